@@ -1,0 +1,22 @@
+"""What every test may ask for; and the environment that must be set before anything is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
+import pytest
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real faces, models and photos beside the checkout; tests that need it skip without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"the real development data is not there ({SHARED.name}/ beside the checkout)")
+    return SHARED

@@ -1,0 +1,117 @@
+"""The `zoo` command: finds the command's module, runs it, and turns every outcome into an exit code.
+
+Exit codes: 0 done (verify: same person), 1 verify: different people, 2 wrong input, 3 no verdict, 70 our own
+fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arguments(parser)` and
+`run(args) -> int`; only the one that was named is imported, so that `zoo --help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from zoo import __version__
+from zoo.errors import InputError, unknown_name
+
+OK, DIFFERENT, WRONG_INPUT, NO_VERDICT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
+
+COMMANDS = {
+    "train": "train a timm backbone with a margin head",
+    "export": "write a trained run as ONNX, with proof that it computes the same",
+    "evaluate": "measure a model on a benchmark through ONNX Runtime",
+    "verify": "tell whether two pictures show the same person",
+    "list": "list heads, backbones, protocols, recipes, runs",
+}
+"""Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=2)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            self.error(f"did not expect {' '.join(unknown)}{hint}")
+        return namespace
+
+
+def usage() -> str:
+    """What `zoo --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  zoo {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "zoo: face recognition as a timm plugin",
+            "",
+            *lines,
+            "",
+            "Each command has --help with an example. First steps:",
+            "  zoo train resnet18 --head recurricularface && zoo export --onnx",
+        ]
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line; InputError for what the user can mend."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return OK
+    if argv[0] in ("-V", "--version"):
+        print(f"zoo {__version__}")
+        return OK
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    command = importlib.import_module(f"zoo.commands.{name}")
+    parser = Parser(
+        prog=f"zoo {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(rest)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script: every outcome becomes an exit code, every wrong input one sentence on stderr."""
+    argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version at import
+    try:
+        status = run(argv)
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output left, as `zoo list heads | head -1` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            f"zoo: this is a fault of zoo {__version__}, not of your input; please report it with the lines above"
+            f" and the command: zoo {' '.join(argv)}",
+            file=sys.stderr,
+        )
+        return OUR_FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""One module a command, each with `add_arguments(parser)` and `run(args) -> exit code`.
+
+A command's module is light: it imports torch, timm and the like inside `run`. Its docstring is the text of
+`zoo NAME --help` and ends with an example.
+"""

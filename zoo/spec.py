@@ -1,0 +1,135 @@
+"""What a face model expects and what is known of it: the facts that travel with every model file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+
+Crops = npt.NDArray[np.uint8]
+"""Aligned face crops: RGB uint8 of shape (batch, height, width, 3)."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
+
+    size: tuple[int, int] = (112, 112)
+    """(height, width) in pixels."""
+    mean: float = 127.5
+    """Subtracted from every 8-bit value."""
+    std: float = 127.5
+    """Divided by, after the subtraction."""
+    channel_order: str = "RGB"
+    """"RGB", or "BGR" for strangers' models."""
+    alignment: str = "arcface-5-points"
+    """The template of five landmarks that crops are aligned to."""
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("RGB", "BGR"):
+            raise InputError(f"expected the channel order RGB or BGR, found {self.channel_order!r}")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise InputError(f"expected an input size (height, width) of positive pixels, found {self.size}")
+        if not self.std > 0:
+            raise InputError(f"expected a positive input std, found {self.std}")
+
+    def to_input(self, crops: Crops) -> npt.NDArray[np.float32]:
+        """The model's input for RGB crops: (batch, H, W, 3) uint8 → (batch, 3, H, W) float32, contiguous.
+
+        ValueError when the crops are not uint8, not of this size or not RGB.
+        """
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*self.size, 3):
+            raise InputError(
+                f"expected RGB uint8 crops of shape (batch, {self.size[0]}, {self.size[1]}, 3), "
+                f"found {crops.dtype} of shape {crops.shape}"
+            )
+        ordered = crops[..., ::-1] if self.channel_order == "BGR" else crops
+        planes = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), dtype=np.float32)
+        planes -= np.float32(self.mean)
+        planes /= np.float32(self.std)
+        return planes
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A similarity threshold and everything that it holds for."""
+
+    far: float
+    """The false accept rate that was asked for, a fraction."""
+    threshold: float
+    """A pair is accepted when its cosine similarity is greater."""
+    protocol: str
+    """The protocol's name, e.g. "pairs"."""
+    data: str
+    """The benchmark's name."""
+    data_sha256: str
+    """The hash of the benchmark's file."""
+    negatives: int
+    """How many different-person pairs were scored."""
+    false_accepts: int
+    """How many of them lie above the threshold."""
+    far_interval: tuple[float, float]
+    """The exact binomial 95 % interval of the false accept rate."""
+    flip: bool
+    """Whether the embedding is the sum over the crop and its mirror image."""
+    precision: str = "float32"
+    """The arithmetic of the model that was measured."""
+    detector: str = "none (aligned crops)"
+    """What found and aligned the faces."""
+    alignment: str = "arcface-5-points"
+    """The landmark template."""
+    model_sha256: str = ""
+    """The hash of the model's graph and weights without metadata."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The facts of one model: an ONNX file's metadata and the `zoo` block of config.json."""
+
+    embedding_dim: int
+    """The length of an embedding."""
+    input: InputSpec = field(default_factory=InputSpec)
+    """How crops become input."""
+    backbone: str = ""
+    """The timm name."""
+    neck: str = ""
+    """flat, gap or native."""
+    stem: str = ""
+    """face or stock."""
+    head: str = ""
+    """The margin head's name and its options, e.g. "arcface(scale=64.0, margin=0.5)"."""
+    training_set: str = ""
+    """What it was trained on, with the number of identities and images."""
+    licence: str = ""
+    """The licence of the weights; empty until somebody decides."""
+    commit: str = ""
+    """The git commit of the code that trained it; empty outside a checkout."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """What the export proved: {batch: {cosine, max_abs}} against torch."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Measured thresholds, smallest false accept rate first."""
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys, the same for the same facts."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelInfo:
+        """The facts written by `to_json`; ValueError with the reason where the text is something else."""
+        try:
+            facts = json.loads(text)
+            known = {f.name for f in fields(cls)}
+            facts = {name: value for name, value in facts.items() if name in known}  # written by a later version
+            spec = facts.get("input", {})
+            facts["input"] = InputSpec(**{**spec, "size": tuple(spec.get("size", (112, 112)))})
+            facts["thresholds"] = tuple(
+                Threshold(**{**t, "far_interval": tuple(t["far_interval"])}) for t in facts.get("thresholds", ())
+            )
+            return cls(**facts)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise InputError(f"expected the model facts that zoo writes, found something else ({error})") from None
