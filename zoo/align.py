@@ -38,7 +38,8 @@ def template(size: tuple[int, int] = (112, 112)) -> npt.NDArray[np.float64]:
 def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The least-squares rotation, uniform scale and shift from `source` to `target`, never a mirror image.
 
-    Both are (..., points, 2) and broadcast; the result m is (..., 2, 3) in float64: `points @ m[:, :2].T + m[:, 2]`.
+    Both are (..., points, 2) and broadcast; the result m is (..., 2, 3) in float64, and moves points by
+    `points @ m[:, :2].T + m[:, 2]`.
     The minimiser is Umeyama's (IEEE TPAMI 13(4), 1991, equations 40 to 42). In the plane, with points as
     complex numbers about their means, it is the quotient a = Σ conj(z)·w / Σ|z|²: its modulus is the
     scale and its argument the angle, and no complex factor mirrors.
