@@ -1,0 +1,83 @@
+"""Run folders: where they are, which is the newest, and who is writing one. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import InputError
+
+RUNS = Path("runs")
+
+
+def run_folders(root: Path = RUNS) -> list[Path]:
+    """Every run folder under `root`, oldest first by the time it was started."""
+    return sorted((file.parent for file in root.glob("*/config.yaml")), key=started)
+
+
+def started(run: Path) -> tuple[float, str]:
+    """When a run was started (seconds since 1970), and its name for a stable order."""
+    return (run / "config.yaml").stat().st_mtime, run.name
+
+
+def newest_run(root: Path = RUNS) -> Path:
+    """The run that was started last; InputError where there is none."""
+    folders = run_folders(root)
+    if not folders:
+        raise InputError(f"expected a run under {root}/, found none; train one with `zoo train resnet18`, or name a model")
+    return folders[-1]
+
+
+def find_run(run: str | Path | None = None, root: Path = RUNS) -> Path:
+    """The folder of a run given as a path or as a name under `root`; the newest one for None."""
+    if run is None:
+        return newest_run(root)
+    for folder in (Path(run), root / run):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"expected a run folder (with config.yaml) at {run}, found none; `zoo list runs` shows those here")
+
+
+@contextlib.contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Holds a run folder for writing; InputError naming the other process where one holds it already.
+
+    The lock is the system's own (flock): a killed process leaves none behind.
+    """
+    descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not try_lock(descriptor):
+            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise InputError(f"the run {run} is being written by process {owner}; wait for it, or stop it first")
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_being_written(run: Path) -> bool:
+    """Whether a process holds the run folder at this moment."""
+    try:
+        descriptor = os.open(run / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Takes the exclusive lock of an open file if it is free; always true where the system has no flock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
