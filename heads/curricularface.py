@@ -1,0 +1,50 @@
+"""CurricularFace: ArcFace whose hard negatives weigh more as training goes on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+
+
+@HEADS.register("curricularface")
+class CurricularFace(MarginHead):
+    """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·(t + cos θ_j) where cos θ_j > cos(θ_y + m) (equations 5, 6).
+
+    t is the moving average of the batch's mean cos θ_y (equation 7), moved before its use in the same step.
+    """
+
+    paper = (
+        "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"
+    )
+    summary = "T = cos(θ_y + m); N = cos θ_j, hard: cos θ_j·(t + cos θ_j)"
+
+    t: Tensor
+
+    def __init__(
+        self, scale: float = 64.0, margin: float = 0.5, alpha: float = 0.01, fallback: Fallback = "paper"
+    ) -> None:
+        super().__init__(scale)
+        self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
+        self.alpha = check_range("alpha", alpha, 0, 1)
+        self.fallback = fallback
+        self.register_buffer("t", torch.zeros(()))
+
+    def update(self, cos_y: Tensor, norm: Tensor) -> None:
+        moving_average(self.t, cos_y.mean(), self.alpha)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
+
+    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle(cos_y.detach(), self.margin)
+
+    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
+        return torch.where(cos_j > boundary, cos_j * (self.t + cos_j), cos_j)
+
+    def stats(self) -> dict[str, Tensor]:
+        return {"t": self.t.clone()}

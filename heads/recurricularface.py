@@ -1,0 +1,110 @@
+"""ReCurricularFace, the flagship: CurricularFace whose modulation is centred on the ideal class boundary.
+
+No public code of the paper exists; this file is the reference implementation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+from zoo.heads.geometry import nearest_centre_angle
+
+PAPER_CONSTANTS = (1.1, 0.4)
+"""(a, b) of section 4.2 of the paper."""
+
+
+def recurricular_constants(separation: float, margin: float) -> tuple[float, float]:
+    """(a, b) for class centres whose nearest other one is `separation` away; both angles in radians.
+
+    At the ideal boundary a sample has θ_y = (E − m)/2 and θ_j = (E + m)/2. a is equation (3); b makes the
+    modulation I = a·cos θ_j + b·t equal 1 there at t = 1.
+
+    >>> a, b = recurricular_constants(math.radians(80.2226), 0.5)
+    >>> f"{a:.3f} {b:.3f}"
+    '1.111 0.354'
+    """
+    a = 1 / math.cos((separation - margin) / 2)
+    b = 1 - a * math.cos((separation + margin) / 2)
+    return a, b
+
+
+@HEADS.register("recurricularface")
+class ReCurricularFace(MarginHead):
+    """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·I where cos θ_j > cos(θ_y + m), I = a·cos θ_j + b·t.
+
+    t ← (1 − α)·t + α·mean(cos θ_y), moved before its use in the same step and clamped to [0, 1] in use.
+    `constants`: "paper" takes a = 1.1, b = 0.4; "derived" computes them from the number of classes and the
+    dimension. `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" is the other
+    reading of the paper, which does not say.
+
+    A worked example with s = 2, m = 0.5, a = 1.1, b = 0.4. A sample has cos θ_y = 0.8 to its own centre and
+    cosines 0.6 and 0.1 to two others; t is 0 and α is 0.01.
+
+        t      = 0.99·0 + 0.01·0.8                            = 0.008
+        T      = 0.8·cos 0.5 − 0.6·sin 0.5 = 0.70207 − 0.28766 = 0.41441
+        N(0.6) : 0.6 > 0.41441 is hard: 0.6·(1.1·0.6 + 0.4·0.008) = 0.39792
+        N(0.1) : easy                                          = 0.1
+        L      = −log e^0.82882 / (e^0.82882 + e^0.79584 + e^0.2) = 0.91660
+
+    >>> head = ReCurricularFace(scale=2.0)
+    >>> cos_y, norm, cos_j = torch.tensor([0.8]), torch.tensor([1.0]), torch.tensor([[0.6, 0.1]])
+    >>> head.update(cos_y, norm)
+    >>> T = head.target(cos_y, norm)
+    >>> N = head.negative(cos_j, head.boundary(cos_y, norm)[:, None])
+    >>> f"t {head.t:.3f}, T {T.item():.5f}, N {N[0, 0]:.5f} {N[0, 1]:.5f}"
+    't 0.008, T 0.41441, N 0.39792 0.10000'
+    >>> loss = torch.nn.functional.softplus(torch.logsumexp(2 * N, dim=1) - 2 * T)
+    >>> f"{loss.item():.5f}"
+    '0.91660'
+    """
+
+    paper = "Sang & Yang, ReCurricularFace, Advances in Computer, Signals and Systems 8(2), 2024"
+    summary = "T = cos(θ_y + m); N = cos θ_j, hard: cos θ_j·(a·cos θ_j + b·t)"
+
+    t: Tensor
+
+    def __init__(
+        self,
+        scale: float = 64.0,
+        margin: float = 0.5,
+        alpha: float = 0.01,
+        constants: Literal["paper", "derived"] = "paper",
+        modulate: Literal["hard", "all"] = "hard",
+        fallback: Fallback = "paper",
+    ) -> None:
+        super().__init__(scale)
+        self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
+        self.alpha = check_range("alpha", alpha, 0, 1)
+        self.constants = constants
+        self.modulate = modulate
+        self.fallback = fallback
+        self.a, self.b = PAPER_CONSTANTS
+        self.register_buffer("t", torch.zeros(()))
+
+    def bind(self, num_classes: int, dim: int) -> None:
+        if self.constants == "derived":
+            self.a, self.b = recurricular_constants(nearest_centre_angle(num_classes, dim), self.margin)
+
+    def update(self, cos_y: Tensor, norm: Tensor) -> None:
+        moving_average(self.t, cos_y.mean(), self.alpha)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
+
+    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle(cos_y.detach(), self.margin)
+
+    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
+        modulated = cos_j * (self.a * cos_j + self.b * self.t.clamp(0, 1))
+        if self.modulate == "all":
+            return modulated
+        return torch.where(cos_j > boundary, modulated, cos_j)
+
+    def stats(self) -> dict[str, Tensor]:
+        return {"t": self.t.clone()}

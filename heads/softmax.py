@@ -1,0 +1,16 @@
+"""NormFace: softmax over scaled cosines, the baseline without a margin."""
+
+from __future__ import annotations
+
+from zoo.heads.base import HEADS, MarginHead
+
+
+@HEADS.register("softmax")
+class Softmax(MarginHead):
+    """T = cos θ_y, N = cos θ_j."""
+
+    paper = "Wang et al., NormFace: L2 hypersphere embedding for face verification, ACM MM 2017"
+    summary = "T = cos θ_y; N = cos θ_j"
+
+    def __init__(self, scale: float = 64.0) -> None:
+        super().__init__(scale)
