@@ -1,0 +1,145 @@
+"""Encoded pictures to RGB arrays and back, refusing by name whatever is not a whole picture of a sane size."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+
+Image = npt.NDArray[np.uint8]
+"""One picture: RGB uint8 of shape (height, width, 3)."""
+
+MAX_PIXELS = 100_000_000
+"""A header that announces more pixels is refused before any of them is unpacked."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
+"""The file names that count as pictures in a folder, compared in lower case."""
+
+
+def decode(content: bytes, name: str) -> Image:
+    """The picture in `content` (JPEG, PNG, WebP, BMP, PPM or PGM): RGB uint8 of shape (height, width, 3).
+
+    An EXIF orientation is applied, CMYK is converted, grey is repeated, 16 bits become their upper 8 and an
+    alpha channel is dropped. InputError, naming `name`, for anything else: another format, a truncated file, or a
+    header that announces no pixel or more than MAX_PIXELS.
+    """
+    size = _announced_size(content)
+    if size is None:
+        found = "an empty file" if not content else f"{len(content):,} bytes that begin with {bytes(content[:8])!r}"
+        raise InputError(f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name}, found {found}; convert it")
+    height, width = size
+    if not 0 < height * width <= MAX_PIXELS:
+        raise InputError(
+            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces {width:,} × {height:,};"
+            " leave it out or scale it down"
+        )
+    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.find(b"\xff\xda"):
+        raise InputError(f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InputError(f"expected a picture in {name}, found a damaged one ({error.err}); fetch it again") from None
+    if bgr is None:
+        raise InputError(f"expected a picture in {name}, found a damaged one of {len(content):,} bytes; fetch it again")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)  # type: ignore[return-value]  # cv2's stubs know no dtype
+
+
+def read_image(path: str | Path) -> Image:
+    """The picture in the file at `path`, as `decode` returns it; InputError where there is none."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"expected a picture at {path}, cannot read it ({error.strerror}); check the path") from None
+    return decode(content, str(path))
+
+
+def encode_jpeg(image: Image, quality: int = 95) -> bytes:
+    """`image`, RGB uint8 of shape (height, width, 3), as a JPEG file."""
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(image: Image) -> bytes:
+    """`image`, RGB uint8 of shape (height, width, 3), as a PNG file, which loses nothing."""
+    return _encode(".png", image, [])
+
+
+def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert done, f"cv2 could not write {suffix} from an array of shape {image.shape}"
+    return encoded.tobytes()
+
+
+def suffix_of(content: bytes) -> str:
+    """The file name's ending that fits an encoded picture, ".jpg" for a JPEG; ".bin" for what `decode` refuses."""
+    for magic, suffix in ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp")):
+        if content.startswith(magic):
+            return suffix
+    return {b"P5": ".pgm", b"P6": ".ppm"}.get(bytes(content[:2]), ".bin")
+
+
+def _announced_size(content: bytes) -> tuple[int, int] | None:
+    """(height, width) as the header tells them, or None where it is not the header of a known format.
+
+    No pixel is unpacked: cv2 has no such question, and by itself it would allocate gigabytes for a forged header.
+    """
+    if content[:2] == b"\xff\xd8":
+        return _jpeg_size(content)
+    if content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and len(content) >= 24:
+        width, height = struct.unpack_from(">II", content, 16)
+        return height, width
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and len(content) >= 30:
+        return _webp_size(content)
+    if content[:2] == b"BM" and len(content) >= 26:
+        width, height = struct.unpack_from("<ii", content, 18)
+        return abs(height), width
+    if content[:2] in (b"P5", b"P6"):
+        return _netpbm_size(content)
+    return None
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    position = 2
+    while position + 9 <= len(content):
+        if content[position] != 0xFF:
+            return None
+        marker = content[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", content, position + 5)
+            return height, width
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these have no length
+            position += 2
+        elif marker in (0xD9, 0xDA):
+            return None
+        else:
+            position += 2 + max(2, (content[position + 2] << 8) + content[position + 3])
+    return None
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", content, 21)[0]
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return int.from_bytes(content[27:30], "little") + 1, int.from_bytes(content[24:27], "little") + 1
+    return None
+
+
+def _netpbm_size(content: bytes) -> tuple[int, int] | None:
+    words: list[bytes] = []
+    for line in content[:512].split(b"\n")[:8]:
+        words += line.split(b"#")[0].split()
+        if len(words) >= 3:
+            numbers = words[1:3]
+            return (int(numbers[1]), int(numbers[0])) if all(n.isdigit() and len(n) < 10 for n in numbers) else None
+    return None

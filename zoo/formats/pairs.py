@@ -1,0 +1,75 @@
+"""Lists of picture pairs: a CSV of one's own, and LFW's pairs.txt over a folder of people."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from zoo.errors import InputError
+
+Pair = tuple[Path, Path, bool | None]
+"""Two pictures and whether they show the same person; None where nobody said."""
+
+_TRUTH = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
+
+
+def read_pairs_csv(path: str | Path) -> list[Pair]:
+    """The rows of a CSV with the columns a, b and, where the truth is known, same (1 or 0).
+
+    Relative paths start at the CSV's folder. InputError for a missing file or column, a word that is neither 1 nor
+    0, and a list without rows; whether the pictures exist is asked when they are read.
+    """
+    path = Path(path)
+    pairs: list[Pair] = []
+    rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
+    if not {"a", "b"} <= set(rows.fieldnames or ()):
+        raise InputError(f"expected the columns a,b,same in the first line of {path}, found {rows.fieldnames}; add them")
+    for number, row in enumerate(rows, start=2):
+        truth = (row.get("same") or "").strip().lower()
+        if not row["a"] or not row["b"] or truth not in _TRUTH:
+            raise InputError(f"expected two paths and 1 or 0 in line {number} of {path}, found {list(row.values())}")
+        pairs.append((path.parent / row["a"], path.parent / row["b"], _TRUTH[truth]))
+    if not pairs:
+        raise InputError(f"expected at least one pair below the first line of {path}, found none")
+    return pairs
+
+
+def read_lfw_pairs(path: str | Path, folder: str | Path) -> list[Pair]:
+    """The pairs of LFW's pairs.txt, in file order, as pictures `folder`/NAME/NAME_0001.jpg (or .png).
+
+    The first line names the folds and the pairs of each kind a fold; then `name i j` is the same person and
+    `name i name j` two people (http://vis-www.cs.umass.edu/lfw/README.txt). InputError for any other line.
+    """
+    path, folder = Path(path), Path(folder)
+    lines = [line.split() for line in _text(path).splitlines() if line.strip()]
+    if not lines or not all(word.isdigit() for word in lines[0]):
+        raise InputError(f"expected LFW's pairs.txt, whose first line is numbers, found {lines[:1]} in {path}")
+    pairs: list[Pair] = []
+    for number, words in enumerate(lines[1:], start=2):
+        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+            a, b, same = (words[0], words[1]), (words[0], words[2]), True
+        elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+            a, b, same = (words[0], words[1]), (words[2], words[3]), False
+        else:
+            raise InputError(f"expected `name i j` or `name i name j` in line {number} of {path}, found {words}")
+        pairs.append((_lfw_picture(folder, *a), _lfw_picture(folder, *b), same))
+    if not pairs:
+        raise InputError(f"expected at least one pair in {path}, found none")
+    return pairs
+
+
+def _lfw_picture(folder: Path, name: str, number: str) -> Path:
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise InputError(f"expected the name of a person's folder in the list of pairs, found {name!r}")
+    stem = f"{name}_{int(number):04d}"
+    png = folder / name / f"{stem}.png"
+    return png if png.is_file() else folder / name / f"{stem}.jpg"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"expected a list of pairs at {path}, cannot read it ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"expected a text list of pairs at {path}, found binary content") from None
