@@ -110,7 +110,10 @@ class TrainConfig:
         require(self.workers is None or self.workers >= 0, "workers", "0 or more", self.workers)
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
         require(
-            0 <= self.warmup_epochs < self.epochs, "warmup-epochs", f"less than the {self.epochs} epochs", self.warmup_epochs
+            0 <= self.warmup_epochs < self.epochs,
+            "warmup-epochs",
+            f"less than the {self.epochs} epochs",
+            self.warmup_epochs,
         )
         require(
             self.batch_size % self.accumulate == 0,
@@ -121,7 +124,9 @@ class TrainConfig:
         late = [m for m in self.milestones or () if not 0 < m < self.epochs]
         require(not late, "milestones", f"epochs between 1 and {self.epochs - 1}", late)
         if self.precision == "fp16" and self.device == "cpu":
-            raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16")
+            raise InputError(
+                "expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16"
+            )
 
     def decay_epochs(self) -> list[int]:
         """The epochs (counted from 0) at whose start `multistep` lowers the learning rate.
@@ -202,7 +207,13 @@ def spelled(hint: Any) -> str:
         return " or ".join(map(str, typing.get_args(hint)))
     if isinstance(hint, types.UnionType):
         return " or ".join(spelled(part) for part in typing.get_args(hint))
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "none",
+    }
     return words.get(hint, str(hint).replace("typing.", ""))
 
 
@@ -256,4 +267,3 @@ def changes(before: TrainConfig, after: TrainConfig) -> Iterable[str]:
     """The options that decide the weights and differ."""
     old, new = plain(before), plain(after)
     return [name for name in old if name not in HARMLESS and old[name] != new[name]]
-

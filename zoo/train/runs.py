@@ -26,7 +26,9 @@ def newest_run(root: Path = RUNS) -> Path:
     """The run that was started last; InputError where there is none."""
     folders = run_folders(root)
     if not folders:
-        raise InputError(f"expected a run under {root}/, found none; train one with `zoo train resnet18`, or name a model")
+        raise InputError(
+            f"expected a run under {root}/, found none; train one with `zoo train resnet18`, or name a model"
+        )
     return folders[-1]
 
 

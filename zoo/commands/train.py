@@ -1,0 +1,142 @@
+"""Train a timm backbone with a margin head; the run folder holds all that is needed to repeat, resume and export it.
+
+Without --data it trains on drawn faces, which are no faces: enough to see everything work, useless for people.
+
+  zoo train resnet18 --head recurricularface --data faces/ --epochs 34
+  zoo train --recipe quick-cpu --set lr=0.05 --name first
+  zoo train --resume                      goes on with the newest run where it stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.train import config as options
+from zoo.train import runs
+
+FLAGS = [
+    "head",
+    "data",
+    "validation",
+    "embedding_dim",
+    "stem",
+    "neck",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "schedule",
+    "augment",
+    "precision",
+    "seed",
+    "device",
+    "workers",
+    "threads",
+]
+"""The options that have a flag of their own; --set reaches all of them."""
+
+SYNTHETIC = "no --data: training on drawn faces, which are not faces; the model will know no person (recipe {recipe})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zoo train`, made from TrainConfig."""
+    described, hints = options.descriptions(), options.hints()
+    parser.add_argument("backbone", nargs="?", help=described["backbone"])
+    for name in FLAGS:
+        value = options.spelled(hints[name])
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=value if len(value) < 40 else "VALUE",
+            help=described[name].replace("%", "%%"),
+        )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="start from a packaged recipe (`zoo list recipes`) or a YAML file",
+    )
+    parser.add_argument(
+        "--set", metavar="key=value", action="append", default=[], help=f"any option: {', '.join(described)}"
+    )
+    parser.add_argument("--name", help="the run's name under runs/; default: backbone, head and time")
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run; default: the newest")
+    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; returns 0, or 130 / 143 when a signal stopped the run after saving it."""
+    given = overrides(args)
+    if args.resume is not None:
+        folder = runs.find_run(args.resume or None)
+        saved = options.load_config(folder / "config.yaml")
+        config = options.build({**options.plain(saved), **given})
+        changed = options.changes(saved, config)
+        if changed:
+            raise InputError(
+                f"expected the options of {folder} to stay as they were, found other values for {', '.join(changed)};"
+                " resume without them, or start a new run"
+            )
+    else:
+        recipe = args.recipe
+        values = options.load_recipe(recipe) if recipe else {}
+        if "data" not in given and "data" not in values:
+            recipe = recipe or "quick-cpu"
+            values = values or options.load_recipe(recipe)
+            if not args.quiet:
+                print(SYNTHETIC.format(recipe=recipe), flush=True)
+        config = options.build({**values, **given})
+        folder = runs.RUNS / (args.name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}")
+        check_name(config, folder)
+    return fit(config, folder, resume=args.resume is not None, args=args)
+
+
+def overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that the command line gives."""
+    given: dict[str, Any] = {}
+    if args.backbone:
+        given["backbone"] = args.backbone
+    for name in FLAGS:
+        text = getattr(args, name)
+        if text is not None:
+            options.set_option(given, f"{name}={text}")
+    for assignment in args.set:
+        options.set_option(given, assignment)
+    return given
+
+
+def check_name(config: options.TrainConfig, folder: Path) -> None:
+    """Refuses a folder that is a run already, before anything slow is imported."""
+    if (folder / "config.yaml").exists():
+        raise InputError(f"expected a new run, found one at {folder}; give another --name, or --resume {folder.name}")
+
+
+def fit(config: options.TrainConfig, folder: Path, *, resume: bool, args: argparse.Namespace) -> int:
+    """Runs the loop in `folder`, under its lock; a run that was refused before its first step leaves no folder."""
+    from zoo.train.loop import Interrupted, train
+
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with runs.lock(folder):
+            if not resume:
+                options.save_config(config, folder / "config.yaml")
+            result = train(config, folder, resume=resume, quiet=args.quiet)
+    except Interrupted as stop:
+        print(f"zoo: {stop}")
+        return stop.exit_code
+    except InputError:
+        if new and not (folder / "checkpoint").exists():
+            for file in (folder / "config.yaml", folder / "metrics.jsonl", folder / ".lock"):
+                file.unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+    if args.json:
+        print(json.dumps({"run": str(folder), **result}))
+    elif not args.quiet:
+        print(f"trained {folder}; next: zoo export --onnx")
+    return 0

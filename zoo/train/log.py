@@ -1,0 +1,96 @@
+"""What people watch: one line of metrics.jsonl every few steps, and a progress bar on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class MetricsFile:
+    """metrics.jsonl: a JSON object a line, each with the number of steps done when it was written."""
+
+    def __init__(self, path: Path, resume_at: int) -> None:
+        """Opens `path` for appending; what a run that is resumed wrote after step `resume_at` is dropped."""
+        kept = []
+        if resume_at and path.exists():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if reached(line) <= resume_at]
+        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by close()
+        self.file.writelines(kept)
+        self.file.flush()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends `record`; numbers that are not finite become null, as JSON knows no NaN."""
+        clean = {key: finite_or_none(value) for key, value in record.items()}
+        self.file.write(json.dumps(clean) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """Flushes to disk."""
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+
+def reached(line: str) -> float:
+    """The step in a line of metrics.jsonl; infinite for a line cut short by a crash."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def finite_or_none(value: Any) -> Any:
+    """`value`, or None where it is a float that is not finite."""
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def facts(record: dict[str, Any]) -> list[str]:
+    """The figures of a log line as a person reads them."""
+    shown = [f"{record['images_per_second']:.0f} images/s", f"loss {record['loss']:.3f}"]
+    shown += [f"t {record['t']:.3f}"] if "t" in record else []
+    shown += [f"target cosine {record['mean_target_cosine']:.3f}"] if "mean_target_cosine" in record else []
+    return shown
+
+
+class Watch:
+    """The terminal of a run: a bar with images a second, time left, loss, t and mean target cosine; silent if told so."""
+
+    def __init__(self, total_steps: int, done: int, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+            refresh_per_second=2,
+        )
+        self.task = self.progress.add_task("train", total=total_steps, completed=done, epoch="", facts="")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def step(self, done: int, epoch: str) -> None:
+        """Moves the bar."""
+        self.progress.update(self.task, completed=done, epoch=epoch)
+
+    def facts(self, record: dict[str, Any]) -> None:
+        """Shows the figures of a log line beside the bar."""
+        self.progress.update(self.task, facts="  ".join(facts(record)))
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.progress.print(text, highlight=False, soft_wrap=True, markup=False)
