@@ -31,9 +31,10 @@ class MarginSoftmaxLoss(nn.Module):
     `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value has the margin, the gradient is
     that of the plain cosine. insightface's loss is `straight_through=True` with `fallback="none"`.
 
-    After a forward, without a host sync: `finite` is a scalar bool tensor (the optimizer step must be
-    withheld where it is false; the head's running state has not moved then), `mean_target_cosine` a detached scalar,
-    and `stats()` all that is worth logging. `check(step)` turns a bad batch into a sentence, with a sync.
+    After a forward, without a host sync: `finite` is a scalar bool tensor (where it is false the optimizer
+    step must be withheld, and the head's running state has not moved), `mean_target_cosine` a detached
+    scalar, and `stats()` all that is worth logging. `check(step)` turns a bad batch into a sentence, with a
+    sync.
 
     `state_dict()` holds `weight` (classes, dim) and the head's buffers (`head.t`, …).
     """
@@ -133,8 +134,8 @@ class MarginSoftmaxLoss(nn.Module):
     def _refuse_misfits(self, embeddings: Tensor, labels: Tensor) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise InputError(
-                f"expected embeddings of shape (batch, {self.embedding_dim}), found {tuple(embeddings.shape)}; "
-                "give the loss the backbone's embedding_dim"
+                f"expected embeddings of shape (batch, {self.embedding_dim}), found "
+                f"{tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
             )
         if labels.dtype != torch.int64:
             raise InputError(f"expected labels of dtype int64, found {labels.dtype}; pass labels.long()")

@@ -1,0 +1,153 @@
+"""List what can be named: heads, backbones, protocols, recipes, models and runs.
+
+zoo list heads
+zoo list backbones 'mobilefacenet*'
+zoo list recipes --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+from zoo.errors import InputError, unknown_name
+
+Row = dict[str, Any]
+"""One thing that can be named: "name", and whatever else is known of it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", metavar="KIND", help=", ".join(LISTS))
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", default="*", help="names to show, e.g. 'arc*'"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of records for a script")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.kind not in LISTS:
+        raise unknown_name("list", args.kind, LISTS)
+    rows, show = LISTS[args.kind]
+    found = rows()
+    chosen = [row for row in found if fnmatch.fnmatch(row["name"], args.pattern)]
+    if found and not chosen:
+        raise InputError(
+            f"expected {args.kind} matching {args.pattern!r}, found none; `zoo list {args.kind}` shows all"
+        )
+    if args.json:
+        print(json.dumps(chosen, indent=2))
+    else:
+        for row in chosen:
+            print(show(row))
+    return 0
+
+
+def heads() -> list[Row]:
+    """Every head with its paper, its T and N, and its options: type and default."""
+    from zoo.heads import HEADS, head_options
+
+    return [
+        {
+            "name": name,
+            "paper": HEADS[name].paper,
+            "summary": HEADS[name].summary,
+            "options": {
+                option.name: {"type": _type_name(option.type), "default": option.default}
+                for option in head_options(HEADS[name])
+            },
+        }
+        for name in HEADS
+    ]
+
+
+def show_head(row: Row) -> str:
+    options = ", ".join(f"{name}={option['default']}" for name, option in row["options"].items())
+    choices = [
+        f"{name}: {option['type']}" for name, option in row["options"].items() if "|" in option["type"]
+    ]
+    lines = [row["name"], f"    {row['paper']}", f"    {row['summary']}", f"    {options}"]
+    return "\n".join([*lines, *(f"    {choice}" for choice in choices)])
+
+
+def backbones() -> list[Row]:
+    """Every timm architecture; importing zoo.backbones registers ours among them."""
+    import timm
+
+    import zoo.backbones  # noqa: F401
+
+    return [{"name": name} for name in timm.list_models()]
+
+
+def protocols() -> list[Row]:
+    """The benchmarks' protocols, one a module of zoo.evaluate.protocols, with the module's first sentence."""
+    import pkgutil
+
+    from zoo.evaluate import protocols as package
+
+    return [
+        {"name": module.name, "summary": _first_line(f"{package.__name__}.{module.name}")}
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.name != "base"
+    ]
+
+
+def recipes() -> list[Row]:
+    """The recipes that ship with zoo, each with its file's first comment line."""
+    from pathlib import Path
+
+    import zoo
+
+    files = sorted((Path(zoo.__file__).parent / "recipes").glob("*.yaml"))
+    return [
+        {"name": file.stem, "summary": next(iter(file.read_text().splitlines()), "").lstrip("# ").strip()}
+        for file in files
+    ]
+
+
+def runs() -> list[Row]:
+    """The run folders under runs/, oldest first."""
+    from zoo.train.runs import run_folders
+
+    return [
+        {"name": folder.name, "path": str(folder), "model": (folder / "model.onnx").is_file()}
+        for folder in run_folders()
+    ]
+
+
+def models() -> list[Row]:
+    """The ONNX models that runs have exported."""
+    return [{"name": f"{row['path']}/model.onnx"} for row in runs() if row["model"]]
+
+
+def show_named(row: Row) -> str:
+    return f"{row['name']:<24} {row['summary']}".rstrip() if row.get("summary") else str(row["name"])
+
+
+LISTS: dict[str, tuple[Callable[[], list[Row]], Callable[[Row], str]]] = {
+    "heads": (heads, show_head),
+    "backbones": (backbones, show_named),
+    "protocols": (protocols, show_named),
+    "recipes": (recipes, show_named),
+    "models": (models, show_named),
+    "runs": (runs, show_named),
+}
+"""Every list: what gathers its rows, and what turns a row into lines for people."""
+
+
+def _first_line(module: str) -> str:
+    import ast
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.find_spec(module)
+    source = Path(spec.origin).read_text() if spec and spec.origin else ""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    return getattr(annotation, "__name__", str(annotation))
