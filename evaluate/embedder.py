@@ -1,0 +1,58 @@
+"""From a stream of pictures to one array of embeddings, whatever computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.spec import Crops
+
+Embedder = Callable[[Crops], npt.NDArray[np.float32]]
+"""RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
+
+Progress = Callable[[int], None]
+"""Told how many images are done so far."""
+
+
+def embed(
+    embedder: Embedder,
+    images: Iterable[npt.NDArray[np.uint8]],
+    batch_size: int = 64,
+    flip: bool = True,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float32]:
+    """Raw embeddings (images, dim) of RGB uint8 pictures (H, W, 3), read as a stream, one batch in memory.
+
+    With `flip` each is e(x) + e(mirror x), the sum over the picture and its mirror image. Nothing is
+    normalised: each protocol does it as its definition has it.
+    """
+    if batch_size < 1:
+        raise InputError(f"expected a batch size of at least 1, found {batch_size}")
+    parts: list[npt.NDArray[np.float32]] = []
+    done = 0
+    for crops in batches(images, batch_size):
+        part = np.asarray(embedder(crops), dtype=np.float32)
+        if flip:
+            part = part + np.asarray(embedder(np.ascontiguousarray(crops[:, :, ::-1])), dtype=np.float32)
+        parts.append(part)
+        done += len(crops)
+        if progress is not None:
+            progress(done)
+    if not parts:
+        raise InputError("expected images to embed, found none")
+    return np.concatenate(parts)
+
+
+def batches(images: Iterable[npt.NDArray[np.uint8]], batch_size: int) -> Iterator[Crops]:
+    """The pictures stacked to (batch, H, W, 3); a batch ends early where the size changes."""
+    held: list[npt.NDArray[np.uint8]] = []
+    for image in images:
+        if held and (len(held) == batch_size or image.shape != held[0].shape):
+            yield np.stack(held)
+            held = []
+        held.append(image)
+    if held:
+        yield np.stack(held)
