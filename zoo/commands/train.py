@@ -1,4 +1,4 @@
-"""Train a timm backbone with a margin head; the run folder holds all that is needed to repeat, resume and export it.
+"""Train a timm backbone with a margin head. The run folder holds all that is needed to repeat, resume and export it.
 
 Without --data it trains on drawn faces, which are no faces: enough to see everything work, useless for people.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     described, hints = options.descriptions(), options.hints()
     parser.add_argument("backbone", nargs="?", help=described["backbone"])
     for name in FLAGS:
-        value = options.spelled(hints[name])
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            metavar=value if len(value) < 40 else "VALUE",
-            help=described[name].replace("%", "%%"),
+            f"--{name.replace('_', '-')}", metavar=metavar(hints[name]), help=described[name].replace("%", "%%")
         )
     parser.add_argument(
         "--recipe",
@@ -66,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run; default: the newest")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def metavar(hint: Any) -> str:
+    """What stands for a flag's value in the help."""
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(typing.get_args(hint))
+    words: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
+    return words.get(hint) or words.get(typing.get_args(hint)[0], "VALUE")
 
 
 def run(args: argparse.Namespace) -> int:

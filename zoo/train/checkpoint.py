@@ -55,7 +55,8 @@ def save(state: State, folder: Path, step: int, keep: int) -> Path:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise InputError(
-            f"could not write the checkpoint {final} ({error.strerror}); the one before it is whole: make room and --resume"
+            f"could not write the checkpoint {final} ({error.strerror}); the one before it is whole:"
+            " make room and --resume"
         ) from None
     barrier()
     return final

@@ -33,13 +33,14 @@ class TrainConfig:
     data: str = "synthetic"
     """Training faces: a RecordIO folder, a folder of people's folders, or `synthetic`."""
     validation: str = "auto"
-    """A `.bin` of pairs scored after each epoch, `synthetic`, or `none`; `auto`: synthetic for synthetic data, else none."""
+    """A `.bin` of pairs scored after each epoch, `synthetic`, or `none`; `auto`: synthetic for
+    synthetic data, else none."""
     embedding_dim: int = 512
     """Length of the embedding."""
     stem: Literal["face", "stock"] = "face"
     """`face`: total stride 16, a 7×7 final map at 112×112; `stock`: timm's own, four times faster and less accurate."""
     neck: Literal["auto", "flat", "gap", "native"] = "auto"
-    """From the final map to the embedding: `flat`, `gap` or timm's own classifier; `auto`: flat while it stays small."""
+    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto`: flat while small."""
     dropout: float = 0.0
     """Drop probability in the flat neck, a fraction."""
     pretrained: bool = False

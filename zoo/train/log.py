@@ -58,7 +58,7 @@ def facts(record: dict[str, Any]) -> list[str]:
 
 
 class Watch:
-    """The terminal of a run: a bar with images a second, time left, loss, t and mean target cosine; silent if told so."""
+    """The terminal of a run: a bar with images a second, time left, loss, t and mean target cosine."""
 
     def __init__(self, total_steps: int, done: int, quiet: bool) -> None:
         self.console = Console(stderr=True, quiet=quiet)

@@ -1,4 +1,4 @@
-"""The training loop: `train` from top to bottom is one run. Everything that survives a restart is in `Training.state`."""
+"""The training loop: `train` from top to bottom is one run. What survives a restart is in `Training.state`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Training:
     """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld."""
 
     def state(self) -> checkpoint.State:
-        """All that must survive a restart. Order and augmentation follow from (seed, epoch, sample): no loader state."""
+        """All that must survive a restart; order and augmentation follow from (seed, epoch, sample)."""
         return {
             "model": self.model.state_dict(),
             "criterion": self.criterion.state_dict(),
@@ -102,7 +102,8 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool =
     steps_per_epoch = len(loader) // config.accumulate
     if steps_per_epoch == 0:
         raise InputError(
-            f"expected at least one batch of {config.batch_size} images, found {len(dataset)}; give a smaller --batch-size"
+            f"expected at least one batch of {config.batch_size} images, found {len(dataset)};"
+            " give a smaller --batch-size"
         )
     total_steps = config.epochs * steps_per_epoch
     validation = open_validation(config)
@@ -232,7 +233,7 @@ def unscaled_norm(
 
 
 class Health:
-    """Withholds the update of a step whose loss or gradient is not finite, without making the host wait for the device."""
+    """Withholds the update of a step whose loss or gradient is not finite; the host need not wait for the device."""
 
     def __init__(self, config: TrainConfig, device: torch.device, bad_steps: int) -> None:
         self.tolerated = config.skip_nonfinite
@@ -289,7 +290,7 @@ class Health:
 
 
 class Meter:
-    """Sums on the device what the log shows, and measures images a second and the share of time spent waiting for data."""
+    """Sums on the device what the log shows; measures images a second and the share of time spent waiting for data."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -398,7 +399,7 @@ def model_info(config: TrainConfig, training: Training, dataset: FaceDataset, sp
         backbone=config.backbone,
         neck=getattr(training.model, "neck_name", config.neck),
         stem=config.stem,
-        head=repr(training.criterion.head),
+        head=training.criterion.head.describe(),
         training_set=f"{dataset.name}: {dataset.describe()}",
         commit=code_commit(),
     )
