@@ -1,0 +1,209 @@
+"""Faces in photos: YuNet through OpenCV, and the rule by which one of several faces is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+
+Rule = Literal["largest", "central"]
+"""How one of several faces is chosen: by its box's area, or by its distance from the picture's centre."""
+
+HUB_REPO = "opencv/face_detection_yunet"
+HUB_FILE = "face_detection_yunet_2023mar.onnx"
+HUB_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+
+WORKING_SIDE = 640
+"""The longer side in pixels at which a photo is searched first: the face that matters is mostly large."""
+SECOND_SIDES = (320, 1280)
+"""Searched when the first pass finds nothing, or for every face: very large faces, then small ones."""
+MAXIMAL_ENLARGEMENT = 2.0
+"""Small pictures are not enlarged more than this: interpolation adds no face."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in a photo, in the photo's pixels."""
+
+    box: tuple[float, float, float, float]
+    """(left, top, width, height)."""
+    landmarks: npt.NDArray[np.float64]
+    """(5, 2) as (x, y): eyes, nose's tip, mouth's corners, each pair from the picture's left to its right."""
+    score: float
+    """The detector's confidence in [0, 1]."""
+
+    @property
+    def area(self) -> float:
+        """The box's area in square pixels."""
+        return self.box[2] * self.box[3]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The box's centre (x, y)."""
+        return self.box[0] + self.box[2] / 2, self.box[1] + self.box[3] / 2
+
+
+def choose_face(faces: Sequence[Face], size: tuple[int, int], rule: Rule = "largest") -> Face:
+    """The face that `rule` picks among at least one, in a photo of `size` (height, width)."""
+    if rule not in get_args(Rule):
+        raise InputError(f"expected the face to be {' or '.join(get_args(Rule))}, found {rule!r}")
+    if rule == "largest":
+        return max(faces, key=lambda face: (face.area, face.score))
+    height, width = size
+    return min(faces, key=lambda face: np.hypot(face.centre[0] - width / 2, face.centre[1] - height / 2))
+
+
+class FaceDetector:
+    """YuNet (Wu et al., Machine Intelligence Research 20, 2023). One detector may serve several threads."""
+
+    def __init__(self, content: bytes, name: str, score_threshold: float = 0.6) -> None:
+        """`content` is the ONNX file's bytes and `name` what messages call it; InputError when it is none."""
+        self.name = name
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._lock = threading.Lock()  # OpenCV keeps the input size inside the detector
+        try:
+            with _quiet_opencv():
+                self._yunet = cv2.FaceDetectorYN.create(
+                    "onnx",
+                    np.frombuffer(content, np.uint8),
+                    np.zeros(0, np.uint8),
+                    (WORKING_SIDE, WORKING_SIDE),
+                    score_threshold,
+                    0.3,
+                    5000,
+                )
+                self._yunet.detect(np.zeros((WORKING_SIDE, WORKING_SIDE, 3), np.uint8))
+        except cv2.error:
+            raise InputError(
+                f"expected YuNet's ONNX file as the detector, found something else in {name};"
+                f" {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
+            ) from None
+
+    def detect(self, image: npt.NDArray[np.uint8], thorough: bool = False) -> list[Face]:
+        """The faces of an RGB uint8 photo (H, W, 3), highest score first.
+
+        One pass at a working size finds large faces; where it finds none, or with `thorough`, the photo is
+        searched smaller and larger too.
+        """
+        faces = self._pass(image, WORKING_SIDE)
+        if thorough or not faces:
+            for side in SECOND_SIDES:
+                faces += self._pass(image, side)
+        return _without_duplicates(faces)
+
+    def _pass(self, image: npt.NDArray[np.uint8], side: int) -> list[Face]:
+        height, width = image.shape[:2]
+        scale = min(side / max(height, width), MAXIMAL_ENLARGEMENT)
+        working = (max(1, round(width * scale)), max(1, round(height * scale)))
+        resized = cv2.resize(image, working, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        with self._lock:
+            self._yunet.setInputSize(working)
+            _, rows = self._yunet.detect(cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
+        if rows is None:
+            return []
+        factor = np.array([width / working[0], height / working[1]])
+        found = []
+        for row in np.asarray(rows, dtype=np.float64):
+            if not np.isfinite(row).all():
+                continue
+            corner, extent = row[0:2] * factor, row[2:4] * factor
+            landmarks = (row[4:14].reshape(5, 2) + 0.5) * factor - 0.5  # pixel centres, as cv2.resize maps them
+            box = (float(corner[0]), float(corner[1]), float(extent[0]), float(extent[1]))
+            found.append(Face(box, landmarks, float(row[14])))
+        return found
+
+
+def load_detector(path: str | Path | None = None) -> FaceDetector:
+    """YuNet from `path`, or the pinned file of the Hugging Face Hub, fetched once into the Hub's cache.
+
+    InputError with what to do when the file is not there, is something else, or cannot be fetched.
+    """
+    if path is not None:
+        return FaceDetector(_read(Path(path)), Path(path).name)
+    file = _cached() or _fetched()
+    content = _read(file)
+    found = hashlib.sha256(content).hexdigest()
+    if found != HUB_SHA256:
+        raise InputError(
+            f"expected {HUB_FILE} with SHA-256 {HUB_SHA256}, found {found};"
+            f" delete {file} and try again, or pass a file that you trust with --detector PATH"
+        )
+    return FaceDetector(content, HUB_FILE)
+
+
+def detector_at_hand() -> bool:
+    """Whether the pinned detector is in the Hub's cache already, so that using it asks no network."""
+    return _cached() is not None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"expected YuNet's ONNX file as the detector, cannot read {path} ({error.strerror})") from None
+
+
+def _cached() -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(HUB_REPO, HUB_FILE)
+    return Path(file) if isinstance(file, str) else None
+
+
+def _fetched() -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    print(f"fetching the face detector {HUB_FILE} of {HUB_REPO}, once", file=sys.stderr)
+    chatter = logging.getLogger("huggingface_hub")  # it reports each of its retries; one sentence will do
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        return Path(hf_hub_download(HUB_REPO, HUB_FILE, token=False))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"finding faces needs the detector {HUB_FILE} of {HUB_REPO}, which is not on this machine and cannot"
+            f" be fetched ({type(error).__name__}): download it elsewhere and pass it with --detector PATH,"
+            " or give aligned crops with --aligned"
+        ) from None
+    finally:
+        chatter.setLevel(level)
+
+
+def _without_duplicates(faces: Sequence[Face], overlap: float = 0.4) -> list[Face]:
+    """The faces in falling score, without those that share `overlap` of their union with a better one."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_overlap(face, other) < overlap for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a: Face, b: Face) -> float:
+    width = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
+    height = min(a.box[1] + a.box[3], b.box[1] + b.box[3]) - max(a.box[1], b.box[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (a.area + b.area - shared)
+
+
+@contextlib.contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV 5 warns on stderr, for every network, about a setting that nobody made."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
