@@ -24,7 +24,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
     "zoo.evaluate": (READERS, LIGHT | {"onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"}),
     "zoo.heads": (BASE, {"torch", "numpy", "scipy"}),
-    "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm"}),
+    "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm", "safetensors"}),
     "zoo.architectures": (BASE, {"torch", "timm"}),
     "zoo.data": (READERS, LIGHT | {"torch", "timm", "albumentations", "yaml", "rich"}),
     "zoo.export": (
