@@ -1,0 +1,39 @@
+"""One way to open every kind of training set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.data.base import FaceDataset, require_identities
+from zoo.errors import InputError
+
+
+def open_dataset(uri: str | None, image_size: tuple[int, int] = (112, 112)) -> FaceDataset:
+    """The training set at `uri`, its pictures at `image_size`, (height, width).
+
+    None or "synthetic" is the built-in synthetic set; a .rec file or a folder with one is RecordIO; any other folder
+    has one sub-folder an identity. InputError where there is nothing, no picture, or fewer than two identities.
+    """
+    if uri is None or uri == "synthetic":
+        from zoo.data.synthetic import SyntheticFaces
+
+        if image_size[0] != image_size[1]:
+            raise InputError(f"expected a square image size for synthetic faces, found {image_size}")
+        return SyntheticFaces(image_size=image_size[0])
+    path = Path(uri)
+    dataset: FaceDataset
+    if path.suffix == ".rec" or (path.is_dir() and any(path.glob("*.rec"))):
+        from zoo.data.records import RecordDataset
+
+        dataset = RecordDataset(path, image_size)
+    elif path.is_dir():
+        from zoo.data.folder import FolderDataset
+
+        dataset = FolderDataset(path, image_size)
+    else:
+        found = "a file of another kind" if path.exists() else "nothing"
+        raise InputError(
+            f"expected a folder of identities, a .rec file or a folder with one at {uri}, found {found}; check the path"
+        )
+    require_identities(dataset.num_classes, uri)
+    return dataset

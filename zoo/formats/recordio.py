@@ -1,0 +1,379 @@
+"""MXNet's RecordIO as insightface packs training sets in it (train.rec, train.idx, property), without MXNet.
+
+A record is magic, a word of 3 bits of part kind and 29 bits of length, the payload, and zeros up to 4 bytes. A payload
+that contains the magic at an aligned place is split there into parts, and a reader puts the magic back. The payload
+of a picture is `flag, label, id, id2`, then `flag` more labels, then the encoded picture. In insightface's layout
+record 0 has the labels (N, M): pictures are the records 1 … N − 1, identities the records N … M − 1, each with the
+labels (first picture, last picture + 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+
+MAGIC = 0xCED7230A
+_MAGIC_BYTES = struct.pack("<I", MAGIC)
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_MAX_PART = (1 << 29) - 1
+_HEADER = struct.Struct("<IfQQ")
+_EXACT = 1 << 24
+"""float32, in which the format keeps its ranges, tells whole numbers apart up to here."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What precedes the picture in a record: insightface's IRHeader."""
+
+    labels: tuple[float, ...]
+    """The label, or all of them where the record says that it has several."""
+    id: int
+    """The record's key."""
+    id2: int = 0
+    """Unused by the field."""
+    several: bool = False
+    """Whether the labels are stored as a list, which even one label can be."""
+
+
+def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:
+    """The header and the encoded picture of a record's payload; InputError, naming `name`, when it is too short."""
+    if len(payload) < _HEADER.size:
+        raise InputError(f"expected a header of {_HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again")
+    flag, label, key, key2 = _HEADER.unpack_from(payload)
+    start = _HEADER.size + 4 * flag
+    if start > len(payload):
+        raise InputError(f"expected {flag:,} labels in {name}, found {len(payload):,} bytes; fetch the file again")
+    labels = struct.unpack_from(f"<{flag}f", payload, _HEADER.size) if flag else (label,)
+    return Header(labels, key, key2, several=flag > 0), payload[start:]
+
+
+def pack(header: Header, picture: bytes) -> bytes:
+    """The payload of a record, as `mx.recordio.pack` makes it."""
+    if not header.several:
+        return _HEADER.pack(0, header.labels[0], header.id, header.id2) + picture
+    labels = struct.pack(f"<{len(header.labels)}f", *header.labels)
+    return _HEADER.pack(len(header.labels), 0.0, header.id, header.id2) + labels + picture
+
+
+def frame(payload: bytes) -> bytes:
+    """The payload as it lies in the file: split at each aligned magic, framed and padded, as dmlc-core writes it."""
+    pieces, start = [], 0
+    position = payload.find(_MAGIC_BYTES)
+    while position >= 0:
+        if position % 4 == 0:
+            pieces.append(payload[start:position])
+            start = position + 4
+            position = payload.find(_MAGIC_BYTES, start)
+        else:
+            position = payload.find(_MAGIC_BYTES, position + 1)
+    pieces.append(payload[start:])
+    kinds = [_WHOLE] if len(pieces) == 1 else [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST]
+    framed = []
+    for kind, piece in zip(kinds, pieces, strict=True):
+        if len(piece) > _MAX_PART:
+            raise InputError(f"expected a record below {_MAX_PART:,} bytes, found {len(piece):,}; leave that picture out")
+        framed += [_MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
+    framed.append(bytes(-len(pieces[-1]) % 4))
+    return b"".join(framed)
+
+
+class RecordFile:
+    """The pictures of a .rec file (or of the only one in a folder), in file order; a `Sequence` of encoded bytes.
+
+    Opening reads the index, not the pictures; where the .idx is missing or does not fit, one scan replaces it. The map
+    is made at the first read of each process, so that instances cross a fork and pickle by path. InputError for a
+    file that is truncated or has a wrong magic, length or offset; what lies inside a record is checked when it is read.
+    """
+
+    labels: npt.NDArray[np.int64]
+    """(images,): the identity of each picture, contiguous from 0."""
+    num_classes: int
+    """How many identities there are."""
+    index_note: str
+    """Where the offsets came from: "train.idx" or "a scan: …" with the reason."""
+    has_ranges: bool
+    """Whether record 0 told the identities' ranges; otherwise each picture's header told its label."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = _find_rec(Path(path))
+        self._size = self.path.stat().st_size
+        if self._size == 0:
+            raise InputError(f"expected records in {self.path}, found an empty file; fetch it again")
+        index = self.path.with_suffix(".idx")
+        self._offsets, self._keys, self.index_note = self._open_index(index)
+        self._images, raw = self._layout()
+        if not len(self._images):
+            raise InputError(f"expected pictures in {self.path}, found none among {len(self._offsets):,} records")
+        names, self.labels = np.unique(raw, return_inverse=True)
+        self.labels = self.labels.astype(np.int64)
+        self.num_classes = len(names)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, i: int) -> bytes:
+        """The encoded bytes of picture i; InputError, naming the record, when its frame or header is damaged."""
+        return self.picture(i)[1]
+
+    def picture(self, i: int) -> tuple[Header, bytes]:
+        """The header and the encoded bytes of picture i."""
+        if not 0 <= i < len(self._images):
+            raise IndexError(f"picture {i} of {len(self._images)}")
+        position = int(self._images[i])
+        return unpack(self.payload(position), self._record_name(position))
+
+    def name(self, i: int) -> str:
+        """Where picture i lies, for messages: "train.rec, record 17 (byte 51,200)"."""
+        return self._record_name(int(self._images[i]))
+
+    def records(self) -> Iterator[bytes]:
+        """The payload of every record in file order, record 0 and the identities' included."""
+        return (self.payload(position) for position in range(len(self._offsets)))
+
+    def payload(self, position: int) -> bytes:
+        """The payload of the record that is `position`-th in the file, its parts put together."""
+        start = int(self._offsets[position])
+        end = int(self._offsets[position + 1]) if position + 1 < len(self._offsets) else self._size
+        pieces, after = _parts(self._map, start, end, self._record_name(position))
+        if after != end:
+            raise InputError(
+                f"expected {self._record_name(position)} to end at byte {end:,}, found its end at {after:,};"
+                f" delete {self.path.with_suffix('.idx').name} if it belongs to another file"
+            )
+        return pieces[0] if len(pieces) == 1 else _MAGIC_BYTES.join(pieces)
+
+    def describe(self) -> str:
+        """The set in one line: "4,462 images of 941 identities, RecordIO"."""
+        return f"{len(self):,} images of {self.num_classes:,} identities, RecordIO"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_map"}
+
+    @functools.cached_property
+    def _map(self) -> mmap.mmap:
+        with open(self.path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(content) != self._size:
+            raise InputError(f"expected {self.path} to stay as it was opened, found another size; open it again")
+        return content
+
+    def _record_name(self, position: int) -> str:
+        return f"{self.path}, record {int(self._keys[position]):,} (byte {int(self._offsets[position]):,})"
+
+    def _open_index(self, index: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], str]:
+        """Offsets in file order, the key of each record, and where they came from."""
+        found = _read_index(index)
+        if found is None:
+            reason = f"{index.name} cannot be read as an index" if index.exists() else f"there is no {index.name}"
+        else:
+            keys, offsets = found
+            if self._fits(offsets):
+                return offsets, keys, index.name
+            reason = f"{index.name} does not fit"
+        scanned = _scan(self._map, str(self.path))
+        if found is not None and len(offsets) > len(scanned) and np.array_equal(offsets[: len(scanned)], scanned):
+            raise InputError(
+                f"expected the {len(offsets):,} records of {index.name} in {self.path}, found a file truncated after"
+                f" {len(scanned):,}; fetch it again, or delete {index.name} to use what is there"
+            )
+        return scanned, np.arange(len(scanned), dtype=np.int64), f"a scan: {reason}"
+
+    def _fits(self, offsets: npt.NDArray[np.int64]) -> bool:
+        """Whether the index belongs to this file, as far as its first, its last and 64 records between can tell.
+
+        Each read checks its own record again, so that nothing rests on the sample.
+        """
+        aligned = not (offsets % 4).any() and bool((np.diff(offsets) >= 8).all())
+        if not aligned or offsets[0] != 0 or offsets[-1] > self._size - 8:
+            return False
+        for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
+            end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
+            try:
+                if _parts(self._map, int(offsets[position]), end, "")[1] != end:
+                    return False
+            except InputError:
+                return False
+        return True
+
+    def _layout(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The positions of the pictures among the records, and the raw label of each."""
+        first, rest = unpack(self.payload(0), self._record_name(0))
+        if not first.several or len(first.labels) != 2 or rest:
+            self.has_ranges = False
+            images = np.arange(len(self._offsets), dtype=np.int64)
+            return images, self._header_labels(images)
+        self.has_ranges = True
+        images_end, identities_end = (self._whole(label, 0) for label in first.labels)
+        count = len(self._offsets)
+        if not 1 <= images_end <= identities_end:
+            raise InputError(f"expected record 0 of {self.path} to tell how many records there are, found {first.labels}")
+        if identities_end > count and identities_end < _EXACT:
+            raise InputError(
+                f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}: it is"
+                " truncated; fetch it again"
+            )
+        order = np.argsort(self._keys, kind="stable")
+        if not np.array_equal(self._keys[order], np.arange(count)):
+            raise InputError(f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; delete it")
+        if identities_end >= _EXACT:
+            return self._wide_layout(order)
+        images = order[1:images_end]
+        raw = np.full(images_end, -1.0)
+        for identity, position in enumerate(order[images_end:identities_end].tolist()):
+            labels = unpack(self.payload(position), self._record_name(position))[0].labels
+            if len(labels) != 2:
+                raise InputError(f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}")
+            start, end = (self._whole(label, position) for label in labels)
+            if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
+                raise InputError(
+                    f"expected a range of its own between 1 and {images_end:,} in {self._record_name(position)},"
+                    f" found {start:,} … {end:,}; fetch the file again"
+                )
+            raw[start:end] = identity
+        if (raw[1:] < 0).any():  # a picture in no range: the headers know better
+            return images, self._header_labels(images)
+        return images, raw[1:]
+
+    def _wide_layout(self, order: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The layout where the ranges are rounded to float32: only the records themselves tell what they are.
+
+        An identity's record has no picture behind its labels, and each picture's header tells its label.
+        """
+        is_image = np.fromiter((self._has_picture(position) for position in order.tolist()), np.bool_, len(order))
+        images = order[is_image]
+        return images, self._header_labels(images)
+
+    def _has_picture(self, position: int) -> bool:
+        start = int(self._offsets[position])
+        word, flag = struct.unpack_from("<4xII", self._map, start)
+        return bool(word >> 29 != _WHOLE or (word & _MAX_PART) > _HEADER.size + 4 * flag)
+
+    def _header_labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The first label of each record; InputError for one that is not a finite number."""
+        labels = np.empty(len(positions))
+        for i, position in enumerate(positions.tolist()):
+            start = int(self._offsets[position])
+            word, flag, label = struct.unpack_from("<4xIIf", self._map, start)
+            if word >> 29 == _WHOLE and flag == 0 and (word & _MAX_PART) >= _HEADER.size:
+                labels[i] = label
+            else:
+                labels[i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
+        if not np.isfinite(labels).all():
+            wrong = int(positions[~np.isfinite(labels)][0])
+            raise InputError(f"expected a finite label in {self._record_name(wrong)}, found {labels[~np.isfinite(labels)][0]}")
+        return labels
+
+    def _whole(self, label: float, position: int) -> int:
+        if not label.is_integer() or label < 0:
+            raise InputError(f"expected a whole number in {self._record_name(position)}, found {label}")
+        return int(label)
+
+
+class RecordWriter:
+    """Writes payloads one after another into `records` and their index lines, as MXIndexedRecordIO does, into `index`."""
+
+    def __init__(self, records: IO[bytes], index: IO[bytes]) -> None:
+        self._records, self._index = records, index
+        self._offset = 0
+
+    def write(self, key: int, payload: bytes) -> None:
+        """Appends one record under `key`."""
+        framed = frame(payload)
+        self._index.write(b"%d\t%d\n" % (key, self._offset))
+        self._records.write(framed)
+        self._offset += len(framed)
+
+
+def _find_rec(path: Path) -> Path:
+    """The .rec file that `path` is or, as a folder, holds; train.rec where a folder holds several."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise InputError(f"expected a .rec file or a folder with one at {path}, found nothing; check the path")
+        return path
+    found = sorted(path.glob("*.rec"))
+    if path / "train.rec" in found:
+        return path / "train.rec"
+    if len(found) != 1:
+        raise InputError(f"expected one .rec file in {path}, found {len(found)}; name the file itself")
+    return found[0]
+
+
+def _read_index(index: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """(keys, offsets) in the order of the offsets, or None where the file is no table of two numbers a line."""
+    with contextlib.suppress(OSError, ValueError, DeprecationWarning), warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy says so when it stops at a word that is no number
+        table = np.fromstring(index.read_bytes(), dtype=np.int64, sep=" ")
+        if len(table) and len(table) % 2 == 0:
+            keys, offsets = table.reshape(-1, 2).T
+            order = np.argsort(offsets, kind="stable")
+            keys, offsets = keys[order], offsets[order]
+            if len(np.unique(keys)) == len(keys) and offsets[0] >= 0:
+                return keys, offsets
+    return None
+
+
+def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
+    """The offset of every record from the first byte to the last; InputError where they do not line up."""
+    offsets = np.empty(1024, np.int64)
+    count = position = 0
+    while position < len(content):
+        if count == len(offsets):
+            offsets.resize(2 * count, refcheck=False)
+        offsets[count] = position
+        count += 1
+        position = _end(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
+    return offsets[:count].copy()
+
+
+def _part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int, int]:
+    """(kind, start, length) of the part at `position`, whose padded payload ends by `end`."""
+    if end - position < 8:
+        raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
+    magic, word = struct.unpack_from("<II", content, position)
+    if magic != MAGIC:
+        raise InputError(f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again")
+    length = word & _MAX_PART
+    if position + 8 + length + -length % 4 > end:
+        raise InputError(
+            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged; fetch it again"
+        )
+    return word >> 29, position + 8, length
+
+
+def _end(content: mmap.mmap, position: int, end: int, name: str) -> int:
+    """The offset behind the record at `position`, found without copying it."""
+    kind, start, length = _part(content, position, end, name)
+    if kind not in (_WHOLE, _FIRST):
+        raise InputError(f"expected the start of a record at byte {position:,} of {name}, found part kind {kind}")
+    while kind not in (_WHOLE, _LAST):
+        position = start + length + -length % 4
+        kind, start, length = _part(content, position, end, name)
+        if kind not in (_MIDDLE, _LAST):
+            raise InputError(f"expected a further part at byte {position:,} of {name}, found part kind {kind}")
+    return start + length + -length % 4
+
+
+def _parts(content: mmap.mmap, position: int, end: int, name: str) -> tuple[list[bytes], int]:
+    """The payloads of the record's parts and the offset behind the last of them."""
+    kind, start, length = _part(content, position, end, name)
+    if kind == _WHOLE:
+        return [content[start : start + length]], start + length + -length % 4
+    after = _end(content, position, end, name)
+    pieces = []
+    while position < after:
+        _, start, length = _part(content, position, end, name)
+        pieces.append(content[start : start + length])
+        position = start + length + -length % 4
+    return pieces, after
