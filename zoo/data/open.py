@@ -11,15 +11,12 @@ from zoo.errors import InputError
 def open_dataset(uri: str | None, image_size: tuple[int, int] = (112, 112)) -> FaceDataset:
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 
-    None or "synthetic" is the built-in synthetic set; a .rec file or a folder with one is RecordIO; any other folder
-    has one sub-folder an identity. InputError where there is nothing, no picture, or fewer than two identities.
+    None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each; a .rec
+    file or a folder with one is RecordIO; any other folder has one sub-folder an identity. InputError where there is
+    nothing, no picture, or fewer than two identities.
     """
-    if uri is None or uri == "synthetic":
-        from zoo.data.synthetic import SyntheticFaces
-
-        if image_size[0] != image_size[1]:
-            raise InputError(f"expected a square image size for synthetic faces, found {image_size}")
-        return SyntheticFaces(image_size=image_size[0])
+    if uri is None or uri.partition(":")[0] == "synthetic":
+        return open_synthetic(uri or "synthetic", image_size)
     path = Path(uri)
     dataset: FaceDataset
     if path.suffix == ".rec" or (path.is_dir() and any(path.glob("*.rec"))):
@@ -37,3 +34,16 @@ def open_dataset(uri: str | None, image_size: tuple[int, int] = (112, 112)) -> F
         )
     require_identities(dataset.num_classes, uri)
     return dataset
+
+
+def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
+    """The drawn faces of "synthetic" or "synthetic:IDENTITIESxIMAGES"; InputError for another form."""
+    from zoo.data.synthetic import SyntheticFaces
+
+    _, colon, extent = uri.partition(":")
+    if not colon:
+        return SyntheticFaces(image_size=image_size)
+    identities, _, images = extent.partition("x")
+    if not (identities.isdecimal() and images.isdecimal()):
+        raise InputError(f"expected synthetic:IDENTITIESxIMAGES, for example synthetic:200x40, found {uri!r}")
+    return SyntheticFaces(int(identities), int(images), image_size=image_size)
