@@ -1,0 +1,123 @@
+"""The papers' equations for one sample at a time in Python's own math: what the heads are compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.heads import MarginHead, MarginSoftmaxLoss
+
+HALF_RADIAN = 0.5
+
+
+@dataclass
+class Batch:
+    """What a head may look at: the target angles and norms of the whole batch, for its running state."""
+
+    thetas_y: list[float]
+    norms: list[float]
+
+
+Equation = Callable[[Batch, int, list[float]], tuple[float, list[float]]]
+"""(batch, sample, angles to the other centres) → (T, N of each); defaults of the head, first training forward."""
+
+
+def arc_target(theta: float, margin: float) -> float:
+    if theta > math.pi - margin:
+        return math.cos(theta) - margin * math.sin(margin)
+    return math.cos(theta + margin)
+
+
+def curriculum(batch: Batch) -> float:
+    return 0.99 * 0.0 + 0.01 * sum(map(math.cos, batch.thetas_y)) / len(batch.thetas_y)
+
+
+def softmax(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    return math.cos(batch.thetas_y[i]), [math.cos(theta) for theta in others]
+
+
+def cosface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    return math.cos(batch.thetas_y[i]) - 0.35, [math.cos(theta) for theta in others]
+
+
+def arcface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    return arc_target(batch.thetas_y[i], HALF_RADIAN), [math.cos(theta) for theta in others]
+
+
+def curricularface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    theta, t = batch.thetas_y[i], curriculum(batch)
+    negatives = []
+    for cos in map(math.cos, others):
+        negatives.append(cos * (t + cos) if cos > math.cos(theta + HALF_RADIAN) else cos)
+    return arc_target(theta, HALF_RADIAN), negatives
+
+
+def recurricularface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    theta, t = batch.thetas_y[i], min(max(curriculum(batch), 0.0), 1.0)
+    negatives = []
+    for cos in map(math.cos, others):
+        negatives.append(cos * (1.1 * cos + 0.4 * t) if cos > math.cos(theta + HALF_RADIAN) else cos)
+    return arc_target(theta, HALF_RADIAN), negatives
+
+
+LITERAL: dict[str, Equation] = {
+    "softmax": softmax,
+    "cosface": cosface,
+    "arcface": arcface,
+    "curricularface": curricularface,
+    "recurricularface": recurricularface,
+}
+
+
+def angles(weight: Tensor, embeddings: Tensor) -> list[list[float]]:
+    """θ of every sample to every centre, in radians, in fp64."""
+    table = []
+    for x in embeddings.double().tolist():
+        row = []
+        for w in weight.double().tolist():
+            dot = sum(a * b for a, b in zip(x, w, strict=True))
+            row.append(math.acos(max(-1.0, min(1.0, dot / (math.hypot(*x) * math.hypot(*w))))))
+        table.append(row)
+    return table
+
+
+def equation_one(scale: float, target: float, negatives: list[float]) -> float:
+    """−log e^{s·T} / (e^{s·T} + Σ e^{s·N}), with the largest exponent taken out of both."""
+    top = max(target, *negatives)
+    own = math.exp(scale * (target - top))
+    return -(scale * (target - top) - math.log(own + sum(math.exp(scale * (n - top)) for n in negatives)))
+
+
+def literal_losses(equation: Equation, scale: float, weight: Tensor, embeddings: Tensor, labels: Tensor) -> list[float]:
+    """Equation (1) of each sample by a loop over samples and classes."""
+    table = angles(weight, embeddings)
+    batch = Batch(
+        [row[y] for row, y in zip(table, labels.tolist(), strict=True)],
+        [math.hypot(*x) for x in embeddings.double().tolist()],
+    )
+    losses = []
+    for i, (row, y) in enumerate(zip(table, labels.tolist(), strict=True)):
+        target, negatives = equation(batch, i, [theta for j, theta in enumerate(row) if j != y])
+        losses.append(equation_one(scale, target, negatives))
+    return losses
+
+
+def literal_loss_of_head(loss: MarginSoftmaxLoss, head: MarginHead, embeddings: Tensor, labels: Tensor) -> float:
+    """Equation (1) with the head's own T, B and N, one pair of sample and class at a time; no state moves."""
+    table = angles(loss.weight.detach(), embeddings)
+    total = 0.0
+    for i, (row, y) in enumerate(zip(table, labels.tolist(), strict=True)):
+        norm = embeddings[i].double().norm().reshape(1)
+        cos_y = torch.tensor([math.cos(row[y])], dtype=torch.float64)
+        target, boundary = head.target(cos_y, norm), head.boundary(cos_y, norm)
+        negatives = [
+            head.negative(torch.tensor([[math.cos(theta)]], dtype=torch.float64), boundary[:, None]).item()
+            for j, theta in enumerate(row)
+            if j != y
+        ]
+        total += equation_one(head.scale, target.item(), negatives)
+    return total / len(table)
