@@ -36,8 +36,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
-        namespace, unknown = self.parse_known_args(args, namespace)
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options of a command line; InputError for one that is not known."""
+        namespace, unknown = self.parse_known_args(words)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=2)
@@ -81,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     command.add_arguments(parser)
-    return int(command.run(parser.parse_args(rest)))
+    return int(command.run(parser.parse(rest)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

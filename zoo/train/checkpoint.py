@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from zoo.errors import InputError
 from zoo.files import fsync_folder, write_json, write_text
@@ -40,10 +42,10 @@ def save(state: State, folder: Path, step: int, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
     barrier()
     try:
-        writer = dcp.FileSystemWriter(temporary, thread_count=1, sync_files=True)
+        writer = FileSystemWriter(temporary, thread_count=1, sync_files=True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
-            dcp.save(state, storage_writer=writer, no_dist=not dist.is_initialized())
+            dcp_save(state, storage_writer=writer, no_dist=not dist.is_initialized())
         if first:
             write_json(temporary / "manifest.json", manifest(temporary))
             shutil.rmtree(final, ignore_errors=True)
@@ -76,7 +78,7 @@ def load(state: State, folder: Path) -> tuple[int, list[str]]:
             continue
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
-            dcp.load(state, storage_reader=dcp.FileSystemReader(candidate), no_dist=not dist.is_initialized())
+            dcp_load(state, storage_reader=FileSystemReader(candidate), no_dist=not dist.is_initialized())
         return int(candidate.name.removeprefix("step-")), passed_over
     found = "; ".join(passed_over) or "none"
     raise InputError(f"expected a whole checkpoint in {folder}, found {found}; start the run again without --resume")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
@@ -49,7 +51,7 @@ def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_
 
     A pure function of the step, so a resumed run needs no state of it.
     """
-    warmup = {
+    warmup: dict[str, Any] = {
         "warmup_t": round(config.warmup_epochs * steps_per_epoch),
         "warmup_lr_init": config.lr / 100,
         "warmup_prefix": False,
