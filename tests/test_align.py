@@ -36,9 +36,7 @@ coordinates = st.floats(-500, 500, allow_nan=False)
 
 @settings(deadline=None, max_examples=150)
 @given(st.floats(-np.pi, np.pi), st.floats(0.02, 50), coordinates, coordinates)
-def test_a_known_rotation_scale_and_shift_is_recovered(
-    angle: float, scale: float, x: float, y: float
-) -> None:
+def test_a_known_rotation_scale_and_shift_is_recovered(angle: float, scale: float, x: float, y: float) -> None:
     known = np.array(
         [
             [scale * np.cos(angle), -scale * np.sin(angle), x],
@@ -86,9 +84,7 @@ def test_the_template_follows_insightface_at_its_sizes_and_scales_elsewhere() ->
     np.testing.assert_allclose(template((224, 224)), 2 * ARCFACE_TEMPLATE)
     np.testing.assert_allclose(template((128, 128)), ARCFACE_TEMPLATE + np.array([8, 0]))
     np.testing.assert_allclose(template((256, 256)), 2 * ARCFACE_TEMPLATE + np.array([16, 0]))
-    np.testing.assert_allclose(
-        template((112, 96)), ARCFACE_TEMPLATE - np.array([8, 0])
-    )  # the older 112×96 crops
+    np.testing.assert_allclose(template((112, 96)), ARCFACE_TEMPLATE - np.array([8, 0]))  # the older 112×96 crops
     np.testing.assert_allclose(template((56, 56)), ARCFACE_TEMPLATE / 2)
 
 

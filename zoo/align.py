@@ -57,9 +57,7 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
     w = target - target_mean[..., None, :]
     spread = (z**2).sum((-2, -1))
     if not np.all(spread > 0):
-        raise InputError(
-            "expected landmarks at different places, found all at one point; leave this face out"
-        )
+        raise InputError("expected landmarks at different places, found all at one point; leave this face out")
     cosine = (z * w).sum((-2, -1)) / spread
     sine = (z[..., 0] * w[..., 1] - z[..., 1] * w[..., 0]).sum(-1) / spread
     linear = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
