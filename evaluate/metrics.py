@@ -1,0 +1,288 @@
+"""What scores are worth: every figure is a pure function of arrays, counted exactly over one sorted kernel.
+
+A pair is accepted when its score is greater than the threshold. Rates are fractions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv
+
+from zoo.errors import InputError
+
+Floats = npt.NDArray[np.floating]
+Counts = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SortedScores:
+    """The kernel: the scores of both kinds of pairs, each sorted once; every question is a binary search in them."""
+
+    positives: Floats
+    """The same-person pairs' scores, ascending: (positives,)."""
+    negatives: Floats
+    """The different-person pairs' scores, ascending: (negatives,)."""
+
+    @classmethod
+    def of(cls, scores: Floats, same: Bools) -> SortedScores:
+        """Sorts `scores` (pairs,) by `same` (pairs,). InputError unless both kinds are there and all are finite."""
+        if scores.shape != same.shape or scores.ndim != 1:
+            raise InputError(f"expected one score and one truth a pair, found {scores.shape} and {same.shape}")
+        unusable = np.flatnonzero(~np.isfinite(scores))
+        if len(unusable):
+            raise InputError(
+                f"expected finite scores, found {len(unusable)} that are not, the first at pair {unusable[0]}; "
+                "look at the embeddings of that pair"
+            )
+        if same.all() or not same.any():
+            kind = "same" if len(same) and same.all() else "different"
+            raise InputError(
+                f"expected pairs of both kinds, found {len(same)} of {kind} people and none else; no rate can be had"
+            )
+        return cls(np.sort(scores[same]), np.sort(scores[~same]))
+
+    def true_accepts(self, threshold: npt.ArrayLike, inclusive: bool = False) -> Counts:
+        """How many positives are > threshold (≥ where `inclusive`), for one or many thresholds."""
+        return _above(self.positives, threshold, inclusive)
+
+    def false_accepts(self, threshold: npt.ArrayLike, inclusive: bool = False) -> Counts:
+        """How many negatives are > threshold (≥ where `inclusive`), for one or many thresholds."""
+        return _above(self.negatives, threshold, inclusive)
+
+    @cached_property
+    def thresholds(self) -> npt.NDArray[np.float64]:
+        """Every distinct score, ascending, with −∞ before: all that a threshold can tell apart."""
+        distinct = np.union1d(self.positives, self.negatives).astype(np.float64)
+        return np.concatenate([[-np.inf], distinct])
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What holds at one threshold."""
+
+    far_target: float
+    """The false accept rate that was asked for."""
+    threshold: float
+    """NaN where the target is below 1 / negatives."""
+    tar: float
+    """The share of positives above the threshold; NaN where not measurable."""
+    true_accepts: int
+    positives: int
+    false_accepts: int
+    negatives: int
+
+    @property
+    def measurable(self) -> bool:
+        return not math.isnan(self.tar)
+
+    @property
+    def far(self) -> float:
+        """The false accept rate that the threshold has on these pairs: at most the target."""
+        return self.false_accepts / self.negatives if self.measurable else math.nan
+
+    @property
+    def why_not(self) -> str:
+        """The sentence for a target that these pairs cannot measure; empty where they can."""
+        if self.measurable:
+            return ""
+        return (
+            f"TAR@FAR {self.far_target:g} is not measurable: {self.negatives:,} negatives cannot show a rate below "
+            f"1/{self.negatives:,}"
+        )
+
+
+def tar_at_far(scores: SortedScores, far: float) -> OperatingPoint:
+    """The true accept rate at the smallest observed negative score t with #{negatives > t} ≤ far · #negatives.
+
+    A target of 1 means t = −∞; one below 1 / #negatives gives NaN. InputError outside (0, 1].
+    """
+    if not 0 < far <= 1:
+        raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}")
+    positives, negatives = len(scores.positives), len(scores.negatives)
+    allowed = allowed_count(far, negatives)
+    if allowed == 0:
+        return OperatingPoint(far, math.nan, math.nan, 0, positives, 0, negatives)
+    # the allowed-plus-first largest negative: whatever lies above it is at most `allowed`, ties included
+    threshold = -math.inf if allowed >= negatives else float(scores.negatives[negatives - 1 - allowed])
+    accepted = int(scores.true_accepts(threshold))
+    return OperatingPoint(
+        far,
+        threshold,
+        accepted / positives,
+        accepted,
+        positives,
+        int(scores.false_accepts(threshold)),
+        negatives,
+    )
+
+
+def allowed_count(rate: float, of: int) -> int:
+    """The largest whole number ≤ rate · of, where 0.01 · 300 is 3 although 0.01 is no binary fraction."""
+    nearest = round(rate * of)
+    return nearest if math.isclose(nearest, rate * of, rel_tol=1e-12) else math.floor(rate * of)
+
+
+@dataclass(frozen=True)
+class Roc:
+    """False and true accept rates from the strictest threshold to the loosest, each (points,)."""
+
+    threshold: npt.NDArray[np.float64]
+    far: npt.NDArray[np.float64]
+    tar: npt.NDArray[np.float64]
+
+
+def roc(scores: SortedScores) -> Roc:
+    """The curve at every distinct score, from nothing accepted to everything accepted."""
+    thresholds = scores.thresholds[::-1]
+    return Roc(
+        thresholds,
+        scores.false_accepts(thresholds) / len(scores.negatives),
+        scores.true_accepts(thresholds) / len(scores.positives),
+    )
+
+
+def auc(scores: SortedScores) -> float:
+    """The area under the ROC: how often a positive beats a negative, ties counting half (Mann and Whitney)."""
+    below = np.searchsorted(scores.negatives, scores.positives, side="left").sum(dtype=np.int64)
+    not_above = np.searchsorted(scores.negatives, scores.positives, side="right").sum(dtype=np.int64)
+    return (int(below) + int(not_above)) / (2 * len(scores.positives) * len(scores.negatives))
+
+
+def eer(scores: SortedScores) -> float:
+    """The equal error rate: where the straight lines between the ROC's points cross FAR = 1 − TAR.
+
+    Only the points on both sides of a positive score bend the curve, so only those are looked at.
+    """
+    steps = np.unique(scores.positives)[::-1]
+    far = np.stack([scores.false_accepts(steps), scores.false_accepts(steps, inclusive=True)], axis=1)
+    tar = np.stack([scores.true_accepts(steps), scores.true_accepts(steps, inclusive=True)], axis=1)
+    fars = np.concatenate([[0.0], far.ravel() / len(scores.negatives), [1.0]])
+    tars = np.concatenate([[0.0], tar.ravel() / len(scores.positives), [1.0]])
+    excess = fars - (1 - tars)  # rises from −1 to 1 along the curve
+    after = int(np.searchsorted(excess, 0.0, side="left"))
+    if excess[after] == 0.0 or after == 0:
+        return float(fars[after])
+    share = -excess[after - 1] / (excess[after] - excess[after - 1])
+    return float(fars[after - 1] + share * (fars[after] - fars[after - 1]))
+
+
+@dataclass(frozen=True)
+class FoldAccuracy:
+    """K-fold accuracy: thresholds chosen on the other folds, accuracies measured on each, both (folds,)."""
+
+    thresholds: npt.NDArray[np.float64]
+    accuracies: npt.NDArray[np.float64]
+    correct: int
+    pairs: int
+
+    @property
+    def mean(self) -> float:
+        return float(self.accuracies.mean())
+
+    @property
+    def std(self) -> float:
+        """The population standard deviation over folds."""
+        return float(self.accuracies.std())
+
+
+def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy:
+    """Accuracy over `folds` runs of pairs in file order; scores (pairs,) are cosines in [−1, 1], same is (pairs,).
+
+    A fold's threshold is the exact optimum on the other folds: of the intervals of best thresholds, touching ones
+    merged and bound by [−1, 1], the widest, then the lowest; its midpoint in float64.
+    """
+    fold, sizes = _folds(len(scores), folds)
+    edges, place = np.unique(np.clip(scores, -1.0, 1.0), return_inverse=True)
+    edges = np.concatenate([[-1.0], edges.astype(np.float64), [1.0]])
+    # gain[f, k]: pairs of fold f that are right when its k lowest distinct scores are rejected, less a constant
+    steps = np.zeros((folds, len(edges) - 1), np.int64)
+    np.add.at(steps, (fold, place + 1), np.where(same, -1, 1))
+    gain = np.cumsum(steps, axis=1)
+    positives = np.bincount(fold, weights=same, minlength=folds).astype(np.int64)
+    others = gain.sum(axis=0) - gain
+    thresholds = np.array([_widest_optimum(edges, row) for row in others])
+    chosen = np.searchsorted(edges[1:-1], thresholds, side="right")
+    correct = gain[np.arange(folds), chosen] + positives
+    return FoldAccuracy(thresholds, correct / sizes, int(correct.sum()), len(scores))
+
+
+def _widest_optimum(edges: npt.NDArray[np.float64], gain: Counts) -> float:
+    """The midpoint of the widest run of thresholds with the highest gain; interval k is [edges[k], edges[k + 1])."""
+    best = np.concatenate([[False], gain == gain.max(), [False]])
+    bounds = np.flatnonzero(best[1:] != best[:-1])
+    low, high = edges[bounds[0::2]], edges[bounds[1::2]]
+    widest = int(np.argmax(high - low))
+    middle = 0.5 * (low[widest] + high[widest])
+    return float(low[widest] if middle >= high[widest] else middle)  # neighbouring floats have no middle
+
+
+def kfold_accuracy_insightface(distances: Floats, same: Bools, folds: int = 10) -> FoldAccuracy:
+    """The accuracy as insightface's verification computes it, digit for digit.
+
+    `distances` (pairs,) are squared L2 distances between unit embeddings; thresholds come from arange(0, 4, 0.01),
+    the first of the best on the other folds, and a pair is accepted when its distance is strictly smaller.
+    """
+    grid = np.arange(0, 4, 0.01)
+    fold, sizes = _folds(len(distances), folds)
+    correct = np.empty((folds, len(grid)), np.int64)
+    for index in range(folds):
+        here = fold == index
+        accepted = [np.sort(distances[here & kind]).searchsorted(grid, side="left") for kind in (same, ~same)]
+        correct[index] = accepted[0] + (np.count_nonzero(here & ~same) - accepted[1])
+    # insightface compares accuracies, the same order: one count over one number of pairs
+    chosen = np.argmax(correct.sum(axis=0) - correct, axis=1)
+    right = correct[np.arange(folds), chosen]
+    return FoldAccuracy(grid[chosen], right / sizes, int(right.sum()), len(distances))
+
+
+def _folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
+    """Which fold each pair belongs to, in file order, and the folds' sizes: the first pairs % folds have one more."""
+    if not 2 <= folds <= pairs:
+        raise InputError(f"expected at least {max(folds, 2)} pairs for {folds} folds, found {pairs}")
+    sizes = np.full(folds, pairs // folds, np.int64)
+    sizes[: pairs % folds] += 1
+    return np.repeat(np.arange(folds, dtype=np.int64), sizes), sizes
+
+
+def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a rate, by Clopper and Pearson (Biometrika 26, 1934); (0, 1) for no trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    tail = (1 - level) / 2
+    low = betaincinv(successes, trials - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
+    return float(low), float(high)
+
+
+def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArray[np.float64]:
+    """Each row divided by its L2 norm: (rows, dim) in float64, a row of zeros stays zero.
+
+    InputError naming the rows that are not finite: such a model is broken, and NaN would pass every comparison.
+    """
+    refuse_non_finite(embeddings, what)
+    wide = embeddings.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(norms > 0, norms, 1.0)
+
+
+def refuse_non_finite(embeddings: npt.NDArray[np.floating], what: str = "image") -> None:
+    """InputError naming the rows of `embeddings` (rows, dim) that hold NaN or infinity."""
+    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(broken):
+        named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
+        raise InputError(
+            f"expected finite embeddings, found NaN or infinity for {len(broken)} of {len(embeddings)} {what}s "
+            f"({what} {named}); the model is broken, or its precision too low"
+        )
+
+
+def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:
+    side = "left" if inclusive else "right"
+    # the thresholds are compared in float64: cast down they could pass a score that they separate
+    return np.asarray(len(ascending) - np.searchsorted(ascending, np.asarray(threshold), side=side), np.int64)

@@ -1,0 +1,152 @@
+"""Verification pairs as LFW, CFP-FP, AgeDB-30, CALFW, CPLFW and XQLFW are shared: insightface's `.bin` files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.evaluate import metrics
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings
+from zoo.files import sha256
+from zoo.formats.bins import read_bin
+from zoo.formats.images import decode
+
+FARS = (0.1, 0.01, 0.001, 0.0001)
+"""The false accept rates that are asked for."""
+
+
+@PROTOCOLS.register("pairs")
+class PairsProtocol:
+    """Same person or not, over pairs of faces: 10-fold accuracy, AUC, EER, TAR@FAR (LFW, CFP-FP, AgeDB-30, …).
+
+    `images` are encoded pictures, or RGB uint8 (2 · pairs, H, W, 3); those of pair i lie at 2i and 2i + 1. `same`
+    is bool (pairs,). Pairs keep their order: folds are cut from it.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[bytes] | npt.NDArray[np.uint8],
+        same: npt.NDArray[np.bool_],
+        name: str = "pairs",
+        data: str = "",
+        data_sha256: str = "",
+    ) -> None:
+        if len(images) != 2 * len(same):
+            raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
+        self._images = images
+        self.same = np.asarray(same, bool)
+        self.name, self.data, self.data_sha256 = name, data, data_sha256
+
+    @classmethod
+    def from_bin(cls, path: str | Path) -> PairsProtocol:
+        """The pairs of a `.bin` file, decoded only when their turn comes. InputError for what is no such file."""
+        images, same = read_bin(path)
+        return cls(images, same, data=Path(path).name, data_sha256=sha256(path))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """RGB uint8 (H, W, 3), both pictures of pair 0, then of pair 1, …"""
+        for index, image in enumerate(self._images):
+            yield decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
+
+    def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (2 · pairs, dim)."""
+        check_embeddings(embeddings, len(self))
+        units = metrics.unit(embeddings)
+        return np.clip(np.einsum("pd,pd->p", units[0::2], units[1::2]), -1.0, 1.0)
+
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+        """The figures for raw embeddings (2 · pairs, dim); `compat="insightface"` finds the accuracy as they do."""
+        check_compat(compat)
+        cosines = self.cosines(embeddings)
+        return self._figures(cosines, SortedScores.of(cosines, self.same), embeddings, compat)
+
+    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
+        """The figures, and what a report draws of the same scores."""
+        check_compat(compat)
+        cosines = self.cosines(embeddings)
+        scores = SortedScores.of(cosines, self.same)
+        return Evaluation(self._figures(cosines, scores, embeddings, compat), curves(scores))
+
+    def _figures(
+        self,
+        cosines: npt.NDArray[np.float64],
+        scores: SortedScores,
+        embeddings: npt.NDArray[np.floating],
+        compat: str | None,
+    ) -> Figures:
+        folds = min(10, len(self.same))
+        if compat == "insightface":
+            units = metrics.unit(embeddings)
+            distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
+            accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
+        else:
+            accuracy = metrics.kfold_accuracy(cosines, self.same, folds)
+        points = [metrics.tar_at_far(scores, far) for far in FARS]
+        return {
+            "protocol": self.name,
+            "data": self.data,
+            "data_sha256": self.data_sha256,
+            "compat": compat,
+            "pairs": len(self.same),
+            "positives": len(scores.positives),
+            "negatives": len(scores.negatives),
+            "accuracy": accuracy.mean,
+            "accuracy_std": accuracy.std,
+            "accuracy_interval": metrics.binomial_interval(accuracy.correct, accuracy.pairs),
+            "folds": folds,
+            "fold_accuracies": accuracy.accuracies.tolist(),
+            "fold_thresholds": accuracy.thresholds.tolist(),
+            "fold_thresholds_are": "squared L2 distances" if compat else "cosine similarities",
+            "auc": metrics.auc(scores),
+            "eer": metrics.eer(scores),
+            **points_figures(points),
+        }
+
+
+def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
+    """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable."""
+    return {
+        "tar_at_far": {f"{point.far_target:g}": point.tar for point in points},
+        "operating_points": [
+            {
+                "far_target": point.far_target,
+                "threshold": point.threshold,
+                "tar": point.tar,
+                "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives),
+                "false_accepts": point.false_accepts,
+                "far": point.far,
+                "far_interval": metrics.binomial_interval(point.false_accepts, point.negatives),
+            }
+            for point in points
+            if point.measurable
+        ],
+        "not_measurable": [point.why_not for point in points if not point.measurable],
+    }
+
+
+def curves(scores: SortedScores, points: int = 400) -> Figures:
+    """What a report draws: the ROC at no more than some hundred ranks, and both histograms over [−1, 1].
+
+    Few negatives are all shown; of many, ranks evenly spaced on the logarithmic FAR axis.
+    """
+    negatives = len(scores.negatives)
+    ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
+    thresholds = np.unique(np.concatenate([[np.inf], scores.negatives[negatives - ranks]]))[::-1]
+    edges = np.linspace(-1, 1, 101)
+    histogram: dict[str, Any] = {
+        "edges": np.round(edges, 6).tolist(),
+        "positives": np.histogram(scores.positives, edges)[0].tolist(),
+        "negatives": np.histogram(scores.negatives, edges)[0].tolist(),
+    }
+    far = scores.false_accepts(thresholds, inclusive=True) / negatives
+    tar = scores.true_accepts(thresholds, inclusive=True) / len(scores.positives)
+    return {"roc": {"far": far.tolist(), "tar": tar.tolist()}, "histogram": histogram}
