@@ -41,7 +41,10 @@ FLAGS = [
 ]
 """The options that have a flag of their own; --set reaches all of them."""
 
-SYNTHETIC = "no --data: training on drawn faces, which are not faces; the model will know no person (recipe {recipe})"
+TRIAL = "quick-cpu"
+"""The recipe of `zoo train` without --data."""
+
+SYNTHETIC = "training on drawn faces, which are not faces: the model will know no person{recipe}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,14 +91,15 @@ def run(args: argparse.Namespace) -> int:
                 " resume without them, or start a new run"
             )
     else:
-        recipe = args.recipe
-        values = options.load_recipe(recipe) if recipe else {}
-        if "data" not in given and "data" not in values:
-            recipe = recipe or "quick-cpu"
-            values = values or options.load_recipe(recipe)
-            if not args.quiet:
-                print(SYNTHETIC.format(recipe=recipe), flush=True)
-        config = options.build({**values, **given})
+        recipe = args.recipe or (None if "data" in given else TRIAL)
+        values = {**(options.load_recipe(recipe) if recipe else {}), **given}
+        if "data" not in values:
+            raise InputError(
+                f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on drawn faces"
+            )
+        if values["data"].split(":")[0] == "synthetic" and not args.quiet:
+            print(SYNTHETIC.format(recipe=f", recipe {recipe}" if recipe else ""), flush=True)
+        config = options.build(values)
         folder = runs.RUNS / (args.name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}")
         check_name(config, folder)
     return fit(config, folder, resume=args.resume is not None, args=args)
