@@ -7,9 +7,11 @@ loss(embeddings, labels).backward()
 
 from __future__ import annotations
 
+from zoo.heads.adaface import AdaFace as AdaFace
 from zoo.heads.angles import Fallback as Fallback
 from zoo.heads.angles import add_angle as add_angle
 from zoo.heads.angles import add_angle_or_fall_back as add_angle_or_fall_back
+from zoo.heads.angles import angle as angle
 from zoo.heads.arcface import ArcFace as ArcFace
 from zoo.heads.base import HEADS as HEADS
 from zoo.heads.base import HeadOption as HeadOption
@@ -18,12 +20,21 @@ from zoo.heads.base import build_head as build_head
 from zoo.heads.base import check_range as check_range
 from zoo.heads.base import head_options as head_options
 from zoo.heads.base import moving_average as moving_average
+from zoo.heads.base import type_name as type_name
 from zoo.heads.centres import MarginSoftmaxLoss as MarginSoftmaxLoss
+from zoo.heads.circle import Circle as Circle
+from zoo.heads.combined import Combined as Combined
 from zoo.heads.cosface import CosFace as CosFace
 from zoo.heads.curricularface import CurricularFace as CurricularFace
+from zoo.heads.elasticface import ElasticFaceArc as ElasticFaceArc
+from zoo.heads.elasticface import ElasticFaceCos as ElasticFaceCos
 from zoo.heads.geometry import cap_fraction as cap_fraction
 from zoo.heads.geometry import minimum_separation_asymptotic as minimum_separation_asymptotic
 from zoo.heads.geometry import nearest_centre_angle as nearest_centre_angle
+from zoo.heads.magface import MagFace as MagFace
+from zoo.heads.mv_softmax import MVAM as MVAM
+from zoo.heads.mv_softmax import MVArc as MVArc
 from zoo.heads.recurricularface import ReCurricularFace as ReCurricularFace
 from zoo.heads.recurricularface import recurricular_constants as recurricular_constants
 from zoo.heads.softmax import Softmax as Softmax
+from zoo.heads.sphereface import SphereFace as SphereFace

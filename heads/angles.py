@@ -11,12 +11,20 @@ from torch import Tensor
 SIN_SQUARED_FLOOR = 1e-7
 """sin²θ is kept above this: costs up to 1.5e-4 in cos(θ + m) at θ = 0, bounds the gradient by some 3,000."""
 
+COS_CEILING = 1 - 1e-7
+"""|cos θ| is clamped to this before acos, whose gradient at 1 is infinite."""
+
 Fallback = Literal["paper", "none", "easy"]
 """What replaces cos(θ + m) where it would no longer fall with θ (θ > π − m).
 
 "paper": cos θ − m·sin m there, as the authors of ArcFace do. "none": nothing, as in insightface's torch code.
 "easy": the margin only where cos θ > 0, as in MagFace's code.
 """
+
+
+def angle(cos: Tensor) -> Tensor:
+    """θ in radians for cos = cos θ, with a finite gradient everywhere."""
+    return cos.clamp(-COS_CEILING, COS_CEILING).acos()
 
 
 def add_angle(cos: Tensor, margin: float | Tensor) -> Tensor:

@@ -122,13 +122,17 @@ def build_head(name: str, **options: Any) -> MarginHead:
     for given in options:
         if given not in known:
             raise unknown_name(f"option of the head {name}", given, known)
-    values = {
-        option.name: _typed(name, option, options.get(option.name, option.default))
-        for option in known.values()
-    }
+    values = {option.name: _typed(name, option, options.get(option.name, option.default)) for option in known.values()}
     head = kind(**values)
     head.name, head.options = name, values
     return head
+
+
+def type_name(annotation: Any) -> str:
+    """An option's type for people: "float", "paper | none | easy"."""
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _typed(head: str, option: HeadOption, value: Any) -> Any:
@@ -144,10 +148,10 @@ def _typed(head: str, option: HeadOption, value: Any) -> Any:
         return float(value)
     if option.type in (int, bool, str) and type(value) is option.type:
         return value
-    if option.type not in (float, int, bool, str):
-        return value
+    if option.type == float | None and (value is None or type(value) in (int, float)):
+        return None if value is None else float(value)
     raise InputError(
-        f"expected {option.name} of the head {head} to be {option.type.__name__}, found {value!r}; "
+        f"expected {option.name} of the head {head} to be {type_name(option.type)}, found {value!r}; "
         f"its default is {option.default!r}"
     )
 
@@ -155,9 +159,7 @@ def _typed(head: str, option: HeadOption, value: Any) -> Any:
 def check_range(option: str, value: float, low: float, high: float) -> float:
     """`value` where low ≤ value ≤ high; InputError that names the option otherwise (NaN included)."""
     if not low <= value <= high:
-        raise InputError(
-            f"expected {option} between {low:.6g} and {high:.6g}, found {value}; choose one in that range"
-        )
+        raise InputError(f"expected {option} between {low:.6g} and {high:.6g}, found {value}; choose one in that range")
     return float(value)
 
 

@@ -44,9 +44,7 @@ class MarginSoftmaxLoss(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise InputError(
-                f"expected at least 2 classes, found {num_classes}; a margin needs somebody to tell apart"
-            )
+            raise InputError(f"expected at least 2 classes, found {num_classes}; a margin needs somebody to tell apart")
         if embedding_dim < 2:
             raise InputError(f"expected an embedding of at least 2 dimensions, found {embedding_dim}")
         self.num_classes = num_classes

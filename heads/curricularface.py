@@ -18,9 +18,7 @@ class CurricularFace(MarginHead):
     t is the moving average of the batch's mean cos θ_y (equation 7), moved before its use in the same step.
     """
 
-    paper = (
-        "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"
-    )
+    paper = "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"
     summary = "T = cos(θ_y + m); N = cos θ_j, hard: cos θ_j·(t + cos θ_j)"
 
     t: Tensor

@@ -64,13 +64,72 @@ def recurricularface(batch: Batch, i: int, others: list[float]) -> tuple[float, 
     return arc_target(theta, HALF_RADIAN), negatives
 
 
+def sphereface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    stretched = 1.5 * batch.thetas_y[i]
+    k = 0 if stretched <= math.pi else 1
+    return (-1) ** k * math.cos(stretched) - 2 * k, [math.cos(theta) for theta in others]
+
+
+def combined(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    return math.cos(1.0 * batch.thetas_y[i] + 0.3) - 0.2, [math.cos(theta) for theta in others]
+
+
+def mv_am(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    cos_y = math.cos(batch.thetas_y[i])
+    negatives = [1.2 * c + 0.2 if c > cos_y - 0.35 else c for c in map(math.cos, others)]
+    return cos_y - 0.35 if cos_y > 0 else cos_y, negatives
+
+
+def mv_arc(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    theta = batch.thetas_y[i]
+    negatives = [1.2 * c + 0.2 if c > math.cos(theta + 0.35) else c for c in map(math.cos, others)]
+    return math.cos(theta + 0.35) if math.cos(theta) > 0 else math.cos(theta), negatives
+
+
+def adaface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    norms = [min(max(norm, 0.001), 100) for norm in batch.norms]
+    mean = sum(norms) / len(norms)
+    std = math.sqrt(sum((norm - mean) ** 2 for norm in norms) / (len(norms) - 1))
+    mu, sigma = 0.99 * 20 + 0.01 * mean, 0.99 * 100 + 0.01 * std
+    z = min(max(0.333 * (norms[i] - mu) / (sigma + 1e-3), -1), 1)
+    shifted = min(max(batch.thetas_y[i] - 0.4 * z, 1e-3), math.pi - 1e-3)
+    return math.cos(shifted) - (0.4 + 0.4 * z), [math.cos(theta) for theta in others]
+
+
+def magface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    a = min(max(batch.norms[i], 10), 110)
+    margin = (0.8 - 0.45) / (110 - 10) * (a - 10) + 0.45
+    return arc_target(batch.thetas_y[i], margin), [math.cos(theta) for theta in others]
+
+
+def circle(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    cos_y = math.cos(batch.thetas_y[i])
+    negatives = [max(c + 0.25, 0) * (c - 0.25) for c in map(math.cos, others)]
+    return max(1.25 - cos_y, 0) * (cos_y - 0.75), negatives
+
+
+def magface_penalty(norms: list[float]) -> float:
+    clamped = [min(max(norm, 10), 110) for norm in norms]
+    return 35 * sum(a / 110**2 + 1 / a for a in clamped) / len(clamped)
+
+
 LITERAL: dict[str, Equation] = {
     "softmax": softmax,
+    "sphereface": sphereface,
     "cosface": cosface,
     "arcface": arcface,
+    "combined": combined,
+    "mv-am": mv_am,
+    "mv-arc": mv_arc,
     "curricularface": curricularface,
     "recurricularface": recurricularface,
+    "adaface": adaface,
+    "magface": magface,
+    "circle": circle,
 }
+"""Every head but elasticface's two, whose margins are random: they are arcface and cosface where σ is 0."""
+
+PENALTY: dict[str, Callable[[list[float]], float]] = {"magface": magface_penalty}
 
 
 def angles(weight: Tensor, embeddings: Tensor) -> list[list[float]]:

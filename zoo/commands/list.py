@@ -11,7 +11,7 @@ import argparse
 import fnmatch
 import json
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from zoo.errors import InputError, unknown_name
 
@@ -21,9 +21,7 @@ Row = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(LISTS))
-    parser.add_argument(
-        "pattern", metavar="PATTERN", nargs="?", default="*", help="names to show, e.g. 'arc*'"
-    )
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="names to show, e.g. 'arc*'")
     parser.add_argument("--json", action="store_true", help="print a list of records for a script")
 
 
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 def heads() -> list[Row]:
     """Every head with its paper, its T and N, and its options: type and default."""
-    from zoo.heads import HEADS, head_options
+    from zoo.heads import HEADS, head_options, type_name
 
     return [
         {
@@ -55,7 +53,7 @@ def heads() -> list[Row]:
             "paper": HEADS[name].paper,
             "summary": HEADS[name].summary,
             "options": {
-                option.name: {"type": _type_name(option.type), "default": option.default}
+                option.name: {"type": type_name(option.type), "default": option.default}
                 for option in head_options(HEADS[name])
             },
         }
@@ -65,9 +63,7 @@ def heads() -> list[Row]:
 
 def show_head(row: Row) -> str:
     options = ", ".join(f"{name}={option['default']}" for name, option in row["options"].items())
-    choices = [
-        f"{name}: {option['type']}" for name, option in row["options"].items() if "|" in option["type"]
-    ]
+    choices = [f"{name}: {option['type']}" for name, option in row["options"].items() if "|" in option["type"]]
     lines = [row["name"], f"    {row['paper']}", f"    {row['summary']}", f"    {options}"]
     return "\n".join([*lines, *(f"    {choice}" for choice in choices)])
 
@@ -145,9 +141,3 @@ def _first_line(module: str) -> str:
     spec = importlib.util.find_spec(module)
     source = Path(spec.origin).read_text() if spec and spec.origin else ""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-
-
-def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return " | ".join(map(str, get_args(annotation)))
-    return getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,66 @@
+"""AdaFace: the margin follows the embedding's norm, which stands for the image's quality."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from zoo.heads.angles import add_angle
+from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+
+SHORTEST, LONGEST = 0.001, 100.0
+"""Norms are clipped to these before they count."""
+
+
+@HEADS.register("adaface")
+class AdaFace(MarginHead):
+    """T = cos(clip(θ_y + g_ang, ε, π − ε)) − g_add with g_ang = −m·ẑ, g_add = m·ẑ + m (equations 10-12).
+
+    ẑ = clip(h·(‖x‖ − μ)/(σ + ε), −1, 1) carries no gradient. μ and σ are moving averages of the batch's mean
+    and unbiased standard deviation of ‖x‖, moved before their use; a batch of one moves μ alone. N = cos θ_j:
+    the official code also clamps it to ±0.999, the paper does not.
+    """
+
+    paper = "Kim et al., AdaFace: Quality adaptive margin for face recognition, CVPR 2022"
+    summary = "T = cos(θ_y − m·ẑ) − (m + m·ẑ), ẑ = the norm in standard deviations, times h; N = cos θ_j"
+
+    norm_mean: Tensor
+    norm_std: Tensor
+
+    def __init__(
+        self,
+        scale: float = 64.0,
+        margin: float = 0.4,
+        h: float = 0.333,
+        t_alpha: float = 0.01,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(scale)
+        self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
+        self.h = check_range("h", h, 0, 10)
+        self.t_alpha = check_range("t_alpha", t_alpha, 0, 1)
+        self.eps = check_range("eps", eps, 1e-6, 0.1)
+        self.register_buffer("norm_mean", torch.tensor(20.0))
+        self.register_buffer("norm_std", torch.tensor(100.0))
+
+    def update(self, cos_y: Tensor, norm: Tensor) -> None:
+        clipped = norm.clamp(SHORTEST, LONGEST)
+        moving_average(self.norm_mean, clipped.mean(), self.t_alpha)
+        if len(norm) > 1:
+            moving_average(self.norm_std, clipped.std(), self.t_alpha)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        clipped = norm.detach().clamp(SHORTEST, LONGEST)
+        z = (self.h * (clipped - self.norm_mean) / (self.norm_std + self.eps)).clamp(-1, 1)
+        g_angle, g_add = -self.margin * z, self.margin + self.margin * z
+        # θ + g < ε and θ + g > π − ε, told by the cosines of θ and of the edges: no acos, no steep gradient
+        too_small = cos_y > (self.eps - g_angle).clamp_min(0).cos()
+        too_large = cos_y < (math.pi - self.eps - g_angle).clamp_max(math.pi).cos()
+        shifted = add_angle(cos_y, g_angle)
+        shifted = torch.where(too_small, math.cos(self.eps), shifted)
+        return torch.where(too_large, -math.cos(self.eps), shifted) - g_add
+
+    def stats(self) -> dict[str, Tensor]:
+        return {"norm_mean": self.norm_mean.clone(), "norm_std": self.norm_std.clone()}

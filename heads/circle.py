@@ -1,0 +1,30 @@
+"""Circle loss in its classification form: every cosine is pulled with a force of its own."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from zoo.heads.base import HEADS, MarginHead, check_range
+
+
+@HEADS.register("circle")
+class Circle(MarginHead):
+    """T = α_p·(cos θ_y − (1 − m)), N = α_n·(cos θ_j − m) with α_p = [1 + m − cos θ_y]₊, α_n = [cos θ_j + m]₊.
+
+    Equations 6 and 8 with O_p = 1 + m, O_n = −m, Δ_p = 1 − m, Δ_n = m; both α carry no gradient. γ is `scale`.
+    """
+
+    paper = "Sun et al., Circle loss: A unified perspective of pair similarity optimization, CVPR 2020"
+    summary = "T = [1 + m − cos θ_y]₊·(cos θ_y − 1 + m); N = [cos θ_j + m]₊·(cos θ_j − m)"
+
+    def __init__(self, scale: float = 256.0, margin: float = 0.25) -> None:
+        super().__init__(scale)
+        self.margin = check_range("margin", margin, 0, 1)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        force = (1 + self.margin - cos_y.detach()).clamp_min(0)
+        return force * (cos_y - (1 - self.margin))
+
+    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
+        force = (cos_j.detach() + self.margin).clamp_min(0)
+        return force * (cos_j - self.margin)

@@ -1,0 +1,105 @@
+"""ElasticFace: every sample draws its own margin anew in every step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoo.heads.angles import Fallback, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.random import standard_normal
+
+Plus = Literal["no", "ranked", "official"]
+"""Which sample gets which margin. "no": as drawn.
+
+"ranked": the paper's ElasticFace+, the sample nearest to its centre gets the smallest margin, the farthest the
+largest. "official": what the authors' code does, which indexes the sorted margins with the sort's permutation
+where the ranking needs its inverse.
+"""
+
+
+class ElasticFace(MarginHead):
+    """Margins m_i ~ N(m, σ), drawn from (seed, step) so that every rank draws the same for the global batch.
+
+    In evaluation every margin is m. The margins drawn do not depend on the batch's content, so a restart that
+    restores `step` continues with the same ones.
+    """
+
+    paper = "Boutros et al., ElasticFace: Elastic margin loss for deep face recognition, CVPRW 2022"
+
+    step: Tensor
+
+    def __init__(self, scale: float, mean: float, std: float, plus: Plus, seed: int) -> None:
+        super().__init__(scale)
+        self.mean = mean
+        self.std = check_range("std", std, 0, 0.5)
+        self.plus = plus
+        self.seed = seed
+        self.drawn: Tensor | None = None
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def update(self, cos_y: Tensor, norm: Tensor) -> None:
+        margins = self.mean + self.std * standard_normal(self.seed, self.step, len(cos_y)).to(cos_y.dtype)
+        if self.plus != "no":
+            nearest_first = cos_y.argsort(descending=True, stable=True)
+            index = nearest_first if self.plus == "official" else nearest_first.argsort()
+            margins = margins.sort().values[index]
+        self.drawn = margins
+        self.step.add_(1)
+
+    def margins(self, cos_y: Tensor) -> Tensor:
+        """The margin of each sample: (batch,) → (batch,)."""
+        if not self.training or self.drawn is None:
+            return torch.full_like(cos_y, self.mean)
+        assert self.drawn.shape == cos_y.shape, "update() saw another batch than target()"
+        return self.drawn
+
+
+@HEADS.register("elasticface-arc")
+class ElasticFaceArc(ElasticFace):
+    """T = cos(θ_y + m_i) (equation 6), N = cos θ_j. `std`: 0.05, and 0.0175 with `plus`, where it is not given.
+
+    The official code has `fallback="none"`.
+    """
+
+    summary = "T = cos(θ_y + m_i), m_i ~ N(m, σ); N = cos θ_j"
+
+    def __init__(
+        self,
+        scale: float = 64.0,
+        margin: float = 0.5,
+        std: float | None = None,
+        plus: Plus = "no",
+        seed: int = 0,
+        fallback: Fallback = "paper",
+    ) -> None:
+        check_range("margin (radians)", margin, 0, math.pi / 2)
+        super().__init__(scale, margin, (0.05 if plus == "no" else 0.0175) if std is None else std, plus, seed)
+        self.fallback = fallback
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle_or_fall_back(cos_y, self.margins(cos_y), self.fallback)
+
+
+@HEADS.register("elasticface-cos")
+class ElasticFaceCos(ElasticFace):
+    """T = cos θ_y − m_i (equation 7), N = cos θ_j. `std`: 0.05, and 0.02 with `plus`, where it is not given."""
+
+    summary = "T = cos θ_y − m_i, m_i ~ N(m, σ); N = cos θ_j"
+
+    def __init__(
+        self,
+        scale: float = 64.0,
+        margin: float = 0.35,
+        std: float | None = None,
+        plus: Plus = "no",
+        seed: int = 0,
+    ) -> None:
+        check_range("margin", margin, 0, 1)
+        super().__init__(scale, margin, (0.05 if plus == "no" else 0.02) if std is None else std, plus, seed)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return cos_y - self.margins(cos_y)

@@ -1,0 +1,60 @@
+"""MagFace: the margin grows with the embedding's norm, and a penalty rewards long embeddings."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from zoo.errors import InputError
+from zoo.heads.angles import Fallback, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, check_range
+
+
+@HEADS.register("magface")
+class MagFace(MarginHead):
+    """T = cos(θ_y + m(a)), m(a) = k·(a − l_a) + l_m, k = (u_m − l_m)/(u_a − l_a), a = ‖x‖ clamped to [l_a, u_a].
+
+    The gradient flows through a. N = cos θ_j; the penalty is λ·mean(a/u_a² + 1/a) (equations 4, 5). `lam` is λ:
+    below s·k·u_a²·l_a²/(u_a² − l_a²), 22.6 for the defaults, the loss has no optimum inside the range of norms
+    (the paper's requirement; the official program's default of 20 misses it), so it is refused.
+    `fallback="easy"` is the official code's.
+    """
+
+    paper = "Meng et al., MagFace: A universal representation for face recognition and quality assessment, CVPR 2021"
+    summary = "T = cos(θ_y + m(‖x‖)); N = cos θ_j; penalty λ·mean(a/u_a² + 1/a)"
+
+    def __init__(
+        self,
+        scale: float = 64.0,
+        l_a: float = 10.0,
+        u_a: float = 110.0,
+        l_margin: float = 0.45,
+        u_margin: float = 0.8,
+        lam: float = 35.0,
+        fallback: Fallback = "paper",
+    ) -> None:
+        super().__init__(scale)
+        if not (0 < l_a < u_a and math.isfinite(u_a)):
+            raise InputError(f"expected 0 < l_a < u_a, found l_a = {l_a} and u_a = {u_a}; 10 and 110 are the paper's")
+        self.l_a, self.u_a = l_a, u_a
+        self.l_margin = check_range("l_margin (radians)", l_margin, 0, math.pi / 2)
+        self.u_margin = check_range("u_margin (radians)", u_margin, 0, math.pi / 2)
+        if not l_margin <= u_margin:
+            raise InputError(f"expected l_margin at most u_margin, found {l_margin} and {u_margin}")
+        self.slope = (u_margin - l_margin) / (u_a - l_a)
+        least = self.scale * self.slope * (u_a * l_a) ** 2 / (u_a**2 - l_a**2)
+        if not (lam >= least and math.isfinite(lam)):
+            raise InputError(
+                f"expected lam of at least {least:.4g}, found {lam}; below it no norm inside [l_a, u_a] is optimal"
+            )
+        self.lam = lam
+        self.fallback = fallback
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        a = norm.clamp(self.l_a, self.u_a)
+        return add_angle_or_fall_back(cos_y, self.slope * (a - self.l_a) + self.l_margin, self.fallback)
+
+    def penalty(self, norm: Tensor) -> Tensor:
+        a = norm.clamp(self.l_a, self.u_a)
+        return self.lam * (a / self.u_a**2 + 1 / a).mean()

@@ -1,0 +1,40 @@
+"""Random numbers that are a pure function of (seed, step, index): the same on every rank, without a host sync."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+GOLDEN = -0x61C8864680B583EB  # 2^64 divided by the golden ratio, as int64
+MIX_1 = -0x40A7B892E31B1A47
+MIX_2 = -0x6B2FB644ECCEEE15
+
+
+def random_bits(seed: int, step: Tensor, count: int) -> Tensor:
+    """`count` int64 of 64 random bits each, by SplitMix64's finaliser; `step` is an int64 scalar on the device."""
+    index = torch.arange(count, device=step.device, dtype=torch.int64)
+    return _mix(_mix(_mix(step * GOLDEN + seed) + index * GOLDEN) + GOLDEN)
+
+
+def uniform(seed: int, step: Tensor, count: int) -> Tensor:
+    """`count` fp32 numbers strictly between 0 and 1."""
+    bits = _shift(random_bits(seed, step, count), 41)  # 23 bits: with the half added, exact in fp32
+    return (bits.to(torch.float32) + 0.5) / 2**23
+
+
+def standard_normal(seed: int, step: Tensor, count: int) -> Tensor:
+    """`count` fp32 numbers of the standard normal distribution."""
+    return math.sqrt(2) * torch.erfinv(2 * uniform(seed, step, count) - 1)
+
+
+def _shift(bits: Tensor, places: int) -> Tensor:
+    """A logical shift to the right: torch's own copies the sign."""
+    return (bits >> places) & ((1 << (64 - places)) - 1)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    bits = (bits ^ _shift(bits, 30)) * MIX_1
+    bits = (bits ^ _shift(bits, 27)) * MIX_2
+    return bits ^ _shift(bits, 31)

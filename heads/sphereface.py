@@ -1,0 +1,30 @@
+"""SphereFace: a multiplicative margin on the angle."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from zoo.heads.angles import angle
+from zoo.heads.base import HEADS, MarginHead, check_range
+
+
+@HEADS.register("sphereface")
+class SphereFace(MarginHead):
+    """T = ψ(θ_y) = (−1)^k·cos(m·θ_y) − 2k with k = ⌊m·θ_y/π⌋ (equation 7), N = cos θ_j.
+
+    The default margin of 1.5 is OpenSphere's; the paper's own is 4.
+    """
+
+    paper = "Liu et al., SphereFace: Deep hypersphere embedding for face recognition, CVPR 2017"
+    summary = "T = (−1)^k·cos(m·θ_y) − 2k, k = ⌊m·θ_y/π⌋; N = cos θ_j"
+
+    def __init__(self, scale: float = 30.0, margin: float = 1.5) -> None:
+        super().__init__(scale)
+        self.margin = check_range("margin (a factor)", margin, 1, 10)
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        stretched = self.margin * angle(cos_y)
+        k = (stretched.detach() / math.pi).floor()
+        return (1 - 2 * (k % 2)) * stretched.cos() - 2 * k
