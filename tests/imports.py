@@ -19,7 +19,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.files": ({"zoo.errors"}, set()),
     "zoo.registry": ({"zoo.errors"}, set()),
     "zoo.spec": ({"zoo.errors"}, LIGHT),
-    "zoo.formats": (BASE, LIGHT),
+    "zoo.formats": (BASE, LIGHT | {"PIL", "pillow_heif"}),
     "zoo.align": (BASE, LIGHT),
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
     "zoo.evaluate": (READERS, LIGHT | {"onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"}),

@@ -1,0 +1,132 @@
+"""Photos as cameras, phones and scanners write them: what `images` reads, and TIFF, GIF, AVIF and HEIC."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.formats.images import MAX_PIXELS, Image, decode
+from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
+
+SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+"""The file names that count as photos in a folder, compared in lower case."""
+
+
+def read_photo(path: str | Path) -> Image:
+    """The upright photo in the file at `path`: RGB uint8 (height, width, 3); InputError where there is none."""
+    return decode_photo(read_file(path), printable(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of a regular file; InputError for what is missing, a folder, or a pipe that would wait for ever."""
+    name = printable(path)
+    try:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            kind = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(kind):
+                what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+                raise InputError(f"expected a picture file at {name}, found {what}; name a file")
+            return file.read()
+    except IsADirectoryError:
+        raise InputError(f"expected a picture file at {name}, found a folder; name a file") from None
+    except OSError as error:
+        raise InputError(f"expected a picture at {name}, cannot read it ({error.strerror}); check the path") from None
+    except ValueError:
+        raise InputError(f"expected a path, found {name!r}, which no file can have") from None
+
+
+def decode_photo(content: bytes, name: str) -> Image:
+    """The upright photo in `content`: RGB uint8 (height, width, 3).
+
+    HEIC needs the extra `heic`. InputError, naming `name`, as `images.decode` has it.
+    """
+    kind = _kind(content)
+    if kind is None:
+        return decode(content, name)
+    if kind == "HEIC":
+        return _decode_heic(content, name)
+    width, height = _announced_size(content, kind, name)
+    _refuse_oversized(width, height, name)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InputError(f"expected a {kind} picture in {name}, found a damaged one ({error.err})") from None
+    if bgr is None:
+        raise InputError(
+            f"expected a {kind} picture in {name}, found a damaged one or a rare variety; convert it to PNG"
+        )
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any terminal and any UTF-8 file can hold: bytes that are no UTF-8 become \\xNN.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _kind(content: bytes) -> str | None:
+    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if content[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if content[4:8] == b"ftyp":
+        brands = {content[8:12]} | {content[i : i + 4] for i in range(16, min(64, len(content)), 4)}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"}:
+            return "HEIC"
+    return None
+
+
+def _announced_size(content: bytes, kind: str, name: str) -> tuple[int, int]:
+    """(width, height) from the header alone: cv2 has no such question and would allocate for a forged one."""
+    from PIL import Image as PillowImage
+
+    try:
+        with PillowImage.open(io.BytesIO(content)) as header:
+            return header.size
+    except PillowImage.DecompressionBombError:
+        return MAX_PIXELS, MAX_PIXELS
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"expected a {kind} picture in {name}, found a damaged one ({error}); fetch it again"
+        ) from None
+
+
+def _refuse_oversized(width: int, height: int, name: str) -> None:
+    if not 0 < width * height <= MAX_PIXELS:
+        raise InputError(
+            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces"
+            f" {height:,} × {width:,}; leave it out or scale it down"
+        )
+
+
+def _decode_heic(content: bytes, name: str) -> Image:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            f"reading the HEIC picture {name} needs one more package: pip install 'timm-face-zoo[heic]',"
+            " or convert the picture to JPEG"
+        ) from None
+    try:
+        photo = pillow_heif.open_heif(content, convert_hdr_to_8bit=True)
+        width, height = photo.size
+        _refuse_oversized(width, height, name)
+        pixels = np.asarray(photo.to_pillow().convert("RGB"), np.uint8)  # libheif has turned it upright
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, RuntimeError) as error:
+        raise InputError(
+            f"expected a HEIC picture in {name}, found a damaged one ({' '.join(str(error).split())})"
+        ) from None
+    return pixels
