@@ -42,7 +42,9 @@ class FolderDataset:
                 self._files += pictures
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
-            raise InputError(f"expected one sub-folder of pictures an identity in {root}, found {hint}; sort them by person")
+            raise InputError(
+                f"expected one sub-folder of pictures an identity in {root}, found {hint}; sort them by person"
+            )
         self.labels = np.array(labels, np.int64)
         self.num_classes = len(self.identities)
 
@@ -72,6 +74,7 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     for entry in entries:
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
             raise InputError(
-                f"expected the pictures inside {root}, found {entry.path}, a link that leads out of it; copy what it names"
+                f"expected the pictures inside {root}, found {entry.path}, a link"
+                " that leads out of it; copy what it names"
             )
     return entries

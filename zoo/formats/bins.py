@@ -101,6 +101,11 @@ def _scalar(dtype: Any, content: Any) -> bool:
     return _truth(content[0] if len(content) == 1 else None)
 
 
+def _empty_array(*_: Any) -> _Array:
+    """`_reconstruct`: an array whose state is still to come."""
+    return _Array()
+
+
 _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _bytes,
@@ -112,7 +117,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     **{
         (f"numpy.{core}.multiarray", name): call
         for core in ("core", "_core")
-        for name, call in {"_reconstruct": lambda *_: _Array(), "scalar": _scalar}.items()
+        for name, call in (("_reconstruct", _empty_array), ("scalar", _scalar))
     },
     **{
         (f"numpy.{core}.numeric", "_frombuffer"): lambda content, dtype, shape, *_: _Array(shape, dtype, content)
@@ -218,7 +223,9 @@ class _Machine:
     def find(self, module: Any, name: Any) -> None:
         module, name = _text(module), _text(name)
         if (module, name) not in _CALLS:
-            raise ValueError(f"the global {module[:80]}.{name[:80]}, which a benchmark has no use for and which was not run")
+            raise ValueError(
+                f"the global {module[:80]}.{name[:80]}, which a benchmark has no use for and which was not run"
+            )
         self.create(_Global(f"{module}.{name}", _CALLS[module, name]))
 
     def reduce(self) -> None:
@@ -268,11 +275,11 @@ def _append(machine: _Machine) -> None:
     machine.extend([machine.pop()])
 
 
-_OPERATIONS: dict[bytes, Callable[[_Machine], None]] = {
-    pickle.PROTO: lambda m: m.take(1) and None,
-    pickle.FRAME: lambda m: m.take(8) and None,  # the frame's length only helps readers that read ahead
+_OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
+    pickle.PROTO: lambda m: m.take(1),
+    pickle.FRAME: lambda m: m.take(8),  # the frame's length only helps readers that read ahead
     pickle.MARK: lambda m: m.push(_MARK),
-    pickle.POP: lambda m: m.pop() and None,
+    pickle.POP: lambda m: m.pop(),
     pickle.NONE: lambda m: m.push(None),
     pickle.NEWTRUE: lambda m: m.push(True),
     pickle.NEWFALSE: lambda m: m.push(False),

@@ -35,8 +35,8 @@ def decode(content: bytes, name: str) -> Image:
     height, width = size
     if not 0 < height * width <= MAX_PIXELS:
         raise InputError(
-            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces {width:,} × {height:,};"
-            " leave it out or scale it down"
+            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces"
+            f" {width:,} × {height:,}; leave it out or scale it down"
         )
     if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.find(b"\xff\xda"):
         raise InputError(f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again")

@@ -23,7 +23,9 @@ def read_pairs_csv(path: str | Path) -> list[Pair]:
     pairs: list[Pair] = []
     rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
     if not {"a", "b"} <= set(rows.fieldnames or ()):
-        raise InputError(f"expected the columns a,b,same in the first line of {path}, found {rows.fieldnames}; add them")
+        raise InputError(
+            f"expected the columns a,b,same in the first line of {path}, found {rows.fieldnames}; add them"
+        )
     for number, row in enumerate(rows, start=2):
         truth = (row.get("same") or "").strip().lower()
         if not row["a"] or not row["b"] or truth not in _TRUTH:

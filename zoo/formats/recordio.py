@@ -50,7 +50,9 @@ class Header:
 def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:
     """The header and the encoded picture of a record's payload; InputError, naming `name`, when it is too short."""
     if len(payload) < _HEADER.size:
-        raise InputError(f"expected a header of {_HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again")
+        raise InputError(
+            f"expected a header of {_HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again"
+        )
     flag, label, key, key2 = _HEADER.unpack_from(payload)
     start = _HEADER.size + 4 * flag
     if start > len(payload):
@@ -83,7 +85,9 @@ def frame(payload: bytes) -> bytes:
     framed = []
     for kind, piece in zip(kinds, pieces, strict=True):
         if len(piece) > _MAX_PART:
-            raise InputError(f"expected a record below {_MAX_PART:,} bytes, found {len(piece):,}; leave that picture out")
+            raise InputError(
+                f"expected a record below {_MAX_PART:,} bytes, found {len(piece):,}; leave that picture out"
+            )
         framed += [_MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
     framed.append(bytes(-len(pieces[-1]) % 4))
     return b"".join(framed)
@@ -218,7 +222,9 @@ class RecordFile:
         images_end, identities_end = (self._whole(label, 0) for label in first.labels)
         count = len(self._offsets)
         if not 1 <= images_end <= identities_end:
-            raise InputError(f"expected record 0 of {self.path} to tell how many records there are, found {first.labels}")
+            raise InputError(
+                f"expected record 0 of {self.path} to tell how many records there are, found {first.labels}"
+            )
         if identities_end > count and identities_end < _EXACT:
             raise InputError(
                 f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}: it is"
@@ -226,7 +232,9 @@ class RecordFile:
             )
         order = np.argsort(self._keys, kind="stable")
         if not np.array_equal(self._keys[order], np.arange(count)):
-            raise InputError(f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; delete it")
+            raise InputError(
+                f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; delete it"
+            )
         if identities_end >= _EXACT:
             return self._wide_layout(order)
         images = order[1:images_end]
@@ -234,7 +242,9 @@ class RecordFile:
         for identity, position in enumerate(order[images_end:identities_end].tolist()):
             labels = unpack(self.payload(position), self._record_name(position))[0].labels
             if len(labels) != 2:
-                raise InputError(f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}")
+                raise InputError(
+                    f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}"
+                )
             start, end = (self._whole(label, position) for label in labels)
             if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
                 raise InputError(
@@ -272,7 +282,9 @@ class RecordFile:
                 labels[i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
         if not np.isfinite(labels).all():
             wrong = int(positions[~np.isfinite(labels)][0])
-            raise InputError(f"expected a finite label in {self._record_name(wrong)}, found {labels[~np.isfinite(labels)][0]}")
+            raise InputError(
+                f"expected a finite label in {self._record_name(wrong)}, found {labels[~np.isfinite(labels)][0]}"
+            )
         return labels
 
     def _whole(self, label: float, position: int) -> int:
@@ -282,7 +294,7 @@ class RecordFile:
 
 
 class RecordWriter:
-    """Writes payloads one after another into `records` and their index lines, as MXIndexedRecordIO does, into `index`."""
+    """Writes payloads into `records` and their lines into `index`, byte for byte as MXIndexedRecordIO does."""
 
     def __init__(self, records: IO[bytes], index: IO[bytes]) -> None:
         self._records, self._index = records, index
@@ -343,11 +355,14 @@ def _part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, 
         raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
     magic, word = struct.unpack_from("<II", content, position)
     if magic != MAGIC:
-        raise InputError(f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again")
+        raise InputError(
+            f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again"
+        )
     length = word & _MAX_PART
     if position + 8 + length + -length % 4 > end:
         raise InputError(
-            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged; fetch it again"
+            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged;"
+            " fetch it again"
         )
     return word >> 29, position + 8, length
 
