@@ -100,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
         if values["data"].split(":")[0] == "synthetic" and not args.quiet:
             print(SYNTHETIC.format(recipe=f", recipe {recipe}" if recipe else ""), flush=True)
         config = options.build(values)
-        folder = runs.RUNS / (args.name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}")
+        when = time.strftime("%Y%m%d-%H%M%S")
+        folder = runs.RUNS / (
+            args.name or f"{config.backbone}-{config.head}-{when}".replace("/", "-").replace(":", "-")
+        )
         check_name(config, folder)
     return fit(config, folder, resume=args.resume is not None, args=args)
 
@@ -120,7 +123,11 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_name(config: options.TrainConfig, folder: Path) -> None:
-    """Refuses a folder that is a run already, before anything slow is imported."""
+    """Refuses a name that is no folder's, and a folder that is a run already, before anything slow is imported."""
+    if folder.parent != runs.RUNS or folder.name in ("", ".", ".."):
+        raise InputError(
+            f"expected --name to be a plain folder name, found {str(folder)!r}; runs lie under {runs.RUNS}/"
+        )
     if (folder / "config.yaml").exists():
         raise InputError(f"expected a new run, found one at {folder}; give another --name, or --resume {folder.name}")
 
