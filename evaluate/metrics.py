@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 
 from zoo.errors import InputError
 
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -198,8 +198,8 @@ def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy
     merged and bound by [−1, 1], the widest, then the lowest; its midpoint in float64.
     """
     fold, sizes = _folds(len(scores), folds)
-    edges, place = np.unique(np.clip(scores, -1.0, 1.0), return_inverse=True)
-    edges = np.concatenate([[-1.0], edges.astype(np.float64), [1.0]])
+    distinct, place = np.unique(np.clip(scores.astype(np.float64), -1.0, 1.0), return_inverse=True)
+    edges = np.concatenate([[-1.0], distinct, [1.0]])
     # gain[f, k]: pairs of fold f that are right when its k lowest distinct scores are rejected, less a constant
     steps = np.zeros((folds, len(edges) - 1), np.int64)
     np.add.at(steps, (fold, place + 1), np.where(same, -1, 1))
@@ -207,7 +207,7 @@ def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy
     positives = np.bincount(fold, weights=same, minlength=folds).astype(np.int64)
     others = gain.sum(axis=0) - gain
     thresholds = np.array([_widest_optimum(edges, row) for row in others])
-    chosen = np.searchsorted(edges[1:-1], thresholds, side="right")
+    chosen = np.searchsorted(distinct, thresholds, side="right")
     correct = gain[np.arange(folds), chosen] + positives
     return FoldAccuracy(thresholds, correct / sizes, int(correct.sum()), len(scores))
 
@@ -283,6 +283,6 @@ def refuse_non_finite(embeddings: npt.NDArray[np.floating], what: str = "image")
 
 
 def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:
-    side = "left" if inclusive else "right"
-    # the thresholds are compared in float64: cast down they could pass a score that they separate
-    return np.asarray(len(ascending) - np.searchsorted(ascending, np.asarray(threshold), side=side), np.int64)
+    # numpy compares in the wider of both types: a threshold cast down could pass a score that it separates
+    below = np.searchsorted(ascending, np.asarray(threshold, np.float64), side="left" if inclusive else "right")
+    return np.asarray(len(ascending) - below, np.int64)

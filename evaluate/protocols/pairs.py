@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ class PairsProtocol:
     """Same person or not, over pairs of faces: 10-fold accuracy, AUC, EER, TAR@FAR (LFW, CFP-FP, AgeDB-30, …).
 
     `images` are encoded pictures, or RGB uint8 (2 · pairs, H, W, 3); those of pair i lie at 2i and 2i + 1. `same`
-    is bool (pairs,). Pairs keep their order: folds are cut from it.
+    is bool (pairs,). Pairs keep their order: folds are cut from it. A picture that several pairs show is embedded
+    once, so `len` counts distinct pictures.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class PairsProtocol:
     ) -> None:
         if len(images) != 2 * len(same):
             raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
-        self._images = images
+        self._images, self._place = _distinct(images)
         self.same = np.asarray(same, bool)
         self.name, self.data, self.data_sha256 = name, data, data_sha256
 
@@ -53,18 +54,20 @@ class PairsProtocol:
         return len(self._images)
 
     def images(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """RGB uint8 (H, W, 3), both pictures of pair 0, then of pair 1, …"""
+        """RGB uint8 (H, W, 3), each picture once, in the order in which the pairs first name it."""
         for index, image in enumerate(self._images):
             yield decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
 
     def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (2 · pairs, dim)."""
+        """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (images, dim)."""
         check_embeddings(embeddings, len(self))
         units = metrics.unit(embeddings)
-        return np.clip(np.einsum("pd,pd->p", units[0::2], units[1::2]), -1.0, 1.0)
+        left, right = units[self._place[0::2]], units[self._place[1::2]]
+        cosines: npt.NDArray[np.float64] = np.clip(np.einsum("pd,pd->p", left, right), -1.0, 1.0)
+        return cosines
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
-        """The figures for raw embeddings (2 · pairs, dim); `compat="insightface"` finds the accuracy as they do."""
+        """The figures for raw embeddings (images, dim); `compat="insightface"` finds the accuracy as they do."""
         check_compat(compat)
         cosines = self.cosines(embeddings)
         return self._figures(cosines, SortedScores.of(cosines, self.same), embeddings, compat)
@@ -85,7 +88,7 @@ class PairsProtocol:
     ) -> Figures:
         folds = min(10, len(self.same))
         if compat == "insightface":
-            units = metrics.unit(embeddings)
+            units = metrics.unit(embeddings)[self._place]
             distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
             accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
         else:
@@ -112,6 +115,22 @@ class PairsProtocol:
         }
 
 
+def _distinct(
+    images: Sequence[bytes] | npt.NDArray[np.uint8],
+) -> tuple[list[bytes | npt.NDArray[np.uint8]], npt.NDArray[np.int64]]:
+    """The pictures without repetitions, and which of them each one was."""
+    kept: list[bytes | npt.NDArray[np.uint8]] = []
+    seen: dict[tuple[bytes, object], int] = {}
+    place = np.empty(len(images), np.int64)
+    for index, image in enumerate(images):
+        content = image if isinstance(image, bytes) else np.ascontiguousarray(image)
+        key = hashlib.sha256(content).digest(), None if isinstance(image, bytes) else image.shape
+        place[index] = seen.setdefault(key, len(kept))
+        if place[index] == len(kept):
+            kept.append(image)
+    return kept, place
+
+
 def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
     """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable."""
     return {
@@ -123,6 +142,7 @@ def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
                 "tar": point.tar,
                 "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives),
                 "false_accepts": point.false_accepts,
+                "negatives": point.negatives,
                 "far": point.far,
                 "far_interval": metrics.binomial_interval(point.false_accepts, point.negatives),
             }
@@ -134,19 +154,30 @@ def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
 
 
 def curves(scores: SortedScores, points: int = 400) -> Figures:
-    """What a report draws: the ROC at no more than some hundred ranks, and both histograms over [−1, 1].
+    """What a report draws, small however many pairs there are.
 
-    Few negatives are all shown; of many, ranks evenly spaced on the logarithmic FAR axis.
+    roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
+    histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
     """
-    negatives = len(scores.negatives)
+    negatives, positives = len(scores.negatives), len(scores.positives)
     ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
-    thresholds = np.unique(np.concatenate([[np.inf], scores.negatives[negatives - ranks]]))[::-1]
-    edges = np.linspace(-1, 1, 101)
-    histogram: dict[str, Any] = {
-        "edges": np.round(edges, 6).tolist(),
-        "positives": np.histogram(scores.positives, edges)[0].tolist(),
-        "negatives": np.histogram(scores.negatives, edges)[0].tolist(),
-    }
+    thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
+    strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
     far = scores.false_accepts(thresholds, inclusive=True) / negatives
-    tar = scores.true_accepts(thresholds, inclusive=True) / len(scores.positives)
-    return {"roc": {"far": far.tolist(), "tar": tar.tolist()}, "histogram": histogram}
+    tar = scores.true_accepts(thresholds, inclusive=True) / positives
+    edges = np.round(np.linspace(-1, 1, 101), 6)
+    grid = np.round(np.linspace(-1, 1, 2001), 6)
+    return {
+        "roc": {"far": [0.0, *far.tolist()], "tar": [strictest / positives, *tar.tolist()]},
+        "histogram": {
+            "edges": edges.tolist(),
+            "positives": np.histogram(scores.positives, edges)[0].tolist(),
+            "negatives": np.histogram(scores.negatives, edges)[0].tolist(),
+        },
+        "sweep": {
+            "positives": positives,
+            "negatives": negatives,
+            "true_accepts": scores.true_accepts(grid).tolist(),
+            "false_accepts": scores.false_accepts(grid).tolist(),
+        },
+    }
