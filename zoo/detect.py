@@ -27,8 +27,11 @@ HUB_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 WORKING_SIDE = 640
 """The longer side in pixels at which a photo is searched first: the face that matters is mostly large."""
-SECOND_SIDES = (320, 1280)
-"""Searched when the first pass finds nothing, or for every face: very large faces, then small ones."""
+SMALL_SIDE, LARGE_SIDE = 320, 1280
+"""The longer sides of the second pass: faces that fill a picture are found small, small faces large."""
+IDEAL_WIDTH = 96
+"""The width in working pixels at which YuNet places landmarks best; a face twice found is taken from the pass
+that came nearest. Wider than three times that, landmarks go astray."""
 MAXIMAL_ENLARGEMENT = 2.0
 """Small pictures are not enlarged more than this: interpolation adds no face."""
 
@@ -72,19 +75,11 @@ class FaceDetector:
         """`content` is the ONNX file's bytes and `name` what messages call it; InputError when it is none."""
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self._lock = threading.Lock()  # OpenCV keeps the input size inside the detector
+        self._content = np.frombuffer(content, np.uint8)
+        self._score_threshold = score_threshold
+        self._own = threading.local()  # OpenCV keeps the input size inside a detector: one a thread
         try:
-            with _quiet_opencv():
-                self._yunet = cv2.FaceDetectorYN.create(
-                    "onnx",
-                    np.frombuffer(content, np.uint8),
-                    np.zeros(0, np.uint8),
-                    (WORKING_SIDE, WORKING_SIDE),
-                    score_threshold,
-                    0.3,
-                    5000,
-                )
-                self._yunet.detect(np.zeros((WORKING_SIDE, WORKING_SIDE, 3), np.uint8))
+            self.detect(np.zeros((32, 32, 3), np.uint8))
         except cv2.error:
             raise InputError(
                 f"expected YuNet's ONNX file as the detector, found something else in {name};"
@@ -94,35 +89,47 @@ class FaceDetector:
     def detect(self, image: npt.NDArray[np.uint8], thorough: bool = False) -> list[Face]:
         """The faces of an RGB uint8 photo (H, W, 3), highest score first.
 
-        One pass at a working size finds large faces; where it finds none, or with `thorough`, the photo is
-        searched smaller and larger too.
+        One pass at a working size finds what a portrait shows; where it finds nothing, or with `thorough`, the
+        photo is searched smaller and larger too, and smaller where a face is very large.
         """
-        faces = self._pass(image, WORKING_SIDE)
-        if thorough or not faces:
-            for side in SECOND_SIDES:
-                faces += self._pass(image, side)
-        return _without_duplicates(faces)
+        found = self._pass(image, WORKING_SIDE)
+        if thorough or not found or max(width for width, _ in found) > 3 * IDEAL_WIDTH:
+            found += self._pass(image, SMALL_SIDE)
+        if thorough or not found:
+            found += self._pass(image, LARGE_SIDE)
+        nearest = sorted(found, key=lambda one: abs(np.log(one[0] / IDEAL_WIDTH)))
+        return sorted(_without_duplicates([face for _, face in nearest]), key=lambda face: -face.score)
 
-    def _pass(self, image: npt.NDArray[np.uint8], side: int) -> list[Face]:
+    def _pass(self, image: npt.NDArray[np.uint8], side: int) -> list[tuple[float, Face]]:
+        """Each face found at one working size, with its width in working pixels."""
         height, width = image.shape[:2]
         scale = min(side / max(height, width), MAXIMAL_ENLARGEMENT)
         working = (max(1, round(width * scale)), max(1, round(height * scale)))
         resized = cv2.resize(image, working, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        with self._lock:
-            self._yunet.setInputSize(working)
-            _, rows = self._yunet.detect(cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
+        yunet = self._yunet()
+        yunet.setInputSize(working)
+        _, rows = yunet.detect(cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
         if rows is None:
             return []
         factor = np.array([width / working[0], height / working[1]])
         found = []
         for row in np.asarray(rows, dtype=np.float64):
-            if not np.isfinite(row).all():
+            if not (np.isfinite(row).all() and (row[2:4] > 0).all()):
                 continue
             corner, extent = row[0:2] * factor, row[2:4] * factor
             landmarks = (row[4:14].reshape(5, 2) + 0.5) * factor - 0.5  # pixel centres, as cv2.resize maps them
             box = (float(corner[0]), float(corner[1]), float(extent[0]), float(extent[1]))
-            found.append(Face(box, landmarks, float(row[14])))
+            found.append((float(row[2]), Face(box, landmarks, float(row[14]))))
         return found
+
+    def _yunet(self) -> cv2.FaceDetectorYN:
+        if not hasattr(self._own, "yunet"):
+            with _quiet_opencv():
+                self._own.yunet = cv2.FaceDetectorYN.create(
+                    "onnx", self._content, np.zeros(0, np.uint8), (320, 320), self._score_threshold, 0.3, 5000
+                )
+        yunet: cv2.FaceDetectorYN = self._own.yunet
+        return yunet
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
@@ -183,9 +190,9 @@ def _fetched() -> Path:
 
 
 def _without_duplicates(faces: Sequence[Face], overlap: float = 0.4) -> list[Face]:
-    """The faces in falling score, without those that share `overlap` of their union with a better one."""
+    """The faces, without those that share `overlap` of their union with an earlier one."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.score):
+    for face in faces:
         if all(_overlap(face, other) < overlap for other in kept):
             kept.append(face)
     return kept
