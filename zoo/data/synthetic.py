@@ -5,8 +5,8 @@ it adds what must not matter: pose, expression, light, white balance, background
 of the face, blur and noise. The head is a solid that turns in three dimensions and is then aligned by its five
 landmarks, as crops of photographs are.
 
-Every number comes from its own generator, PCG64 seeded by SeedSequence((seed, split, identity[, image])), read as raw
-64-bit words: both streams are promised to stay as they are by NumPy. So image i is the same in every process, on
+Every number comes from its own generator, PCG64 seeded by SeedSequence((seed, split, identity[, image + 1])), read
+as raw 64-bit words: NumPy promises that both streams stay as they are. So image i is the same in every process, on
 every machine and in any order (but for a level or two where another OpenCV rounds otherwise), and the training and
 the test split share no identity.
 """
@@ -25,17 +25,16 @@ from zoo.errors import InputError
 Image = npt.NDArray[np.uint8]
 """RGB uint8 of shape (height, width, 3)."""
 Points = npt.NDArray[np.float64]
-"""Points of shape (points, 2) or (points, 3): x to the right, y down, z to the viewer, in pixels of a 112-pixel crop."""
+"""Points (points, 2): x to the right, y down, in pixels of a 112-pixel crop, from the middle between the eyes."""
 Colour = npt.NDArray[np.float64]
 """(red, green, blue) between 0 and 255, shape (3,)."""
 
 SPLITS = {"train": 0, "test": 1}
 
-LANDMARKS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+LANDMARKS = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 """Eyes, nose tip and mouth corners of an aligned 112×112 crop (ArcFace's template), the viewer's left first."""
-
-EYE_LINE = 51.6
-"""The y of the eyes in a crop; the face's own coordinates start between the eyes."""
 
 
 class Draws:
@@ -132,7 +131,7 @@ class Identity:
     fringe: float  # how far the hair falls from the parting to the temples
     waves: float
     volume: float
-    hair_length: float  # below the eyes
+    hair_length: float  # below the eyes; negative is above the ears
     bald: bool
     beard: float  # share of the hair's colour in the beard, 0 for none
     beard_line: float  # where the beard begins, below the eyes
@@ -185,12 +184,12 @@ def draw_identity(draws: Draws) -> Identity:
         fringe=d.between(-6, 22),
         waves=d.between(0, 3),
         volume=d.between(2, 11),
-        hair_length=d.between(-10, 75),
+        hair_length=d.between(-60, 75),
         bald=d.chance(0.1),
         beard=beard,
         beard_line=d.between(20, 46),
         moustache=d.between(1.5, 5) if beard or d.chance(0.1) else 0.0,
-        moles=np.array([[d.between(-26, 26), d.between(8, 50)] for _ in range(d.below(4))]).reshape(-1, 2),
+        moles=np.array([[d.between(-22, 22), d.between(8, 44)] for _ in range(d.below(4))]).reshape(-1, 2),
         fold=d.between(0, 0.4),
     )
 
@@ -234,19 +233,20 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
     lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     side = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    return lean @ side @ nod
+    turn: npt.NDArray[np.float64] = lean @ side @ nod
+    return turn
 
 
 def draw_shot(draws: Draws) -> Shot:
     """A moment, from uniform draws."""
     d = draws
     return Shot(
-        turn=rotation(d.bell(0.6), d.bell(0.35), d.bell(0.12)),
+        turn=rotation(d.bell(0.5), d.bell(0.28), d.bell(0.12)),
         smile=d.between(-2.5, 5),
         open=max(0.0, d.between(-5, 6)),
-        eyes=d.between(0.45, 1.15),
+        eyes=d.between(0.6, 1.1),
         gaze=(d.between(-1.8, 1.8), d.between(-0.8, 0.8)),
-        brows=d.between(-2, 3),
+        brows=d.between(-1.5, 2),
         glasses=d.chance(0.15),
     )
 
@@ -267,7 +267,9 @@ def parts_of(who: Identity, shot: Shot) -> list[Part]:
 
     if not who.bald:
         back = ellipse(0, -6, who.cheek + who.volume * 0.8, who.crown + who.volume, count=32)
-        back[:, 1] = np.where(back[:, 1] > 0, back[:, 1] / (who.crown + who.volume) * who.hair_length, back[:, 1])
+        below = back[:, 1] > 0
+        back[below, 0] = np.sign(back[below, 0]) * (who.cheek + who.volume * 0.8)
+        back[below, 1] *= max(who.hair_length, 0) / (who.crown + who.volume)
         add(back, who.hair * 0.8, BEHIND)
     add(np.array([[-17, 30], [17, 30], [22, 90], [-22, 90.0]]), who.skin * 0.72, BEHIND)
     for side in (-1, 1):
@@ -278,7 +280,9 @@ def parts_of(who: Identity, shot: Shot) -> list[Part]:
     add(head, who.skin, RIM)
     if who.beard:
         low = head[(head[:, 1] > who.beard_line)]
-        dip = np.stack([np.linspace(low[-1, 0], low[0, 0], 9), who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))], 1)
+        dip = np.stack(
+            [np.linspace(low[-1, 0], low[0, 0], 9), who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))], 1
+        )
         add(np.concatenate([low, dip]), mix(who.skin, who.hair, who.beard), RIM)
 
     nose_y, width = who.nose_length, who.nose_width
@@ -299,19 +303,32 @@ def parts_of(who: Identity, shot: Shot) -> list[Part]:
         brow = np.stack(
             [
                 x + side * 1.5 + along * who.brow_length,
-                -who.brow_height - shot.brows - who.brow_arch * (1 - along**2) + side * along * who.brow_length * who.brow_tilt,
+                -who.brow_height
+                - shot.brows
+                - who.brow_arch * (1 - along**2)
+                + side * along * who.brow_length * who.brow_tilt,
             ],
             axis=1,
         )
         add(band(brow, who.brow_thick * (1.1 - 0.6 * (side * along + 1) / 2)), mix(who.hair, black, 0.25))
-        cheek_line = np.array([[side * width * 1.1, nose_y - 3], [side * (width + 6), nose_y + 6], [side * (who.mouth_width + 4), who.mouth_height - 4]])
+        cheek_line = np.array(
+            [
+                [side * width * 1.1, nose_y - 3],
+                [side * (width + 6), nose_y + 6],
+                [side * (who.mouth_width + 4), who.mouth_height - 4],
+            ]
+        )
         add(band(cheek_line, 1.6), mix(who.skin, deep, who.fold))
 
     bridge = np.array([[-who.bridge, 0], [who.bridge, 0], [width * 0.85, nose_y - 2], [-width * 0.85, nose_y - 2.0]])
     add(bridge, mix(who.skin, shade, 0.35), 5)
     add(ellipse(0, nose_y, width, width * 0.55), shade, 6)
     add(ellipse(0, nose_y - 1.2, width * 0.75, width * 0.5), mix(who.skin, white, 0.12), 8)
-    add(np.array([[-who.bridge * 0.4, 1], [who.bridge * 0.4, 1], [1.6, nose_y - 2], [-1.6, nose_y - 2.0]]), mix(who.skin, white, 0.15), 7)
+    add(
+        np.array([[-who.bridge * 0.4, 1], [who.bridge * 0.4, 1], [1.6, nose_y - 2], [-1.6, nose_y - 2.0]]),
+        mix(who.skin, white, 0.15),
+        7,
+    )
     for side in (-1, 1):
         add(ellipse(side * width * 0.5, nose_y + width * 0.28, width * 0.24, 1.3, count=8), who.skin * 0.35, 5)
 
@@ -338,7 +355,7 @@ def parts_of(who: Identity, shot: Shot) -> list[Part]:
         add(band(line, 0.9 * bow + 0.3), who.lips * 0.5)
 
     for mole in who.moles:
-        add(ellipse(*mole, 1.4, 1.4, count=8), deep * 0.6)
+        add(ellipse(float(mole[0]), float(mole[1]), 1.4, 1.4, count=8), deep * 0.6)
     if not who.bald:
         add(hair_front(who), who.hair, 2)
     return parts
@@ -370,15 +387,19 @@ def relief(height: int, width: int) -> npt.NDArray[np.float32]:
     x = (x - width / 2) / (44 * scale)
     y = (y - 62 * scale) / (66 * scale)
     z = np.sqrt(np.clip(1.15 - x**2 - y**2, 0.05, None))
-    return np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2)
+    normals = np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2)
+    return np.asarray(normals, dtype=np.float32)
 
 
 @functools.cache
 def noise_tile() -> npt.NDArray[np.float32]:
     """Unit noise (512, 512, 3) of which every image takes a window: three uniform draws a value, nearly normal."""
     words = np.random.PCG64(np.random.SeedSequence(0)).random_raw(512 * 512 * 3)
-    parts = [((words >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.float32) / 65535 - 0.5 for shift in (0, 16, 32)]
-    return ((parts[0] + parts[1] + parts[2]) * 2).reshape(512, 512, 3)
+    parts = [
+        ((words >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.float32) / 65535 - 0.5 for shift in (0, 16, 32)
+    ]
+    tile = np.asarray((parts[0] + parts[1] + parts[2]) * 2, dtype=np.float32)
+    return tile.reshape(512, 512, 3)
 
 
 def draw_background(draws: Draws, height: int, width: int) -> Image:
@@ -416,7 +437,7 @@ def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
             [who.mouth_width, who.mouth_height],
         ]
     )
-    lifted = np.concatenate([marks, (depth(marks, who) + [0, 0, 8, 0, 0])[:, None]], axis=1)
+    lifted = np.concatenate([marks, (depth(marks, who) + np.array([0, 0, 8, 0, 0]))[:, None]], axis=1)
     a, b = align((lifted @ shot.turn.T)[:, :2])
     # the detector's own error: no two crops of a face are cut alike
     a *= (1 + d.bell(0.06)) * np.exp(1j * d.bell(0.05))
@@ -444,27 +465,27 @@ def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
         fill(canvas, pixels[start : start + len(points)], np.clip(colour, 0, 255))
         start += len(points)
 
-    if d.chance(0.3):  # something in front of the face, from the border inwards
+    if d.chance(0.25):  # something in front of the face, from the border inwards
         side = d.below(4)
         along, reach = d.between(0.1, 0.9), d.between(0.0, 0.16)
         x, y = [(reach, along), (1 - reach, along), (along, reach), (along, 1 - reach)][side]
         blob = ellipse(x * width, y * height, d.between(10, 26) * scale, d.between(10, 26) * scale, d.between(0, 3))
         fill(canvas, blob, d.colour(20, 230))
 
-    softness = d.between(0.3, 1.5) * scale
+    softness = d.between(0.3, 1.3) * scale
     canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), softness), dtype=np.uint8)
 
     direction = np.array([d.between(-0.9, 0.9), d.between(-0.8, 0.4), 0.7])
-    strength = d.between(0.2, 0.9)
+    strength = d.between(0.2, 0.8)
     normals = relief(height, width)
     light = np.tensordot((direction * strength).astype(np.float32), normals, axes=1) + np.float32(1 - 0.55 * strength)
-    tint = np.array([1 + d.bell(0.2), 1 + d.bell(0.08), 1 + d.bell(0.2)]) * d.between(0.55, 1.3)
+    tint = np.array([1 + d.bell(0.16), 1 + d.bell(0.06), 1 + d.bell(0.16)]) * d.between(0.6, 1.25)
     offset = d.between(-10, 30)
     picture = canvas * (light[..., None] * tint.astype(np.float32)) + np.float32(offset)
     row, column = d.below(512 - min(height, 511)), d.below(512 - min(width, 511))
     grain = noise_tile()[row : row + height, column : column + width]
     if grain.shape == picture.shape:
-        picture += grain * np.float32(d.between(1, 9))
+        picture += grain * np.float32(d.between(1, 7))
     if d.chance(0.1):
         picture[...] = (picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
     return np.clip(picture, 0, 255).astype(np.uint8)
@@ -476,7 +497,7 @@ class SyntheticFaces:
     An image is drawn when it is asked for. `seed` and `split` ("train" or "test") choose the people: no person is in
     both splits or in the sets of two seeds. `image_size` is the height, or (height, width), in pixels; a width other
     than the height crops or widens the picture at both sides. InputError for fewer than 2 identities, fewer than 1
-    image, an unknown split, a negative seed or a side outside 16 to 512 pixels.
+    image, an unknown split, a seed outside 32 bits or a side outside 16 to 512 pixels.
     """
 
     def __init__(
@@ -493,8 +514,8 @@ class SyntheticFaces:
             raise InputError(f"expected at least 1 image of each synthetic identity, found {images_per_identity}")
         if split not in SPLITS:
             raise InputError(f"expected the split train or test, found {split!r}")
-        if seed < 0:
-            raise InputError(f"expected a seed of 0 or more, found {seed}")
+        if not 0 <= seed < 2**32:
+            raise InputError(f"expected a seed from 0 to 4,294,967,295, found {seed}")
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         if not (16 <= height <= 512 and 16 <= width <= 512):
             raise InputError(f"expected synthetic faces of 16 to 512 pixels a side, found {height}×{width}")
@@ -509,13 +530,14 @@ class SyntheticFaces:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def image(self, index: int) -> Image:
-        """Image `index` as RGB uint8 (height, width, 3); IndexError outside 0 to len − 1."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"expected an index from 0 to {len(self) - 1}, found {index}")
-        person, shot = divmod(int(index), self.images_per_identity)
+    def image(self, i: int) -> Image:
+        """Image `i` as RGB uint8 (height, width, 3); IndexError outside 0 to len − 1."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"expected an index from 0 to {len(self) - 1}, found {i}")
+        person, shot = divmod(int(i), self.images_per_identity)
         who = identity_of(self.seed, SPLITS[self.split], person)
-        return render(who, Draws(self.seed, SPLITS[self.split], person, shot), *self.size)
+        # from 1: SeedSequence takes (a, b, c) and (a, b, c, 0) for the same key
+        return render(who, Draws(self.seed, SPLITS[self.split], person, shot + 1), *self.size)
 
     def describe(self) -> str:
         """E.g. "8,000 images of 200 identities, drawn by zoo (not real faces)"."""
@@ -531,8 +553,9 @@ def identity_of(seed: int, split: int, person: int) -> Identity:
 def pair_plan(pairs: int = 6000, seed: int = 0) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Which test images are compared: (identities, index (pairs, 2), same (pairs,)).
 
-    The indices belong to SyntheticFaces(identities, PAIR_IMAGES, seed, "test"). Same and different pairs alternate, so that folds
-    of neighbours are balanced; no pair occurs twice, and no two different-person pairs show the same two people.
+    The indices belong to SyntheticFaces(identities, PAIR_IMAGES, seed, "test"). Same and different pairs
+    alternate, so that folds of neighbours are balanced; no pair occurs twice, and no two different-person pairs
+    show the same two people.
     """
     if pairs < 2:
         raise InputError(f"expected at least 2 synthetic pairs, found {pairs}; ask for more")
