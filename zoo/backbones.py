@@ -28,6 +28,7 @@ from zoo.files import atomic_path, write_json
 
 __all__ = [  # timm adds the names it registers
     "FaceBackbone",
+    "FlatNeck",
     "create_backbone",
     "load_timm",
     "read_config",

@@ -1,0 +1,243 @@
+"""Torch to ONNX: one input, one output, dynamic batch, and no file without proof that it computes the same."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from zoo.backbones import FlatNeck
+from zoo.errors import InputError
+from zoo.evaluate.session import METADATA_KEY
+from zoo.export import parity
+from zoo.files import atomic_path
+from zoo.spec import Crops, ModelInfo
+
+OPSET = 18
+"""The ONNX operator set of an export; every ONNX Runtime from 1.14 (February 2023) on runs it."""
+OPSETS = range(18, 24)
+"""The operator sets that may be asked for instead."""
+INPUT, OUTPUT = "input", "embedding"
+SINGLE_FILE_BYTES = 2**31 - 2**20
+"""A protobuf message ends at 2 GiB; larger weights go into a file of their own beside the graph."""
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    info: ModelInfo,
+    *,
+    opset: int = OPSET,
+    crops: Crops | None = None,
+    batches: Sequence[int] = parity.BATCHES,
+    single_file_bytes: int = SINGLE_FILE_BYTES,
+) -> ModelInfo:
+    """Writes `model` to `path` and returns `info` with the parity that was measured, which the file carries too.
+
+    The graph has one input `input`, float32 (batch, 3, H, W) with H and W of `info.input.size`, and one output
+    `embedding`, float32 (batch, dim), not normalised; the batch is dynamic. Batch norms are folded where arithmetic
+    allows (one in front of a zero-padded convolution has to stay). `crops`, RGB uint8 (count, H, W, 3), are what
+    parity is measured on, at `batches`; drawn faces by default. Weights above `single_file_bytes` go to `path`.data.
+
+    ParityError where the file computes something else than torch, InputError for an opset out of range or an operator
+    that ONNX does not know; either way no file is left. The same weights give the same bytes on one machine.
+    """
+    path = Path(path)
+    if opset not in OPSETS:
+        raise InputError(f"expected an opset from {OPSETS.start} to {OPSETS.stop - 1}, found {opset}")
+    if crops is None:
+        crops = parity.crops_for_parity(info.input.size)
+    original = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    proto = to_proto(original, info.input.size, opset)
+    inputs = info.input.to_input(crops)
+
+    def reference(batch: parity.Inputs) -> parity.Embeddings:
+        with torch.inference_mode():
+            embeddings: parity.Embeddings = original(torch.from_numpy(batch)).numpy()
+        return embeddings
+
+    with draft_folder(path) as draft:
+        save(proto, draft / path.name, single_file_bytes)
+        onnx.checker.check_model(str(draft / path.name), full_check=True)
+        record = parity.measure(reference, draft / path.name, inputs, batches)
+        parity.require(record)
+        info = replace(info, parity={**info.parity, **record})
+        proto = onnx.load(str(draft / path.name), load_external_data=False)
+        proto.metadata_props.add(key=METADATA_KEY, value=info.to_json())
+        publish(proto, draft, path)
+    return info
+
+
+def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onnx.ModelProto:
+    """The ONNX graph of a model in evaluation mode on the CPU, cleaned of everything that is not arithmetic."""
+    folded = fold_neck(copy.deepcopy(model))
+    with quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                folded,
+                (torch.zeros(2, 3, *size),),  # two: the exporter would take a batch of one for a constant
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise InputError(unsupported(error)) from error
+    assert program is not None
+    proto: onnx.ModelProto = program.model_proto
+    strip(proto)
+    require_contract(proto, size)
+    return proto
+
+
+def fold_neck(model: nn.Module) -> nn.Module:
+    """Folds the batch norm before a flat neck's FC into the FC, in place; the exporter does not see through Flatten."""
+    for neck in [module for module in model.modules() if isinstance(module, FlatNeck)]:
+        norm, linear = neck[0], neck[3]
+        assert isinstance(norm, nn.BatchNorm2d) and isinstance(linear, nn.Linear)
+        assert norm.running_var is not None and norm.running_mean is not None
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        shift = norm.bias.double() - norm.running_mean.double() * scale
+        positions = linear.in_features // norm.num_features
+        weight = linear.weight.double()
+        with torch.no_grad():
+            linear.bias.copy_(linear.bias.double() + weight @ shift.repeat_interleave(positions))
+            linear.weight.copy_(weight * scale.repeat_interleave(positions))
+        neck[0] = nn.Identity()
+    return model
+
+
+def strip(proto: onnx.ModelProto) -> None:
+    """Removes doc strings and per-node metadata: the exporter writes source paths and stack traces there."""
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    _strip_graph(proto.graph)
+    for function in proto.functions:
+        _strip(function)
+        for node in function.node:
+            _strip_node(node)
+
+
+def _strip(message: Any) -> None:
+    message.doc_string = ""
+    if hasattr(message, "metadata_props"):
+        del message.metadata_props[:]
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    for message in (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        _strip(message)
+    for node in graph.node:
+        _strip_node(node)
+
+
+def _strip_node(node: onnx.NodeProto) -> None:
+    _strip(node)
+    for attribute in node.attribute:
+        attribute.doc_string = ""
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            _strip_graph(attribute.g)
+
+
+def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
+    """InputError unless the graph is float32 (batch, 3, H, W) → (batch, dim) with a dynamic batch."""
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    ]
+    good = (
+        len(proto.graph.input) == len(proto.graph.output) == 1
+        and shapes[0][1:] == [3, *size]
+        and len(shapes[1]) == 2
+        and isinstance(shapes[0][0], str)
+        and shapes[1][0] == shapes[0][0]
+    )
+    if not good:
+        raise InputError(
+            f"expected a model (batch, 3, {size[0]}, {size[1]}) → (batch, dim) with a dynamic batch, found "
+            f"{' → '.join(map(str, shapes))}; the backbone fixes its batch or has other outputs"
+        )
+
+
+def unsupported(error: BaseException) -> str:
+    """What the exporter could not translate, from the chain of its errors, in one sentence."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None:
+        chain.append(current)
+        current = current.__cause__
+    lines = [line.strip() for link in reversed(chain) for line in str(link).splitlines() if line.strip()]
+    return f"ONNX cannot express this model: {lines[0] if lines else type(error).__name__}"
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Hides the exporter's remarks to its developers; what fails is raised."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that goes away with all it holds; InputError where none can be made."""
+    if not path.parent.is_dir():
+        raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
+    try:
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
+    """Writes a graph, its weights beside it in `path`.data where together they exceed `single_file_bytes`."""
+    weights = sum(np.prod(tensor.dims, dtype=np.int64) * 4 for tensor in proto.graph.initializer)
+    if weights < single_file_bytes:
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+    else:
+        onnx.save_model(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
+
+
+def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:
+    """Moves a proven draft to its place: the weights first, so that a graph never names a file that is not there."""
+    weights = draft / f"{path.name}.data"
+    target = path.parent / weights.name
+    if weights.exists():
+        with atomic_path(target) as temporary:
+            os.replace(weights, temporary)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    if not weights.exists() and not _external(proto):
+        target.unlink(missing_ok=True)  # left by an earlier, larger model of this name
+
+
+def _external(proto: onnx.ModelProto) -> bool:
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)

@@ -1,0 +1,117 @@
+"""The proof of an export: the file's embeddings beside torch's, at several batch sizes, optimised and as written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from zoo.data.synthetic import SyntheticFaces
+from zoo.errors import InputError
+from zoo.spec import Crops
+
+Inputs = npt.NDArray[np.float32]
+"""Model inputs (batch, 3, H, W)."""
+Embeddings = npt.NDArray[np.float32]
+"""Raw embeddings (batch, dim)."""
+
+BATCHES = (1, 2, 5, 33)
+"""Batch sizes of a proof: the single picture, the smallest real batch, and two that divide nothing."""
+MIN_COSINE = 0.99999
+"""Below it an export is refused. float32 noise of a 50-layer network leaves 1 − 1e-6; a dropped layer leaves 0.9."""
+MAX_RELATIVE = 1e-3
+"""Largest difference, relative to the largest coordinate, that an export may have."""
+
+
+class ParityError(RuntimeError):
+    """The exported file computes something else than the model: the export is refused and nothing is written."""
+
+
+def crops_for_parity(size: tuple[int, int], count: int = max(BATCHES)) -> Crops:
+    """`count` drawn faces of people who are in no training set, RGB uint8 (count, height, width, 3)."""
+    people = max(2, -(-count // 3))
+    faces = SyntheticFaces(people, 3, seed=0, split="test", image_size=size)
+    return np.stack([faces.image(i) for i in range(count)])
+
+
+def differences(ours: Embeddings, theirs: Embeddings) -> dict[str, float]:
+    """How far `theirs` (batch, dim) is from `ours`: worst cosine of a row, max absolute and max relative difference.
+
+    Relative is to the largest coordinate of `ours`. A row of zeros against a row of zeros has cosine 1.
+    """
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    if a.shape != b.shape:
+        raise ParityError(f"expected embeddings of shape {a.shape}, the file gives {b.shape}")
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("ij,ij->i", a, b)
+    same = np.all(a == b, axis=1)
+    cosines = np.where(same, 1.0, products / np.where(lengths > 0, lengths, np.inf))
+    max_abs = float(np.abs(a - b).max())
+    return {
+        "cosine": float(cosines.min()),
+        "max_abs": max_abs,
+        "max_relative": max_abs / max(float(np.abs(a).max()), float(np.finfo(np.float32).tiny)),
+    }
+
+
+def session(path: str | Path, optimise: bool, threads: int | None = None) -> ort.InferenceSession:
+    """A CPU session of an ONNX file, with every graph optimisation or none."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def measure(
+    reference: Callable[[Inputs], Embeddings], path: str | Path, inputs: Inputs, batches: Sequence[int] = BATCHES
+) -> dict[str, Any]:
+    """The parity of the file at `path` with `reference`: {batch: {cosine, max_abs, max_relative, unoptimised: {…}}}.
+
+    Batch b is the first b of `inputs` (count, 3, H, W). The figures are rounded to the unfavourable side, so that
+    the same weights give the same record on one machine.
+    """
+    if len(inputs) < max(batches):
+        raise InputError(f"expected at least {max(batches)} crops for the proof of an export, found {len(inputs)}")
+    optimised, plain = session(path, optimise=True), session(path, optimise=False)
+    name = optimised.get_inputs()[0].name
+    record: dict[str, Any] = {}
+    for batch in batches:
+        part = np.ascontiguousarray(inputs[:batch])
+        ours = reference(part)
+        record[str(batch)] = {
+            **rounded(differences(ours, optimised.run(None, {name: part})[0])),
+            "unoptimised": rounded(differences(ours, plain.run(None, {name: part})[0])),
+        }
+    return record
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Cosines down to six decimals, differences up to one significant digit."""
+    return {name: math.floor(value * 1e6) / 1e6 if name == "cosine" else _up(value) for name, value in figures.items()}
+
+
+def _up(value: float) -> float:
+    if not value > 0 or not math.isfinite(value):
+        return value
+    exponent = math.floor(math.log10(value))
+    return float(f"{math.ceil(value / 10.0**exponent)}e{exponent}")
+
+
+def require(record: dict[str, Any], min_cosine: float = MIN_COSINE, max_relative: float = MAX_RELATIVE) -> None:
+    """ParityError, with the figures, unless every batch of `record` is within the tolerances."""
+    for batch, optimised in record.items():
+        for how, figures in (("", optimised), (" without graph optimisation", optimised["unoptimised"])):
+            if not (figures["cosine"] >= min_cosine and figures["max_relative"] <= max_relative):
+                raise ParityError(
+                    f"at batch {batch}{how} the exported file has cosine {figures['cosine']:.6f} to torch and differs "
+                    f"by {figures['max_relative']:.1e} of the largest coordinate; allowed are {min_cosine} and "
+                    f"{max_relative:.0e}: nothing was written"
+                )
