@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from zoo.align import align, template
-from zoo.detect import Face, FaceDetector, Rule, choose_face, detector_at_hand, load_detector
+from zoo.detect import Face, FaceDetector, choose_face, detector_at_hand, load_detector
 from zoo.errors import InputError
 from zoo.evaluate.embedder import embed
+from zoo.evaluate.quality import Quality, measure
 from zoo.evaluate.session import OnnxEmbedder
-from zoo.formats.images import read_image
+from zoo.formats.photos import printable, read_photo
 from zoo.spec import ModelInfo, Threshold
 
 Picture = str | Path | npt.NDArray[np.uint8]
 """A path to a picture file, or RGB uint8 of shape (H, W, 3)."""
+
+FaceRule = Literal["largest", "central", "all"]
+"""Which of several faces is taken: the largest, the one nearest the centre, or each of them."""
 
 CROP_DEVIATION = 0.12
 """A picture of the model's input size counts as aligned while its landmarks lie this close to the template, as
@@ -38,8 +43,10 @@ class FaceCrop:
     """The aligned crop: RGB uint8 (height, width, 3) of the model's input size."""
     face: Face | None
     """Where it was found; None for a picture that was an aligned crop already."""
-    faces: int
-    """How many faces were found; 0 for an aligned crop."""
+    faces: tuple[Face, ...]
+    """Every face that was found in the picture; none for an aligned crop."""
+    quality: Quality
+    """What the face offers a model."""
     notes: tuple[str, ...] = ()
     """What a reader of the result should know, one sentence each."""
 
@@ -84,7 +91,7 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
             raise InputError("expected --threshold or --far, found both; give one of them")
         if not -1 <= threshold <= 1:
             raise InputError(f"expected a threshold between -1 and 1, as cosines are, found {threshold}")
-        return Decision(threshold, "given by you")
+        return Decision(threshold, "given with --threshold")
     if far is not None and not 0 < far <= 1:
         raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
     stored = info.thresholds if info else ()
@@ -123,16 +130,18 @@ class FaceVerifier:
         *,
         far: float | None = None,
         threshold: float | None = None,
-        face: Rule = "largest",
+        face: FaceRule = "largest",
         aligned: bool = False,
         flip: bool | None = None,
         device: str = "cpu",
     ) -> None:
+        if face not in get_args(FaceRule):
+            raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
         self.embedder = model if isinstance(model, OnnxEmbedder) else OnnxEmbedder(model, device=device)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
         self.flip = flip if flip is not None else stored.flip if stored else True
-        self.rule = face
+        self.face = face
         self.aligned = aligned
         self._detector = detector if isinstance(detector, FaceDetector) else None
         self._detector_path = None if isinstance(detector, FaceDetector) else detector
@@ -149,33 +158,66 @@ class FaceVerifier:
             return self._detector
 
     def crop(self, picture: Picture, name: str | None = None) -> FaceCrop:
-        """The aligned crop of the face in `picture`; InputError where no face is found.
+        """The aligned crop of the face that `face` picks in `picture`; InputError where none is found.
 
         A picture of exactly the model's input size is taken as an aligned crop unless a detector at hand finds
         its landmarks elsewhere.
         """
-        image, name = _read(picture, name)
+        image, name = read_picture(picture, name)
+        ready = self._ready_made(image, name)
+        if ready is not None:
+            return ready
+        height, width = image.shape[:2]
+        faces = self._found(image, name, thorough=self.face == "all")
+        face = choose_face(faces, (height, width), "largest" if self.face == "all" else self.face)
+        notes = []
+        if len(faces) > 1:
+            x, y = face.centre
+            rule = "the one nearest the centre" if self.face == "central" else "the largest"
+            notes.append(f"{name} shows {len(faces)} faces: {rule} was taken, around ({x:.0f}, {y:.0f})")
+        return self._aligned(image, name, face, faces, notes)
+
+    def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
+        """Every face of `picture`, from left to right; InputError where none is found."""
+        image, name = read_picture(picture, name)
+        ready = self._ready_made(image, name)
+        if ready is not None:
+            return [ready]
+        faces = sorted(self._found(image, name, thorough=True), key=lambda face: face.centre[0])
+        return [self._aligned(image, name, face, faces, []) for face in faces]
+
+    def _ready_made(self, image: npt.NDArray[np.uint8], name: str) -> FaceCrop | None:
+        """The picture itself where it is an aligned crop; None for a photo."""
         height, width = image.shape[:2]
         size = self.embedder.input.size
         if self.aligned:
             note = () if (height, width) == size else (f"{name} is {width}×{height}, resized to {size[1]}×{size[0]}",)
-            return FaceCrop(name, (height, width), _resized(image, size), None, 0, note)
-        if (height, width) == size:
-            found = self.detector.detect(image) if self._detector or detector_at_hand() else []
-            if not found or _deviation(choose_face(found, size), size) <= CROP_DEVIATION:
-                return FaceCrop(name, size, image, None, 0)
-        faces = self.detector.detect(image)
+            crop = _resized(image, size)
+            return FaceCrop(name, (height, width), crop, None, (), measure(crop), note)
+        if (height, width) != size:
+            return None
+        found = self.detector.detect(image) if self._detector or detector_at_hand() else []
+        if found and _deviation(choose_face(found, size), size) > CROP_DEVIATION:
+            return None
+        return FaceCrop(name, size, image, None, (), measure(image))
+
+    def _found(self, image: npt.NDArray[np.uint8], name: str, thorough: bool) -> list[Face]:
+        faces = self.detector.detect(image, thorough)
         if not faces:
+            height, width = image.shape[:2]
             raise InputError(
                 f"expected a face in {name}, found none in its {width}×{height} pixels;"
                 " use a photo with a larger face, or --aligned if it is an aligned crop"
             )
-        face = choose_face(faces, (height, width), self.rule)
-        notes: tuple[str, ...] = ()
-        if len(faces) > 1:
-            x, y = face.centre
-            notes = (f"{name} shows {len(faces)} faces: the {self.rule} was taken, around ({x:.0f}, {y:.0f})",)
-        return FaceCrop(name, (height, width), align(image, face.landmarks, size), face, len(faces), notes)
+        return faces
+
+    def _aligned(
+        self, image: npt.NDArray[np.uint8], name: str, face: Face, faces: list[Face], notes: list[str]
+    ) -> FaceCrop:
+        crop = align(image, face.landmarks, self.embedder.input.size)
+        quality = measure(crop, face.landmarks)
+        warnings = [f"the face in {name} is {warning}" for warning in quality.warnings()]
+        return FaceCrop(name, image.shape[:2], crop, face, tuple(faces), quality, (*notes, *warnings))
 
     def embed(self, picture: Picture) -> npt.NDArray[np.float32]:
         """The unit-length embedding (dim,) of the face in `picture`."""
@@ -196,15 +238,35 @@ class FaceVerifier:
         return unit
 
     def verify(self, a: Picture, b: Picture) -> Verification:
-        """Whether two pictures show the same person; `same` is None where no threshold is known."""
-        crops = [self.crop(a, None if _is_path(a) else "the first picture")]
-        crops.append(self.crop(b, None if _is_path(b) else "the second picture"))
-        return self.compare(*crops)
+        """Whether two pictures show the same person; `same` is None where no threshold is known.
+
+        With face="all" every face of one is compared with every face of the other and the most similar two answer.
+        """
+        names = [
+            None if isinstance(p, str | Path) else f"the {nth} picture" for p, nth in ((a, "first"), (b, "second"))
+        ]
+        if self.face != "all":
+            return self.compare(self.crop(a, names[0]), self.crop(b, names[1]))
+        every_a, every_b = self.crops(a, names[0]), self.crops(b, names[1])
+        similarities = self.embed_crops(every_a) @ self.embed_crops(every_b).T
+        i, j = np.unravel_index(int(similarities.argmax()), similarities.shape)
+        answer = self.compare(every_a[i], every_b[j])
+        if similarities.size == 1:
+            return answer
+        note = (
+            f"the most similar two of {len(every_a)} and {len(every_b)} faces answer: {similarities.size} comparisons"
+            " are as many chances of a false accept"
+        )
+        return replace(answer, notes=(*answer.notes, note))
 
     def compare(self, a: FaceCrop, b: FaceCrop) -> Verification:
         """`verify` for faces already found."""
         first, second = self.embed_crops([a, b])
-        similarity = float(np.clip(first.astype(np.float64) @ second.astype(np.float64), -1, 1))
+        return self.judge(a, b, float(first.astype(np.float64) @ second.astype(np.float64)))
+
+    def judge(self, a: FaceCrop, b: FaceCrop, similarity: float) -> Verification:
+        """`verify` for faces already embedded."""
+        similarity = min(1.0, max(-1.0, similarity))
         threshold = self.decision.threshold
         same = None if threshold is None else similarity > threshold
         return Verification(similarity, same, self.decision, a, b, self._notes(a, b))
@@ -225,13 +287,10 @@ class FaceVerifier:
         return tuple(dict.fromkeys(notes))
 
 
-def _is_path(picture: Picture) -> bool:
-    return isinstance(picture, str | Path)
-
-
-def _read(picture: Picture, name: str | None) -> tuple[npt.NDArray[np.uint8], str]:
+def read_picture(picture: Picture, name: str | None = None) -> tuple[npt.NDArray[np.uint8], str]:
+    """The picture's pixels, RGB uint8 (H, W, 3), and what messages call it; InputError for what is no picture."""
     if isinstance(picture, str | Path):
-        return read_image(picture), name or str(picture)
+        return read_photo(picture), name or printable(picture)
     name = name or "the picture"
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use the model's stored threshold for this false accept rate, e.g. 0.001; default: the smallest stored",
     )
     parser.add_argument("--threshold", type=float, help="use this cosine similarity as the threshold instead")
+    parser.add_argument("--draw", metavar="OUT.png", help="draw both photos, their faces, the score and the verdict")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
@@ -43,7 +45,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector", metavar="PATH", help="YuNet's ONNX file; default: the pinned one of the Hugging Face Hub"
     )
     parser.add_argument(
-        "--face", choices=("largest", "central"), default="largest", help="which of several faces to take"
+        "--face", choices=("largest", "central", "all"), default="largest", help="which of several faces to take"
     )
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: find no faces")
 
@@ -73,6 +75,7 @@ def model_path(model: str | None) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.verify import FaceVerifier
+    from zoo.formats.photos import read_photo
 
     model = model_path(args.model)
     verifier = FaceVerifier(
@@ -83,7 +86,13 @@ def run(args: argparse.Namespace) -> int:
         face=args.face,
         aligned=args.aligned,
     )
+    if args.draw:
+        from zoo.evaluate.drawing import draw_verification, require_picture_name, save_picture
+
+        require_picture_name(args.draw)
     answer = verifier.verify(args.a, args.b)
+    if args.draw:
+        save_picture(args.draw, draw_verification((read_photo(args.a), read_photo(args.b)), answer))
     if args.json:
         print(json.dumps(record(answer, model), indent=2))
     else:
@@ -111,7 +120,8 @@ def sighting(crop: FaceCrop) -> str:
     if crop.face is None:
         return f"{crop.name}: an aligned crop"
     _, _, width, height = crop.face.box
-    return f"{crop.name}: a face of {width:.0f}×{height:.0f} pixels, score {crop.face.score:.2f}"
+    eyes = crop.quality.eye_distance or 0
+    return f"{crop.name}: a face of {width:.0f}×{height:.0f} pixels, {eyes:.0f} between the eyes"
 
 
 VERDICTS = {True: "the same person", False: "different people", None: "none: without a threshold there is no verdict"}
@@ -138,9 +148,10 @@ def _face_record(crop: FaceCrop) -> dict[str, Any]:
     return {
         "path": crop.name,
         "size": list(crop.size),
-        "faces": crop.faces,
+        "faces": len(crop.faces),
         "aligned": face is None,
         "box": list(face.box) if face else None,
         "landmarks": face.landmarks.tolist() if face else None,
         "score": face.score if face else None,
+        "quality": asdict(crop.quality),
     }
