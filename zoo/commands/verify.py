@@ -1,9 +1,11 @@
 """Tell whether two pictures show the same person: photos, or aligned face crops.
 
 Exit code 0: the same person; 1: different people; 3: no threshold is known, only the similarity; 2: wrong input.
+With --pairs 0: the list was worked through, whatever the verdicts.
 
 zoo verify holiday.jpg passport.jpg --model model.onnx --threshold 0.3
-zoo verify holiday.jpg passport.jpg --far 0.001
+zoo verify holiday.jpg passport.jpg --far 0.001 --draw answer.png
+zoo verify --pairs pairs.csv --draw roc.png
 """
 
 from __future__ import annotations
@@ -17,14 +19,20 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.evaluate.verify import FaceCrop, Verification
+    from collections.abc import Sequence
+
+    from zoo.evaluate.pairlist import PairAnswer, Summary
+    from zoo.evaluate.verify import Decision, FaceCrop, FaceVerifier, Verification
 
 SAME, DIFFERENT, NO_VERDICT = 0, 1, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="a photo or an aligned crop")
-    parser.add_argument("b", metavar="B", help="the other one")
+    parser.add_argument("a", metavar="A", nargs="?", help="a photo or an aligned crop")
+    parser.add_argument("b", metavar="B", nargs="?", help="the other one")
+    parser.add_argument(
+        "--pairs", metavar="CSV", help="instead of A and B: a list with the columns a, b and same (1 or 0)"
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "--far",
@@ -32,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use the model's stored threshold for this false accept rate, e.g. 0.001; default: the smallest stored",
     )
     parser.add_argument("--threshold", type=float, help="use this cosine similarity as the threshold instead")
-    parser.add_argument("--draw", metavar="OUT.png", help="draw both photos, their faces, the score and the verdict")
+    parser.add_argument(
+        "--draw", metavar="OUT.png", help="draw the faces, the score and the verdict; with --pairs the ROC"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
@@ -74,8 +84,15 @@ def model_path(model: str | None) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.pairs and (args.a or args.b):
+        raise InputError("expected two pictures or --pairs, found both; give one of them")
+    if not args.pairs and not args.b:
+        raise InputError("expected two pictures, found fewer; see `zoo verify --help`")
+    if args.draw:
+        from zoo.evaluate.drawing import require_picture_name
+
+        require_picture_name(args.draw)
     from zoo.evaluate.verify import FaceVerifier
-    from zoo.formats.photos import read_photo
 
     model = model_path(args.model)
     verifier = FaceVerifier(
@@ -86,18 +103,102 @@ def run(args: argparse.Namespace) -> int:
         face=args.face,
         aligned=args.aligned,
     )
-    if args.draw:
-        from zoo.evaluate.drawing import draw_verification, require_picture_name, save_picture
-
-        require_picture_name(args.draw)
+    if args.pairs:
+        return _many(args, verifier, model)
     answer = verifier.verify(args.a, args.b)
     if args.draw:
+        from zoo.evaluate.drawing import draw_verification, save_picture
+        from zoo.formats.photos import read_photo
+
         save_picture(args.draw, draw_verification((read_photo(args.a), read_photo(args.b)), answer))
-    if args.json:
-        print(json.dumps(record(answer, model), indent=2))
-    else:
-        print(story(answer, model))
+    print(json.dumps(record(answer, model), indent=2) if args.json else story(answer, model))
     return NO_VERDICT if answer.same is None else SAME if answer.same else DIFFERENT
+
+
+def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
+    """`--pairs`: a row for each pair, then what they say together; done is 0 whatever the verdicts."""
+    from zoo.evaluate.pairlist import summarise, verify_pairs
+    from zoo.formats.pairs import read_pairs_csv
+
+    if args.face == "all":
+        raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
+    answers = verify_pairs(verifier, read_pairs_csv(args.pairs))
+    summary = summarise(answers)
+    if args.draw:
+        from zoo.evaluate.drawing import draw_roc, save_picture
+
+        if summary is None:
+            raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")
+        save_picture(args.draw, draw_roc(summary.scores, f"{len(answers)} pairs, AUC {summary.auc:.4f}"))
+    if args.json:
+        print(json.dumps(table_record(answers, summary, verifier.decision, model), indent=2))
+    else:
+        print(table(answers, summary, verifier.decision))
+    return SAME
+
+
+def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision) -> str:
+    """A row for each pair, then the figures of the ROC."""
+    from zoo.formats.photos import printable
+
+    words = {True: "same", False: "different", None: "-"}
+    marks = {True: "right", False: "WRONG", None: ""}
+    lines = [f"{'similarity':>10}  {'verdict':<9}  {'truth':<9}  {'':<5}  pictures"]
+    for answer in answers:
+        similarity = "failed" if answer.similarity is None else f"{answer.similarity:.4f}"
+        lines.append(
+            f"{similarity:>10}  {words[answer.same]:<9}  {words[answer.truth]:<9}  {marks[answer.right]:<5}  "
+            f"{printable(answer.a)}  {printable(answer.b)}"
+        )
+    failed = [answer for answer in answers if answer.similarity is None]
+    lines += ["", f"pairs       {len(answers):,}, of which {len(failed):,} failed"]
+    lines += [f"            {reason}" for reason in dict.fromkeys(answer.reason for answer in failed)]
+    threshold = "unknown" if decision.threshold is None else f"{decision.threshold:.4f}"
+    lines.append(f"threshold   {threshold}: {decision.origin}")
+    if summary is None:
+        lines.append("truth       not known for pairs of both kinds: no ROC")
+        return "\n".join(lines)
+    if summary.judged:
+        lines.append(f"right       {summary.right:,} of {summary.judged:,}")
+    lines.append(f"AUC         {summary.auc:.6f}")
+    lines.append(f"EER         {summary.eer:.4%}")
+    lines += [f"TAR         {tar:.4%} at FAR {far:g}" for far, tar in summary.tar_at_far.items()]
+    if summary.separating:
+        worst, best = summary.separating
+        lines.append(f"separation  every threshold from {worst:.4f} to {best:.4f} is right for all pairs")
+    return "\n".join(lines)
+
+
+def table_record(
+    answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision, model: Path
+) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "model": str(model),
+        "threshold": decision.threshold,
+        "origin": decision.origin,
+        "pairs": [
+            {
+                "a": str(answer.a),
+                "b": str(answer.b),
+                "truth": answer.truth,
+                "similarity": answer.similarity,
+                "same": answer.same,
+                "reason": answer.reason or None,
+            }
+            for answer in answers
+        ],
+        "failed": sum(answer.similarity is None for answer in answers),
+        "summary": summary
+        and {
+            "auc": summary.auc,
+            "eer": summary.eer,
+            "tar_at_far": {f"{far:g}": tar for far, tar in summary.tar_at_far.items()},
+            "separating": summary.separating,
+            "right": summary.right,
+            "judged": summary.judged,
+        },
+    }
 
 
 def story(answer: Verification, model: Path) -> str:
