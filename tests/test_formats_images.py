@@ -1,0 +1,178 @@
+"""Decoding against Pillow, and every way in which a picture can be none."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from zoo.errors import InputError
+from zoo.formats.images import decode, encode_jpeg, encode_png, read_image, suffix_of
+
+
+def picture(height: int = 37, width: int = 53, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 1.5)
+
+
+def pillow(content: bytes) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def saved(image: np.ndarray, format: str, mode: str = "RGB", **options) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).convert(mode).save(file, format, **options)
+    return file.getvalue()
+
+
+def closeness(a: np.ndarray, b: np.ndarray) -> int:
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "PPM"])
+def test_a_lossless_format_gives_the_pixels_that_were_saved(format):
+    assert np.array_equal(decode(saved(picture(), format), "x"), picture())
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 40}])
+def test_a_jpeg_is_decoded_as_pillow_decodes_it(options):
+    content = saved(picture(), "JPEG", **options)
+    assert closeness(decode(content, "x"), pillow(content)) <= 2  # the inverse DCT rounds; upsampling of colour too
+
+
+def test_webp_is_decoded_as_pillow_decodes_it():
+    for lossless in (False, True):
+        content = saved(picture(), "WEBP", lossless=lossless)
+        assert closeness(decode(content, "x"), pillow(content)) <= 1
+
+
+def test_cmyk_becomes_the_rgb_that_pillow_makes_of_it():
+    content = saved(picture(), "JPEG", "CMYK", quality=98)
+    assert closeness(decode(content, "x"), pillow(content)) <= 2
+
+
+def test_grey_one_bit_and_palette_pictures_have_three_channels():
+    for mode in ("L", "1", "P"):
+        content = saved(picture(), "PNG", mode)
+        assert np.array_equal(decode(content, "x"), pillow(content))
+
+
+def test_sixteen_bits_keep_their_upper_eight():
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 7, 3)).astype(np.uint16)
+    for pixels in (deep, deep[..., 0]):
+        found = decode(cv2.imencode(".png", pixels)[1].tobytes(), "x")
+        assert np.array_equal(found, np.broadcast_to((pixels >> 8).reshape(9, 7, -1)[..., ::-1], (9, 7, 3)))
+
+
+def test_an_alpha_channel_is_dropped():
+    alpha = np.dstack([picture(), np.full((37, 53), 7, np.uint8)])
+    assert np.array_equal(decode(saved(alpha, "PNG", "RGBA"), "x"), picture())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_exif_orientation_is_applied(orientation):
+    exif = PIL.Image.Exif()
+    exif[0x112] = orientation
+    content = saved(picture(), "JPEG", exif=exif, quality=98)
+    upright = pillow(saved(picture(), "JPEG", quality=98))
+    expected = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright[::-1].transpose(1, 0, 2),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: upright.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    assert closeness(decode(content, "x"), expected) <= 2
+
+
+def test_one_pixel_is_a_picture():
+    assert decode(encode_png(picture(1, 1)), "x").shape == (1, 1, 3)
+
+
+def test_encoding_keeps_red_red():
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 0] = 250
+    for encode, suffix in ((encode_png, ".png"), (encode_jpeg, ".jpg")):
+        assert closeness(decode(encode(red), "x"), red) <= 3
+        assert suffix_of(encode(red)) == suffix
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".ppm"])
+def test_every_truncation_is_refused_by_name(suffix):
+    content = cv2.imencode(suffix, picture(11, 13))[1].tobytes()
+    decode(content, "x")
+    for length in range(len(content)):
+        with pytest.raises(InputError, match="at the place"):
+            decode(content[:length], "at the place")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a text that is no picture", b"\xff\xd8", b"P6", b"%PDF-1.7" * 99])
+def test_what_is_no_picture_is_refused_by_name(content):
+    with pytest.raises(InputError, match="the name"):
+        decode(content, "the name")
+
+
+def bombs() -> dict[str, bytes]:
+    side = 60_000
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    jpeg = encode_jpeg(picture())
+    frame = jpeg.index(b"\xff\xc0")
+    bmp = saved(picture(), "BMP")
+    webp = saved(picture(), "WEBP", lossless=True)
+    return {
+        "png": b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+        + chunk(b"IEND", b""),
+        "jpeg": jpeg[: frame + 5] + struct.pack(">HH", side, side) + jpeg[frame + 9 :],
+        "bmp": bmp[:18] + struct.pack("<ii", side, -side) + bmp[26:],
+        "webp": webp[:21] + struct.pack("<I", 16_382 << 14 | 16_382) + webp[25:],
+        "ppm": b"P6\n# a comment\n60000 60000\n255\n" + bytes(1000),
+    }
+
+
+@pytest.mark.parametrize("kind", bombs())
+def test_a_bomb_is_refused_by_its_header(kind):
+    with pytest.raises(InputError, match=r"bomb\.file, its header announces"):
+        decode(bombs()[kind], "bomb.file")
+
+
+def test_refusing_a_bomb_takes_no_memory(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(bombs()["png"])
+    code = f"""
+import resource
+from zoo.errors import InputError
+from zoo.formats.images import read_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_image({str(tmp_path / "bomb.png")!r})
+except InputError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 16 << 10  # kilobytes; the pixels would take 10 gigabytes
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.jpg, cannot read it"):
+        read_image(tmp_path / "absent.jpg")
+
+
+def test_real_photos_are_decoded_as_pillow_decodes_them(shared: Path):
+    for path in sorted((shared / "photos").glob("person_*.jpg"))[:3]:
+        assert np.abs(read_image(path).astype(float) - pillow(path.read_bytes())).mean() < 0.5
