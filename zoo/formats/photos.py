@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -26,19 +29,16 @@ def read_photo(path: str | Path) -> Image:
 def read_file(path: str | Path) -> bytes:
     """The content of a regular file; InputError for what is missing, a folder, or a pipe that would wait for ever."""
     name = printable(path)
+    if "\0" in name:
+        raise InputError(f"expected a path, found {name!r}, which no file can have")
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            kind = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(kind):
-                what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
-                raise InputError(f"expected a picture file at {name}, found {what}; name a file")
-            return file.read()
-    except IsADirectoryError:
-        raise InputError(f"expected a picture file at {name}, found a folder; name a file") from None
+        kind = os.stat(path).st_mode
+        if stat.S_ISREG(kind):
+            return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"expected a picture at {name}, cannot read it ({error.strerror}); check the path") from None
-    except ValueError:
-        raise InputError(f"expected a path, found {name!r}, which no file can have") from None
+    what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+    raise InputError(f"expected a picture file at {name}, found {what}; name a file")
 
 
 def decode_photo(content: bytes, name: str) -> Image:
@@ -51,8 +51,10 @@ def decode_photo(content: bytes, name: str) -> Image:
         return decode(content, name)
     if kind == "HEIC":
         return _decode_heic(content, name)
-    width, height = _announced_size(content, kind, name)
+    width, height, alpha = _header(content, kind, name)
     _refuse_oversized(width, height, name)
+    if kind == "TIFF" and alpha:
+        return _decode_by_pillow(content, kind, name)  # cv2 gives colours that alpha has darkened
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -87,19 +89,40 @@ def _kind(content: bytes) -> str | None:
     return None
 
 
-def _announced_size(content: bytes, kind: str, name: str) -> tuple[int, int]:
-    """(width, height) from the header alone: cv2 has no such question and would allocate for a forged one."""
+def _header(content: bytes, kind: str, name: str) -> tuple[int, int, bool]:
+    """(width, height, has alpha) from the header alone; cv2 has no such question and would trust a forged one."""
     from PIL import Image as PillowImage
 
     try:
-        with PillowImage.open(io.BytesIO(content)) as header:
-            return header.size
+        with _silence(), PillowImage.open(io.BytesIO(content)) as header:
+            return (*header.size, "A" in header.getbands())
     except PillowImage.DecompressionBombError:
-        return MAX_PIXELS, MAX_PIXELS
+        return MAX_PIXELS, MAX_PIXELS, False
     except (OSError, ValueError) as error:
         raise InputError(
             f"expected a {kind} picture in {name}, found a damaged one ({error}); fetch it again"
         ) from None
+
+
+def _decode_by_pillow(content: bytes, kind: str, name: str) -> Image:
+    from PIL import Image as PillowImage
+    from PIL import ImageOps
+
+    try:
+        with _silence(), PillowImage.open(io.BytesIO(content)) as photo:
+            return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"), np.uint8)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"expected a {kind} picture in {name}, found a damaged one ({error}); fetch it again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Pillow warns of what it goes on to raise or to mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _refuse_oversized(width: int, height: int, name: str) -> None:
