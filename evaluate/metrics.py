@@ -206,6 +206,8 @@ def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy
     gain = np.cumsum(steps, axis=1)
     positives = np.bincount(fold, weights=same, minlength=folds).astype(np.int64)
     others = gain.sum(axis=0) - gain
+    if distinct[0] == -1.0:
+        others[:, 0] = -len(scores) - 1  # no threshold of [−1, 1] accepts a score of −1
     thresholds = np.array([_widest_optimum(edges, row) for row in others])
     chosen = np.searchsorted(distinct, thresholds, side="right")
     correct = gain[np.arange(folds), chosen] + positives

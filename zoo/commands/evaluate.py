@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_compat(args.compat)
     path = model_path(args.model)
+    folder = report_folder(args.report) if args.report else None
     embedder = OnnxEmbedder(path, device=args.device, threads=args.threads)
     protocol = open_protocol(args.data)
     with progress_bar(f"embedding {protocol.data}", len(protocol)) as progress:
@@ -72,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
     }
     report = Report(model, [evaluation], {"flip": args.flip, "compat": args.compat, "batch_size": args.batch_size})
     notes = list(embedder.notes)
-    if args.report:
-        folder = Path(args.report)
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder:
         report.save(folder / "report.json")
         report.save(folder / "report.html")
         notes.append(f"the report is {folder / 'report.html'}")
@@ -85,6 +84,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table(model["name"], report.record["results"][0], notes)
     return 0
+
+
+def report_folder(name: str) -> Path:
+    """The folder for the report, made before an hour of embedding and not after it."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"expected a folder for --report, cannot make {folder} ({error.strerror})") from None
+    return folder
 
 
 def model_path(model: str | None) -> Path:
