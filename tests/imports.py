@@ -35,7 +35,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
         READERS | {"zoo.heads", "zoo.backbones", "zoo.data", "zoo.evaluate"},
         LIGHT | {"torch", "timm", "safetensors", "pydantic", "yaml", "rich"},
     ),
-    "zoo.hub": (READERS | {"zoo.backbones", "zoo.evaluate"}, LIGHT | {"torch", "timm", "huggingface_hub", "safetensors", "jinja2", "onnx"}),
+    "zoo.hub": (READERS | {"zoo.backbones", "zoo.evaluate"}, LIGHT | {"torch", "timm", "huggingface_hub", "safetensors", "jinja2", "onnx", "google", "yaml", "markdown_it"}),
     "zoo.commands": ({"*"}, {"*"}),
     "zoo.cli": ({"zoo", "zoo.errors", "zoo.commands"}, set()),
     "zoo.__main__": ({"zoo.cli"}, set()),

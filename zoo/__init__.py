@@ -1,3 +1,25 @@
-"""zoo: a face-recognition model zoo as a timm plugin."""
+"""zoo: a face-recognition model zoo as a timm plugin.
+
+zoo.load("hf-hub:owner/name")       a torch model        (zoo.hub.load.load)
+zoo.load_onnx("hf-hub:owner/name")  an embedder, no torch (zoo.hub.load.load_onnx)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+LAZY = {"load": "zoo.hub.load", "load_onnx": "zoo.hub.load"}
+"""Names that are imported when they are first used, so that `import zoo` stays light."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *LAZY])

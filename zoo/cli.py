@@ -25,6 +25,9 @@ COMMANDS = {
     "export": "write a trained run as ONNX, with proof that it computes the same",
     "evaluate": "measure a model on a benchmark through ONNX Runtime",
     "verify": "tell whether two pictures show the same person",
+    "push": "publish a run on the Hugging Face Hub",
+    "pull": "fetch a model from the Hugging Face Hub, checked",
+    "card": "write the model card of a run",
     "list": "list heads, backbones, protocols, recipes, runs",
 }
 """Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it."""

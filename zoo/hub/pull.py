@@ -1,0 +1,300 @@
+"""Fetch a model: one commit, files of known kinds only, each checked, kept in huggingface_hub's own cache."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.files import write_text
+from zoo.hub.guard import COMMIT, external_files, guarded, require_content, require_safe_url
+
+ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
+TORCH_FILES = (CONFIG, WEIGHTS)
+"""What timm needs."""
+WANTED = re.compile(
+    r"config\.json|model\.safetensors|model[A-Za-z0-9_-]*\.onnx(\.data)?|report\.(json|html)|README\.md"
+)
+"""The files that are ever fetched: no pickle is among them."""
+
+ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """A model on the Hub: owner/name, and the branch, tag or commit (None: the main branch)."""
+
+    repo: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull brought."""
+
+    repo: str
+    commit: str
+    """40 hex digits: name them to get this very model again."""
+    folder: Path
+    """Where the files lie, in the cache."""
+    files: tuple[str, ...]
+    """Their names."""
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether MODEL names something on the Hub: hf-hub:owner/name, or owner/name where no such path is here."""
+    if model.startswith("hf-hub:"):
+        return True
+    path = Path(model)
+    local = path.exists() or path.parts[:1] == ("runs",) or path.suffix in (".onnx", ".safetensors")
+    return not local and ID.fullmatch(model) is not None
+
+
+def parse_id(model: str) -> ModelId:
+    """The model that owner/name, owner/name@revision or hf-hub:… names; InputError for another form."""
+    match = ID.fullmatch(model.removeprefix("hf-hub:"))
+    if match is None or ".." in model or "//" in model:
+        raise InputError(f"expected a model on the Hub as owner/name or owner/name@revision, found {model!r}")
+    return ModelId(match["repo"], match["revision"])
+
+
+def resolve_model(model: str) -> Path:
+    """The ONNX file that MODEL names: a file, a folder with model.onnx, or a model on the Hub, fetched and checked.
+
+    InputError where there is none. Imports no torch.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    if (path / ONNX).is_file():
+        return path / ONNX
+    if is_hub_id(model):
+        return pull(model, (ONNX,)).folder / ONNX
+    raise InputError(f"expected an ONNX file, a folder with {ONNX} or owner/name on the Hub, found {model!r}")
+
+
+def resolve_folder(model: str) -> Path:
+    """The folder in timm's layout that MODEL names: a folder, or a model on the Hub, fetched and checked."""
+    path = Path(model.removeprefix("local-dir:"))
+    if (path / CONFIG).is_file():
+        return path
+    if is_hub_id(model):
+        return pull(model, TORCH_FILES).folder
+    raise InputError(f"expected a folder with {CONFIG} and {WEIGHTS} or owner/name on the Hub, found {model!r}")
+
+
+def pull(model: str, files: Sequence[str] | None = None, token: bool | str = False) -> Pulled:
+    """Fetches a model into the cache, whole and checked, or not at all.
+
+    `files` are the names that must be there; None takes everything of a known kind. `token` False sends none, True
+    the stored one. A commit (40 hex digits) that is in the cache already makes no request. Without a network the
+    cached commit of the branch is used, which is said on stderr.
+
+    InputError for whatever is not there, not allowed, not as its hash says, or cannot be stored.
+    """
+    wanted = parse_id(model)
+    with told(wanted):
+        commit, listing = resolve(wanted, files, token)
+        names = choose(wanted, files, listing)
+        paths = {name: fetch(wanted, commit, name, token) for name in names}
+        for name in [name for name in names if name.endswith(".onnx")]:
+            for weights in external_files(paths[name]):
+                paths[weights] = fetch(wanted, commit, weights, token)
+        folder = next(iter(paths.values())).parent
+        if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
+            remember(folder, wanted.revision or "main", commit)
+    return Pulled(wanted.repo, commit, folder, tuple(sorted(paths)))
+
+
+def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> tuple[str, list[str] | None]:
+    """The commit that a revision means at this moment, and the names of its files; None for names that nobody asked.
+
+    A commit whose `files` are in the cache is not asked for.
+    """
+    from huggingface_hub import HfApi
+
+    revision = wanted.revision or "main"
+    fixed = COMMIT.fullmatch(revision) is not None
+    if fixed and files is not None and all(cached(wanted, revision, name) for name in files):
+        return revision, None
+    try:
+        with guarded(revision if fixed else None):
+            info = HfApi().model_info(wanted.repo, revision=revision, token=token, timeout=20)
+    except unreachable() as error:
+        commit = revision if fixed else known_commit(wanted, revision)
+        if commit is None or not cached_files(wanted, commit):
+            raise
+        print(f"zoo: {wanted.repo}: {reason(error)}; the cached commit {commit[:12]} is used", file=sys.stderr)
+        return commit, cached_files(wanted, commit)
+    if not COMMIT.fullmatch(str(info.sha)) or (fixed and info.sha != revision):
+        raise InputError(f"expected a commit of {wanted.repo}, the server answers with {str(info.sha)[:60]!r}")
+    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+
+
+def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | None) -> list[str]:
+    """The files to fetch; InputError where one that is needed is missing."""
+    if listing is None:
+        return list(files or ())
+    missing = [name for name in files or () if name not in listing]
+    if missing:
+        pickles = [name for name in listing if name.endswith((".bin", ".pth", ".pt", ".pkl", ".ckpt"))]
+        why = f"; it has {pickles[0]}, a pickle, which zoo never reads" if pickles else ""
+        raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none{why}; choose another model")
+    chosen = list(files) if files is not None else sorted(name for name in listing if WANTED.fullmatch(name))
+    if not any(name.endswith((".onnx", ".safetensors")) for name in chosen):
+        raise InputError(
+            f"expected {ONNX} or {WEIGHTS} in {wanted.repo} on the Hub, found neither; choose another model"
+        )
+    return chosen
+
+
+def fetch(wanted: ModelId, commit: str, name: str, token: bool | str) -> Path:
+    """One file of one commit, from the cache or the Hub, its content checked."""
+    from huggingface_hub import hf_hub_download
+
+    path = cached(wanted, commit, name)
+    if path is None:
+        with guarded(commit), quiet_unless_watched():
+            path = Path(hf_hub_download(wanted.repo, name, revision=commit, token=token))
+    require_content(path)
+    return path
+
+
+@contextmanager
+def quiet_unless_watched() -> Iterator[None]:
+    """Shows the client's progress bars to people who watch, and none where stderr is a file."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            enable_progress_bars()
+
+
+def cached(wanted: ModelId, commit: str, name: str) -> Path | None:
+    """A file of a commit in the cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(wanted.repo, name, revision=commit)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_files(wanted: ModelId, commit: str) -> list[str]:
+    """The names of a commit's files in the cache."""
+    snapshot = cache_folder(wanted.repo) / "snapshots" / commit
+    return sorted(path.name for path in snapshot.iterdir()) if snapshot.is_dir() else []
+
+
+def cache_folder(repo: str) -> Path:
+    """Where the cache keeps a repository."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def known_commit(wanted: ModelId, revision: str) -> str | None:
+    """The commit that a branch or tag meant when it was last fetched."""
+    try:
+        commit = (cache_folder(wanted.repo) / "refs" / revision).read_text().strip()
+    except OSError:
+        return None
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def remember(snapshot: Path, revision: str, commit: str) -> None:
+    """Notes what a branch or tag meant, as the client does, for the time without a network."""
+    ref = snapshot.parent.parent / "refs" / revision
+    if not ref.is_file() or ref.read_text() != commit:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        write_text(ref, commit)
+
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """The client's exceptions where nobody answers as a Hub does; its HTTP library's name depends on its version."""
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
+
+    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
+    error: type[Exception] = library.TransportError
+    return OfflineModeIsEnabled, FileMetadataError, error
+
+
+def reason(error: BaseException) -> str:
+    """Why there was no answer, in a few words."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "offline (HF_HUB_OFFLINE)"
+    return f"the Hub does not answer ({' '.join(str(error).split())[:80] or type(error).__name__})"
+
+
+@contextmanager
+def told(wanted: ModelId) -> Iterator[None]:
+    """Turns the client's exceptions into one sentence each."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
+    repo = wanted.repo
+    try:
+        yield
+    except GatedRepoError:
+        raise InputError(
+            f"{repo} is gated: accept its terms on the Hub, log in with `hf auth login`, add --token"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"expected a model {repo} on the Hub, found none that may be seen; check the spelling, or for a private one"
+            " fetch it with `zoo pull --token`"
+        ) from None
+    except RevisionNotFoundError:
+        raise InputError(
+            f"{repo} has no branch, tag or commit {wanted.revision!r}; leave @… out for the newest"
+        ) from None
+    except LocalEntryNotFoundError as error:
+        cause = error.__cause__
+        why = status_of(cause) if isinstance(cause, HfHubHTTPError) else reason(cause or error)
+        raise InputError(f"could not fetch {repo}: {why}; nothing was stored, try again later") from None
+    except EntryNotFoundError as error:
+        raise InputError(f"{repo} does not hold a file that it lists ({first_line(error)})") from None
+    except HfHubHTTPError as error:
+        raise InputError(f"could not fetch {repo}: {status_of(error)}; nothing half-fetched was kept") from None
+    except unreachable() as error:
+        raise InputError(f"could not fetch {repo}: {reason(error)}; it is not in the cache either") from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno is None:
+            if "Consistency check" in str(error):
+                raise InputError(f"could not fetch {repo}: a file broke off; nothing was stored, try again") from None
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        raise InputError(
+            f"could not store {repo} in {constants.HF_HUB_CACHE} ({error.strerror})"
+            f"{'; make room or set HF_HOME to another disk' if full else ''}; nothing half-fetched was kept"
+        ) from None
+
+
+def status_of(error: Any) -> str:
+    """What the server answered."""
+    return f"the server answers {error.response.status_code} {error.response.reason_phrase}".strip()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
