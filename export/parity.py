@@ -94,15 +94,19 @@ def measure(
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Cosines down to six decimals, differences up to one significant digit."""
-    return {name: math.floor(value * 1e6) / 1e6 if name == "cosine" else _up(value) for name, value in figures.items()}
+    """Cosines down to six decimals, differences up to one significant digit; what is not finite stays."""
+    return {name: _down(value) if name == "cosine" else _up(value) for name, value in figures.items()}
 
 
-def _up(value: float) -> float:
-    if not value > 0 or not math.isfinite(value):
-        return value
-    exponent = math.floor(math.log10(value))
-    return float(f"{math.ceil(value / 10.0**exponent)}e{exponent}")
+def _down(cosine: float) -> float:
+    return math.floor(cosine * 1e6) / 1e6 if math.isfinite(cosine) else cosine
+
+
+def _up(difference: float) -> float:
+    if not difference > 0 or not math.isfinite(difference):
+        return difference
+    exponent = math.floor(math.log10(difference))
+    return float(f"{math.ceil(difference / 10.0**exponent)}e{exponent}")
 
 
 def require(record: dict[str, Any], min_cosine: float = MIN_COSINE, max_relative: float = MAX_RELATIVE) -> None:

@@ -314,7 +314,20 @@ def _build(name: str, pretrained: bool, **args: Any) -> nn.Module:
         raise InputError(f"timm cannot build {name} with {args}: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
+    _require_whole_patches(model, name, args.get("img_size"))
     return model
+
+
+def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
+    """InputError where tokens do not tile the crop: timm would leave a margin of the face unseen."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if image_size is None or not isinstance(patch, tuple):
+        return
+    if image_size[0] % patch[0] or image_size[1] % patch[1]:
+        raise InputError(
+            f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, found "
+            f"{image_size[0]}×{image_size[1]}; choose another size or backbone"
+        )
 
 
 def _stemmed(

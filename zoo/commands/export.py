@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output) if args.output else folder / "model.onnx"
     if target.exists() and not args.force:
         raise InputError(f"expected no file at {target}, found one; add --force to replace it or name another --output")
+    if not target.parent.is_dir():
+        raise InputError(f"expected a folder to write {target.name} into, found none at {target.parent}; create it")
     from zoo.backbones import load_timm
     from zoo.export.onnx import OPSET, export_onnx
 

@@ -1,0 +1,261 @@
+"""Export: the file computes what torch computes, says so, is the same every time, and is absent where it would not."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from zoo.backbones import FlatNeck, create_backbone, save_timm
+from zoo.cli import main
+from zoo.data.synthetic import SyntheticFaces
+from zoo.errors import InputError
+from zoo.evaluate.session import OnnxEmbedder
+from zoo.export import parity
+from zoo.export.onnx import export_onnx, fold_neck, to_proto
+from zoo.spec import InputSpec, ModelInfo
+from zoo.train.runs import lock
+
+DIM = 37
+SMALL = "mobilefacenet"
+LIVELY = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")
+SLOW = ("resnet50", "mobilenetv3_large_100", "efficientnet_b0", "edgenext_xx_small", "iresnet18", "iresnet50")
+
+
+def trained_a_little(model: nn.Module, size: tuple[int, int] = (112, 112)) -> nn.Module:
+    """Batch norms with statistics of their own, without which a wrongly folded one would pass."""
+    torch.manual_seed(1)
+    model.train()(torch.randn(4, 3, *size))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+    return model.eval()
+
+
+class Tiny(nn.Module):
+    """The smallest embedder with a flat neck: what tests of the machinery export."""
+
+    def __init__(self, size: tuple[int, int] = (112, 112)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 16, 16)
+        self.norm = nn.BatchNorm2d(5)
+        self.neck = FlatNeck(5, size[0] // 16, size[1] // 16, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.neck(self.norm(self.conv(x)).relu())
+        return embedding
+
+
+@functools.cache
+def backbone(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return trained_a_little(create_backbone(name, DIM))
+
+
+def info_for(name: str) -> ModelInfo:
+    model = backbone(name)
+    return ModelInfo(DIM, backbone=name, neck=str(model.neck_name), stem="face", head="softmax", training_set="none")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelInfo]:
+    """One exported MobileFaceNet, shared by the tests that only read it."""
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    return path, export_onnx(backbone(SMALL), path, info_for(SMALL))
+
+
+@pytest.mark.parametrize("name", [*LIVELY, *(pytest.param(n, marks=pytest.mark.soak) for n in SLOW)])
+def test_a_named_backbone_exports_with_parity(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    info = export_onnx(backbone(name), path, info_for(name), batches=(1, 2, 5))
+    assert set(info.parity) == {"1", "2", "5"}
+    require_same(path, backbone(name))
+
+
+def require_same(path: Path, model: nn.Module) -> None:
+    """The file and torch, compared without any code of zoo.export."""
+    crops = parity.crops_for_parity((112, 112), 3)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(InputSpec().to_input(crops))).numpy()
+    found = OnnxEmbedder(path, device="cpu")(crops)
+    assert np.abs(found - expected).max() <= parity.MAX_RELATIVE * np.abs(expected).max()
+
+
+def test_mobilefacenet_exports_with_parity(exported: tuple[Path, ModelInfo]) -> None:
+    require_same(exported[0], backbone(SMALL))
+
+
+def test_the_file_keeps_the_contract(exported: tuple[Path, ModelInfo]) -> None:
+    proto = onnx.load(exported[0])
+    onnx.checker.check_model(proto, full_check=True)
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert shapes == {"input": ["batch", 3, 112, 112], "embedding": ["batch", DIM]}
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
+    assert [entry.key for entry in proto.metadata_props] == ["zoo"]
+    assert ModelInfo.from_json(proto.metadata_props[0].value) == exported[1]
+
+
+def test_no_source_path_is_left_in_the_file(exported: tuple[Path, ModelInfo]) -> None:
+    content = exported[0].read_bytes()
+    here = str(Path(__file__).resolve().parent.parent).encode()
+    assert not [word for word in (b".py", b"File ", here, b"stack_trace") if word in content]
+
+
+def test_parity_is_measured_at_every_batch_with_and_without_graph_optimisation(
+    exported: tuple[Path, ModelInfo],
+) -> None:
+    record = exported[1].parity
+    assert set(record) == {str(batch) for batch in parity.BATCHES}
+    for figures in record.values():
+        assert set(figures["unoptimised"]) | {"unoptimised"} == set(figures)
+        assert min(figures["cosine"], figures["unoptimised"]["cosine"]) >= parity.MIN_COSINE
+
+
+class Liar(nn.Module):
+    """Computes something else while it is exported than when it is asked."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = x.mean((2, 3))
+        return pooled + 0.01 if torch.compiler.is_exporting() else pooled
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the old one")
+    with pytest.raises(parity.ParityError, match="nothing was written"):
+        export_onnx(Liar(), path, ModelInfo(3))
+    assert path.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_differences_equal_the_plain_definition() -> None:
+    rng = np.random.default_rng(0)
+    ours = rng.standard_normal((3, 7)).astype(np.float32)
+    theirs = ours + np.float32(0.01) * rng.standard_normal((3, 7)).astype(np.float32)
+    found = parity.differences(ours, theirs)
+    cosines = [
+        float(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b))
+        for a, b in zip(ours.astype(float), theirs.astype(float), strict=True)
+    ]
+    assert found["cosine"] == pytest.approx(min(cosines), abs=1e-12)
+    assert found["max_abs"] == pytest.approx(np.abs(ours.astype(float) - theirs).max(), abs=1e-12)
+    assert parity.differences(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32))["cosine"] == 1
+    assert parity.differences(ours, np.zeros_like(ours))["cosine"] == 0
+
+
+def test_figures_are_rounded_to_the_unfavourable_side() -> None:
+    assert parity.rounded({"cosine": 0.9999999, "max_abs": 1.2e-7}) == {"cosine": 0.999999, "max_abs": 2e-07}
+    assert parity.rounded({"cosine": 1.0, "max_abs": 0.0}) == {"cosine": 1.0, "max_abs": 0.0}
+
+
+def test_not_a_number_is_refused() -> None:
+    bad = np.full((1, 3), np.nan, np.float32)
+    figures = parity.rounded(parity.differences(np.ones((1, 3), np.float32), bad))
+    with pytest.raises(parity.ParityError):
+        parity.require({"1": {**figures, "unoptimised": figures}})
+
+
+def test_folding_a_neck_changes_nothing_but_rounding() -> None:
+    model, x = trained_a_little(Tiny()), torch.randn(3, 3, 112, 112)
+    with torch.no_grad():
+        expected = model(x)
+        folded = fold_neck(model)
+        assert isinstance(folded.neck[0], nn.Identity)
+        found = folded(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_every_batch_norm_is_folded() -> None:
+    operators = [node.op_type for node in to_proto(trained_a_little(Tiny()), (112, 112)).graph.node]
+    assert "BatchNormalization" not in operators and "Conv" in operators
+
+
+def test_weights_beyond_one_file_lie_beside_the_graph_and_leave_with_it(tmp_path: Path) -> None:
+    model, path = trained_a_little(Tiny()), tmp_path / "model.onnx"
+    export_onnx(model, path, ModelInfo(DIM), batches=(1, 2), single_file_bytes=1000)
+    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+    large = OnnxEmbedder(path, device="cpu")(parity.crops_for_parity((112, 112), 2))
+    export_onnx(model, path, ModelInfo(DIM), batches=(1, 2))
+    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx"}
+    assert np.array_equal(OnnxEmbedder(path, device="cpu")(parity.crops_for_parity((112, 112), 2)), large)
+
+
+def test_another_size_and_opset_hold_too(tmp_path: Path) -> None:
+    model = trained_a_little(Tiny((96, 80)), (96, 80))
+    info = ModelInfo(DIM, input=InputSpec(size=(96, 80)))
+    export_onnx(model, tmp_path / "model.onnx", info, opset=20, batches=(1, 2))
+    assert ort.InferenceSession(tmp_path / "model.onnx").get_inputs()[0].shape == ["batch", 3, 96, 80]
+    assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == 20
+    with pytest.raises(InputError, match="opset from 18"):
+        export_onnx(model, tmp_path / "model.onnx", info, opset=11)
+
+
+def test_parity_crops_are_faces_of_nobody_in_training() -> None:
+    crops = parity.crops_for_parity((112, 112), 5)
+    assert crops.shape == (5, 112, 112, 3)
+    assert np.array_equal(crops[4], SyntheticFaces(2, 3, seed=0, split="test").image(4))
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run called `first` in a folder that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}\n")
+    save_timm(backbone(SMALL), run, asdict(info_for(SMALL)))
+    return run
+
+
+def test_the_newest_run_exported_in_another_process_has_the_same_bytes(
+    run_folder: Path, exported: tuple[Path, ModelInfo]
+) -> None:
+    command = [sys.executable, "-m", "zoo", "export", "--onnx", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert Path(facts["model"]) == Path("runs/first/model.onnx")
+    assert facts["backbone"] == SMALL and facts["parity"]["5"]["cosine"] >= parity.MIN_COSINE
+    assert (run_folder / "model.onnx").read_bytes() == exported[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "arguments", "message"),
+    [
+        (lambda run: (run / "model.safetensors").unlink(), ["--onnx"], "never finished an epoch"),
+        (lambda run: (run / "model.onnx").write_bytes(b""), ["--onnx"], "add --force"),
+        (lambda run: None, [], "expected a format"),
+        (lambda run: None, ["second", "--onnx"], "expected a run folder"),
+        (lambda run: None, ["--onnx", "-o", "nowhere/model.onnx"], "found none at nowhere"),
+        (lambda run: None, ["--onnx", "--opset", "7"], "opset from"),
+    ],
+)
+def test_what_cannot_be_exported_is_told_in_one_sentence(
+    break_it: object, arguments: list[str], message: str, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_it(run_folder)
+    before = sorted(run_folder.iterdir())
+    assert main(["export", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert sorted(run_folder.iterdir()) == before
+
+
+def test_a_run_that_is_being_written_is_refused(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with lock(run_folder):
+        assert main(["export", "--onnx"]) == 2
+    assert "is being written" in capsys.readouterr().err
