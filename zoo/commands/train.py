@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 import typing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,17 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def local(init: str, resume: bool) -> str:
+    """The start of a run as a folder of this machine: a Hub id is pulled; a run that goes on has its own weights."""
+    if resume:
+        return "none"
+    if init in ("none", "timm"):
+        return init
+    from zoo.hub.pull import resolve_folder
+
+    return str(resolve_folder(init))
+
+
 def check_name(config: options.TrainConfig, folder: Path) -> None:
     """Refuses a name that is no folder's, and a folder that is a run already, before anything slow is imported."""
     if folder.parent != runs.RUNS or folder.name in ("", ".", ".."):
@@ -142,7 +154,7 @@ def fit(config: options.TrainConfig, folder: Path, *, resume: bool, args: argpar
         with runs.lock(folder):
             if not resume:
                 options.save_config(config, folder / "config.yaml")
-            result = train(config, folder, resume=resume, quiet=args.quiet)
+            result = train(replace(config, init=local(config.init, resume)), folder, resume=resume, quiet=args.quiet)
     except Interrupted as stop:
         print(f"zoo: {stop}")
         return stop.exit_code

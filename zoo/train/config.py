@@ -43,8 +43,12 @@ class TrainConfig:
     """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto`: flat while small."""
     dropout: float = 0.0
     """Drop probability in the flat neck, a fraction."""
-    pretrained: bool = False
-    """Start from timm's pretrained weights of the backbone."""
+    init: str = "none"
+    """Weights to start from: `timm` (its pretrained ones), or a run folder or Hub id of the same backbone."""
+    freeze: tuple[str, ...] = ()
+    """Beginnings of parameter names that stay as they are, e.g. `--set "freeze=[body.conv1, body.layer1]"`."""
+    centres: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Options of the class centres, e.g. `--set centres.sample_rate=0.1`; see docs/heads.md."""
     epochs: int = 34
     """Passes over the training images."""
     batch_size: int = 512
@@ -80,6 +84,8 @@ class TrainConfig:
     """Store feature maps channels-last, which GPUs with tensor cores prefer."""
     compile: bool = False
     """Compile the backbone by torch.compile."""
+    sync_bn: bool = False
+    """Batch statistics over all processes together; else they are those of rank 0."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, which is then validated and saved; none when not set."""
     seed: int = 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,17 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from zoo.backbones import create_backbone, save_timm
+from zoo.backbones import create_backbone, load_timm, save_timm
 from zoo.data.augment import build_augmentation
 from zoo.data.base import FaceDataset
 from zoo.data.loader import TrainLoader
 from zoo.data.open import open_dataset
-from zoo.errors import InputError
+from zoo.errors import InputError, unknown_name
 from zoo.evaluate.embedder import embed
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.heads import MarginSoftmaxLoss, build_head
 from zoo.spec import InputSpec, ModelInfo
-from zoo.train import checkpoint
+from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
 from zoo.train.embedder import TorchEmbedder, normalise
 from zoo.train.log import MetricsFile, Watch, facts
@@ -86,6 +87,14 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool =
     Writes metrics.jsonl, checkpoint/ and, after every epoch, config.json + model.safetensors in timm's layout.
     InputError for what the user can mend; Interrupted when a signal stopped the run after saving it.
     """
+    with distributed.join(choose_device(config)) as place:
+        return train_here(config, run, place, resume=resume, quiet=quiet or place.rank > 0)
+
+
+def train_here(
+    config: TrainConfig, run: Path, place: distributed.Place, *, resume: bool, quiet: bool
+) -> dict[str, Any]:
+    """`train` in this process, which is at `place` among those of the run."""
     device = choose_device(config)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -95,9 +104,12 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool =
     loader = TrainLoader(
         dataset,
         build_augmentation(config.augment),
-        batch_size=config.batch_size // config.accumulate,
+        batch_size=distributed.share(config.batch_size, config.accumulate, place.world),
         seed=config.seed,
         workers=loader_workers(config, device),
+        rank=place.rank,
+        world=place.world,
+        pin_memory=device.type == "cuda",
     )
     steps_per_epoch = len(loader) // config.accumulate
     if steps_per_epoch == 0:
@@ -115,7 +127,8 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool =
         training.scaler,
     )
     schedule = build_schedule(config, optimizer, steps_per_epoch)
-    forward = torch.compile(model) if config.compile else model
+    replica = distributed.replicate(model, place, device)
+    forward = torch.compile(replica) if config.compile else replica
     autocast = torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision))
     precision = contextlib.nullcontext() if config.precision == "fp32" else autocast
     trainable = [p for group in optimizer.param_groups for p in group["params"]]
@@ -138,17 +151,18 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool =
                 statistics = health.remember(model, criterion)
 
                 seen = []
-                for _ in range(config.accumulate):
+                for part in range(config.accumulate):
                     with meter.waiting():
                         crops, labels, indices = next(batches)
                     pixels = normalise(crops.to(device, non_blocking=True), spec)
                     if config.channels_last:
                         pixels = pixels.contiguous(memory_format=torch.channels_last)
-                    with precision:
-                        embeddings = forward(pixels)
-                    loss = criterion(embeddings.float(), labels.to(device, non_blocking=True))
-                    scaler.scale(loss / config.accumulate).backward()
-                    meter.add(loss, len(labels))
+                    with distributed.local_gradients(replica, last=part == config.accumulate - 1):
+                        with precision:
+                            embeddings = forward(pixels)
+                        loss = criterion(embeddings.float(), labels.to(device, non_blocking=True))
+                        scaler.scale(loss / config.accumulate).backward()
+                    meter.add(loss, len(labels) * place.world)
                     seen.append(indices)
 
                 norm = unscaled_norm(scaler, optimizer, trainable)
@@ -205,14 +219,17 @@ def build(config: TrainConfig, num_classes: int, device: torch.device) -> Traini
         neck=None if config.neck == "auto" else config.neck,
         stem=config.stem,
         dropout=config.dropout,
-        pretrained=config.pretrained,
-    ).to(device)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    head = build_head(config.head, **config.head_options)
-    criterion = MarginSoftmaxLoss(head, num_classes, config.embedding_dim, straight_through=config.straight_through).to(
-        device
+        pretrained=config.init == "timm",
     )
+    if config.init not in ("none", "timm"):
+        start_from(model, config.init)
+    freeze(model, config.freeze)
+    if config.sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model = model.to(device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    criterion = build_centres(config, num_classes).to(device)
     return Training(
         model=model,
         criterion=criterion,
@@ -230,6 +247,41 @@ def unscaled_norm(
     if scaler.is_enabled():
         scaler.unscale_(optimizer)
     return torch.nn.utils.get_total_norm([p.grad for p in trainable if p.grad is not None])
+
+
+def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
+    """The class centres with the run's head; InputError for an option that they do not have, closest names first."""
+    options = set(inspect.signature(MarginSoftmaxLoss).parameters) - {"head", "num_classes", "embedding_dim"}
+    given = {"straight_through": config.straight_through, **config.centres}
+    for name in given:
+        if name not in options:
+            raise unknown_name("option of the class centres", name, options)
+    head = build_head(config.head, **config.head_options)
+    return MarginSoftmaxLoss(head, num_classes, config.embedding_dim, **given)  # type: ignore[arg-type]
+
+
+def start_from(model: nn.Module, source: str) -> None:
+    """Gives `model` the weights of a run or pulled folder; InputError, naming what differs, where they do not fit."""
+    given = load_timm(source).state_dict()
+    wanted = model.state_dict()
+    misfits = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
+    if misfits or given.keys() - wanted.keys():
+        names = ", ".join([*misfits, *sorted(given.keys() - wanted.keys())][:3])
+        raise InputError(
+            f"expected --init weights of this backbone, stem, neck and embedding dimension, found others in {source}"
+            f" ({names}, …); give the options of that run"
+        )
+    model.load_state_dict(given)
+
+
+def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
+    """Keeps the parameters whose names begin so as they are; InputError for a beginning that fits none."""
+    for beginning in beginnings:
+        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
+        if not frozen:
+            raise unknown_name("parameter", beginning, [name for name, _ in model.named_parameters()])
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 class Health:

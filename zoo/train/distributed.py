@@ -1,0 +1,72 @@
+"""One run over several processes, as torchrun starts them: who this process is, and its part of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from zoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those of the run."""
+
+    rank: int = 0
+    """Its number, from 0; rank 0 alone talks and writes."""
+    world: int = 1
+    """How many there are."""
+    local_rank: int = 0
+    """Its number on this machine, which is the number of its GPU."""
+
+
+@contextlib.contextmanager
+def join(device: torch.device) -> Iterator[Place]:
+    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs); alone where it started none."""
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        yield Place()
+        return
+    place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(place.local_rank)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()
+
+
+def share(batch_size: int, accumulate: int, world: int) -> int:
+    """Images of one forward pass of one process; InputError where the global batch does not divide."""
+    if batch_size % (accumulate * world):
+        raise InputError(
+            f"expected a --batch-size divisible by {world} processes × --accumulate {accumulate}, found {batch_size}"
+        )
+    return batch_size // (accumulate * world)
+
+
+def replicate(model: nn.Module, place: Place, device: torch.device) -> nn.Module:
+    """The model whose backward pass averages gradients over all processes; the model itself where there is one.
+
+    Batch statistics without SyncBN are rank 0's at every step, so every process holds the same buffers.
+    """
+    if place.world == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+@contextlib.contextmanager
+def local_gradients(model: nn.Module, last: bool) -> Iterator[None]:
+    """Keeps gradients to this process for all but the last pass of an accumulated step."""
+    if isinstance(model, DistributedDataParallel) and not last:
+        with model.no_sync():
+            yield
+    else:
+        yield
