@@ -226,16 +226,19 @@ class FaceVerifier:
 
     def embed_crops(self, crops: list[FaceCrop]) -> npt.NDArray[np.float32]:
         """The unit-length embeddings (crops, dim) of faces already found."""
+        return self.embed_with_norms(crops)[0]
+
+    def embed_with_norms(self, crops: list[FaceCrop]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """`embed_crops`, and the length (crops,) that each embedding had before."""
         raw = embed(self.embedder, [crop.crop for crop in crops], flip=self.flip).astype(np.float64)
-        norms = np.linalg.norm(raw, axis=1, keepdims=True)
-        if not (np.isfinite(norms).all() and (norms > 0).all()):
-            at = int(np.argmin(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+        norms = np.linalg.norm(raw, axis=1)
+        usable = np.isfinite(norms) & (norms > 0)
+        if not usable.all():
             raise InputError(
-                f"expected a finite embedding other than zero, found none for {crops[at].name};"
+                f"expected a finite embedding other than zero, found none for {crops[int(np.argmin(usable))].name};"
                 f" the model {self.embedder.path} is broken"
             )
-        unit: npt.NDArray[np.float32] = (raw / norms).astype(np.float32)
-        return unit
+        return (raw / norms[:, None]).astype(np.float32), norms
 
     def verify(self, a: Picture, b: Picture) -> Verification:
         """Whether two pictures show the same person; `same` is None where no threshold is known.
