@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.evaluate.verify import Decision
+from zoo.evaluate.bulk import Progress, embed_pictures, found_in, pictures_in
+from zoo.evaluate.journal import Journal
+from zoo.evaluate.verify import Decision, FaceCrop, FaceVerifier
 from zoo.files import atomic_path
 from zoo.formats.photos import printable
 from zoo.spec import ModelInfo
@@ -79,7 +81,7 @@ class Gallery:
     def names(self) -> list[str]:
         """Every name, in order."""
         content, ends = self.name_bytes.tobytes(), self.name_ends.tolist()
-        return [content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        return [content[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
 
     def hashes(self) -> set[str]:
         """The SHA-256 of every photo, as hex digits."""
@@ -259,6 +261,31 @@ def _first(reaching: npt.NDArray[np.bool_], above: npt.NDArray[np.bool_], k: int
     return np.sort(np.concatenate([sure, equal[: k - len(sure)]]))
 
 
+@dataclass(frozen=True)
+class Identification:
+    """Who one face of a photo is."""
+
+    crop: FaceCrop
+    """The face."""
+    candidates: tuple[tuple[str, float], ...]
+    """The most similar people and their similarities, best first."""
+    identified: str | None
+    """The name of the best one above the threshold; None for nobody, and where no threshold is known."""
+
+
+def identify(
+    gallery: Gallery, verifier: FaceVerifier, crops: Sequence[FaceCrop], threshold: float | None, k: int = 5
+) -> list[Identification]:
+    """The `k` most similar people of a gallery for each face, and who it is when its best is above `threshold`."""
+    people, scores = gallery.search(verifier.embed_crops(list(crops)), k)
+    answers = []
+    for crop, row, similarities in zip(crops, people.tolist(), scores.tolist(), strict=True):
+        candidates = tuple((gallery.name(person), score) for person, score in zip(row, similarities, strict=True))
+        name, best = candidates[0]
+        answers.append(Identification(crop, candidates, name if threshold is not None and best > threshold else None))
+    return answers
+
+
 def far_for(fpir: float, people: int) -> float:
     """The 1:1 false accept rate at which a gallery of `people` has the false positive identification rate `fpir`.
 
@@ -320,8 +347,6 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
 
     A person is a sub-folder; its name is the person's. InputError where no sub-folder holds a picture.
     """
-    from zoo.evaluate.bulk import pictures_in
-
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")
@@ -346,6 +371,51 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
             f" {printable(folder)}"
         )
     return people, notes
+
+
+def enrol(
+    gallery: Gallery,
+    verifier: FaceVerifier,
+    people: Mapping[str, Sequence[Path]],
+    journal: Journal,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> tuple[Gallery, list[str]]:
+    """`gallery` with the photos of `people` by name added, and what a reader should know: failures, duplicates.
+
+    Photos that the gallery holds already are not embedded again. `journal` keeps what is done until the caller has
+    saved the result.
+    """
+    names = {path: name for name, paths in people.items() for path in paths}
+    known = gallery.hashes()
+    embed_pictures(verifier, names, journal, lambda path: {"person": names[path]}, known, workers, progress=progress)
+    notes: list[str] = []
+    photos: list[tuple[str, str, npt.NDArray[np.float32]]] = []
+    owners: dict[str, dict[str, str]] = {}
+    wanted = {printable(path): name for path, name in names.items()}
+    for found, _ in found_in(journal, gallery.dim):
+        name = wanted.get(found.path)
+        if name is None:  # of an interrupted run over another folder
+            continue
+        if found.reason:
+            notes.append(found.reason)
+            continue
+        if found.shown > 1:
+            notes.append(f"{found.path} shows {found.shown} faces: the {verifier.face} was enrolled as {name}")
+        twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
+        if twin != found.path:
+            notes.append(f"{found.path} is the same file as {twin}: counted once")
+            continue
+        photos.append((name, found.sha256, found.embeddings[0]))
+    notes += [
+        f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
+        for same in owners.values()
+        if len(same) > 1
+    ]
+    extended = gallery.extended(photos)
+    enrolled = set(extended.names())
+    notes += [f"no usable photo of {name}: not in the gallery" for name in people if name not in enrolled]
+    return extended, notes
 
 
 def alike(names: Mapping[str, object] | Iterable[str]) -> list[str]:

@@ -157,6 +157,11 @@ class FaceVerifier:
                 self._detector = load_detector(self._detector_path)
             return self._detector
 
+    @property
+    def detector_if_needed(self) -> FaceDetector | None:
+        """The face detector; None where every picture is an aligned crop."""
+        return None if self.aligned else self.detector
+
     def crop(self, picture: Picture, name: str | None = None) -> FaceCrop:
         """The aligned crop of the face that `face` picks in `picture`; InputError where none is found.
 

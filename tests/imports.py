@@ -22,7 +22,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.formats": (BASE, LIGHT | {"PIL", "pillow_heif"}),
     "zoo.align": (BASE, LIGHT),
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
-    "zoo.evaluate": (READERS, LIGHT | {"PIL", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"}),
+    "zoo.evaluate": (READERS, LIGHT | {"PIL", "pyarrow", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"}),
     "zoo.heads": (BASE, {"torch", "numpy", "scipy"}),
     "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm", "safetensors"}),
     "zoo.architectures": (BASE, {"torch", "timm"}),
