@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from zoo.errors import InputError
 from zoo.files import write_text
 from zoo.hub.guard import COMMIT, external_files, guarded, require_content, require_safe_url
+
+T = TypeVar("T")
 
 ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
 TORCH_FILES = (CONFIG, WEIGHTS)
@@ -117,24 +121,37 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
 
     A commit whose `files` are in the cache is not asked for.
     """
-    from huggingface_hub import HfApi
-
     revision = wanted.revision or "main"
     fixed = COMMIT.fullmatch(revision) is not None
     if fixed and files is not None and all(cached(wanted, revision, name) for name in files):
         return revision, None
     try:
         with guarded(revision if fixed else None):
-            info = HfApi().model_info(wanted.repo, revision=revision, token=token, timeout=20)
+            info = patiently(lambda: ask_for(f"{wanted.repo}/revision/{quote(revision, safe='')}", token))
     except unreachable() as error:
         commit = revision if fixed else known_commit(wanted, revision)
         if commit is None or not cached_files(wanted, commit):
             raise
         print(f"zoo: {wanted.repo}: {reason(error)}; the cached commit {commit[:12]} is used", file=sys.stderr)
         return commit, cached_files(wanted, commit)
-    if not COMMIT.fullmatch(str(info.sha)) or (fixed and info.sha != revision):
-        raise InputError(f"expected a commit of {wanted.repo}, the server answers with {str(info.sha)[:60]!r}")
-    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+    sha = info.get("sha") if isinstance(info, dict) else None
+    if not isinstance(sha, str) or not COMMIT.fullmatch(sha) or (fixed and sha != revision):
+        raise InputError(f"expected a commit of {wanted.repo}, the server answers with {str(sha)[:60]!r}")
+    return sha, [str(sibling.get("rfilename")) for sibling in info.get("siblings") or []]
+
+
+def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
+    """What the Hub's /api/models/`path` tells. The client's own call would wait half a minute for a dead network."""
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+    address = f"{constants.ENDPOINT}/api/models{path and '/'}{path}"
+    answer = get_session().get(address, headers=build_hf_headers(token=token), params=parameters or None, timeout=20)
+    hf_raise_for_status(answer)
+    try:
+        return answer.json()
+    except ValueError:
+        raise InputError(f"expected a Hugging Face Hub at {constants.ENDPOINT}, found something else") from None
 
 
 def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | None) -> list[str]:
@@ -161,9 +178,23 @@ def fetch(wanted: ModelId, commit: str, name: str, token: bool | str) -> Path:
     path = cached(wanted, commit, name)
     if path is None:
         with guarded(commit), quiet_unless_watched():
-            path = Path(hf_hub_download(wanted.repo, name, revision=commit, token=token))
+            path = Path(patiently(lambda: hf_hub_download(wanted.repo, name, revision=commit, token=token)))
     require_content(path)
     return path
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What `ask` returns; asked again after 1 and 2 seconds where the server fails, which the client does not do."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for seconds in (1, 2):
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500:
+                raise
+            time.sleep(seconds)
+    return ask()
 
 
 @contextmanager

@@ -1,0 +1,49 @@
+"""Write the model card of a run: README.md, from its report, its facts and its recipe.
+
+zoo card                       the newest run
+zoo card runs/first --html     README.html beside it, to look at
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from zoo.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zoo card`."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder or name (default: the newest run)")
+    parser.add_argument("--name", metavar="OWNER/NAME", help="the name on the Hub (default: the run's)")
+    add_licence_arguments(parser)
+    parser.add_argument("--html", action="store_true", help="write README.html too, to look at in a browser")
+
+
+def add_licence_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that state a licence, for `zoo push` too."""
+    parser.add_argument("--license", metavar="ID", help="the weights' licence as the Hub names it, or other")
+    parser.add_argument("--license-name", metavar="NAME", default="", help="with --license other: its name")
+    parser.add_argument("--license-link", metavar="URL", default="", help="with --license other: its text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the card; 0."""
+    from zoo.files import write_text
+    from zoo.hub.card import Licence, card_of_run, to_html
+    from zoo.train.runs import find_run
+
+    folder = find_run(args.run)
+    licence = Licence(args.license, args.license_name, args.license_link) if args.license else None
+    if licence is None and (args.license_name or args.license_link):
+        raise InputError("expected --license other beside --license-name and --license-link, found no --license")
+    name = args.name or f"owner/{folder.resolve().name}"
+    card = card_of_run(folder, name, licence)
+    write_text(folder / "README.md", card)
+    written = [folder / "README.md"]
+    if args.html:
+        write_text(folder / "README.html", to_html(card, name))
+        written.append(folder / "README.html")
+    print("\n".join(map(str, written)))
+    if licence is None:
+        print("no licence is stated: `zoo push` asks for --license")
+    return 0
