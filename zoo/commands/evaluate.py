@@ -23,7 +23,7 @@ MODEL_FILE = "model.onnx"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="an ONNX file or a run folder (default: the newest run)"
+        "model", metavar="MODEL", nargs="?", help="an ONNX file, a run or a Hub id (default: the newest run)"
     )
     parser.add_argument(
         "--data", default="synthetic", metavar="PATH", help="a .bin benchmark, or synthetic: drawn faces (default)"
@@ -97,11 +97,12 @@ def report_folder(name: str) -> Path:
 
 
 def model_path(model: str | None) -> Path:
-    """The ONNX file that MODEL names: itself, the one in a run folder, or that of the newest run for None."""
+    """The ONNX file that MODEL names: itself, the one in a run folder or on the Hub; None: that of the newest run."""
+    from zoo.hub.pull import is_hub_id, resolve_model
     from zoo.train.runs import find_run
 
-    if model is not None and Path(model).is_file():
-        return Path(model)
+    if model is not None and (Path(model).is_file() or is_hub_id(model)):
+        return resolve_model(model)
     if model is not None and (Path(model) / MODEL_FILE).is_file():
         return Path(model) / MODEL_FILE
     if model is not None and Path(model).suffix == ".onnx":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import InputError
+from zoo.hub.pull import is_hub_id, resolve_folder
 from zoo.train import runs
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo export`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder or name, or a folder in timm's layout")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="run folder or name, a folder in timm's layout, or a Hub id"
+    )
     parser.add_argument("--onnx", action="store_true", help="ONNX with metadata and measured parity")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: model.onnx in the run's folder")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set (default: 18)")
@@ -34,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Exports; 0 when the file is written and proven."""
     if not args.onnx:
         raise InputError("expected a format, found none; add --onnx")
+    if args.run is not None and is_hub_id(args.run) and not args.output:
+        raise InputError(f"expected --output FILE for {args.run}, which is on the Hub and not in a folder of yours")
     folder = source(args.run)
     target = Path(args.output) if args.output else folder / "model.onnx"
     if target.exists() and not args.force:
@@ -59,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
 def source(name: str | None) -> Path:
     """The folder to export; InputError for a run without a finished epoch or one that is being written."""
+    if name is not None and is_hub_id(name):
+        return resolve_folder(name)
     is_model_folder = name is not None and (Path(name) / "config.json").is_file()
     folder = Path(str(name)) if is_model_folder else runs.find_run(name)
     if runs.is_being_written(folder):
