@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,10 +74,11 @@ def embed_pictures(
     workers: int = 2,
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> None:
+) -> int:
     """Adds a record to `journal` for each picture that is in neither the journal nor `skip` (of content hashes).
 
-    `facts` of a path go into its record. A picture that cannot be used is recorded with the reason.
+    Returns how many were added. `facts` of a path go into its record. A picture that cannot be used is recorded
+    with the reason.
     """
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r, _ in journal.records() if r["sha256"]}
 
@@ -97,8 +98,11 @@ def embed_pictures(
             return {**record, "reason": str(error)}, []
 
     held: list[tuple[dict[str, Any], list[FaceCrop]]] = []
+    added = 0
 
     def flush() -> None:
+        nonlocal added
+        added += len(held)
         crops = [crop for _, some in held for crop in some]
         rows, norms = verifier.embed_with_norms(crops) if crops else (np.empty((0, 0), np.float32), np.empty(0))
         at = 0
@@ -120,6 +124,7 @@ def embed_pictures(
         if sum(max(1, len(some)) for _, some in held) >= batch_size:
             flush()
     flush()
+    return added
 
 
 def found_in(journal: Journal, dim: int) -> Iterator[tuple[Found, dict[str, Any]]]:
@@ -174,8 +179,3 @@ def _face(crop: FaceCrop, norm: float) -> dict[str, Any]:
         "quality": asdict(crop.quality),
         "norm": float(norm),
     }
-
-
-def failures(found: Sequence[Found]) -> list[Found]:
-    """The pictures without an embedding."""
-    return [one for one in found if one.reason]

@@ -12,10 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
+from tests.toy_faces import crop, write_model
 from zoo.cli import main
 from zoo.errors import InputError
 from zoo.evaluate.session import write_model_info
@@ -38,32 +37,6 @@ LOOSE = Threshold(
     flip=True,
 )
 STRICT = replace(LOOSE, far=0.01, threshold=0.9, false_accepts=10)
-
-
-def write_model(path: Path, info: ModelInfo | None = None, gain: float = 1.0) -> Path:
-    """An embedder that averages the crop over a 4×4 grid: (batch, 3, 112, 112) → (batch, 48)."""
-    nodes = [
-        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[28, 28], strides=[28, 28]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Mul", ["flat", "gain"], ["embedding"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "grid",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 112, 112])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 48])],
-        [numpy_helper.from_array(np.full(48, gain, np.float32), "gain")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    if info is not None:
-        write_model_info(path, info)
-    return path
-
-
-def crop(seed: int, size: tuple[int, int] = (112, 112)) -> Image:
-    """A coarse random picture: two seeds give unlike embeddings, one seed equal ones."""
-    tiles = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(tiles, size[::-1], interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 @pytest.fixture

@@ -46,10 +46,16 @@ def run(args: argparse.Namespace) -> int:
     verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)
     with Journal(partial, identity(verifier)) as journal:
         with bar("embed", len(pictures)) as advance:
-            embed_pictures(verifier, pictures, journal, workers=args.workers, progress=advance)
+            added = embed_pictures(verifier, pictures, journal, workers=args.workers, progress=advance)
         rows, failed = write_table(path, journal, pictures, verifier.embedder.embedding_dim)
         journal.delete()
-    facts = {"output": str(path), "pictures": len(pictures), "faces": rows, "failed": len(failed)}
+    facts = {
+        "output": str(path),
+        "pictures": len(pictures),
+        "embedded_now": added,
+        "faces": rows,
+        "failed": len(failed),
+    }
     if args.json:
         print(json.dumps({**facts, "failures": failed}, indent=2))
         return 0
