@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
 from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+from zoo.heads.mining import where_hard
 
 
 @HEADS.register("curricularface")
@@ -42,7 +43,7 @@ class CurricularFace(MarginHead):
         return add_angle(cos_y.detach(), self.margin)
 
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return torch.where(cos_j > boundary, cos_j * (self.t + cos_j), cos_j)
+        return where_hard(cos_j, boundary, quadratic=1.0, linear=self.t)
 
     def stats(self) -> dict[str, Tensor]:
         return {"t": self.t.clone()}

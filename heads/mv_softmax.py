@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.heads.angles import add_angle
 from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.mining import where_hard
 
 
 class MVSoftmax(MarginHead):
@@ -31,7 +32,7 @@ class MVSoftmax(MarginHead):
         raise NotImplementedError
 
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return torch.where(cos_j > boundary, self.weight * cos_j + (self.weight - 1), cos_j)
+        return where_hard(cos_j, boundary, linear=self.weight, constant=self.weight - 1)
 
 
 @HEADS.register("mv-am")

@@ -12,15 +12,18 @@ MIX_1 = -0x40A7B892E31B1A47
 MIX_2 = -0x6B2FB644ECCEEE15
 
 
-def random_bits(seed: int, step: Tensor, count: int) -> Tensor:
-    """`count` int64 of 64 random bits each, by SplitMix64's finaliser; `step` is an int64 scalar on the device."""
-    index = torch.arange(count, device=step.device, dtype=torch.int64)
+def random_bits(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
+    """int64 of 64 random bits for the indices from `first`, by SplitMix64's finaliser: (count,).
+
+    `step` is an int64 scalar on the device.
+    """
+    index = torch.arange(first, first + count, device=step.device, dtype=torch.int64)
     return _mix(_mix(_mix(step * GOLDEN + seed) + index * GOLDEN) + GOLDEN)
 
 
-def uniform(seed: int, step: Tensor, count: int) -> Tensor:
-    """`count` fp32 numbers strictly between 0 and 1."""
-    bits = _shift(random_bits(seed, step, count), 41)  # 23 bits: with the half added, exact in fp32
+def uniform(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
+    """fp32 numbers strictly between 0 and 1 for the indices from `first`: (count,)."""
+    bits = _shift(random_bits(seed, step, count, first), 41)  # 23 bits: with the half added, exact in fp32
     return (bits.to(torch.float32) + 0.5) / 2**23
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
 from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
 from zoo.heads.geometry import nearest_centre_angle
+from zoo.heads.mining import where_hard
 
 PAPER_CONSTANTS = (1.1, 0.4)
 """(a, b) of section 4.2 of the paper."""
@@ -101,10 +102,10 @@ class ReCurricularFace(MarginHead):
         return add_angle(cos_y.detach(), self.margin)
 
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        modulated = cos_j * (self.a * cos_j + self.b * self.t.clamp(0, 1))
+        a, bt = self.a, self.b * self.t.clamp(0, 1)
         if self.modulate == "all":
-            return modulated
-        return torch.where(cos_j > boundary, modulated, cos_j)
+            return cos_j * (a * cos_j + bt)
+        return where_hard(cos_j, boundary, quadratic=a, linear=bt)
 
     def stats(self) -> dict[str, Tensor]:
         return {"t": self.t.clone()}

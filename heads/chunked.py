@@ -1,0 +1,287 @@
+"""The log-sum-exp over all classes, a chunk of classes at a time: the (batch, classes) matrix never exists whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.heads.base import MarginHead
+
+NORM_FLOOR = 1e-12
+"""An embedding or a centre is divided by at least this, so that a vector of zeros gives zeros and not NaN."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the classes are cut and what is kept. One of these for each forward."""
+
+    chunk_size: int
+    """Classes in a chunk."""
+    keep_bytes: int
+    """How much of the (batch, classes) matrix may be kept to save the backward pass its recomputation."""
+    sub_centres: int = 1
+    """Centres of a class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
+    compiled: bool = False
+    """Whether the elementwise part of a full chunk runs through torch.compile."""
+    counted: slice = field(default_factory=lambda: slice(0, 0))
+    """The samples on which cosines above the boundary are counted."""
+
+
+def chunked_log_sum_exp(
+    unit: Tensor, weight: Tensor, column: Tensor, cos_y: Tensor, boundary: Tensor, head: MarginHead, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The target cosine and the log-sum-exp of the others, with gradients for `unit` and `weight`.
+
+    unit (batch, dim), weight (classes·sub_centres, dim), column (batch,): the row's class among these, or −1
+    where it is not among them; cos_y (batch,): `target_cosines`; boundary (batch,). Equals
+
+        cos = (unit @ normalize(weight).T).view(batch, classes, sub_centres).amax(2)
+        cos_y = cos.gather(1, column)                                  # 0 where column is −1
+        lse = (s * head.negative(cos, boundary)).scatter(1, column, -inf).logsumexp(1)
+
+    and returns cos_y and lse, both (batch,), and how many others of the samples `plan.counted` lie above the
+    boundary. The cos_y of a class that is elsewhere is handed on without a gradient.
+    Four matrix products instead of three where nothing could be kept.
+    """
+    result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
+    return result
+
+
+@torch.no_grad()
+def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> Tensor:
+    """cos θ_y of the samples whose class is among these, 0 for the others: (batch,), without gradient."""
+    if len(weight) == 0:
+        return unit.new_zeros(len(unit))
+    rows, _ = _target_rows(unit, weight, column, sub_centres)
+    centres, _ = _unit_rows(weight, rows, unit.dtype)
+    return (unit * centres).sum(1).masked_fill(column < 0, 0)
+
+
+def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
+    """The weight's row of each sample's nearest own sub-centre, any valid one where the class is elsewhere."""
+    first = column.clamp_min(0) * sub_centres
+    if sub_centres == 1:
+        return first, column >= 0
+    rows = first[:, None] + torch.arange(sub_centres, device=first.device)
+    centres, _ = _unit_rows(weight, rows.flatten(), unit.dtype)
+    cos = (centres.view(*rows.shape, -1) * unit[:, None]).sum(2)
+    return first + cos.argmax(1), column >= 0
+
+
+def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    chosen = weight[rows].to(dtype)
+    lengths = torch.linalg.vector_norm(chosen, dim=1, keepdim=True).clamp_min(NORM_FLOOR)
+    return chosen / lengths, lengths
+
+
+class _ChunkedLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        unit: Tensor,
+        weight: Tensor,
+        column: Tensor,
+        cos_y: Tensor,
+        boundary: Tensor,
+        head: MarginHead,
+        plan: Plan,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(unit.device.type, enabled=False):
+            inverse = 1 / torch.linalg.vector_norm(weight, dim=1, dtype=unit.dtype).clamp_min(NORM_FLOOR)
+            top = unit.new_full((len(unit),), -math.inf)
+            total = unit.new_zeros(len(unit))
+            counted, hard = plan.counted, unit.new_zeros(())
+            needs_gradient = any(ctx.needs_input_grad)
+            budget = plan.keep_bytes if needs_gradient else 0
+            kept: dict[int, tuple[Tensor, Tensor]] = {}
+            for chunk in chunks(weight, plan):
+                cos = cosines(unit, chunk, inverse)
+                sample, _ = _nearest(cos[counted], plan.sub_centres)
+                sample = _without_target(sample, column[counted] - chunk.first)
+                hard += (sample > boundary[counted, None]).sum()
+                budget -= cos.nbytes
+                keeps = budget >= 0
+                step = _kernel(_forward_step, chunk, plan)
+                pulled, higher, part = step(
+                    head, cos, inverse[chunk.rows], boundary, column - chunk.first, top, plan.sub_centres, keeps
+                )
+                total = total * torch.exp(head.scale * (top - finite(higher))) + part
+                top = higher
+                if keeps:
+                    kept[chunk.first] = pulled, head.scale * finite(higher)
+            lse = head.scale * top + total.log()
+        if needs_gradient:
+            # the head's buffers are saved so that autograd refuses a backward pass after they have moved
+            ctx.save_for_backward(unit, weight, column, cos_y, boundary, inverse, lse, *head.buffers())
+            ctx.head, ctx.plan, ctx.kept = head, plan, kept
+        ctx.mark_non_differentiable(hard)
+        return cos_y.clone(), lse, hard
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        unit, weight, column, cos_y, boundary, inverse, lse, *_ = ctx.saved_tensors
+        head: MarginHead = ctx.head
+        plan: Plan = ctx.plan
+        grad_cos_y, grad_lse, _ = grads
+        with torch.autocast(unit.device.type, enabled=False):
+            lse = finite(lse)
+            force = head.scale * grad_lse
+            d_unit = torch.zeros_like(unit)
+            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+            for chunk in chunks(weight, plan):
+                if chunk.first in ctx.kept:
+                    pulled, reference = ctx.kept[chunk.first]
+                    share = force * torch.exp(reference - lse)
+                else:
+                    cos = cosines(unit, chunk, inverse)
+                    step = _kernel(_backward_step, chunk, plan)
+                    pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan.sub_centres)
+                    share = force
+                centres = chunk.weight.to(unit.dtype)
+                d_unit.addcmul_(pulled @ centres, share[:, None])
+                d_centres = d_weight[chunk.rows]
+                scaled = unit * share[:, None]
+                if d_centres.dtype == unit.dtype:
+                    torch.mm(pulled.T, scaled, out=d_centres)
+                else:
+                    d_centres.copy_(pulled.T @ scaled)
+                # a centre's length does not count, so its gradient has no part along it
+                along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
+                d_centres.addcmul_(centres.to(d_centres.dtype), along[:, None].to(d_centres.dtype), value=-1)
+            if len(weight):
+                rows, mine = _target_rows(unit, weight, column, plan.sub_centres)
+                centres, lengths = _unit_rows(weight, rows, unit.dtype)
+                pull = (grad_cos_y * mine)[:, None]
+                d_unit.addcmul_(centres, pull)
+                d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
+        return d_unit, d_weight, None, None, None, None, None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive classes."""
+
+    first: int
+    """The first class."""
+    rows: slice
+    """Their rows in the weight."""
+    weight: Tensor
+    """Those rows: (chunk·sub_centres, dim)."""
+
+
+def chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
+    """The classes of `weight` in order, `plan.chunk_size` at a time."""
+    step = plan.chunk_size * plan.sub_centres
+    for start in range(0, len(weight), step):
+        rows = slice(start, min(start + step, len(weight)))
+        yield Chunk(start // plan.sub_centres, rows, weight[rows])
+
+
+def cosines(unit: Tensor, chunk: Chunk, inverse: Tensor) -> Tensor:
+    """Cosines to a chunk's centres: (batch, chunk·sub_centres)."""
+    return (unit @ chunk.weight.to(unit.dtype).T).mul_(inverse[chunk.rows])
+
+
+def finite(log: Tensor) -> Tensor:
+    """`log` with −∞, the logarithm of an empty sum, replaced by 0, so that e^(−∞ − log) is 0 and not NaN."""
+    return log.masked_fill(log == -math.inf, 0)
+
+
+Pullback = Callable[[Tensor], Tensor]
+
+
+def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, with_pullback: bool) -> tuple[Tensor, Pullback]:
+    """N of the cosines, and the function that takes a gradient of N to one of the cosines."""
+
+    def negative(c: Tensor) -> Tensor:
+        return head.negative(c, boundary[:, None])
+
+    if not with_pullback:
+        return negative(cos), lambda gradient: gradient
+    if torch.compiler.is_compiling():
+        n, vjp = torch.func.vjp(negative, cos)[:2]
+        return n, lambda gradient: vjp(gradient)[0]
+    with torch.enable_grad():
+        leaf = cos.detach().requires_grad_()
+        n = negative(leaf)
+    if n is leaf:  # the head leaves its negatives alone
+        return cos, lambda gradient: gradient
+    return n.detach(), lambda gradient: torch.autograd.grad(n, leaf, gradient)[0]
+
+
+def _without_target(negatives: Tensor, column: Tensor) -> Tensor:
+    """A copy with −∞ at each sample's own class: (batch, chunk); columns beyond the chunk are nowhere in it."""
+    classes = negatives.shape[1]
+    if torch.compiler.is_compiling():
+        return torch.where(torch.arange(classes, device=column.device) == column[:, None], -math.inf, negatives)
+    inside = ((column >= 0) & (column < classes))[:, None]
+    place = column.clamp(0, classes - 1)[:, None]
+    return negatives.scatter(1, place, negatives.gather(1, place).masked_fill(inside, -math.inf))
+
+
+def _nearest(cos: Tensor, sub_centres: int) -> tuple[Tensor, Pullback]:
+    """The greatest of each class's cosines, (batch, chunk), and its pullback to all of them."""
+    if sub_centres == 1:
+        return cos, lambda gradient: gradient
+    greatest, which = cos.view(len(cos), -1, sub_centres).max(2, keepdim=True)
+
+    def pullback(gradient: Tensor) -> Tensor:
+        spread = gradient.new_zeros(len(cos), gradient.shape[1], sub_centres)
+        return spread.scatter(2, which, gradient[:, :, None]).view(cos.shape)
+
+    return greatest.squeeze(2), pullback
+
+
+def _forward_step(
+    head: MarginHead,
+    cos: Tensor,
+    inverse: Tensor,
+    boundary: Tensor,
+    column: Tensor,
+    top: Tensor,
+    sub_centres: int,
+    keeps: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One chunk's part of the sum: (d sum / d product, new top, sum of e^{s·(N − top)}); the first if `keeps`."""
+    nearest, spread = _nearest(cos, sub_centres)
+    n, pullback = _negatives(head, nearest, boundary, keeps)
+    others = _without_target(n, column)
+    top = torch.maximum(top, others.amax(1))
+    weights = others.mul_(head.scale).sub_((head.scale * finite(top))[:, None]).exp_()
+    part = weights.sum(1)
+    if not keeps:
+        return part, top, part
+    return spread(pullback(weights)) * inverse, top, part
+
+
+def _backward_step(
+    head: MarginHead,
+    cos: Tensor,
+    inverse: Tensor,
+    boundary: Tensor,
+    column: Tensor,
+    lse: Tensor,
+    sub_centres: int,
+) -> Tensor:
+    """One chunk's d LSE / d product, divided by s: (batch, chunk·sub_centres)."""
+    nearest, spread = _nearest(cos, sub_centres)
+    n, pullback = _negatives(head, nearest, boundary, True)
+    weights = _without_target(n, column).mul_(head.scale).sub_(lse[:, None]).exp_()
+    return spread(pullback(weights)) * inverse
+
+
+_COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def _kernel(step: Callable[..., Any], chunk: Chunk, plan: Plan) -> Callable[..., Any]:
+    """`step`, compiled where the plan says so; a last, smaller chunk is not worth a compilation of its own."""
+    if not plan.compiled or chunk.rows.stop - chunk.rows.start < plan.chunk_size * plan.sub_centres:
+        return step
+    if step not in _COMPILED:
+        _COMPILED[step] = torch.compile(step, fullgraph=True, dynamic=False)
+    return _COMPILED[step]
