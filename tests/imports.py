@@ -26,7 +26,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.heads": (BASE, {"torch", "numpy", "scipy"}),
     "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm", "safetensors"}),
     "zoo.architectures": (BASE, {"torch", "timm"}),
-    "zoo.data": (READERS, LIGHT | {"torch", "timm", "albumentations", "albucore", "yaml", "rich"}),
+    "zoo.data": (READERS, LIGHT | {"torch", "timm", "albumentations", "albucore", "yaml", "rich", "webdataset", "pyarrow", "datasets"}),
     "zoo.export": (
         READERS | {"zoo.backbones", "zoo.data", "zoo.evaluate"},
         LIGHT | {"torch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors", "rich", "onnxslim"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Sequence
 from typing import Protocol
 
 import cv2
@@ -9,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.images import Image
+from zoo.formats.images import Image, decode
 
 
 class FaceDataset(Protocol):
@@ -19,8 +21,11 @@ class FaceDataset(Protocol):
     """A short name for run folders, reports and messages."""
     labels: npt.NDArray[np.int64]
     """(images,): the identity of each picture, contiguous from 0."""
-    num_classes: int
-    """How many identities there are."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many identities there are."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -34,6 +39,88 @@ class FaceDataset(Protocol):
     def describe(self) -> str:
         """The set in one line: "4,462 images of 941 identities, RecordIO"."""
         ...
+
+
+class EncodedFaces(abc.ABC):
+    """A set whose pictures lie encoded somewhere. A format says where picture i lies and reads its bytes."""
+
+    name: str
+    labels: npt.NDArray[np.int64]
+    kind: str
+    """The format's name."""
+    identities: Sequence[str] | None = None
+    """(classes,): what the format calls each identity, where it has names."""
+    image_size: tuple[int, int]
+    """(height, width) of what `image` gives."""
+    blocks: npt.NDArray[np.int64] | None = None
+    """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
+    then shuffles blocks, and pictures among the blocks that are open."""
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.labels.max()) + 1 if len(self.labels) else 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abc.abstractmethod
+    def content(self, i: int) -> bytes:
+        """The encoded bytes of picture i; InputError, naming the place, when they cannot be read."""
+
+    @abc.abstractmethod
+    def where(self, i: int) -> str:
+        """Where picture i lies, for messages."""
+
+    def image(self, i: int) -> Image:
+        """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
+        return to_size(decode(self.content(i), self.where(i)), self.image_size)
+
+    def describe(self) -> str:
+        """The set in one line."""
+        return describe(self, self.kind)
+
+
+class Selected(EncodedFaces):
+    """Some pictures of another set, their identities numbered from 0 again."""
+
+    def __init__(self, dataset: EncodedFaces, chosen: npt.NDArray[np.int64]) -> None:
+        self.dataset, self.chosen = dataset, chosen
+        self.name, self.kind, self.image_size = dataset.name, dataset.kind, dataset.image_size
+        left, self.labels = np.unique(dataset.labels[chosen], return_inverse=True)
+        if dataset.identities is not None:
+            self.identities = [dataset.identities[label] for label in left.tolist()]
+        if dataset.blocks is not None:
+            self.blocks = np.searchsorted(chosen, dataset.blocks)
+
+    def content(self, i: int) -> bytes:
+        return self.dataset.content(int(self.chosen[i]))
+
+    def where(self, i: int) -> str:
+        return self.dataset.where(int(self.chosen[i]))
+
+
+def select(dataset: EncodedFaces, min_images: int, max_images: int | None) -> EncodedFaces:
+    """The identities with at least `min_images` pictures, and of each its first `max_images` ones."""
+    counts = np.bincount(dataset.labels)
+    keep = counts[dataset.labels] >= min_images
+    if max_images is not None:
+        order = np.argsort(dataset.labels, kind="stable")
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order)) - starts
+        keep &= rank < max_images
+    return dataset if keep.all() else Selected(dataset, np.flatnonzero(keep))
+
+
+def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The distinct names in their order, and (images,) which of them each picture has: labels from 0 without gaps."""
+    distinct, labels = np.unique(np.asarray(names), return_inverse=True)
+    return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)
+
+
+def describe(dataset: FaceDataset, kind: str) -> str:
+    """One line: how many images of how many identities, and the format."""
+    return f"{len(dataset):,} images of {dataset.num_classes:,} identities, {kind}"
 
 
 def to_size(image: Image, size: tuple[int, int]) -> Image:

@@ -1,4 +1,4 @@
-"""A folder with one sub-folder an identity as a training set."""
+"""Pictures in files of their own as a training set: a folder of people's folders, or a list of paths and labels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import to_size
+from zoo.data.base import EncodedFaces, contiguous
 from zoo.errors import InputError
-from zoo.formats.images import SUFFIXES, Image, read_image
+from zoo.formats.images import SUFFIXES
 
 
-class FolderDataset:
+class FolderDataset(EncodedFaces):
     """The pictures of `root`/IDENTITY/PICTURE at `image_size` (height, width), identities and pictures by name.
 
     Sub-folders without pictures are no identities. InputError for a folder without any, and for a link that leads
     out of `root`: a downloaded archive must not read other files of this machine.
     """
 
+    kind = "folder"
+
     def __init__(self, root: str | Path, image_size: tuple[int, int] = (112, 112)) -> None:
         self.root = Path(root)
         self.image_size = image_size
         self.name = self.root.resolve().name
-        self.identities: list[str] = []
+        identities: list[str] = []
+        self.identities = identities
         self._files: list[str] = []
         labels: list[int] = []
         loose = 0
@@ -37,8 +40,8 @@ class FolderDataset:
                 if file.name.lower().endswith(SUFFIXES) and file.is_file()
             ]
             if pictures:
-                labels += [len(self.identities)] * len(pictures)
-                self.identities.append(entry.name)
+                labels += [len(identities)] * len(pictures)
+                identities.append(entry.name)
                 self._files += pictures
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
@@ -46,22 +49,66 @@ class FolderDataset:
                 f"expected one sub-folder of pictures an identity in {root}, found {hint}; sort them by person"
             )
         self.labels = np.array(labels, np.int64)
-        self.num_classes = len(self.identities)
 
-    def __len__(self) -> int:
-        return len(self._files)
+    def content(self, i: int) -> bytes:
+        return _read(self.root / self._files[i])
 
-    def path(self, i: int) -> Path:
-        """The file of picture i."""
-        return self.root / self._files[i]
+    def where(self, i: int) -> str:
+        return str(self.root / self._files[i])
 
-    def image(self, i: int) -> Image:
-        """Picture i: RGB uint8 (height, width, 3); InputError, naming the file, when it is damaged."""
-        return to_size(read_image(self.path(i)), self.image_size)
 
-    def describe(self) -> str:
-        """The set in one line."""
-        return f"{len(self):,} images of {self.num_classes:,} identities, folder"
+class ListDataset(EncodedFaces):
+    """The pictures that a text file lists, one `path label` a line: blanks, a tab or a comma between, # for comments.
+
+    An .lst file is MXNet's: number, label, path, with tabs. Relative paths start at the list's folder; a label is any
+    word. InputError for a line that is none of this and for a list without pictures.
+    """
+
+    kind = "list"
+
+    def __init__(self, path: str | Path, image_size: tuple[int, int] = (112, 112)) -> None:
+        path = Path(path)
+        self.root, self.name, self.image_size = path.parent, path.stem, image_size
+        self._files: list[str] = []
+        words: list[str] = []
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"expected a text list of pictures at {path}, cannot read it ({error})") from None
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            file, label = _list_line(line, path.suffix == ".lst")
+            if not file or not label:
+                raise InputError(f"expected a path and a label in line {number} of {path}, found {line[:80]!r}")
+            self._files.append(file)
+            words.append(label)
+        if not words:
+            raise InputError(f"expected pictures in the list {path}, found none; write `path label` lines into it")
+        numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
+        self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
+
+    def content(self, i: int) -> bytes:
+        return _read(self.root / self._files[i])
+
+    def where(self, i: int) -> str:
+        return str(self.root / self._files[i])
+
+
+def _list_line(line: str, mxnet: bool) -> tuple[str, str]:
+    if mxnet:
+        _, label, file = [*line.split("\t"), "", "", ""][:3]
+        return file.strip(), label.strip().removesuffix(".000000")
+    separator = next((mark for mark in ("\t", ",") if mark in line), None)
+    file, _, label = line.rpartition(separator) if separator else line.rstrip().rpartition(" ")
+    return file.strip(), label.strip()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"expected a picture at {path}, cannot read it ({error.strerror}); check the path") from None
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:

@@ -15,6 +15,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zoo.data.augment import Augmentation
 from zoo.data.base import FaceDataset
 from zoo.errors import InputError
+from zoo.formats.images import Image
+
+OPEN_BLOCKS = 16
+"""Blocks whose pictures are shuffled together; a process keeps about as many in memory."""
+
+MAX_DAMAGED_IN_A_ROW = 100
+"""A set with more damaged neighbours is no set with a few damaged pictures."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), indices int64 (batch,))."""
@@ -24,10 +31,15 @@ class TrainLoader:
     """The epochs of a training set, each a seeded shuffle without its incomplete last batch.
 
     Everything follows from (seed, epoch, step): the order, and the augmentation of each picture through the key (seed,
-    epoch, index). So a restart needs a step number and no state of any worker. Over `world` ranks, batch b of rank r
-    holds the pictures b·world·batch_size + r·batch_size … of the shuffled order. Workers stay alive between epochs.
-    InputError for a set smaller than one batch on every rank, and, from `epoch`, for a damaged picture.
+    epoch, index). So a restart needs a step number and no state of any worker. Every rank of `world` has its own part
+    of an epoch, of the same length. A set that is read in blocks (`EncodedFaces.blocks`) is shuffled by blocks, then
+    within windows of OPEN_BLOCKS blocks, so that a rank reads its blocks one after another; others are shuffled whole.
+    Workers stay alive between epochs. InputError for a set smaller than one batch on every rank, and, from `epoch`, for
+    a damaged picture; with on_corrupt="skip", the next sound picture of the set takes its place and `skipped` grows.
     """
+
+    skipped: dict[int, str]
+    """The damaged pictures met so far by this rank, and what is wrong with each."""
 
     def __init__(
         self,
@@ -40,7 +52,10 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         pin_memory: bool = False,
+        on_corrupt: str = "error",
     ) -> None:
+        if on_corrupt not in ("error", "skip"):
+            raise InputError(f"expected on-corrupt to be error or skip, found {on_corrupt!r}")
         if batch_size < 1:
             raise InputError(f"expected a batch size of at least 1, found {batch_size}")
         if workers < 0:
@@ -56,9 +71,10 @@ class TrainLoader:
                 f"expected at least one batch of {wanted}, found {len(dataset):,} images in {dataset.name};"
                 f" use a batch size of at most {max(1, len(dataset) // world):,}"
             )
+        self.skipped = {}
         self._plan = _Plan()
         self._loader: DataLoader[Any] = DataLoader(
-            _Batches(dataset, augmentation, seed),
+            _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip"),
             batch_size=None,
             sampler=self._plan,
             num_workers=workers,
@@ -72,18 +88,32 @@ class TrainLoader:
         return self._steps
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The pictures of an epoch in the order of all ranks together: int64 (steps · world · batch_size,)."""
-        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
-        return shuffled[: self._steps * self.world * self.batch_size].astype(np.int64, copy=False)
+        """Which pictures make up an epoch: int64 (steps, world, batch)."""
+        draws = np.random.default_rng([self.seed, epoch])
+        blocks = getattr(self.dataset, "blocks", None)
+        count = self._steps * self.world * self.batch_size
+        if blocks is None or len(blocks) - 1 <= OPEN_BLOCKS:
+            shuffled = draws.permutation(len(self.dataset))[:count].astype(np.int64, copy=False)
+            return shuffled.reshape(self._steps, self.world, self.batch_size)
+        neighbours = np.concatenate(
+            [np.arange(blocks[block], blocks[block + 1]) for block in draws.permutation(len(blocks) - 1).tolist()]
+        )
+        ranks = neighbours[:count].reshape(self.world, self._steps * self.batch_size)
+        window = max(1, OPEN_BLOCKS * len(self.dataset) // (len(blocks) - 1))
+        for start in range(0, ranks.shape[1], window):
+            draws.permuted(ranks[:, start : start + window], axis=1, out=ranks[:, start : start + window])
+        return ranks.reshape(self.world, self._steps, self.batch_size).swapaxes(0, 1)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, from step `start_step` on: exactly those that a whole epoch ends with."""
-        batches = self.order(epoch).reshape(self._steps, self.world, self.batch_size)[start_step:, self.rank]
+        batches = self.order(epoch)[start_step:, self.rank]
         self._plan.items = [(epoch, batch) for batch in batches]
         for found in self._loader:
             if isinstance(found, InputError):
                 raise found
-            yield found
+            batch, damaged = found
+            self.skipped.update(damaged)
+            yield batch
 
 
 class _Plan(Sampler[Any]):
@@ -102,21 +132,40 @@ class _Plan(Sampler[Any]):
 class _Batches(Dataset[Any]):
     """Makes the batch of a plan's item. It runs in the workers."""
 
-    def __init__(self, dataset: FaceDataset, augmentation: Augmentation, seed: int) -> None:
-        self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
+    def __init__(self, dataset: FaceDataset, augmentation: Augmentation, seed: int, skip: bool) -> None:
+        self.dataset, self.augmentation, self.seed, self.skip = dataset, augmentation, seed, skip
 
-    def __getitem__(self, item: tuple[int, npt.NDArray[np.int64]]) -> Batch | InputError:
+    def __getitem__(self, item: tuple[int, npt.NDArray[np.int64]]) -> tuple[Batch, dict[int, str]] | InputError:
         epoch, indices = item
+        used, damaged = indices.copy(), dict[int, str]()
         try:
-            crops = self._crops(epoch, indices.tolist())
+            crops = self._crops(epoch, used, damaged)
         except InputError as error:  # returned, because torch would wrap what is raised into a traceback
             return error
-        return crops, torch.from_numpy(self.dataset.labels[indices]), torch.from_numpy(indices.copy())
+        return (crops, torch.from_numpy(self.dataset.labels[used]), torch.from_numpy(used)), damaged
 
-    def _crops(self, epoch: int, indices: list[int]) -> torch.Tensor:
+    def _image(self, index: int, damaged: dict[int, str]) -> tuple[int, Image]:
+        """Picture `index`, or the first sound one behind it, and its number."""
+        for tried in range(index, index + MAX_DAMAGED_IN_A_ROW):
+            number = tried % len(self.dataset)
+            try:
+                return number, self.dataset.image(number)
+            except InputError as error:
+                if not self.skip:
+                    raise
+                damaged[number] = str(error)
+        raise InputError(
+            f"expected a sound picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none from"
+            f" number {index} on; see `zoo data info`"
+        )
+
+    def _crops(self, epoch: int, indices: npt.NDArray[np.int64], damaged: dict[int, str]) -> torch.Tensor:
+        """The batch; `indices` become those of the pictures that are in it."""
         crops: torch.Tensor | None = None
-        for place, index in enumerate(indices):
-            image = self.augmentation(self.dataset.image(index), (self.seed, epoch, index))
+        for place, wanted in enumerate(indices.tolist()):
+            index, image = self._image(wanted, damaged)
+            indices[place] = index
+            image = self.augmentation(image, (self.seed, epoch, index))
             if crops is None:
                 crops = torch.empty((len(indices), *image.shape), dtype=torch.uint8)
                 rows = crops.numpy()

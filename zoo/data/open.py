@@ -4,36 +4,85 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.base import FaceDataset, require_identities
+from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
 from zoo.errors import InputError
 
 
-def open_dataset(uri: str | None, image_size: tuple[int, int] = (112, 112)) -> FaceDataset:
+def open_dataset(
+    uri: str | None,
+    image_size: tuple[int, int] = (112, 112),
+    *,
+    min_images: int = 1,
+    max_images: int | None = None,
+) -> FaceDataset:
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 
-    None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each; a .rec
-    file or a folder with one is RecordIO; any other folder has one sub-folder an identity. InputError where there is
-    nothing, no picture, or fewer than two identities.
+    None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each. A .rec
+    file, or a folder with one, is RecordIO; .tar files, a folder of them, a pattern {000..099}.tar or its http address
+    are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
+    Hugging Face Hub; a .txt, .csv, .tsv or .lst file lists paths and labels; any other folder has one sub-folder an
+    identity. Identities with fewer than `min_images` pictures are left out, and of each the first `max_images` are
+    used. InputError where there is nothing, no picture, or fewer than two identities.
     """
+    if min_images < 1 or (max_images is not None and max_images < 1):
+        raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
     if uri is None or uri.partition(":")[0] == "synthetic":
+        if min_images > 1 or max_images is not None:
+            raise InputError("expected no filter on the synthetic set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
+    dataset = _open(uri, image_size)
+    left = select(dataset, min_images, max_images)
+    require_identities(left.num_classes, uri if left is dataset else f"{uri} with {min_images} or more images")
+    return left
+
+
+def _open(uri: str, image_size: tuple[int, int]) -> EncodedFaces:
     path = Path(uri)
-    dataset: FaceDataset
-    if path.suffix == ".rec" or (path.is_dir() and any(path.glob("*.rec"))):
+    kind = _kind(uri, path)
+    if kind == "rec":
         from zoo.data.records import RecordDataset
 
-        dataset = RecordDataset(path, image_size)
-    elif path.is_dir():
+        return RecordDataset(path, image_size)
+    if kind == "tar":
+        from zoo.data.tar import open_tars
+
+        return open_tars(uri, image_size)
+    if kind == "parquet":
+        from zoo.data.tables import ParquetDataset
+
+        return ParquetDataset(sorted(path.glob("*.parquet")) if path.is_dir() else [path], path.stem, image_size)
+    if kind == "hub":
+        from zoo.data.tables import HubDataset
+
+        return HubDataset(uri, image_size)
+    if kind == "list":
+        from zoo.data.folder import ListDataset
+
+        return ListDataset(path, image_size)
+    if kind == "folder":
         from zoo.data.folder import FolderDataset
 
-        dataset = FolderDataset(path, image_size)
-    else:
-        found = "a file of another kind" if path.exists() else "nothing"
-        raise InputError(
-            f"expected a folder of identities, a .rec file or a folder with one at {uri}, found {found}; check the path"
-        )
-    require_identities(dataset.num_classes, uri)
-    return dataset
+        return FolderDataset(path, image_size)
+    found = "a file of another kind" if path.exists() else "nothing"
+    raise InputError(
+        f"expected a folder of identities, a .rec, .tar, .parquet or list file, or hf://datasets/OWNER/NAME at {uri},"
+        f" found {found}; check the path"
+    )
+
+
+def _kind(uri: str, path: Path) -> str | None:
+    """Which format an address has: by what it names, by its ending, or by the files of the folder."""
+    if uri.startswith("hf://"):
+        return "hub"
+    if path.is_dir():
+        return next((kind for kind in ("rec", "tar", "parquet") if any(path.glob(f"*.{kind}"))), "folder")
+    if uri.partition("?")[0].endswith(".tar") and (path.is_file() or "://" in uri or "{" in uri):
+        return "tar"
+    if not path.is_file():
+        return "rec" if path.suffix == ".rec" else None
+    return {".rec": "rec", ".parquet": "parquet", ".txt": "list", ".csv": "list", ".tsv": "list", ".lst": "list"}.get(
+        path.suffix.lower()
+    )
 
 
 def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
