@@ -33,6 +33,7 @@ COMMANDS = {
     "pull": "fetch a model from the Hugging Face Hub, checked",
     "card": "write the model card of a run",
     "list": "list heads, backbones, protocols, recipes, runs",
+    "data": "look at, check, convert and preview training sets and benchmarks",
 }
 """Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it."""
 

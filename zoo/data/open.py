@@ -30,13 +30,14 @@ def open_dataset(
         if min_images > 1 or max_images is not None:
             raise InputError("expected no filter on the synthetic set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
-    dataset = _open(uri, image_size)
+    dataset = open_encoded(uri, image_size)
     left = select(dataset, min_images, max_images)
     require_identities(left.num_classes, uri if left is dataset else f"{uri} with {min_images} or more images")
     return left
 
 
-def _open(uri: str, image_size: tuple[int, int]) -> EncodedFaces:
+def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedFaces:
+    """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
     path = Path(uri)
     kind = _kind(uri, path)
     if kind == "rec":

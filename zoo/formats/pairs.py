@@ -13,13 +13,14 @@ Pair = tuple[Path, Path, bool | None]
 _TRUTH = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
 
 
-def read_pairs_csv(path: str | Path) -> list[Pair]:
+def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[Pair]:
     """The rows of a CSV with the columns a, b and, where the truth is known, same (1 or 0).
 
-    Relative paths start at the CSV's folder. InputError for a missing file or column, a word that is neither 1 nor
-    0, and a list without rows; whether the pictures exist is asked when they are read.
+    Relative paths start at `folder`, by default the CSV's. InputError for a missing file or column, a word that is
+    neither 1 nor 0, and a list without rows; whether the pictures exist is asked when they are read.
     """
     path = Path(path)
+    folder = path.parent if folder is None else Path(folder)
     pairs: list[Pair] = []
     rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
     if not {"a", "b"} <= set(rows.fieldnames or ()):
@@ -30,7 +31,7 @@ def read_pairs_csv(path: str | Path) -> list[Pair]:
         truth = (row.get("same") or "").strip().lower()
         if not row["a"] or not row["b"] or truth not in _TRUTH:
             raise InputError(f"expected two paths and 1 or 0 in line {number} of {path}, found {list(row.values())}")
-        pairs.append((path.parent / row["a"], path.parent / row["b"], _TRUTH[truth]))
+        pairs.append((folder / row["a"], folder / row["b"], _TRUTH[truth]))
     if not pairs:
         raise InputError(f"expected at least one pair below the first line of {path}, found none")
     return pairs

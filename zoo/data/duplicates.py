@@ -1,0 +1,55 @@
+"""Pictures that occur twice: exactly, by a hash of their bytes, and nearly, by a hash of what they show."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from zoo.formats.images import Image
+
+Hashes = npt.NDArray[np.uint64]
+"""(images, 4): 256 bits a picture."""
+
+NEAR = 40
+"""Hashes that differ in at most so many of their 256 bits are near-duplicates.
+
+`python benchmarks/duplicates.py` measures both errors on a set: how many pairs of different pictures lie below, and how
+far recompression, scaling, light and small shifts move a picture.
+"""
+
+_ROWS = 1024
+
+
+def exact_hash(content: bytes) -> bytes:
+    """16 bytes that are the same for the same encoded bytes only."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def perceptual_hash(image: Image) -> Hashes:
+    """(4,): which of the 16×16 lowest frequencies of the grey picture, the mean left out, lie above their median.
+
+    The classical DCT hash (Zauner, 2010) with four times its bits: aligned faces share their lowest frequencies.
+    """
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+    waves = cv2.dct(grey.astype(np.float32))[1:17, 1:17].ravel()
+    return np.packbits(waves > np.median(waves)).view(np.uint64)
+
+
+def near_pairs(
+    a: Hashes, b: Hashes, distance: int = NEAR, progress: Callable[[int], None] = lambda done: None
+) -> Iterator[tuple[int, int, int]]:
+    """(i, j, bits) for every a[i] and b[j] that differ in at most `distance` bits, by i; in blocks of a few MB."""
+    for start in range(0, len(a), _ROWS):
+        block = a[start : start + _ROWS]
+        for place in range(0, len(b), _ROWS):
+            other = b[place : place + _ROWS]
+            bits = np.zeros((len(block), len(other)), np.uint16)
+            for word in range(4):
+                bits += np.bitwise_count(block[:, word, None] ^ other[None, :, word])
+            for i, j in np.argwhere(bits <= distance).tolist():
+                yield start + i, place + j, int(bits[i, j])
+        progress(min(start + _ROWS, len(a)))

@@ -1,0 +1,163 @@
+"""What is in a set: identities, sizes, damage, duplicates; and what two sets have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.data.base import EncodedFaces
+from zoo.data.duplicates import NEAR, exact_hash, near_pairs, perceptual_hash
+from zoo.data.open import open_encoded
+from zoo.errors import InputError
+from zoo.formats.bins import read_bin
+from zoo.formats.images import Image, decode
+
+Progress = Callable[[int], None]
+"""Called with the number of each picture that is done."""
+
+
+class PairPictures(EncodedFaces):
+    """The pictures of a .bin benchmark; nothing says whose they are, so each pair counts as an identity."""
+
+    kind = "pairs"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.name, self.image_size = Path(path), Path(path).stem, (112, 112)
+        self._images, self.same = read_bin(path)
+        self.labels = np.repeat(np.arange(len(self.same), dtype=np.int64), 2)
+
+    def content(self, i: int) -> bytes:
+        return self._images[i]
+
+    def where(self, i: int) -> str:
+        return f"{self.path}, picture {i}"
+
+
+def open_pictures(uri: str) -> EncodedFaces:
+    """Any set with encoded pictures: what `open_dataset` opens, one identity being enough, and .bin benchmarks."""
+    return PairPictures(uri) if uri.endswith(".bin") else open_encoded(uri)
+
+
+def summary(dataset: EncodedFaces, *, quick: bool = False, progress: Progress = lambda done: None) -> dict[str, Any]:
+    """The facts of a set, ready for JSON. `quick` leaves the pictures unread, and with them sizes, damage, duplicates.
+
+    "duplicates" are groups of pictures with the same bytes; those "across_identities" carry different labels, which no
+    training can satisfy.
+    """
+    counts = np.bincount(dataset.labels)
+    found: dict[str, Any] = {
+        "name": dataset.name,
+        "format": dataset.kind,
+        "images": len(dataset),
+        "identities": dataset.num_classes,
+        "images_per_identity": {
+            "mean": float(counts.mean()),
+            **{f"q{round(100 * q)}": float(np.quantile(counts, q)) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)},
+            "histogram": histogram(counts.tolist()),
+        },
+    }
+    if isinstance(dataset, PairPictures):
+        found |= {"pairs": len(dataset.same), "same": int(dataset.same.sum())}
+        del found["identities"], found["images_per_identity"]
+    if quick:
+        return found
+    sizes: Counter[str] = Counter()
+    corrupt: list[str] = []
+    seen: dict[bytes, list[int]] = {}
+    total = 0
+    for i in range(len(dataset)):
+        try:
+            content = dataset.content(i)
+            image = decode(content, dataset.where(i))
+        except InputError as error:
+            corrupt.append(str(error))
+        else:
+            total += len(content)
+            sizes[f"{image.shape[0]}×{image.shape[1]}"] += 1
+            seen.setdefault(exact_hash(content), []).append(i)
+        progress(i + 1)
+    groups = [group for group in seen.values() if len(group) > 1]
+    across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1]
+    return found | {
+        "sizes": dict(sizes.most_common()),
+        "bytes": total,
+        "corrupt": corrupt,
+        "duplicates": {
+            "groups": len(groups),
+            "images_too_many": sum(len(group) - 1 for group in groups),
+            "across_identities": len(across),
+            "examples": [[dataset.where(i) for i in group] for group in (across + groups)[:5]],
+        },
+    }
+
+
+def histogram(counts: list[int]) -> dict[str, int]:
+    """How many identities have 1, 2-3, 4-7, 8-15, … images."""
+    bins = Counter(count.bit_length() for count in counts if count)
+    return {
+        f"{1 << bits - 1}" if bits == 1 else f"{1 << bits - 1}-{(1 << bits) - 1}": bins[bits]
+        for bits in range(1, max(bins, default=0) + 1)
+    }
+
+
+def overlap(
+    train: EncodedFaces, bench: EncodedFaces, *, distance: int = NEAR, progress: Progress = lambda done: None
+) -> dict[str, Any]:
+    """Which pictures of `bench` are in `train`: by their bytes, or nearly by what they show, mirrored ones too.
+
+    Near-duplicates are those within `distance` bits of the perceptual hash. A picture that is damaged on either side is
+    counted and left out.
+    """
+    damaged = {"train": 0, "benchmark": 0}
+
+    def read(dataset: EncodedFaces, side: str, i: int) -> tuple[bytes, Image] | None:
+        try:
+            content = dataset.content(i)
+            return exact_hash(content), decode(content, dataset.where(i))
+        except InputError:
+            damaged[side] += 1
+            return None
+
+    wanted: dict[bytes, list[int]] = {}
+    numbers: list[int] = []
+    hashes = []
+    for i in range(len(bench)):
+        if (found := read(bench, "benchmark", i)) is not None:
+            wanted.setdefault(found[0], []).append(i)
+            for view in (found[1], np.ascontiguousarray(found[1][:, ::-1])):
+                numbers.append(i)
+                hashes.append(perceptual_hash(view))
+        progress(i + 1)
+    theirs = []
+    ours: list[int] = []
+    matches: dict[int, tuple[int, int]] = {}
+    for i in range(len(train)):
+        if (found := read(train, "train", i)) is not None:
+            ours.append(i)
+            theirs.append(perceptual_hash(found[1]))
+            for j in wanted.get(found[0], ()):
+                matches[j] = (-1, i)
+        progress(len(bench) + i + 1)
+    if theirs and hashes:
+        for place, other, bits in near_pairs(np.stack(hashes), np.stack(theirs), distance):
+            j = numbers[place]
+            matches[j] = min(matches.get(j, (bits, ours[other])), (bits, ours[other]))
+    listed = [
+        {"benchmark": bench.where(j), "train": train.where(i), "bits": max(bits, 0), "exact": bits < 0}
+        for j, (bits, i) in sorted(matches.items(), key=lambda item: (item[1][0], item[0]))
+    ]
+    return {
+        "benchmark": bench.name,
+        "benchmark_images": len(bench),
+        "train": train.name,
+        "train_images": len(train),
+        "distance": distance,
+        "exact": sum(match["exact"] for match in listed),
+        "near": sum(not match["exact"] for match in listed),
+        "damaged": damaged,
+        "matches": listed,
+    }

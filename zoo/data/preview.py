@@ -1,0 +1,31 @@
+"""A contact sheet: pictures of a set above what an augmentation makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.data.augment import Augmentation
+from zoo.data.base import FaceDataset
+from zoo.formats.images import Image
+
+
+def contact_sheet(
+    dataset: FaceDataset, augmentation: Augmentation, *, columns: int = 12, epochs: int = 4, seed: int = 0
+) -> Image:
+    """RGB uint8: the first row is `columns` pictures drawn from the set, the rows below their first `epochs` epochs."""
+    columns = min(columns, len(dataset))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), columns, replace=False)).tolist()
+    originals = [dataset.image(i) for i in chosen]
+    rows = [originals] + [
+        [augmentation(image, (seed, epoch, i)) for image, i in zip(originals, chosen, strict=True)]
+        for epoch in range(epochs)
+    ]
+    gap = 4
+    height, width = originals[0].shape[:2]
+    sheet = np.full((len(rows) * (height + gap) + 2 * gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for row, images in enumerate(rows):
+        top = gap + row * (height + gap) + (gap if row else 0)
+        for column, image in enumerate(images):
+            left = gap + column * (width + gap)
+            sheet[top : top + height, left : left + width] = image
+    return sheet
