@@ -111,6 +111,8 @@ class ModelInfo:
     """The git commit of the code that trained it; empty outside a checkout."""
     parity: dict[str, Any] = field(default_factory=dict)
     """What the export proved: {batch: {cosine, max_abs}} against torch."""
+    quantisation: dict[str, Any] = field(default_factory=dict)
+    """How a float16 or int8 file was made: precision, calibration, layers kept in float32; empty for float32."""
     thresholds: tuple[Threshold, ...] = ()
     """Measured thresholds, smallest false accept rate first."""
 
