@@ -1,0 +1,200 @@
+"""From two photos to a verdict: cold, warm and against a large gallery, beside a bare script and the peers' imports.
+
+    python benchmarks/verify.py --model model.onnx --detector yunet.onnx --photos DIR [--million] [--peer PYTHON …]
+    python benchmarks/verify.py --model model.onnx --detector yunet.onnx --quality FILE.bin
+
+DIR holds photos and a pairs.csv (a,b,same). Run it alone on the machine. Rounds alternate between the candidates, so
+that a busy moment hits them alike; the tables have medians. `--peer` names the Python of an environment in which
+insightface, deepface or uniface are installed; they do not share one with onnxruntime-gpu.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zoo.evaluate.gallery import Gallery, _packed
+from zoo.evaluate.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
+from zoo.evaluate.verify import FaceVerifier
+from zoo.formats.bins import read_bin
+from zoo.formats.images import decode
+from zoo.formats.pairs import read_pairs_csv
+from zoo.formats.photos import read_photo
+
+BARE = """
+import sys
+import cv2, numpy as np, onnxruntime as ort
+detector = cv2.FaceDetectorYN.create(sys.argv[2], "", (640, 640))
+session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+detector.detect(np.zeros((640, 640, 3), np.uint8))
+session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, 112, 112), np.float32)})
+"""
+"""Imports cv2 and onnxruntime, opens the two models and runs each once: what nobody can be faster than."""
+
+PEERS = ("insightface", "deepface", "uniface")
+
+
+def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
+    """(wall seconds, CPU seconds, peak MB, exit code) of one process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode
+
+
+def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], rounds: int) -> None:
+    """Process start to the end, for each candidate."""
+    zoo = [str(Path(sys.executable).with_name("zoo")), "verify", str(a), str(b)]
+    commands: dict[str, list[str]] = {
+        "bare script": [sys.executable, "-c", BARE, model, detector],
+        "zoo verify": [*zoo, "--model", model, "--detector", detector, "--threshold", "0.3"],
+    }
+    missing = list(PEERS)
+    for python in peers:
+        for name in PEERS:
+            if subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode == 0:
+                commands[f"import {name}"] = [python, "-c", f"import {name}"]
+                missing.remove(name)
+    results: dict[str, list[tuple[float, float, float, int]]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            results[name].append(measured(command))
+    print(f"cold, {rounds} rounds: {a.name} {read_photo(a).shape[:2]}, {b.name} {read_photo(b).shape[:2]}")
+    print(f"{'':<20}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}  exit")
+    bare = statistics.median(wall for wall, *_ in results["bare script"])
+    for name, rows in results.items():
+        wall, cpu, peak, code = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name:<20}{wall:>8.3f}{cpu:>8.3f}{peak:>9.0f}{wall / bare:>8.2f}  {code:.0f}")
+    if missing:
+        print(f"not installed: {', '.join(missing)}")
+
+
+def timed(work: Callable[[], object], rounds: int) -> float:
+    """The median milliseconds of one call, after one that does not count."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
+    """One photo pair after the other in one process, and where the time goes."""
+    image = read_photo(a)
+    crop = verifier.crop(image)
+    print(f"\nwarm, {rounds} rounds, milliseconds")
+    print(f"{'a pair of photos':<28}{timed(lambda: verifier.verify(a, b), rounds):>8.1f}")
+    print(f"{'  read and decode one':<28}{timed(lambda: read_photo(a), rounds):>8.1f}")
+    print(f"{'  find and align its face':<28}{timed(lambda: verifier.crop(image), rounds):>8.1f}")
+    print(f"{'  embed two crops, flipped':<28}{timed(lambda: verifier.embed_crops([crop, crop]), rounds):>8.1f}")
+
+
+def random_gallery(people: int, dim: int) -> Gallery:
+    """People who are random directions, made block by block."""
+    rng = np.random.default_rng(0)
+    templates = np.empty((people, dim), np.float32)
+    for start in range(0, people, 10_000):
+        block = rng.standard_normal((min(10_000, people - start), dim), dtype=np.float32)
+        templates[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    ones = np.ones(people, np.int32)
+    hashes = rng.integers(0, 256, (people, 32), dtype=np.uint8)
+    names = _packed([f"person {number}" for number in range(people)])
+    return Gallery(
+        {"model": "random"}, templates, ones.astype(np.float32), ones, *names, hashes, np.arange(people, dtype=np.int32)
+    )
+
+
+def galleries(sizes: Sequence[int], rounds: int) -> None:
+    """Opening and searching saved galleries, whose pages the system has in memory."""
+    dim = 512
+    print(f"\ngalleries, {dim}-d, {rounds} rounds, milliseconds")
+    print(f"{'people':>10}{'file MB':>9}{'open':>8}{'search 1':>10}{'search 7':>10}")
+    for people in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "gallery"
+            random_gallery(people, dim).save(path)
+            opened = timed(lambda path=path: Gallery.open(path).name(0), rounds)  # type: ignore[misc]
+            gallery = Gallery.open(path)
+            queries = np.array(gallery.templates[:7])
+            one = timed(lambda: gallery.search(queries[:1], 5), rounds)  # noqa: B023
+            seven = timed(lambda: gallery.search(queries, 5), rounds)  # noqa: B023
+            found, _ = gallery.search(queries, 5)
+            assert found[:, 0].tolist() == list(range(7))
+            print(f"{people:>10,}{path.stat().st_size / 1e6:>9.0f}{opened:>8.2f}{one:>10.1f}{seven:>10.1f}")
+
+
+def photos(verifier: FaceVerifier, folder: Path) -> None:
+    """What is found on each photo, and whether one threshold is right for all pairs."""
+    print("\nfaces found (largest; every face)")
+    for path in sorted(folder.glob("*.jpg")):
+        image = read_photo(path)
+        largest, every = verifier.crop(image), verifier.crops(image)
+        eyes = largest.quality.eye_distance or 0
+        warned = "; ".join(largest.quality.warnings()) or "-"
+        print(f"{path.name:<32}{len(largest.faces):>3}{len(every):>4}  {eyes:>4.0f} px between the eyes  {warned}")
+    pairs = read_pairs_csv(folder / "pairs.csv")
+    embeddings = {path: verifier.embed(path) for path in {path for a, b, _ in pairs for path in (a, b)}}
+    scores = [(float(embeddings[a] @ embeddings[b]), same) for a, b, same in pairs]
+    least = min(score for score, same in scores if same)
+    most = max(score for score, same in scores if same is False)
+    print(f"{len(pairs)} pairs: least similar of one person {least:.4f}, most similar of two {most:.4f}")
+
+
+def quality(verifier: FaceVerifier, path: Path) -> None:
+    """Where the crops of a benchmark lie in each measure."""
+    images, _ = read_bin(path)
+    rows, unseen = [], 0
+    for content in images:
+        image = decode(content, path.name)
+        faces = verifier.detector.detect(image)
+        if not faces:
+            unseen += 1
+            continue
+        face = max(faces, key=lambda face: face.area)
+        found = measure(image, face.landmarks)
+        rows.append((found.blur, abs(found.turn or 0), found.nod or 0))
+    print(f"{path.name}: {len(rows):,} crops, {unseen} without a face; quantiles and the limits in use")
+    print(f"{'':<8}{'0 %':>8}{'1 %':>8}{'50 %':>8}{'99 %':>8}{'100 %':>8}  limit")
+    for name, values, limit in zip(
+        ("blur", "turn", "nod"), np.array(rows).T, (MOST_BLUR, MOST_TURN, NOD_RANGE), strict=True
+    ):
+        print(f"{name:<8}" + "".join(f"{v:>8.3f}" for v in np.quantile(values, [0, 0.01, 0.5, 0.99, 1])) + f"  {limit}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--detector", required=True)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--peer", action="append", default=[], metavar="PYTHON")
+    parser.add_argument("--million", action="store_true", help="a gallery of a million people too: 2 GB of disk")
+    parser.add_argument("--quality", type=Path, metavar="FILE.bin")
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    verifier = FaceVerifier(args.model, args.detector, threshold=0.3)
+    if args.quality:
+        quality(verifier, args.quality)
+    if args.photos:
+        large = sorted(p for p in args.photos.glob("*.jpg") if max(read_photo(p).shape[:2]) == 900)
+        a, b = large[0], large[1]
+        cold(args.model, args.detector, a, b, args.peer, args.rounds)
+        warm(verifier, a, b, args.rounds)
+        galleries([1_000, 100_000, *([1_000_000] if args.million else [])], args.rounds)
+        photos(verifier, args.photos)
+
+
+if __name__ == "__main__":
+    main()
