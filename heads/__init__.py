@@ -36,5 +36,9 @@ from zoo.heads.mv_softmax import MVAM as MVAM
 from zoo.heads.mv_softmax import MVArc as MVArc
 from zoo.heads.recurricularface import ReCurricularFace as ReCurricularFace
 from zoo.heads.recurricularface import recurricular_constants as recurricular_constants
+from zoo.heads.rowwise import RowwiseAdamW as RowwiseAdamW
+from zoo.heads.rowwise import RowwiseSGD as RowwiseSGD
+from zoo.heads.rowwise import clip_grad_norm as clip_grad_norm
+from zoo.heads.sharded import shard_range as shard_range
 from zoo.heads.softmax import Softmax as Softmax
 from zoo.heads.sphereface import SphereFace as SphereFace

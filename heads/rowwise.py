@@ -1,0 +1,169 @@
+"""Optimizer steps that move only the class centres that took part: neither momentum nor decay touches the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zoo.errors import InputError
+
+ROWS_AT_ONCE = 16384
+"""A step works through the rows in parts of this many, so that it needs no second copy of a million centres."""
+
+
+class _Rowwise(Optimizer):
+    """Finds the rows that have a gradient, and steps them in parts.
+
+    A sparse gradient (of `MarginSoftmaxLoss` with a `sample_rate` below 1) names its rows; a dense one has all.
+    `finite`, a scalar bool tensor, withholds the step on the device where it is false, without a host sync.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None, *, finite: Tensor | None = None) -> Any:
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, parameter.grad, group, finite)
+        return value
+
+    def _step(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], finite: Tensor | None) -> None:
+        state = self.state[parameter]
+        if not state:
+            state.update(self.first_state(parameter))
+        if gradient.is_sparse:
+            gradient = gradient.coalesce()
+            places, values = gradient.indices()[0], gradient.values()
+        else:
+            places, values = None, gradient
+        for start in range(0, len(values), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            rows = part if places is None else places[part]
+            old = {"": parameter[rows], **{name: buffer[rows] for name, buffer in state.items()}}
+            new = self.new_rows(old, values[part], group)
+            for name, buffer in {"": parameter, **state}.items():
+                buffer[rows] = new[name] if finite is None else torch.where(finite, new[name], old[name])
+
+    def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is kept of each row, by name; the first axis is the rows'."""
+        raise NotImplementedError
+
+    def new_rows(self, old: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """The rows after the step, "" being the parameter's own, out of place."""
+        raise NotImplementedError
+
+
+class RowwiseSGD(_Rowwise):
+    """torch.optim.SGD's step (decay, momentum, Nesterov) on the rows that have a gradient; the others stay still.
+
+    With a dense gradient every row moves, and exactly as with torch.optim.SGD.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        if lr < 0 or momentum < 0 or weight_decay < 0:
+            raise InputError(
+                f"expected lr, momentum and weight_decay of at least 0, found {(lr, momentum, weight_decay)}"
+            )
+        if nesterov and momentum == 0:
+            raise InputError("expected a momentum above 0 with nesterov, found 0")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})
+
+    def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {"momentum_buffer": torch.zeros_like(parameter)}
+
+    def new_rows(self, old: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        step = gradient.add(old[""], alpha=group["weight_decay"])
+        buffer = old["momentum_buffer"].mul(group["momentum"]).add_(step)
+        direction = step.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
+        return {"": old[""].add(direction, alpha=-group["lr"]), "momentum_buffer": buffer}
+
+
+class RowwiseAdamW(_Rowwise):
+    """torch.optim.AdamW's step on the rows that have a gradient, with a count of steps for each row.
+
+    With a dense gradient in every step it is torch.optim.AdamW.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
+            raise InputError(
+                f"expected lr, eps, weight_decay of at least 0 and betas in [0, 1), "
+                f"found {(lr, eps, weight_decay, betas)}"
+            )
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        steps = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
+        return {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter), "step": steps}
+
+    def new_rows(self, old: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        first, second = group["betas"]
+        step = old["step"] + 1
+        average = old["exp_avg"].lerp(gradient, 1 - first)
+        square = old["exp_avg_sq"].mul(second).addcmul_(gradient, gradient, value=1 - second)
+        deviation = (square / _one_minus_power(second, step, square)).sqrt_().add_(group["eps"])
+        decayed = old[""].mul(1 - group["lr"] * group["weight_decay"])
+        moved = decayed.sub_(group["lr"] / _one_minus_power(first, step, average) * average / deviation)
+        return {"": moved, "exp_avg": average, "exp_avg_sq": square, "step": step}
+
+
+def _one_minus_power(beta: float, step: Tensor, like: Tensor) -> Tensor:
+    """1 − beta^step without the cancellation that costs fp32 four digits at beta = 0.999."""
+    if beta == 0:
+        return torch.ones_like(step, dtype=like.dtype)
+    return -torch.expm1(step.to(like.dtype) * math.log(beta))
+
+
+@torch.no_grad()
+def clip_grad_norm(
+    replicated: Iterable[Tensor],
+    sharded: Iterable[Tensor],
+    max_norm: float,
+    process_group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Scales all gradients so that their common norm is at most `max_norm`; returns the norm before, a scalar.
+
+    `replicated` parameters (the backbone) are equal on all ranks and count once; `sharded` ones (the class
+    centres) are summed over the group: one all_reduce. Gradients may be sparse.
+    """
+    copies = [p.grad for p in replicated if p.grad is not None]
+    shards = [p.grad for p in sharded if p.grad is not None]
+    device = (copies + shards)[0].device if copies or shards else torch.device("cpu")
+    ours = torch.stack([_square_sum(g) for g in shards]).sum() if shards else torch.zeros((), device=device)
+    if process_group is not None:
+        dist.all_reduce(ours, group=process_group)
+    total = ours + (torch.stack([_square_sum(g) for g in copies]).sum() if copies else 0)
+    norm = total.sqrt()
+    factor = (max_norm / (norm + 1e-6)).clamp_max(1)
+    for gradient in copies + shards:
+        (gradient._values() if gradient.is_sparse else gradient).mul_(factor)
+    return norm
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    values = gradient._values() if gradient.is_sparse else gradient
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.promote_types(values.dtype, torch.float32))
+    return norm * norm
