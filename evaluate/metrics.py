@@ -6,6 +6,7 @@ A pair is accepted when its score is greater than the threshold. Rates are fract
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,24 +103,52 @@ def tar_at_far(scores: SortedScores, far: float) -> OperatingPoint:
 
     A target of 1 means t = −∞; one below 1 / #negatives gives NaN. InputError outside (0, 1].
     """
-    if not 0 < far <= 1:
-        raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}")
-    positives, negatives = len(scores.positives), len(scores.negatives)
-    allowed = allowed_count(far, negatives)
+    return tar_at_rate(scores.positives, scores.negatives, far)
+
+
+def tar_at_rate(positives: Floats, negatives: Floats, rate: float) -> OperatingPoint:
+    """`tar_at_far` of scores that are sorted, ascending; also the TPIR at an FPIR, of searches' best scores."""
+    if not 0 < rate <= 1:
+        raise InputError(f"expected a false accept rate above 0 and at most 1, found {rate}")
+    allowed = allowed_count(rate, len(negatives))
     if allowed == 0:
-        return OperatingPoint(far, math.nan, math.nan, 0, positives, 0, negatives)
+        return OperatingPoint(rate, math.nan, math.nan, 0, len(positives), 0, len(negatives))
     # the allowed-plus-first largest negative: whatever lies above it is at most `allowed`, ties included
-    threshold = -math.inf if allowed >= negatives else float(scores.negatives[negatives - 1 - allowed])
-    accepted = int(scores.true_accepts(threshold))
+    threshold = -math.inf if allowed >= len(negatives) else float(negatives[len(negatives) - 1 - allowed])
+    accepted = int(_above(positives, threshold, False))
     return OperatingPoint(
-        far,
+        rate,
         threshold,
-        accepted / positives,
+        accepted / len(positives),
         accepted,
-        positives,
-        int(scores.false_accepts(threshold)),
-        negatives,
+        len(positives),
+        int(_above(negatives, threshold, False)),
+        len(negatives),
     )
+
+
+def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[float]:
+    """TAR as insightface's IJB script reads it off scikit-learn's roc_curve: at the NEAREST false positive rate.
+
+    That rate may lie above the target. roc_curve leaves out points inside straight lines, the script turns the
+    curve around and takes the first of equally near ones, so of those the loosest.
+    """
+    merged = np.sort(np.concatenate([scores.positives, scores.negatives]))
+    last = np.flatnonzero(np.concatenate([merged[1:] != merged[:-1], [True]]))  # of each run of equal scores
+    first = np.concatenate([[0], last[:-1] + 1])
+    accepted = len(merged) - first[::-1]  # at each distinct score, from the strictest
+    true = np.zeros(len(last), np.int64)
+    places = np.searchsorted(merged[last], scores.positives)
+    np.add.at(true, len(last) - 1 - places, 1)
+    true = np.cumsum(true)
+    false = accepted - true
+    if len(false) > 2:
+        bends = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+        kept = np.concatenate([[True], bends, [True]])
+        false, true = false[kept], true[kept]
+    fpr = np.concatenate([[0], false])[::-1] / len(scores.negatives)
+    tpr = np.concatenate([[0], true])[::-1] / len(scores.positives)
+    return [float(tpr[np.argmin(np.abs(fpr - far))]) for far in fars]
 
 
 def allowed_count(rate: float, of: int) -> int:

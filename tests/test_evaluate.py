@@ -16,8 +16,9 @@ from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate.embedder import embed
 from zoo.evaluate.protocols import PROTOCOLS
-from zoo.evaluate.protocols.base import describe
-from zoo.evaluate.protocols.pairs import PairsProtocol, curves
+
+from zoo.evaluate.protocols.base import curves, describe
+from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.report import Report, page, read_record
 from zoo.evaluate.session import OnnxEmbedder, model_sha256, read_model_info
 from zoo.evaluate.thresholds import measured_thresholds, with_thresholds

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.metrics import SortedScores
-from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings
+from zoo.evaluate.protocols.base import (
+    PROTOCOLS,
+    Evaluation,
+    Figures,
+    check_compat,
+    check_embeddings,
+    curves,
+    points_figures,
+)
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import decode
@@ -129,55 +137,3 @@ def _distinct(
         if place[index] == len(kept):
             kept.append(image)
     return kept, place
-
-
-def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
-    """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable."""
-    return {
-        "tar_at_far": {f"{point.far_target:g}": point.tar for point in points},
-        "operating_points": [
-            {
-                "far_target": point.far_target,
-                "threshold": point.threshold,
-                "tar": point.tar,
-                "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives),
-                "false_accepts": point.false_accepts,
-                "negatives": point.negatives,
-                "far": point.far,
-                "far_interval": metrics.binomial_interval(point.false_accepts, point.negatives),
-            }
-            for point in points
-            if point.measurable
-        ],
-        "not_measurable": [point.why_not for point in points if not point.measurable],
-    }
-
-
-def curves(scores: SortedScores, points: int = 400) -> Figures:
-    """What a report draws, small however many pairs there are.
-
-    roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
-    histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
-    """
-    negatives, positives = len(scores.negatives), len(scores.positives)
-    ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
-    thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
-    strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
-    far = scores.false_accepts(thresholds, inclusive=True) / negatives
-    tar = scores.true_accepts(thresholds, inclusive=True) / positives
-    edges = np.round(np.linspace(-1, 1, 101), 6)
-    grid = np.round(np.linspace(-1, 1, 2001), 6)
-    return {
-        "roc": {"far": [0.0, *far.tolist()], "tar": [strictest / positives, *tar.tolist()]},
-        "histogram": {
-            "edges": edges.tolist(),
-            "positives": np.histogram(scores.positives, edges)[0].tolist(),
-            "negatives": np.histogram(scores.negatives, edges)[0].tolist(),
-        },
-        "sweep": {
-            "positives": positives,
-            "negatives": negatives,
-            "true_accepts": scores.true_accepts(grid).tolist(),
-            "false_accepts": scores.false_accepts(grid).tolist(),
-        },
-    }

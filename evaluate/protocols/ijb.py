@@ -1,0 +1,276 @@
+"""IJB-B and IJB-C in the layout of insightface's release: templates of many pictures, 1:1 pairs and 1:N searches."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.align import align
+from zoo.errors import InputError
+from zoo.evaluate import metrics
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.protocols.base import (
+    PROTOCOLS,
+    Evaluation,
+    Figures,
+    check_compat,
+    check_embeddings,
+    curves,
+    hash_files,
+    points_figures,
+)
+from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
+from zoo.formats.images import read_image
+
+FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
+RANKS = (1, 5, 10)
+FPIRS = (0.1, 0.01)
+
+
+@PROTOCOLS.register("ijb")
+class IJBProtocol:
+    """IJB-B and IJB-C: template pairs (TAR@FAR 1e-6 … 1e-1) and open-set searches of both galleries (rank, TPIR@FPIR).
+
+    `folder` holds meta/ and loose_crop/. `norm` keeps an embedding's norm as a weight (N1) or drops it (N0);
+    `detector_score` weighs by the detector's confidence (D1) or not (D0); F is the embedder's flip. InputError,
+    naming the files, where the folder is incomplete or its files contradict each other.
+    """
+
+    name = "ijb"
+
+    def __init__(self, folder: str | Path, norm: bool = True, detector_score: bool = True) -> None:
+        self.folder = Path(folder)
+        self.norm, self.detector_score = norm, detector_score
+        meta = self.folder / "meta"
+        releases = sorted(path.name.split("_")[0] for path in meta.glob("ijb?_name_5pts_score.txt"))
+        if len(releases) != 1:
+            raise InputError(
+                f"expected meta/ijbb_name_5pts_score.txt or meta/ijbc_name_5pts_score.txt in {self.folder}, found "
+                f"{len(releases)} of them; point at the folder IJBB or IJBC of insightface's release"
+            )
+        self.release = releases[0]
+        self.data = {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(self.release, self.release)
+        files = {
+            part: meta / f"{self.release}_{part}.txt"
+            for part in ("name_5pts_score", "face_tid_mid", "template_pair_label")
+        }
+        missing = [f"meta/{path.name}" for path in files.values() if not path.is_file()]
+        if not (self.folder / "loose_crop").is_dir():
+            missing.append("loose_crop/")
+        if missing:
+            raise InputError(f"expected a whole {self.data} in {self.folder}, missing there: {', '.join(missing)}")
+        self.data_sha256 = hash_files([*files.values(), *sorted(meta.glob(f"{self.release}_1N_*.csv"))])
+        self.names, self.landmarks, self.confidence = _read_landmarks(files["name_5pts_score"])
+        self._read_memberships(files["face_tid_mid"])
+        self._read_pairs(files["template_pair_label"])
+        on_disk = {path.name for path in (self.folder / "loose_crop").iterdir()}
+        absent = [name for name in self.names if name not in on_disk]
+        if absent:
+            raise InputError(
+                f"expected {len(self.names):,} pictures in {self.folder / 'loose_crop'}, missing {len(absent):,} of "
+                f"them ({_few(absent)}); unpack the archive again"
+            )
+
+    def _read_memberships(self, path: Path) -> None:
+        row_of = {name: row for row, name in enumerate(self.names)}
+        rows, templates, media = [], [], []
+        unknown = []
+        for number, parts in _lines(path, 3):
+            row = row_of.get(parts[0])
+            if row is None:
+                unknown.append(parts[0])
+                continue
+            rows.append(row)
+            templates.append(_whole(parts[1], path, number))
+            media.append(_whole(parts[2], path, number))
+        if unknown:
+            raise InputError(
+                f"expected landmarks for every picture of {path.name}, missing for {len(unknown):,} ({_few(unknown)}); "
+                "use the files of one release"
+            )
+        if not rows:
+            raise InputError(f"expected lines (picture, template, medium) in {path}, found none")
+        self.image_of = np.array(rows, np.int64)
+        self.media = np.array(media, np.int64)
+        self.template_ids, self.template_of = np.unique(np.array(templates, np.int64), return_inverse=True)
+
+    def _read_pairs(self, path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # numpy's word for text that is no number
+            try:
+                flat = np.fromfile(path, dtype=np.int64, sep=" ")
+            except (DeprecationWarning, ValueError) as error:
+                raise InputError(f"expected whole numbers in {path}, found something else ({error})") from None
+        if len(flat) % 3 or not len(flat):
+            raise InputError(f"expected lines (template, template, 0 or 1) in {path}, found {len(flat)} numbers")
+        table = flat.reshape(-1, 3)
+        if not np.isin(table[:, 2], (0, 1)).all():
+            raise InputError(f"expected 0 or 1 in the third column of {path}, found {table[:, 2].max()}")
+        self.left, self.right = (self._template_rows(table[:, column], path) for column in (0, 1))
+        self.same = table[:, 2] == 1
+
+    def _template_rows(self, ids: Indices, path: Path) -> Indices:
+        rows = np.minimum(np.searchsorted(self.template_ids, ids), len(self.template_ids) - 1)
+        unknown = np.unique(ids[self.template_ids[rows] != ids])
+        if len(unknown):
+            raise InputError(
+                f"expected templates with pictures in {path.name}, found {len(unknown):,} without any "
+                f"({_few([str(i) for i in unknown])}); use the files of one release"
+            )
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def features(self) -> str:
+        """How images are weighed, in insightface's letters without F, which is the embedder's."""
+        return f"N{int(self.norm)}D{int(self.detector_score)}"
+
+    @cached_property
+    def galleries(self) -> dict[str, tuple[Indices, Indices]]:
+        """Template rows and subjects of each gallery list and of the probes; empty where the lists are absent."""
+        found = {}
+        for path in sorted((self.folder / "meta").glob(f"{self.release}_1N_*.csv")):
+            found[path.stem.rsplit("_", 1)[-1]] = self._read_list(path)
+        return found
+
+    def _read_list(self, path: Path) -> tuple[Indices, Indices]:
+        subject_of: dict[int, int] = {}
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if [name.strip().upper() for name in header[:2]] != ["TEMPLATE_ID", "SUBJECT_ID"]:
+                raise InputError(f"expected the columns TEMPLATE_ID,SUBJECT_ID in {path}, found {','.join(header[:2])}")
+            for number, row in enumerate(rows, 2):
+                if len(row) < 2:
+                    continue
+                template, subject = _whole(row[0], path, number), _whole(row[1], path, number)
+                if subject_of.setdefault(template, subject) != subject:
+                    raise InputError(f"expected one subject a template in {path}, found two for template {template}")
+        if not subject_of:
+            raise InputError(f"expected templates in {path}, found an empty list; fetch it again")
+        templates = np.fromiter(subject_of, np.int64)
+        return self._template_rows(templates, path), np.fromiter(subject_of.values(), np.int64)
+
+    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Every picture aligned by its five landmarks: RGB uint8 (112, 112, 3), in the order of the landmark file."""
+        for index in range(len(self)):
+            yield self.image(index)
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """One aligned picture: RGB uint8 (112, 112, 3)."""
+        return align(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])
+
+    def templates(self, embeddings: npt.NDArray[np.floating]) -> Vectors:
+        """Unit vectors of the templates, (templates, dim), from raw embeddings (images, dim)."""
+        check_embeddings(embeddings, len(self))
+        features = np.asarray(embeddings, np.float32)
+        if not self.norm:
+            features = unit_rows(features)
+        weight = self.confidence[self.image_of] if self.detector_score else np.ones(len(self.image_of))
+        if len(self.image_of) != len(features) or (self.image_of != np.arange(len(features))).any():
+            features = features[self.image_of]
+        return pool(features, self.template_of, self.media, weight, len(self.template_ids))
+
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+        """The figures for raw embeddings (images, dim); `compat="insightface"` takes the nearest rate as they do."""
+        return self.evaluate(embeddings, compat).figures
+
+    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
+        """The figures, and what a report draws of the same scores."""
+        check_compat(compat)
+        templates = self.templates(embeddings)
+        scores = SortedScores.of(pair_scores(templates, self.left, self.right), self.same)
+        points = [metrics.tar_at_far(scores, far) for far in FARS]
+        figures: Figures = {
+            "protocol": self.name,
+            "data": self.data,
+            "data_sha256": self.data_sha256,
+            "compat": compat,
+            "features": self.features,
+            "images": len(self),
+            "templates": len(self.template_ids),
+            "pairs": len(self.same),
+            "positives": len(scores.positives),
+            "negatives": len(scores.negatives),
+            "auc": metrics.auc(scores),
+            "eer": metrics.eer(scores),
+            **points_figures(points),
+        }
+        if compat == "insightface":
+            nearest = metrics.tar_at_far_insightface(scores, FARS)
+            figures["tar_at_far"] = {f"{far:g}": tar for far, tar in zip(FARS, nearest, strict=True)}
+        searches = self.searches(templates)
+        figures["identification"] = {name: search_figures(found, RANKS, FPIRS) for name, found in searches.items()}
+        drawn = curves(scores)
+        drawn["cmc"] = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
+        return Evaluation(figures, drawn)
+
+    def searches(self, templates: Vectors) -> dict[str, Search]:
+        """The probes against each gallery by itself; empty without the 1:N lists."""
+        lists = dict(self.galleries)
+        if "mixed" not in lists:
+            return {}
+        probes, probe_ids = lists.pop("mixed")
+        return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
+
+
+def search_figures(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Figures:
+    """A search's ranks and, where probes without a mate allow it, its open-set rates."""
+    points = [found.tpir_at_fpir(fpir) for fpir in fpirs] if (~found.mated).any() else []
+    return {
+        "mated_probes": int(found.mated.sum()),
+        "non_mated_probes": int((~found.mated).sum()),
+        "rank": {str(n): found.rank(n) for n in ranks},
+        "rank_interval": {str(n): found.rank_interval(n) for n in ranks},
+        "tpir_at_fpir": {f"{point.far_target:g}": point.tar for point in points},
+    }
+
+
+def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    names, numbers = [], []
+    for number, parts in _lines(path, 12):
+        names.append(parts[0])
+        try:
+            numbers.append([float(part) for part in parts[1:]])
+        except ValueError:
+            raise InputError(f"expected a name and 11 numbers in line {number} of {path}, found {parts}") from None
+    table = np.array(numbers, np.float64).reshape(-1, 11)
+    if not np.isfinite(table).all():
+        raise InputError(f"expected finite landmarks in {path}, found none in line {_first_bad(table) + 1}")
+    if len(set(names)) != len(names):
+        raise InputError(f"expected each picture once in {path}, found {len(names) - len(set(names))} repetitions")
+    return names, table[:, :10].reshape(-1, 5, 2), table[:, 10]
+
+
+def _first_bad(table: npt.NDArray[np.float64]) -> int:
+    return int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
+
+
+def _lines(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
+    """The numbered lines of a table separated by blanks; InputError for one of another width."""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            parts = line.split()
+            if parts and len(parts) != columns:
+                raise InputError(f"expected {columns} columns in line {number} of {path}, found {len(parts)}")
+            if parts:
+                yield number, parts
+
+
+def _whole(text: str, path: Path, line: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"expected a whole number in line {line} of {path}, found {text!r}") from None
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

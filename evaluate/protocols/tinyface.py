@@ -1,0 +1,126 @@
+"""TinyFace in its official layout: tiny native pictures, searched in a gallery with distractors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings, hash_files
+from zoo.evaluate.protocols.ijb import search_figures
+from zoo.evaluate.similarity import Indices, search, unit_rows
+from zoo.formats.images import SUFFIXES, read_image
+
+RANKS = (1, 5, 20)
+PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
+
+
+@PROTOCOLS.register("tinyface")
+class TinyFaceProtocol:
+    """TinyFace: closed-set search of low-resolution probes among matches and distractors (rank 1, 5, 20).
+
+    `folder` is tinyface/ or its Testing_Set/. Pictures of any size are resized to 112×112, bilinear. Ties count
+    against the mate. InputError, naming the files, where the folder is incomplete.
+    """
+
+    name = "tinyface"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if (self.folder / "Testing_Set").is_dir():
+            self.folder = self.folder / "Testing_Set"
+        parts = (PROBES, MATCHES, "Probe", "Gallery_Match", "Gallery_Distractor")
+        missing = [part for part in parts if not (self.folder / part).exists()]
+        if missing:
+            raise InputError(f"expected a whole TinyFace in {self.folder}, missing there: {', '.join(missing)}")
+        self.data = "TinyFace"
+        self.data_sha256 = hash_files([self.folder / PROBES, self.folder / MATCHES])
+        probes, self.probe_ids = _read_mat(self.folder / PROBES, "probe_set", "probe_ids")
+        matches, match_ids = _read_mat(self.folder / MATCHES, "gallery_set", "gallery_ids")
+        distractors = sorted(
+            path.name for path in (self.folder / "Gallery_Distractor").iterdir() if path.suffix.lower() in SUFFIXES
+        )
+        self.paths = [
+            *(self.folder / "Probe" / name for name in probes),
+            *(self.folder / "Gallery_Match" / name for name in matches),
+            *(self.folder / "Gallery_Distractor" / name for name in distractors),
+        ]
+        self.distractors = len(distractors)
+        self.gallery_ids = np.concatenate([match_ids, np.full(len(distractors), -1, np.int64)])
+        present = {
+            folder: {path.name for path in (self.folder / folder).iterdir()} for folder in ("Probe", "Gallery_Match")
+        }
+        absent = [
+            f"{path.parent.name}/{path.name}"
+            for path in self.paths[: len(probes) + len(matches)]
+            if path.name not in present[path.parent.name]
+        ]
+        if absent:
+            raise InputError(
+                f"expected every listed picture in {self.folder}, missing {len(absent):,} of them "
+                f"({', '.join(absent[:3])}); unpack the archive again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """RGB uint8 (112, 112, 3): probes, then matches, then distractors."""
+        for index in range(len(self)):
+            yield self.image(index)
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """One picture, resized: RGB uint8 (112, 112, 3)."""
+        resized = cv2.resize(read_image(self.paths[index]), (112, 112), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.uint8)
+
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+        """The figures for raw embeddings (images, dim)."""
+        return self.evaluate(embeddings, compat).figures
+
+    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
+        """The figures, and the CMC that a report draws."""
+        check_compat(compat)
+        check_embeddings(embeddings, len(self))
+        units = unit_rows(np.asarray(embeddings, np.float32))
+        probes = len(self.probe_ids)
+        found = search(units[:probes], units[probes:], self.probe_ids, self.gallery_ids)
+        if not found.mated.all():
+            raise InputError(
+                f"expected a match in the gallery for each of {probes} probes of {self.folder}, missing for "
+                f"{int((~found.mated).sum())}; use the files of one release"
+            )
+        figures: Figures = {
+            "protocol": self.name,
+            "data": self.data,
+            "data_sha256": self.data_sha256,
+            "compat": compat,
+            "images": len(self),
+            "probes": probes,
+            "gallery": len(self.gallery_ids) - self.distractors,
+            "distractors": self.distractors,
+            "identification": {"": search_figures(found, RANKS, ())},
+            "not_measurable": [],
+        }
+        return Evaluation(figures, {"cmc": {"": [found.rank(n) for n in range(1, 21)]}})
+
+
+def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:
+    """The picture names and identities of a MATLAB file of the release."""
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+        listed = [str(entry.item() if entry.dtype != object else entry.item().item()) for entry in content[names]]
+        identities = np.asarray(content[ids], np.int64).ravel()
+    except (KeyError, ValueError, NotImplementedError, TypeError, OSError) as error:
+        raise InputError(f"expected {names} and {ids} in the MATLAB file {path}, cannot read them ({error})") from None
+    if len(listed) != len(identities) or not listed:
+        raise InputError(f"expected one identity a picture in {path}, found {len(identities)} for {len(listed)}")
+    if (identities < 0).any():
+        raise InputError(f"expected identities from 0 in {path}, found {identities.min()}")
+    return listed, identities

@@ -1,0 +1,145 @@
+"""Sums and products over many embeddings at once: pooling into templates, scores of pairs, searches of a gallery.
+
+Everything runs in blocks of bounded memory and without a Python loop over templates, pairs or probes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from zoo.errors import InputError
+from zoo.evaluate.metrics import OperatingPoint, binomial_interval, refuse_non_finite, tar_at_rate
+
+Vectors = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+BLOCK_ENTRIES = 1 << 24
+"""Scores held at once: 64 MiB of float32."""
+
+TIE = 2e-6
+"""Two float32 scores of unit vectors that are closer than this may be one score, summed in another order."""
+
+PRODUCT_PAYS = 64
+"""A score out of a matrix product costs about a 64th of one whose two vectors are fetched by themselves."""
+
+
+def unit_rows(vectors: npt.NDArray[np.floating], what: str = "image") -> Vectors:
+    """Each row divided by its L2 norm, (rows, dim) float32; rows of zeros stay. InputError for NaN or infinity."""
+    refuse_non_finite(vectors, what)
+    norms = np.sqrt(np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64))
+    return np.asarray(vectors * (1.0 / np.where(norms > 0, norms, 1.0)).astype(np.float32)[:, None], np.float32)
+
+
+def pool(
+    features: Vectors, template: Indices, medium: Indices, weight: npt.NDArray[np.float64], templates: int
+) -> Vectors:
+    """Unit template vectors (templates, dim): the mean over a medium's images, summed over media, normalised.
+
+    `features` are (images, dim); image i counts `weight`[i] times and belongs to `template`[i], a number below
+    `templates`, and to `medium`[i]. The sum of means is one weighted sum, so one sparse product does it all.
+    """
+    order = np.lexsort((medium, template))
+    starts = np.ones(len(order), bool)
+    starts[1:] = (np.diff(template[order]) != 0) | (np.diff(medium[order]) != 0)
+    group = np.cumsum(starts) - 1
+    frames = np.bincount(group)[group]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(template, minlength=templates))])
+    weights = (weight[order] / frames).astype(np.float32)
+    return unit_rows(csr_array((weights, order, bounds), shape=(templates, len(features))) @ features, "template")
+
+
+def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np.float32]:
+    """⟨units[left], units[right]⟩ for every pair: (pairs,) float32 in [−1, 1].
+
+    Pairs are taken by blocks of left rows. Where a block's pairs are dense, one matrix product gives them all;
+    where they are sparse, their vectors are fetched, so that time stays linear in the pairs.
+    """
+    scores = np.empty(len(left), np.float32)
+    order = np.argsort(left)
+    lefts = left[order]
+    rows = max(1, BLOCK_ENTRIES // max(1, len(units)))
+    place = np.empty(len(units), np.int64)
+    start = 0
+    while start < len(lefts):
+        first = int(lefts[start])
+        stop = int(np.searchsorted(lefts, first + rows))
+        here = order[start:stop]
+        named = np.zeros(len(units), bool)
+        named[right[here]] = True
+        columns = np.flatnonzero(named)
+        last = int(lefts[stop - 1]) + 1
+        if (last - first) * len(columns) <= PRODUCT_PAYS * len(here):
+            place[columns] = np.arange(len(columns))
+            product = units[first:last] @ units[columns].T
+            scores[here] = product[lefts[start:stop] - first, place[right[here]]]
+        else:
+            for part in np.array_split(here, len(here) * units.shape[1] // BLOCK_ENTRIES + 1):
+                scores[part] = np.einsum("pd,pd->p", units[left[part]], units[right[part]])
+        start = stop
+    return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How probes fared against a gallery; all arrays are (probes,)."""
+
+    mated: npt.NDArray[np.bool_]
+    """Whether the gallery holds the probe's person."""
+    mate: npt.NDArray[np.float32]
+    """The best score of the probe's own person; −∞ where there is none."""
+    ahead: Indices
+    """How many gallery entries of other people score as high as the best mate, or higher."""
+    best: npt.NDArray[np.float32]
+    """The best score of other people's entries."""
+
+    def rank(self, n: int) -> float:
+        """The share of mated probes with fewer than `n` entries of other people at or above their mate."""
+        return float((self.ahead[self.mated] < n).mean())
+
+    def rank_interval(self, n: int) -> tuple[float, float]:
+        """The exact binomial 95 % interval of `rank`, probes taken as independent."""
+        ahead = self.ahead[self.mated]
+        return binomial_interval(int((ahead < n).sum()), len(ahead))
+
+    def tpir_at_fpir(self, fpir: float) -> OperatingPoint:
+        """The share of mated probes at rank 1 with a score above t, where t lets through `fpir` of non-mated probes.
+
+        NaN where the non-mated probes are too few to show such a rate.
+        """
+        found = np.where(self.ahead[self.mated] == 0, self.mate[self.mated], -np.inf).astype(np.float32)
+        return tar_at_rate(np.sort(found), np.sort(self.best[~self.mated]), fpir)
+
+
+def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: Indices) -> Search:
+    """Compares every unit probe (probes, dim) with every unit gallery vector (gallery, dim), by blocks.
+
+    Ids below 0 belong to nobody: distractors. Ties count against the mate, so that a constant embedding has rank 0.
+    InputError for an empty gallery.
+    """
+    if not len(gallery) or not len(probes):
+        raise InputError(f"expected probes and a gallery, found {len(probes)} and {len(gallery)}")
+    by_id = np.argsort(gallery_ids, kind="stable")
+    low = np.searchsorted(gallery_ids, probe_ids, side="left", sorter=by_id)
+    mates = np.where(probe_ids < 0, 0, np.searchsorted(gallery_ids, probe_ids, side="right", sorter=by_id) - low)
+    probe_of = np.repeat(np.arange(len(probes)), mates)
+    offset = np.arange(len(probe_of)) - np.repeat(np.cumsum(mates) - mates, mates)
+    entry_of = by_id[np.repeat(low, mates) + offset]
+    mate = np.full(len(probes), -np.inf, np.float32)
+    np.maximum.at(mate, probe_of, np.einsum("pd,pd->p", probes[probe_of], gallery[entry_of]))
+    by_entry = np.argsort(entry_of, kind="stable")
+    probe_of, entry_of = probe_of[by_entry], entry_of[by_entry]
+    threshold = np.where(mates > 0, mate - np.float32(TIE), np.inf).astype(np.float32)[:, None]
+    ahead = np.zeros(len(probes), np.int64)
+    best = np.full(len(probes), -np.inf, np.float32)
+    columns = max(256, BLOCK_ENTRIES // len(probes))
+    for start in range(0, len(gallery), columns):
+        scores = probes @ gallery[start : start + columns].T
+        mine = slice(*np.searchsorted(entry_of, [start, start + columns]))
+        scores[probe_of[mine], entry_of[mine] - start] = -np.inf  # one's own pictures are never in one's way
+        ahead += np.count_nonzero(scores >= threshold, axis=1)
+        np.maximum(best, scores.max(axis=1), out=best)
+    return Search(mates > 0, mate, ahead, best)
