@@ -287,12 +287,22 @@ class FaceVerifier:
                 notes.append(
                     f"the threshold was measured {_flipped(stored.flip)}, this similarity {_flipped(self.flip)}"
                 )
-            photos = [crop.name for crop in (a, b) if crop.face is not None]
-            if photos and stored.detector.startswith("none"):
-                notes.append("the threshold was measured on ready-made crops, these faces were found and aligned here")
+            if stored.precision != self.embedder.precision:
+                notes.append(
+                    f"the threshold was measured in {stored.precision}, this model takes {self.embedder.precision}"
+                )
+            if a.face is not None or b.face is not None:
+                notes += self._detector_note(stored)
             if stored.model_sha256 and stored.model_sha256 != self.embedder.model_sha256:
                 notes.append("the threshold was measured with other weights than this model's: measure it again")
         return tuple(dict.fromkeys(notes))
+
+    def _detector_note(self, stored: Threshold) -> list[str]:
+        if stored.detector.startswith("none"):
+            return ["the threshold was measured on ready-made crops, these faces were found and aligned here"]
+        if stored.detector not in (self.detector.name, self.detector.sha256):
+            return [f"the threshold was measured with the detector {stored.detector}, here it is {self.detector.name}"]
+        return []
 
 
 def read_picture(picture: Picture, name: str | None = None) -> tuple[npt.NDArray[np.uint8], str]:
