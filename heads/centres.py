@@ -20,7 +20,7 @@ from zoo.heads.sharded import Ranks, need_initialised, scale_gradient, shard_ran
 HARD_SHARE_ROWS = 32
 """The share of hard negatives is counted on about this many evenly spaced samples: it is for the log only."""
 
-CHUNK_BYTES = {"cpu": 2**20}
+CHUNK_BYTES = {"cpu": 2**21}
 """What a chunk of cosines may occupy where `chunk_size` is "auto": on a CPU, what fits its second cache."""
 
 CHUNK_BYTES_ELSEWHERE = 2**26

@@ -132,20 +132,21 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             lse = finite(lse)
             force = head.scale * grad_lse
             d_unit = torch.zeros_like(unit)
+            forced = unit * force[:, None]
             d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
             for chunk in chunks(weight, plan):
                 if chunk.first in ctx.kept:
                     pulled, reference = ctx.kept[chunk.first]
                     share = force * torch.exp(reference - lse)
+                    scaled = unit * share[:, None]
                 else:
                     cos = cosines(unit, chunk, inverse)
                     step = _kernel(_backward_step, chunk, plan)
                     pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan.sub_centres)
-                    share = force
+                    share, scaled = force, forced
                 centres = chunk.weight.to(unit.dtype)
                 d_unit.addcmul_(pulled @ centres, share[:, None])
                 d_centres = d_weight[chunk.rows]
-                scaled = unit * share[:, None]
                 if d_centres.dtype == unit.dtype:
                     torch.mm(pulled.T, scaled, out=d_centres)
                 else:
@@ -214,14 +215,15 @@ def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, with_pullback: b
     return n.detach(), lambda gradient: torch.autograd.grad(n, leaf, gradient)[0]
 
 
-def _without_target(negatives: Tensor, column: Tensor) -> Tensor:
-    """A copy with −∞ at each sample's own class: (batch, chunk); columns beyond the chunk are nowhere in it."""
+def _without_target(negatives: Tensor, column: Tensor, in_place: bool = False) -> Tensor:
+    """−∞ at each sample's own class: (batch, chunk); columns beyond the chunk are nowhere in it."""
     classes = negatives.shape[1]
     if torch.compiler.is_compiling():
         return torch.where(torch.arange(classes, device=column.device) == column[:, None], -math.inf, negatives)
     inside = ((column >= 0) & (column < classes))[:, None]
     place = column.clamp(0, classes - 1)[:, None]
-    return negatives.scatter(1, place, negatives.gather(1, place).masked_fill(inside, -math.inf))
+    value = negatives.gather(1, place).masked_fill(inside, -math.inf)
+    return negatives.scatter_(1, place, value) if in_place else negatives.scatter(1, place, value)
 
 
 def _nearest(cos: Tensor, sub_centres: int) -> tuple[Tensor, Pullback]:
@@ -250,13 +252,13 @@ def _forward_step(
     """One chunk's part of the sum: (d sum / d product, new top, sum of e^{s·(N − top)}); the first if `keeps`."""
     nearest, spread = _nearest(cos, sub_centres)
     n, pullback = _negatives(head, nearest, boundary, keeps)
-    others = _without_target(n, column)
+    others = _without_target(n, column, in_place=n is cos)
     top = torch.maximum(top, others.amax(1))
-    weights = others.mul_(head.scale).sub_((head.scale * finite(top))[:, None]).exp_()
+    weights = _exponentials(others, head.scale, head.scale * finite(top))
     part = weights.sum(1)
     if not keeps:
         return part, top, part
-    return spread(pullback(weights)) * inverse, top, part
+    return spread(pullback(weights)).mul_(inverse), top, part
 
 
 def _backward_step(
@@ -271,8 +273,15 @@ def _backward_step(
     """One chunk's d LSE / d product, divided by s: (batch, chunk·sub_centres)."""
     nearest, spread = _nearest(cos, sub_centres)
     n, pullback = _negatives(head, nearest, boundary, True)
-    weights = _without_target(n, column).mul_(head.scale).sub_(lse[:, None]).exp_()
-    return spread(pullback(weights)) * inverse
+    weights = _exponentials(_without_target(n, column, in_place=n is cos), head.scale, lse)
+    return spread(pullback(weights)).mul_(inverse)
+
+
+def _exponentials(others: Tensor, scale: float, reference: Tensor) -> Tensor:
+    """e^{scale·others − reference}, in the place of `others`: (batch, chunk), (batch,) → (batch, chunk)."""
+    if torch.compiler.is_compiling():
+        return torch.exp(scale * others - reference[:, None])
+    return torch.add(-reference[:, None], others, alpha=scale, out=others).exp_()
 
 
 _COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {}

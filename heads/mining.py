@@ -28,16 +28,18 @@ class _WhereHard(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cos: Tensor, boundary: Tensor, quadratic: float, linear: Tensor, constant: float) -> Tensor:
-        ctx.save_for_backward(cos, boundary, linear)
-        ctx.quadratic = quadratic
         hard = is_above(cos, boundary)
-        modulated = (cos * quadratic).add_(linear).mul_(cos).add_(constant).mul_(hard)
-        return torch.addcmul(modulated, hard.neg_().add_(1), cos, out=modulated)
+        ctx.save_for_backward(cos, hard, linear)
+        ctx.quadratic = quadratic
+        change = torch.add(linear - 1, cos, alpha=quadratic).mul_(cos)
+        if constant:
+            change.add_(constant)
+        return change.mul_(hard).add_(cos)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        cos, boundary, linear = ctx.saved_tensors
-        slope = (cos * (2 * ctx.quadratic)).add_(linear).sub_(1).mul_(is_above(cos, boundary)).add_(1)
+        cos, hard, linear = ctx.saved_tensors
+        slope = torch.add(linear - 1, cos, alpha=2 * ctx.quadratic).mul_(hard).add_(1)
         return slope.mul_(grads[0]), None, None, None, None
 
 
