@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ class FaceDetector:
         self._score_threshold = score_threshold
         self._own = threading.local()  # OpenCV keeps the input size inside a detector: one a thread
         try:
-            self.detect(np.zeros((32, 32, 3), np.uint8))
+            self._pass(np.zeros((32, 32, 3), np.uint8), 32)
         except cv2.error:
             raise InputError(
                 f"expected YuNet's ONNX file as the detector, found something else in {name};"
@@ -170,6 +169,8 @@ def _cached() -> Path | None:
 
 
 def _fetched() -> Path:
+    import logging
+
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -71,15 +71,16 @@ def model_path(model: str | None) -> Path:
                 " ONNX file or a Hub id, or make one: `zoo train resnet18` and `zoo export --onnx`"
             )
         return exported[-1]
-    from zoo.hub.pull import is_hub_id, resolve_model
-
     path = Path(model)
     if path.is_file():
         return path
     if path.suffix == ".onnx":
         raise InputError(f"expected an ONNX model at {model}, found no such file; check the path")
-    if not path.exists() and not (RUNS / path).exists() and is_hub_id(model):
-        return resolve_model(model)
+    if not path.exists() and not (RUNS / path).exists():
+        from zoo.hub.pull import is_hub_id, resolve_model
+
+        if is_hub_id(model):
+            return resolve_model(model)
     file = path / "model.onnx" if path.is_dir() else find_run(model) / "model.onnx"
     if not file.is_file():
         raise InputError(f"expected {file}, found no such file; export the run with `zoo export {file.parent} --onnx`")
