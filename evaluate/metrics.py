@@ -176,6 +176,12 @@ def roc(scores: SortedScores) -> Roc:
     )
 
 
+def det(scores: SortedScores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The detection error trade-off: false match and false non-match rates at every distinct score."""
+    curve = roc(scores)
+    return curve.far, 1 - curve.tar
+
+
 def auc(scores: SortedScores) -> float:
     """The area under the ROC: how often a positive beats a negative, ties counting half (Mann and Whitney)."""
     below = np.searchsorted(scores.negatives, scores.positives, side="left").sum(dtype=np.int64)
@@ -207,8 +213,16 @@ class FoldAccuracy:
 
     thresholds: npt.NDArray[np.float64]
     accuracies: npt.NDArray[np.float64]
-    correct: int
-    pairs: int
+    right: Bools
+    """Which pairs the fold's own threshold has right: (pairs,)."""
+
+    @property
+    def correct(self) -> int:
+        return int(self.right.sum())
+
+    @property
+    def pairs(self) -> int:
+        return len(self.right)
 
     @property
     def mean(self) -> float:
@@ -233,14 +247,12 @@ def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy
     steps = np.zeros((folds, len(edges) - 1), np.int64)
     np.add.at(steps, (fold, place + 1), np.where(same, -1, 1))
     gain = np.cumsum(steps, axis=1)
-    positives = np.bincount(fold, weights=same, minlength=folds).astype(np.int64)
     others = gain.sum(axis=0) - gain
     if distinct[0] == -1.0:
         others[:, 0] = -len(scores) - 1  # no threshold of [−1, 1] accepts a score of −1
     thresholds = np.array([_widest_optimum(edges, row) for row in others])
-    chosen = np.searchsorted(distinct, thresholds, side="right")
-    correct = gain[np.arange(folds), chosen] + positives
-    return FoldAccuracy(thresholds, correct / sizes, int(correct.sum()), len(scores))
+    right = (np.clip(scores, -1.0, 1.0) > thresholds[fold]) == same
+    return FoldAccuracy(thresholds, np.bincount(fold, weights=right, minlength=folds) / sizes, right)
 
 
 def _widest_optimum(edges: npt.NDArray[np.float64], gain: Counts) -> float:
@@ -268,8 +280,8 @@ def kfold_accuracy_insightface(distances: Floats, same: Bools, folds: int = 10) 
         correct[index] = accepted[0] + (np.count_nonzero(here & ~same) - accepted[1])
     # insightface compares accuracies, the same order: one count over one number of pairs
     chosen = np.argmax(correct.sum(axis=0) - correct, axis=1)
-    right = correct[np.arange(folds), chosen]
-    return FoldAccuracy(grid[chosen], right / sizes, int(right.sum()), len(distances))
+    right = (distances < grid[chosen][fold]) == same
+    return FoldAccuracy(grid[chosen], correct[np.arange(folds), chosen] / sizes, right)
 
 
 def _folds(pairs: int, folds: int) -> tuple[Counts, Counts]:

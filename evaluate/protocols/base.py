@@ -44,6 +44,14 @@ class Protocol(typing.Protocol):
         """How many images there are to embed."""
         ...
 
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """One picture: RGB uint8 (H, W, 3)."""
+        ...
+
+    def content_sha256(self) -> str:
+        """The hash of the pictures and of whatever else the embeddings depend on."""
+        ...
+
     def images(self) -> Iterator[npt.NDArray[np.uint8]]:
         """The pictures in the order of the embeddings: RGB uint8 (H, W, 3), one at a time."""
         ...

@@ -164,6 +164,12 @@ class IJBProtocol:
         for index in range(len(self)):
             yield self.image(index)
 
+    def content_sha256(self) -> str:
+        """The hash of the pictures and of the landmarks that align them."""
+        return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files(
+            [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
+        )
+
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """One aligned picture: RGB uint8 (112, 112, 3)."""
         return align(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.comparison import error_versus_reject, pack
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
@@ -63,8 +64,21 @@ class PairsProtocol:
 
     def images(self) -> Iterator[npt.NDArray[np.uint8]]:
         """RGB uint8 (H, W, 3), each picture once, in the order in which the pairs first name it."""
-        for index, image in enumerate(self._images):
-            yield decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
+        for index in range(len(self)):
+            yield self.image(index)
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """One picture: RGB uint8 (H, W, 3)."""
+        image = self._images[index]
+        return decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
+
+    def content_sha256(self) -> str:
+        """The hash of the pictures, which alone the embeddings depend on."""
+        digest = hashlib.sha256()
+        for image in self._images:
+            digest.update(hashlib.sha256(image if isinstance(image, bytes) else np.ascontiguousarray(image)).digest())
+            digest.update(b"" if isinstance(image, bytes) else repr(image.shape).encode())
+        return digest.hexdigest()
 
     def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (images, dim)."""
@@ -78,14 +92,50 @@ class PairsProtocol:
         """The figures for raw embeddings (images, dim); `compat="insightface"` finds the accuracy as they do."""
         check_compat(compat)
         cosines = self.cosines(embeddings)
-        return self._figures(cosines, SortedScores.of(cosines, self.same), embeddings, compat)
+        figures, _ = self._figures(cosines, SortedScores.of(cosines, self.same), embeddings, compat)
+        return figures
 
     def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures, and what a report draws of the same scores."""
         check_compat(compat)
         cosines = self.cosines(embeddings)
         scores = SortedScores.of(cosines, self.same)
-        return Evaluation(self._figures(cosines, scores, embeddings, compat), curves(scores))
+        figures, right = self._figures(cosines, scores, embeddings, compat)
+        return Evaluation(
+            figures,
+            {
+                **curves(scores),
+                "right": pack(right),
+                "hardest": self._hardest(cosines),
+                "rejection": self._rejection(cosines, scores, embeddings),
+            },
+        )
+
+    def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> dict[str, list[tuple[int, float]]]:
+        """The most similar pairs of two people and the least similar of one: (pair, similarity)."""
+        order = np.argsort(cosines, kind="stable")
+        alike, unlike = order[~self.same[order]][::-1][:count], order[self.same[order]][:count]
+        return {
+            "false_accepts": [(int(pair), float(cosines[pair])) for pair in alike],
+            "false_rejects": [(int(pair), float(cosines[pair])) for pair in unlike],
+        }
+
+    def _rejection(
+        self, cosines: npt.NDArray[np.float64], scores: SortedScores, embeddings: npt.NDArray[np.floating]
+    ) -> Figures:
+        """How errors fall when the pairs of the shortest embeddings are turned away, at the threshold of FAR 0.01."""
+        point = metrics.tar_at_far(scores, 0.01)
+        if not point.measurable:
+            return {}
+        norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)[self._place]
+        quality = np.minimum(norms[0::2], norms[1::2])
+        shares = np.round(np.arange(0, 0.96, 0.05), 2)
+        rates = error_versus_reject(cosines[self.same], quality[self.same], point.threshold, shares)
+        return {"far": 0.01, "rejected": shares.tolist(), "fnmr": rates.tolist()}
+
+    def pair_images(self, pair: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Both pictures of a pair: RGB uint8 (H, W, 3)."""
+        return self.image(int(self._place[2 * pair])), self.image(int(self._place[2 * pair + 1]))
 
     def _figures(
         self,
@@ -93,7 +143,7 @@ class PairsProtocol:
         scores: SortedScores,
         embeddings: npt.NDArray[np.floating],
         compat: str | None,
-    ) -> Figures:
+    ) -> tuple[Figures, metrics.Bools]:
         folds = min(10, len(self.same))
         if compat == "insightface":
             units = metrics.unit(embeddings)[self._place]
@@ -102,7 +152,7 @@ class PairsProtocol:
         else:
             accuracy = metrics.kfold_accuracy(cosines, self.same, folds)
         points = [metrics.tar_at_far(scores, far) for far in FARS]
-        return {
+        figures = {
             "protocol": self.name,
             "data": self.data,
             "data_sha256": self.data_sha256,
@@ -121,6 +171,7 @@ class PairsProtocol:
             "eer": metrics.eer(scores),
             **points_figures(points),
         }
+        return figures, accuracy.right
 
 
 def _distinct(

@@ -73,6 +73,10 @@ class TinyFaceProtocol:
         for index in range(len(self)):
             yield self.image(index)
 
+    def content_sha256(self) -> str:
+        """The hash of the pictures."""
+        return hash_files(self.paths)
+
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """One picture, resized: RGB uint8 (112, 112, 3)."""
         resized = cv2.resize(read_image(self.paths[index]), (112, 112), interpolation=cv2.INTER_LINEAR)
