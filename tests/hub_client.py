@@ -39,7 +39,7 @@ def run(
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     return subprocess.run(
-        [sys.executable, *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=240, preexec_fn=limit
+        [sys.executable, *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=900, preexec_fn=limit
     )
 
 

@@ -43,7 +43,10 @@ FLAT_LIMIT = 512 * 7 * 7
 
 MODEL_ARGS = {
     "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
-    "": {"img_size", "patch_size", "drop_rate"},
+    "": {
+        *("img_size", "patch_size", "drop_rate", "drop_path_rate", "class_token", "reg_tokens", "fc_norm", "pos_embed"),
+        *("num_classes", "in_chans", "global_pool"),  # timm's save_for_hf writes these of every model
+    },
 }
 """The `model_args` a config.json may name, by architecture ("" is every other); `load_timm` refuses the rest."""
 
@@ -252,6 +255,7 @@ def load_timm(folder: str | Path) -> nn.Module:
     else:
         zoo_block = config.get("zoo")
         name, stem = architecture, str(zoo_block.get("stem", "stock")) if isinstance(zoo_block, dict) else "stock"
+        args = {key: value for key, value in args.items() if key != "num_classes"}
         model, kept = _build(name, False, num_classes=dim, **args), args
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
