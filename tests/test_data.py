@@ -157,6 +157,46 @@ def test_the_presets_change_what_they_say():
     assert len({strong(image, key).tobytes() for key in keys}) > 395
 
 
+def test_adaface_crops_blurs_and_jitters_a_fifth_each_and_mirrors_half():
+    image = cv2.GaussianBlur(picture(4, (112, 112)), (0, 0), 4)
+    found = [build_augmentation("adaface")(image, (1, 0, sample)) for sample in range(400)]
+    black = sum((changed == 0).all(axis=2).mean() > 0.05 for changed in found)
+    untouched = sum(np.array_equal(changed, view) for changed in found for view in (image, image[:, ::-1]))
+    assert 40 < black < 120  # of 80; crops of more than 95 % of the area look untouched
+    assert abs(untouched - 400 * 0.8**3) < 5 * np.sqrt(400 * 0.51 * 0.49)
+
+
+def test_any_albumentations_pipeline_comes_from_its_yaml(tmp_path):
+    import albumentations as A
+
+    pipeline = A.Compose([A.HorizontalFlip(p=0.5), A.OneOf([A.GaussianBlur(p=1), A.MotionBlur(p=1)], p=0.9)])
+    A.save(pipeline, tmp_path / "mine.yaml", data_format="yaml")
+    image, keys = picture(3, (112, 112)), [(0, 0, sample) for sample in range(30)]
+    a, b = (build_augmentation(str(tmp_path / "mine.yaml")) for _ in range(2))
+    first = [a(image, key) for key in keys]
+    assert a.name == "mine" and len({changed.tobytes() for changed in first}) > 15
+    assert all(np.array_equal(b(image, key), changed) for key, changed in zip(keys, first, strict=True))
+    assert np.array_equal(pickle.loads(pickle.dumps(a))(image, keys[0]), first[0])
+
+
+FLIP = "transform: {__class_fullname__: HorizontalFlip, p: 0.5}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "a: 1", "{: :", FLIP.replace("HorizontalFlip", "os.system"), FLIP.replace("p: 0.5", "p: 7"),
+     FLIP.replace("p: 0.5", "p: 0.5, probability: 1"), FLIP.replace(", p: 0.5", ""),
+     "!!python/object/apply:os.system [ls]"],
+)  # fmt: skip
+def test_a_yaml_that_is_no_pipeline_is_one_sentence(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(FLIP)
+    assert build_augmentation(str(tmp_path / "mine.yaml")).name == "mine"
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"mine\.yaml") as refusal:
+        build_augmentation(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(refusal.value)
+
+
 def test_keys_that_differ_in_one_part_draw_independently():
     words = np.array([[[key_word((s, e, i)) for i in range(64)] for e in range(8)] for s in range(8)], np.uint64)
     assert len(np.unique(words)) == words.size
@@ -215,7 +255,10 @@ def test_an_epoch_holds_each_picture_once_and_drops_the_last_batch():
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     def orders(seed):
-        return [TrainLoader(Numbers(100), build_augmentation("none"), 13, seed=seed).order(e).reshape(-1).tolist() for e in (0, 1)]
+        return [
+            TrainLoader(Numbers(100), build_augmentation("none"), 13, seed=seed).order(e).reshape(-1).tolist()
+            for e in (0, 1)
+        ]
 
     found = orders(1) + orders(2)
     assert len({tuple(order) for order in found}) == 4 and found[:2] == orders(1)

@@ -81,7 +81,8 @@ def summary(dataset: EncodedFaces, *, quick: bool = False, progress: Progress = 
             seen.setdefault(exact_hash(content), []).append(i)
         progress(i + 1)
     groups = [group for group in seen.values() if len(group) > 1]
-    across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1]
+    pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
+    across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
     return found | {
         "sizes": dict(sizes.most_common()),
         "bytes": total,

@@ -1,0 +1,400 @@
+"""Every layout that open_dataset takes holds the same set; what strangers may put into one; damage skipped."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import json
+import pickle
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.records import identity_payloads, write
+from zoo.data import open_dataset
+from zoo.data.augment import build_augmentation
+from zoo.data.base import contiguous
+from zoo.data.loader import OPEN_BLOCKS, TrainLoader
+from zoo.errors import InputError
+from zoo.formats.images import encode_png
+
+COUNTS = (3, 2, 4, 6)
+"""Pictures of each of four people."""
+LABELS = [label for label, count in enumerate(COUNTS) for _ in range(count)]
+
+
+def picture(i: int) -> np.ndarray:
+    return np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+CONTENTS = [encode_png(picture(i)) for i in range(len(LABELS))]
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def write_tar(path: Path, numbers: range, label_as: str = "cls", contents: list[bytes] = CONTENTS) -> None:
+    with tarfile.open(path, "w") as archive:
+        for i in numbers:
+            add(archive, f"sub.dir/{i:04d}.png", contents[i])
+            text = json.dumps({"label": LABELS[i]}) if label_as == "json" else str(LABELS[i])
+            add(archive, f"sub.dir/{i:04d}.{label_as}", text.encode())
+
+
+def make_rec(root: Path) -> str:
+    people = [[CONTENTS[i] for i, label in enumerate(LABELS) if label == person] for person in range(len(COUNTS))]
+    return str(write(root, identity_payloads(people)))
+
+
+def make_folder(root: Path) -> str:
+    for i, label in enumerate(LABELS):
+        (root / f"p{label}").mkdir(exist_ok=True)
+        (root / f"p{label}" / f"{i:03d}.PNG").write_bytes(CONTENTS[i])
+    return str(root)
+
+
+def make_list(root: Path, name: str, line: str) -> str:
+    make_folder(root)
+    rows = [line.format(i=i, path=f"p{label}/{i:03d}.PNG", label=label) for i, label in enumerate(LABELS)]
+    (root / name).write_text("\n".join(rows))
+    return str(root / name)
+
+
+def make_tars(root: Path, label_as: str) -> str:
+    write_tar(root / "a-000.tar", range(0, 7), label_as)
+    write_tar(root / "a-001.tar", range(7, 15), label_as)
+    return str(root)
+
+
+def make_parquet(root: Path, images: list[object], rows: int = 4) -> str:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"image": images, "note": ["x"] * len(LABELS), "label": LABELS})
+    parquet.write_table(table.slice(0, 9), root / "a.parquet", row_group_size=rows)
+    parquet.write_table(table.slice(9), root / "b.parquet", row_group_size=rows)
+    return str(root)
+
+
+def make_hub(root: Path) -> str:
+    pytest.importorskip("datasets", reason="the extra `data` is not installed")
+    make_parquet(root, [{"bytes": content, "path": None} for content in CONTENTS])
+    return f"hf://datasets/{root}"
+
+
+SOURCES = {
+    "RecordIO": make_rec,
+    "folder": make_folder,
+    "list with blanks": lambda root: make_list(root, "train.txt", "{path} {label}"),
+    "list with tabs": lambda root: make_list(root, "train.tsv", "{path}\t{label}"),
+    "list with commas": lambda root: make_list(root, "train.csv", "{path},{label}"),
+    "MXNet's list": lambda root: make_list(root, "train.lst", "{i}\t{label}.000000\t{path}"),
+    "tar, .cls": lambda root: make_tars(root, "cls"),
+    "tar, .json": lambda root: make_tars(root, "json"),
+    "parquet, Hub's struct": lambda root: make_parquet(root, [{"bytes": c, "path": None} for c in CONTENTS]),
+    "parquet, bytes": lambda root: make_parquet(root, CONTENTS),
+    "Hub dataset": make_hub,
+}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "set").mkdir()
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_layout_holds_the_same_set_in_every_process(root, source):
+    dataset = open_dataset(SOURCES[source](root), image_size=(8, 8))
+    assert dataset.labels.tolist() == LABELS and dataset.labels.dtype == np.int64
+    assert dataset.num_classes == 4 and dataset.describe().startswith("15 images of 4 identities, ")
+    for i in (14, 0, 7, 9, 8):
+        assert np.array_equal(dataset.image(i), picture(i))
+    assert np.array_equal(pickle.loads(pickle.dumps(dataset)).image(7), picture(7))
+
+
+@pytest.mark.parametrize("source", ["RecordIO", "tar, .cls", "parquet, bytes", "Hub dataset"])
+def test_workers_0_1_and_4_give_the_same_epoch_of_every_layout(root, source):
+    dataset = open_dataset(SOURCES[source](root), image_size=(8, 8))
+    expected = None
+    for workers in (0, 1, 4):
+        loader = TrainLoader(dataset, build_augmentation("flip"), 4, seed=1, workers=workers)
+        found = [tuple(tensor.numpy().tobytes() for tensor in batch) for batch in loader.epoch(2)]
+        expected = expected or found
+        assert len(found) == 3 and found == expected
+
+
+class Blocks:
+    """A set in blocks of unequal sizes, whose pictures cost nothing."""
+
+    name = "blocks"
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.blocks = np.concatenate([[0], np.cumsum(sizes)])
+        self.labels = np.arange(self.blocks[-1], dtype=np.int64) % 5
+        self.num_classes = 5
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, i: int) -> np.ndarray:
+        return np.full((2, 2, 3), i % 256, np.uint8)
+
+    def describe(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_blocks_are_split_over_the_ranks_and_stay_together(world):
+    sizes = np.random.default_rng(0).integers(5, 30, 100).tolist()
+    dataset = Blocks(sizes)
+    loaders = [TrainLoader(dataset, build_augmentation("none"), 7, rank=r, world=world) for r in range(world)]
+    order = loaders[0].order(0)
+    assert order.shape == (sum(sizes) // (7 * world), world, 7)
+    assert len(np.unique(order)) == order.size
+    assert not np.array_equal(order, loaders[0].order(1))
+    reads = 0
+    for rank, loader in enumerate(loaders):
+        seen = np.concatenate([indices.numpy() for _, _, indices in loader.epoch(0)])
+        assert np.array_equal(seen, order[:, rank].reshape(-1))
+        blocks = np.searchsorted(dataset.blocks, seen, side="right") - 1
+        reads += len(np.unique(blocks))
+        first = {block: np.flatnonzero(blocks == block).min() for block in np.unique(blocks)}
+        last = {block: np.flatnonzero(blocks == block).max() for block in np.unique(blocks)}
+        open_at_once = max(sum(first[b] <= t <= last[b] for b in first) for t in range(0, len(seen), 7))
+        assert open_at_once <= 2 * OPEN_BLOCKS + 2
+    assert reads < 100 + world  # two ranks share a block only where the part of one meets that of the next
+
+
+def test_a_restart_in_a_set_of_blocks_goes_on_as_if_nothing_had_happened():
+    loader = TrainLoader(Blocks([9] * 40), build_augmentation("none"), 11, workers=0)
+    whole = [indices.tolist() for _, _, indices in loader.epoch(1)]
+    assert [indices.tolist() for _, _, indices in loader.epoch(1, start_step=13)] == whole[13:]
+
+
+@pytest.mark.parametrize("source", ["RecordIO", "tar, .cls", "parquet, bytes", "folder"])
+def test_filters_leave_people_out_and_number_the_rest_anew(root, source):
+    uri = SOURCES[source](root)
+    dataset = open_dataset(uri, image_size=(8, 8), min_images=3, max_images=4)
+    kept = [i for i, label in enumerate(LABELS) if label != 1][: 3 + 4 + 4]
+    assert dataset.labels.tolist() == [0] * 3 + [1] * 4 + [2] * 4 and dataset.num_classes == 3
+    assert all(np.array_equal(dataset.image(place), picture(i)) for place, i in enumerate(kept))
+    with pytest.raises(InputError, match="at least two identities"):
+        open_dataset(uri, min_images=5)
+    with pytest.raises(InputError, match="at least one image"):
+        open_dataset(uri, max_images=0)
+
+
+@pytest.fixture
+def damaged(root: Path) -> str:
+    contents = [b"damaged" if i in (3, 4, 14) else content for i, content in enumerate(CONTENTS)]
+    write_tar(root / "a.tar", range(15), contents=contents)
+    return str(root)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [1, 2])
+def test_skipped_pictures_are_replaced_counted_and_leave_the_length_as_it_was(damaged, workers, world):
+    dataset = open_dataset(damaged, image_size=(8, 8))
+    skipped: dict[int, str] = {}
+    steps = set()
+    for rank in range(world):
+        loader = TrainLoader(
+            dataset, build_augmentation("none"), 1, workers=workers, rank=rank, world=world, on_corrupt="skip"
+        )
+        batches = list(loader.epoch(0))
+        steps.add(len(batches))
+        for (crops, labels, indices), wanted in zip(batches, loader.order(0)[:, rank], strict=True):
+            expected = {3: 5, 4: 5, 14: 0}.get(int(wanted[0]), int(wanted[0]))
+            assert indices.tolist() == [expected] and labels.tolist() == [LABELS[expected]]
+            assert np.array_equal(crops[0].numpy(), picture(expected))
+        skipped |= loader.skipped
+    assert steps == {15 // world}
+    assert set(skipped) >= {3, 4} and set(skipped) <= {3, 4, 14}
+    assert "sample sub.dir/0003" in skipped[3]
+
+
+def test_a_set_of_damage_alone_stops(root):
+    write_tar(root / "a.tar", range(15), contents=[b"damaged"] * 15)
+    loader = TrainLoader(open_dataset(str(root)), build_augmentation("none"), 2, on_corrupt="skip")
+    with pytest.raises(InputError, match="a sound picture"):
+        list(loader.epoch(0))
+    with pytest.raises(InputError, match="error or skip"):
+        TrainLoader(open_dataset(str(root)), build_augmentation("none"), 2, on_corrupt="ignore")
+
+
+def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
+def test_a_tar_member_that_leads_out_is_refused_by_name(root, name):
+    with tarfile.open(root / "a.tar", "w") as archive:
+        add(archive, name, CONTENTS[0])
+    with pytest.raises(InputError, match=r"a link or leads out") as refusal:
+        open_dataset(str(root))
+    assert repr(name) in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_a_tar_member_that_is_no_plain_file_is_refused(root, kind):
+    with tarfile.open(root / "a.tar", "w") as archive:
+        archive.addfile(link("0.png", "/etc/passwd", kind))
+    with pytest.raises(InputError, match="a link or leads out"):
+        open_dataset(str(root))
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ([("0.png", CONTENTS[0])], r"expected 0\.cls"),
+        ([("0.cls", b"1")], "found none in 1 shards"),
+        ([("0.png", CONTENTS[0]), ("0.cls", b"")], "found an empty file"),
+        ([("0.png", CONTENTS[0]), ("0.json", b"{")], "expected JSON"),
+        ([("0.png", CONTENTS[0]), ("0.json", b"[" * 100_000)], "expected JSON"),
+        ([("0.png", CONTENTS[0]), ("0.json", b"{}")], r"expected 0\.cls"),
+        ([], "found none in 1 shards"),
+    ],
+)
+def test_a_shard_without_labelled_pictures_is_refused(root, members, found):
+    with tarfile.open(root / "a.tar", "w") as archive:
+        for name, content in members:
+            add(archive, name, content)
+    with pytest.raises(InputError, match=found):
+        open_dataset(str(root))
+
+
+def test_a_truncated_or_compressed_shard_is_refused(root):
+    write_tar(root / "a.tar", range(15))
+    whole = (root / "a.tar").read_bytes()
+    end = whole.rindex(b"sub.dir/0014.cls") + 513
+    for length in (0, 100, 512, 5000, end // 2, end - 1):
+        (root / "a.tar").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"a\.tar|set"):
+            open_dataset(str(root))
+    with tarfile.open(root / "a.tar", "w:gz") as archive:
+        add(archive, "0.png", CONTENTS[0])
+    with pytest.raises(InputError, match="uncompressed"):
+        open_dataset(str(root))
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_shards_come_by_http_and_are_kept(root, server, tmp_path, monkeypatch):
+    pytest.importorskip("webdataset", reason="the extra `data` is not installed")
+    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "shards"))
+    make_tars(root, "cls")
+    for _ in range(2):  # the second time from what was kept
+        dataset = open_dataset(server + "/a-{000..001}.tar", image_size=(8, 8))
+        assert dataset.labels.tolist() == LABELS and np.array_equal(dataset.image(9), picture(9))
+        (root / "a-000.tar").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="could not fetch"):
+        open_dataset(server + "/absent.tar")
+    (root / "text.tar").write_text("no archive")
+    with pytest.raises(InputError, match="could not fetch"):
+        open_dataset(server + "/text.tar")
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 2
+
+
+@pytest.mark.parametrize("uri", ["pipe:touch x.tar", "ftp://host/x.tar", "pipe:touch {0..1}.tar", "s3://b/x{0..1}.tar"])
+def test_an_address_that_runs_something_is_refused(root, uri, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(InputError):
+        open_dataset(uri)
+    assert not list(root.iterdir())
+
+
+def test_a_pattern_names_local_shards(root):
+    pytest.importorskip("webdataset", reason="the extra `data` is not installed")
+    make_tars(root, "cls")
+    assert len(open_dataset(f"{root}/a-{{000..001}}.tar")) == 15
+    with pytest.raises(InputError, match=r"a-002\.tar"):
+        open_dataset(f"{root}/a-{{000..002}}.tar")
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"image": [b"x"] * 2, "person_name": [1, 2]}, "found the columns image, person_name"),
+        ({"image": [b"x"] * 2, "other": [b"x"] * 2, "label": [1, 2]}, "one column of encoded pictures"),
+        ({"image": ["x"] * 2, "label": [1, 2]}, "one column of encoded pictures"),
+        ({"image": [b"x"] * 2, "label": [1, None]}, "found an empty one"),
+        ({"image": [b"x"][:0], "label": [1][:0]}, "one column of encoded pictures|no rows"),
+    ],
+)
+def test_a_table_that_is_no_training_set_is_refused(root, columns, found):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(columns), root / "a.parquet")
+    with pytest.raises(InputError, match=found):
+        open_dataset(str(root))
+
+
+def test_a_file_that_is_no_parquet_is_refused(root):
+    pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
+    (root / "a.parquet").write_text("no parquet")
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        open_dataset(str(root))
+
+
+def test_a_table_names_no_file_of_this_machine(root):
+    secret = root.parent / "secret.png"
+    secret.write_bytes(CONTENTS[0])
+    rows = [{"bytes": None if i == 1 else content, "path": str(secret)} for i, content in enumerate(CONTENTS)]
+    dataset = open_dataset(make_parquet(root, rows))
+    with pytest.raises(InputError, match=r"row group 0, row 1"):
+        dataset.image(1)
+
+
+def test_an_address_of_the_hub_that_is_none_is_one_sentence(root):
+    pytest.importorskip("datasets", reason="the extra `data` is not installed")
+    for uri in ("hf://datasets/", "hf://models/x/y", "hf://datasets/nobody/nothing-of-this-name"):
+        with pytest.raises(InputError, match=r"hf://") as refusal:
+            open_dataset(uri)
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "one-word\n", "p0/000.PNG \n"])
+def test_a_list_of_nothing_is_refused(root, text):
+    (root / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=r"list\.txt"):
+        open_dataset(str(root / "list.txt"))
+
+
+def test_a_list_may_have_comments_names_with_blanks_and_words_as_labels(root):
+    (root / "list.txt").write_text("# people\na b.png anna\n\nc.png zoe\n")
+    for name in ("a b.png", "c.png"):
+        (root / name).write_bytes(CONTENTS[0])
+    dataset = open_dataset(str(root / "list.txt"), image_size=(8, 8))
+    assert dataset.labels.tolist() == [0, 1] and np.array_equal(dataset.image(0), picture(0))
+
+
+def test_numbers_are_sorted_as_numbers():
+    assert contiguous([10, 9, 10])[1].tolist() == [1, 0, 1]
+    assert contiguous(["b", "a"])[0] == ["a", "b"]
