@@ -39,19 +39,27 @@ def crops_for_parity(size: tuple[int, int], count: int = max(BATCHES)) -> Crops:
     return np.stack([faces.image(i) for i in range(count)])
 
 
+def row_cosines(ours: Embeddings, theirs: Embeddings) -> npt.NDArray[np.float64]:
+    """The cosine of each row of `ours` with that of `theirs`, both (batch, dim): (batch,) in [−1, 1].
+
+    Equal rows have cosine 1, rows of zeros included; a row of zeros has cosine 0 to any other.
+    """
+    if ours.shape != theirs.shape:
+        raise ParityError(f"expected embeddings of shape {ours.shape}, the file gives {theirs.shape}")
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, np.inf)
+    return np.where(np.all(a == b, axis=1), 1.0, np.clip(cosines, -1.0, 1.0))
+
+
 def differences(ours: Embeddings, theirs: Embeddings) -> dict[str, float]:
     """How far `theirs` (batch, dim) is from `ours`: worst cosine of a row, max absolute and max relative difference.
 
-    Relative is to the largest coordinate of `ours`. A row of zeros against a row of zeros has cosine 1.
+    Relative is to the largest coordinate of `ours`.
     """
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    if a.shape != b.shape:
-        raise ParityError(f"expected embeddings of shape {a.shape}, the file gives {b.shape}")
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    products = np.einsum("ij,ij->i", a, b)
-    same = np.all(a == b, axis=1)
-    cosines = np.where(same, 1.0, products / np.where(lengths > 0, lengths, np.inf))
-    max_abs = float(np.abs(a - b).max())
+    cosines = row_cosines(ours, theirs)
+    a = ours.astype(np.float64)
+    max_abs = float(np.abs(a - theirs).max())
     return {
         "cosine": float(cosines.min()),
         "max_abs": max_abs,
@@ -59,15 +67,22 @@ def differences(ours: Embeddings, theirs: Embeddings) -> dict[str, float]:
     }
 
 
-def session(path: str | Path, optimise: bool, threads: int | None = None) -> ort.InferenceSession:
-    """A CPU session of an ONNX file, with every graph optimisation or none."""
+def session(
+    model: str | Path | bytes, optimise: bool, threads: int | None = None, spin: bool = False
+) -> ort.InferenceSession:
+    """A CPU session of an ONNX file or its bytes, with every graph optimisation or none.
+
+    `spin` lets idle threads wait busily, which is a little faster and takes the cores from everyone else.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if threads is not None:
         options.intra_op_num_threads = threads
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def measure(

@@ -23,6 +23,7 @@ OK, DIFFERENT, WRONG_INPUT, NO_VERDICT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70,
 COMMANDS = {
     "train": "train a timm backbone with a margin head",
     "export": "write a trained run as ONNX, with proof that it computes the same",
+    "inspect": "tell what an ONNX file holds and what is suspicious about it",
     "evaluate": "measure a model on a benchmark through ONNX Runtime",
     "verify": "tell whether two pictures show the same person",
     "identify": "tell who is on a photo, among known people or nobody",

@@ -1,20 +1,23 @@
-"""Write a trained run as a model file, with proof that it computes the same.
+"""Write a trained run as model files, with proof that they compute the same.
 
 RUN is a run folder, its name, or a folder with config.json and model.safetensors; default: the newest run.
+--fp16 and --int8 write smaller files beside the float32 one and print what they cost.
 
   zoo export --onnx
-  zoo export runs/first --onnx --output face.onnx --opset 20
+  zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin --max-accuracy-drop 0.005
+  zoo export runs/first --safetensors --output copy/
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.hub.pull import is_hub_id, resolve_folder
+from zoo.export.formats import FORMATS, Options
 from zoo.train import runs
 
 if TYPE_CHECKING:
@@ -22,50 +25,147 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo export`."""
+    """The flags of `zoo export`; every format has one of its own."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder or name, or a folder in timm's layout")
+    for name in FORMATS:
+        parser.add_argument(f"--{name}", action="store_true", help=FORMATS[name].what)
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="run folder or name, a folder in timm's layout, or a Hub id"
+        "-o", "--output", metavar="PATH", help="an .onnx file or a folder; default: model.onnx in the run's folder"
     )
-    parser.add_argument("--onnx", action="store_true", help="ONNX with metadata and measured parity")
-    parser.add_argument("-o", "--output", metavar="FILE", help="default: model.onnx in the run's folder")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set (default: 18)")
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
-    parser.add_argument("--json", action="store_true", help="print the facts of the written file as JSON")
+    parser.add_argument("--fp16", action="store_true", help="a float16 file too, half the size")
+    parser.add_argument("--int8", action="store_true", help="an int8 file too, a quarter of the size")
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="crops for int8's ranges and for parity: a folder, .rec or .bin; default: drawn",
+    )
+    parser.add_argument(
+        "--calibration-method",
+        metavar="NAME",
+        action="append",
+        help="percentile, entropy or minmax; repeat to try several (default: percentile and entropy, the better)",
+    )
+    parser.add_argument("--data", metavar="PAIRS.bin", help="pairs to compare the files on; default: drawn faces")
+    parser.add_argument(
+        "--max-accuracy-drop",
+        type=float,
+        metavar="X",
+        help="refuse a smaller file that loses more accuracy, a fraction",
+    )
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--json", action="store_true", help="print the facts of the written files as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports; 0 when the file is written and proven."""
-    if not args.onnx:
-        raise InputError("expected a format, found none; add --onnx")
-    if args.run is not None and is_hub_id(args.run) and not args.output:
-        raise InputError(f"expected --output FILE for {args.run}, which is on the Hub and not in a folder of yours")
+    """Exports; 0 when every file is written and proven."""
+    formats = [name for name in FORMATS if getattr(args, name)]
+    if not formats:
+        raise InputError(f"expected a format, found none; add {' or '.join('--' + name for name in FORMATS)}")
+    if (args.fp16 or args.int8) and not args.onnx:
+        raise InputError("--fp16 and --int8 are kinds of ONNX files; add --onnx")
+    if args.max_accuracy_drop is not None and not (args.fp16 or args.int8):
+        raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
     folder = source(args.run)
-    target = Path(args.output) if args.output else folder / "model.onnx"
-    if target.exists() and not args.force:
-        raise InputError(f"expected no file at {target}, found one; add --force to replace it or name another --output")
-    if not target.parent.is_dir():
-        raise InputError(f"expected a folder to write {target.name} into, found none at {target.parent}; create it")
+    output = Path(args.output) if args.output else None
+    if output is not None:
+        parent = output.parent if output.suffix == ".onnx" else output
+        if output.suffix != ".onnx" and output.parent.is_dir():
+            output.mkdir(exist_ok=True)
+        if not parent.is_dir():
+            raise InputError(f"expected a folder to write into, found none at {parent}; create it first")
     from zoo.backbones import load_timm
-    from zoo.export.onnx import OPSET, export_onnx
 
-    model = load_timm(folder)
-    info = export_onnx(model, target, info_of(folder), opset=OPSET if args.opset is None else args.opset)
-    if args.json:
-        print(json.dumps({"model": str(target), **json.loads(info.to_json())}))
-        return 0
-    worst = min(record["cosine"] for record in info.parity.values())
-    difference = max(record["max_abs"] for record in info.parity.values())
-    print(
-        f"{target}: {target.stat().st_size / 2**20:.1f} MiB, cosine to torch at least {worst:.6f}, largest difference "
-        f"{difference:.0e}, at batches {', '.join(info.parity)}\nnext: zoo evaluate {target} --data PAIRS.bin"
+    info = info_of(folder)
+    targets = {name: FORMATS[name].target(folder, output) for name in formats}
+    options = Options(
+        opset=args.opset,
+        fp16=args.fp16,
+        int8=args.int8,
+        calibrate=args.calibrate,
+        training_data=training_data(folder),
+        methods=tuple(args.calibration_method or Options.methods),
+        data=args.data,
+        max_accuracy_drop=args.max_accuracy_drop,
+        force=args.force,
+        say=(lambda line: None) if args.json else lambda line: print(line, file=sys.stderr, flush=True),
     )
+    model = load_timm(folder)
+    written = {name: FORMATS[name].write(model, info, targets[name], options) for name in formats}
+    if args.json:
+        print(json.dumps(written[formats[0]] if len(formats) == 1 else written))
+    else:
+        for name, facts in written.items():
+            show(name, facts)
     return 0
+
+
+def show(name: str, facts: dict[str, Any]) -> None:
+    """What was written, for people."""
+    if name != "onnx":
+        print(f"{facts['folder']}: {', '.join(facts['files'])}, {facts['bytes'] / 2**20:.1f} MiB")
+        return
+    path = Path(facts["model"])
+    worst = min(record["cosine"] for record in facts["parity"].values())
+    difference = max(record["max_abs"] for record in facts["parity"].values())
+    print(
+        f"{path}: {path.stat().st_size / 2**20:.1f} MiB, cosine to torch at least {worst:.6f}, largest difference "
+        f"{difference:.0e}, at batches {', '.join(facts['parity'])}, on {facts['measured_on']}"
+    )
+    if "variants" in facts:
+        table(facts)
+    print(f"next: zoo evaluate {path} --data PAIRS.bin")
+
+
+def table(facts: dict[str, Any]) -> None:
+    """The variants beside the float32 file."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    far = "TAR@FAR 0.01"
+    grid = Table(box=box.SIMPLE_HEAD, title=f"on {facts['pairs']}", title_justify="left")
+    for heading in ("file", "MiB", "ms, batch 1", "ms, batch 32", "cosine mean", "worst", "accuracy", far):
+        grid.add_column(heading, justify="left" if heading == "file" else "right")
+    for row in facts["variants"]:
+        first = row["precision"] == "float32"
+        grid.add_row(
+            row["file"],
+            f"{row['bytes'] / 2**20:.1f} ({row['size_ratio']:.2f}×)",
+            *(f"{row['milliseconds'][b]:.1f} ({row['speed'][b]:.2f}× as fast)" for b in ("1", "32")),
+            f"{row['mean_cosine']:.5f}",
+            f"{row['worst_cosine']:.5f}",
+            changed(row["accuracy"], None if first else row["accuracy_change"]),
+            changed(row["tar"], None if first else row["tar_change"]),
+        )
+    Console(width=160).print(grid)
+    for name, how in facts["quantisation"].items():
+        kept = ", ".join(how["kept_in_float32"]) or "nothing"
+        print(f"{name}: kept in float32: {kept}" + (f" ({how['why']})" if how["why"] else ""))
+
+
+def changed(value: float | None, change: dict[str, float] | None) -> str:
+    """A rate, and its change with the interval."""
+    if value is None:
+        return "not measurable"
+    if change is None:
+        return f"{value:.4f}"
+    return f"{value:.4f} ({change['value']:+.4f}: {change['low']:+.4f} to {change['high']:+.4f})"
+
+
+def training_data(folder: Path) -> str | None:
+    """What the run was trained on, where that is still there as crops: the best to calibrate and prove on."""
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return None
+    from zoo.train.config import load_config
+
+    data = load_config(config).data
+    return data if data and Path(data).exists() else None
 
 
 def source(name: str | None) -> Path:
     """The folder to export; InputError for a run without a finished epoch or one that is being written."""
-    if name is not None and is_hub_id(name):
-        return resolve_folder(name)
     is_model_folder = name is not None and (Path(name) / "config.json").is_file()
     folder = Path(str(name)) if is_model_folder else runs.find_run(name)
     if runs.is_being_written(folder):

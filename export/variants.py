@@ -1,0 +1,169 @@
+"""What a smaller file costs: size, latency, cosine, accuracy and TAR beside the float32 file, both in one run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.evaluate import metrics
+from zoo.evaluate.embedder import embed
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.session import OnnxEmbedder
+from zoo.export import parity
+
+FAR = 0.01
+"""The false accept rate of the TAR that is compared: thousands of negatives measure it."""
+RESAMPLES = 1000
+"""Bootstrap resamples behind an interval."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of the variant less that of the float32 file, a fraction, with the paired bootstrap's 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file of the comparison; the float32 row compares with itself."""
+
+    file: str
+    precision: str
+    bytes: int
+    size_ratio: float
+    """Of the float32 file's size."""
+    milliseconds: dict[str, float]
+    """Median latency by batch size."""
+    speed: dict[str, float]
+    """float32's latency over this one's, by batch size: 2 is twice as fast."""
+    mean_cosine: float
+    worst_cosine: float
+    accuracy: float
+    accuracy_change: Change
+    tar: float
+    tar_change: Change
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model scores on the pairs."""
+
+    cosines: npt.NDArray[np.float64]
+    """(pairs,)."""
+    same: npt.NDArray[np.bool_]
+    """(pairs,)."""
+    correct: npt.NDArray[np.bool_]
+    """(pairs,): right at the threshold that the other folds chose."""
+
+    @classmethod
+    def of(cls, cosines: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> Scores:
+        """Scores with each pair judged as 10-fold accuracy judges it."""
+        result = metrics.kfold_accuracy(cosines, same, min(10, len(same)))
+        folds = np.array_split(np.arange(len(same)), len(result.thresholds))
+        thresholds = np.concatenate([np.full(len(f), t) for f, t in zip(folds, result.thresholds, strict=True)])
+        return cls(cosines, same, (cosines > thresholds) == same)
+
+    def tar(self, rows: npt.NDArray[np.int64] | slice = slice(None)) -> float:
+        """TAR at FAR of the pairs `rows`; NaN where they cannot measure it."""
+        return metrics.tar_at_far(SortedScores.of(self.cosines[rows], self.same[rows]), FAR).tar
+
+
+def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None = None) -> list[Row]:
+    """A row for each file of `paths` (precision → file), the first being the float32 file that the others are beside.
+
+    Latency is the median of runs that take turns, so that a busy machine slows all files alike.
+    """
+    embedders = {name: OnnxEmbedder(path, device="cpu", threads=threads) for name, path in paths.items()}
+    embeddings = {name: embed(embedder, protocol.images(), flip=False) for name, embedder in embedders.items()}
+    scores = {name: Scores.of(protocol.cosines(e), protocol.same) for name, e in embeddings.items()}
+    times = {batch: latency(paths, batch, threads) for batch in (1, 32)}
+    first = next(iter(paths))
+    reference_bytes = total_bytes(paths[first])
+    rows = []
+    for name, path in paths.items():
+        cosines = parity.row_cosines(embeddings[first], embeddings[name])
+        rows.append(
+            Row(
+                file=path.name,
+                precision=name,
+                bytes=total_bytes(path),
+                size_ratio=total_bytes(path) / reference_bytes,
+                milliseconds={str(batch): 1e3 * result[name] for batch, result in times.items()},
+                speed={str(batch): result[first] / result[name] for batch, result in times.items()},
+                mean_cosine=float(cosines.mean()),
+                worst_cosine=float(cosines.min()),
+                accuracy=float(scores[name].correct.mean()),
+                accuracy_change=accuracy_change(scores[first], scores[name]),
+                tar=scores[name].tar(),
+                tar_change=tar_change(scores[first], scores[name]),
+            )
+        )
+    return rows
+
+
+def total_bytes(path: Path) -> int:
+    """The size of an ONNX file and of the weights beside it."""
+    beside = path.parent / f"{path.name}.data"
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+
+
+def latency(paths: dict[str, Path], batch: int, threads: int | None = None, seconds: float = 2.0) -> dict[str, float]:
+    """Median seconds of one inference at `batch`, by name; files take turns, some `seconds` each, at least 5 times."""
+    sessions = {name: parity.session(path, optimise=True, threads=threads, spin=True) for name, path in paths.items()}
+    feeds = {}
+    for name, session in sessions.items():
+        node = session.get_inputs()[0]
+        rng = np.random.default_rng(0)
+        feeds[name] = {node.name: rng.uniform(-1, 1, (batch, *node.shape[1:])).astype(np.float32)}
+        session.run(None, feeds[name])
+    taken: dict[str, list[float]] = {name: [] for name in paths}
+    deadline = time.perf_counter() + seconds * len(paths)
+    while min(map(len, taken.values())) < 5 or time.perf_counter() < deadline:
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, feeds[name])
+            taken[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def accuracy_change(reference: Scores, other: Scores) -> Change:
+    """The change of accuracy, from pairs drawn with replacement, each with both models' judgement of it."""
+    gain = other.correct.astype(np.int64) - reference.correct.astype(np.int64)
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(len(gain), [float(np.mean(gain == k)) for k in (-1, 0, 1)], size=RESAMPLES)
+    low, high = np.quantile((counts[:, 2] - counts[:, 0]) / len(gain), [0.025, 0.975])
+    return Change(float(gain.mean()), float(low), float(high))
+
+
+def tar_change(reference: Scores, other: Scores) -> Change:
+    """The change of TAR@FAR, from both kinds of pairs drawn with replacement, the threshold found anew each time."""
+    if reference is other:
+        return Change(0.0, 0.0, 0.0)
+    rng = np.random.default_rng(0)
+    positives, negatives = np.flatnonzero(reference.same), np.flatnonzero(~reference.same)
+    changes = []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([rng.choice(positives, len(positives)), rng.choice(negatives, len(negatives))])
+        changes.append(other.tar(rows) - reference.tar(rows))
+    low, high = np.quantile(changes, [0.025, 0.975])
+    return Change(other.tar() - reference.tar(), float(low), float(high))
+
+
+def as_json(rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows for export.json; what these pairs cannot measure is None."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: clean(inner) for name, inner in value.items()}
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return [clean(asdict(row)) for row in rows]
