@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import datetime
 import html
 import io
@@ -10,15 +12,18 @@ import math
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
+from zoo.evaluate.comparison import group_rates, paired_difference, unpack
+from zoo.evaluate.metrics import Bools, Floats
 from zoo.evaluate.protocols.base import Evaluation
-from zoo.files import write_json, write_text
+from zoo.files import atomic_path, write_json, write_text
+from zoo.formats.images import encode_jpeg
 
 Record = dict[str, Any]
 """What report.json holds: "model", "options", "provenance" and "results"."""
@@ -31,10 +36,17 @@ DASHES = ("-", "--", "-.", ":")
 class Report:
     """One model's results on one or several benchmarks.
 
-    `model` holds the facts of the model (name, sha256, …), `options` what was asked for (flip, device, …).
+    `model` holds the facts of the model (name, sha256, …), `options` what was asked for (flip, device, …), and
+    `groups` the scores and truths of groups of people who are to be compared at one threshold.
     """
 
-    def __init__(self, model: dict[str, Any], evaluations: Sequence[Evaluation], options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: dict[str, Any],
+        evaluations: Sequence[Evaluation],
+        options: dict[str, Any],
+        groups: Mapping[str, tuple[Floats, Bools]] | None = None,
+    ) -> None:
         self.record: Record = finite(
             {
                 "format": 1,
@@ -42,18 +54,75 @@ class Report:
                 "options": options,
                 "provenance": provenance(),
                 "results": [{**e.figures, "curves": e.curves} for e in evaluations],
+                "groups": group_rates(groups) if groups and len(groups) > 1 else None,
             }
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes report.json or report.html, by the name's ending; whole or not at all."""
+        """Writes .json, .html, .md, .csv or .tex, by the name's ending; whole or not at all."""
         path = Path(path)
         if path.suffix == ".json":
-            write_json(path, self.record)
+            write_json(path, without_pictures(self.record))
         elif path.suffix == ".html":
             write_text(path, page([self.record]))
+        elif path.suffix[1:] in TABLES:
+            write_text(path, TABLES[path.suffix[1:]]([self.record]))
         else:
-            raise InputError(f"expected a report named .json or .html, found {path.name}")
+            raise InputError(f"expected a report named .json, .html, .md, .csv or .tex, found {path.name}")
+
+
+def save_all(folder: str | Path, records: Sequence[Record]) -> None:
+    """report.html, tables and figures of one model or several side by side, and each one's report.json in `folder`.
+
+    The first model's is report.json, the others' report-2.json and so on.
+    """
+    folder = Path(folder)
+    for index, record in enumerate(records):
+        write_json(folder / f"report{'' if index == 0 else f'-{index + 1}'}.json", without_pictures(record))
+    write_text(folder / "report.html", page(records))
+    for suffix, table in TABLES.items():
+        write_text(folder / f"report.{suffix}", table(records))
+    names = _distinct_names([record["model"]["name"] for record in records])
+    for key in _benchmarks(records):
+        drawn = [
+            (names[index], index, result["curves"])
+            for index, record in enumerate(records)
+            for result in record["results"]
+            if (result["data"], result["data_sha256"]) == key and result.get("curves")
+        ]
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
+        for kind, draw in (("roc", roc_figure), ("det", det_figure), ("cmc", cmc_figure)):
+            figure = draw(drawn)
+            for suffix in ("svg", "png") if figure is not None else ():
+                with atomic_path(folder / f"{stem}-{kind}.{suffix}") as temporary:
+                    figure.savefig(temporary, format=suffix, dpi=160)
+
+
+def without_pictures(record: Record) -> Record:
+    """The record without thumbnails: a report.json is passed around, and faces are not ours to pass around."""
+    results = [
+        {**result, "curves": {name: curve for name, curve in result["curves"].items() if name != "thumbnails"}}
+        for result in record["results"]
+    ]
+    return {**record, "results": results}
+
+
+def thumbnails(protocol: Any, hardest: dict[str, list[tuple[int, float]]]) -> dict[str, list[dict[str, Any]]]:
+    """Both pictures of each of the hardest pairs as data URIs, for a page that its owner asked for."""
+    return {
+        kind: [
+            {
+                "pair": pair,
+                "similarity": round(score, 4),
+                "pictures": [
+                    "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()
+                    for picture in protocol.pair_images(pair)
+                ],
+            }
+            for pair, score in pairs
+        ]
+        for kind, pairs in hardest.items()
+    }
 
 
 def provenance() -> dict[str, Any]:
@@ -106,13 +175,6 @@ def read_record(path: str | Path) -> Record:
     raise InputError(f"expected a report.json of `zoo evaluate --report` at {path}, found something else")
 
 
-ROWS = (
-    ("accuracy", "accuracy"),
-    ("auc", "AUC"),
-    ("eer", "EER"),
-)
-
-
 def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """A result's figures as a table for people: (label, value with its interval)."""
     table = []
@@ -129,13 +191,100 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         if result.get(key) is not None:
             table.append((label, f"{result[key]:.6f}"))
     points = {f"{point['far_target']:g}": point for point in result.get("operating_points", [])}
+    compat = f", {result['compat']}'s nearest" if result.get("compat") and "features" in result else ""
     for far, tar in result.get("tar_at_far", {}).items():
-        if far in points:
-            low, high = points[far]["tar_interval"]
-            table.append((f"TAR@FAR {far}", f"{tar:.6f}  [{low:.4f}, {high:.4f}]"))
+        label = f"TAR@FAR {far}{compat}"
+        if tar is None:
+            table.append((label, "not measurable"))
+        elif compat:
+            table.append((label, f"{tar:.6f}"))
         else:
-            table.append((f"TAR@FAR {far}", "not measurable"))
+            low, high = points[far]["tar_interval"]
+            table.append((label, f"{tar:.6f}  [{low:.4f}, {high:.4f}]"))
+    for gallery, found in result.get("identification", {}).items():
+        prefix = f"{gallery} " if gallery else ""
+        for n, rate in found["rank"].items():
+            low, high = found["rank_interval"][n]
+            table.append((f"{prefix}rank {n}", f"{rate:.6f}  [{low:.4f}, {high:.4f}]"))
+        for fpir, rate in found["tpir_at_fpir"].items():
+            table.append((f"{prefix}TPIR@FPIR {fpir}", "not measurable" if rate is None else f"{rate:.6f}"))
     return table
+
+
+def holds(result: dict[str, Any]) -> str:
+    """What a benchmark's figures were counted on, in words."""
+    if "probes" in result:
+        parts = f"{result['probes']:,} probes, {result['gallery']:,} matches, {result['distractors']:,} distractors"
+        return f"{parts}; ties count against the mate"
+    told = f"{result['pairs']:,} pairs: {result['positives']:,} of one person, {result['negatives']:,} of two"
+    if "templates" in result:
+        told = f"{result['features']}, {result['images']:,} images, {result['templates']:,} templates, {told}"
+    for gallery, found in result.get("identification", {}).items():
+        told += f"; {gallery}: {found['mated_probes']:,} mated and {found['non_mated_probes']:,} other probes"
+    return told
+
+
+def group_rows(record: Record) -> list[tuple[str, str]]:
+    """The rates of groups of people at one threshold, and their spread: (label, value)."""
+    groups = record.get("groups")
+    if not groups:
+        return []
+    table = [
+        (name, f"FMR {rates['fmr']:.5f}, FNMR {rates['fnmr']:.5f}") for name, rates in sorted(groups["groups"].items())
+    ]
+    where = f"at one threshold, {groups['threshold']:.4f}, of FAR {groups['far_target']:g} over all groups"
+    spread = f"FMR {groups['fmr_spread']:.5f}, FNMR {groups['fnmr_spread']:.5f}, {where}"
+    return [*table, ("spread between groups", spread)]
+
+
+Table = list[tuple[str, str, list[str]]]
+
+
+def summary(records: Sequence[Record]) -> tuple[list[str], Table]:
+    """All figures of all models: the models' names, and rows (benchmark, figure, values)."""
+    names = _distinct_names([record["model"]["name"] for record in records])
+    table: Table = []
+    for key in _benchmarks(records):
+        columns = [
+            next((dict(rows(r)) for r in record["results"] if (r["data"], r["data_sha256"]) == key), {})
+            for record in records
+        ]
+        for label in dict.fromkeys(label for column in columns for label in column):
+            table.append((key[0], label, [column.get(label, "") for column in columns]))
+    return names, table
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The figures as a table in Markdown."""
+    names, table = summary(records)
+    lines = [["benchmark", "figure", *names], ["---", "---", *["---:"] * len(names)]]
+    lines += [[data, label, *values] for data, label, values in table]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def comma_separated(records: Sequence[Record]) -> str:
+    """The figures as CSV, numbers without intervals."""
+    names, table = summary(records)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["benchmark", "figure", *names])
+    for data, label, values in table:
+        writer.writerow([data, label, *[value.split(" ")[0] if value[:1].isdigit() else "" for value in values]])
+    return text.getvalue()
+
+
+def latex(records: Sequence[Record]) -> str:
+    """The figures as a LaTeX tabular of the booktabs package."""
+    names, table = summary(records)
+    special = {character: "\\" + character for character in "&%$#_{}"}
+    special |= {"±": "$\\pm$", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    rows_ = [["benchmark", "figure", *names], *[[data, label, *values] for data, label, values in table]]
+    lines = [" & ".join("".join(special.get(c, c) for c in cell) for cell in row) + r" \\" for row in rows_]
+    lines = [rf"\begin{{tabular}}{{ll{'r' * len(names)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+TABLES = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
 def page(records: Sequence[Record]) -> str:
@@ -149,7 +298,7 @@ def page(records: Sequence[Record]) -> str:
     template = environment.from_string(files("zoo").joinpath("templates/report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         models=[
-            {**record, "name": name, "colour": COLOURS[index % len(COLOURS)]}
+            {**record, "group_rows": group_rows(record), "name": name, "colour": COLOURS[index % len(COLOURS)]}
             for index, (name, record) in enumerate(zip(names, records, strict=True))
         ],
         benchmarks=[_benchmark(data, names, records) for data in _benchmarks(records)],
@@ -173,19 +322,41 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Rec
     labels = list(dict.fromkeys(label for table in tables for label in table))
     drawn = [(names[index], index, result["curves"]) for index, result in entries if result.get("curves")]
     first = entries[0][1]
+    figures = [svg(figure, f"{kind}, {key[0]}") for kind, draw in FIGURES if (figure := draw(drawn)) is not None]
     return {
         "data": key[0],
         "sha256": key[1],
-        "pairs": first.get("pairs", 0),
-        "positives": first.get("positives", 0),
-        "negatives": first.get("negatives", 0),
+        "holds": holds(first),
         "columns": [(names[index], COLOURS[index % len(COLOURS)]) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
         "notes": list(dict.fromkeys(note for _, result in entries for note in result.get("not_measurable", []))),
-        "roc": roc_svg(drawn) if drawn else "",
-        "histograms": [histogram_svg(*entry) for entry in drawn],
+        "differences": _differences(names, entries),
+        "figures": figures,
+        "histograms": [histogram_svg(*entry) for entry in drawn if "histogram" in entry[2]],
+        "thumbnails": [
+            (names[index], result["curves"]["thumbnails"])
+            for index, result in entries
+            if "thumbnails" in result["curves"]
+        ],
         "sweeps": [{"name": name, **curves["sweep"]} for name, _, curves in drawn if "sweep" in curves],
     }
+
+
+def _differences(names: Sequence[str], entries: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
+    """Sentences that compare each model's accuracy with the first one's, pair by pair."""
+    known = [(index, result) for index, result in entries if "right" in result.get("curves", {})]
+    if len(known) < 2 or len({(result["pairs"], result["compat"]) for _, result in known}) > 1:
+        return []
+    (base, first), *others = known
+    sentences = []
+    for index, result in others:
+        found = paired_difference(*(unpack(r["curves"]["right"], r["pairs"]) for r in (first, result)))
+        low, high = found.interval
+        sentences.append(
+            f"{names[index]} against {names[base]}: {found.value:+.6f} accuracy [{low:+.6f}, {high:+.6f}], "
+            f"{found.only_second} pairs gained and {found.only_first} lost: {found.verdict}"
+        )
+    return sentences
 
 
 def _distinct_names(names: Sequence[str]) -> list[str]:
@@ -196,17 +367,74 @@ Drawn = tuple[str, int, dict[str, Any]]
 """What a figure shows of one model: its name, its place among the models, its curves."""
 
 
-def roc_svg(drawn: Sequence[Drawn]) -> str:
-    """TAR over FAR on a logarithmic axis, one line a model, as an SVG element."""
+def roc_figure(drawn: Sequence[Drawn]) -> Any:
+    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
+    drawn = [entry for entry in drawn if "roc" in entry[2]]
+    if not drawn:
+        return None
     figure, axes = _axes(6.4, 4.2)
     for name, index, curves in drawn:
         far, tar = curves["roc"]["far"], curves["roc"]["tar"]
         measured = [(x, y) for x, y in zip(far, tar, strict=True) if x > 0]
         axes.step(*zip(*measured, strict=True), where="post", label=name, **_line(index))
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
+    return _finish(figure, axes, "lower right")
+
+
+def det_figure(drawn: Sequence[Drawn]) -> Any:
+    """False non-match over false match rate, both logarithmic; None where no model has a curve."""
+    drawn = [entry for entry in drawn if "roc" in entry[2]]
+    if not drawn:
+        return None
+    figure, axes = _axes(6.4, 4.2)
+    for name, index, curves in drawn:
+        points = [
+            (x, 1 - y) for x, y in zip(curves["roc"]["far"], curves["roc"]["tar"], strict=True) if x > 0 and y < 1
+        ]
+        if points:
+            axes.step(*zip(*points, strict=True), where="post", label=name, **_line(index))
+    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
+    return _finish(figure, axes, "upper right")
+
+
+def cmc_figure(drawn: Sequence[Drawn]) -> Any:
+    """The share of probes found within the first n, one line a model and gallery; None where nothing was searched."""
+    lines = [(name, index, gallery, rates) for name, index, c in drawn for gallery, rates in c.get("cmc", {}).items()]
+    if not lines:
+        return None
+    figure, axes = _axes(6.4, 4.2)
+    for name, index, gallery, rates in lines:
+        style = {**_line(index), "linestyle": ":" if gallery.endswith("2") else "-"}
+        axes.plot(range(1, len(rates) + 1), rates, label=f"{name} {gallery}".strip(), marker=".", **style)
+    axes.set(xlabel="rank", ylabel="share of probes found")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _finish(figure, axes, "lower right")
+
+
+def rejection_figure(drawn: Sequence[Drawn]) -> Any:
+    """False non-match rate over the share of pairs turned away for their short embeddings; None without pairs."""
+    drawn = [entry for entry in drawn if entry[2].get("rejection")]
+    if not drawn:
+        return None
+    figure, axes = _axes(6.4, 4.2)
+    for name, index, curves in drawn:
+        axes.plot(curves["rejection"]["rejected"], curves["rejection"]["fnmr"], label=name, marker=".", **_line(index))
+    axes.set(xlabel="share of pairs turned away, shortest embeddings first", ylabel="false non-match rate at FAR 0.01")
+    return _finish(figure, axes, "upper right")
+
+
+FIGURES: tuple[tuple[str, Callable[[Sequence[Drawn]], Any]], ...] = (
+    ("ROC", roc_figure),
+    ("DET", det_figure),
+    ("CMC", cmc_figure),
+    ("Error versus reject", rejection_figure),
+)
+
+
+def _finish(figure: Any, axes: Any, corner: str) -> Any:
     axes.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
-    axes.legend(loc="lower right", frameon=False)
-    return svg(figure, "ROC: true accept rate over false accept rate, logarithmic")
+    axes.legend(loc=corner, frameon=False)
+    return figure
 
 
 def histogram_svg(name: str, index: int, curves: dict[str, Any]) -> str:

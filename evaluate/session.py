@@ -55,6 +55,7 @@ class OnnxEmbedder:
     not there is an InputError; auto falls back to the CPU and says so in `notes`, which collects whatever a
     reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores).
     `input` overrides what the file says of its input, for strangers' models whose file says nothing.
+    `strict` refuses crops of another size instead of resizing them.
 
     InputError for a file that is no ONNX model or no face embedder: not one image input, not one output.
     """
@@ -65,8 +66,10 @@ class OnnxEmbedder:
         device: str = "auto",
         threads: int | None = None,
         input: InputSpec | None = None,
+        strict: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.strict = strict
         self.notes: list[str] = []
         if not self.path.is_file():
             raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
@@ -147,6 +150,11 @@ class OnnxEmbedder:
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
         height, width = self.input.size
         if crops.dtype == np.uint8 and crops.ndim == 4 and crops.shape[1:3] != (height, width) and len(crops):
+            if self.strict:
+                raise InputError(
+                    f"expected a model for crops of {crops.shape[1]}×{crops.shape[2]}, {self.path} takes "
+                    f"{height}×{width}; leave out --strict to have the crops resized"
+                )
             self._note(f"the crops are {crops.shape[1]}×{crops.shape[2]}, the model's input {height}×{width}: resized")
             shrinking = crops.shape[1] > height and crops.shape[2] > width
             method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR

@@ -37,6 +37,12 @@ def colour_pairs(pairs: int, seed: int = 0) -> tuple[npt.NDArray[np.uint8], npt.
     return np.broadcast_to(noisy[:, None, None, :], (2 * pairs, 112, 112, 3)).copy(), same
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or leaves embeddings in the user's cache."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Path:
     """A .bin of 60 pairs."""
@@ -129,7 +135,7 @@ def test_a_run_folder_and_the_newest_run_are_models(
     [
         (["absent.onnx"], "no such file"),
         (["absent"], "expected a run folder"),
-        (["{model}", "--data", "absent.bin"], "found no file at absent.bin"),
+        (["{model}", "--data", "absent.bin"], "at absent.bin, found nothing"),
         (["{model}", "--data", "{model}"], "expected"),
         (["{model}", "--data", "{bench}", "--compat", "facenet"], "found 'facenet'"),
         (["{model}", "--data", "{bench}", "--device", "gpu"], "expected the device"),
@@ -199,13 +205,13 @@ def test_the_report_is_whole_and_needs_no_network(
     assert record["model"]["sha256"] == model_sha256(model) and record["results"][0]["pairs"] == 60
     assert record["provenance"]["versions"]["numpy"] == np.__version__
     text = (folder / "report.html").read_text()
-    assert text.count("<svg") == 2 and f"{record['results'][0]['auc']:.6f}" in text
+    assert text.count("<svg") == 3 and f"{record['results'][0]['auc']:.6f}" in text
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?http|@import""", text)
 
 
 def test_two_models_stand_side_by_side_and_a_name_is_no_markup(bench: Path, model: Path) -> None:
     text = page([a_record(bench, model, "one"), a_record(bench, model, "<script>alert(1)</script>")])
-    assert text.count("<svg") == 3 and "<script>alert" not in text and "&lt;script&gt;" in text
+    assert text.count("<svg") == 4 and "<script>alert" not in text and "&lt;script&gt;" in text
     assert "one (1)" in page([a_record(bench, model, "one"), a_record(bench, model, "one")])
 
 

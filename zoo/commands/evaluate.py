@@ -1,8 +1,8 @@
-"""Measure a model on a benchmark through ONNX Runtime.
+"""Measure models on benchmarks through ONNX Runtime.
 
 zoo evaluate model.onnx --data lfw.bin
 zoo evaluate --data synthetic --report report/        the newest run, on drawn faces
-zoo evaluate model.onnx --data lfw.bin --compat insightface --json
+zoo evaluate a.onnx b.onnx --data benchmarks/ --protocol lfw ijbc --report report/
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,36 @@ MODEL_FILE = "model.onnx"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", metavar="MODEL", nargs="*", help=".onnx files or runs (default: the newest run)")
     parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="an ONNX file, a run or a Hub id (default: the newest run)"
+        "--data",
+        default="synthetic",
+        metavar="PATH",
+        help="a .bin, a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or synthetic: drawn faces (default)",
     )
-    parser.add_argument(
-        "--data", default="synthetic", metavar="PATH", help="a .bin benchmark, or synthetic: drawn faces (default)"
-    )
+    parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="only these: lfw, ijbc, tinyface, …")
     parser.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="sum the embeddings of each picture and its mirror image (default: yes)",
     )
-    parser.add_argument("--compat", metavar="NAME", help="insightface: its accuracy, digit for digit")
+    parser.add_argument(
+        "--features", default="N1D1", help="IJB: N keeps norms, D weighs by the detector (default: N1D1)"
+    )
+    parser.add_argument("--compat", metavar="NAME", help="insightface: its figures, digit for digit")
+    parser.add_argument("--backend", default="onnx", help="onnx, or torch: a run that was not exported (default: onnx)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, tensorrt (default: auto)")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (default: 64)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--report", metavar="DIR", help="write report.json and report.html there")
+    parser.add_argument("--workers", type=int, default=2, help="threads that decode and align ahead (default: 2)")
+    parser.add_argument(
+        "--cache", action=argparse.BooleanOptionalAction, default=True, help="reuse embeddings (default: yes)"
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse a model whose input is not the crops' size")
+    parser.add_argument("--report", metavar="DIR", help="write report.json, report.html, tables and figures there")
+    parser.add_argument("--compare", nargs="+", default=[], metavar="JSON", help="show these report.json beside")
+    parser.add_argument("--thumbnails", action="store_true", help="show the hardest pairs' faces in report.html")
     parser.add_argument(
         "--write-thresholds",
         action="store_true",
@@ -47,43 +61,156 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
+@dataclass
+class Loaded:
+    """A model ready to measure: what embeds, what a report says of it, and what its embeddings depend on."""
+
+    path: Path
+    embedder: Any
+    facts: dict[str, Any]
+    depends_on: dict[str, Any]
+
+
 def run(args: argparse.Namespace) -> int:
-    from zoo.evaluate.embedder import embed
     from zoo.evaluate.protocols.base import check_compat
-    from zoo.evaluate.report import Report, finite
-    from zoo.evaluate.session import OnnxEmbedder
+    from zoo.evaluate.report import Report, finite, read_record, save_all, thumbnails
 
     check_compat(args.compat)
-    path = model_path(args.model)
     folder = report_folder(args.report) if args.report else None
-    embedder = OnnxEmbedder(path, device=args.device, threads=args.threads)
-    protocol = open_protocol(args.data)
-    with progress_bar(f"embedding {protocol.data}", len(protocol)) as progress:
-        embeddings = embed(embedder, protocol.images(), args.batch_size, flip=args.flip, progress=progress)
-    evaluation = protocol.evaluate(embeddings, args.compat)
-    model = {
+    earlier = [read_record(path) for path in args.compare]
+    models = [load_model(name, args) for name in args.models or [None]]
+    benchmarks = open_benchmarks(args)
+    records, printed = [], []
+    for model in models:
+        notes: list[str] = []
+        evaluations, groups = [], {}
+        for name, protocol, shortfall in benchmarks:
+            embeddings, reused = embeddings_of(model, protocol, args)
+            evaluation = protocol.evaluate(embeddings, args.compat)
+            evaluations.append(evaluation)
+            notes += [reused, shortfall(evaluation.figures)]
+            if name.startswith("rfw_"):
+                groups[protocol.data] = (protocol.cosines(embeddings), protocol.same)
+            if args.thumbnails and hasattr(protocol, "pair_images"):
+                evaluation.curves["thumbnails"] = thumbnails(protocol, evaluation.curves["hardest"])
+        options = {"flip": args.flip, "compat": args.compat, "batch_size": args.batch_size, "features": args.features}
+        model.facts["notes"] = model.embedder.notes
+        report = Report(model.facts, evaluations, options, groups)
+        records.append(report.record)
+        notes += model.embedder.notes
+        if args.write_thresholds:
+            for evaluation in evaluations:
+                if "operating_points" in evaluation.figures:
+                    notes += write_thresholds(model, evaluation.figures, args.flip)
+        for evaluation in evaluations:
+            printed.append(finite({"model": model.facts, **evaluation.figures, "notes": [n for n in notes if n]}))
+        if not args.json:
+            print_tables(report.record, [note for note in notes if note])
+    if folder:
+        save_all(folder, [*records, *earlier])
+        if not args.json:
+            print(f"The report is {folder / 'report.html'}.")
+    if args.json:
+        print(json.dumps(printed[0] if len(printed) == 1 else {"results": printed}, indent=2))
+    return 0
+
+
+def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
+    """The model that MODEL names, on the backend and device that were asked for."""
+    if args.backend not in ("onnx", "torch"):
+        raise InputError(f"expected --backend onnx or torch, found {args.backend!r}")
+    if args.backend == "torch":
+        if args.write_thresholds:
+            raise InputError("expected an ONNX model to write thresholds into, found --backend torch; leave one out")
+        return load_torch(name, args)
+    from zoo.evaluate.session import OnnxEmbedder
+
+    path = model_path(name)
+    embedder = OnnxEmbedder(path, device=args.device, threads=args.threads, strict=args.strict)
+    facts = {
         "name": path.parent.name if path.name == MODEL_FILE and path.parent.name else path.name,
         "file": path.name,
         "sha256": embedder.model_sha256,
         "embedding_dim": embedder.embedding_dim,
         "precision": embedder.precision,
         "provider": embedder.provider,
-        "notes": embedder.notes,
         "info": json.loads(embedder.info.to_json()) if embedder.info else None,
     }
-    report = Report(model, [evaluation], {"flip": args.flip, "compat": args.compat, "batch_size": args.batch_size})
-    notes = list(embedder.notes)
-    if folder:
-        report.save(folder / "report.json")
-        report.save(folder / "report.html")
-        notes.append(f"the report is {folder / 'report.html'}")
-    if args.write_thresholds:
-        notes += write_thresholds(path, embedder, evaluation.figures, args.flip)
-    if args.json:
-        print(json.dumps(finite({"model": model, **evaluation.figures, "notes": notes}), indent=2))
-    else:
-        print_table(model["name"], report.record["results"][0], notes)
-    return 0
+    return Loaded(path, embedder, facts, _depends_on(facts, embedder.input))
+
+
+def load_torch(name: str | None, args: argparse.Namespace) -> Loaded:
+    """A run's model by PyTorch, from the config.json and model.safetensors that every epoch leaves."""
+    import torch
+
+    from zoo.backbones import load_timm, read_config
+    from zoo.files import sha256
+    from zoo.spec import ModelInfo
+    from zoo.train.embedder import TorchEmbedder
+    from zoo.train.runs import find_run
+
+    folder = Path(name) if name and (Path(name) / "model.safetensors").is_file() else find_run(name)
+    model = load_timm(folder)
+    info = ModelInfo.from_json(json.dumps(read_config(folder)["zoo"]))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.device not in ("auto", "cpu") and not torch.cuda.is_available():
+        raise InputError(f"expected to run on {args.device}, but PyTorch finds no CUDA GPU; use --device cpu or auto")
+    wanted = "cpu" if args.device == "cpu" or not torch.cuda.is_available() else args.device.replace("auto", "cuda")
+    embedder: Any = TorchEmbedder(model.to(wanted), info.input, wanted)
+    embedder.notes = [f"computed by PyTorch {torch.__version__} on {wanted}"]
+    facts = {
+        "name": folder.name,
+        "file": "model.safetensors",
+        "sha256": sha256(folder / "model.safetensors"),
+        "embedding_dim": info.embedding_dim,
+        "precision": "float32",
+        "provider": f"torch {torch.__version__} {wanted}",
+        "info": json.loads(info.to_json()),
+    }
+    return Loaded(folder, embedder, facts, _depends_on(facts, info.input))
+
+
+def _depends_on(facts: dict[str, Any], spec: Any) -> dict[str, Any]:
+    return {**{key: facts[key] for key in ("file", "sha256", "precision", "provider")}, "input": asdict(spec)}
+
+
+def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tuple[Any, str]:
+    """The protocol's embeddings, from the cache where the very same were computed before; and whether they were."""
+    from zoo.evaluate import cache
+    from zoo.evaluate.embedder import embed
+    from zoo.evaluate.reading import read_ahead
+
+    key = ""
+    if args.cache:
+        facts = {"model": model.depends_on, "data": protocol.content_sha256(), "flip": args.flip}
+        key = cache.cache_key({**facts, "protocol": type(protocol).__name__, "strict": args.strict})
+        known = cache.load(cache.cache_folder(), key, len(protocol))
+        if known is not None:
+            return known, f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)"
+    with progress_bar(f"embedding {protocol.data}", len(protocol)) as progress:
+        pictures = read_ahead(protocol, args.workers)
+        embeddings = embed(model.embedder, pictures, args.batch_size, flip=args.flip, progress=progress)
+    if args.cache:
+        cache.store(cache.cache_folder(), key, embeddings)
+    return embeddings, ""
+
+
+def open_benchmarks(args: argparse.Namespace) -> list[tuple[str, Any, Callable[[dict[str, Any]], str]]]:
+    """What --data and --protocol name: (name, protocol, the sentence for figures of a partial copy)."""
+    if args.data == "synthetic":
+        from zoo.data.synthetic import synthetic_pairs
+        from zoo.evaluate.protocols.pairs import PairsProtocol
+
+        images, same = synthetic_pairs()
+        digest = hashlib.sha256(images)
+        digest.update(same)
+        drawn = PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
+        return [("synthetic", drawn, lambda figures: "")]
+    from zoo.evaluate.benchmarks import find_benchmarks
+
+    found = find_benchmarks(args.data, args.protocol)
+    return [(one.name, one.open(args.features), one.shortfall) for one in found]
 
 
 def report_folder(name: str) -> Path:
@@ -113,36 +240,21 @@ def model_path(model: str | None) -> Path:
     return folder / MODEL_FILE
 
 
-def open_protocol(data: str) -> Any:
-    """The benchmark that --data names."""
-    from zoo.evaluate.protocols.pairs import PairsProtocol
-
-    if data == "synthetic":
-        from zoo.data.synthetic import synthetic_pairs
-
-        images, same = synthetic_pairs()
-        digest = hashlib.sha256(images)
-        digest.update(same)
-        return PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
-    path = Path(data)
-    if not path.is_file():
-        raise InputError(f"expected a .bin benchmark or the word synthetic for --data, found no file at {data}")
-    return PairsProtocol.from_bin(path)
-
-
-def write_thresholds(path: Path, embedder: Any, figures: dict[str, Any], flip: bool) -> list[str]:
+def write_thresholds(model: Loaded, figures: dict[str, Any], flip: bool) -> list[str]:
     """Stores what was measured in the ONNX file, and in the config.json of its run; returns what to tell."""
     from zoo.evaluate.session import write_model_info
     from zoo.evaluate.thresholds import measured_thresholds, with_thresholds
     from zoo.files import write_json
     from zoo.spec import ModelInfo
 
+    path, embedder = model.path, model.embedder
     kept, told = measured_thresholds(
         figures, embedder.model_sha256, flip, embedder.precision, alignment=embedder.input.alignment
     )
     if kept:
         info = with_thresholds(embedder.info or ModelInfo(embedder.embedding_dim, embedder.input), kept)
         write_model_info(path, info)
+        embedder.info = info
         config = path.with_name("config.json")
         if config.is_file():
             content = json.loads(config.read_text())
@@ -157,28 +269,26 @@ def write_thresholds(path: Path, embedder: Any, figures: dict[str, Any], flip: b
     return told
 
 
-def print_table(name: str, result: dict[str, Any], notes: list[str]) -> None:
+def print_tables(record: dict[str, Any], notes: list[str]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from zoo.evaluate.report import rows
+    from zoo.evaluate.report import group_rows, holds, rows
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(result["data"], no_wrap=True)
-    table.add_column(name, justify="right", no_wrap=True)
-    for label, value in rows(result):
-        table.add_row(label, value)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table, markup=False)
-    console.print(
-        f"{result['pairs']:,} pairs: {result['positives']:,} of one person, {result['negatives']:,} of two; "
-        "in brackets the exact binomial 95 % interval.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    for note in dict.fromkeys([*result["not_measurable"], *notes]):
+    for result in record["results"]:
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table.add_column(result["data"], no_wrap=True)
+        table.add_column(record["model"]["name"], justify="right", no_wrap=True)
+        for label, value in rows(result):
+            table.add_row(label, value)
+        console.print(table, markup=False)
+        console.print(f"{holds(result)}; in brackets the exact binomial 95 % interval.", markup=False, highlight=False)
+        notes = [*result["not_measurable"], *notes]
+    for label, value in group_rows(record):
+        console.print(f"{label}: {value}", markup=False, highlight=False)
+    for note in dict.fromkeys(notes):
         console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
 
 
