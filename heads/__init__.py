@@ -13,6 +13,7 @@ from zoo.heads.angles import add_angle as add_angle
 from zoo.heads.angles import add_angle_or_fall_back as add_angle_or_fall_back
 from zoo.heads.angles import angle as angle
 from zoo.heads.arcface import ArcFace as ArcFace
+from zoo.heads.base import BROKEN as BROKEN
 from zoo.heads.base import HEADS as HEADS
 from zoo.heads.base import HeadOption as HeadOption
 from zoo.heads.base import MarginHead as MarginHead
@@ -34,6 +35,7 @@ from zoo.heads.geometry import nearest_centre_angle as nearest_centre_angle
 from zoo.heads.magface import MagFace as MagFace
 from zoo.heads.mv_softmax import MVAM as MVAM
 from zoo.heads.mv_softmax import MVArc as MVArc
+from zoo.heads.plugins import load_entry_points as load_entry_points
 from zoo.heads.recurricularface import ReCurricularFace as ReCurricularFace
 from zoo.heads.recurricularface import recurricular_constants as recurricular_constants
 from zoo.heads.rowwise import RowwiseAdamW as RowwiseAdamW
@@ -42,3 +44,5 @@ from zoo.heads.rowwise import clip_grad_norm as clip_grad_norm
 from zoo.heads.sharded import shard_range as shard_range
 from zoo.heads.softmax import Softmax as Softmax
 from zoo.heads.sphereface import SphereFace as SphereFace
+
+load_entry_points()  # last: their modules import from here

@@ -88,6 +88,9 @@ class MarginHead(nn.Module):
 HEADS: Registry[type[MarginHead]] = Registry("head")
 """Every head by name. A head's options are the parameters of its `__init__`."""
 
+BROKEN: dict[str, InputError] = {}
+"""Heads that an installed package promised and could not bring: the name, and what to say when it is asked for."""
+
 
 @dataclass(frozen=True)
 class HeadOption:
@@ -117,6 +120,8 @@ def build_head(name: str, **options: Any) -> MarginHead:
     >>> build_head("cosface", margin=0.4).describe()
     'cosface(scale=64.0, margin=0.4)'
     """
+    if name in BROKEN and name not in HEADS:
+        raise BROKEN[name]
     kind = HEADS[name]
     known = {option.name: option for option in head_options(kind)}
     for given in options:

@@ -3,6 +3,7 @@
 zoo list heads
 zoo list backbones 'mobilefacenet*'
 zoo list recipes --json
+zoo list models            runs and pulled models; `zoo list models OWNER` asks the Hub
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ def run(args: argparse.Namespace) -> int:
     if args.kind not in LISTS:
         raise unknown_name("list", args.kind, LISTS)
     rows, show = LISTS[args.kind]
-    found = rows()
+    if args.kind == "models" and args.pattern.replace("-", "_").replace(".", "_").isidentifier():
+        from zoo.hub.browse import owner_models
+
+        found, args.pattern = owner_models(args.pattern), "*"
+    else:
+        found = rows()
     chosen = [row for row in found if fnmatch.fnmatch(row["name"], args.pattern)]
     if found and not chosen:
         raise InputError(
@@ -45,8 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
 def heads() -> list[Row]:
     """Every head with its paper, its T and N, and its options: type and default."""
-    from zoo.heads import HEADS, head_options, type_name
+    import sys
 
+    from zoo.heads import BROKEN, HEADS, head_options, type_name
+
+    for problem in BROKEN.values():
+        print(f"zoo: {problem}", file=sys.stderr)
     return [
         {
             "name": name,
@@ -114,8 +124,25 @@ def runs() -> list[Row]:
 
 
 def models() -> list[Row]:
-    """The ONNX models that runs have exported."""
-    return [{"name": f"{row['path']}/model.onnx"} for row in runs() if row["model"]]
+    """The models that runs have exported and those that were pulled from the Hub, with what is known of each."""
+    from pathlib import Path
+
+    from zoo.hub.browse import cached_models, described
+
+    exported = [described(Path(row["path"]), row["path"], "run") for row in runs() if row["model"]]
+    return [*exported, *cached_models()]
+
+
+def show_model(row: Row) -> str:
+    known = [row.get("head"), row.get("backbone"), f"{row['dim']} dimensions" if row.get("dim") else None]
+    if row.get("accuracy") is not None:
+        known.append(f"accuracy {row['accuracy']:.4f} on {row.get('measured_on')}")
+    lines = [
+        f"{row['name']}  ({row['place']})",
+        f"    {', '.join(filter(None, known))}",
+        f"    {row.get('training_set') or ''}",
+    ]
+    return "\n".join(line for line in lines if line.strip())
 
 
 def show_named(row: Row) -> str:
@@ -127,7 +154,7 @@ LISTS: dict[str, tuple[Callable[[], list[Row]], Callable[[Row], str]]] = {
     "backbones": (backbones, show_named),
     "protocols": (protocols, show_named),
     "recipes": (recipes, show_named),
-    "models": (models, show_named),
+    "models": (models, show_model),
     "runs": (runs, show_named),
 }
 """Every list: what gathers its rows, and what turns a row into lines for people."""
