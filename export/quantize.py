@@ -53,8 +53,8 @@ class Variant:
 def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     """`proto` in float16 with float32 input and output; layers whose values leave float16's range stay in float32.
 
-    The range is looked at on `inputs` (count, 3, H, W): a node is kept where an output, or the square that a norm sums
-    inside, exceeds half of what float16 holds.
+    The range is looked at on `inputs` (count, 3, H, W): a node is kept where an input, an output, or the
+    square that a norm sums inside, exceeds half of what float16 holds.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -63,9 +63,8 @@ def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     weights = {tensor.name: _magnitude(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
     kept = []
     for node in proto.graph.node:
-        reached = max(
-            [largest.get(name, 0.0) for name in node.output] + [weights.get(name, 0.0) for name in node.input]
-        )
+        # an input counts too: whoever reads a value beyond the range would read infinity
+        reached = max(largest.get(name, weights.get(name, 0.0)) for name in (*node.input, *node.output))
         if node.op_type in ("ReduceL2", "ReduceSumSquare"):
             reached = max(reached, reached**2)
         if reached > HALF_LIMIT:
@@ -74,6 +73,7 @@ def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     copy.CopyFrom(proto)
     with _silent():
         half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=[node.name for node, _ in kept])
+        tidy_casts(half)
         OnnxModel(half).topological_sort(is_deterministic=True)  # the casts were appended at the end
     return Variant(
         half,
@@ -84,6 +84,40 @@ def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
             "why": f"their values reach {max(reached for _, reached in kept):.0f}" if kept else "",
         },
     )
+
+
+def tidy_casts(proto: onnx.ModelProto) -> None:
+    """Mends what the converter leaves around float32 nodes, in place.
+
+    It sends the values between two of them through float16, where they become infinite; it casts float32 weights to
+    float32; and it adds a node once for each input that reads it.
+    """
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    casts: dict[str, tuple[str, int]] = {}
+    nodes = []
+    for node in proto.graph.node:
+        if node.op_type == "Cast":
+            if node.output[0] in casts:
+                continue
+            casts[node.output[0]] = (node.input[0], node.attribute[0].i)
+        nodes.append(node)
+    outputs = {value.name for value in proto.graph.output}
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            source, to = casts.get(name, ("", 0))
+            if to == single and types.get(source) == single:
+                node.input[index] = source
+            elif to == single and casts.get(source, ("", 0))[1] == half:
+                node.input[index] = casts[source][0]
+    while True:
+        read = outputs | {name for node in nodes for name in node.input}
+        needed = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
+        if len(needed) == len(nodes):
+            break
+        nodes = needed
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def to_int8(

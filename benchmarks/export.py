@@ -1,0 +1,111 @@
+"""What an export buys: eager torch, ONNX Runtime in float32, float16 and int8, in one run, medians and ratios.
+
+    python benchmarks/export.py                                        resnet18, face stem, untrained: speed and size
+    python benchmarks/export.py --run runs/first --calibrate faces/ --data pairs.bin     a trained model: accuracy too
+
+Run it alone on the machine. The candidates take turns, so that a busy moment hits them alike. An untrained model has
+batch norms that have seen noise, and weights that nobody learnt: its speed and size are those of a trained one, its
+cosines and its accuracy are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from zoo.backbones import create_backbone, load_timm
+from zoo.commands.export import info_of
+from zoo.export import onnx_files
+from zoo.export.formats import Options
+from zoo.export.parity import session
+from zoo.spec import ModelInfo
+
+TARGETS = [
+    ("float32 ONNX / eager torch, time at batch 1", 0.75, "at most"),
+    ("int8 / float32, throughput at batch 1", 1.7, "at least"),
+    ("int8 / float32, size", 0.3, "at most"),
+    ("float16 / float32, size", 0.51, "at most"),
+    ("int8 to float32, mean cosine", 0.99, "at least"),
+    ("int8 − float32, accuracy", -0.005, "at least"),
+]
+
+
+def turns(model: nn.Module, paths: dict[str, Path], batch: int, threads: int, rounds: int) -> dict[str, float]:
+    """Median milliseconds of one inference of each candidate at `batch`."""
+    pixels = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 112, 112)).astype(np.float32)
+    tensor = torch.from_numpy(pixels)
+    sessions = {name: session(path, optimise=True, threads=threads, spin=True) for name, path in paths.items()}
+    taken: dict[str, list[float]] = {"torch": [], **{name: [] for name in paths}}
+    with torch.inference_mode():
+        for round_ in range(rounds + 3):
+            start = time.perf_counter()
+            model(tensor)
+            marks = [("torch", time.perf_counter() - start)]
+            for name, candidate in sessions.items():
+                start = time.perf_counter()
+                candidate.run(None, {"input": pixels})
+                marks.append((name, time.perf_counter() - start))
+            if round_ >= 3:
+                for name, seconds in marks:
+                    taken[name].append(1e3 * seconds)
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", help="a run folder, or a folder in timm's layout")
+    parser.add_argument("--backbone", default="resnet18", help="without --run")
+    parser.add_argument("--calibrate")
+    parser.add_argument("--data")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.run:
+        model, info = load_timm(args.run), info_of(Path(args.run))
+    else:
+        torch.manual_seed(0)
+        model = create_backbone(args.backbone)
+        model.train()(torch.randn(16, 3, 112, 112))
+        info = ModelInfo(512, backbone=args.backbone, stem="face", neck=str(model.neck_name))
+    model = model.eval()
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "model.onnx"
+        options = Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data, say=print)
+        facts = onnx_files.write(model, info, target, options)
+        rows = {row["precision"]: row for row in facts["variants"]}
+        paths = {name: Path(folder) / row["file"] for name, row in rows.items()}
+        times = {batch: turns(model, paths, batch, args.threads, max(5, args.rounds // batch)) for batch in (1, 32)}
+    print(f"\n{info.backbone}, {info.stem} stem, {info.neck} neck; {args.threads} threads; pairs: {facts['pairs']}")
+    print(f"{'':10}{'MiB':>8}{'size':>8}{'ms @1':>9}{'speed':>8}{'ms @32':>9}{'speed':>8}{'cosine':>9}{'accuracy':>10}")
+    for name in ("torch", *paths):
+        row = rows.get(name)
+        size = f"{row['bytes'] / 2**20:8.1f}{row['size_ratio']:8.3f}" if row else f"{'':16}"
+        speed = "".join(f"{times[b][name]:9.1f}{times[b]['float32'] / times[b][name]:8.2f}" for b in (1, 32))
+        worth = f"{row['mean_cosine']:9.5f}{row['accuracy']:10.4f}" if row else ""
+        print(f"{name:10}{size}{speed}{worth}")
+    found = [
+        times[1]["float32"] / times[1]["torch"],
+        times[1]["float32"] / times[1]["int8"],
+        rows["int8"]["size_ratio"],
+        rows["float16"]["size_ratio"],
+        rows["int8"]["mean_cosine"],
+        rows["int8"]["accuracy_change"]["value"],
+    ]
+    print()
+    for (what, bound, side), value in zip(TARGETS, found, strict=True):
+        reached = value <= bound if side == "at most" else value >= bound
+        print(f"{'reached' if reached else 'MISSED':8} {what}: {value:.4f} ({side} {bound})")
+    for name, how in facts["quantisation"].items():
+        print(f"{name}: {how}")
+
+
+if __name__ == "__main__":
+    main()
