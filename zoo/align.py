@@ -71,7 +71,7 @@ def align(
     """The aligned crop of one face: RGB uint8 (height, width, 3), black where the picture ends.
 
     `image` is uint8 (H, W, 3), `landmarks` (5, 2) as (x, y) pixels in the order of ARCFACE_TEMPLATE.
-    Bilinear, with the pixels of insightface's `norm_crop`.
+    Bilinear, as insightface's `norm_crop`, from which a pixel differs by one level at most, where rounding falls so.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape != (5, 2):
