@@ -15,7 +15,7 @@ import pytest
 
 from tests import hub_client
 from tests.hub_models import make_run, tiny_onnx
-from tests.hub_server import TOKEN, HubServer, Repo
+from tests.hub_server import TOKEN, Handler, HubServer, Repo
 from zoo.errors import InputError
 from zoo.files import write_json
 from zoo.hub.card import Licence, card_of_run, cell, may_be_told, to_html
@@ -53,6 +53,16 @@ for name, licence, options in (
         said[name] = vars(publish(Path(folder), "o/m", **options))
 do("pull", "pull", "o/m", "--json")
 do("evaluate", "evaluate", "o/m", "--data", "pairs.bin", "--json")
+from huggingface_hub import hf_hub_download
+model = hf_hub_download("o/m", "model.onnx")
+do("verify", "verify", "0.png", "1.png", "--model", model, "--aligned", "--threshold", "0.3", "--json")
+do("verify by id", "verify", "0.png", "1.png", "--model", "o/m", "--aligned")
+try:
+    timm.create_model(
+        "hf-hub:evil/forbidden", pretrained=True, pretrained_cfg_overlay={"hf_hub_filename": "model.safetensors"}
+    )
+except Exception as error:
+    said["overlay"] = type(error).__name__
 crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
 x = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - 127.5) / 127.5
 commit = json.loads(said["push"][1])["commit"]
@@ -90,6 +100,8 @@ def round_trip(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     from zoo.formats.images import encode_png
 
     images, same = synthetic_pairs(20)
+    for number in (0, 1):
+        (run.parent.parent / f"{number}.png").write_bytes(encode_png(images[number]))
     write_bin(run.parent.parent / "pairs.bin", [encode_png(image) for image in images], same)
     home = tmp_path_factory.mktemp("client")
     with HubServer() as hub:
@@ -104,10 +116,23 @@ def round_trip(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             hub.repos[name] = Repo()
             content = json.dumps({**config, **changed}).encode()
             hub.repos[name].commit({"config.json": content, "model.safetensors": tensors})
+        hub.repos["evil/forbidden"] = Repo()
+        hub.repos["evil/forbidden"].commit(
+            {"config.json": json.dumps(config).encode(), "model.safetensors": weights, "pytorch_model.bin": b"pickle"}
+        )
+        hub.faults.append(forbid)
         env = hub_client.environment(hub, home, token=True)
         done = hub_client.run(["-c", ROUND_TRIP], env, run.parent.parent)
         assert done.returncode == 0, done.stderr
         yield {**json.loads(done.stdout.splitlines()[-1]), "hub": hub, "stderr": done.stderr}
+
+
+def forbid(request: Handler) -> bool:
+    """A fault: 403 on the safetensors file of one repository."""
+    forbidden = request.parts.path.startswith("/evil/forbidden/resolve/") and request.path.endswith(".safetensors")
+    if forbidden:
+        request.error(403, "", "no")
+    return forbidden
 
 
 def published(round_trip: dict) -> dict[str, bytes]:
@@ -155,6 +180,20 @@ def test_a_hub_id_is_evaluated(round_trip: dict) -> None:
     code, said, stderr = round_trip["evaluate"]
     assert code == 0, stderr
     assert json.loads(said)["pairs"] == 20
+
+
+def test_a_file_from_the_plain_client_and_a_hub_id_are_verified_with(round_trip: dict) -> None:
+    code, said, stderr = round_trip["verify"]
+    answer = json.loads(said)
+    assert code == (0 if answer["same"] else 1) and -1 <= answer["similarity"] <= 1, stderr
+    code, said, stderr = round_trip["verify by id"]
+    assert code == 3 and f"{answer['similarity']:.4f}" in said, stderr
+
+
+def test_timms_way_to_the_pickle_is_closed_by_the_overlay_of_the_docs(round_trip: dict) -> None:
+    assert "overlay" in round_trip
+    asked = [path for path in round_trip["hub"].paths() if path.startswith("/evil/forbidden/resolve/")]
+    assert asked and not [path for path in asked if "pytorch_model" in path]
 
 
 def test_our_architectures_are_timms(round_trip: dict) -> None:
@@ -470,3 +509,41 @@ def test_importing_zoo_and_the_hub_is_light() -> None:
     )
     done = hub_client.run(["-c", script], dict(os.environ), Path.cwd())
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "folder", sorted((Path(__file__).parent.parent / "model_cards").glob("*/")), ids=lambda f: f.name
+)
+def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
+    """Each folder holds the card and the records it was rendered from."""
+    from zoo.evaluate.report import read_record
+    from zoo.hub.card import recipe_in, render_card
+    from zoo.spec import ModelInfo
+
+    info = ModelInfo.from_json((folder / "facts.json").read_text())
+    record = read_record(folder / "report.json")
+    assert (folder / "README.md").read_text() == render_card(info, record, recipe_in(folder), f"owner/{folder.name}")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("convnext_atto", {}), ("vit_tiny_patch16_224", {"img_size": 112, "patch_size": 8}), ("resnet18", {})],
+)
+def test_models_that_others_published_are_exported_and_evaluated(tmp_path: Path, name: str, arguments: dict) -> None:
+    import timm
+
+    model = timm.create_model(name, num_classes=48, **arguments).eval()
+    config = {"input_size": (3, 112, 112), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    timm.models.save_for_hf(
+        model, str(tmp_path / "theirs"), safe_serialization=True, model_args=arguments or None, model_config=config
+    )
+    with HubServer() as hub:
+        hub.repos["they/model"] = Repo()
+        hub.repos["they/model"].commit({path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()})
+        out = str(tmp_path / "face.onnx")
+        done = hub_client.zoo(hub, tmp_path, "export", "they/model", "--onnx", "-o", out)
+        assert done.returncode == 0, done.stderr
+        done = hub_client.zoo(hub, tmp_path, "evaluate", out, "--data", "synthetic", "--no-flip", "--json")
+        assert done.returncode == 0, done.stderr
+        assert 0.4 < json.loads(done.stdout)["auc"] <= 1
