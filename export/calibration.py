@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.synthetic import SyntheticFaces
 from zoo.errors import InputError
+from zoo.export.parity import crops_for_parity
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
 from zoo.formats.recordio import RecordFile
@@ -38,8 +38,7 @@ def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATI
     than it will see is a worse model. InputError where there are no images or they have another size.
     """
     if source is None or source == "synthetic":
-        faces = SyntheticFaces(max(2, -(-count // 4)), 4, seed=1, split="test", image_size=size)
-        return CropSet(np.stack([faces.image(i) for i in range(count)]), "drawn faces")
+        return CropSet(crops_for_parity(size, count), "drawn faces")
     path = Path(source)
     total, read = _open(path)
     if total == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
             opset=OPSET if options.opset is None else options.opset,
             crops=_at_least(crops.crops, max(parity.BATCHES)),
         )
-        facts: dict[str, Any] = {"float32": target.name, "parity": info.parity, "measured_on": crops.name}
+        facts: dict[str, Any] = {"info": asdict(info), "parity": info.parity, "measured_on": crops.name}
         rows: list[Row] = []
         if wanted:
             rows = _write_variants(drafts, info, crops, options)

@@ -229,7 +229,7 @@ def test_the_newest_run_exported_in_another_process_has_the_same_bytes(
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert Path(facts["model"]) == Path("runs/first/model.onnx")
-    assert facts["backbone"] == SMALL and facts["parity"]["5"]["cosine"] >= parity.MIN_COSINE
+    assert facts["info"]["backbone"] == SMALL and facts["parity"]["5"]["cosine"] >= parity.MIN_COSINE
     assert (run_folder / "model.onnx").read_bytes() == exported[0].read_bytes()
 
 
