@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training import in_process, start, tiny, weights
+from tests.training import TINY, in_process, start, tiny, weights
 from zoo.errors import InputError
 from zoo.train import checkpoint, runs
 from zoo.train.config import TrainConfig, build, changes, load_config, load_recipe, recipes, save_config
@@ -93,9 +93,10 @@ def test_another_seed_ends_elsewhere(whole: tuple[Path, float], tmp_path: Path) 
     [
         {"optimizer": "adamw", "lr": 1e-3},
         {"ema": 0.9, "clip_norm": 1.0},
-        {"accumulate": 5, "schedule": "cosine", "warmup_epochs": 1},
+        {"accumulate": 2, "batch_size": 4, "schedule": "cosine", "warmup_epochs": 1},
         {"precision": "bf16", "neck": "flat", "dropout": 0.2},
         {"channels_last": True, "head": "arcface"},
+        {"centres": {"sample_rate": 0.4, "sub_centres": 2}, "head": "adaface"},
     ],
     ids=str,
 )
@@ -160,9 +161,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
 
 def poison(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
     """Makes the loss of one step NaN."""
-    from zoo.train import loop
+    from zoo.heads import MarginSoftmaxLoss
 
-    original, calls = loop.MarginSoftmaxLoss.forward, iter(range(10**6))
+    original, calls = MarginSoftmaxLoss.forward, iter(range(10**6))
 
     def forward(self: Any, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if next(calls) == at_step:
@@ -170,7 +171,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
         loss: torch.Tensor = original(self, embeddings, labels)
         return loss
 
-    monkeypatch.setattr(loop.MarginSoftmaxLoss, "forward", forward)
+    monkeypatch.setattr(MarginSoftmaxLoss, "forward", forward)
 
 
 def test_a_non_finite_step_stops_the_run_naming_step_and_samples(
@@ -183,37 +184,39 @@ def test_a_non_finite_step_stops_the_run_naming_step_and_samples(
 
 def test_a_tolerated_non_finite_step_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights after a withheld first step are those before it, batch norm's and the head's state too."""
-    from zoo.train import loop
+    from zoo.train.build import build as parts_of
+    from zoo.train.health import Health
 
     states = []
-    update = loop.Health.put_back
+    update = Health.put_back
 
     def watch(self: Any, statistics: Any, withhold: torch.Tensor) -> None:
         update(self, statistics, withhold)
-        states.append(float(withhold))
+        states.append(bool(withhold))
 
-    monkeypatch.setattr(loop.Health, "put_back", watch)
+    monkeypatch.setattr(Health, "put_back", watch)
     config = tiny(epochs=1, skip_nonfinite=7, checkpoint_every=1, keep=99, data="synthetic:5x2", batch_size=5)
     torch.manual_seed(config.seed)
-    before = loop.build(config, 5, torch.device("cpu")).state()
+    before = parts_of(config, 5, torch.device("cpu")).state()
     poison(monkeypatch, at_step=0)
     run = start(config, tmp_path / "run")
     result = train(config, run, quiet=True)
-    assert states == [1.0, 0.0] and np.isfinite(result["loss"])
+    assert states == [True, False] and np.isfinite(result["loss"])
     shutil.rmtree(run / "checkpoint/step-00000002")
-    after = loop.build(config, 5, torch.device("cpu"))
+    after = parts_of(config, 5, torch.device("cpu"))
     assert after.restore(run / "checkpoint") == [] and after.progress == {"step": 1, "bad_steps": 1}
     for part in ("model", "criterion"):
         for name, tensor in after.state()[part].items():
             assert torch.equal(tensor, before[part][name]), name
-    assert all(not s["momentum_buffer"].any() for s in after.optimizer.state.values())
+    for optimizer in (after.optimizer, after.centre_optimizer):
+        assert all(not state["momentum_buffer"].any() for state in optimizer.state.values())
 
 
 def test_the_learning_rate_falls_at_the_papers_epochs() -> None:
     from zoo.train.optim import build_optimizer, build_schedule
 
     config = build({"epochs": 34, "lr": 0.1})
-    optimizer = build_optimizer(config, [torch.nn.Parameter(torch.zeros(3))])
+    optimizer = build_optimizer(config, torch.nn.Linear(3, 5))
     schedule = build_schedule(config, optimizer, steps_per_epoch=11)
     rates = []
     for step in range(34 * 11):
@@ -249,6 +252,7 @@ def test_every_packaged_recipe_is_a_configuration(name: str) -> None:
         ({"batch_sise": 1}, "did you mean batch_size"),
         ({"lr": "fast"}, "expected --lr to be a number, found 'fast'"),
         ({"batch_size": 6, "accumulate": 4}, "expected --accumulate to be a divisor of the batch size 6, found 4"),
+        ({"freeze": "body"}, "expected --freeze"),
         ({"stem": "fase"}, "expected --stem to be face or stock, found 'fase'"),
     ],
 )
@@ -264,16 +268,17 @@ def zoo(*words: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[st
     )
 
 
-TINY_FLAGS = (
-    "train test_resnet --data synthetic:5x7 --validation none --embedding-dim 9 --stem stock --neck gap --epochs 2"
-    " --batch-size 5 --threads 1 --name run"
-).split()
+TINY_FLAGS = [f"--set={name}={value}" for name, value in TINY.items() if name != "head_options"]
 
 
 def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
-    words = [*TINY_FLAGS, "--epochs", "200"]
+    words = ["train", *TINY_FLAGS, "--set=epochs=200", "--name", "run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "zoo", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     metrics = tmp_path / "runs/run/metrics.jsonl"
     deadline = time.monotonic() + 100
@@ -299,6 +304,7 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "--resume"], "expected a run under runs/"),
         (["train", "--set", "lr"], "expected --set key=value"),
         (["train", "--data", "synthetic:5x7", "--batch-size", "36"], "36"),
+        (["train", "--data", "synthetic:5x7", "--batch-size", "1"], "expected at least 2 images"),
         (["train", "--device", "cuda"], "found none that torch can use"),
     ],
 )
@@ -314,3 +320,65 @@ def test_wrong_input_exits_2_with_one_sentence_and_leaves_nothing(
     error = capsys.readouterr().err
     assert sentence in error and len(error.strip().splitlines()) == 1
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_unknown_centre_options_and_frozen_names_are_sentences(tmp_path: Path) -> None:
+    from zoo.train.build import build as parts_of
+
+    with pytest.raises(InputError, match="did you mean sample_rate"):
+        parts_of(tiny(centres={"sample_rat": 0.1}), 5, torch.device("cpu"))
+    with pytest.raises(InputError, match="no parameter is called 'bdoy'"):
+        parts_of(tiny(freeze=["bdoy"]), 5, torch.device("cpu"))
+
+
+def test_init_takes_the_weights_of_a_run_and_freeze_keeps_them(whole: tuple[Path, float], tmp_path: Path) -> None:
+    config = tiny(init=str(whole[0]), freeze=["body.layer1", "body.conv1"], epochs=1, seed=3)
+    run = start(config, tmp_path / "run")
+    train(config, run, quiet=True)
+    before, after = weights(whole[0]), weights(run)
+    kept = [name for name in before if name.endswith("weight") and before[name].tobytes() == after[name].tobytes()]
+    assert len(kept) > 5
+    others = {name for name in kept if not name.startswith(("body.layer1", "body.conv1"))}
+    assert others == {"neck.4.weight"}, "the scale of the last batch norm is 1 and never trained"
+    with pytest.raises(InputError, match="expected --init weights of this backbone"):
+        train(tiny(init=str(whole[0]), embedding_dim=11), start(config, tmp_path / "misfit"), quiet=True)
+
+
+FP64 = {"backbone": "test_vit", "neck": "native", "precision": "fp64", "head": "curricularface", "batch_size": 6}
+"""A model without batch norm in double precision: one process and two compute the same sums."""
+
+
+def torchrun(config: TrainConfig, run: Path, processes: int) -> subprocess.CompletedProcess[str]:
+    """`zoo train` of the run's options under torchrun, with gloo on the CPU."""
+    recipe = run.parent / "recipe.yaml"
+    save_config(config, recipe)
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "zoo", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, *words, "--recipe", str(recipe), "--name", run.name],
+        cwd=run.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment,
+    )
+
+
+def losses(run: Path) -> list[float]:
+    """The losses in a run's log."""
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_and_resume_as_one(tmp_path: Path) -> None:
+    """The loss curve of two gloo processes is that of one at the same global batch; one goes on where two stopped."""
+    config = tiny(**FP64, epochs=2, log_every=1, clip_norm=3.0, checkpoint_every=3, keep=9)
+    one, two = start(config, tmp_path / "runs/one"), tmp_path / "runs/two"
+    train(config, one, quiet=True)
+    done = torchrun(config, two, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(losses(one)) == 10 and done.stdout.count("trained runs/two") == 1
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)
+    for step in ("step-00000006", "step-00000009", "step-00000010"):
+        shutil.rmtree(two / "checkpoint" / step)
+    train(config, two, resume=True, quiet=True)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)

@@ -10,9 +10,12 @@ Without --data it trains on drawn faces, which are no faces: enough to see every
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import time
 import typing
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         folder = runs.RUNS / (
             args.name or f"{config.backbone}-{config.head}-{when}".replace("/", "-").replace(":", "-")
         )
-        check_name(config, folder)
+        if first_process():
+            check_name(config, folder)
     return fit(config, folder, resume=args.resume is not None, args=args)
 
 
@@ -145,27 +149,47 @@ def check_name(config: options.TrainConfig, folder: Path) -> None:
 
 
 def fit(config: options.TrainConfig, folder: Path, *, resume: bool, args: argparse.Namespace) -> int:
-    """Runs the loop in `folder`, under its lock; a run that was refused before its first step leaves no folder."""
-    from zoo.train.loop import Interrupted, train
+    """Runs the loop in `folder`, under its lock; a run that was refused before its first step leaves no folder.
 
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    Of the processes that torchrun starts, the first one makes and locks the folder, and tells the others its name.
+    """
+    from zoo.train.loop import train
+    from zoo.train.signals import Interrupted
+
+    here = replace(config, init=local(config.init, resume))
     try:
-        with runs.lock(folder):
+        if not first_process():
+            train(here, folder, resume=resume, quiet=True)
+            return 0
+        with made(folder), runs.lock(folder):
             if not resume:
                 options.save_config(config, folder / "config.yaml")
-            result = train(replace(config, init=local(config.init, resume)), folder, resume=resume, quiet=args.quiet)
+            result = train(here, folder, resume=resume, quiet=args.quiet)
     except Interrupted as stop:
         print(f"zoo: {stop}")
         return stop.exit_code
+    if args.json:
+        print(json.dumps({"run": str(folder), **result}))
+    elif not args.quiet:
+        print(f"trained {folder}; next: zoo export --onnx")
+    return 0
+
+
+def first_process() -> bool:
+    """Whether this process is alone or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """A run's folder, taken away again where the run was new and was refused before its first checkpoint."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
     except InputError:
         if new and not (folder / "checkpoint").exists():
             for file in (folder / "config.yaml", folder / "metrics.jsonl", folder / ".lock"):
                 file.unlink(missing_ok=True)
             folder.rmdir()
         raise
-    if args.json:
-        print(json.dumps({"run": str(folder), **result}))
-    elif not args.quiet:
-        print(f"trained {folder}; next: zoo export --onnx")
-    return 0

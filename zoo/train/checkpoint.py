@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
@@ -54,14 +55,25 @@ def save(state: State, folder: Path, step: int, keep: int) -> Path:
             write_text(folder / "latest", final.name + "\n")
             for old in steps(folder)[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except (OSError, CheckpointException) as trouble:
         shutil.rmtree(temporary, ignore_errors=True)
+        error = disk_error(trouble)
+        if error is None:
+            raise
         raise InputError(
             f"could not write the checkpoint {final} ({error.strerror}); the one before it is whole:"
             " make room and --resume"
         ) from None
     barrier()
     return final
+
+
+def disk_error(trouble: OSError | CheckpointException) -> OSError | None:
+    """What the system said when a file could not be written, from under torch's wrapping; None for another fault."""
+    if isinstance(trouble, OSError):
+        return trouble
+    causes = [failure[0] for failure in trouble.failures.values()]
+    return next((cause for cause in causes if isinstance(cause, OSError)), None)
 
 
 def load(state: State, folder: Path) -> tuple[int, list[str]]:

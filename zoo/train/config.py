@@ -78,8 +78,8 @@ class TrainConfig:
     """Give the margin the gradient of the plain cosine, as insightface does; the default is the exact gradient."""
     augment: str = "flip"
     """Augmentation preset."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the backbone; cosines and centres stay in fp32."""
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """Arithmetic of the backbone; cosines and centres stay in fp32 (fp64, all of it, is for tests of exactness)."""
     channels_last: bool = False
     """Store feature maps channels-last, which GPUs with tensor cores prefer."""
     compile: bool = False

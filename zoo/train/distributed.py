@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -44,12 +45,17 @@ def join(device: torch.device) -> Iterator[Place]:
 
 
 def share(batch_size: int, accumulate: int, world: int) -> int:
-    """Images of one forward pass of one process; InputError where the global batch does not divide."""
-    if batch_size % (accumulate * world):
+    """Images of one forward pass of one process; InputError where the batch does not divide so."""
+    images, rest = divmod(batch_size, accumulate * world)
+    if rest:
         raise InputError(
-            f"expected a --batch-size divisible by {world} processes × --accumulate {accumulate}, found {batch_size}"
+            f"expected a --batch-size divisible by {world} processes × accumulate={accumulate}, found {batch_size}"
         )
-    return batch_size // (accumulate * world)
+    if images < 2:
+        raise InputError(
+            f"expected at least 2 images in a forward pass, as batch norm needs, found {images}; raise --batch-size"
+        )
+    return images
 
 
 def replicate(model: nn.Module, place: Place, device: torch.device) -> nn.Module:
@@ -70,3 +76,26 @@ def local_gradients(model: nn.Module, last: bool) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def everywhere(value: Any, place: Place) -> Any:
+    """Rank 0's `value` on every rank."""
+    if place.world == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def anywhere(flag: int, place: Place, device: torch.device) -> int:
+    """The largest of all ranks' `flag`."""
+    if place.world == 1:
+        return flag
+    largest = torch.tensor(flag, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def group() -> dist.ProcessGroup | None:
+    """All processes of the run, over which the class centres are cut; None where there is one process."""
+    return dist.group.WORLD if dist.is_initialized() else None

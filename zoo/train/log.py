@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from zoo.heads import MarginSoftmaxLoss
 
 
 class MetricsFile:
@@ -31,8 +37,9 @@ class MetricsFile:
         self.file.flush()
 
     def close(self) -> None:
-        """Flushes to disk."""
-        os.fsync(self.file.fileno())
+        """Flushes to disk, where the file is on one."""
+        if Path(self.file.name).is_file():
+            os.fsync(self.file.fileno())
         self.file.close()
 
 
@@ -55,6 +62,43 @@ def facts(record: dict[str, Any]) -> list[str]:
     shown += [f"t {record['t']:.3f}"] if "t" in record else []
     shown += [f"target cosine {record['mean_target_cosine']:.3f}"] if "mean_target_cosine" in record else []
     return shown
+
+
+class Meter:
+    """Sums on the device what the log shows; measures images a second and the share of time spent waiting for data."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts a new interval."""
+        self.loss = torch.zeros((), device=self.device)
+        self.passes = self.images = 0
+        self.waited_seconds = 0.0
+        self.since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block's time as waiting for data."""
+        before = time.perf_counter()
+        yield
+        self.waited_seconds += time.perf_counter() - before
+
+    def add(self, loss: torch.Tensor, images: int) -> None:
+        """One forward and backward pass."""
+        self.loss += loss.detach()
+        self.passes += 1
+        self.images += images
+
+    def read(self, criterion: MarginSoftmaxLoss) -> dict[str, float]:
+        """The interval's figures; waits for the device and starts the next interval."""
+        figures = {"loss": float(self.loss / self.passes)}
+        figures |= {name: float(value) for name, value in criterion.stats().items()}
+        seconds = time.perf_counter() - self.since
+        figures |= {"images_per_second": self.images / seconds, "data_wait": self.waited_seconds / seconds}
+        self.reset()
+        return figures
 
 
 class Watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,39 +10,53 @@ from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
+from zoo.heads import RowwiseAdamW, RowwiseSGD
 from zoo.train.config import TrainConfig
 
 
-def build_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW over all parameters, weight decay on each of them.
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW over the backbone's parameters, weight decay on each of them.
 
     Both are the fused kind, whose step heeds `found_inf`: a scalar tensor on the device; where it is 1 the step
-    changes nothing, and the host need not know.
+    changes nothing, and the host need not know. What the first step would make of its state is made here, so that a
+    withheld first step leaves nothing uninitialised and a resumed run has somewhere to load to.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.optimizer == "adamw":
         adamw = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        for parameter in trainable:  # what its first step would make, so that a resumed run has somewhere to load to
+        for parameter in trainable:
             adamw.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
         return adamw
-    optimizer = torch.optim.SGD(
-        trainable,
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    sgd = torch.optim.SGD(trainable, fused=True, **sgd_options(config))
     if config.momentum > 0:
-        # Zero momentum gives the first step that torch's absent momentum gives. Its lazily made buffer would be
-        # left uninitialised if that step were withheld.
-        for parameter in trainable:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for parameter in trainable:  # zero momentum gives the first step that torch's absent momentum gives
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+def build_centre_optimizer(config: TrainConfig, weight: nn.Parameter) -> RowwiseSGD | RowwiseAdamW:
+    """The same step for the class centres, which moves only the rows that took part."""
+    optimizer: RowwiseSGD | RowwiseAdamW
+    if config.optimizer == "adamw":
+        optimizer = RowwiseAdamW([weight], lr=config.lr, weight_decay=config.weight_decay)
+    else:
+        optimizer = RowwiseSGD([weight], **sgd_options(config))
+    optimizer.state[weight].update(optimizer.first_state(weight.detach()))
     return optimizer
+
+
+def sgd_options(config: TrainConfig) -> dict[str, Any]:
+    """SGD's arguments, for the backbone and for the centres alike."""
+    return {
+        "lr": config.lr,
+        "momentum": config.momentum,
+        "nesterov": config.momentum > 0,
+        "weight_decay": config.weight_decay,
+    }
 
 
 def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:

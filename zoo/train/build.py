@@ -1,0 +1,212 @@
+"""The parts of a run at its start, made from its options."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import nn
+
+from zoo.backbones import create_backbone, load_timm
+from zoo.data.base import FaceDataset
+from zoo.errors import InputError, unknown_name
+from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
+from zoo.spec import InputSpec, ModelInfo
+from zoo.train import checkpoint, distributed
+from zoo.train.config import TrainConfig
+from zoo.train.optim import build_centre_optimizer, build_optimizer
+
+
+@dataclass
+class Training:
+    """The parts of a run that the loop moves."""
+
+    model: nn.Module
+    criterion: MarginSoftmaxLoss
+    optimizer: torch.optim.Optimizer
+    centre_optimizer: RowwiseSGD | RowwiseAdamW
+    scaler: torch.amp.GradScaler
+    average: ModelEmaV3 | None
+    progress: dict[str, int]
+    """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld."""
+
+    def state(self, whole: bool = True) -> checkpoint.State:
+        """All that must survive a restart, as live tensors; without `whole`, only this process's shard of the centres.
+
+        Order, augmentation and dropout are functions of (seed, epoch, sample) and (seed, step, rank): they need none.
+        """
+        criterion, centres = (
+            self.criterion.distributed_state(),
+            dict(self.centre_optimizer.state[self.criterion.weight]),
+        )
+        if self.criterion.ranks:
+            classes = self.criterion.num_classes
+            centres = {name: self.criterion.ranks.distributed(rows, classes) for name, rows in centres.items()}
+        if not whole:
+            return {"criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
+        return {
+            "model": self.model.state_dict(),
+            "criterion": criterion,
+            "optimizer": self.optimizer.state_dict(),
+            "centre_optimizer": centres,
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "progress": dict(self.progress),
+        }
+
+    def restore(self, folder: Path) -> list[str]:
+        """Takes the state of the newest whole checkpoint in `folder`; returns what was passed over, in sentences.
+
+        Tensors are filled in place, whatever number of processes wrote them.
+        """
+        state = self.state()
+        _, passed_over = checkpoint.load(state, folder)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress.update(state["progress"])
+        return passed_over
+
+
+def build(config: TrainConfig, num_classes: int, device: torch.device) -> Training:
+    """Model, class centres, optimizers, scaler and moving average of a run at its start, on `device`."""
+    model = create_backbone(
+        config.backbone,
+        embedding_dim=config.embedding_dim,
+        neck=None if config.neck == "auto" else config.neck,
+        stem=config.stem,
+        dropout=config.dropout,
+        pretrained=config.init == "timm",
+    )
+    if config.init not in ("none", "timm"):
+        start_from(model, config.init)
+    freeze(model, config.freeze)
+    if config.sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    number = torch.float64 if config.precision == "fp64" else torch.float32
+    model = model.to(device, number)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    criterion = build_centres(config, num_classes).to(device, number)
+    return Training(
+        model=model,
+        criterion=criterion,
+        optimizer=build_optimizer(config, model),
+        centre_optimizer=build_centre_optimizer(config, criterion.weight),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
+        average=ModelEmaV3(model, decay=config.ema) if config.ema else None,
+        progress={"step": 0, "bad_steps": 0},
+    )
+
+
+def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
+    """The class centres with the run's head; InputError for an option that they do not have, closest names first."""
+    fixed = {"head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through"}
+    options = set(inspect.signature(MarginSoftmaxLoss).parameters) - fixed
+    for name in config.centres:
+        if name not in options:
+            raise unknown_name("option of the class centres", name, options)
+    head = build_head(config.head, **config.head_options)
+    return MarginSoftmaxLoss(
+        head,
+        num_classes,
+        config.embedding_dim,
+        process_group=distributed.group(),
+        seed=config.seed,
+        straight_through=config.straight_through,
+        **config.centres,  # type: ignore[arg-type]
+    )
+
+
+def start_from(model: nn.Module, source: str) -> None:
+    """Gives `model` the weights of a run or pulled folder; InputError, naming what differs, where they do not fit."""
+    given = load_timm(source).state_dict()
+    wanted = model.state_dict()
+    misfits = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
+    if misfits or given.keys() - wanted.keys():
+        names = ", ".join([*misfits, *sorted(given.keys() - wanted.keys())][:3])
+        raise InputError(
+            f"expected --init weights of this backbone, stem, neck and embedding dimension, found others in {source}"
+            f" ({names}, …); give the options of that run"
+        )
+    model.load_state_dict(given)
+
+
+def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
+    """Keeps the parameters whose names begin so as they are; InputError for a beginning that fits none."""
+    for beginning in beginnings:
+        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
+        if not frozen:
+            raise unknown_name("parameter", beginning, [name for name, _ in model.named_parameters()])
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
+    """The device of a run's process; InputError where a GPU was asked for and none is there."""
+    name = config.device
+    if name == "auto":
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"expected a GPU for --device {name}, found none that torch can use; use --device cpu")
+    if name == "cpu" and config.precision == "fp16":
+        raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16")
+    return torch.device(name)
+
+
+def loader_workers(config: TrainConfig, device: torch.device) -> int:
+    """Loader processes: the option, else what leaves the cores to a CPU's training and keeps a GPU fed."""
+    if config.workers is not None:
+        return config.workers
+    cores, processes = os.cpu_count() or 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, cores // processes - 1)) if device.type == "cuda" else 0
+
+
+def open_validation(config: TrainConfig) -> PairsProtocol | None:
+    """The pairs scored after each epoch; None where there are none."""
+    name = config.validation
+    if name == "auto":
+        name = "synthetic" if config.data == "synthetic" or config.data.startswith("synthetic:") else "none"
+    if name == "none":
+        return None
+    if name == "synthetic":
+        from zoo.data.synthetic import synthetic_pairs
+
+        # a seed of its own: the pairs of `zoo evaluate --data synthetic` stay unseen
+        images, same = synthetic_pairs(pairs=300, seed=1)
+        return PairsProtocol(images, same, name="pairs", data="synthetic validation", data_sha256="")
+    return PairsProtocol.from_bin(name)
+
+
+def model_info(
+    config: TrainConfig, model: nn.Module, criterion: MarginSoftmaxLoss, dataset: FaceDataset, spec: InputSpec
+) -> ModelInfo:
+    """The facts that travel with the model of this run."""
+    return ModelInfo(
+        embedding_dim=config.embedding_dim,
+        input=spec,
+        backbone=config.backbone,
+        neck=str(model.neck_name),
+        stem=config.stem,
+        head=criterion.head.describe(),
+        training_set=f"{dataset.name}: {dataset.describe()}",
+        commit=code_commit(),
+    )
+
+
+def code_commit() -> str:
+    """The git commit of the code that runs, with "+" after it where files were changed; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

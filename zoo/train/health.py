@@ -1,0 +1,67 @@
+"""Steps whose loss or gradient is not finite: withheld on the device, told when the log is written."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from zoo.data.base import FaceDataset
+from zoo.errors import InputError
+
+
+class Health:
+    """Withholds the update of a step whose loss or gradient is not finite; the host need not wait for the device."""
+
+    def __init__(self, tolerated: int, images: int, device: torch.device, bad_steps: int) -> None:
+        """`images` is how many one process sees in a step; `bad_steps` how many were bad before a restart."""
+        self.tolerated = tolerated
+        self.bad_steps = torch.tensor(float(bad_steps), device=device)
+        self.first_bad = torch.full((), -1, device=device)
+        self.suspects = torch.full((images,), -1, device=device)
+
+    def remember(self, *modules: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The running statistics (batch norm's, the head's) before the forward pass that will change them."""
+        kept = [b for module in modules for b in module.buffers() if b.numel()]
+        return list(zip(kept, [b.clone() for b in kept], strict=True))
+
+    def check(
+        self,
+        loss: torch.Tensor,
+        norm: torch.Tensor,
+        step: int,
+        seen: list[torch.Tensor],
+        overflow_is_normal: bool,
+    ) -> torch.Tensor:
+        """Whether this step must be withheld, as a bool scalar on the device.
+
+        Under fp16's scaler a gradient that overflows is the search for the scale at work, and only a loss that is
+        not finite counts as a bad step.
+        """
+        good_loss = torch.isfinite(loss.detach())
+        good = good_loss & torch.isfinite(norm)
+        bad = ~good_loss if overflow_is_normal else ~good
+        new = bad & (self.first_bad < 0)
+        self.first_bad = torch.where(new, step, self.first_bad)
+        self.suspects = torch.where(new, torch.cat(seen).to(self.suspects.device), self.suspects)
+        self.bad_steps += bad
+        return ~good
+
+    def put_back(self, statistics: list[tuple[torch.Tensor, torch.Tensor]], withhold: torch.Tensor) -> None:
+        """Puts the running statistics back where the step was withheld."""
+        for now, before in statistics:
+            now.copy_(torch.where(withhold, before, now))
+
+    def judge(self, dataset: FaceDataset) -> int:
+        """How many steps were withheld so far; InputError naming the first where that is more than tolerated.
+
+        This is the one place that waits for the device.
+        """
+        bad_steps = int(self.bad_steps)
+        if bad_steps > self.tolerated:
+            samples = ", ".join(map(str, self.suspects[:8].tolist()))
+            raise InputError(
+                f"expected finite losses and gradients, found {bad_steps} step(s) without, the first after step"
+                f" {int(self.first_bad)} (samples {samples}, … of {dataset.name}); the update was withheld: lower --lr,"
+                " set --clip-norm, use --precision bf16, or tolerate some with --skip-nonfinite"
+            )
+        return bad_steps
