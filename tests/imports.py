@@ -6,7 +6,12 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = {"zoo": ROOT / "zoo", "zoo.heads": ROOT / "heads", "zoo.export": ROOT / "export", "zoo.evaluate": ROOT / "evaluate"}
+FOLDERS = {
+    "zoo": ROOT / "zoo",
+    "zoo.heads": ROOT / "heads",
+    "zoo.export": ROOT / "export",
+    "zoo.evaluate": ROOT / "evaluate",
+}
 
 LIGHT = {"numpy", "cv2"}
 BASE = {"zoo.errors", "zoo.files", "zoo.registry", "zoo.spec"}
@@ -22,20 +27,29 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.formats": (BASE, LIGHT | {"PIL", "pillow_heif"}),
     "zoo.align": (BASE, LIGHT),
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
-    "zoo.evaluate": (READERS, LIGHT | {"PIL", "pyarrow", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"}),
+    "zoo.evaluate": (
+        READERS,
+        LIGHT | {"PIL", "pyarrow", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"},
+    ),
     "zoo.heads": (BASE, {"torch", "numpy", "scipy"}),
     "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm", "safetensors"}),
     "zoo.architectures": (BASE, {"torch", "timm"}),
-    "zoo.data": (READERS, LIGHT | {"torch", "timm", "albumentations", "albucore", "yaml", "rich", "webdataset", "pyarrow", "datasets"}),
+    "zoo.data": (
+        READERS,
+        LIGHT | {"torch", "timm", "albumentations", "albucore", "yaml", "rich", "webdataset", "pyarrow", "datasets"},
+    ),
     "zoo.export": (
         READERS | {"zoo.backbones", "zoo.data", "zoo.evaluate"},
-        LIGHT | {"torch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors", "rich", "onnxslim"},
+        LIGHT | {"torch", "timm", "onnx", "google", "onnxscript", "onnxruntime", "safetensors", "rich", "onnxslim"},
     ),
     "zoo.train": (
         READERS | {"zoo.heads", "zoo.backbones", "zoo.data", "zoo.evaluate"},
         LIGHT | {"torch", "timm", "safetensors", "pydantic", "yaml", "rich"},
     ),
-    "zoo.hub": (READERS | {"zoo.backbones", "zoo.evaluate"}, LIGHT | {"torch", "timm", "huggingface_hub", "safetensors", "jinja2", "onnx", "google", "yaml", "markdown_it"}),
+    "zoo.hub": (
+        READERS | {"zoo.backbones", "zoo.evaluate"},
+        LIGHT | {"torch", "timm", "huggingface_hub", "safetensors", "jinja2", "onnx", "google", "yaml", "markdown_it"},
+    ),
     "zoo.commands": ({"*"}, {"*"}),
     "zoo.cli": ({"zoo", "zoo.errors", "zoo.commands"}, set()),
     "zoo.__main__": ({"zoo.cli"}, set()),
