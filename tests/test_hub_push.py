@@ -307,6 +307,15 @@ def test_class_centres_and_pickles_stay_at_home(copy: Path, tmp_path: Path) -> N
     assert "by an explicit decision of the publisher" in (tmp_path / "b" / "README.md").read_text()
 
 
+def test_faces_in_a_report_stay_at_home(copy: Path, tmp_path: Path) -> None:
+    record = json.loads((copy / "report.json").read_text())
+    face = {"pair": 1, "similarity": 0.5, "pictures": ["data:image/jpeg;base64,ZmFjZQ=="] * 2}
+    record["results"][0]["curves"]["thumbnails"] = {"false_accepts": [face]}
+    write_json(copy / "report.json", record)
+    for name in staged(copy, tmp_path / "a"):
+        assert b"ZmFjZQ" not in (tmp_path / "a" / name).read_bytes()
+
+
 def test_class_centres_that_are_not_there_are_missed(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"head\.safetensors"):
         staged(copy, tmp_path / "a", centres=True)

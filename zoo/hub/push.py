@@ -60,8 +60,9 @@ def stage(
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, licence)
     if record is not None:
-        from zoo.evaluate.report import page
+        from zoo.evaluate.report import page, without_pictures
 
+        record = without_pictures(record)
         write_json(folder / "report.json", record)
         write_text(folder / "report.html", page([record]))
     if centres:
