@@ -24,7 +24,7 @@ import numpy as np
 
 from zoo.evaluate.gallery import Gallery, _packed
 from zoo.evaluate.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
-from zoo.evaluate.verify import FaceVerifier
+from zoo.evaluate.verify import CROP_DEVIATION, FaceVerifier, deviation
 from zoo.formats.bins import read_bin
 from zoo.formats.images import decode
 from zoo.formats.pairs import read_pairs_csv
@@ -165,13 +165,14 @@ def quality(verifier: FaceVerifier, path: Path) -> None:
             continue
         face = max(faces, key=lambda face: face.area)
         found = measure(image, face.landmarks)
-        rows.append((found.blur, abs(found.turn or 0), found.nod or 0))
+        rows.append((found.blur, abs(found.turn or 0), found.nod or 0, deviation(face, image.shape[:2])))
     print(f"{path.name}: {len(rows):,} crops, {unseen} without a face; quantiles and the limits in use")
-    print(f"{'':<8}{'0 %':>8}{'1 %':>8}{'50 %':>8}{'99 %':>8}{'100 %':>8}  limit")
-    for name, values, limit in zip(
-        ("blur", "turn", "nod"), np.array(rows).T, (MOST_BLUR, MOST_TURN, NOD_RANGE), strict=True
-    ):
-        print(f"{name:<8}" + "".join(f"{v:>8.3f}" for v in np.quantile(values, [0, 0.01, 0.5, 0.99, 1])) + f"  {limit}")
+    print(f"{'':<10}{'0 %':>8}{'1 %':>8}{'50 %':>8}{'99 %':>8}{'100 %':>8}  limit")
+    limits = (MOST_BLUR, MOST_TURN, NOD_RANGE, CROP_DEVIATION)
+    for name, values, limit in zip(("blur", "turn", "nod", "deviation"), np.array(rows).T, limits, strict=True):
+        print(
+            f"{name:<10}" + "".join(f"{v:>8.3f}" for v in np.quantile(values, [0, 0.01, 0.5, 0.99, 1])) + f"  {limit}"
+        )
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ class OnnxEmbedder:
 
     `device` is auto, cpu, cuda or tensorrt; cuda:1 names the second GPU. A GPU that was asked for and is
     not there is an InputError; auto falls back to the CPU and says so in `notes`, which collects whatever a
-    reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores).
+    reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores);
+    with `spin` they wait for the next inference at full load, which takes the cores from whatever runs in between.
     `input` overrides what the file says of its input, for strangers' models whose file says nothing.
     `strict` refuses crops of another size instead of resizing them.
 
@@ -67,13 +68,14 @@ class OnnxEmbedder:
         threads: int | None = None,
         input: InputSpec | None = None,
         strict: bool = False,
+        spin: bool = True,
     ) -> None:
         self.path = Path(path)
         self.strict = strict
         self.notes: list[str] = []
         if not self.path.is_file():
             raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
-        self.session, self.provider = _open(self.path, device, threads, self.notes)
+        self.session, self.provider = _open(self.path, device, threads, self.notes, spin=spin)
         self.info = _info_in(self.session, self.path)
         node = self._only_input()
         self._name = node.name
@@ -254,7 +256,7 @@ def _info_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
 
 
 def _open(
-    path: Path, device: str, threads: int | None, notes: list[str], optimise: bool = True
+    path: Path, device: str, threads: int | None, notes: list[str], optimise: bool = True, spin: bool = True
 ) -> tuple[ort.InferenceSession, str]:
     """A session on the device that was asked for, and the provider that it runs on."""
     kind, _, index = device.partition(":")
@@ -267,6 +269,8 @@ def _open(
     options.log_severity_level = 4  # every failure is raised as well, and we tell it in one sentence
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     providers = [(PROVIDERS[name], provider_options(name, int(index or 0))) for name in wanted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,7 +29,7 @@ FaceRule = Literal["largest", "central", "all"]
 
 CROP_DEVIATION = 0.12
 """A picture of the model's input size counts as aligned while its landmarks lie this close to the template, as
-a mean distance in heights. Faces of aligned crops deviate by at most 0.06 (YuNet on LFW's crops)."""
+a mean distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class FaceVerifier:
     ) -> None:
         if face not in get_args(FaceRule):
             raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
-        self.embedder = model if isinstance(model, OnnxEmbedder) else OnnxEmbedder(model, device=device)
+        # detection and inference take turns on the same cores: threads that spin in between slow both
+        self.embedder = model if isinstance(model, OnnxEmbedder) else OnnxEmbedder(model, device=device, spin=False)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
         self.flip = flip if flip is not None else stored.flip if stored else True
@@ -202,7 +204,7 @@ class FaceVerifier:
         if (height, width) != size:
             return None
         found = self.detector.detect(image) if self._detector or detector_at_hand() else []
-        if found and _deviation(choose_face(found, size), size) > CROP_DEVIATION:
+        if found and deviation(choose_face(found, size), size) > CROP_DEVIATION:
             return None
         return FaceCrop(name, size, image, None, (), measure(image))
 
@@ -253,9 +255,10 @@ class FaceVerifier:
         names = [
             None if isinstance(p, str | Path) else f"the {nth} picture" for p, nth in ((a, "first"), (b, "second"))
         ]
-        if self.face != "all":
-            return self.compare(self.crop(a, names[0]), self.crop(b, names[1]))
-        every_a, every_b = self.crops(a, names[0]), self.crops(b, names[1])
+        with ThreadPoolExecutor(2) as pool:
+            if self.face != "all":
+                return self.compare(*pool.map(self.crop, (a, b), names))
+            every_a, every_b = pool.map(self.crops, (a, b), names)
         similarities = self.embed_crops(every_a) @ self.embed_crops(every_b).T
         i, j = np.unravel_index(int(similarities.argmax()), similarities.shape)
         answer = self.compare(every_a[i], every_b[j])
@@ -325,7 +328,7 @@ def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=method), dtype=np.uint8)
 
 
-def _deviation(face: Face, size: tuple[int, int]) -> float:
+def deviation(face: Face, size: tuple[int, int]) -> float:
     """The mean distance of a face's landmarks from the template, in heights of the crop."""
     return float(np.linalg.norm(face.landmarks - template(size), axis=1).mean() / size[0])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ class FaceDetector:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._content = np.frombuffer(content, np.uint8)
         self._score_threshold = score_threshold
-        self._own = threading.local()  # OpenCV keeps the input size inside a detector: one a thread
+        self._idle: list[cv2.FaceDetectorYN] = []  # OpenCV keeps state inside a detector: one a pass at a time
         try:
             self._pass(np.zeros((32, 32, 3), np.uint8), 32)
         except cv2.error:
@@ -105,9 +104,10 @@ class FaceDetector:
         scale = min(side / max(height, width), MAXIMAL_ENLARGEMENT)
         working = (max(1, round(width * scale)), max(1, round(height * scale)))
         resized = cv2.resize(image, working, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        yunet = self._yunet()
+        yunet = self._borrowed()
         yunet.setInputSize(working)
         _, rows = yunet.detect(cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
+        self._idle.append(yunet)
         if rows is None:
             return []
         factor = np.array([width / working[0], height / working[1]])
@@ -121,14 +121,15 @@ class FaceDetector:
             found.append((float(row[2]), Face(box, landmarks, float(row[14]))))
         return found
 
-    def _yunet(self) -> cv2.FaceDetectorYN:
-        if not hasattr(self._own, "yunet"):
+    def _borrowed(self) -> cv2.FaceDetectorYN:
+        """A detector that nobody uses at this moment."""
+        try:
+            return self._idle.pop()
+        except IndexError:
             with _quiet_opencv():
-                self._own.yunet = cv2.FaceDetectorYN.create(
+                return cv2.FaceDetectorYN.create(
                     "onnx", self._content, np.zeros(0, np.uint8), (320, 320), self._score_threshold, 0.3, 5000
                 )
-        yunet: cv2.FaceDetectorYN = self._own.yunet
-        return yunet
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
