@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=2)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = f" (did you mean {' or '.join(close)}?)" if close else ""
             self.error(f"did not expect {' '.join(unknown)}{hint}")
         return namespace
 
