@@ -1,4 +1,4 @@
-"""The direction of imports is law (CONTRIBUTING.md draws it); here it is read from the source and from real processes."""
+"""The direction of imports is law (CONTRIBUTING.md draws it), read here from the source and from real processes."""
 
 from __future__ import annotations
 
