@@ -326,6 +326,16 @@ def refuse_non_finite(embeddings: npt.NDArray[np.floating], what: str = "image")
 
 
 def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:
-    # numpy compares in the wider of both types: a threshold cast down could pass a score that it separates
-    below = np.searchsorted(ascending, np.asarray(threshold, np.float64), side="left" if inclusive else "right")
+    """How many are > threshold (≥ where inclusive), compared exactly.
+
+    Scores in float32 are compared with the float32 next to the threshold on the side that keeps the answer: cast to
+    nearest, a threshold could pass a score that it separates, and casting the scores up would copy millions.
+    """
+    wide = np.asarray(threshold, np.float64)
+    near = wide.astype(ascending.dtype)
+    if inclusive:
+        near = np.where(near < wide, np.nextafter(near, near.dtype.type(np.inf)), near)
+    else:
+        near = np.where(near > wide, np.nextafter(near, near.dtype.type(-np.inf)), near)
+    below = np.searchsorted(ascending, near, side="left" if inclusive else "right")
     return np.asarray(len(ascending) - below, np.int64)

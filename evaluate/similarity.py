@@ -5,6 +5,7 @@ Everything runs in blocks of bounded memory and without a Python loop over templ
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,29 +59,38 @@ def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np
     Pairs are taken by blocks of left rows. Where a block's pairs are dense, one matrix product gives them all;
     where they are sparse, their vectors are fetched, so that time stays linear in the pairs.
     """
-    scores = np.empty(len(left), np.float32)
-    order = np.argsort(left)
-    lefts = left[order]
-    rows = max(1, BLOCK_ENTRIES // max(1, len(units)))
+    rows, columns = _named(left, len(units)), _named(right, len(units))
+    if len(rows) * len(columns) > len(units) ** 2 / 2:  # anybody meets anybody: half of the square is enough
+        left, right = np.minimum(left, right), np.maximum(left, right)
+        rows = _named(left, len(units))
     place = np.empty(len(units), np.int64)
-    start = 0
-    while start < len(lefts):
-        first = int(lefts[start])
-        stop = int(np.searchsorted(lefts, first + rows))
+    place[rows] = np.arange(len(rows))
+    row = place[left].astype(np.uint16 if len(rows) <= 1 << 16 else np.int64)
+    order = np.argsort(row, kind="stable")  # by radix where 16 bits hold the rows
+    row = row[order].astype(np.int64)
+    scores = np.empty(len(left), np.float32)
+    height = max(1, BLOCK_ENTRIES // max(1, len(units)))
+    bounds = np.searchsorted(row, np.arange(0, len(rows) + height, height))
+    for block, (start, stop) in enumerate(itertools.pairwise(bounds)):
         here = order[start:stop]
-        named = np.zeros(len(units), bool)
-        named[right[here]] = True
-        columns = np.flatnonzero(named)
-        last = int(lefts[stop - 1]) + 1
-        if (last - first) * len(columns) <= PRODUCT_PAYS * len(here):
+        rights = right[here]
+        columns = _named(rights, len(units))
+        lefts = rows[block * height : (block + 1) * height]
+        if len(lefts) * len(columns) <= PRODUCT_PAYS * len(here):
             place[columns] = np.arange(len(columns))
-            product = units[first:last] @ units[columns].T
-            scores[here] = product[lefts[start:stop] - first, place[right[here]]]
+            product = units[lefts] @ units[columns].T
+            scores[here] = product[row[start:stop] - block * height, place[rights]]
         else:
             for part in np.array_split(here, len(here) * units.shape[1] // BLOCK_ENTRIES + 1):
                 scores[part] = np.einsum("pd,pd->p", units[left[part]], units[right[part]])
-        start = stop
     return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def _named(rows: Indices, size: int) -> Indices:
+    """Which of `size` rows are named, ascending and each once."""
+    named = np.zeros(size, bool)
+    named[rows] = True
+    return np.flatnonzero(named)
 
 
 @dataclass(frozen=True)
