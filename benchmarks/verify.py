@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.evaluate.gallery import Gallery, _packed
+from zoo.evaluate.gallery import Gallery, packed_names
 from zoo.evaluate.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.evaluate.verify import CROP_DEVIATION, FaceVerifier, deviation
 from zoo.formats.bins import read_bin
@@ -111,7 +111,7 @@ def random_gallery(people: int, dim: int) -> Gallery:
         templates[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
     ones = np.ones(people, np.int32)
     hashes = rng.integers(0, 256, (people, 32), dtype=np.uint8)
-    names = _packed([f"person {number}" for number in range(people)])
+    names = packed_names([f"person {number}" for number in range(people)])
     return Gallery(
         {"model": "random"}, templates, ones.astype(np.float32), ones, *names, hashes, np.arange(people, dtype=np.int32)
     )

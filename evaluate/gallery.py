@@ -155,7 +155,7 @@ class Gallery:
             templates,
             lengths,
             photo_counts,
-            *_packed(names),
+            *packed_names(names),
             np.concatenate([self.photo_hashes, np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)]),
             np.concatenate([self.photo_people, np.array(people, np.int32)]),
         )
@@ -174,7 +174,7 @@ class Gallery:
             self.templates[kept],
             self.lengths[kept],
             self.photos[kept],
-            *_packed([name for name, keep in zip(present, kept, strict=True) if keep]),
+            *packed_names([name for name, keep in zip(present, kept, strict=True) if keep]),
             self.photo_hashes[photos],
             renumbered[self.photo_people[photos]].astype(np.int32),
         )
@@ -248,7 +248,8 @@ _ARRAYS = ("templates", "lengths", "name_ends", "photos", "photo_people", "name_
 """In the order of the file: wider items first, so that each array starts at a multiple of its item size."""
 
 
-def _packed(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def packed_names(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Names as UTF-8 bytes one after the other, and where each ends (people,)."""
     encoded = [name.encode() for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64) if encoded else np.empty(0, np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), ends
