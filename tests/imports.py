@@ -29,7 +29,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
     "zoo.evaluate": (
         READERS,
-        LIGHT | {"PIL", "pyarrow", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"},
+        LIGHT | {"PIL", "pyarrow", "faiss", "onnxruntime", "onnx", "google", "scipy", "matplotlib", "jinja2", "rich"},
     ),
     "zoo.heads": (BASE, {"torch", "numpy", "scipy"}),
     "zoo.backbones": (BASE | {"zoo.architectures"}, {"torch", "timm", "safetensors"}),

@@ -61,6 +61,26 @@ def test_ties_go_to_the_lower_index_whatever_the_block(block: int, monkeypatch: 
     assert people.tolist() == [[1, 2, 4, 5, 7]]
 
 
+@pytest.mark.parametrize("k", [1, 5, 200])
+def test_beyond_a_million_faiss_finds_the_same_people(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="the extra faiss is not installed")
+    gallery, queries = gallery_of(131), unit(5, 7, 1)
+    expected = gallery.search(queries, k)
+    monkeypatch.setattr(zoo.evaluate.gallery, "MANY", 100)
+    used: list[int] = []
+    original = Gallery._search_by_faiss
+
+    def counted(self: Gallery, queries: Floats, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
+        used.append(k)
+        return original(self, queries, k)
+
+    monkeypatch.setattr(Gallery, "_search_by_faiss", counted)
+    people, scores = gallery.search(queries, k)
+    assert used
+    np.testing.assert_array_equal(people, expected[0])
+    np.testing.assert_allclose(scores, expected[1], atol=7 * 2**-23)
+
+
 def test_a_template_is_the_normalised_mean_whether_photos_come_at_once_or_later() -> None:
     photos = unit(5, 7, 2)
     at_once = Gallery.empty(7, FACTS).extended(("ada", digest(i), row) for i, row in enumerate(photos))
