@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -112,6 +114,22 @@ def test_no_source_path_is_left_in_the_file(exported: tuple[Path, ModelInfo]) ->
     content = exported[0].read_bytes()
     here = str(Path(__file__).resolve().parent.parent).encode()
     assert not [word for word in (b".py", b"File ", here, b"stack_trace") if word in content]
+
+
+def test_the_manuals_ten_lines_of_plain_onnxruntime_embed_as_zoo_does(
+    exported: tuple[Path, ModelInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    code = manual.split("```python\n", 1)[1].split("```", 1)[0]
+    assert len(code.strip().splitlines()) <= 10
+    crop = parity.crops_for_parity((112, 112), 1)[0]
+    cv2.imwrite(str(tmp_path / "crop.png"), crop[..., ::-1])
+    shutil.copy(exported[0], tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, np.ndarray] = {}
+    exec(code, names)
+    expected = OnnxEmbedder(exported[0], device="cpu")(crop[None])[0]
+    assert np.abs(names["embedding"] - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_parity_is_measured_at_every_batch_with_and_without_graph_optimisation(
