@@ -16,7 +16,7 @@ SHORTEST, LONGEST = 0.001, 100.0
 
 @HEADS.register("adaface")
 class AdaFace(MarginHead):
-    """T = cos(clip(θ_y + g_ang, ε, π − ε)) − g_add with g_ang = −m·ẑ, g_add = m·ẑ + m (equations 10-12).
+    """T = cos(clip(θ_y + g_ang, ε, π − ε)) − g_add with g_ang = −m·ẑ, g_add = m·ẑ + m.
 
     ẑ = clip(h·(‖x‖ − μ)/(σ + ε), −1, 1) carries no gradient. μ and σ are moving averages of the batch's mean
     and unbiased standard deviation of ‖x‖, moved before their use; a batch of one moves μ alone. N = cos θ_j:

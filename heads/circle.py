@@ -11,7 +11,7 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 class Circle(MarginHead):
     """T = α_p·(cos θ_y − (1 − m)), N = α_n·(cos θ_j − m) with α_p = [1 + m − cos θ_y]₊, α_n = [cos θ_j + m]₊.
 
-    Equations 6 and 8 with O_p = 1 + m, O_n = −m, Δ_p = 1 − m, Δ_n = m; both α carry no gradient. γ is `scale`.
+    The paper's loss with O_p = 1 + m, O_n = −m, Δ_p = 1 − m, Δ_n = m; both α carry no gradient. γ is `scale`.
     """
 
     paper = "Sun et al., Circle loss: A unified perspective of pair similarity optimization, CVPR 2020"

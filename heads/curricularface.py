@@ -14,9 +14,9 @@ from zoo.heads.mining import where_hard
 
 @HEADS.register("curricularface")
 class CurricularFace(MarginHead):
-    """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·(t + cos θ_j) where cos θ_j > cos(θ_y + m) (equations 5, 6).
+    """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·(t + cos θ_j) where cos θ_j > cos(θ_y + m).
 
-    t is the moving average of the batch's mean cos θ_y (equation 7), moved before its use in the same step.
+    t is the moving average of the batch's mean cos θ_y, moved before its use in the same step.
     """
 
     paper = "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"

@@ -60,7 +60,7 @@ class ElasticFace(MarginHead):
 
 @HEADS.register("elasticface-arc")
 class ElasticFaceArc(ElasticFace):
-    """T = cos(θ_y + m_i) (equation 6), N = cos θ_j. `std`: 0.05, and 0.0175 with `plus`, where it is not given.
+    """T = cos(θ_y + m_i), N = cos θ_j. `std`: 0.05, and 0.0175 with `plus`, where it is not given.
 
     The official code has `fallback="none"`.
     """
@@ -86,7 +86,7 @@ class ElasticFaceArc(ElasticFace):
 
 @HEADS.register("elasticface-cos")
 class ElasticFaceCos(ElasticFace):
-    """T = cos θ_y − m_i (equation 7), N = cos θ_j. `std`: 0.05, and 0.02 with `plus`, where it is not given."""
+    """T = cos θ_y − m_i, N = cos θ_j. `std`: 0.05, and 0.02 with `plus`, where it is not given."""
 
     summary = "T = cos θ_y − m_i, m_i ~ N(m, σ); N = cos θ_j"
 

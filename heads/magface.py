@@ -15,7 +15,7 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 class MagFace(MarginHead):
     """T = cos(θ_y + m(a)), m(a) = k·(a − l_a) + l_m, k = (u_m − l_m)/(u_a − l_a), a = ‖x‖ clamped to [l_a, u_a].
 
-    The gradient flows through a. N = cos θ_j; the penalty is λ·mean(a/u_a² + 1/a) (equations 4, 5). `lam` is λ:
+    The gradient flows through a. N = cos θ_j; the penalty is λ·mean(a/u_a² + 1/a). `lam` is λ:
     below s·k·u_a²·l_a²/(u_a² − l_a²), 22.6 for the defaults, the loss has no optimum inside the range of norms
     (the paper's requirement; the official program's default of 20 misses it), so it is refused.
     `fallback="easy"` is the official code's.

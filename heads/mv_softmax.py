@@ -13,7 +13,7 @@ from zoo.heads.mining import where_hard
 
 
 class MVSoftmax(MarginHead):
-    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B (equations 7, 8 of the paper)."""
+    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B."""
 
     paper = "Wang et al., Mis-classified vector guided softmax loss for face recognition, AAAI 2020"
 

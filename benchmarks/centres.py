@@ -1,0 +1,197 @@
+"""What class centres cost: seconds and memory of a forward and backward, each form beside the bare matrix products.
+
+    python benchmarks/centres.py                              # the whole table, an hour on 2 cores
+    python benchmarks/centres.py --classes 85742 --rounds 5   # one size
+
+A round times the three products and then one form; a form's ratio is the median over rounds of its time to that
+round's products, so that a busy machine disturbs both. "products" cuts the classes as the chunked form does and
+allocates the centres' gradient anew, as every form must: unit @ Wᵀ, G @ W, Gᵀ @ unit. Peak memory is measured in a
+process of its own for each form: the highest resident size during a step beyond that with the weights, less the
+gradient of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+
+from zoo.heads import MarginSoftmaxLoss, build_head
+
+BATCH, DIM = 512, 512
+SIZES = (10_572, 85_742, 360_232, 1_000_000)
+MATRIX_LIMIT = 2**30
+"""Forms that hold the (batch, classes) matrix several times are left out where it is larger than this, in bytes."""
+
+FORMS: dict[str, dict[str, Any]] = {
+    "dense recurricularface": {"head": "recurricularface", "chunk_size": None},
+    "chunked softmax": {"head": "softmax"},
+    "chunked recurricularface": {"head": "recurricularface"},
+    "chunked, compiled softmax": {"head": "softmax", "compiled": True},
+    "chunked, compiled recurricularface": {"head": "recurricularface", "compiled": True},
+    "sampled 0.1 recurricularface": {"head": "recurricularface", "sample_rate": 0.1},
+    "sharded over 2 recurricularface": {"head": "recurricularface", "ranks": 2},
+    "pytorch-metric-learning ArcFaceLoss": {"library": "ArcFaceLoss"},
+    "pytorch-metric-learning CosFaceLoss": {"library": "CosFaceLoss"},
+}
+
+
+def left_out(form: str, classes: int) -> str:
+    """Why a form is not measured at a size; empty where it is."""
+    whole = FORMS[form].get("library") or FORMS[form].get("chunk_size", "auto") is None
+    if whole and BATCH * classes * 4 > MATRIX_LIMIT:
+        return "the matrix alone is too large"
+    if FORMS[form].get("library") and importlib.util.find_spec("pytorch_metric_learning") is None:
+        return "not installed: pip install 'timm-face-zoo[benchmark]'"
+    return ""
+
+
+def products(unit: torch.Tensor, weight: torch.Tensor, chunk: int) -> None:
+    d_unit, d_weight = torch.zeros_like(unit), torch.empty_like(weight)
+    for start in range(0, len(weight), chunk):
+        part = weight[start : start + chunk]
+        product = unit @ part.T
+        d_unit.addmm_(product, part)
+        torch.mm(product.T, unit, out=d_weight[start : start + chunk])
+
+
+def make_step(form: str, classes: int, group: dist.ProcessGroup | None) -> tuple[Callable[[], None], torch.Tensor]:
+    """A function that does one forward and backward, and the centres."""
+    options = dict(FORMS[form])
+    options.pop("ranks", None)
+    ranks = dist.get_world_size(group) if group else 1
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.randn(BATCH // ranks, DIM, generator=generator)).mul_(20).requires_grad_()
+    labels = torch.randint(classes, (BATCH // ranks,), generator=generator)
+    if "library" in options:
+        from pytorch_metric_learning import losses
+
+        module = getattr(losses, options["library"])(num_classes=classes, embedding_size=DIM)
+        weight = module.W
+    else:
+        head = build_head(options.pop("head"))
+        module = MarginSoftmaxLoss(head, classes, DIM, process_group=group, seed=0, **options)
+        weight = module.weight
+
+    def step() -> None:
+        weight.grad = x.grad = None
+        module(x, labels).backward()
+
+    return step, weight
+
+
+def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: bool) -> dict[str, float]:
+    """Runs in a process of its own: {seconds, ratio, products, peak_mib}."""
+    ranks = FORMS[form].get("ranks", 1)
+    group = None
+    torch.set_num_threads(1 if cpu else max(1, (os.cpu_count() or 1) // ranks))
+    clock = time.process_time if cpu else time.perf_counter
+    if ranks > 1:
+        store = dist.FileStore(f"{folder}/store", ranks)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+        group = dist.group.WORLD
+    step, weight = make_step(form, classes, group)
+    unit = torch.randn(BATCH, DIM)
+    products(unit, weight.detach()[:4096], 1024)  # what the library itself takes is not the form's
+    before = resident_mib("VmRSS")
+    step()
+    gradient = weight.grad
+    held = (gradient._values() if gradient.is_sparse else gradient).nbytes / 2**20
+    peak = resident_mib("VmHWM") - before - held
+    whole = resident_mib("VmHWM")
+    weight.grad = gradient = None
+    bare, seconds, ratios = [], [], []
+    for _ in range(rounds):
+        start = clock()
+        products(unit, weight.detach(), 1024)
+        middle = clock()
+        step()
+        end = clock()
+        bare.append(middle - start)
+        seconds.append(end - middle)
+        ratios.append((end - middle) / (middle - start))
+    if group:
+        dist.barrier(group)
+        dist.destroy_process_group()
+    median = statistics.median
+    return {
+        "seconds": median(seconds),
+        "products": median(bare),
+        "ratio": median(ratios),
+        "peak_mib": peak,
+        "whole_mib": whole,
+    }
+
+
+def resident_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (the highest so far) of this process."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux: only the highest is known
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def run_form(form: str, classes: int, rounds: int, cpu: bool) -> dict[str, float]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--form", form, "--classes", str(classes), "--rounds", str(rounds)]
+        command += ["--cpu"] if cpu else []
+        processes = [
+            subprocess.Popen([*command, "--rank", str(rank), "--folder", folder], stdout=subprocess.PIPE, text=True)
+            for rank in range(FORMS[form].get("ranks", 1))
+        ]
+        outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise RuntimeError(f"{form} at {classes} classes failed")
+    result: dict[str, float] = json.loads(outputs[0].splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM")
+    parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread, for a busy machine")
+    parser.add_argument("--form", help=argparse.SUPPRESS)
+    parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.form:
+        print(json.dumps(measure(args.form, args.classes[0], args.rounds, args.rank, args.folder, args.cpu)))
+        return
+    how = "processor seconds of one thread" if args.cpu else f"wall seconds on {os.cpu_count()} cores"
+    print(f"batch {BATCH}, {DIM} dimensions, fp32, {how}, median of {args.rounds} rounds, torch {torch.__version__}")
+    print("| classes | form | seconds | × products | peak beyond weights and gradient, MiB | process, MiB |")
+    print("|---|---|---|---|---|---|")
+    for classes in args.classes:
+        for form in args.only:
+            why = left_out(form, classes)
+            if why:
+                print(f"| {classes:,} | {form} | {why} | | | |", flush=True)
+                continue
+            seen = run_form(form, classes, args.rounds, args.cpu)
+            print(
+                f"| {classes:,} | {form} | {seen['seconds']:.2f} | {seen['ratio']:.2f} "
+                f"| {seen['peak_mib']:.0f} | {seen['whole_mib']:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
