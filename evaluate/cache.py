@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 import zoo.align
 import zoo.evaluate.embedder
@@ -40,7 +41,7 @@ def cache_key(facts: dict[str, Any]) -> str:
         "code": [sha256(path) for path in code],
         "numpy": np.__version__,
         "cv2": cv2.__version__,
-        "onnxruntime": zoo.evaluate.session.ort.__version__,
+        "onnxruntime": onnxruntime.__version__,
         "zoo": version("timm-face-zoo"),
     }
     text = json.dumps({**facts, "made_by": made_by}, sort_keys=True, allow_nan=False)
@@ -55,7 +56,7 @@ def load(folder: Path, key: str, images: int) -> npt.NDArray[np.float32] | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     whole = embeddings.dtype == np.float32 and embeddings.ndim == 2 and len(embeddings) == images
-    if not whole or hashlib.sha256(embeddings).hexdigest() != digest:
+    if not whole or hashlib.sha256(embeddings.tobytes()).hexdigest() != digest:
         return None
     return np.asarray(embeddings, np.float32)
 
@@ -65,4 +66,4 @@ def store(folder: Path, key: str, embeddings: npt.NDArray[np.float32]) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     embeddings = np.ascontiguousarray(embeddings, np.float32)
     with atomic_path(folder / f"{key}.npz") as temporary, open(temporary, "wb") as file:
-        np.savez(file, embeddings=embeddings, sha256=hashlib.sha256(embeddings).hexdigest())
+        np.savez(file, embeddings=embeddings, sha256=hashlib.sha256(embeddings.data).hexdigest())

@@ -73,7 +73,7 @@ def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float = 0.01) -
     scores = np.concatenate([scores for scores, _ in groups.values()])
     same = np.concatenate([same for _, same in groups.values()])
     point = tar_at_far(SortedScores.of(scores, same), far)
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for name, (own, truth) in groups.items():
         kernel = SortedScores.of(own, truth)
         false_accepts = int(kernel.false_accepts(point.threshold))

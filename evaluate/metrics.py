@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from scipy.special import betaincinv
 
 from zoo.errors import InputError
 
-Floats = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]
+"""float32 or float64."""
 Counts = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 

@@ -16,7 +16,6 @@ from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate.embedder import embed
 from zoo.evaluate.protocols import PROTOCOLS
-
 from zoo.evaluate.protocols.base import curves, describe
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.report import Report, page, read_record

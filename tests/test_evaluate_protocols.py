@@ -286,7 +286,7 @@ def test_an_incomplete_ijb_says_what_is_missing_where(ijb: Path) -> None:
         IJBProtocol(ijb)
     shutil.rmtree(ijb / "loose_crop")
     (ijb / "meta" / "ijbc_template_pair_label.txt").unlink()
-    with pytest.raises(InputError, match="missing there: meta/ijbc_template_pair_label.txt, loose_crop/"):
+    with pytest.raises(InputError, match=r"missing there: meta/ijbc_template_pair_label\.txt, loose_crop/"):
         IJBProtocol(ijb)
 
 

@@ -76,7 +76,7 @@ class PairsProtocol:
         """The hash of the pictures, which alone the embeddings depend on."""
         digest = hashlib.sha256()
         for image in self._images:
-            digest.update(hashlib.sha256(image if isinstance(image, bytes) else np.ascontiguousarray(image)).digest())
+            digest.update(hashlib.sha256(_bytes(image)).digest())
             digest.update(b"" if isinstance(image, bytes) else repr(image.shape).encode())
         return digest.hexdigest()
 
@@ -182,9 +182,12 @@ def _distinct(
     seen: dict[tuple[bytes, object], int] = {}
     place = np.empty(len(images), np.int64)
     for index, image in enumerate(images):
-        content = image if isinstance(image, bytes) else np.ascontiguousarray(image)
-        key = hashlib.sha256(content).digest(), None if isinstance(image, bytes) else image.shape
+        key = hashlib.sha256(_bytes(image)).digest(), None if isinstance(image, bytes) else image.shape
         place[index] = seen.setdefault(key, len(kept))
         if place[index] == len(kept):
             kept.append(image)
     return kept, place
+
+
+def _bytes(image: bytes | npt.NDArray[np.uint8]) -> bytes | memoryview:
+    return image if isinstance(image, bytes) else np.ascontiguousarray(image).data

@@ -116,12 +116,13 @@ class TinyFaceProtocol:
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:
     """The picture names and identities of a MATLAB file of the release."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(path)
         listed = [str(entry.item() if entry.dtype != object else entry.item().item()) for entry in content[names]]
         identities = np.asarray(content[ids], np.int64).ravel()
-    except (KeyError, ValueError, NotImplementedError, TypeError, OSError) as error:
+    except (KeyError, ValueError, NotImplementedError, TypeError, OSError, MatReadError) as error:
         raise InputError(f"expected {names} and {ids} in the MATLAB file {path}, cannot read them ({error})") from None
     if len(listed) != len(identities) or not listed:
         raise InputError(f"expected one identity a picture in {path}, found {len(identities)} for {len(listed)}")

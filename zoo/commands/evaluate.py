@@ -203,8 +203,8 @@ def open_benchmarks(args: argparse.Namespace) -> list[tuple[str, Any, Callable[[
         from zoo.evaluate.protocols.pairs import PairsProtocol
 
         images, same = synthetic_pairs()
-        digest = hashlib.sha256(images)
-        digest.update(same)
+        digest = hashlib.sha256(images.data)
+        digest.update(same.data)
         drawn = PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
         return [("synthetic", drawn, lambda figures: "")]
     from zoo.evaluate.benchmarks import find_benchmarks
