@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -99,7 +100,7 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onn
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise InputError(unsupported(error)) from error
+            raise InputError(unsupported(error, folded, size)) from error
     assert program is not None
     proto = simplified(program.model_proto)
     strip(proto)
@@ -187,15 +188,27 @@ def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
         )
 
 
-def unsupported(error: BaseException) -> str:
-    """What the exporter could not translate, from the chain of its errors, in one sentence."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None:
-        chain.append(current)
-        current = current.__cause__
-    lines = [line.strip() for link in reversed(chain) for line in str(link).splitlines() if line.strip()]
-    return f"ONNX cannot express this model: {lines[0] if lines else type(error).__name__}"
+def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -> str:
+    """What the exporter could not translate, and in which layer, in one sentence."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    named = re.search(r"OpOverload\(op='(?P<op>[^']+)', overload='(?P<overload>[^']+)'\)", str(root))
+    if named is None:
+        reason = next((line.strip() for line in str(root).splitlines() if line.strip()), type(root).__name__)
+        return f"ONNX cannot express this model: {reason}"
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(model, (torch.zeros(2, 3, *size),), dynamic_shapes=(batch,))
+    target = f"{named['op'].replace('::', '.')}.{named['overload']}"
+    layers = {
+        list(node.meta["nn_module_stack"].values())[-1][0] or "the model itself"
+        for node in program.graph.nodes
+        if str(node.target) == target and node.meta.get("nn_module_stack")
+    }
+    where = f", used in {', '.join(sorted(layers))}" if layers else ""
+    return (
+        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that it can express"
+    )
 
 
 @contextlib.contextmanager

@@ -160,6 +160,31 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
+@torch.library.custom_op("zootest::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    """An operator that ONNX has never heard of."""
+    return x.clone()
+
+
+@odd.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Odd(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.ops.zootest.odd(x)
+        return result
+
+
+def test_an_operator_that_onnx_lacks_is_named_with_its_layer(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 5, 16, 16), nn.Sequential(nn.ReLU(), Odd()), nn.Flatten())
+    with pytest.raises(InputError, match=r"operator zootest(::|\.)odd, used in 1\.1") as caught:
+        export_onnx(model, tmp_path / "model.onnx", ModelInfo(245))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_differences_equal_the_plain_definition() -> None:
     rng = np.random.default_rng(0)
     ours = rng.standard_normal((3, 7)).astype(np.float32)
