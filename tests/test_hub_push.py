@@ -21,7 +21,15 @@ from zoo.files import write_json
 from zoo.hub.card import Licence, card_of_run, cell, may_be_told, to_html
 from zoo.hub.push import stage
 
+pytestmark = pytest.mark.timeout(900)  # one fixture trains nothing but exports, publishes and loads a whole run
+
 APACHE = Licence("apache-2.0")
+
+PUBLISHED = {
+    *("README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"),
+    *("synthetic-drawn-faces-det.png", "synthetic-drawn-faces-roc.png"),
+}
+"""What goes of a run that was measured on drawn faces."""
 
 ROUND_TRIP = """
 import contextlib, io, json, sys, tempfile
@@ -147,7 +155,7 @@ def test_a_dry_run_lists_what_would_go_and_asks_nobody(round_trip: dict) -> None
     tree = published(round_trip)
     assert code == 0 and listed == {name: len(tree[name]) for name in listed}
     assert set(tree) == {*listed, ".gitattributes"}
-    assert set(listed) == {"README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"}
+    assert set(listed) == PUBLISHED
 
 
 def test_a_push_is_one_commit_and_the_same_push_none(round_trip: dict) -> None:
@@ -302,7 +310,7 @@ def test_class_centres_and_pickles_stay_at_home(copy: Path, tmp_path: Path) -> N
         (copy / name).write_bytes(b"private")
     (copy / "checkpoint").mkdir()
     names = staged(copy, tmp_path / "a")
-    assert set(names) == {"README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"}
+    assert set(names) == PUBLISHED
     assert "head.safetensors" in staged(copy, tmp_path / "b", centres=True)
     assert "by an explicit decision of the publisher" in (tmp_path / "b" / "README.md").read_text()
 
@@ -526,12 +534,14 @@ def test_importing_zoo_and_the_hub_is_light() -> None:
 def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
     """Each folder holds the card and the records it was rendered from."""
     from zoo.evaluate.report import read_record
-    from zoo.hub.card import recipe_in, render_card
+    from zoo.hub.card import figures_in, recipe_in, render_card
     from zoo.spec import ModelInfo
 
     info = ModelInfo.from_json((folder / "facts.json").read_text())
     record = read_record(folder / "report.json")
-    assert (folder / "README.md").read_text() == render_card(info, record, recipe_in(folder), f"owner/{folder.name}")
+    assert (folder / "README.md").read_text() == render_card(
+        info, record, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
+    )
 
 
 @pytest.mark.soak

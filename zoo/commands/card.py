@@ -29,7 +29,7 @@ def add_licence_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the card; 0."""
     from zoo.files import write_text
-    from zoo.hub.card import Licence, card_of_run, to_html
+    from zoo.hub.card import Licence, card_of_run, figures_in, to_html
     from zoo.train.runs import find_run
 
     folder = find_run(args.run)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if licence is None and (args.license_name or args.license_link):
         raise InputError("expected --license other beside --license-name and --license-link, found no --license")
     name = args.name or f"owner/{folder.resolve().name}"
-    card = card_of_run(folder, name, licence)
+    card = card_of_run(folder, name, licence, figures=figures_in(folder))
     write_text(folder / "README.md", card)
     written = [folder / "README.md"]
     if args.html:

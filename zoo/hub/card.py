@@ -70,11 +70,13 @@ def render_card(
     licence: Licence | None = None,
     centres: bool = False,
     plain: bool = False,
+    figures: Sequence[str] = (),
 ) -> str:
     """README.md for the Hub: YAML metadata and the card. The same facts give the same text.
 
     `record` is the content of report.json, None where nothing was measured; `recipe` that of config.yaml; `plain`
-    says that the model loads in timm without zoo; `centres` that class centres are published with it.
+    says that the model loads in timm without zoo; `centres` that class centres are published with it; `figures` are the
+    names of pictures beside the card.
     """
     import jinja2
     from huggingface_hub import ModelCardData
@@ -106,6 +108,7 @@ def render_card(
         licence=licence.sentence() if licence else "None is stated: without one, nothing may be done with the weights.",
         centres=centres,
         plain=plain,
+        figures=[(Path(figure).stem, figure) for figure in figures],
         recurricular=head == "recurricularface",
     )
     data = ModelCardData(
@@ -226,10 +229,21 @@ h1, h2, h3 {{ line-height: 1.2 }} h2 {{ margin-top: 2.2rem; border-bottom: 1px s
 """
 
 
-def card_of_run(run: Path, repo: str, licence: Licence | None = None, centres: bool = False) -> str:
+FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
+"""The curves that `zoo evaluate --report` draws: figures, never faces."""
+
+
+def figures_in(folder: Path) -> list[str]:
+    """The names of the figures in a folder."""
+    return sorted(path.name for pattern in FIGURES for path in folder.glob(pattern))
+
+
+def card_of_run(
+    run: Path, repo: str, licence: Licence | None = None, centres: bool = False, figures: Sequence[str] = ()
+) -> str:
     """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
     return render_card(
-        facts_in(run), report_in(run), recipe_in(run), repo, licence, centres, plain=loads_in_plain_timm(run)
+        facts_in(run), report_in(run), recipe_in(run), repo, licence, centres, loads_in_plain_timm(run), figures
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,14 +13,14 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.files import write_json, write_text
-from zoo.hub.card import Licence, card_of_run, facts_in, report_in
+from zoo.hub.card import FIGURES, Licence, card_of_run, facts_in, figures_in, report_in
 from zoo.hub.guard import guarded
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
 from zoo.spec import ModelInfo
 
 CENTRES = "head.safetensors"
 """The class centres: vectors that stand for the people of the training set."""
-OURS = ("model*.onnx", "model*.onnx.data", "report.json", "report.html", CENTRES)
+OURS = ("model*.onnx", "model*.onnx.data", "report.json", "report.html", CENTRES, *FIGURES)
 """What a push replaces as a whole: such a file on the Hub that the run no longer has goes away."""
 LEAST_COSINE = 0.999
 """A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
@@ -44,8 +45,8 @@ def stage(
     """Writes what is to be published of `run` into the empty `folder`; returns the names.
 
     The run is left as it is: config.json and the ONNX files are copies with the licence in their facts, and report.html
-    is drawn anew from report.json, so that nothing but figures is on it. InputError where the run has no proven export
-    or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
+    and the figures are drawn anew from report.json, so that no face is on them. InputError where the run has no proven
+    export or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
     """
     info = facts_in(run)
     require_parity(run / ONNX, info)
@@ -60,14 +61,18 @@ def stage(
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, licence)
     if record is not None:
-        from zoo.evaluate.report import page, without_pictures
+        from zoo.evaluate.report import page, save_all, without_pictures
 
         record = without_pictures(record)
+        with tempfile.TemporaryDirectory() as drawn:
+            save_all(drawn, [record])
+            for figure in figures_in(Path(drawn)):
+                shutil.copyfile(Path(drawn) / figure, folder / figure)
         write_json(folder / "report.json", record)
         write_text(folder / "report.html", page([record]))
     if centres:
         shutil.copyfile(existing(run / CENTRES), folder / CENTRES)
-    write_text(folder / "README.md", card_of_run(run, repo, licence, centres))
+    write_text(folder / "README.md", card_of_run(run, repo, licence, centres, figures_in(folder)))
     return sorted(path.name for path in folder.iterdir())
 
 

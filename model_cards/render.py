@@ -1,0 +1,42 @@
+"""Keep a run's card in the repository, with the records it is rendered from.
+
+    python model_cards/render.py RUN
+
+writes model_cards/NAME/ (NAME is the run's): facts.json from model.onnx, report.json, config.yaml without paths, the
+figures and README.md. tests/test_hub_push.py renders every card here again and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from zoo.evaluate.report import without_pictures
+from zoo.files import write_json, write_text
+from zoo.hub.card import facts_in, figures_in, may_be_told, recipe_in, render_card, report_in
+
+
+def main(run: Path) -> None:
+    folder = Path(__file__).parent / run.resolve().name
+    folder.mkdir(exist_ok=True)
+    info, record = facts_in(run), report_in(run)
+    recipe = {option: value for option, value in recipe_in(run).items() if may_be_told(option, value)}
+    if record is None:
+        raise SystemExit(f"expected report.json in {run}, found none; measure the run with `zoo evaluate --report`")
+    for figure in figures_in(run):
+        shutil.copyfile(run / figure, folder / figure)
+    write_json(folder / "facts.json", json.loads(info.to_json()))
+    write_json(folder / "report.json", without_pictures(record))
+    write_text(folder / "config.yaml", yaml.safe_dump(recipe))
+    write_text(
+        folder / "README.md",
+        render_card(info, record, recipe, f"owner/{folder.name}", figures=figures_in(folder)),
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
