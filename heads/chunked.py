@@ -292,5 +292,6 @@ def _kernel(step: Callable[..., Any], chunk: Chunk, plan: Plan) -> Callable[...,
     if not plan.compiled or chunk.rows.stop - chunk.rows.start < plan.chunk_size * plan.sub_centres:
         return step
     if step not in _COMPILED:
-        _COMPILED[step] = torch.compile(step, fullgraph=True, dynamic=False)
+        # no fullgraph: after too many shapes torch goes on uncompiled instead of failing
+        _COMPILED[step] = torch.compile(step, dynamic=False)
     return _COMPILED[step]
