@@ -124,7 +124,7 @@ def table(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     far = "TAR@FAR 0.01"
-    grid = Table(box=box.SIMPLE_HEAD, title=f"on {facts['pairs']}", title_justify="left")
+    grid = Table(box=box.SIMPLE_HEAD, title=f"on {facts['pairs']}, without flip", title_justify="left")
     for heading in ("file", "MiB", "ms, batch 1", "ms, batch 32", "cosine mean", "worst", "accuracy", far):
         grid.add_column(heading, justify="left" if heading == "file" else "right")
     for row in facts["variants"]:
