@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -56,3 +57,11 @@ def batches(images: Iterable[npt.NDArray[np.uint8]], batch_size: int) -> Iterato
         held.append(image)
     if held:
         yield np.stack(held)
+
+
+def resize(crops: Crops, size: tuple[int, int]) -> Crops:
+    """Crops (batch, H, W, 3) at `size` (height, width): by area where both sides shrink, else bilinear."""
+    height, width = size
+    shrinking = crops.shape[1] > height and crops.shape[2] > width
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return np.stack([np.asarray(cv2.resize(crop, (width, height), interpolation=method), np.uint8) for crop in crops])

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from zoo.errors import InputError
+from zoo.evaluate.embedder import resize
 from zoo.files import atomic_path, sha256
 from zoo.spec import Crops, InputSpec, ModelInfo
 
@@ -158,9 +158,7 @@ class OnnxEmbedder:
                     f"{height}×{width}; leave out --strict to have the crops resized"
                 )
             self._note(f"the crops are {crops.shape[1]}×{crops.shape[2]}, the model's input {height}×{width}: resized")
-            shrinking = crops.shape[1] > height and crops.shape[2] > width
-            method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-            crops = np.stack([cv2.resize(crop, (width, height), interpolation=method) for crop in crops])
+            crops = resize(crops, (height, width))
         tensor: npt.NDArray[Any] = self.input.to_input(crops)
         if self._channels_last:
             tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))

@@ -71,6 +71,29 @@ class Loaded:
     depends_on: dict[str, Any]
 
 
+@dataclass
+class TorchModel:
+    """A torch embedder that takes crops of any size, as the ONNX one does, and says so."""
+
+    embedder: Callable[[Any], Any]
+    size: tuple[int, int]
+    strict: bool
+    notes: list[str]
+
+    def __call__(self, crops: Any) -> Any:
+        from zoo.evaluate.embedder import resize
+
+        if crops.shape[1:3] == self.size:
+            return self.embedder(crops)
+        found, taken = (f"{height}×{width}" for height, width in (crops.shape[1:3], self.size))
+        if self.strict:
+            raise InputError(f"expected a model for crops of {found}, this run takes {taken}; leave out --strict")
+        note = f"the crops are {found}, the model's input {taken}: resized"
+        if note not in self.notes:
+            self.notes.append(note)
+        return self.embedder(resize(crops, self.size))
+
+
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.protocols.base import check_compat
     from zoo.evaluate.report import Report, finite, read_record, save_all, thumbnails
@@ -157,8 +180,9 @@ def load_torch(name: str | None, args: argparse.Namespace) -> Loaded:
     if args.device not in ("auto", "cpu") and not torch.cuda.is_available():
         raise InputError(f"expected to run on {args.device}, but PyTorch finds no CUDA GPU; use --device cpu or auto")
     wanted = "cpu" if args.device == "cpu" or not torch.cuda.is_available() else args.device.replace("auto", "cuda")
-    embedder: Any = TorchEmbedder(model.to(wanted), info.input, wanted)
-    embedder.notes = [f"computed by PyTorch {torch.__version__} on {wanted}"]
+    bare = TorchEmbedder(model.to(wanted), info.input, wanted)
+    note = f"computed by PyTorch {torch.__version__} on {wanted}"
+    embedder = TorchModel(bare, info.input.size, args.strict, [note])
     facts = {
         "name": folder.name,
         "file": "model.safetensors",
