@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.export.formats import FORMATS, Options
+from zoo.hub.pull import is_hub_id, resolve_folder
 from zoo.train import runs
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--fp16 and --int8 are kinds of ONNX files; add --onnx")
     if args.max_accuracy_drop is not None and not (args.fp16 or args.int8):
         raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
+    if args.run is not None and is_hub_id(args.run) and not args.output:
+        raise InputError(f"expected --output for {args.run}, which is on the Hub and not in a folder of yours")
     folder = source(args.run)
     output = Path(args.output) if args.output else None
     if output is not None:
@@ -166,6 +169,8 @@ def training_data(folder: Path) -> str | None:
 
 def source(name: str | None) -> Path:
     """The folder to export; InputError for a run without a finished epoch or one that is being written."""
+    if name is not None and is_hub_id(name):
+        return resolve_folder(name)
     is_model_folder = name is not None and (Path(name) / "config.json").is_file()
     folder = Path(str(name)) if is_model_folder else runs.find_run(name)
     if runs.is_being_written(folder):
