@@ -101,3 +101,11 @@ def test_the_readmes_onnxruntime_code_gives_zoos_embedding(tmp_path: Path, monke
     exec(next(block for block in blocks("python") if "onnxruntime" in block), scope)
     ours = OnnxEmbedder(folder / "model.onnx")(crop[None])[0]
     np.testing.assert_allclose(scope["embedding"], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_link_to_a_file_of_ours_leads_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (ROOT / page).read_text())
+    assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
