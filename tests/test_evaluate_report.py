@@ -222,3 +222,31 @@ def test_the_page_loads_in_a_browser_without_a_request_and_the_slider_moves_the_
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert page.as_uri() in urls
     assert [url for url in urls if not url.startswith(("data:", page.as_uri()))] == []
+
+
+@pytest.mark.soak
+def test_a_run_scores_the_same_by_torch_as_by_its_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import asdict
+
+    import torch
+
+    from zoo.backbones import create_backbone, save_timm
+    from zoo.export.onnx import export_onnx
+    from zoo.spec import ModelInfo
+
+    torch.manual_seed(0)
+    network = create_backbone("mobilefacenet", embedding_dim=64).eval()
+    folder = tmp_path / "run"
+    save_timm(network, folder, asdict(ModelInfo(64, backbone="mobilefacenet")))
+    (folder / "config.yaml").write_text("backbone: mobilefacenet\n")
+    export_onnx(network, folder / "model.onnx", ModelInfo(64, backbone="mobilefacenet"))
+    data = write_pairs(tmp_path / "c.bin", 60)
+    by: dict[str, Any] = {}
+    for backend in ("onnx", "torch"):
+        arguments = [folder, "--backend", backend, "--data", data, "--device", "cpu", "--json"]
+        status, out, _ = run(capsys, "evaluate", *arguments)
+        assert status == 0
+        by[backend] = json.loads(out)
+    for key in ("accuracy", "auc", "eer"):
+        assert by["onnx"][key] == pytest.approx(by["torch"][key], abs=1e-5)
+    np.testing.assert_allclose(by["onnx"]["fold_thresholds"], by["torch"]["fold_thresholds"], atol=1e-5)
