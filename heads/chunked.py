@@ -97,15 +97,14 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             total = unit.new_zeros(len(unit))
             counted, hard = plan.counted, unit.new_zeros(())
             needs_gradient = any(ctx.needs_input_grad)
-            budget = plan.keep_bytes if needs_gradient else 0
+            storage = _storage(unit, weight, plan) if needs_gradient else unit.new_empty(0)
             kept: dict[int, tuple[Tensor, Tensor]] = {}
             for chunk in chunks(weight, plan):
                 cos = cosines(unit, chunk, inverse)
                 sample, _ = _nearest(cos[counted], plan.sub_centres)
                 sample = _without_target(sample, column[counted] - chunk.first)
                 hard += (sample > boundary[counted, None]).sum()
-                budget -= cos.nbytes
-                keeps = budget >= 0
+                keeps = len(kept) < len(storage)
                 step = _kernel(_forward_step, chunk, plan)
                 pulled, higher, part = step(
                     head, cos, inverse[chunk.rows], boundary, column - chunk.first, top, plan.sub_centres, keeps
@@ -113,7 +112,8 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 total = total * torch.exp(head.scale * (top - finite(higher))) + part
                 top = higher
                 if keeps:
-                    kept[chunk.first] = pulled, head.scale * finite(higher)
+                    place = storage[len(kept), :, : pulled.shape[1]]
+                    kept[chunk.first] = place.copy_(pulled), head.scale * finite(higher)
             lse = head.scale * top + total.log()
         if needs_gradient:
             # the head's buffers are saved so that autograd refuses a backward pass after they have moved
@@ -161,6 +161,15 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 d_unit.addcmul_(centres, pull)
                 d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
         return d_unit, d_weight, None, None, None, None, None
+
+
+def _storage(unit: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+    """Where chunks are kept: one piece, as many small ones among the short-lived would leave the heap in holes."""
+    columns = min(plan.chunk_size * plan.sub_centres, len(weight))
+    if columns == 0:
+        return unit.new_empty(0)
+    fit = plan.keep_bytes // (unit.element_size() * len(unit) * columns)
+    return unit.new_empty(min(fit, math.ceil(len(weight) / columns)), len(unit), columns)
 
 
 @dataclass(frozen=True)
