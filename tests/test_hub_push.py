@@ -31,6 +31,9 @@ PUBLISHED = {
 }
 """What goes of a run that was measured on drawn faces."""
 
+FACE_CFG = {"input_size": (3, 112, 112), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+"""What the publishers of face models in timm's layout state of their input."""
+
 ROUND_TRIP = """
 import contextlib, io, json, sys, tempfile
 from pathlib import Path
@@ -461,11 +464,8 @@ def test_models_that_others_published_in_timms_layout_load(tmp_path: Path, name:
 
     from zoo.backbones import load_timm
 
-    model = timm.create_model(name, num_classes=48, **arguments).eval()
-    config = {"input_size": (3, 112, 112), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    timm.models.save_for_hf(
-        model, str(tmp_path), safe_serialization=True, model_args=arguments or None, model_config=config
-    )
+    model = timm.create_model(name, num_classes=48, pretrained_cfg_overlay=FACE_CFG, **arguments).eval()
+    timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
     found = load_timm(tmp_path)
     x = torch.randn(2, 3, 112, 112)
     with torch.no_grad():
@@ -552,11 +552,8 @@ def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) ->
 def test_models_that_others_published_are_exported_and_evaluated(tmp_path: Path, name: str, arguments: dict) -> None:
     import timm
 
-    model = timm.create_model(name, num_classes=48, **arguments).eval()
-    config = {"input_size": (3, 112, 112), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    timm.models.save_for_hf(
-        model, str(tmp_path / "theirs"), safe_serialization=True, model_args=arguments or None, model_config=config
-    )
+    model = timm.create_model(name, num_classes=48, pretrained_cfg_overlay=FACE_CFG, **arguments).eval()
+    timm.models.save_for_hf(model, str(tmp_path / "theirs"), safe_serialization=True)
     with HubServer() as hub:
         hub.repos["they/model"] = Repo()
         hub.repos["they/model"].commit({path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()})
