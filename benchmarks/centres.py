@@ -105,7 +105,8 @@ def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: b
         group = dist.group.WORLD
     step, weight = make_step(form, classes, group)
     unit = torch.randn(BATCH, DIM)
-    products(unit, weight.detach()[:4096], 1024)  # what the library itself takes is not the form's
+    rows = weight.detach() if weight.shape[1] == DIM else weight.detach().T.contiguous()  # theirs is (dim, classes)
+    products(unit, rows[:4096], 1024)  # what the library itself takes is not the form's
     before = resident_mib("VmRSS")
     step()
     gradient = weight.grad
@@ -116,7 +117,7 @@ def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: b
     bare, seconds, ratios = [], [], []
     for _ in range(rounds):
         start = clock()
-        products(unit, weight.detach(), 1024)
+        products(unit, rows, 1024)
         middle = clock()
         step()
         end = clock()
