@@ -11,6 +11,8 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import pytest
 
+collect_ignore = ["fuzz_formats.py"]  # a program of its own, which needs atheris at import
+
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
