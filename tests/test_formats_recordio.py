@@ -261,3 +261,11 @@ def test_a_picture_number_outside_the_file_is_an_index_error(tmp_path):
     for i in (-1, 6):
         with pytest.raises(IndexError):
             records.read(i)
+
+
+def test_a_record_that_ends_before_its_label_is_one_sentence(tmp_path: Path) -> None:
+    """Found by guided fuzzing: a last record of no bytes, which leaves no room for the header that is looked at."""
+    record = bytes.fromhex("0a23d7ce18000000") + bytes(16) + bytes.fromhex("607800000a23d700")
+    (tmp_path / "train.rec").write_bytes(record + bytes.fromhex("0a23d7ce00000000"))
+    with pytest.raises(InputError, match=r"record 1"):
+        RecordFile(tmp_path)

@@ -280,6 +280,8 @@ class RecordFile:
 
     def _has_picture(self, position: int) -> bool:
         start = int(self._offsets[position])
+        if start + 12 > self._size:
+            self.payload(position)  # which says what is wrong with a record that ends before its header
         word, flag = struct.unpack_from("<4xII", self._map, start)
         return bool(word >> 29 != _WHOLE or (word & _MAX_PART) > _HEADER.size + 4 * flag)
 
@@ -288,6 +290,8 @@ class RecordFile:
         labels = np.empty(len(positions))
         for i, position in enumerate(positions.tolist()):
             start = int(self._offsets[position])
+            if start + 16 > self._size:  # it ends before its label
+                unpack(self.payload(position), self._record_name(position))
             word, flag, label = struct.unpack_from("<4xIIf", self._map, start)
             if word >> 29 == _WHOLE and flag == 0 and (word & _MAX_PART) >= _HEADER.size:
                 labels[i] = label
