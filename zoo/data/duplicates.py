@@ -17,8 +17,7 @@ Hashes = npt.NDArray[np.uint64]
 NEAR = 40
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
-`python benchmarks/duplicates.py` measures both errors on a set: how many pairs of different pictures lie below, and how
-far recompression, scaling, light and small shifts move a picture.
+Our choice: the tests hold it to few false matches among real faces and to finding altered copies.
 """
 
 _ROWS = 1024
