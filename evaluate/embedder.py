@@ -15,7 +15,7 @@ Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 """RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
 
 Progress = Callable[[int], None]
-"""Told how many images are done so far."""
+"""Told how many images were embedded since it was told last."""
 
 
 def embed(
@@ -33,15 +33,13 @@ def embed(
     if batch_size < 1:
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
     parts: list[npt.NDArray[np.float32]] = []
-    done = 0
     for crops in batches(images, batch_size):
         part = np.asarray(embedder(crops), dtype=np.float32)
         if flip:
             part = part + np.asarray(embedder(np.ascontiguousarray(crops[:, :, ::-1])), dtype=np.float32)
         parts.append(part)
-        done += len(crops)
         if progress is not None:
-            progress(done)
+            progress(len(crops))
     if not parts:
         raise InputError("expected images to embed, found none")
     return np.concatenate(parts)

@@ -11,12 +11,13 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.commands.models import model_path
+from zoo.commands.progress import bar
 from zoo.errors import InputError
 
 MODEL_FILE = "model.onnx"
@@ -147,8 +148,10 @@ def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
             raise InputError("expected an ONNX model to write thresholds into, found --backend torch; leave one out")
         return load_torch(name, args)
     from zoo.evaluate.session import OnnxEmbedder
+    from zoo.train.runs import find_run
 
-    path = model_path(name)
+    # the newest run even where it was not exported: figures of an older one would be taken for its own
+    path = model_path(str(find_run()) if name is None else name)
     embedder = OnnxEmbedder(path, device=args.device, threads=args.threads, strict=args.strict)
     facts = {
         "name": path.parent.name if path.name == MODEL_FILE and path.parent.name else path.name,
@@ -212,7 +215,7 @@ def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tup
         known = cache.load(cache.cache_folder(), key, len(protocol))
         if known is not None:
             return known, f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)"
-    with progress_bar(f"embedding {protocol.data}", len(protocol)) as progress:
+    with bar(f"embedding {protocol.data}", len(protocol)) as progress:
         pictures = read_ahead(protocol, args.workers)
         embeddings = embed(model.embedder, pictures, args.batch_size, flip=args.flip, progress=progress)
     if args.cache:
@@ -245,23 +248,6 @@ def report_folder(name: str) -> Path:
     except OSError as error:
         raise InputError(f"expected a folder for --report, cannot make {folder} ({error.strerror})") from None
     return folder
-
-
-def model_path(model: str | None) -> Path:
-    """The ONNX file that MODEL names: itself, the one in a run folder or on the Hub; None: that of the newest run."""
-    from zoo.hub.pull import is_hub_id, resolve_model
-    from zoo.train.runs import find_run
-
-    if model is not None and (Path(model).is_file() or is_hub_id(model)):
-        return resolve_model(model)
-    if model is not None and (Path(model) / MODEL_FILE).is_file():
-        return Path(model) / MODEL_FILE
-    if model is not None and Path(model).suffix == ".onnx":
-        raise InputError(f"expected an ONNX model at {model}, found no such file; check the path")
-    folder = find_run(model)
-    if not (folder / MODEL_FILE).is_file():
-        raise InputError(f"expected {MODEL_FILE} in {folder}, found none; write it with `zoo export {folder} --onnx`")
-    return folder / MODEL_FILE
 
 
 def write_thresholds(model: Loaded, figures: dict[str, Any], flip: bool) -> list[str]:
@@ -314,18 +300,3 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
         console.print(f"{label}: {value}", markup=False, highlight=False)
     for note in dict.fromkeys(notes):
         console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar on stderr for people who watch; nothing where stderr is a file."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.commands.verify import add_model_arguments, model_path
+from zoo.commands.models import model_path
+from zoo.commands.verify import add_model_arguments
 from zoo.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import json
 import sys
 from pathlib import Path
 
-from zoo.commands.verify import add_model_arguments, model_path
+from zoo.commands.models import model_path
+from zoo.commands.verify import add_model_arguments
 from zoo.errors import InputError
 
 

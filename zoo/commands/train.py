@@ -183,7 +183,7 @@ def first_process() -> bool:
 @contextlib.contextmanager
 def made(folder: Path) -> Iterator[None]:
     """A run's folder, taken away again where the run was new and was refused before its first checkpoint."""
-    new = not folder.exists()
+    new, first = not folder.exists(), not folder.parent.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -192,4 +192,6 @@ def made(folder: Path) -> Iterator[None]:
             for file in (folder / "config.yaml", folder / "metrics.jsonl", folder / ".lock"):
                 file.unlink(missing_ok=True)
             folder.rmdir()
+            if first:
+                folder.parent.rmdir()
         raise
