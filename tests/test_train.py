@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from zoo.errors import InputError
 from zoo.train import checkpoint, runs
 from zoo.train.config import TrainConfig, build, changes, load_config, load_recipe, recipes, save_config
 from zoo.train.loop import train
+from zoo.train.signals import Interrupted, Stop
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +240,28 @@ def test_only_harmless_options_may_change_on_resume() -> None:
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_packaged_recipe_is_a_configuration(name: str) -> None:
-    assert isinstance(build(load_recipe(name)), TrainConfig)
+def test_every_packaged_recipe_builds_and_steps_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe as it is but for its data, at a batch of 4 and with a short embedding; SIGTERM ends its first step."""
+    monkeypatch.setattr("zoo.train.loop.stop_signals", stopped_at_once)
+    small = {"data": "synthetic:3x5", "validation": "none", "batch_size": 4, "embedding_dim": 5, "threads": 1}
+    config = build({**load_recipe(name), **small, "device": "cpu", "workers": 0})
+    run = start(config, tmp_path / "run")
+    with pytest.raises(Interrupted, match="after step 1;"):
+        train(config, run, quiet=True)
+    (line,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert line["step"] == 1 and np.isfinite(line["loss"])
+    assert line["lr"] == pytest.approx(config.lr / 100 if config.warmup_epochs else config.lr)
+    assert [step.name for step in checkpoint.steps(run / "checkpoint")] == ["step-00000001"]
+
+
+@contextlib.contextmanager
+def stopped_at_once() -> Iterator[Stop]:
+    """In the place of `stop_signals`: a SIGTERM that came before the first step."""
+    stop = Stop()
+    stop.received = signal.SIGTERM
+    yield stop
 
 
 @pytest.mark.parametrize(
