@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "write a trained run as ONNX, with proof that it computes the same",
     "inspect": "tell what an ONNX file holds and what is suspicious about it",
     "evaluate": "measure a model on a benchmark through ONNX Runtime",
+    "reproduce": "train the paper's three heads and write its tables",
     "verify": "tell whether two pictures show the same person",
     "identify": "tell who is on a photo, among known people or nobody",
     "index": "keep known people as a gallery file, add to it, remove from it",

@@ -1,0 +1,266 @@
+"""Several trainings of several heads, compared: mean ± deviation over seeds, and whether a gain is one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from zoo.errors import InputError
+from zoo.evaluate.comparison import Difference, paired_difference, unpack
+from zoo.evaluate.report import COLOURS, DASHES, Record
+
+TABLES = {
+    "pairs": "Table 1: verification of pairs",
+    "ijb": "Table 2: verification of templates, IJB-B and IJB-C",
+    "search": "Table 3: search, TinyFace and IJB 1:N",
+}
+"""The kinds of figures, in the order and under the headings in which they are printed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: its head, its seed, and what `zoo evaluate` measured of it."""
+
+    head: str
+    seed: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure of one head over its seeds."""
+
+    values: tuple[float, ...]
+    """Fractions, one a seed."""
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation (n − 1); None for a single seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def percent(self) -> str:
+        """The figure as a table prints it."""
+        return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+
+
+Row = tuple[str, str, dict[str, Spread]]
+"""Benchmark, figure, and for each head its spread."""
+
+
+def figures(result: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """A benchmark's figures as (kind in TABLES, label, fraction), those that it cannot measure left out."""
+    kind = "pairs" if "accuracy" in result else "ijb"
+    named = [("accuracy", result.get("accuracy")), ("AUC", result.get("auc"))]
+    named += [(f"TAR@FAR {far}", tar) for far, tar in result.get("tar_at_far", {}).items()]
+    yield from ((kind, label, value) for label, value in named if value is not None)
+    for gallery, found in result.get("identification", {}).items():
+        for rank, rate in found["rank"].items():
+            yield "search", f"{gallery} rank {rank}".strip(), rate
+        for fpir, rate in found["tpir_at_fpir"].items():
+            if rate is not None:
+                yield "search", f"{gallery} TPIR@FPIR {fpir}".strip(), rate
+
+
+def spreads(cells: Sequence[Cell]) -> dict[str, list[Row]]:
+    """{kind: rows} over all cells, kinds and rows in the order of TABLES and of the reports."""
+    gathered: dict[str, dict[tuple[str, str], dict[str, list[float]]]] = {kind: {} for kind in TABLES}
+    for cell in cells:
+        for result in cell.record["results"]:
+            for kind, label, value in figures(result):
+                by_head = gathered[kind].setdefault((result["data"], label), {})
+                by_head.setdefault(cell.head, []).append(value)
+    return {
+        kind: [(*key, {head: Spread(tuple(values)) for head, values in heads.items()}) for key, heads in rows.items()]
+        for kind, rows in gathered.items()
+        if rows
+    }
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The accuracy of `second` less that of `first` on one benchmark of pairs, at each seed that both have."""
+
+    data: str
+    first: str
+    second: str
+    seeds: dict[int, Difference]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(one.value for one in self.seeds.values())
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean over seeds, by Student's t; None for a single seed."""
+        values = [one.value for one in self.seeds.values()]
+        if len(values) < 2:
+            return None
+        half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+        return self.mean - half, self.mean + half
+
+    @property
+    def verdict(self) -> str:
+        """Whether the gain is one: over pairs at every seed, and over seeds where there are several.
+
+        The interval over pairs holds for these trained weights, the one over seeds for these pairs; a claim about the
+        heads needs both.
+        """
+        pairs = {one.verdict for one in self.seeds.values()}
+        if len(pairs) > 1 or "no difference shown" in pairs:
+            return "no difference shown"
+        (verdict,) = pairs
+        if self.interval is None:
+            return f"{verdict} at one seed"
+        excludes_zero = self.interval[0] > 0 or self.interval[1] < 0
+        return verdict if excludes_zero else "no difference shown"
+
+
+def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
+    """`second` against every other head, on every benchmark of pairs, seed by seed on the same pairs."""
+    right: dict[str, dict[str, dict[int, npt.NDArray[np.bool_]]]] = {}
+    for cell in cells:
+        for result in cell.record["results"]:
+            if "right" in result["curves"]:
+                by_head = right.setdefault(result["data"], {})
+                by_head.setdefault(cell.head, {})[cell.seed] = unpack(result["curves"]["right"], result["pairs"])
+    found = []
+    for data, by_head in right.items():
+        for first in by_head:
+            shared = sorted(by_head[first].keys() & by_head.get(second, {}).keys())
+            if first != second and shared:
+                each = {seed: paired_difference(by_head[first][seed], by_head[second][seed]) for seed in shared}
+                found.append(Gain(data, first, second, each))
+    return found
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The ROCs of one head on one benchmark, over its seeds; all arrays (points,)."""
+
+    far: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
+def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, Curves]]:
+    """{benchmark: {head: curves}}: at each FAR the mean, smallest and largest TAR over the seeds."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for cell in cells:
+        for result in cell.record["results"]:
+            if "roc" in result["curves"]:
+                by_head = found.setdefault(result["data"], {})
+                by_head.setdefault(cell.head, []).append({**result["curves"]["roc"], "negatives": result["negatives"]})
+    return {data: {head: _over_seeds(curves) for head, curves in by_head.items()} for data, by_head in found.items()}
+
+
+def _over_seeds(curves: Sequence[dict[str, Any]]) -> Curves:
+    far = np.geomspace(1 / curves[0]["negatives"], 1, 300)
+    at = [np.searchsorted(curve["far"], far * (1 + 1e-12), side="right") - 1 for curve in curves]
+    tar = np.stack([np.asarray(curve["tar"])[place] for curve, place in zip(curves, at, strict=True)])
+    return Curves(far, tar.mean(axis=0), tar.min(axis=0), tar.max(axis=0))
+
+
+def roc_figure(cells: Sequence[Cell]) -> Any:
+    """Figure 2: TAR over FAR on a logarithmic axis, a panel a benchmark, a line a head, a band from seed to seed."""
+    from matplotlib.figure import Figure
+
+    benchmarks = mean_curves(cells)
+    if not benchmarks:
+        return None
+    heads = list(dict.fromkeys(cell.head for cell in cells))
+    figure = Figure(figsize=(5.2 * len(benchmarks) + 1.2, 4.2), layout="constrained")
+    for axes, (data, by_head) in zip(
+        figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks.items(), strict=True
+    ):
+        for head, curves in by_head.items():
+            index = heads.index(head)
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(curves.far, curves.mean, label=head, color=colour, linestyle=DASHES[index % len(DASHES)])
+            axes.fill_between(curves.far, curves.low, curves.high, color=colour, alpha=0.15, linewidth=0)
+        axes.set(
+            xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1)
+        )
+        axes.set_title(data, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
+        axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def markdown(cells: Sequence[Cell], second: str) -> str:
+    """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell."""
+    if not cells:
+        raise InputError("expected at least one evaluated training to tabulate, found none")
+    heads = list(dict.fromkeys(cell.head for cell in cells))
+    counted = {head: sum(cell.head == head for cell in cells) for head in heads}
+    parts = []
+    for kind, rows in spreads(cells).items():
+        parts.append(f"## {TABLES[kind]}\n")
+        lines = [["benchmark", "figure, %", *(f"{head} ({_seeds(counted[head])})" for head in heads)]]
+        lines += [["---", "---", *["---:"] * len(heads)]]
+        for data, label, by_head in rows:
+            lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
+        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
+    found = gains(cells, second)
+    if found:
+        parts.append("## Is the gain one?\n")
+        parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
+    return "\n".join(parts)
+
+
+def sentence(gain: Gain) -> str:
+    """A gain in words: the mean over seeds, each seed's paired difference, and the verdict."""
+    over = "" if gain.interval is None else " [{:+.2f}, {:+.2f}] over seeds".format(*(100 * x for x in gain.interval))
+    each = "; ".join(
+        f"seed {seed} {100 * one.value:+.2f} [{100 * one.interval[0]:+.2f}, {100 * one.interval[1]:+.2f}]"
+        for seed, one in gain.seeds.items()
+    )
+    return (
+        f"{gain.data}: {gain.second} against {gain.first}, accuracy {100 * gain.mean:+.2f} percentage points{over}; "
+        f"on the same pairs {each}: **{gain.verdict}**"
+    )
+
+
+def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
+    """What `markdown` prints, for a script: every figure's values by head, and every gain."""
+    figures_ = [
+        {
+            "table": kind,
+            "benchmark": data,
+            "figure": label,
+            "heads": {
+                head: {"values": list(one.values), "mean": one.mean, "std": one.std} for head, one in by_head.items()
+            },
+        }
+        for kind, rows in spreads(cells).items()
+        for data, label, by_head in rows
+    ]
+    compared = [
+        {
+            "benchmark": gain.data,
+            "first": gain.first,
+            "second": gain.second,
+            "mean": gain.mean,
+            "interval_over_seeds": gain.interval,
+            "seeds": {str(seed): {"difference": d.value, "interval": d.interval} for seed, d in gain.seeds.items()},
+            "verdict": gain.verdict,
+        }
+        for gain in gains(cells, second)
+    ]
+    return {"cells": [[cell.head, cell.seed] for cell in cells], "figures": figures_, "gains": compared}
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" + ("" if count == 1 else "s")
