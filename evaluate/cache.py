@@ -16,8 +16,11 @@ import numpy.typing as npt
 import onnxruntime
 
 import zoo.align
+import zoo.detect
 import zoo.evaluate.embedder
 import zoo.evaluate.protocols
+import zoo.evaluate.providers
+import zoo.evaluate.providers
 import zoo.evaluate.session
 import zoo.formats.images
 import zoo.spec
@@ -35,7 +38,9 @@ def cache_folder() -> Path:
 def cache_key(facts: dict[str, Any]) -> str:
     """The name of an entry: a hash over `facts` (model, data, options) and over the code and libraries that embed."""
     code = [Path(module.__file__ or "") for module in (zoo.align, zoo.spec, zoo.formats.images)]
-    code += [Path(module.__file__ or "") for module in (zoo.evaluate.embedder, zoo.evaluate.session)]
+    code += [
+        Path(module.__file__ or "") for module in (zoo.evaluate.embedder, zoo.evaluate.providers, zoo.evaluate.session)
+    ]
     code += sorted(Path(zoo.evaluate.protocols.__file__ or "").parent.glob("*.py"))
     made_by = {
         "code": [sha256(path) for path in code],

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
-import io
 import re
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,19 +15,15 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from zoo.errors import InputError
+from zoo.evaluate import providers
 from zoo.evaluate.embedder import resize
+from zoo.evaluate.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
 from zoo.files import atomic_path, sha256
 from zoo.spec import Crops, InputSpec, ModelInfo
 
 METADATA_KEY = "zoo"
 """The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()."""
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 REFUSALS: tuple[type[Exception], ...] = (
     ort_errors.Fail,
@@ -56,7 +47,10 @@ class OnnxEmbedder:
     reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores);
     with `spin` they wait for the next inference at full load, which takes the cores from whatever runs in between.
     `input` overrides what the file says of its input, for strangers' models whose file says nothing.
-    `strict` refuses crops of another size instead of resizing them.
+    `strict` refuses crops of another size instead of resizing them. `batch_size` is the largest batch that
+    TensorRT builds an engine for. `precision` float16 lets TensorRT compute in halves. `graph` records a CUDA
+    graph of one batch of `batch_size` and plays it again; smaller batches are filled up. `bound` keeps input and
+    output in buffers that stay in place (default: on a GPU).
 
     InputError for a file that is no ONNX model or no face embedder: not one image input, not one output.
     """
@@ -69,13 +63,21 @@ class OnnxEmbedder:
         input: InputSpec | None = None,
         strict: bool = False,
         spin: bool = True,
+        batch_size: int = 64,
+        precision: str = "float32",
+        graph: bool = False,
+        bound: bool | None = None,
     ) -> None:
         self.path = Path(path)
         self.strict = strict
         self.notes: list[str] = []
+        self._precision, self._batch_size = precision, batch_size
         if not self.path.is_file():
             raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
-        self.session, self.provider = _open(self.path, device, threads, self.notes, spin=spin)
+        self.device = Device.parse(device)
+        _refuse_contradictions(self.device, precision, graph, batch_size)
+        self.session, self.provider = self._opened(threads, spin, graph=False)
+        self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
         self.info = _info_in(self.session, self.path)
         node = self._only_input()
         self._name = node.name
@@ -85,17 +87,30 @@ class OnnxEmbedder:
         batch = node.shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
         """The only batch size that the file takes; None: any."""
-        self.embedding_dim = self._probe()
+        self._binding: Binding | None = None
+        output = self._probe()
+        self.embedding_dim = int(np.prod(output))
+        if graph and self.device.kind != "cpu":
+            self.batch = self.batch or batch_size
+            self.session, self.provider = self._opened(threads, spin, graph=True)
+        if bound or (bound is None and self.device.kind != "cpu"):
+            dtypes = self._dtype, FLOATS[self.session.get_outputs()[0].type]
+            self._binding = Binding(self.session, self.device, dtypes, output)
+
+    def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
+        return _open(self.path, self.device, threads, self.notes, True, spin, self._precision, graph, self._batch_size)
 
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
         """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""
         tensor = self._tensor(crops)
-        if self.batch is None or len(tensor) == self.batch:
+        most = self.batch or (self._batch_size if self.provider == PROVIDERS["tensorrt"] else len(tensor))
+        if len(tensor) == most or (self.batch is None and 0 < len(tensor) < most):
             return self._infer(tensor)
         parts = []
-        for start in range(0, len(tensor), self.batch):
-            part = tensor[start : start + self.batch]
-            filled = np.concatenate([part, np.repeat(part[-1:], self.batch - len(part), axis=0)])
+        for start in range(0, len(tensor), most or 1):
+            part = tensor[start : start + most]
+            spare = most - len(part) if self.batch else 0
+            filled = np.concatenate([part, np.repeat(part[-1:], spare, axis=0)]) if spare else part
             parts.append(self._infer(filled)[: len(part)])
         return np.concatenate(parts) if parts else np.empty((0, self.embedding_dim), np.float32)
 
@@ -106,8 +121,8 @@ class OnnxEmbedder:
 
     @property
     def precision(self) -> str:
-        """The arithmetic of the input: float32, float16 or float64."""
-        return np.dtype(self._dtype).name
+        """The arithmetic: that of the input (float32, float16 or float64), or the one that TensorRT was asked for."""
+        return self._precision if self._precision != "float32" else np.dtype(self._dtype).name
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -165,7 +180,12 @@ class OnnxEmbedder:
         return tensor.astype(self._dtype, copy=False)
 
     def _infer(self, tensor: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        (output,) = self.session.run(None, {self._name: tensor})
+        if self._binding is not None:
+            output = self._binding(tensor)
+            if not self._binding.locked:
+                self._note("the driver did not page-lock the host's buffers: copies to the GPU are slower")
+        else:
+            (output,) = self.session.run(None, {self._name: tensor})
         if output.shape[:1] != (len(tensor),):
             raise InputError(
                 f"expected an output (batch, dim) from {self.path}, found shape {output.shape} for a batch "
@@ -174,14 +194,14 @@ class OnnxEmbedder:
         embeddings: npt.NDArray[np.float32] = output.reshape(len(tensor), -1).astype(np.float32, copy=False)
         return embeddings
 
-    def _probe(self) -> int:
-        """The embedding's length, from one inference of a grey picture: a file that cannot run fails here.
+    def _probe(self) -> tuple[int, ...]:
+        """One image's output shape, from one inference of a grey picture: a file that cannot run fails here.
 
         A graph may call its batch dynamic and still reshape to one image; a batch of two finds that out.
         """
         grey = np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
         try:
-            dim = int(self._infer(self._tensor(grey)).shape[1])
+            dim = self._infer(self._tensor(grey)).shape[1]
         except REFUSALS as error:
             raise InputError(
                 f"expected {self.path} to embed a {self.input.size[0]}×{self.input.size[1]} crop, but ONNX "
@@ -197,14 +217,16 @@ class OnnxEmbedder:
         if self.batch is not None:
             many = "one image" if self.batch == 1 else f"{self.batch} images"
             self._note(f"the file has a fixed batch: it is fed {many} at a time, which is slower")
-        return dim
+        declared = self.session.get_outputs()[0].shape[1:]
+        whole = all(isinstance(side, int) for side in declared) and np.prod(declared, dtype=int) == dim
+        return tuple(declared) if whole else (dim,)
 
 
 def read_model_info(path: str | Path) -> ModelInfo | None:
     """The facts in an ONNX file's metadata; None where it holds none. InputError for what is no model."""
     if not Path(path).is_file():
         raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
-    session, _ = _open(Path(path), "cpu", 1, [], optimise=False)
+    session, _ = _open(Path(path), Device("cpu"), 1, [], optimise=False)
     return _info_in(session, Path(path))
 
 
@@ -254,15 +276,20 @@ def _info_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
 
 
 def _open(
-    path: Path, device: str, threads: int | None, notes: list[str], optimise: bool = True, spin: bool = True
+    path: Path,
+    device: Device,
+    threads: int | None,
+    notes: list[str],
+    optimise: bool = True,
+    spin: bool = True,
+    precision: str = "float32",
+    graph: bool = False,
+    batch_size: int = 64,
 ) -> tuple[ort.InferenceSession, str]:
     """A session on the device that was asked for, and the provider that it runs on."""
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and not index.isdigit()):
-        raise InputError(f"expected the device {', '.join(DEVICES)} or cuda:1, found {device!r}")
     if threads is not None and threads < 1:
         raise InputError(f"expected at least one thread, found {threads}")
-    wanted, why = _choose(kind, int(index or 0))
+    wanted, why = providers.choose(device)
     options = ort.SessionOptions()
     options.log_severity_level = 4  # every failure is raised as well, and we tell it in one sentence
     if threads is not None:
@@ -271,10 +298,11 @@ def _open(
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    providers = [(PROVIDERS[name], provider_options(name, int(index or 0))) for name in wanted]
-    with _quiet(wanted):
+    engine = _engine(path, batch_size) if wanted[0] == "tensorrt" else None
+    chosen = providers.with_options(wanted, device.index, engine, precision, graph)
+    with providers.quiet(wanted):
         try:
-            session = ort.InferenceSession(str(path), options, providers=providers)
+            session = ort.InferenceSession(str(path), options, providers=chosen)
         except REFUSALS as error:
             raise InputError(
                 f"expected an ONNX model at {path}, but ONNX Runtime cannot load it: {_first_line(error)}"
@@ -282,67 +310,41 @@ def _open(
     provider = str(session.get_providers()[0])
     if provider != PROVIDERS[wanted[0]]:
         why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
-    if kind in ("cuda", "tensorrt") and provider != PROVIDERS[kind]:
-        raise InputError(f"expected to run on {device}, but {why}; use --device cpu or auto, or install them")
-    if why and kind == "auto":
+    if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
+        raise InputError(
+            f"expected to run on {device.kind}:{device.index}, but {why}; use --device cpu or auto, or install them"
+        )
+    if why and device.kind == "auto":
         notes.append(f"{why}: computed on the CPU")
     return session, provider
 
 
-def _choose(kind: str, index: int) -> tuple[list[str], str]:
-    """The providers to ask for, in order of preference, and why a GPU is not among them."""
-    if kind == "cpu":
-        return ["cpu"], ""
-    name = "cuda" if kind == "auto" else kind
-    why = ""
-    if PROVIDERS[name] not in ort.get_available_providers():
-        why = f"the installed onnxruntime is built without {PROVIDERS[name]}"
-    elif (gpus := _count_gpus()) <= index:
-        why = "no CUDA GPU was found" if not gpus else f"only {gpus} CUDA GPUs were found"
-    if why and kind != "auto":
-        raise InputError(f"expected to run on {name}, but {why}; use --device cpu or auto")
-    if why:
-        return ["cpu"], why
-    return (["tensorrt", "cuda", "cpu"] if name == "tensorrt" else ["cuda", "cpu"]), ""
+def _engine(path: Path, batch_size: int) -> Engine:
+    """What TensorRT must know before it opens the file: its input, from a session that computes nothing."""
+    session, _ = _open(path, Device("cpu"), 1, [], optimise=False)
+    node = session.get_inputs()[0]
+    info = _info_in(session, path)
+    height, width = (info.input if info else InputSpec()).size
+    default = (height, width, 3) if node.shape[3:] == [3] and node.shape[1:2] != [3] else (3, height, width)
+    sides = [side if isinstance(side, int) else known for side, known in zip(node.shape[1:], default, strict=False)]
+    fixed = node.shape[0] if isinstance(node.shape[0], int) else 0
+    engine = Engine(model_sha256(path), node.name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
+    providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return engine
 
 
-def provider_options(name: str, index: int) -> dict[str, str]:
-    """The options of a provider: full float32 convolutions picked by trial, memory grown only as needed."""
-    if name == "cuda":
-        return {
-            "device_id": str(index),
-            "cudnn_conv_algo_search": "EXHAUSTIVE",
-            "arena_extend_strategy": "kSameAsRequested",
-            "use_tf32": "0",  # a tenth of a percent of a cosine is more than two models may differ by
-        }
-    if name == "tensorrt":
-        return {"device_id": str(index), "trt_fp16_enable": "0"}
-    return {}
-
-
-def _count_gpus() -> int:
-    """How many CUDA GPUs the driver offers; asked of the driver, since ONNX Runtime only tells by failing."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
-
-
-@contextlib.contextmanager
-def _quiet(wanted: list[str]) -> Iterator[None]:
-    """Loads the CUDA libraries that pip installed, and silences what is told in one sentence instead."""
-    ort.set_default_logger_severity(4)
-    try:
-        if wanted[0] != "cpu" and hasattr(ort, "preload_dlls"):
-            with contextlib.redirect_stdout(io.StringIO()):
-                ort.preload_dlls()
-        yield
-    finally:
-        ort.set_default_logger_severity(2)
+def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_size: int) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"expected the precision {' or '.join(PRECISIONS)}, found {precision!r}")
+    if precision == "float16" and device.kind != "tensorrt":
+        raise InputError(
+            f"expected --device tensorrt for --precision float16, found {device.kind}; elsewhere a model computes as "
+            "it was exported: `zoo export --onnx --fp16` writes one in halves"
+        )
+    if graph and device.kind in ("cpu", "auto"):
+        raise InputError(f"expected --device cuda or tensorrt for --cuda-graph, found {device.kind}; leave one out")
+    if batch_size < 1:
+        raise InputError(f"expected a batch size of at least 1, found {batch_size}")
 
 
 def _listed(noun: str, nodes: list[Any]) -> str:

@@ -154,7 +154,7 @@ def test_integer_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_an_error_and_auto_falls_back(
     tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.evaluate.session._count_gpus", lambda: 0)
+    monkeypatch.setattr("zoo.evaluate.providers.count_gpus", lambda: 0)
     path = write_model(tmp_path / "m.onnx")
     assert "expected to run on" in refusal(path, device)
     model = OnnxEmbedder(path, device="auto")
@@ -167,7 +167,7 @@ def test_a_gpu_whose_libraries_are_missing_is_an_error_too(tmp_path: Path, monke
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime is built without CUDA")
-    monkeypatch.setattr("zoo.evaluate.session._count_gpus", lambda: 1)
+    monkeypatch.setattr("zoo.evaluate.providers.count_gpus", lambda: 1)
     path = write_model(tmp_path / "m.onnx")
     model = OnnxEmbedder(path, device="auto")
     if model.provider == "CUDAExecutionProvider":
