@@ -2,12 +2,13 @@
 
     python benchmarks/centres.py                              # the whole table, an hour on 2 cores
     python benchmarks/centres.py --classes 85742 --rounds 5   # one size
+    python benchmarks/centres.py --write                      # and put each row into docs/heads.md
 
 A round times the three products and then one form; a form's ratio is the median over rounds of its time to that
 round's products, so that a busy machine disturbs both. "products" cuts the classes as the chunked form does and
 allocates the centres' gradient anew, as every form must: unit @ Wᵀ, G @ W, Gᵀ @ unit. Peak memory is measured in a
 process of its own for each form: the highest resident size during a step beyond that with the weights, less the
-gradient of the weights.
+gradient of the weights. What torch.compile itself takes is not counted: such a form compiles on few classes before.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from zoo.files import write_text
 from zoo.heads import MarginSoftmaxLoss, build_head
 
 BATCH, DIM = 512, 512
 SIZES = (10_572, 85_742, 360_232, 1_000_000)
 MATRIX_LIMIT = 2**30
 """Forms that hold the (batch, classes) matrix several times are left out where it is larger than this, in bytes."""
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "heads.md"
+TITLE = "| classes | form | seconds | × products | peak beyond weights and gradient, MiB | process, MiB | rounds |"
 
 FORMS: dict[str, dict[str, Any]] = {
     "dense recurricularface": {"head": "recurricularface", "chunk_size": None},
@@ -107,6 +111,8 @@ def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: b
     unit = torch.randn(BATCH, DIM)
     rows = weight.detach() if weight.shape[1] == DIM else weight.detach().T.contiguous()  # theirs is (dim, classes)
     products(unit, rows[:4096], 1024)  # what the library itself takes is not the form's
+    if FORMS[form].get("compiled"):
+        make_step(form, 4096 + classes % 1024, group)[0]()  # the same chunk, and a last one of the same size
     before = resident_mib("VmRSS")
     step()
     gradient = weight.grad
@@ -163,12 +169,25 @@ def run_form(form: str, classes: int, rounds: int, cpu: bool) -> dict[str, float
     return result
 
 
+def with_row(text: str, row: str) -> str:
+    """The document with one row of its table written anew, or added where it belongs by size and form."""
+    start, end = "<!-- centres: generated -->", "<!-- end of centres -->"
+    before, _, rest = text.partition(start)
+    table, _, after = rest.partition(end)
+    rows = {tuple(line.split("|")[1:3]): line for line in [*table.strip().splitlines()[2:], row]}
+    forms = list(FORMS)
+    order = sorted(rows, key=lambda key: (int(key[0].replace(",", "")), forms.index(key[1].strip())))
+    lines = "\n".join([TITLE, "|---" * 7 + "|", *(rows[key] for key in order)])
+    return f"{before}{start}\n{lines}\n{end}{after}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM")
     parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread, for a busy machine")
+    parser.add_argument("--write", action="store_true", help="put each row into docs/heads.md as well")
     parser.add_argument("--form", help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
@@ -178,20 +197,19 @@ def main() -> None:
         return
     how = "processor seconds of one thread" if args.cpu else f"wall seconds on {os.cpu_count()} cores"
     print(f"batch {BATCH}, {DIM} dimensions, fp32, {how}, median of {args.rounds} rounds, torch {torch.__version__}")
-    print("| classes | form | seconds | × products | peak beyond weights and gradient, MiB | process, MiB |")
-    print("|---|---|---|---|---|---|")
+    print(f"{TITLE}\n{'|---' * 7}|")
     for classes in args.classes:
         for form in args.only:
-            why = left_out(form, classes)
-            if why:
-                print(f"| {classes:,} | {form} | {why} | | | |", flush=True)
-                continue
-            seen = run_form(form, classes, args.rounds, args.cpu)
-            print(
-                f"| {classes:,} | {form} | {seen['seconds']:.2f} | {seen['ratio']:.2f} "
-                f"| {seen['peak_mib']:.0f} | {seen['whole_mib']:.0f} |",
-                flush=True,
-            )
+            row = f"| {classes:,} | {form} | {left_out(form, classes)} | | | | |"
+            if not left_out(form, classes):
+                seen = run_form(form, classes, args.rounds, args.cpu)
+                row = (
+                    f"| {classes:,} | {form} | {seen['seconds']:.2f} | {seen['ratio']:.2f} "
+                    f"| {seen['peak_mib']:.0f} | {seen['whole_mib']:.0f} | {args.rounds} |"
+                )
+            print(row, flush=True)
+            if args.write:
+                write_text(DOCUMENT, with_row(DOCUMENT.read_text(), row))
 
 
 if __name__ == "__main__":

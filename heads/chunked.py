@@ -106,14 +106,13 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 hard += (sample > boundary[counted, None]).sum()
                 keeps = len(kept) < len(storage)
                 step = _kernel(_forward_step, chunk, plan)
-                pulled, higher, part = step(
-                    head, cos, inverse[chunk.rows], boundary, column - chunk.first, top, plan.sub_centres, keeps
-                )
+                pulled, higher, part = step(head, cos, boundary, column - chunk.first, top, plan.sub_centres, keeps)
                 total = total * torch.exp(head.scale * (top - finite(higher))) + part
                 top = higher
                 if keeps:
                     place = storage[len(kept), :, : pulled.shape[1]]
-                    kept[chunk.first] = place.copy_(pulled), head.scale * finite(higher)
+                    torch.mul(pulled, inverse[chunk.rows], out=place)
+                    kept[chunk.first] = place, head.scale * finite(higher)
             lse = head.scale * top + total.log()
         if needs_gradient:
             # the head's buffers are saved so that autograd refuses a backward pass after they have moved
@@ -251,14 +250,13 @@ def _nearest(cos: Tensor, sub_centres: int) -> tuple[Tensor, Pullback]:
 def _forward_step(
     head: MarginHead,
     cos: Tensor,
-    inverse: Tensor,
     boundary: Tensor,
     column: Tensor,
     top: Tensor,
     sub_centres: int,
     keeps: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One chunk's part of the sum: (d sum / d product, new top, sum of e^{s·(N − top)}); the first if `keeps`."""
+    """One chunk's part of the sum: (d sum / d cos, new top, sum of e^{s·(N − top)}); the first if `keeps`."""
     nearest, spread = _nearest(cos, sub_centres)
     n, pullback = _negatives(head, nearest, boundary, keeps)
     others = _without_target(n, column, in_place=n is cos)
@@ -267,7 +265,7 @@ def _forward_step(
     part = weights.sum(1)
     if not keeps:
         return part, top, part
-    return spread(pullback(weights)).mul_(inverse), top, part
+    return spread(pullback(weights)), top, part
 
 
 def _backward_step(

@@ -34,13 +34,13 @@ class _WhereHard(torch.autograd.Function):
         change = torch.add(linear - 1, cos, alpha=quadratic).mul_(cos)
         if constant:
             change.add_(constant)
-        return change.mul_(hard).add_(cos)
+        return torch.addcmul(cos, change, hard, out=change)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cos, hard, linear = ctx.saved_tensors
-        slope = torch.add(linear - 1, cos, alpha=2 * ctx.quadratic).mul_(hard).add_(1)
-        return slope.mul_(grads[0]), None, None, None, None
+        slope = torch.add(linear - 1, cos, alpha=2 * ctx.quadratic).mul_(hard)
+        return torch.addcmul(grads[0], slope, grads[0], out=slope), None, None, None, None
 
 
 def is_above(cos: Tensor, boundary: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from zoo.errors import InputError
 
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.14
+
 
 def shard_range(num_classes: int, rank: int, ranks: int) -> range:
     """The classes that `rank` owns: by ceiling, as DTensor shards, so that 5 over 4 ranks are 2, 2, 1 and 0.
@@ -76,7 +78,7 @@ class Ranks:
 
     def _gather(self, value: Tensor) -> Tensor:
         out = value.new_empty((self.count * len(value), *value.shape[1:]))
-        dist.all_gather_into_tensor(out, value.contiguous(), group=self.group)
+        _all_gather(out, value.contiguous(), group=self.group)
         return out
 
 
