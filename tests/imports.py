@@ -24,7 +24,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.files": ({"zoo.errors"}, set()),
     "zoo.registry": ({"zoo.errors"}, set()),
     "zoo.spec": ({"zoo.errors"}, LIGHT),
-    "zoo.formats": (BASE, LIGHT | {"PIL", "pillow_heif"}),
+    "zoo.formats": (BASE, LIGHT | {"simplejpeg", "PIL", "pillow_heif"}),
     "zoo.align": (BASE, LIGHT),
     "zoo.detect": (BASE | {"zoo.formats"}, LIGHT | {"huggingface_hub"}),
     "zoo.evaluate": (
@@ -36,7 +36,19 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "zoo.architectures": (BASE, {"torch", "timm"}),
     "zoo.data": (
         READERS,
-        LIGHT | {"torch", "timm", "albumentations", "albucore", "yaml", "rich", "webdataset", "pyarrow", "datasets"},
+        LIGHT
+        | {
+            "torch",
+            "timm",
+            "albumentations",
+            "albucore",
+            "yaml",
+            "rich",
+            "webdataset",
+            "pyarrow",
+            "datasets",
+            "filelock",
+        },
     ),
     "zoo.export": (
         READERS | {"zoo.backbones", "zoo.data", "zoo.evaluate"},
@@ -44,7 +56,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     ),
     "zoo.train": (
         READERS | {"zoo.heads", "zoo.backbones", "zoo.data", "zoo.evaluate"},
-        LIGHT | {"torch", "timm", "safetensors", "pydantic", "yaml", "rich"},
+        LIGHT | {"torch", "timm", "safetensors", "pydantic", "yaml", "rich", "matplotlib", "jinja2"},
     ),
     "zoo.hub": (
         READERS | {"zoo.backbones", "zoo.evaluate"},

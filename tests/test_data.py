@@ -14,7 +14,7 @@ import torch
 
 from tests.records import identity_payloads, write
 from zoo.data import open_dataset
-from zoo.data.augment import PRESETS, build_augmentation, key_word
+from zoo.data.augment import PRESETS, build_augmentation, key_word, key_words
 from zoo.data.base import to_size
 from zoo.data.loader import TrainLoader
 from zoo.errors import InputError
@@ -204,6 +204,32 @@ def test_keys_that_differ_in_one_part_draw_independently():
     for axis in range(3):
         agreement = (np.diff(bits, axis=axis) == 0).mean()
         assert abs(agreement - 0.5) < 5 * 0.5 / np.sqrt(bits.size / 2)
+
+
+def test_a_batch_is_drawn_as_its_pictures_are():
+    samples = np.array([0, 5, 2**40, 7, 2**62, 1, 2])
+    for seed, epoch in ((0, 0), (7, 3), (2**63, 1), (-1, 2)):
+        assert key_words(seed, epoch, samples).tolist() == [key_word((seed, epoch, i)) for i in samples.tolist()]
+    originals = np.stack([picture(i, (20, 22)) for i in range(len(samples))])
+    for preset in PRESETS:
+        augmentation, images = build_augmentation(preset), originals.copy()
+        augmentation.batch(images, 7, 3, samples)
+        expected = [augmentation(originals[i], (7, 3, s)) for i, s in enumerate(samples.tolist())]
+        assert np.array_equal(images, np.stack(expected))
+
+
+def test_the_draws_of_a_key_never_change():
+    """A later version repeats an earlier one's run; the first number is SplitMix64's published one for the seed 0."""
+    assert key_word((0,)) == 0xE220A8397B1DCDAF
+    assert key_word((0, 0, 0)) == 0x238275BC38FCBE91 and key_word((1, 2, 3)) == 0xD0734750FDE362B3
+
+
+def test_a_pipeline_that_changes_the_shape_is_refused(tmp_path, folder):
+    import albumentations as A
+
+    A.save(A.Compose([A.Resize(20, 20)]), tmp_path / "mine.yaml", data_format="yaml")
+    with pytest.raises(InputError, match=r"mine to keep the shape \(112, 112, 3\).*\(20, 20, 3\)"):
+        epoch(TrainLoader(open_dataset(str(folder)), build_augmentation(str(tmp_path / "mine.yaml")), 2))
 
 
 def test_an_unknown_augmentation_names_the_closest():

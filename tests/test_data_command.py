@@ -159,6 +159,17 @@ def test_info_counts_what_a_loop_counts(folder, capsys):
     assert quick == {key: facts[key] for key in quick} and "sizes" not in quick
 
 
+def test_several_processes_find_what_one_finds(folder, capsys):
+    (folder / "ben" / "zz.png").write_bytes(b"damaged")
+    (folder / "ben" / "gone.png").mkdir()
+    for i in range(300):
+        (folder / "cora" / f"many{i}.png").write_bytes(encode_png(face(i, 8)))
+    for words in (("info", folder), ("check", folder, "--against", folder)):
+        one, several = (zoo(capsys, *words, "--json", "--workers", workers) for workers in (1, 2))
+        assert one == several and "many" in one[1]
+    assert zoo(capsys, "info", folder, "--workers", 0)[0] == 2
+
+
 def test_info_knows_a_bin(tmp_path, capsys):
     picture = encode_png(face(1))
     write_bin(tmp_path / "a.bin", [picture, picture, encode_png(face(2)), b"damaged"], [True, False])

@@ -14,7 +14,7 @@ import pytest
 
 from tests.memory import growth
 from zoo.errors import InputError
-from zoo.formats.images import decode, encode_jpeg, encode_png, read_image, suffix_of
+from zoo.formats.images import decode, decode_into, encode_jpeg, encode_png, read_image, suffix_of
 
 
 def picture(height: int = 37, width: int = 53, seed: int = 0) -> np.ndarray:
@@ -46,6 +46,48 @@ def test_a_lossless_format_gives_the_pixels_that_were_saved(format):
 def test_a_jpeg_is_decoded_as_pillow_decodes_it(options):
     content = saved(picture(), "JPEG", **options)
     assert closeness(decode(content, "x"), pillow(content)) <= 2  # the inverse DCT rounds; upsampling of colour too
+
+
+JPEGS = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "whole colour": {"subsampling": 0},
+    "low quality": {"quality": 20},
+    "restarts": {"restart_marker_blocks": 3},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("shape", [(112, 112), (37, 53), (1, 1), (8, 17)])
+def test_simplejpeg_and_cv2_unpack_the_same_pixels(kind, shape):
+    content = saved(picture(*shape), "JPEG", **JPEGS[kind])
+    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    out = np.empty((*shape, 3), np.uint8)
+    assert np.array_equal(decode(content, "x"), bgr[..., ::-1])
+    assert decode_into(content, out) and np.array_equal(out, bgr[..., ::-1])
+
+
+def test_only_an_upright_whole_jpeg_of_that_size_goes_straight_into_memory():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    content = saved(picture(), "JPEG")
+    others = {
+        "turned": saved(picture(), "JPEG", exif=exif),
+        "PNG": saved(picture(), "PNG"),
+        "larger": saved(picture(38, 53), "JPEG"),
+        "smaller": saved(picture(36, 53), "JPEG"),
+        "turned size": saved(picture(53, 37), "JPEG"),
+        "cut": content[:-9],
+        "without its end mark": content[:-2],
+        "text": b"text",
+        "empty": b"",
+    }
+    out = np.zeros((37, 53, 3), np.uint8)
+    assert decode_into(content, out)
+    for name, other in others.items():
+        assert not decode_into(other, out), name
 
 
 def test_webp_is_decoded_as_pillow_decodes_it():

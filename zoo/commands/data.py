@@ -19,10 +19,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from zoo.commands.progress import bar
 from zoo.errors import InputError
 
 IN_BOTH = 1
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info = action("info", "What is in a set or a .bin.", "zoo data info faces_rec --json")
     info.add_argument("path", help="a training set or a .bin")
     info.add_argument("--quick", action="store_true", help="labels only: read no picture")
+    _workers_option(info)
     info.add_argument("--json", action="store_true", help="print the facts as JSON")
 
     check = action(
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("train", help="the training set")
     check.add_argument("--against", required=True, metavar="BENCH", help="a .bin, or another set")
     check.add_argument("--distance", type=int, default=None, help="bits of 256 within which pictures are near (40)")
+    _workers_option(check)
     check.add_argument("--json", action="store_true", help="print every match as JSON")
 
     pack = action("pack", "A set as RecordIO files, or pairs as a .bin.", "zoo data pack faces/ faces_rec")
@@ -95,8 +97,8 @@ def run_info(args: argparse.Namespace) -> int:
     from zoo.data.inspect import open_pictures, summary
 
     dataset = open_pictures(args.path)
-    with _progress("reading", len(dataset)) as done:
-        facts = summary(dataset, quick=args.quick, progress=done)
+    with bar("reading", len(dataset)) as done:
+        facts = summary(dataset, quick=args.quick, workers=_workers(args, len(dataset)), progress=done)
     if note := getattr(getattr(dataset, "records", None), "index_note", ""):
         facts["index"] = note
     if args.json:
@@ -114,8 +116,9 @@ def run_check(args: argparse.Namespace) -> int:
     distance = NEAR if args.distance is None else args.distance
     if not 0 <= distance <= 256:
         raise InputError(f"expected --distance between 0 and 256 bits, found {distance}")
-    with _progress("comparing", len(train) + len(bench)) as done:
-        found = overlap(train, bench, distance=distance, progress=done)
+    with bar("comparing", len(train) + len(bench)) as done:
+        workers = _workers(args, max(len(train), len(bench)))
+        found = overlap(train, bench, distance=distance, workers=workers, progress=done)
     if args.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -148,7 +151,7 @@ def run_pack(args: argparse.Namespace) -> int:
         raise InputError(f"expected --image-size of at least 1 pixel, found {args.image_size}")
     dataset = open_pictures(args.path)
     resize = None if args.image_size is None else (args.image_size, args.image_size)
-    with _progress("packing", len(dataset)) as done:
+    with bar("packing", len(dataset)) as done:
         problems = pack_records(dataset, args.out, resize=resize, skip_corrupt=args.on_corrupt == "skip", progress=done)
     print(f"{args.out}: {len(dataset) - len(problems):,} images, train.rec, train.idx and property")
     _report_problems(problems)
@@ -163,7 +166,7 @@ def run_extract(args: argparse.Namespace) -> int:
         print(f"{args.out}: {extract_pairs(args.path, args.out):,} pairs, listed in pairs.csv")
         return 0
     dataset = open_pictures(args.path)
-    with _progress("extracting", len(dataset)) as done:
+    with bar("extracting", len(dataset)) as done:
         problems = extract(dataset, args.out, skip_corrupt=args.on_corrupt == "skip", progress=done)
     print(f"{args.out}: {len(dataset) - len(problems):,} images of {dataset.num_classes:,} identities")
     _report_problems(problems)
@@ -186,6 +189,25 @@ def run_preview(args: argparse.Namespace) -> int:
     write_bytes(args.out, encode_png(sheet))
     print(f"{Path(args.out)}: originals in the first row, {augmentation.name} below; look at it")
     return 0
+
+
+def _workers_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that unpack pictures (as many as cores for 20,000 pictures and more, else 1)",
+    )
+
+
+def _workers(args: argparse.Namespace, pictures: int) -> int:
+    from zoo.data.survey import PAYS_FROM, cores
+
+    if args.workers is None:
+        return cores() if pictures >= PAYS_FROM else 1
+    if args.workers < 1:
+        raise InputError(f"expected --workers of at least 1, found {args.workers}")
+    return int(args.workers)
 
 
 def _corrupt_option(parser: argparse.ArgumentParser) -> None:
@@ -236,23 +258,3 @@ def _info_lines(facts: dict[str, Any]) -> list[str]:
         )
         lines += [f"    {' = '.join(group[:3])}" for group in twins["examples"]]
     return lines
-
-
-def _progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """A bar on stderr, where someone watches it, that is told how many pictures are done."""
-    import contextlib
-    from collections.abc import Iterator
-
-    @contextlib.contextmanager
-    def bar() -> Iterator[Callable[[int], None]]:
-        if not sys.stderr.isatty():
-            yield lambda done: None
-            return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda done: progress.update(task, completed=done) if done % 64 == 0 else None
-
-    return bar()

@@ -11,12 +11,16 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from zoo.errors import InputError, unknown_name
 from zoo.formats.images import Image
 
 RngKey = tuple[int, int, int]
 """(seed, epoch, sample): the same key gives the same picture on every run, worker count and resume."""
+
+Images = npt.NDArray[np.uint8]
+"""Pictures of one size: RGB uint8 (batch, height, width, 3)."""
 
 _WORD = (1 << 64) - 1
 
@@ -29,6 +33,13 @@ class Augmentation(Protocol):
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         """RGB uint8 (height, width, 3) → RGB uint8 of the same shape."""
+        ...
+
+    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
+        """Changes images[i] in place as a call with (seed, epoch, samples[i]) does: uint8 (batch, height, width, 3).
+
+        InputError when a pipeline gives pictures of another shape.
+        """
         ...
 
 
@@ -52,8 +63,19 @@ def key_word(key: RngKey) -> int:
 
     A generator that is seeded for every picture would cost half a decode; this costs a microsecond.
     """
-    word = 0
-    for part in key:
+    word: int = _stirred(*key)
+    return word
+
+
+def key_words(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(batch,): `key_word` of (seed, epoch, sample) for each sample, at once."""
+    words: npt.NDArray[np.uint64] = _stirred(seed, epoch, samples.astype(np.uint64))
+    return words
+
+
+def _stirred(*parts: Any) -> Any:
+    word: Any = 0
+    for part in parts:
         word = (word ^ part) + 0x9E3779B97F4A7C15 & _WORD
         word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _WORD
         word = (word ^ word >> 27) * 0x94D049BB133111EB & _WORD
@@ -69,6 +91,9 @@ class NoAugmentation:
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         return image
 
+    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
+        pass
+
 
 class Flip:
     """The mirror image in half of the cases, by the function that albumentations' HorizontalFlip calls."""
@@ -82,6 +107,10 @@ class Flip:
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         return self._flip(image) if key_word(rng_key) >> 63 else image
+
+    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
+        for place in np.flatnonzero(key_words(seed, epoch, samples) >> np.uint64(63)).tolist():
+            images[place] = self._flip(images[place])
 
 
 class Composed:
@@ -110,6 +139,16 @@ class Composed:
         self._random.seed(word)
         changed: Image = self._pipeline(image=image)["image"]
         return changed
+
+    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
+        for place, sample in enumerate(samples.tolist()):
+            changed = self(images[place], (seed, epoch, sample))
+            if changed.shape != images.shape[1:]:
+                raise InputError(
+                    f"expected the augmentation {self.name} to keep the shape {images.shape[1:]}, found it to give"
+                    f" {changed.shape}; leave resizing to --image-size"
+                )
+            images[place] = changed
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self.name, "_build": self._build}

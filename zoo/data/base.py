@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.images import Image, decode
+from zoo.formats.images import Image, decode, decode_into
 
 
 class FaceDataset(Protocol):
@@ -74,6 +74,12 @@ class EncodedFaces(abc.ABC):
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
         return to_size(decode(self.content(i), self.where(i)), self.image_size)
+
+    def read_into(self, i: int, out: Image) -> None:
+        """Picture i into `out`, RGB uint8 (*image_size, 3), contiguous: what `image` gives, without a copy of it."""
+        content = self.content(i)
+        if not decode_into(content, out):
+            out[:] = to_size(decode(content, self.where(i)), self.image_size)
 
     def describe(self) -> str:
         """The set in one line."""

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces
-from zoo.data.duplicates import NEAR, exact_hash, near_pairs, perceptual_hash
+from zoo.data.duplicates import NEAR, near_pairs
 from zoo.data.open import open_encoded
-from zoo.errors import InputError
+from zoo.data.survey import Progress, survey
 from zoo.formats.bins import read_bin
-from zoo.formats.images import Image, decode
-
-Progress = Callable[[int], None]
-"""Called with the number of each picture that is done."""
 
 
 class PairPictures(EncodedFaces):
@@ -42,7 +37,9 @@ def open_pictures(uri: str) -> EncodedFaces:
     return PairPictures(uri) if uri.endswith(".bin") else open_encoded(uri)
 
 
-def summary(dataset: EncodedFaces, *, quick: bool = False, progress: Progress = lambda done: None) -> dict[str, Any]:
+def summary(
+    dataset: EncodedFaces, *, quick: bool = False, workers: int = 1, progress: Progress = lambda count: None
+) -> dict[str, Any]:
     """The facts of a set, ready for JSON. `quick` leaves the pictures unread, and with them sizes, damage, duplicates.
 
     "duplicates" are groups of pictures with the same bytes; those "across_identities" carry different labels, which no
@@ -69,17 +66,13 @@ def summary(dataset: EncodedFaces, *, quick: bool = False, progress: Progress = 
     corrupt: list[str] = []
     seen: dict[bytes, list[int]] = {}
     total = 0
-    for i in range(len(dataset)):
-        try:
-            content = dataset.content(i)
-            image = decode(content, dataset.where(i))
-        except InputError as error:
-            corrupt.append(str(error))
+    for i, look in enumerate(survey(dataset, workers=workers, progress=progress)):
+        if isinstance(look, str):
+            corrupt.append(look)
         else:
-            total += len(content)
-            sizes[f"{image.shape[0]}×{image.shape[1]}"] += 1
-            seen.setdefault(exact_hash(content), []).append(i)
-        progress(i + 1)
+            total += look.length
+            sizes[f"{look.size[0]}×{look.size[1]}"] += 1
+            seen.setdefault(look.exact, []).append(i)
     groups = [group for group in seen.values() if len(group) > 1]
     pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
     across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
@@ -106,7 +99,12 @@ def histogram(counts: list[int]) -> dict[str, int]:
 
 
 def overlap(
-    train: EncodedFaces, bench: EncodedFaces, *, distance: int = NEAR, progress: Progress = lambda done: None
+    train: EncodedFaces,
+    bench: EncodedFaces,
+    *,
+    distance: int = NEAR,
+    workers: int = 1,
+    progress: Progress = lambda count: None,
 ) -> dict[str, Any]:
     """Which pictures of `bench` are in `train`: by their bytes, or nearly by what they show, mirrored ones too.
 
@@ -114,37 +112,29 @@ def overlap(
     counted and left out.
     """
     damaged = {"train": 0, "benchmark": 0}
-
-    def read(dataset: EncodedFaces, side: str, i: int) -> tuple[bytes, Image] | None:
-        try:
-            content = dataset.content(i)
-            return exact_hash(content), decode(content, dataset.where(i))
-        except InputError:
-            damaged[side] += 1
-            return None
-
     wanted: dict[bytes, list[int]] = {}
     numbers: list[int] = []
     hashes = []
-    for i in range(len(bench)):
-        if (found := read(bench, "benchmark", i)) is not None:
-            wanted.setdefault(found[0], []).append(i)
-            for view in (found[1], np.ascontiguousarray(found[1][:, ::-1])):
-                numbers.append(i)
-                hashes.append(perceptual_hash(view))
-        progress(i + 1)
+    for i, look in enumerate(survey(bench, views=2, workers=workers, progress=progress)):
+        if isinstance(look, str):
+            damaged["benchmark"] += 1
+            continue
+        wanted.setdefault(look.exact, []).append(i)
+        numbers += [i, i]
+        hashes.append(look.near)
     theirs = []
     ours: list[int] = []
     matches: dict[int, tuple[int, int]] = {}
-    for i in range(len(train)):
-        if (found := read(train, "train", i)) is not None:
-            ours.append(i)
-            theirs.append(perceptual_hash(found[1]))
-            for j in wanted.get(found[0], ()):
-                matches[j] = (-1, i)
-        progress(len(bench) + i + 1)
+    for i, look in enumerate(survey(train, views=1, workers=workers, progress=progress)):
+        if isinstance(look, str):
+            damaged["train"] += 1
+            continue
+        ours.append(i)
+        theirs.append(look.near)
+        for j in wanted.get(look.exact, ()):
+            matches[j] = (-1, i)
     if theirs and hashes:
-        for place, other, bits in near_pairs(np.stack(hashes), np.stack(theirs), distance):
+        for place, other, bits in near_pairs(np.concatenate(hashes), np.concatenate(theirs), distance):
             j = numbers[place]
             matches[j] = min(matches.get(j, (bits, ours[other])), (bits, ours[other]))
     listed = [

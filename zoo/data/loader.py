@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.data.augment import Augmentation
-from zoo.data.base import FaceDataset
+from zoo.data.base import EncodedFaces, FaceDataset
 from zoo.errors import InputError
 from zoo.formats.images import Image
 
@@ -144,39 +144,46 @@ class _Batches(Dataset[Any]):
             return error
         return (crops, torch.from_numpy(self.dataset.labels[used]), torch.from_numpy(used)), damaged
 
-    def _image(self, index: int, damaged: dict[int, str]) -> tuple[int, Image]:
-        """Picture `index`, or the first sound one behind it, and its number."""
-        for tried in range(index, index + MAX_DAMAGED_IN_A_ROW):
-            number = tried % len(self.dataset)
+    def _crops(self, epoch: int, indices: npt.NDArray[np.int64], damaged: dict[int, str]) -> torch.Tensor:
+        """The batch; `indices` become those of the pictures that are in it."""
+        encoded = self.dataset if isinstance(self.dataset, EncodedFaces) else None
+        size = encoded.image_size if encoded else self.dataset.image(int(indices[0])).shape[:2]
+        crops = np.empty((len(indices), *size, 3), np.uint8)
+        read = encoded.read_into if encoded else self._copy_into
+        for place, index in enumerate(indices.tolist()):
             try:
-                return number, self.dataset.image(number)
+                read(index, crops[place])
             except InputError as error:
                 if not self.skip:
                     raise
+                damaged[index] = str(error)
+                indices[place] = self._replace(index, crops[place], read, damaged)
+        self.augmentation.batch(crops, self.seed, epoch, indices)
+        return torch.from_numpy(crops)
+
+    def _copy_into(self, index: int, out: Image) -> None:
+        image = self.dataset.image(index)
+        if image.shape != out.shape:
+            raise InputError(
+                f"expected every picture of {self.dataset.name} to have the shape {out.shape}, found"
+                f" {image.shape} at picture {index}; resize them to one size"
+            )
+        out[:] = image
+
+    def _replace(self, index: int, out: Image, read: Callable[[int, Image], None], damaged: dict[int, str]) -> int:
+        """Reads the first sound picture behind the damaged `index` into `out`, and gives its number."""
+        for tried in range(index + 1, index + MAX_DAMAGED_IN_A_ROW):
+            number = tried % len(self.dataset)
+            try:
+                read(number, out)
+            except InputError as error:
                 damaged[number] = str(error)
+            else:
+                return number
         raise InputError(
             f"expected a sound picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none from"
             f" number {index} on; see `zoo data info`"
         )
-
-    def _crops(self, epoch: int, indices: npt.NDArray[np.int64], damaged: dict[int, str]) -> torch.Tensor:
-        """The batch; `indices` become those of the pictures that are in it."""
-        crops: torch.Tensor | None = None
-        for place, wanted in enumerate(indices.tolist()):
-            index, image = self._image(wanted, damaged)
-            indices[place] = index
-            image = self.augmentation(image, (self.seed, epoch, index))
-            if crops is None:
-                crops = torch.empty((len(indices), *image.shape), dtype=torch.uint8)
-                rows = crops.numpy()
-            if image.shape != rows.shape[1:]:
-                raise InputError(
-                    f"expected every picture of {self.dataset.name} to have the shape {rows.shape[1:]}, found"
-                    f" {image.shape} at picture {index}; resize them to one size"
-                )
-            rows[place] = image
-        assert crops is not None, "a plan has no empty batch"
-        return crops
 
 
 def _settle_worker(worker: int) -> None:

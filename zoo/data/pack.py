@@ -7,12 +7,13 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces, to_size
+from zoo.data.survey import Progress
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin
@@ -21,9 +22,6 @@ from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
 from zoo.formats.recordio import Header, RecordWriter, frame
 from zoo.formats.recordio import pack as pack_record
 
-Progress = Callable[[int], None]
-"""Called with the number of each picture that is done."""
-
 
 def pack_records(
     dataset: EncodedFaces,
@@ -31,7 +29,7 @@ def pack_records(
     *,
     resize: tuple[int, int] | None = None,
     skip_corrupt: bool = False,
-    progress: Progress = lambda done: None,
+    progress: Progress = lambda count: None,
 ) -> list[str]:
     """Writes `out`/train.rec, train.idx and property as insightface has them; gives what was wrong with the left-out.
 
@@ -47,8 +45,8 @@ def pack_records(
             writer = RecordWriter(records, index)
             writer.write(0, _record_0(0, 0))
             key, last = 1, None
-            for done, number in enumerate(np.argsort(dataset.labels, kind="stable").tolist(), start=1):
-                progress(done)
+            for number in np.argsort(dataset.labels, kind="stable").tolist():
+                progress(1)
                 try:
                     content = dataset.content(number)
                     image = decode(content, dataset.where(number))
@@ -90,7 +88,7 @@ def _record_0(images_end: int, identities_end: int) -> bytes:
 
 
 def extract(
-    dataset: EncodedFaces, out: str | Path, *, skip_corrupt: bool = False, progress: Progress = lambda done: None
+    dataset: EncodedFaces, out: str | Path, *, skip_corrupt: bool = False, progress: Progress = lambda count: None
 ) -> list[str]:
     """Writes each picture, as it is stored, to `out`/IDENTITY/NUMBER.jpg (or .png, …); gives what was wrong with the
     left-out.
@@ -102,6 +100,7 @@ def extract(
     digits = max(6, len(str(dataset.num_classes - 1)))
     with _new_folder(Path(out)) as folder:
         for number, label in enumerate(dataset.labels.tolist()):
+            progress(1)
             try:
                 content = dataset.content(number)
                 decode(content, dataset.where(number))
@@ -113,7 +112,6 @@ def extract(
             person = folder / f"{label:0{digits}d}"
             person.mkdir(exist_ok=True)
             (person / f"{number:08d}{suffix_of(content)}").write_bytes(content)
-            progress(number + 1)
         if dataset.identities is not None:
             with open(folder / "identities.csv", "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("label", "name"), *enumerate(dataset.identities)])

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-import hashlib
+import collections
+import contextlib
 import json
-import os
+import mmap
+import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
+from zoo.data.shards import cache_folder, cache_name, fetched
 from zoo.errors import InputError
+from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
+
+_OPEN_SHARDS = 18
+"""Shards that a process keeps mapped: those that the loader shuffles together, and the next."""
+
+Sample = tuple[str, int, int, str]
+"""(key, offset of the picture, its bytes, label)."""
 
 
 class TarDataset(EncodedFaces):
     """The samples of uncompressed tar shards: NAME.jpg (or .png, …) with NAME.cls, or NAME.json that has a "label".
 
-    Opening reads the headers of each shard and the labels; a picture is one read at its offset, so nothing of a shard
-    stays in memory. Nothing is ever unpacked to disk. InputError for a shard that is truncated or compressed, for a
-    member that is a link or whose name leads out of the archive, and for a sample without a label.
+    Shards are paths or http addresses. Opening reads the headers and labels of each, once: they are kept in the folder
+    of `zoo.data.shards` for the next time. A picture is then one slice of a mapped file, so nothing of a shard stays in
+    memory; a shard behind an address is fetched when its first picture is asked for. Nothing is ever unpacked.
+    InputError for a shard that is truncated or compressed, for a member that is a link or whose name leads out of the
+    archive, and for a sample without a label.
     """
 
     kind = "WebDataset"
 
     def __init__(self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] = (112, 112)) -> None:
         self.image_size, self.name = image_size, name
-        self._shards = [Path(shard) for shard in shards]
-        self._samples: list[tuple[int, str, int, int]] = []
+        self._shards = [str(shard) for shard in shards]
+        self._maps: collections.OrderedDict[int, mmap.mmap] = collections.OrderedDict()
+        self._keys: list[str] = []
+        self._sizes: list[int] = []
+        places: list[tuple[int, int]] = []
         words: list[str] = []
         starts = [0]
-        for number, shard in enumerate(self._shards):
-            for key, offset, size, label in _samples(shard):
-                self._samples.append((number, key, offset, size))
+        for shard in _watched(self._shards):
+            size, samples = _indexed(shard)
+            self._sizes.append(size)
+            for key, offset, length, label in samples:
+                self._keys.append(key)
+                places.append((offset, length))
                 words.append(label)
             starts.append(len(words))
         if not words:
@@ -42,29 +61,47 @@ class TarDataset(EncodedFaces):
         numbers = all(word.isdecimal() and len(word) < 18 for word in words)
         self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
         self.blocks = np.array(starts, np.int64)
+        self._places = np.array(places, np.int64)
 
     def content(self, i: int) -> bytes:
-        number, _, offset, size = self._samples[i]
-        try:
-            with open(self._shards[number], "rb") as shard:
-                shard.seek(offset)
-                found = shard.read(size)
-        except OSError as error:
-            raise InputError(f"expected a picture in {self.where(i)}, cannot read it ({error.strerror})") from None
-        if len(found) != size:
-            raise InputError(f"expected {size:,} bytes in {self.where(i)}, found {len(found):,}; fetch the shard again")
-        return found
+        offset, length = self._places[i].tolist()
+        return self._map(self._shard_of(i))[offset : offset + length]
 
     def where(self, i: int) -> str:
-        number, key, _, _ = self._samples[i]
-        return f"{self._shards[number]}, sample {key}"
+        return f"{self._shards[self._shard_of(i)]}, sample {self._keys[i]}"
+
+    def _shard_of(self, i: int) -> int:
+        assert self.blocks is not None, "set by the constructor"
+        return int(self.blocks.searchsorted(i, side="right")) - 1
+
+    def _map(self, number: int) -> mmap.mmap:
+        """The shard's bytes, which each process maps for itself; InputError unless they are those that were indexed."""
+        if number in self._maps:
+            self._maps.move_to_end(number)
+            return self._maps[number]
+        shard = self._shards[number]
+        try:
+            content = _mapped(shard)
+        except (OSError, ValueError) as error:
+            raise InputError(f"expected the shard {shard}, cannot read it ({error}); check the path") from None
+        if len(content) != self._sizes[number]:
+            raise InputError(
+                f"expected {self._sizes[number]:,} bytes in {shard} as its kept index says, found {len(content):,}:"
+                f" it has changed; remove {_index_file(shard)}"
+            )
+        self._maps[number] = content
+        if len(self._maps) > _OPEN_SHARDS:
+            self._maps.popitem(last=False)
+        return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": collections.OrderedDict()}
 
 
 def open_tars(uri: str, image_size: tuple[int, int]) -> TarDataset:
     """The shards of a folder, of one .tar, or of a pattern such as `https://host/train-{000..099}.tar`.
 
-    Patterns and addresses need the webdataset package (the extra `data`), which keeps fetched shards in
-    $WDS_CACHE, by default ~/.cache/zoo/shards: an index needs whole shards.
+    Patterns and addresses need the webdataset package (the extra `data`).
     """
     path = Path(uri)
     if path.is_dir():
@@ -72,42 +109,69 @@ def open_tars(uri: str, image_size: tuple[int, int]) -> TarDataset:
     if path.is_file():
         return TarDataset([path], path.stem, image_size)
     try:
-        import webdataset
+        from webdataset.shardlists import expand_urls
     except ImportError:
         raise InputError(
             f"expected the package webdataset to open {uri}, found none; pip install 'timm-face-zoo[data]'"
         ) from None
-    shards = webdataset.shardlists.expand_urls(uri)
-    if not all(shard.startswith(("http://", "https://")) or "://" not in shard for shard in shards):
-        raise InputError(f"expected the paths or http addresses of shards, found {uri}; fetch them first")
-    if "://" in uri:
-        folder = Path(os.environ.get("WDS_CACHE", Path.home() / ".cache" / "zoo" / "shards"))
-        folder.mkdir(parents=True, exist_ok=True)
-        cache = webdataset.cache.FileCache(cache_dir=str(folder), url_to_name=_cache_name, validator=_is_tar)
-        try:
-            shards = [cache.get_file(shard) for shard in shards]
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"expected the shards of {uri}, could not fetch them ({error}); check the address"
-            ) from None
+    shards = expand_urls(uri)
     for shard in shards:
-        if not Path(shard).is_file():
+        if "://" in shard and not _is_remote(shard):
+            raise InputError(f"expected the paths or http addresses of shards, found {uri}; fetch them first")
+        if "://" not in shard and not Path(shard).is_file():
             raise InputError(f"expected a shard at {shard}, found nothing; check the path")
     return TarDataset(shards, PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards", image_size)
 
 
-def _cache_name(url: str) -> str:
-    """A file name for a fetched shard: two hosts may both have a train-000.tar."""
-    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{PurePosixPath(url.split('?')[0]).name}"
+def _is_remote(shard: str) -> bool:
+    return shard.startswith(("http://", "https://"))
 
 
-def _is_tar(path: str) -> bool:
-    return tarfile.is_tarfile(path)
+def _watched(shards: Sequence[str]) -> Iterable[str]:
+    """The shards, with a bar on a terminal's stderr where there are many."""
+    if len(shards) < 2 or not sys.stderr.isatty():
+        return shards
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(shards, "opening shards", console=Console(stderr=True), transient=True)
 
 
-def _samples(shard: Path) -> list[tuple[str, int, int, str]]:
-    """(key, offset, size, label) of each sample: neighbours that share what precedes their first dot."""
-    found: list[tuple[str, int, int, str]] = []
+def _mapped(shard: str) -> mmap.mmap:
+    for _ in range(3):  # another process may make room between the fetching and the opening
+        with contextlib.suppress(FileNotFoundError), open(fetched(shard) if _is_remote(shard) else shard, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    raise FileNotFoundError("it is gone")
+
+
+def _index_file(shard: str) -> Path:
+    """Where a shard's index is kept: by its address, or by its path and what tells one state of a file from another."""
+    if _is_remote(shard):
+        return cache_folder() / cache_name(shard, ".json")
+    facts = Path(shard).stat()
+    state = f"{facts.st_size} {facts.st_mtime_ns} {Path(shard).resolve()}"
+    return cache_folder() / cache_name(state, ".json")
+
+
+def _indexed(shard: str) -> tuple[int, list[Sample]]:
+    """The size of a shard in bytes and its samples, from the kept index or, the first time, from its headers."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none is kept, or none that can be read
+        found = json.loads(_index_file(shard).read_bytes())
+        return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
+    path = fetched(shard) if _is_remote(shard) else Path(shard)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"expected a shard at {shard}, cannot read it ({error.strerror}); check the path") from None
+    samples = _samples(path, shard)
+    with contextlib.suppress(OSError, InputError):  # a folder that nobody may write to costs the next opening time
+        write_text(_index_file(shard), json.dumps({"size": size, "samples": samples}))
+    return size, samples
+
+
+def _samples(path: Path, shard: str) -> list[Sample]:
+    """The samples of the file at `path`, called `shard`: neighbours that share what precedes their first dot."""
+    found: list[Sample] = []
     picture: tuple[int, int] | None = None
     label: str | None = None
     current: str | None = None
@@ -121,7 +185,7 @@ def _samples(shard: Path) -> list[tuple[str, int, int, str]]:
             found.append((current, *picture, label))
 
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with tarfile.open(path, "r:") as archive:
             for member in archive:
                 if member.isdir():
                     continue
@@ -141,16 +205,23 @@ def _samples(shard: Path) -> list[tuple[str, int, int, str]]:
                 elif suffix in (".cls", ".json"):
                     label = _label(archive, member, shard) or label
             finish()
+            end = archive.offset
     except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
         raise InputError(
             f"expected an uncompressed tar file at {shard}, found none ({error}); unpack or fetch it"
         ) from None
-    if any(offset + size > shard.stat().st_size for _, offset, size, _ in found):
-        raise InputError(f"expected a whole tar file at {shard}, found one that is truncated; fetch it again")
+    with open(path, "rb") as file:  # tarfile takes the end of the file, and junk too, for the archive's end
+        file.seek(end)
+        mark = file.read(tarfile.BLOCKSIZE)
+    if mark != bytes(tarfile.BLOCKSIZE):
+        raise InputError(
+            f"expected a whole tar file at {shard}, found no end mark at byte {end:,}: it is truncated or damaged;"
+            " fetch it again"
+        )
     return found
 
 
-def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str | None:
+def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str) -> str | None:
     """The text of a .cls or the "label" of a .json; None for a .json without one."""
     file = archive.extractfile(member)
     text = file.read(1 << 20).decode("utf-8", "replace").strip() if file else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
 from zoo.errors import InputError
 
@@ -20,6 +22,10 @@ Image = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
 """A header that announces more pixels is refused before any of them is unpacked."""
+
+_EXIF = b"Exif\0\0"
+"""What a JPEG that may have to be turned contains; simplejpeg unpacks the others, faster than cv2 and to the same
+pixels."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 """The file names that count as pictures in a folder, compared in lower case."""
@@ -42,8 +48,15 @@ def decode(content: bytes, name: str) -> Image:
             f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces"
             f" {width:,} × {height:,}; leave it out or scale it down"
         )
-    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.find(b"\xff\xda"):
-        raise InputError(f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again")
+    if content[:2] == b"\xff\xd8":
+        if _EXIF not in content:
+            with contextlib.suppress(ValueError):  # small damage that cv2 mends
+                plain: Image = simplejpeg.decode_jpeg(content, "RGB")
+                return plain
+        if content.rfind(b"\xff\xd9") < content.find(b"\xff\xda"):
+            raise InputError(
+                f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again"
+            )
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -51,6 +64,21 @@ def decode(content: bytes, name: str) -> Image:
     if bgr is None:
         raise InputError(f"expected a picture in {name}, found a damaged one of {len(content):,} bytes; fetch it again")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)  # type: ignore[return-value]  # cv2's stubs know no dtype
+
+
+def decode_into(content: bytes, out: Image) -> bool:
+    """Unpacks an upright JPEG of `out`'s size straight into `out`, RGB uint8 (height, width, 3), contiguous.
+
+    False for anything else, damage included, with `out` left undefined: `decode` reads it or says what is wrong. What
+    the header announces costs no memory, as `out` is all there is.
+    """
+    if _EXIF in content:
+        return False
+    try:
+        image = simplejpeg.decode_jpeg(content, "RGB", buffer=out)
+    except ValueError:
+        return False
+    return bool(image.shape == out.shape)
 
 
 def read_image(path: str | Path) -> Image:

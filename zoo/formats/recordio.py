@@ -30,6 +30,7 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MAX_PART = (1 << 29) - 1
 _HEADER = struct.Struct("<IfQQ")
 _FRAME = struct.Struct("<II")
+_FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24
 """float32, in which the format keeps its ranges, tells whole numbers apart up to here."""
 
@@ -135,6 +136,17 @@ class RecordFile:
 
     def read(self, i: int) -> bytes:
         """The encoded bytes of picture i; InputError, naming the record, when its frame or header is damaged."""
+        if not 0 <= i < len(self._images):
+            raise IndexError(f"picture {i} of {len(self._images)}")
+        position = self._images.item(i)
+        start = self._offsets.item(position)
+        end = self._offsets.item(position + 1) if position + 1 < len(self._offsets) else self._size
+        if end - start >= _FRAME_AND_FLAG.size:  # nearly every record: one part with one label
+            magic, word, flag = _FRAME_AND_FLAG.unpack_from(self._map, start)
+            if magic == MAGIC and flag == 0 and _HEADER.size <= word <= _MAX_PART:
+                after = start + 8 + word
+                if after + -word % 4 == end:
+                    return self._map[start + 8 + _HEADER.size : after]
         return self.picture(i)[1]
 
     def picture(self, i: int) -> tuple[Header, bytes]:

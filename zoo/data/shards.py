@@ -1,0 +1,121 @@
+"""Shards that lie behind an http address: fetched when they are needed, kept on disk up to a limit, never half."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import filelock
+
+from zoo.errors import InputError
+from zoo.files import atomic_path
+
+TRIES = 5
+"""How often a shard is asked for, each time from where the connection broke."""
+
+PAUSE_SECONDS = 1.0
+"""Before the second try; each further one waits twice as long."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a server may say nothing."""
+
+_PIECE = 1 << 20
+
+
+def cache_folder() -> Path:
+    """$WDS_CACHE, which webdataset knows too, by default ~/.cache/zoo/shards; it is made where it is missing."""
+    folder = Path(os.environ.get("WDS_CACHE") or Path.home() / ".cache" / "zoo" / "shards")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cache_limit() -> float:
+    """How many bytes of fetched shards may lie in the folder: $WDS_CACHE_SIZE, by default 100 GB."""
+    text = os.environ.get("WDS_CACHE_SIZE") or "1e11"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"expected a number of bytes in WDS_CACHE_SIZE, found {text!r}") from None
+
+
+def cache_name(address: str, suffix: str) -> str:
+    """A file name for what belongs to an address or a path: two hosts may both have a train-000.tar."""
+    return f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{PurePosixPath(address.split('?')[0]).stem}{suffix}"
+
+
+def fetched(url: str) -> Path:
+    """Where the shard at `url` lies on this machine, fetched now unless it was kept.
+
+    Processes that want the same shard wait for the one that fetches it. Those that nobody asked for longest make room;
+    a file that is still open stays readable. InputError where it cannot be fetched whole.
+    """
+    try:
+        folder = cache_folder()
+        shard = folder / cache_name(url, ".tar")
+        with filelock.FileLock(f"{shard}.lock"):
+            if not shard.is_file():
+                with atomic_path(shard) as temporary, open(temporary, "wb") as file:
+                    _fetch(url, file)
+                _make_room(folder, keep=shard)
+            os.utime(shard, ns=(time.time_ns(), shard.stat().st_mtime_ns))
+    except OSError as error:
+        raise InputError(
+            f"expected room for the shard {url} in $WDS_CACHE or ~/.cache/zoo/shards, cannot write there ({error})"
+        ) from None
+    return shard
+
+
+def _make_room(folder: Path, keep: Path) -> None:
+    limit = cache_limit()
+    kept = []
+    for file in folder.glob("*.tar"):
+        try:
+            facts = file.stat()
+        except FileNotFoundError:  # another process made room
+            continue
+        kept.append((facts.st_atime_ns, facts.st_size, file))
+    total = sum(size for _, size, _ in kept)
+    for _, size, file in sorted(kept):
+        if total > limit and file != keep:
+            file.unlink(missing_ok=True)
+            total -= size
+
+
+def _fetch(url: str, file: IO[bytes]) -> None:
+    """Copies what lies at `url` into `file`, a piece at a time; InputError when it never comes whole."""
+    whole: int | None = None
+    reason = ""
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        have = file.tell()
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # it knows no ranges: from the start
+                    file.seek(0)
+                    file.truncate()
+                    have = 0
+                length = answer.headers.get("Content-Length")
+                total = have + int(length) if length else None
+                if have and total != whole:
+                    raise InputError(f"expected {url} to stay as it was, found another size; try again")
+                whole = total
+                while piece := answer.read(_PIECE):
+                    file.write(piece)
+            if whole is None or file.tell() == whole:
+                return
+            reason = f"the connection ended after {file.tell():,} of {whole:,} bytes"
+        except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code < 500 and error.code not in (408, 429):
+                break
+        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            reason = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
+    raise InputError(f"expected a shard at {url}, could not fetch it ({reason}); check the address and the connection")
