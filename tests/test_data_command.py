@@ -15,6 +15,7 @@ from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.duplicates import NEAR, near_pairs, perceptual_hash
 from zoo.data.inspect import histogram
+from zoo.errors import InputError
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.images import decode, encode_jpeg, encode_png, read_image
 from zoo.formats.recordio import RecordFile
@@ -96,6 +97,52 @@ def test_lfws_own_list_over_a_folder_becomes_a_bin(tmp_path, capsys):
     assert zoo(capsys, "pack", tmp_path / "lfw", tmp_path / "x.bin", "--pairs", tmp_path / "pairs.txt")[0] == 0
     images, same = read_bin(tmp_path / "x.bin")
     assert same.tolist() == [True, False] and images[1] == images[2] and images[0] != images[1]
+
+
+@pytest.fixture(params=["pairs.txt", "pairs.csv"])
+def pairs_list(request, tmp_path) -> Path:
+    """Three pairs of two people; in the second, both pictures are the same."""
+    for name in ("Ann_A", "Bob_B"):
+        (tmp_path / "lfw" / name).mkdir(parents=True)
+        for i in (1, 2):
+            (tmp_path / "lfw" / name / f"{name}_{i:04d}.jpg").write_bytes(
+                encode_jpeg(face(10 * ord(name[0]) + i))
+            )
+    rows = [("Ann_A", 1, "Ann_A", 2), ("Bob_B", 1, "Bob_B", 1), ("Ann_A", 2, "Bob_B", 1)]
+    if request.param == "pairs.txt":
+        lines = [f"{a}\t{i}\t{j}" if a == b else f"{a}\t{i}\t{b}\t{j}" for a, i, b, j in rows]
+        text = "\n".join(["1\t2", *lines])
+    else:
+        lines = [f"lfw/{a}/{a}_{i:04d}.jpg,lfw/{b}/{b}_{j:04d}.jpg,{int(a == b)}" for a, i, b, j in rows]
+        text = "\n".join(["a,b,same", *lines])
+    (tmp_path / request.param).write_text(text)
+    return tmp_path / request.param
+
+
+def test_a_list_of_pairs_is_looked_at_and_compared_as_a_bin_is(pairs_list, folder, tmp_path, capsys):
+    facts = json.loads(zoo(capsys, "info", pairs_list, "--json")[1])
+    assert (facts["images"], facts["pairs"], facts["same"]) == (6, 3, 2) and facts["sizes"] == {"32×32": 6}
+    assert zoo(capsys, "check", folder, "--against", pairs_list)[0] == 0
+    (folder / "anna" / "leak.jpg").write_bytes((tmp_path / "lfw" / "Bob_B" / "Bob_B_0001.jpg").read_bytes())
+    status, out, _ = zoo(capsys, "check", folder, "--against", pairs_list, "--json")
+    assert status == 1 and json.loads(out)["exact"] == 3  # it is in two pairs, in one of them twice
+
+
+def test_pairs_are_no_training_set(pairs_list, tmp_path, capsys):
+    write_bin(tmp_path / "a.bin", [encode_png(face(i)) for i in range(2)], [True])
+    for benchmark in (pairs_list, tmp_path / "a.bin"):
+        with pytest.raises(InputError, match="zoo evaluate MODEL --data"):
+            open_dataset(str(benchmark))
+        status, _, err = zoo(capsys, "pack", benchmark, tmp_path / "rec")
+        assert status == 2 and "a benchmark of pairs" in err
+    status, _, err = zoo(capsys, "extract", pairs_list, tmp_path / "out")
+    assert status == 2 and "a benchmark of pairs" in err
+
+
+def test_a_list_whose_people_are_elsewhere_says_where_they_belong(tmp_path, capsys):
+    (tmp_path / "pairs.txt").write_text("10\t300\nAbel_Pacheco\t1\t4\n")
+    status, _, err = zoo(capsys, "info", tmp_path / "pairs.txt")
+    assert status == 2 and "'Abel_Pacheco'; put the pictures beside the list" in err
 
 
 def test_pictures_of_several_sizes_need_a_size(folder, tmp_path, capsys):

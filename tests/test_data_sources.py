@@ -218,26 +218,42 @@ def damaged(root: Path) -> str:
     return str(root)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("world", [1, 2])
-def test_skipped_pictures_are_replaced_counted_and_leave_the_length_as_it_was(damaged, workers, world):
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("world", [1, 3])
+def test_skipped_pictures_are_replaced_counted_once_and_leave_the_length_as_it_was(damaged, workers, world):
     dataset = open_dataset(damaged, image_size=(8, 8))
-    skipped: dict[int, str] = {}
-    steps = set()
-    for rank in range(world):
-        loader = TrainLoader(
-            dataset, build_augmentation("none"), 1, workers=workers, rank=rank, world=world, on_corrupt="skip"
-        )
-        batches = list(loader.epoch(0))
-        steps.add(len(batches))
-        for (crops, labels, indices), wanted in zip(batches, loader.order(0)[:, rank], strict=True):
-            expected = {3: 5, 4: 5, 14: 0}.get(int(wanted[0]), int(wanted[0]))
-            assert indices.tolist() == [expected] and labels.tolist() == [LABELS[expected]]
-            assert np.array_equal(crops[0].numpy(), picture(expected))
-        skipped |= loader.skipped
-    assert steps == {15 // world}
-    assert set(skipped) >= {3, 4} and set(skipped) <= {3, 4, 14}
-    assert "sample sub.dir/0003" in skipped[3]
+    loaders = [
+        TrainLoader(dataset, build_augmentation("none"), 1, workers=workers, rank=rank, world=world, on_corrupt="skip")
+        for rank in range(world)
+    ]
+    for epoch in range(2):
+        counted = 0
+        for rank, loader in enumerate(loaders):
+            batches = list(loader.epoch(epoch))
+            planned = loader.order(epoch)[:, rank].ravel().tolist()
+            assert len(batches) == len(loader) == 15 // world
+            for (crops, labels, indices), wanted in zip(batches, planned, strict=True):
+                expected = {3: 5, 4: 5, 14: 0}.get(wanted, wanted)
+                assert indices.tolist() == [expected] and labels.tolist() == [LABELS[expected]]
+                assert np.array_equal(crops[0].numpy(), picture(expected))
+            assert set(loader.skipped) == {3, 4, 14} & set(planned)
+            assert all(f"sample sub.dir/{i:04d}" in reason for i, reason in loader.skipped.items())
+            counted += len(loader.skipped)
+        assert counted == 3  # every picture is somebody's in 15 batches of one
+
+
+@pytest.mark.parametrize("source", ["RecordIO", "folder", "parquet, bytes"])
+def test_damage_of_every_layout_is_skipped_by_batches_as_one_by_one(root, source, monkeypatch):
+    contents = [b"damaged" if i in (3, 4, 14) else content for i, content in enumerate(CONTENTS)]
+    monkeypatch.setattr(sys.modules[__name__], "CONTENTS", contents)
+    uri = make_parquet(root, contents) if source == "parquet, bytes" else SOURCES[source](root)
+    dataset = open_dataset(uri, image_size=(8, 8))
+    found = []
+    for workers in (0, 1, 4):
+        loader = TrainLoader(dataset, build_augmentation("flip"), 5, workers=workers, on_corrupt="skip")
+        found.append([crops.numpy().tobytes() for crops, _, _ in loader.epoch(0)])
+        assert set(loader.skipped) == {3, 4, 14} and found[-1] == found[0] and len(found[-1]) == 3
+    assert [np.frombuffer(batch, np.uint8).size for batch in found[0]] == [5 * 8 * 8 * 3] * 3
 
 
 def test_a_set_of_damage_alone_stops(root):

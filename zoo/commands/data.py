@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     info = action("info", "What is in a set or a .bin.", "zoo data info faces_rec --json")
-    info.add_argument("path", help="a training set or a .bin")
+    info.add_argument("path", help="a training set, a .bin or a list of pairs")
     info.add_argument("--quick", action="store_true", help="labels only: read no picture")
     _workers_option(info)
     info.add_argument("--json", action="store_true", help="print the facts as JSON")
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "zoo data check faces_rec --against lfw.bin",
     )
     check.add_argument("train", help="the training set")
-    check.add_argument("--against", required=True, metavar="BENCH", help="a .bin, or another set")
+    check.add_argument("--against", required=True, metavar="BENCH", help="a .bin, a list of pairs, or another set")
     check.add_argument("--distance", type=int, default=None, help="bits of 256 within which pictures are near (40)")
     _workers_option(check)
     check.add_argument("--json", action="store_true", help="print every match as JSON")
@@ -140,7 +140,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    from zoo.data.inspect import open_pictures
+    from zoo.data.inspect import open_people
     from zoo.data.pack import pack_pairs, pack_records
 
     if args.pairs:
@@ -149,7 +149,7 @@ def run_pack(args: argparse.Namespace) -> int:
         return 0
     if args.image_size is not None and args.image_size < 1:
         raise InputError(f"expected --image-size of at least 1 pixel, found {args.image_size}")
-    dataset = open_pictures(args.path)
+    dataset = open_people(args.path)
     resize = None if args.image_size is None else (args.image_size, args.image_size)
     with bar("packing", len(dataset)) as done:
         problems = pack_records(dataset, args.out, resize=resize, skip_corrupt=args.on_corrupt == "skip", progress=done)
@@ -159,13 +159,13 @@ def run_pack(args: argparse.Namespace) -> int:
 
 
 def run_extract(args: argparse.Namespace) -> int:
-    from zoo.data.inspect import open_pictures
+    from zoo.data.inspect import open_people
     from zoo.data.pack import extract, extract_pairs
 
     if args.path.endswith(".bin"):
         print(f"{args.out}: {extract_pairs(args.path, args.out):,} pairs, listed in pairs.csv")
         return 0
-    dataset = open_pictures(args.path)
+    dataset = open_people(args.path)
     with bar("extracting", len(dataset)) as done:
         problems = extract(dataset, args.out, skip_corrupt=args.on_corrupt == "skip", progress=done)
     print(f"{args.out}: {len(dataset) - len(problems):,} images of {dataset.num_classes:,} identities")

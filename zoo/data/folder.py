@@ -10,6 +10,7 @@ import numpy as np
 from zoo.data.base import EncodedFaces, contiguous
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES
+from zoo.formats.pairs import listed_pairs
 
 
 class FolderDataset(EncodedFaces):
@@ -51,7 +52,7 @@ class FolderDataset(EncodedFaces):
         self.labels = np.array(labels, np.int64)
 
     def content(self, i: int) -> bytes:
-        return _read(self.root / self._files[i])
+        return read_file(self.root / self._files[i])
 
     def where(self, i: int) -> str:
         return str(self.root / self._files[i])
@@ -71,6 +72,11 @@ class ListDataset(EncodedFaces):
         self.root, self.name, self.image_size = path.parent, path.stem, image_size
         self._files: list[str] = []
         words: list[str] = []
+        if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
+            raise InputError(
+                f"expected a path and a label in each line of {path}, found a list of pairs, which is a benchmark:"
+                f" zoo evaluate MODEL --data {path}"
+            )
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -89,7 +95,7 @@ class ListDataset(EncodedFaces):
         self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
 
     def content(self, i: int) -> bytes:
-        return _read(self.root / self._files[i])
+        return read_file(self.root / self._files[i])
 
     def where(self, i: int) -> str:
         return str(self.root / self._files[i])
@@ -104,7 +110,8 @@ def _list_line(line: str, mxnet: bool) -> tuple[str, str]:
     return file.strip(), label.strip()
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of the picture at `path`; InputError, naming it, when they cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,7 +40,10 @@ class TrainLoader:
     """
 
     skipped: dict[int, str]
-    """The damaged pictures met so far by this rank, and what is wrong with each."""
+    """The damaged pictures of this rank's batches in the running epoch, and what is wrong with each.
+
+    As the ranks' parts of an epoch are disjoint, their numbers add up to those of the epoch.
+    """
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class TrainLoader:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, from step `start_step` on: exactly those that a whole epoch ends with."""
+        self.skipped = {}
         batches = self.order(epoch)[start_step:, self.rank]
         self._plan.items = [(epoch, batch) for batch in batches]
         for found in self._loader:
@@ -157,7 +162,7 @@ class _Batches(Dataset[Any]):
                 if not self.skip:
                     raise
                 damaged[index] = str(error)
-                indices[place] = self._replace(index, crops[place], read, damaged)
+                indices[place] = self._replace(index, crops[place], read)
         self.augmentation.batch(crops, self.seed, epoch, indices)
         return torch.from_numpy(crops)
 
@@ -170,15 +175,12 @@ class _Batches(Dataset[Any]):
             )
         out[:] = image
 
-    def _replace(self, index: int, out: Image, read: Callable[[int, Image], None], damaged: dict[int, str]) -> int:
+    def _replace(self, index: int, out: Image, read: Callable[[int, Image], None]) -> int:
         """Reads the first sound picture behind the damaged `index` into `out`, and gives its number."""
         for tried in range(index + 1, index + MAX_DAMAGED_IN_A_ROW):
             number = tried % len(self.dataset)
-            try:
+            with contextlib.suppress(InputError):
                 read(number, out)
-            except InputError as error:
-                damaged[number] = str(error)
-            else:
                 return number
         raise InputError(
             f"expected a sound picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none from"

@@ -64,6 +64,11 @@ def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedF
         from zoo.data.folder import FolderDataset
 
         return FolderDataset(path, image_size)
+    if path.suffix == ".bin" and path.is_file():
+        raise InputError(
+            f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; measure it:"
+            f" zoo evaluate MODEL --data {uri}"
+        )
     found = "a file of another kind" if path.exists() else "nothing"
     raise InputError(
         f"expected a folder of identities, a .rec, .tar, .parquet or list file, or hf://datasets/OWNER/NAME at {uri},"

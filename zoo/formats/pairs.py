@@ -37,18 +37,19 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
     return pairs
 
 
-def read_lfw_pairs(path: str | Path, folder: str | Path) -> list[Pair]:
+def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) -> list[Pair]:
     """The pairs of LFW's pairs.txt, in file order, as pictures `folder`/NAME/NAME_0001.jpg (or .png).
 
-    The first line names the folds and the pairs of each kind a fold; then `name i j` is the same person and
-    `name i name j` two people (http://vis-www.cs.umass.edu/lfw/README.txt). InputError for any other line.
+    The first line names the folds and the pairs of each kind a fold, unless there is no `header`, as in RFW's lists;
+    then `name i j` is the same person and `name i name j` two people (http://vis-www.cs.umass.edu/lfw/README.txt).
+    InputError for any other line.
     """
     path, folder = Path(path), Path(folder)
     lines = [line.split() for line in _text(path).splitlines() if line.strip()]
-    if not lines or not all(word.isdigit() for word in lines[0]):
+    if header and (not lines or not all(word.isdigit() for word in lines[0])):
         raise InputError(f"expected LFW's pairs.txt, whose first line is numbers, found {lines[:1]} in {path}")
     pairs: list[Pair] = []
-    for number, words in enumerate(lines[1:], start=2):
+    for number, words in enumerate(lines[1:] if header else lines, start=2 if header else 1):
         if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
             a, b, same = (words[0], words[1]), (words[0], words[2]), True
         elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
@@ -59,6 +60,31 @@ def read_lfw_pairs(path: str | Path, folder: str | Path) -> list[Pair]:
     if not pairs:
         raise InputError(f"expected at least one pair in {path}, found none")
     return pairs
+
+
+def listed_pairs(path: str | Path) -> list[Pair] | None:
+    """The pairs of a .csv with the columns a and b, or of LFW's pairs.txt; None for any other list.
+
+    The people of a pairs.txt lie beside it, or in a folder beside it. InputError where they do not, and for a list of
+    pairs with a row that is none.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+        words = [word.strip() for word in _text(path).partition("\n")[0].split(",")]
+        return read_pairs_csv(path) if {"a", "b"} <= set(words) else None
+    lines = [line.split() for line in _text(path).splitlines()[:9] if line.strip()] if path.suffix == ".txt" else []
+    if len(lines) < 2 or not all(word.isdigit() for word in lines[0]):
+        return None
+    if not (len(lines[1]) in (3, 4) and lines[1][1].isdigit() and lines[1][-1].isdigit()):
+        return None
+    person = lines[1][0]
+    for folder in (path.parent, *sorted(entry for entry in path.parent.iterdir() if entry.is_dir())):
+        if (folder / person).is_dir():
+            return read_lfw_pairs(path, folder)
+    raise InputError(
+        f"expected the people of {path} as folders in {path.parent} or in a folder there, found none of {person!r};"
+        " put the pictures beside the list"
+    )
 
 
 def _lfw_picture(folder: Path, name: str, number: str) -> Path:
