@@ -1,6 +1,6 @@
 """What the evaluation costs, each part beside the way it is usually done, both in one process.
 
-    python benchmarks/evaluate.py [folds|ijbc|tinyface|embed] [--model M.onnx --data F.bin] [--scale 1.0]
+    python benchmarks/evaluate.py [folds|ijbc|tinyface|embed|decode] [--model M.onnx --data F.bin|IJBC] [--scale 1.0]
 
 Sizes are those of the benchmarks, embeddings are made up. Medians of several rounds; peak memory is the process's
 own high-water mark, so a part is best run by itself.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from zoo.evaluate import metrics
+from zoo.evaluate.bootstrap import PeoplePairs
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.similarity import pair_scores, pool, search, unit_rows
 
@@ -77,7 +78,8 @@ def accuracy(distances: Any, same: Any, threshold: float) -> float:
 
 
 def ijbc(args: argparse.Namespace) -> None:
-    """IJB-C's size, and half of it: images and pairs."""
+    """IJB-C's size, and half of it: images and pairs; then intervals, and how the time grew."""
+    totals, whole = [], []
     for scale in (args.scale / 2, args.scale):
         images, templates, pairs = (int(count * scale) for count in (469_375, 23_124, 15_658_489))
         rng = np.random.default_rng(0)
@@ -99,12 +101,25 @@ def ijbc(args: argparse.Namespace) -> None:
         metrics.auc(kernel)
         metrics.eer(kernel)
         total = time.perf_counter() - start
+        person = np.arange(templates) % max(1, int(3_531 * scale))
+        who = PeoplePairs.of(person[left], person[right])
+        estimates = who.rates(scores, same, 0.5, 0.5, dict.fromkeys((1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), 0.5))
+        assert all(estimate.interval for estimate in estimates.values())
+        bootstrapped = time.perf_counter() - start - total
+        totals.append(total)
+        whole.append(total + bootstrapped)
         line(
             f"{images:,} × 512 images, {templates:,} templates, {pairs:,} pairs",
             total,
             note=f"pooling {pooling:.2f} s, scores {scoring:.2f} s, rates {total - pooling - scoring:.2f} s, "
             f"peak {peak_gib():.2f} GiB with the inputs",
         )
+        line(f"  and its intervals: {who.draws.replicates} replicates of {who.draws.people:,} people", bootstrapped)
+    print(
+        f"twice the images and pairs: {totals[1] / totals[0]:.2f} times the time "
+        f"({whole[1] / whole[0]:.2f} with intervals)",
+        flush=True,
+    )
 
 
 def tinyface(args: argparse.Namespace) -> None:
@@ -164,15 +179,80 @@ def embed(args: argparse.Namespace) -> None:
     line(f"{len(protocol):,} pictures of {Path(args.data).name}, decoded, no flip", mine, theirs, note)
 
 
-PARTS = {"folds": folds, "ijbc": ijbc, "tinyface": tinyface, "embed": embed}
+def decode(args: argparse.Namespace) -> None:
+    """Reading ahead by threads, as zoo does it, against as many processes that hand their pictures over by pickle."""
+    if not args.data:
+        print("decode: give --data")
+        return
+    import multiprocessing
+    from collections import deque
+    from collections.abc import Iterator
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+    from zoo.evaluate.benchmarks import find_benchmarks
+    from zoo.evaluate.embedder import Picture
+    from zoo.evaluate.reading import read_ahead
+    from zoo.evaluate.session import OnnxEmbedder
+
+    protocol = find_benchmarks(args.data)[0].open()
+    spans = [range(start, min(start + 64, len(protocol))) for start in range(0, len(protocol), 64)]
+    model = OnnxEmbedder(args.model, device="cpu") if args.model else None
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _share, (protocol,)) as pool:
+        list(pool.map(_read, spans[:4]))  # the processes have started
+
+        def by_processes() -> Iterator[Picture]:
+            waiting: deque[Future[list[Picture]]] = deque()
+            for span in spans:
+                waiting.append(pool.submit(_read, span))
+                if len(waiting) > 4:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+        def by_threads() -> Iterator[Picture | None]:
+            return read_ahead(protocol, 2)
+
+        from zoo.evaluate.embedder import embed as embed_pictures
+
+        works: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "read alone": (lambda: deque(by_threads(), 0), lambda: deque(by_processes(), 0))
+        }
+        if model is not None:
+            works["read and embed"] = (
+                lambda: embed_pictures(model, by_threads(), flip=False),
+                lambda: embed_pictures(model, by_processes(), flip=False),
+            )
+        for what, sides in works.items():
+            times: tuple[list[float], list[float]] = ([], [])
+            for _ in range(args.rounds):  # turn about, so that a busy moment of the machine meets both
+                for side, work in enumerate(sides):
+                    times[side].append(seconds(work, 1))
+            threads, processes = (statistics.median(side) for side in times)
+            rates = f"{len(protocol) / threads:.0f} against {len(protocol) / processes:.0f} images/s"
+            line(f"{what}: 2 threads (right: 2 processes), {protocol.data}", threads, processes, rates)
+
+
+_protocol: Any = None
+
+
+def _share(protocol: Any) -> None:
+    global _protocol
+    _protocol = protocol
+
+
+def _read(span: range) -> list[Any]:
+    return [_protocol.image(index) for index in span]
+
+
+PARTS = {"folds": folds, "ijbc": ijbc, "tinyface": tinyface, "embed": embed, "decode": decode}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
-    parser.add_argument("--model", help="the ONNX model of the embed part")
-    parser.add_argument("--data", help="the .bin of the embed part")
+    parser.add_argument("--model", help="the ONNX model of the embed and decode parts")
+    parser.add_argument("--data", help="the .bin of the embed part, any benchmark of the decode part")
     parser.add_argument("--scale", type=float, default=1.0, help="the share of the full size")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of the embed part")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the embed and decode parts")
     arguments = parser.parse_args()
     print(f"{'':<58}{'zoo':>10}   {'beside it':>10}   {'ratio':>8}")
     for part in arguments.parts:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import InputError, unknown_name
+from zoo.evaluate.loose import Cut, DetectorCut, read_csv, read_pairs_txt, read_rfw
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.protocols.base import Figures, Protocol
 from zoo.evaluate.protocols.ijb import IJBProtocol
@@ -17,41 +19,83 @@ from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark as published: its protocol, and the counts that a whole copy has."""
+    """A benchmark as published: its protocol, and what a whole copy holds."""
 
     title: str
     protocol: str
     files: tuple[str, ...] = ()
     """The names under which its .bin is handed out."""
     counts: tuple[tuple[str, int], ...] = ()
-    """Figures of a result and what they are for the whole benchmark."""
+    """Figures of a result and what they are for the whole benchmark; those that a layout cannot tell are not asked."""
+    whole: tuple[tuple[str, int], ...] = ()
+    """What the publication counts beyond that, e.g. pictures of people in no pair."""
+
+    @property
+    def holds(self) -> dict[str, int]:
+        """Everything that is counted, by name."""
+        return {**dict(self.whole), **dict(self.counts)}
 
 
 RFW_GROUPS = ("African", "Asian", "Caucasian", "Indian")
+RFW_SIZES = ((10415, 2995), (9688, 2492), (10196, 2959), (10308, 2984))
+"""Images and people of each group (Wang et al., ICCV 2019, table 2)."""
+
+_LFW = (("images", 13233), ("people", 5749))
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "lfw": Benchmark("LFW", "pairs", ("lfw.bin",), (("pairs", 6000),)),
-    "cfp_fp": Benchmark("CFP-FP", "pairs", ("cfp_fp.bin",), (("pairs", 7000),)),
-    "agedb_30": Benchmark("AgeDB-30", "pairs", ("agedb_30.bin",), (("pairs", 6000),)),
-    "calfw": Benchmark("CALFW", "pairs", ("calfw.bin",), (("pairs", 6000),)),
-    "cplfw": Benchmark("CPLFW", "pairs", ("cplfw.bin",), (("pairs", 6000),)),
-    "xqlfw": Benchmark("XQLFW", "pairs", ("xqlfw.bin",), (("pairs", 6000),)),
+    "lfw": Benchmark("LFW", "pairs", ("lfw.bin",), (("pairs", 6000),), _LFW),
+    "cfp_fp": Benchmark("CFP-FP", "pairs", ("cfp_fp.bin",), (("pairs", 7000),), (("images", 7000), ("people", 500))),
+    "agedb_30": Benchmark(
+        "AgeDB-30", "pairs", ("agedb_30.bin",), (("pairs", 6000),), (("images", 16488), ("people", 568))
+    ),
+    "calfw": Benchmark("CALFW", "pairs", ("calfw.bin",), (("pairs", 6000),), (("images", 12174), ("people", 5749))),
+    "cplfw": Benchmark("CPLFW", "pairs", ("cplfw.bin",), (("pairs", 6000),), (("images", 11652), ("people", 5749))),
+    "xqlfw": Benchmark("XQLFW", "pairs", ("xqlfw.bin",), (("pairs", 6000),), _LFW),
     **{
         f"rfw_{group.lower()}": Benchmark(
-            f"RFW {group}", "pairs", (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin"), (("pairs", 6000),)
+            f"RFW {group}",
+            "pairs",
+            (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin"),
+            (("pairs", 6000), ("images", images), ("people", people)),
         )
-        for group in RFW_GROUPS
+        for group, (images, people) in zip(RFW_GROUPS, RFW_SIZES, strict=True)
     },
-    "ijbb": Benchmark("IJB-B", "ijb", counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270))),
-    "ijbc": Benchmark("IJB-C", "ijb", counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489))),
+    "ijbb": Benchmark(
+        "IJB-B",
+        "ijb",
+        counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845)),
+    ),
+    "ijbc": Benchmark(
+        "IJB-C",
+        "ijb",
+        counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531)),
+    ),
     "tinyface": Benchmark(
-        "TinyFace", "tinyface", counts=(("probes", 3728), ("gallery", 4443), ("distractors", 153428))
+        "TinyFace",
+        "tinyface",
+        counts=(("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569)),
     ),
 }
-"""Every benchmark by the name that --protocol takes."""
+"""Every benchmark by the name that --protocol takes.
+
+Images and people of the pairs benchmarks beside RFW are those of table 1 in Deng et al., CVPR 2019.
+"""
 
 CROWDED = {"loose_crop", "Probe", "Gallery_Match", "Gallery_Distractor", "Training_Set"}
 """Folders of pictures by the hundred thousand, in which no benchmark is looked for."""
+
+
+def describe(protocol: str) -> dict[str, Any]:
+    """What is known of a protocol: its name, the line that tells what it measures, and its benchmarks with counts."""
+    return {
+        "name": protocol,
+        "summary": (PROTOCOLS[protocol].__doc__ or "").strip().splitlines()[0],
+        "benchmarks": [
+            {"name": name, "title": benchmark.title, **benchmark.holds}
+            for name, benchmark in BENCHMARKS.items()
+            if benchmark.protocol == protocol
+        ],
+    }
 
 
 @dataclass(frozen=True)
@@ -61,28 +105,46 @@ class Found:
     name: str
     protocol: str
     path: Path
+    layout: str = "bin"
+    """Of pairs: bin, pairs.txt, csv or rfw."""
 
-    def open(self, features: str = "N1D1") -> Protocol:
-        """The benchmark, ready to embed. InputError, naming what is missing, for an incomplete one."""
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return BENCHMARKS[self.name].title if self.name in BENCHMARKS else self.path.name
+
+    def open(self, features: str = "N1D1", detector: str | None = None) -> Protocol:
+        """The benchmark, ready to embed. InputError, naming what is missing, for an incomplete one.
+
+        `detector` cuts the faces out of the pictures of a list: YuNet's file, or `yunet` for the pinned one.
+        """
         if self.protocol == "pairs":
-            pairs = PairsProtocol.from_bin(self.path)
-            if self.name in BENCHMARKS:
-                pairs.data = BENCHMARKS[self.name].title
-            return pairs
+            return self._open_pairs(detector)
         if self.protocol == "ijb":
-            if features not in ("N1D1", "N1D0", "N0D1", "N0D0"):
-                raise InputError(f"expected the features N1D1, N1D0, N0D1 or N0D0, found {features!r}")
             return IJBProtocol(self.path, norm=features[1] == "1", detector_score=features[3] == "1")
         return TinyFaceProtocol(self.path)
+
+    def _open_pairs(self, detector: str | None) -> PairsProtocol:
+        cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
+        if self.layout == "bin":
+            pairs = PairsProtocol.from_bin(self.path)
+            pairs.data = self.title
+            return pairs
+        if self.layout == "rfw":
+            listed, landmarks = read_rfw(self.path, self.title.removeprefix("RFW "))
+            return PairsProtocol.from_list(listed, self.title, cut or landmarks)
+        read = read_pairs_txt if self.layout == "pairs.txt" else read_csv
+        return PairsProtocol.from_list(read(self.path), self.title, cut)
 
     def shortfall(self, figures: Figures) -> str:
         """The sentence for a copy of another size than the published one; empty where all counts are right."""
         counts = BENCHMARKS[self.name].counts if self.name in BENCHMARKS else ()
-        wrong = [f"{figures[key]:,} {key} instead of {count:,}" for key, count in counts if figures[key] != count]
+        wrong = [
+            f"{figures[key]:,} {key} instead of {count:,}" for key, count in counts if figures.get(key, count) != count
+        ]
         if not wrong:
             return ""
-        title = BENCHMARKS[self.name].title
-        return f"{self.path} is not all of {title}: {', '.join(wrong)}; no published figure compares"
+        return f"{self.path} is not all of {self.title}: {', '.join(wrong)}; no published figure compares"
 
 
 def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
@@ -92,15 +154,18 @@ def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
     """
     root = Path(root)
     if root.is_file():
-        found = [_bin(root)]
+        found = [_file(root)]
     elif root.is_dir():
         found = []
         for folder, names, files in os.walk(root):
             names[:] = sorted(name for name in names if name not in CROWDED and not name.startswith("."))
-            found += _in_folder(Path(folder), files)
+            here = _in_folder(Path(folder), names, files)
+            if any(one.layout in ("pairs.txt", "rfw") for one in here):
+                names[:] = []  # thousands of people's folders
+            found += here
     else:
         raise InputError(
-            f"expected a .bin benchmark, a folder of benchmarks or the word synthetic at {root}, found nothing"
+            f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, found nothing"
         )
     known = {*BENCHMARKS, *PROTOCOLS, *(one.name for one in found)}
     for name in only:
@@ -108,13 +173,20 @@ def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
             raise unknown_name("protocol or benchmark", name, known)
     chosen = [one for one in found if not only or one.name in only or one.protocol in only]
     if not chosen:
-        what = f"a benchmark of {', '.join(only)}" if only else "a benchmark (.bin, IJBB/IJBC with meta/, tinyface)"
+        what = (
+            f"a benchmark of {', '.join(only)}"
+            if only
+            else "a benchmark (.bin, pairs.txt, RFW, IJBB/IJBC with meta/, tinyface)"
+        )
         raise InputError(f"expected {what} under {root}, found none")
     return chosen
 
 
-def _in_folder(folder: Path, files: list[str]) -> list[Found]:
-    found = [_bin(folder / name) for name in sorted(files) if name.endswith(".bin")]
+def _in_folder(folder: Path, folders: list[str], files: list[str]) -> list[Found]:
+    found = [_file(folder / name) for name in sorted(files) if name.endswith(".bin") or name in LISTS]
+    if {"data", "txts"} <= set(folders):
+        inside = {path.name for part in ("data", "txts") for path in (folder / part).iterdir()}
+        found += [Found(f"rfw_{group.lower()}", "pairs", folder, "rfw") for group in RFW_GROUPS if group in inside]
     if folder.name == "meta":
         releases = sorted({name[:4] for name in files if name[:5] in ("ijbb_", "ijbc_") and not name.endswith(".csv")})
         found += [Found(release, "ijb", folder.parent) for release in releases]
@@ -123,7 +195,15 @@ def _in_folder(folder: Path, files: list[str]) -> list[Found]:
     return found
 
 
-def _bin(path: Path) -> Found:
+LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
+"""Lists of pairs in LFW's form, and whose they are."""
+
+
+def _file(path: Path) -> Found:
+    if path.suffix == ".csv":
+        return Found(path.stem, "pairs", path, "csv")
+    if path.suffix == ".txt":
+        return Found(LISTS.get(path.name, path.stem), "pairs", path, "pairs.txt")
     for name, benchmark in BENCHMARKS.items():
         if path.name in benchmark.files:
             return Found(name, "pairs", path)

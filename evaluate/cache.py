@@ -20,7 +20,6 @@ import zoo.detect
 import zoo.evaluate.embedder
 import zoo.evaluate.protocols
 import zoo.evaluate.providers
-import zoo.evaluate.providers
 import zoo.evaluate.session
 import zoo.formats.images
 import zoo.spec

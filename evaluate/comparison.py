@@ -66,13 +66,16 @@ def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float = 0.01) -
     """False match and non-match rates of each group at ONE threshold, and how far the groups lie apart.
 
     `groups` maps a name to scores (pairs,) and same (pairs,). The threshold is that of `far` over all groups' pairs.
-    A group with a rate of its own threshold would hide what people meet in use.
+    A group with a rate of its own threshold would hide what people meet in use. No groups, and the reason, where the
+    pairs are too few for `far`.
     """
     if len(groups) < 2:
         raise InputError(f"expected at least two groups to compare, found {len(groups)}")
     scores = np.concatenate([scores for scores, _ in groups.values()])
     same = np.concatenate([same for _, same in groups.values()])
     point = tar_at_far(SortedScores.of(scores, same), far)
+    if not point.measurable:
+        return {"far_target": far, "threshold": None, "groups": {}, "not_measurable": point.why_not}
     table: dict[str, dict[str, Any]] = {}
     for name, (own, truth) in groups.items():
         kernel = SortedScores.of(own, truth)

@@ -316,6 +316,11 @@ def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArr
     return wide / np.where(norms > 0, norms, 1.0)
 
 
+def empty_rows(rows: npt.NDArray[np.floating]) -> Bools:
+    """Which of the rows (rows, dim) hold nothing but zeros: they stand for what failed to enrol."""
+    return np.asarray(np.logical_not(rows.any(axis=1)), bool)
+
+
 def refuse_non_finite(embeddings: npt.NDArray[np.floating], what: str = "image") -> None:
     """InputError naming the rows of `embeddings` (rows, dim) that hold NaN or infinity."""
     broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))

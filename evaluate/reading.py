@@ -7,10 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-import numpy.typing as npt
-
-Picture = npt.NDArray[np.uint8]
+from zoo.evaluate.embedder import Picture
 
 
 class Pictures(typing.Protocol):
@@ -18,24 +15,28 @@ class Pictures(typing.Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Picture:
-        """One picture: RGB uint8 (H, W, 3)."""
+    def image(self, index: int) -> Picture | None:
+        """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
         ...
 
 
-def read_ahead(pictures: Pictures, workers: int = 2, ahead: int = 256) -> Iterator[Picture]:
-    """The pictures in order, up to `ahead` of them ready before they are asked for.
+def read_ahead(
+    pictures: Pictures, workers: int = 2, ahead: int = 256, start: int = 0, stop: int | None = None
+) -> Iterator[Picture | None]:
+    """The pictures from `start` to before `stop` in order, up to `ahead` of them ready before they are asked for.
 
-    Threads are enough: OpenCV lets go of the interpreter while it decodes and warps. An error of the picture
+    Threads are enough: OpenCV lets go of the interpreter while it decodes and warps, and what processes gain there
+    they lose by handing the pictures over (`benchmarks/evaluate.py decode` measures both). An error of the picture
     comes when its turn does.
     """
+    indices = range(start, len(pictures) if stop is None else stop)
     if workers < 1:
-        yield from (pictures.image(index) for index in range(len(pictures)))
+        yield from (pictures.image(index) for index in indices)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Picture]] = deque()
+        waiting: deque[Future[Picture | None]] = deque()
         try:
-            for index in range(len(pictures)):
+            for index in indices:
                 waiting.append(pool.submit(pictures.image, index))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()

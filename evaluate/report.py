@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
+from zoo.evaluate.bootstrap import EER, Estimate
 from zoo.evaluate.comparison import group_rates, paired_difference, unpack
 from zoo.evaluate.metrics import Bools, Floats
 from zoo.evaluate.protocols.base import Evaluation
@@ -37,7 +38,8 @@ class Report:
     """One model's results on one or several benchmarks.
 
     `model` holds the facts of the model (name, sha256, …), `options` what was asked for (flip, device, …), and
-    `groups` the scores and truths of groups of people who are to be compared at one threshold.
+    `groups` the scores and truths of groups of people who are to be compared at one threshold. `not_measured` are
+    sentences on benchmarks that were found and could not be measured.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Report:
         evaluations: Sequence[Evaluation],
         options: dict[str, Any],
         groups: Mapping[str, tuple[Floats, Bools]] | None = None,
+        not_measured: Sequence[str] = (),
     ) -> None:
         self.record: Record = finite(
             {
@@ -53,6 +56,7 @@ class Report:
                 "model": model,
                 "options": options,
                 "provenance": provenance(),
+                "not_measured": list(not_measured),
                 "results": [{**e.figures, "curves": e.curves} for e in evaluations],
                 "groups": group_rates(groups) if groups and len(groups) > 1 else None,
             }
@@ -179,17 +183,17 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """A result's figures as a table for people: (label, value with its interval)."""
     table = []
     if result.get("accuracy") is not None:
-        low, high = result["accuracy_interval"]
         compat = f" as {result['compat']} computes it" if result.get("compat") else ""
         table.append(
             (
                 f"accuracy, {result['folds']} folds{compat}",
-                f"{result['accuracy']:.6f} ± {result['accuracy_std']:.6f}  [{low:.4f}, {high:.4f}]",
+                f"{result['accuracy']:.6f} ± {result['accuracy_std']:.6f}{_between(result['accuracy_interval'])}",
             )
         )
     for key, label in (("auc", "AUC"), ("eer", "equal error rate")):
         if result.get(key) is not None:
-            table.append((label, f"{result[key]:.6f}"))
+            within = result.get(f"{key}_interval")
+            table.append((label, f"{result[key]:.6f}" + (_between(within) if within else "")))
     points = {f"{point['far_target']:g}": point for point in result.get("operating_points", [])}
     compat = f", {result['compat']}'s nearest" if result.get("compat") and "features" in result else ""
     for far, tar in result.get("tar_at_far", {}).items():
@@ -199,16 +203,41 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         elif compat:
             table.append((label, f"{tar:.6f}"))
         else:
-            low, high = points[far]["tar_interval"]
-            table.append((label, f"{tar:.6f}  [{low:.4f}, {high:.4f}]"))
+            table.append((label, f"{tar:.6f}{_between(points[far]['tar_interval'])}"))
     for gallery, found in result.get("identification", {}).items():
         prefix = f"{gallery} " if gallery else ""
         for n, rate in found["rank"].items():
-            low, high = found["rank_interval"][n]
-            table.append((f"{prefix}rank {n}", f"{rate:.6f}  [{low:.4f}, {high:.4f}]"))
+            table.append((f"{prefix}rank {n}", f"{rate:.6f}{_between(found['rank_interval'][n])}"))
         for fpir, rate in found["tpir_at_fpir"].items():
-            table.append((f"{prefix}TPIR@FPIR {fpir}", "not measurable" if rate is None else f"{rate:.6f}"))
+            within = found.get("tpir_interval", {}).get(fpir)
+            told = "not measurable" if rate is None else f"{rate:.6f}" + (_between(within) if within else "")
+            table.append((f"{prefix}TPIR@FPIR {fpir}", told))
+    if failures := result.get("failures"):
+        table.append(("failures to enrol", f"{failures['images']:,} of {failures['of']:,} images"))
     return table
+
+
+def _between(interval: Sequence[float]) -> str:
+    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def methods(result: dict[str, Any]) -> list[str]:
+    """How a result's intervals were found and what became of pictures without a face, in sentences."""
+    pairs = result.get("intervals", "" if "probes" in result else "exact binomial, pairs taken as independent")
+    searches = sorted(
+        {found["intervals"] for found in result.get("identification", {}).values() if "intervals" in found}
+    )
+    told = [f"95 % intervals: {'; '.join(filter(None, [pairs, *searches]))}"]
+    failures = result.get("failures")
+    if failures and failures["cut"]:
+        told.append(f"pictures: {failures['cut']}")
+    if failures and failures["images"]:
+        templates = f", {failures['templates']:,} templates" if "templates" in failures else ""
+        told.append(
+            f"{failures['images']:,} of {failures['of']:,} images have no usable face "
+            f"({failures['pairs']:,} pairs{templates}): {failures['policy']}"
+        )
+    return told
 
 
 def holds(result: dict[str, Any]) -> str:
@@ -229,6 +258,8 @@ def group_rows(record: Record) -> list[tuple[str, str]]:
     groups = record.get("groups")
     if not groups:
         return []
+    if not groups["groups"]:
+        return [("groups", groups["not_measurable"])]
     table = [
         (name, f"FMR {rates['fmr']:.5f}, FNMR {rates['fnmr']:.5f}") for name, rates in sorted(groups["groups"].items())
     ]
@@ -259,7 +290,13 @@ def markdown(records: Sequence[Record]) -> str:
     names, table = summary(records)
     lines = [["benchmark", "figure", *names], ["---", "---", *["---:"] * len(names)]]
     lines += [[data, label, *values] for data, label, values in table]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    told = [
+        (result["data"], sentence) for record in records for result in record["results"] for sentence in methods(result)
+    ]
+    notes = "".join(f"* {data}: {sentence}\n" for data, sentence in dict.fromkeys([*told, *differences(records)]))
+    return (
+        "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines) + "\n" + notes
+    )
 
 
 def comma_separated(records: Sequence[Record]) -> str:
@@ -302,6 +339,7 @@ def page(records: Sequence[Record]) -> str:
             for index, (name, record) in enumerate(zip(names, records, strict=True))
         ],
         benchmarks=[_benchmark(data, names, records) for data in _benchmarks(records)],
+        not_measured=list(dict.fromkeys(line for record in records for line in record.get("not_measured", []))),
     )
 
 
@@ -312,12 +350,7 @@ def _benchmarks(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Record]) -> dict[str, Any]:
-    entries = [
-        (index, result)
-        for index, record in enumerate(records)
-        for result in record["results"]
-        if (result["data"], result["data_sha256"]) == key
-    ]
+    entries = _entries(key, records)
     tables = [dict(rows(result)) for _, result in entries]
     labels = list(dict.fromkeys(label for table in tables for label in table))
     drawn = [(names[index], index, result["curves"]) for index, result in entries if result.get("curves")]
@@ -329,7 +362,11 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Rec
         "holds": holds(first),
         "columns": [(names[index], COLOURS[index % len(COLOURS)]) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
-        "notes": list(dict.fromkeys(note for _, result in entries for note in result.get("not_measurable", []))),
+        "notes": list(
+            dict.fromkeys(
+                note for _, result in entries for note in [*methods(result), *result.get("not_measurable", [])]
+            )
+        ),
         "differences": _differences(names, entries),
         "figures": figures,
         "histograms": [histogram_svg(*entry) for entry in drawn if "histogram" in entry[2]],
@@ -342,20 +379,64 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Rec
     }
 
 
+def differences(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """How each model differs from the first one on the same pairs or probes: (benchmark, sentence)."""
+    names = _distinct_names([record["model"]["name"] for record in records])
+    return [
+        (key[0], sentence) for key in _benchmarks(records) for sentence in _differences(names, _entries(key, records))
+    ]
+
+
+def _entries(key: tuple[str, str], records: Sequence[Record]) -> list[tuple[int, dict[str, Any]]]:
+    """A benchmark's results, each with its model's place."""
+    return [
+        (index, result)
+        for index, record in enumerate(records)
+        for result in record["results"]
+        if (result["data"], result["data_sha256"]) == key
+    ]
+
+
 def _differences(names: Sequence[str], entries: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
-    """Sentences that compare each model's accuracy with the first one's, pair by pair."""
-    known = [(index, result) for index, result in entries if "right" in result.get("curves", {})]
-    if len(known) < 2 or len({(result["pairs"], result["compat"]) for _, result in known}) > 1:
-        return []
-    (base, first), *others = known
+    """Sentences that compare each model with the first one on the same data, figure by figure."""
+    (base, first), *others = [(index, result) for index, result in entries if result.get("curves")]
     sentences = []
     for index, result in others:
-        found = paired_difference(*(unpack(r["curves"]["right"], r["pairs"]) for r in (first, result)))
-        low, high = found.interval
-        sentences.append(
-            f"{names[index]} against {names[base]}: {found.value:+.6f} accuracy [{low:+.6f}, {high:+.6f}], "
-            f"{found.only_second} pairs gained and {found.only_first} lost: {found.verdict}"
-        )
+        told = [*_accuracy_difference(first, result), *_estimate_differences(first, result)]
+        sentences += [f"{names[index]} against {names[base]}, {sentence}" for sentence in told]
+    return sentences
+
+
+def _accuracy_difference(first: Record, second: Record) -> list[str]:
+    """By what each model has right, where no people are drawn for it."""
+    curves = first["curves"], second["curves"]
+    if not all("right" in c and "accuracy" not in c.get("estimates", {}) for c in curves):
+        return []
+    if (first["pairs"], first["compat"]) != (second["pairs"], second["compat"]):
+        return []
+    found = paired_difference(*(unpack(c["right"], first["pairs"]) for c in curves))
+    low, high = found.interval
+    return [
+        f"accuracy: {found.value:+.6f} [{low:+.6f}, {high:+.6f}], {found.only_second} pairs gained and "
+        f"{found.only_first} lost: {found.verdict} (matched pairs, Agresti and Min)"
+    ]
+
+
+def _estimate_differences(first: Record, second: Record) -> list[str]:
+    """By the same draws for both models."""
+    packed = first["curves"].get("estimates", {}), second["curves"].get("estimates", {})
+    before, after = ({label: Estimate.unpacked(one) for label, one in side.items()} for side in packed)
+    drawn = "people" if "people" in second else "pairs"
+    sentences = []
+    for label in after:
+        if label not in before or not after[label].same_draws(before[label]):
+            continue
+        if label == "accuracy" and first["compat"] != second["compat"]:
+            continue
+        value, (low, high) = after[label].less(before[label])
+        better, worse = (high < 0, low > 0) if label == EER else (low > 0, high < 0)
+        verdict = "better" if better else "worse" if worse else "no difference shown"
+        sentences.append(f"{label}: {value:+.6f} [{low:+.6f}, {high:+.6f}]: {verdict} (the same draws of {drawn})")
     return sentences
 
 

@@ -6,14 +6,17 @@ Everything runs in blocks of bounded memory and without a Python loop over templ
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import OperatingPoint, binomial_interval, refuse_non_finite, tar_at_rate
+from zoo.evaluate.bootstrap import SEED, Estimate, Replicates, Resampling
+from zoo.evaluate.metrics import OperatingPoint, empty_rows, refuse_non_finite, tar_at_rate
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -54,7 +57,7 @@ def pool(
 
 
 def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np.float32]:
-    """⟨units[left], units[right]⟩ for every pair: (pairs,) float32 in [−1, 1].
+    """⟨units[left], units[right]⟩ for every pair: (pairs,) float32 in [−1, 1]; −1 with a row of zeros.
 
     Pairs are taken by blocks of left rows. Where a block's pairs are dense, one matrix product gives them all;
     where they are sparse, their vectors are fetched, so that time stays linear in the pairs.
@@ -83,7 +86,11 @@ def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np
         else:
             for part in np.array_split(here, len(here) * units.shape[1] // BLOCK_ENTRIES + 1):
                 scores[part] = np.einsum("pd,pd->p", units[left[part]], units[right[part]])
-    return np.clip(scores, -1.0, 1.0, out=scores)
+    np.clip(scores, -1.0, 1.0, out=scores)
+    empty = empty_rows(units)
+    if empty.any():  # who failed to enrol is like nobody
+        scores[empty[left] | empty[right]] = -1.0
+    return scores
 
 
 def _named(rows: Indices, size: int) -> Indices:
@@ -97,6 +104,8 @@ def _named(rows: Indices, size: int) -> Indices:
 class Search:
     """How probes fared against a gallery; all arrays are (probes,)."""
 
+    people: Indices
+    """Who each probe shows."""
     mated: npt.NDArray[np.bool_]
     """Whether the gallery holds the probe's person."""
     mate: npt.NDArray[np.float32]
@@ -110,25 +119,58 @@ class Search:
         """The share of mated probes with fewer than `n` entries of other people at or above their mate."""
         return float((self.ahead[self.mated] < n).mean())
 
-    def rank_interval(self, n: int) -> tuple[float, float]:
-        """The exact binomial 95 % interval of `rank`, probes taken as independent."""
-        ahead = self.ahead[self.mated]
-        return binomial_interval(int((ahead < n).sum()), len(ahead))
+    @cached_property
+    def _draws(self) -> tuple[Resampling, Indices]:
+        _, person = np.unique(self.people, return_inverse=True)
+        return Resampling.of(int(person.max()) + 1, len(person)), person
+
+    @property
+    def told(self) -> str:
+        """How the intervals are found, in words."""
+        draws, _ = self._draws
+        return f"bootstrap of {draws.people:,} people's probes, {draws.replicates:,} replicates, seed {SEED}"
+
+    @cached_property
+    def _found(self) -> npt.NDArray[np.float32]:
+        """The scores at which mated probes are identified: (mated,); −∞ for those not at rank 1."""
+        return np.where(self.ahead[self.mated] == 0, self.mate[self.mated], -np.inf).astype(np.float32)
+
+    def estimates(self, ranks: Sequence[int], fpirs: Sequence[float]) -> dict[str, Estimate]:
+        """The ranks and the measurable rates, as labels for people, with what they were in every draw of people.
+
+        Whoever is drawn brings their probes along; the gallery stays, and thresholds are found anew in every draw.
+        """
+        draws, person = self._draws
+        own = person[self.mated]
+        people = len(np.unique(own))
+        found = {}
+        for n in ranks:
+            wrong, right = draws.sums((self.ahead[self.mated] < n).astype(np.int64), 2, own, own)
+            found[f"rank {n}"] = Estimate(self.rank(n), right / np.maximum(wrong + right, 1), people)
+        points = [self.tpir_at_fpir(fpir) for fpir in fpirs] if not self.mated.all() else []
+        if any(point.measurable for point in points):
+            scores = np.concatenate([self._found, self.best[~self.mated]])
+            owner = np.concatenate([own, person[~self.mated]])
+            replicates = Replicates.of(scores, np.arange(len(scores)) < len(own), owner, owner, draws)
+            for point in points:
+                if point.measurable:
+                    label = f"TPIR@FPIR {point.far_target:g}"
+                    found[label] = Estimate(point.tar, replicates.tar(point.far_target), people)
+        return found
 
     def tpir_at_fpir(self, fpir: float) -> OperatingPoint:
         """The share of mated probes at rank 1 with a score above t, where t lets through `fpir` of non-mated probes.
 
         NaN where the non-mated probes are too few to show such a rate.
         """
-        found = np.where(self.ahead[self.mated] == 0, self.mate[self.mated], -np.inf).astype(np.float32)
-        return tar_at_rate(np.sort(found), np.sort(self.best[~self.mated]), fpir)
+        return tar_at_rate(np.sort(self._found), np.sort(self.best[~self.mated]), fpir)
 
 
 def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: Indices) -> Search:
     """Compares every unit probe (probes, dim) with every unit gallery vector (gallery, dim), by blocks.
 
     Ids below 0 belong to nobody: distractors. Ties count against the mate, so that a constant embedding has rank 0.
-    InputError for an empty gallery.
+    A row of zeros failed to enrol: all of its scores are −1. InputError for an empty gallery.
     """
     if not len(gallery) or not len(probes):
         raise InputError(f"expected probes and a gallery, found {len(probes)} and {len(gallery)}")
@@ -139,7 +181,9 @@ def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: I
     offset = np.arange(len(probe_of)) - np.repeat(np.cumsum(mates) - mates, mates)
     entry_of = by_id[np.repeat(low, mates) + offset]
     mate = np.full(len(probes), -np.inf, np.float32)
-    np.maximum.at(mate, probe_of, np.einsum("pd,pd->p", probes[probe_of], gallery[entry_of]))
+    empty_probes, empty_entries = empty_rows(probes), empty_rows(gallery)
+    own = np.einsum("pd,pd->p", probes[probe_of], gallery[entry_of])
+    np.maximum.at(mate, probe_of, np.where(empty_probes[probe_of] | empty_entries[entry_of], np.float32(-1.0), own))
     by_entry = np.argsort(entry_of, kind="stable")
     probe_of, entry_of = probe_of[by_entry], entry_of[by_entry]
     threshold = np.where(mates > 0, mate - np.float32(TIE), np.inf).astype(np.float32)[:, None]
@@ -148,8 +192,10 @@ def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: I
     columns = max(256, BLOCK_ENTRIES // len(probes))
     for start in range(0, len(gallery), columns):
         scores = probes @ gallery[start : start + columns].T
+        scores[empty_probes] = -1.0
+        scores[:, empty_entries[start : start + columns]] = -1.0
         mine = slice(*np.searchsorted(entry_of, [start, start + columns]))
         scores[probe_of[mine], entry_of[mine] - start] = -np.inf  # one's own pictures are never in one's way
         ahead += np.count_nonzero(scores >= threshold, axis=1)
         np.maximum(best, scores.max(axis=1), out=best)
-    return Search(mates > 0, mate, ahead, best)
+    return Search(probe_ids, mates > 0, mate, ahead, best)

@@ -14,9 +14,10 @@ import pytest
 from tests.test_session import write_model
 from zoo import cli
 from zoo.errors import InputError
+from zoo.evaluate.benchmarks import describe
 from zoo.evaluate.embedder import embed
 from zoo.evaluate.protocols import PROTOCOLS
-from zoo.evaluate.protocols.base import curves, describe
+from zoo.evaluate.protocols.base import curves
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.report import Report, page, read_record
 from zoo.evaluate.session import OnnxEmbedder, model_sha256, read_model_info
@@ -97,6 +98,7 @@ def test_a_constant_embedding_is_worth_nothing() -> None:
     protocol = PairsProtocol(images, same)
     figures = protocol.score(np.ones((len(protocol), 3)))
     assert figures["auc"] == 0.5 and figures["tar_at_far"]["0.1"] == 0.0
+    assert "all scores are 1: the model gives every picture the same embedding" in figures["not_measurable"]
 
 
 @pytest.mark.parametrize("compat", [None, "insightface"])
@@ -139,6 +141,10 @@ def test_a_run_folder_and_the_newest_run_are_models(
         (["{model}", "--data", "{bench}", "--compat", "facenet"], "found 'facenet'"),
         (["{model}", "--data", "{bench}", "--device", "gpu"], "expected the device"),
         (["{model}", "--data", "{bench}", "--batch-size", "0"], "batch size of at least 1"),
+        (["{model}", "--data", "{bench}", "--workers", "-1"], "expected 0 workers or more"),
+        (["{model}", "--data", "{bench}", "--mean", "nan"], "expected a finite number for --mean"),
+        (["{model}", "--data", "{bench}", "--features", "N2D1"], "found 'N2D1'"),
+        (["{model}", "--data", "{bench}", "--backend", "torch", "--bgr"], "expected an ONNX model for --bgr"),
         (["{model}", "--dtaa", "{bench}"], "did you mean --data?"),
         (["{model}", "--data", "{bench}", "--report", "{model}"], "expected a folder"),
     ],
@@ -235,7 +241,7 @@ def test_the_sweep_counts_every_pair(bench: Path) -> None:
 def test_every_protocol_has_a_line_that_describes_it() -> None:
     assert "pairs" in PROTOCOLS
     for name in PROTOCOLS:
-        assert 20 < len(describe(name)) < 140
+        assert 20 < len(describe(name)["summary"]) < 140
 
 
 def test_real_pairs_score_as_the_reference_says(shared: Path, real_embeddings: npt.NDArray[np.float32]) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.ijb import IJBProtocol
 from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
 from zoo.evaluate.reading import read_ahead
+from zoo.evaluate.report import Report, differences
 from zoo.evaluate.session import OnnxEmbedder
 from zoo.evaluate.similarity import pair_scores, pool, search, unit_rows
 from zoo.formats.images import encode_jpeg
@@ -160,6 +162,24 @@ def test_a_paired_difference_covers_the_truth_and_finds_a_gain() -> None:
     assert unpack(pack(worse), 601).tolist() == worse.tolist()
 
 
+def test_two_models_are_compared_by_every_figure_that_counts_cases(ijb: Path) -> None:
+    protocol = IJBProtocol(ijb)
+    (ijb / "meta" / "ijbc_template_pair_label.txt").write_text("3 5 1\n9 12 1\n" + "3 8 0\n5 9 0\n9 8 0\n3 12 0\n" * 3)
+    protocol = IJBProtocol(ijb)
+    rng = np.random.default_rng(0)
+    vectors = [rng.standard_normal((11, 6), dtype=np.float32) for _ in range(2)]
+    records: list[Any] = [
+        Report({"name": name}, [protocol.evaluate(found)], {}).record
+        for name, found in zip(("one", "two"), vectors, strict=True)
+    ]
+    told = [sentence for _, sentence in differences(records)]
+    labels = ["AUC", "equal error rate", "TAR@FAR 0.1", *(f"{g} rank {n}" for g in ("G1", "G2") for n in (1, 5, 10))]
+    assert [sentence.split(":")[0] for sentence in told] == [f"two against one, {label}" for label in labels]
+    first, second = (protocol.score(found)["tar_at_far"]["0.1"] for found in vectors)
+    assert f"{second - first:+.6f}" in told[2] and "the same draws of people" in told[2]
+    assert differences(records[:1]) == []
+
+
 def test_groups_are_compared_at_one_threshold() -> None:
     rng = np.random.default_rng(1)
     same = np.arange(2000) % 2 == 0
@@ -246,6 +266,38 @@ def test_ijb_templates_follow_the_switches(ijb: Path, norm: bool, detector_score
     assert [picture.shape for picture in protocol.images()] == [(112, 112, 3)] * 11
 
 
+def test_templates_without_a_usable_picture_are_no_match_and_counted(ijb: Path) -> None:
+    replace(ijb / "meta" / "ijbc_name_5pts_score.txt", f"10.jpg {LANDMARKS}", "10.jpg" + " 0" * 10)
+    replace(ijb / "meta" / "ijbc_name_5pts_score.txt", f"1.jpg {LANDMARKS}", "1.jpg" + " -1" * 10)
+    protocol = IJBProtocol(ijb)
+    assert protocol.image(10) is None and protocol.image(1) is None and protocol.image(0) is not None
+    embedder = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    embeddings = embed(
+        lambda crops: crops.mean(axis=(1, 2)).astype(np.float32) @ embedder, protocol.images(), flip=False
+    )
+    assert not embeddings[[1, 10]].any()
+    figures = protocol.score(embeddings)
+    assert figures["failures"] | {"policy": "", "cut": ""} == {
+        "images": 2, "of": 11, "templates": 1, "pairs": 2, "policy": "", "cut": "",
+    }  # fmt: skip
+    kept = np.delete(np.arange(11), [1, 10])
+    weight = protocol.confidence[kept]
+    expected = pooled_by_loops(embeddings[kept], protocol.template_of[kept], protocol.media[kept], weight, 4)
+    np.testing.assert_allclose(protocol.templates(embeddings)[:4], expected, atol=1e-6)
+    assert figures["identification"]["G2"]["rank"]["1"] == 0.0  # template 12 is subject 2's only probe
+
+
+def test_the_people_of_ijb_are_the_lists_subjects_joined_by_same_person_pairs(ijb: Path) -> None:
+    who = IJBProtocol(ijb).who
+    people = dict(zip(["3", "3", "5", "9", "3", "12"], who.left.tolist(), strict=True))
+    people |= dict(zip(["5", "8", "9", "8", "12", "9"], who.right.tolist(), strict=True))
+    assert who.known and who.draws.people == 3
+    assert people["3"] == people["5"] and people["9"] == people["12"] and len(set(people.values())) == 3
+    for file in (ijb / "meta").glob("*.csv"):
+        file.unlink()
+    assert not IJBProtocol(ijb).who.known
+
+
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -293,7 +345,7 @@ def test_an_incomplete_ijb_says_what_is_missing_where(ijb: Path) -> None:
 def test_nan_and_one_kind_of_pairs_are_refused_for_ijb(ijb: Path) -> None:
     vectors = np.ones((11, 3), np.float32)
     vectors[6] = np.nan
-    with pytest.raises(InputError, match="NaN or infinity"):
+    with pytest.raises(InputError, match=r"NaN or infinity for 1 of 11 images \(image 6\)"):
         IJBProtocol(ijb).score(vectors)
     (ijb / "meta" / "ijbc_template_pair_label.txt").write_text("3 5 1\n")
     with pytest.raises(InputError, match="pairs of both kinds"):

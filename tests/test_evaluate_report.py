@@ -127,7 +127,7 @@ def two_models(tmp_path: Path, bench: Path, model: Path, capsys: pytest.CaptureF
 
 def test_the_report_has_tables_figures_and_differences(two_models: Path, model: Path, bench: Path) -> None:
     text = (two_models / "report.html").read_text()
-    assert "other.onnx against m.onnx:" in text and text.count("<img") == 2 * 2 * 2 * 8
+    assert "other.onnx against m.onnx, accuracy:" in text and text.count("<img") == 2 * 2 * 2 * 8
     assert (two_models / "colours-bin-roc.png").read_bytes()[:4] == b"\x89PNG"
     assert "<svg" in (two_models / "colours-bin-det.svg").read_text()
     first = json.loads((two_models / "report.json").read_text())
@@ -144,7 +144,7 @@ def test_an_earlier_report_stands_beside_a_new_one(
 ) -> None:
     arguments = ["--data", bench, "--device", "cpu", "--report", tmp_path / "s"]
     assert run(capsys, "evaluate", model, *arguments, "--compare", two_models / "report-2.json")[0] == 0
-    assert "other.onnx against m.onnx:" in (tmp_path / "s" / "report.html").read_text()
+    assert "other.onnx against m.onnx, accuracy:" in (tmp_path / "s" / "report.html").read_text()
     assert run(capsys, "evaluate", model, *arguments, "--compare", bench)[0] == 2
 
 

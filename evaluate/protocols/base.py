@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.bootstrap import Estimate
+from zoo.evaluate.embedder import Picture
 from zoo.evaluate.metrics import SortedScores
 from zoo.files import sha256
 from zoo.registry import Registry
@@ -44,16 +46,16 @@ class Protocol(typing.Protocol):
         """How many images there are to embed."""
         ...
 
-    def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """One picture: RGB uint8 (H, W, 3)."""
+    def image(self, index: int) -> Picture | None:
+        """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
         ...
 
     def content_sha256(self) -> str:
         """The hash of the pictures and of whatever else the embeddings depend on."""
         ...
 
-    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The pictures in the order of the embeddings: RGB uint8 (H, W, 3), one at a time."""
+    def images(self) -> Iterator[Picture | None]:
+        """The pictures in the order of the embeddings: RGB uint8 (H, W, 3), one at a time; None without a face."""
         ...
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
@@ -69,11 +71,6 @@ PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")
 """Every protocol's class by its name; the first line of a class's docstring describes it."""
 
 COMPATS = ("insightface",)
-
-
-def describe(name: str) -> str:
-    """The one line that tells what a protocol measures."""
-    return (PROTOCOLS[name].__doc__ or "").strip().splitlines()[0]
 
 
 def check_embeddings(embeddings: npt.NDArray[np.floating], images: int) -> None:
@@ -96,8 +93,13 @@ def hash_files(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
-    """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable."""
+def points_figures(
+    points: Sequence[metrics.OperatingPoint], estimates: Mapping[str, Estimate] | None = None
+) -> Figures:
+    """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable.
+
+    TAR's interval comes from `estimates` where they are given, else it is exact binomial.
+    """
     return {
         "tar_at_far": {f"{point.far_target:g}": point.tar for point in points},
         "operating_points": [
@@ -105,7 +107,9 @@ def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
                 "far_target": point.far_target,
                 "threshold": point.threshold,
                 "tar": point.tar,
-                "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives),
+                "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives)
+                if estimates is None
+                else estimates[f"TAR@FAR {point.far_target:g}"].interval,
                 "false_accepts": point.false_accepts,
                 "negatives": point.negatives,
                 "far": point.far,
@@ -116,6 +120,13 @@ def points_figures(points: Sequence[metrics.OperatingPoint]) -> Figures:
         ],
         "not_measurable": [point.why_not for point in points if not point.measurable],
     }
+
+
+def all_equal(scores: SortedScores) -> list[str]:
+    """The sentence for scores that tell nothing apart; none where two of them differ."""
+    if scores.negatives[0] == scores.negatives[-1] == scores.positives[0] == scores.positives[-1]:
+        return [f"all scores are {scores.negatives[0]:g}: the model gives every picture the same embedding"]
+    return []
 
 
 def curves(scores: SortedScores, points: int = 400) -> Figures:

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from zoo.align import align
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.bootstrap import AUC, EER, PeoplePairs
+from zoo.evaluate.embedder import Picture
+from zoo.evaluate.loose import align_or_none
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
     Evaluation,
     Figures,
+    all_equal,
     check_compat,
     check_embeddings,
     curves,
@@ -159,7 +164,25 @@ class IJBProtocol:
         templates = np.fromiter(subject_of, np.int64)
         return self._template_rows(templates, path), np.fromiter(subject_of.values(), np.int64)
 
-    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
+    @cached_property
+    def who(self) -> PeoplePairs:
+        """The people of the pairs: the lists' subjects; for templates that no list names, their same-person pairs."""
+        lists = list(self.galleries.values())
+        if not lists:
+            return PeoplePairs.unknown(len(self.same))
+        rows, subjects = (np.concatenate([entry[side] for entry in lists]) for side in (0, 1))
+        _, subject = np.unique(subjects, return_inverse=True)
+        templates = len(self.template_ids)
+        ends = (
+            np.concatenate([self.left[self.same], rows]),
+            np.concatenate([self.right[self.same], templates + subject]),
+        )
+        nodes = templates + int(subject.max()) + 1
+        linked = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(nodes, nodes))
+        _, person = connected_components(linked, directed=False)
+        return PeoplePairs.of(person[self.left], person[self.right])
+
+    def images(self) -> Iterator[Picture | None]:
         """Every picture aligned by its five landmarks: RGB uint8 (112, 112, 3), in the order of the landmark file."""
         for index in range(len(self)):
             yield self.image(index)
@@ -170,20 +193,28 @@ class IJBProtocol:
             [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
         )
 
-    def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """One aligned picture: RGB uint8 (112, 112, 3)."""
-        return align(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])
+    def image(self, index: int) -> Picture | None:
+        """One aligned picture: RGB uint8 (112, 112, 3); None where its landmarks all lie at one point: no face."""
+        return align_or_none(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])
 
     def templates(self, embeddings: npt.NDArray[np.floating]) -> Vectors:
-        """Unit vectors of the templates, (templates, dim), from raw embeddings (images, dim)."""
+        """Unit vectors of the templates, (templates, dim), from raw embeddings (images, dim).
+
+        Pictures without an embedding are left out; a template that has no other is a row of zeros.
+        """
         check_embeddings(embeddings, len(self))
         features = np.asarray(embeddings, np.float32)
+        metrics.refuse_non_finite(features)
         if not self.norm:
             features = unit_rows(features)
-        weight = self.confidence[self.image_of] if self.detector_score else np.ones(len(self.image_of))
-        if len(self.image_of) != len(features) or (self.image_of != np.arange(len(features))).any():
-            features = features[self.image_of]
-        return pool(features, self.template_of, self.media, weight, len(self.template_ids))
+        usable = ~metrics.empty_rows(features)[self.image_of]
+        image_of, template_of, media = self.image_of, self.template_of, self.media
+        if not usable.all():
+            image_of, template_of, media = image_of[usable], template_of[usable], media[usable]
+        weight = self.confidence[image_of] if self.detector_score else np.ones(len(image_of))
+        if len(image_of) != len(features) or (image_of != np.arange(len(features))).any():
+            features = features[image_of]
+        return pool(features, template_of, media, weight, len(self.template_ids))
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
         """The figures for raw embeddings (images, dim); `compat="insightface"` takes the nearest rate as they do."""
@@ -193,8 +224,14 @@ class IJBProtocol:
         """The figures, and what a report draws of the same scores."""
         check_compat(compat)
         templates = self.templates(embeddings)
-        scores = SortedScores.of(pair_scores(templates, self.left, self.right), self.same)
+        similarities = pair_scores(templates, self.left, self.right)
+        scores = SortedScores.of(similarities, self.same)
         points = [metrics.tar_at_far(scores, far) for far in FARS]
+        who = self.who
+        auc, eer = metrics.auc(scores), metrics.eer(scores)
+        tars = {point.far_target: point.tar for point in points if point.measurable}
+        estimates = who.rates(similarities, self.same, auc, eer, tars)
+        empty = metrics.empty_rows(templates)
         figures: Figures = {
             "protocol": self.name,
             "data": self.data,
@@ -206,16 +243,33 @@ class IJBProtocol:
             "pairs": len(self.same),
             "positives": len(scores.positives),
             "negatives": len(scores.negatives),
-            "auc": metrics.auc(scores),
-            "eer": metrics.eer(scores),
-            **points_figures(points),
+            "auc": auc,
+            "auc_interval": estimates[AUC].interval,
+            "eer": eer,
+            "eer_interval": estimates[EER].interval,
+            **points_figures(points, estimates if who.known else None),
+            "intervals": who.told,
+            "failures": {
+                "images": int(metrics.empty_rows(embeddings).sum()),
+                "of": len(self),
+                "templates": int(empty.sum()),
+                "pairs": int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0,
+                "policy": "they are left out of their templates, and a template without any is scored as no match",
+                "cut": "aligned by the benchmark's landmarks",
+            },
         }
+        figures["not_measurable"] += all_equal(scores)
+        if who.known:
+            figures["people"] = who.draws.people
         if compat == "insightface":
             nearest = metrics.tar_at_far_insightface(scores, FARS)
             figures["tar_at_far"] = {f"{far:g}": tar for far, tar in zip(FARS, nearest, strict=True)}
         searches = self.searches(templates)
         figures["identification"] = {name: search_figures(found, RANKS, FPIRS) for name, found in searches.items()}
         drawn = curves(scores)
+        for name, found in searches.items():
+            estimates |= {f"{name} {label}": estimate for label, estimate in found.estimates(RANKS, FPIRS).items()}
+        drawn["estimates"] = {label: estimate.packed() for label, estimate in estimates.items()}
         drawn["cmc"] = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
         return Evaluation(figures, drawn)
 
@@ -231,12 +285,19 @@ class IJBProtocol:
 def search_figures(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Figures:
     """A search's ranks and, where probes without a mate allow it, its open-set rates."""
     points = [found.tpir_at_fpir(fpir) for fpir in fpirs] if (~found.mated).any() else []
+    estimates = found.estimates(ranks, fpirs)
     return {
         "mated_probes": int(found.mated.sum()),
         "non_mated_probes": int((~found.mated).sum()),
         "rank": {str(n): found.rank(n) for n in ranks},
-        "rank_interval": {str(n): found.rank_interval(n) for n in ranks},
+        "rank_interval": {str(n): estimates[f"rank {n}"].interval for n in ranks},
         "tpir_at_fpir": {f"{point.far_target:g}": point.tar for point in points},
+        "tpir_interval": {
+            f"{point.far_target:g}": estimates[f"TPIR@FPIR {point.far_target:g}"].interval
+            for point in points
+            if point.measurable
+        },
+        "intervals": found.told,
     }
 
 

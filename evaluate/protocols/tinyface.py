@@ -107,10 +107,12 @@ class TinyFaceProtocol:
             "probes": probes,
             "gallery": len(self.gallery_ids) - self.distractors,
             "distractors": self.distractors,
+            "people": len(np.unique(self.probe_ids)),
             "identification": {"": search_figures(found, RANKS, ())},
             "not_measurable": [],
         }
-        return Evaluation(figures, {"cmc": {"": [found.rank(n) for n in range(1, 21)]}})
+        estimates = {label: estimate.packed() for label, estimate in found.estimates(RANKS, ()).items()}
+        return Evaluation(figures, {"cmc": {"": [found.rank(n) for n in range(1, 21)]}, "estimates": estimates})
 
 
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:

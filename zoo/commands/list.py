@@ -88,16 +88,19 @@ def backbones() -> list[Row]:
 
 
 def protocols() -> list[Row]:
-    """The benchmarks' protocols, one a module of zoo.evaluate.protocols, with the module's first sentence."""
-    import pkgutil
+    """Every protocol, what it measures, and its benchmarks with what a whole copy of each holds."""
+    from zoo.evaluate.benchmarks import describe
+    from zoo.evaluate.protocols import PROTOCOLS
 
-    from zoo.evaluate import protocols as package
+    return [describe(name) for name in PROTOCOLS]
 
-    return [
-        {"name": module.name, "summary": _first_line(f"{package.__name__}.{module.name}")}
-        for module in pkgutil.iter_modules(package.__path__)
-        if module.name != "base"
-    ]
+
+def show_protocol(row: Row) -> str:
+    lines = [f"{row['name']:<10} {row['summary']}"]
+    for benchmark in row["benchmarks"]:
+        holds = ", ".join(f"{count:,} {what}" for what, count in benchmark.items() if what not in ("name", "title"))
+        lines.append(f"    {benchmark['name']:<16} {benchmark['title']}: {holds}")
+    return "\n".join(lines)
 
 
 def recipes() -> list[Row]:
@@ -152,19 +155,9 @@ def show_named(row: Row) -> str:
 LISTS: dict[str, tuple[Callable[[], list[Row]], Callable[[Row], str]]] = {
     "heads": (heads, show_head),
     "backbones": (backbones, show_named),
-    "protocols": (protocols, show_named),
+    "protocols": (protocols, show_protocol),
     "recipes": (recipes, show_named),
     "models": (models, show_model),
     "runs": (runs, show_named),
 }
 """Every list: what gathers its rows, and what turns a row into lines for people."""
-
-
-def _first_line(module: str) -> str:
-    import ast
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.find_spec(module)
-    source = Path(spec.origin).read_text() if spec and spec.origin else ""
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

@@ -1,0 +1,263 @@
+"""How far a figure would move with other people: bootstrap intervals that draw people, not pairs.
+
+Pairs that share a person rise and fall together, so intervals that take them as independent are too narrow. Here
+people are drawn with replacement and their pairs come along.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from zoo.errors import InputError
+from zoo.evaluate.metrics import Bools, Floats, binomial_interval
+
+Indices = npt.NDArray[np.integer]
+Interval = tuple[float, float]
+
+AUC, EER = "AUC", "equal error rate"
+"""What a report calls them."""
+
+SEED = 0
+MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
+WORK = 3_000_000_000
+"""Pairs times replicates that are affordable: some seconds on two cores."""
+
+EXACT_CUTS = 1000
+"""Up to so many distinct scores a replicate is exact; beyond, thresholds are taken at so many ranks."""
+BLOCK = 1 << 23
+"""Weights held at once: 64 MiB of float64."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Who was drawn how often: the same draws for every figure of a benchmark."""
+
+    weights: npt.NDArray[np.float32]
+    """(people, replicates)."""
+
+    @classmethod
+    def of(cls, people: int, pairs: int, seed: int = SEED) -> Resampling:
+        """As many replicates as `pairs` allow, from 200 to 1,000. InputError for nobody."""
+        if people < 1:
+            raise InputError("expected people to draw from, found nobody")
+        replicates = int(np.clip(WORK // max(pairs, 1), FEWEST_REPLICATES, MOST_REPLICATES))
+        drawn = np.random.default_rng(seed).integers(0, people, (replicates, people), dtype=np.int32)
+        drawn += np.arange(replicates, dtype=np.int32)[:, None] * people
+        counts = np.bincount(drawn.ravel(), minlength=replicates * people).reshape(replicates, people)
+        return cls(np.ascontiguousarray(counts.T, dtype=np.float32))
+
+    @property
+    def people(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def replicates(self) -> int:
+        return int(self.weights.shape[1])
+
+    def sums(self, row: Indices, rows: int, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
+        """Every replicate's number of pairs in each of `rows`: (rows, replicates).
+
+        A pair (row, left, right), each (pairs,), counts as often as its person was drawn, or, of two people, as often
+        as the one times the other.
+        """
+        own = left == right
+        total = np.zeros((rows, self.replicates))
+        total += (
+            csr_array((np.ones(int(own.sum()), np.float32), (row[own], left[own])), shape=(rows, self.people))
+            @ self.weights
+        )
+        if not own.all():
+            self._add_products(total, *(array[~own] for array in (row, left, right)))
+        return total
+
+    def _add_products(self, total: npt.NDArray[np.float64], row: Indices, left: Indices, right: Indices) -> None:
+        """Adds Σ w[left]·w[right]: for each row and left person, one sparse product over all right ones."""
+        order = _stable_order(left, self.people)
+        order = order[_stable_order(row[order], len(total))]
+        row, left, right = row[order], left[order], right[order]
+        starts = np.flatnonzero(np.concatenate([[True], (np.diff(row) != 0) | (np.diff(left) != 0)]))
+        bounds = np.append(starts, len(row))
+        step = max(1, BLOCK // self.replicates)
+        for first in range(0, len(starts), step):
+            some = bounds[first : first + step + 1]
+            rights = right[some[0] : some[-1]]
+            matrix = csr_array(
+                (np.ones(len(rights), np.float32), rights, some - some[0]), shape=(len(some) - 1, self.people)
+            )
+            product = matrix @ self.weights
+            product *= self.weights[left[some[:-1]]]
+            own_row = row[some[:-1]]
+            turns = np.flatnonzero(np.concatenate([[True], np.diff(own_row) != 0]))
+            total[own_row[turns]] += np.add.reduceat(product, turns, axis=0, dtype=np.float64)
+
+
+def _stable_order(keys: Indices, below: int) -> npt.NDArray[np.int64]:
+    narrow = keys.astype(np.uint16) if below <= 1 << 16 else keys  # sorted by radix where 16 bits hold them
+    return np.argsort(narrow, kind="stable")
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The counts of every replicate at every threshold, from which all rates follow.
+
+    Threshold k accepts what is above `cuts[k]`; arrays are (cuts + 1, replicates), the first row accepting all.
+    """
+
+    true_accepts: npt.NDArray[np.float64]
+    false_accepts: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: Floats, same: Bools, left: Indices, right: Indices, draws: Resampling) -> Replicates:
+        """From scores and truths (pairs,) and the people of each pair (pairs,), numbered from 0."""
+        cuts = _cuts(scores, same)
+        row = np.searchsorted(cuts, scores, side="left")  # the number of cuts that accept the pair
+        counts = [
+            np.cumsum(draws.sums(row[kind], len(cuts) + 1, left[kind], right[kind])[::-1], axis=0)[::-1]
+            for kind in (same, ~same)
+        ]
+        return cls(*counts)
+
+    def auc(self) -> npt.NDArray[np.float64]:
+        """The area under each replicate's ROC curve: (replicates,)."""
+        far, tar = self._rates()
+        return np.asarray(np.sum((far[:-1] - far[1:]) * (tar[:-1] + tar[1:]) / 2, axis=0), np.float64)
+
+    def eer(self) -> npt.NDArray[np.float64]:
+        """Where each replicate's false accept and false reject rates meet: (replicates,)."""
+        far, tar = self._rates()
+        excess = far - (1 - tar)  # falls from 1 to −1 along the thresholds
+        after = np.argmax(excess <= 0, axis=0)
+        columns = np.arange(excess.shape[1])
+        low, high = excess[after, columns], excess[after - 1, columns]
+        share = np.where(high > low, high / np.where(high > low, high - low, 1.0), 0.0)
+        return np.asarray(far[after - 1, columns] + share * (far[after, columns] - far[after - 1, columns]), np.float64)
+
+    def tar(self, far: float) -> npt.NDArray[np.float64]:
+        """Each replicate's true accept rate at the lowest threshold of a false accept rate ≤ `far`: (replicates,)."""
+        allowed = far * self.false_accepts[0] * (1 + 1e-9)
+        at = np.argmax(self.false_accepts <= allowed, axis=0)
+        tar = self.true_accepts[at, np.arange(len(at))] / np.maximum(self.true_accepts[0], 1)
+        return np.asarray(tar, np.float64)
+
+    def _rates(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return (
+            self.false_accepts / np.maximum(self.false_accepts[0], 1),
+            self.true_accepts / np.maximum(self.true_accepts[0], 1),
+        )
+
+
+def _cuts(scores: Floats, same: Bools) -> Floats:
+    """The thresholds: every distinct score where they are few, else evenly spaced ranks, finest at the tails."""
+    if len(scores) <= EXACT_CUTS:
+        return np.unique(scores)
+    negatives, positives = np.sort(scores[~same])[::-1], np.sort(scores[same])
+    ranks = [
+        np.unique(np.geomspace(1, len(kind), share).astype(np.int64)) - 1
+        for kind, share in ((negatives, 2 * EXACT_CUTS // 3), (positives, EXACT_CUTS // 3))
+    ]
+    return np.unique(np.concatenate([negatives[ranks[0]], positives[ranks[1]], [scores.max()]]))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, and what it was in every replicate."""
+
+    value: float
+    replicates: npt.NDArray[np.float64]
+    people: int
+    """How many people it was counted on."""
+
+    @property
+    def interval(self) -> Interval:
+        """The middle 95 % of the replicates, widened to hold the value.
+
+        Where all replicates agree, as at a rate of 1, they say nothing of what was never seen: then it is the exact
+        binomial interval of the same rate among the people.
+        """
+        low, high = (float(bound) for bound in np.percentile(self.replicates, (2.5, 97.5)))
+        if low == high:
+            low, high = binomial_interval(round(self.value * self.people), self.people)
+        return min(low, self.value), max(high, self.value)
+
+    def same_draws(self, other: Estimate) -> bool:
+        """Whether another estimate can come from the same draws."""
+        return (len(self.replicates), self.people) == (len(other.replicates), other.people)
+
+    def less(self, other: Estimate) -> tuple[float, Interval]:
+        """This figure less another model's, with its 95 % interval: paired, for they must have the same draws."""
+        assert self.same_draws(other)
+        value = self.value - other.value
+        low, high = (float(bound) for bound in np.percentile(self.replicates - other.replicates, (2.5, 97.5)))
+        return value, (min(low, value), max(high, value))
+
+    def packed(self) -> dict[str, Any]:
+        """What `unpacked` reads, in JSON."""
+        content = self.replicates.astype("<f4").tobytes()
+        return {"value": self.value, "people": self.people, "replicates": base64.b64encode(content).decode()}
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> Estimate:
+        """The estimate that `packed` wrote, replicates to float32."""
+        replicates = np.frombuffer(base64.b64decode(packed["replicates"]), "<f4").astype(np.float64)
+        return cls(float(packed["value"]), replicates, int(packed["people"]))
+
+
+@dataclass(frozen=True)
+class PeoplePairs:
+    """Whose pairs they are, and the draws of these people."""
+
+    left: Indices
+    right: Indices
+    """The person on either side, numbered from 0: (pairs,) each. Pairs of nobody known are people of their own."""
+    draws: Resampling
+    known: bool
+    """Whether people were drawn; else pairs."""
+
+    @classmethod
+    def of(cls, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> PeoplePairs:
+        """People by any labels: (pairs,) each."""
+        if left.dtype.kind not in "iu":
+            _, numbers = np.unique(np.concatenate([left, right]), return_inverse=True)
+            left, right = numbers[: len(left)], numbers[len(left) :]
+        there = np.zeros(int(max(left.max(), right.max())) + 1, bool)  # counting is faster than sorting millions
+        there[left] = there[right] = True
+        number = np.cumsum(there) - 1
+        return cls(number[left], number[right], Resampling.of(int(there.sum()), len(left)), True)
+
+    @classmethod
+    def unknown(cls, pairs: int) -> PeoplePairs:
+        """Every pair by itself, for benchmarks that do not tell who is shown."""
+        alone = np.arange(pairs)
+        return cls(alone, alone, Resampling.of(pairs, pairs), False)
+
+    @property
+    def told(self) -> str:
+        """The method in words, for a report."""
+        draws = f"{self.draws.replicates:,} replicates, seed {SEED}"
+        if self.known:
+            return f"bootstrap of {self.draws.people:,} people, {draws}"
+        return (
+            f"exact binomial for accuracy and TAR, pairs taken as independent; bootstrap of pairs for AUC and EER, "
+            f"{draws}; the benchmark names no people"
+        )
+
+    def share(self, right: Bools, value: float) -> Estimate:
+        """A share of the pairs, from which ones count: bool (pairs,)."""
+        found = self.draws.sums(right.astype(np.int64), 2, self.left, self.right)
+        return Estimate(value, found[1] / np.maximum(found.sum(axis=0), 1), self.draws.people)
+
+    def rates(
+        self, scores: Floats, same: Bools, auc: float, eer: float, tars: Mapping[float, float]
+    ) -> dict[str, Estimate]:
+        """AUC, EER and the TARs by false accept rate, as labels for people, from scores and truths (pairs,)."""
+        found = Replicates.of(scores, same, self.left, self.right, self.draws)
+        values = {AUC: (auc, found.auc()), EER: (eer, found.eer())}
+        values |= {f"TAR@FAR {far:g}": (tar, found.tar(far)) for far, tar in tars.items()}
+        return {label: Estimate(*value, self.draws.people) for label, value in values.items()}
