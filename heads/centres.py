@@ -39,9 +39,10 @@ class MarginSoftmaxLoss(nn.Module):
     All of these compose, with every head:
 
     `chunk_size`: classes computed at a time, so that the (batch, classes) matrix never exists whole; "auto"
-    chooses it for the device, None computes the matrix (the reference). `memory_budget` (bytes) is how much of
-    the matrix may be kept for the backward pass; the rest is computed twice. `compiled` fuses the elementwise
-    part of a chunk with torch.compile, which needs a C++ compiler on a CPU and takes seconds at the first step.
+    chooses it for the device, None computes the matrix (the reference). What the backward pass needs of it waits
+    in the memory of the centres' gradient (all of it where batch ≤ dim), and beyond in `memory_budget` bytes; the
+    rest is computed twice. `compiled` fuses the elementwise part of a chunk with torch.compile, which needs a C++
+    compiler on a CPU and takes seconds at the first step.
 
     `process_group`: the classes are cut over its ranks, and `weight` holds this rank's. The loss and its
     gradients are those of the global batch, on every rank; each rank brings a batch of the same size. As DDP

@@ -23,7 +23,7 @@ class Plan:
     chunk_size: int
     """Classes in a chunk."""
     keep_bytes: int
-    """How much of the (batch, classes) matrix may be kept to save the backward pass its recomputation."""
+    """What may be kept beyond the gradient's own memory to save the backward pass its recomputation."""
     sub_centres: int = 1
     """Centres of a class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
     compiled: bool = False
@@ -46,7 +46,8 @@ def chunked_log_sum_exp(
 
     and returns cos_y and lse, both (batch,), and how many others of the samples `plan.counted` lie above the
     boundary. The cos_y of a class that is elsewhere is handed on without a gradient.
-    Four matrix products instead of three where nothing could be kept.
+    Three matrix products for the chunks that are kept for the backward pass, four for the others. They wait in the
+    memory of the weight's gradient, which is not needed before: all of them where batch ≤ dim.
     """
     result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
     return result
@@ -97,27 +98,29 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             total = unit.new_zeros(len(unit))
             counted, hard = plan.counted, unit.new_zeros(())
             needs_gradient = any(ctx.needs_input_grad)
-            storage = _storage(unit, weight, plan) if needs_gradient else unit.new_empty(0)
+            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_gradient else None
+            places = _places(unit, d_weight, plan)
             kept: dict[int, tuple[Tensor, Tensor]] = {}
             for chunk in chunks(weight, plan):
                 cos = cosines(unit, chunk, inverse)
                 sample, _ = _nearest(cos[counted], plan.sub_centres)
                 sample = _without_target(sample, column[counted] - chunk.first)
                 hard += (sample > boundary[counted, None]).sum()
-                keeps = len(kept) < len(storage)
+                place = next(places, None)
                 step = _kernel(_forward_step, chunk, plan)
-                pulled, higher, part = step(head, cos, boundary, column - chunk.first, top, plan.sub_centres, keeps)
+                pulled, higher, part = step(
+                    head, cos, boundary, column - chunk.first, top, plan.sub_centres, place is not None
+                )
                 total = total * torch.exp(head.scale * (top - finite(higher))) + part
                 top = higher
-                if keeps:
-                    place = storage[len(kept), :, : pulled.shape[1]]
+                if place is not None:
                     torch.mul(pulled, inverse[chunk.rows], out=place)
                     kept[chunk.first] = place, head.scale * finite(higher)
             lse = head.scale * top + total.log()
         if needs_gradient:
             # the head's buffers are saved so that autograd refuses a backward pass after they have moved
             ctx.save_for_backward(unit, weight, column, cos_y, boundary, inverse, lse, *head.buffers())
-            ctx.head, ctx.plan, ctx.kept = head, plan, kept
+            ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, kept, d_weight
         ctx.mark_non_differentiable(hard)
         return cos_y.clone(), lse, hard
 
@@ -127,15 +130,18 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
         grad_cos_y, grad_lse, _ = grads
+        # a second backward pass, under retain_graph, finds nothing kept: the first one has written over it
+        kept, d_weight, ctx.kept, ctx.d_weight = ctx.kept, ctx.d_weight, {}, None
+        if d_weight is None:
+            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         with torch.autocast(unit.device.type, enabled=False):
             lse = finite(lse)
             force = head.scale * grad_lse
             d_unit = torch.zeros_like(unit)
             forced = unit * force[:, None]
-            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-            for chunk in chunks(weight, plan):
-                if chunk.first in ctx.kept:
-                    pulled, reference = ctx.kept[chunk.first]
+            for chunk in chunks(weight, plan):  # in the order of the forward pass, as `_places` has to have it
+                if chunk.first in kept:
+                    pulled, reference = kept[chunk.first]
                     share = force * torch.exp(reference - lse)
                     scaled = unit * share[:, None]
                 else:
@@ -145,14 +151,10 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                     share, scaled = force, forced
                 centres = chunk.weight.to(unit.dtype)
                 d_unit.addcmul_(pulled @ centres, share[:, None])
-                d_centres = d_weight[chunk.rows]
-                if d_centres.dtype == unit.dtype:
-                    torch.mm(pulled.T, scaled, out=d_centres)
-                else:
-                    d_centres.copy_(pulled.T @ scaled)
+                d_centres = pulled.T @ scaled
                 # a centre's length does not count, so its gradient has no part along it
                 along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
-                d_centres.addcmul_(centres.to(d_centres.dtype), along[:, None].to(d_centres.dtype), value=-1)
+                torch.addcmul(d_centres, centres, along[:, None], value=-1, out=d_weight[chunk.rows])
             if len(weight):
                 rows, mine = _target_rows(unit, weight, column, plan.sub_centres)
                 centres, lengths = _unit_rows(weight, rows, unit.dtype)
@@ -162,13 +164,28 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         return d_unit, d_weight, None, None, None, None, None
 
 
-def _storage(unit: Tensor, weight: Tensor, plan: Plan) -> Tensor:
-    """Where chunks are kept: one piece, as many small ones among the short-lived would leave the heap in holes."""
-    columns = min(plan.chunk_size * plan.sub_centres, len(weight))
-    if columns == 0:
-        return unit.new_empty(0)
-    fit = plan.keep_bytes // (unit.element_size() * len(unit) * columns)
-    return unit.new_empty(min(fit, math.ceil(len(weight) / columns)), len(unit), columns)
+def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan) -> Iterator[Tensor]:
+    """Where the first chunks are kept, (batch, rows) each: in the gradient's memory, then in `plan.keep_bytes` more.
+
+    The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after it
+    has read what was kept of it. So the places lie max(batch, dim) apart for each row: what is written then never
+    reaches what is still to be read.
+    """
+    if d_weight is None or len(d_weight) == 0:
+        return
+    batch, columns = len(unit), min(plan.chunk_size * plan.sub_centres, len(d_weight))
+    widths = [min(columns, len(d_weight) - start) for start in range(0, len(d_weight), columns)]
+    inside = 0
+    if d_weight.dtype == unit.dtype:
+        flat, stride = d_weight.view(-1), max(batch, d_weight.shape[1]) * columns
+        while inside < len(widths) and inside * stride + batch * widths[inside] <= len(flat):
+            yield flat[inside * stride :][: batch * widths[inside]].view(batch, -1)
+            inside += 1
+    more = min(plan.keep_bytes // (unit.element_size() * batch * columns), len(widths) - inside)
+    # one piece, as many small ones among the short-lived would leave the heap in holes
+    storage = unit.new_empty(more, batch, columns)
+    for place, width in zip(storage, widths[inside:], strict=False):
+        yield place[:, :width]
 
 
 @dataclass(frozen=True)

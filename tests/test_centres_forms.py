@@ -73,7 +73,7 @@ def test_chunked_errs_in_fp32_no_more_than_dense(name: str, input_dtype: torch.d
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(list(HEADS)),
-    size=st.integers(1, 9),
+    size=st.integers(1, 30),
     classes=st.integers(2, 40),
     dim=st.integers(2, 9),
     chunk=st.integers(1, 45),
@@ -106,6 +106,30 @@ def test_chunked_equals_dense_whatever_the_shape(
     inputs = batch(size, classes, dim, torch.float64, seed)
     for expected, found in zip(run(dense, *inputs), run(chunked, *inputs), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("size", "dim"), [(3, 8), (8, 8), (20, 8)])
+def test_a_second_backward_pass_gives_the_same_gradients(size: int, dim: int) -> None:
+    """The first one writes the weight's gradient over what was kept in its memory."""
+    _, chunked = pair("recurricularface", 23, dim, torch.float64, chunk_size=5)
+    embeddings, labels = batch(size, 23, dim, torch.float64)
+    x = embeddings.requires_grad_()
+    value = chunked(x, labels)
+    first, second = (torch.autograd.grad(value, (x, chunked.weight), retain_graph=True) for _ in range(2))
+    for expected, found in zip(first, second, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_centres_that_do_not_learn_leave_the_gradient_of_the_embeddings_as_it_is() -> None:
+    _, chunked = pair("recurricularface", 23, 8, torch.float64, chunk_size=5)
+    embeddings, labels = batch(6, 23, 8, torch.float64)
+    _, expected, _ = run(chunked, embeddings, labels)
+    _, again = pair("recurricularface", 23, 8, torch.float64, chunk_size=5)
+    again.weight.requires_grad_(False)
+    x = embeddings.clone().requires_grad_()
+    again(x, labels).backward()
+    torch.testing.assert_close(x.grad, expected, rtol=1e-12, atol=1e-14)
+    assert again.weight.grad is None
 
 
 @every_head
