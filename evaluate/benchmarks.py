@@ -148,7 +148,7 @@ class Found:
 
 
 def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
-    """Every benchmark at or under `root`; `only` narrows by benchmark or protocol names.
+    """Every benchmark at or under `root`; `only` narrows by benchmark or protocol names, rfw for all groups.
 
     InputError where nothing is found, or where a name is none of a benchmark, a protocol or a .bin that was found.
     """
@@ -167,11 +167,12 @@ def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
         raise InputError(
             f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, found nothing"
         )
-    known = {*BENCHMARKS, *PROTOCOLS, *(one.name for one in found)}
+    known = {*BENCHMARKS, *PROTOCOLS, "rfw", *(one.name for one in found)}
     for name in only:
         if name not in known:
             raise unknown_name("protocol or benchmark", name, known)
-    chosen = [one for one in found if not only or one.name in only or one.protocol in only]
+    wanted = {*only, *(f"rfw_{group.lower()}" for group in RFW_GROUPS if "rfw" in only)}
+    chosen = [one for one in found if not only or one.name in wanted or one.protocol in wanted]
     if not chosen:
         what = (
             f"a benchmark of {', '.join(only)}"

@@ -223,10 +223,9 @@ def _between(interval: Sequence[float]) -> str:
 
 def methods(result: dict[str, Any]) -> list[str]:
     """How a result's intervals were found and what became of pictures without a face, in sentences."""
-    pairs = result.get("intervals", "" if "probes" in result else "exact binomial, pairs taken as independent")
-    searches = sorted(
-        {found["intervals"] for found in result.get("identification", {}).values() if "intervals" in found}
-    )
+    found = result.get("identification", {}).values()
+    searches = sorted({one["intervals"] for one in found if "intervals" in one})
+    pairs = result.get("intervals") or ("" if searches else "exact binomial, pairs or probes taken as independent")
     told = [f"95 % intervals: {'; '.join(filter(None, [pairs, *searches]))}"]
     failures = result.get("failures")
     if failures and failures["cut"]:

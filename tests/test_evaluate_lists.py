@@ -132,6 +132,7 @@ def test_rfw_as_handed_out_is_four_groups_of_known_people(
 ) -> None:
     found = find_benchmarks(rfw.parent)
     assert [one.name for one in found] == ["rfw_african", "rfw_asian", "rfw_caucasian", "rfw_indian"]
+    assert [one.name for one in find_benchmarks(rfw.parent, ["rfw"])] == [one.name for one in found]
     protocol = found[1].open()
     assert isinstance(protocol, PairsProtocol) and protocol.data == "RFW Asian"
     assert {picture.shape for picture in protocol.images() if picture is not None} == {(112, 112, 3)}

@@ -161,6 +161,80 @@ def test_a_session_is_opened_with_the_options_of_every_wanted_provider(
     assert folder.name == model_sha256(path)[:32] and folder.is_dir() and folder.stat().st_mode & 0o077 == 0
 
 
+class Pretended:
+    """A session on the CPU that says it runs elsewhere."""
+
+    def __init__(self, session: Any, provider: str) -> None:
+        self.session, self.provider = session, provider
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def get_providers(self) -> list[str]:
+        return [self.provider]
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[tuple[str, dict[str, str]]]], list[int]]:
+    """Sessions that seem to run on the GPU that was asked for: what they were opened with, and the batches bound."""
+    asked: list[list[tuple[str, dict[str, str]]]] = []
+    batches: list[int] = []
+    real = onnxruntime.InferenceSession
+
+    def opened(path: str, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+        asked.append(providers)
+        return Pretended(real(path, options, providers=["CPUExecutionProvider"]), providers[0][0])
+
+    class Bound(providers.Binding):
+        def __init__(self, session: Any, device: Device, *rest: Any) -> None:
+            assert device.kind in ("cuda", "tensorrt")
+            super().__init__(session.session, Device("cpu"), *rest)
+
+        def __call__(self, tensor: Any) -> Any:
+            batches.append(len(tensor))
+            return super().__call__(tensor)
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", opened)
+    monkeypatch.setattr("zoo.evaluate.session.Binding", Bound)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ALL)
+    monkeypatch.setattr("zoo.evaluate.providers.count_gpus", lambda: 1)
+    return asked, batches
+
+
+def embeddings_on_the_cpu(path: Path, crops: Any) -> Any:
+    return OnnxEmbedder(path, device="cpu")(crops)
+
+
+CROPS = np.random.default_rng(5).integers(0, 256, (20, 112, 112, 3), dtype=np.uint8)
+
+
+def test_a_cuda_graph_meets_one_batch_size_only(tmp_path: Path, pretend: Any) -> None:
+    asked, batches = pretend
+    path = write_model(tmp_path / "m.onnx")
+    model = OnnxEmbedder(path, device="cuda", batch_size=8, graph=True)
+    assert [providers[0][1]["enable_cuda_graph"] for providers in asked] == ["0", "1"]
+    np.testing.assert_allclose(model(CROPS), embeddings_on_the_cpu(path, CROPS), atol=1e-6)
+    assert batches == [8, 8, 8] and model(CROPS[:0]).shape == (0, DIM)
+
+
+def test_tensorrt_meets_no_batch_beyond_its_engines(tmp_path: Path, pretend: Any) -> None:
+    _, batches = pretend
+    path = write_model(tmp_path / "m.onnx")
+    model = OnnxEmbedder(path, device="tensorrt", batch_size=8, precision="float16")
+    assert model.precision == "float16" and model.provider == ALL[0]
+    np.testing.assert_allclose(model(CROPS), embeddings_on_the_cpu(path, CROPS), atol=1e-6)
+    assert batches == [8, 8, 4]
+
+
+def test_a_gpu_is_fed_by_bound_buffers_in_batches_of_any_size(tmp_path: Path, pretend: Any) -> None:
+    _, batches = pretend
+    path = write_model(tmp_path / "m.onnx")
+    model = OnnxEmbedder(path, device="auto")
+    assert model.provider == ALL[1] and model.notes == OnnxEmbedder(path, device="cpu").notes
+    np.testing.assert_allclose(model(CROPS), embeddings_on_the_cpu(path, CROPS), atol=1e-6)
+    assert batches == [20]
+
+
 @pytest.mark.parametrize(
     "options, sentence",
     [

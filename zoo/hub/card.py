@@ -101,6 +101,7 @@ def render_card(
         facts=[(label, value) for label, value in facts_of(info, record) if value],
         results=[result_of(result) for result in results],
         flip=bool(record and record["options"].get("flip")),
+        intervals_told=any("intervals" in result or "probes" in result for result in results),
         provenance=provenance_of(record) if record else "",
         thresholds=[threshold_of(threshold) for threshold in info.thresholds],
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
