@@ -160,8 +160,8 @@ def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
         for folder, names, files in os.walk(root):
             names[:] = sorted(name for name in names if name not in CROWDED and not name.startswith("."))
             here = _in_folder(Path(folder), names, files)
-            if any(one.layout in ("pairs.txt", "rfw") for one in here):
-                names[:] = []  # thousands of people's folders
+            if any(one.layout == "rfw" for one in here):
+                names[:] = [name for name in names if name not in ("data", "txts")]  # thousands of people's folders
             found += here
     else:
         raise InputError(

@@ -29,6 +29,9 @@ MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
 WORK = 3_000_000_000
 """Pairs times replicates that are affordable: some seconds on two cores."""
 
+DRAWS = 40_000_000
+"""People times replicates that are affordable: half a gigabyte while they are drawn."""
+
 EXACT_CUTS = 1000
 """Up to so many distinct scores a replicate is exact; beyond, thresholds are taken at so many ranks."""
 BLOCK = 1 << 23
@@ -44,10 +47,11 @@ class Resampling:
 
     @classmethod
     def of(cls, people: int, pairs: int, seed: int = SEED) -> Resampling:
-        """As many replicates as `pairs` allow, from 200 to 1,000. InputError for nobody."""
+        """As many replicates as `pairs` and `people` allow, from 200 to 1,000. InputError for nobody."""
         if people < 1:
             raise InputError("expected people to draw from, found nobody")
-        replicates = int(np.clip(WORK // max(pairs, 1), FEWEST_REPLICATES, MOST_REPLICATES))
+        allowed = min(WORK // max(pairs, 1), DRAWS // people)
+        replicates = int(np.clip(allowed, FEWEST_REPLICATES, MOST_REPLICATES))
         drawn = np.random.default_rng(seed).integers(0, people, (replicates, people), dtype=np.int32)
         drawn += np.arange(replicates, dtype=np.int32)[:, None] * people
         counts = np.bincount(drawn.ravel(), minlength=replicates * people).reshape(replicates, people)

@@ -321,11 +321,13 @@ def empty_rows(rows: npt.NDArray[np.floating]) -> Bools:
     return np.asarray(np.logical_not(rows.any(axis=1)), bool)
 
 
-def refuse_non_finite(embeddings: npt.NDArray[np.floating], what: str = "image") -> None:
-    """InputError naming the rows of `embeddings` (rows, dim) that hold NaN or infinity."""
+def refuse_non_finite(
+    embeddings: npt.NDArray[np.floating], what: str = "image", names: Sequence[object] | None = None
+) -> None:
+    """InputError for rows of `embeddings` (rows, dim) that hold NaN or infinity, by their `names` or numbers."""
     broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(broken):
-        named = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
+        named = ", ".join(str(names[row] if names else row) for row in broken[:5]) + (", …" if len(broken) > 5 else "")
         raise InputError(
             f"expected finite embeddings, found NaN or infinity for {len(broken)} of {len(embeddings)} {what}s "
             f"({what} {named}); the model is broken, or its precision too low"

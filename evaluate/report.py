@@ -95,6 +95,8 @@ def save_all(folder: str | Path, records: Sequence[Record]) -> None:
             if (result["data"], result["data_sha256"]) == key and result.get("curves")
         ]
         stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
+        if [name for name, _ in _benchmarks(records)].count(key[0]) > 1:
+            stem += f"-{key[1][:8]}"
         for kind, draw in (("roc", roc_figure), ("det", det_figure), ("cmc", cmc_figure)):
             figure = draw(drawn)
             for suffix in ("svg", "png") if figure is not None else ():
@@ -239,6 +241,11 @@ def methods(result: dict[str, Any]) -> list[str]:
     return told
 
 
+def remarks(result: dict[str, Any]) -> list[str]:
+    """All that a reader of a benchmark's table should know, in sentences."""
+    return [*methods(result), *result.get("not_measurable", []), *result.get("notes", [])]
+
+
 def holds(result: dict[str, Any]) -> str:
     """What a benchmark's figures were counted on, in words."""
     if "probes" in result:
@@ -289,13 +296,11 @@ def markdown(records: Sequence[Record]) -> str:
     names, table = summary(records)
     lines = [["benchmark", "figure", *names], ["---", "---", *["---:"] * len(names)]]
     lines += [[data, label, *values] for data, label, values in table]
-    told = [
-        (result["data"], sentence) for record in records for result in record["results"] for sentence in methods(result)
-    ]
-    notes = "".join(f"* {data}: {sentence}\n" for data, sentence in dict.fromkeys([*told, *differences(records)]))
-    return (
-        "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines) + "\n" + notes
-    )
+    text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    results = [result for record in records for result in record["results"]]
+    told = [(result["data"], remark) for result in results for remark in remarks(result)]
+    notes = [f"* {data}: {remark}\n" for data, remark in dict.fromkeys([*told, *differences(records)])]
+    return f"{text}\n{''.join(notes)}"
 
 
 def comma_separated(records: Sequence[Record]) -> str:
@@ -361,11 +366,7 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Rec
         "holds": holds(first),
         "columns": [(names[index], COLOURS[index % len(COLOURS)]) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
-        "notes": list(
-            dict.fromkeys(
-                note for _, result in entries for note in [*methods(result), *result.get("not_measurable", [])]
-            )
-        ),
+        "notes": list(dict.fromkeys(note for _, result in entries for note in remarks(result))),
         "differences": _differences(names, entries),
         "figures": figures,
         "histograms": [histogram_svg(*entry) for entry in drawn if "histogram" in entry[2]],

@@ -326,7 +326,8 @@ def _engine(path: Path, batch_size: int) -> Engine:
     info = _info_in(session, path)
     height, width = (info.input if info else InputSpec()).size
     default = (height, width, 3) if node.shape[3:] == [3] and node.shape[1:2] != [3] else (3, height, width)
-    sides = [side if isinstance(side, int) else known for side, known in zip(node.shape[1:], default, strict=False)]
+    shape = node.shape[1:] if len(node.shape) == 4 else default  # what is no picture is refused when it is opened
+    sides = [side if isinstance(side, int) else known for side, known in zip(shape, default, strict=True)]
     fixed = node.shape[0] if isinstance(node.shape[0], int) else 0
     engine = Engine(model_sha256(path), node.name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
     providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -14,10 +14,9 @@ import pytest
 from tests.test_evaluate import model, own_cache, run
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks import BENCHMARKS, describe, find_benchmarks
-from zoo.evaluate.bootstrap import PeoplePairs
 from zoo.evaluate.colour import GOLDEN_MEANS, channel_means, golden, look
 from zoo.evaluate.embedder import batches, embed
-from zoo.evaluate.loose import DetectorCut, Listed, align_or_none, read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.loose import DetectorCut, align_or_none, read_csv, read_pairs_txt, read_rfw
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.session import OnnxEmbedder
@@ -76,6 +75,21 @@ def test_pairs_txt_over_a_folder_is_a_benchmark_whose_people_are_known(
         for name in ("accuracy", "auc", "eer"):
             low, high = figures[f"{name}_interval"]
             assert low <= figures[name] <= high and high - low > 0
+
+
+def test_broken_embeddings_are_named_by_their_pictures(lfw: Path) -> None:
+    protocol = PairsProtocol.from_list(read_pairs_txt(lfw / "pairs.txt"), "LFW")
+    embeddings = np.ones((len(protocol), 3), np.float32)
+    embeddings[4, 1] = np.inf
+    with pytest.raises(InputError, match=str(protocol._images[4])):
+        protocol.score(embeddings)
+
+
+def test_benchmarks_below_a_list_are_found_too(lfw: Path) -> None:
+    from tests.test_evaluate_report import write_pairs
+
+    write_pairs(lfw / "more" / "cfp_fp.bin")
+    assert [one.name for one in find_benchmarks(lfw)] == ["lfw", "cfp_fp"]
 
 
 def test_a_list_names_what_is_missing(lfw: Path) -> None:
@@ -382,7 +396,10 @@ def test_every_benchmark_tells_how_many_pictures_pairs_and_people_it_holds() -> 
         assert "people" in one and ("pairs" in one or "probes" in one) and ("images" in one or "gallery" in one)
 
 
-def test_people_named_by_a_list_are_drawn_as_people() -> None:
-    listed = Listed([], np.array([True]), None, "")
-    assert listed.people is None
-    assert PeoplePairs.of(np.array(["a"]), np.array(["b"])).known
+def test_the_list_of_protocols_is_their_description(capsys: pytest.CaptureFixture[str]) -> None:
+    from zoo import cli
+
+    assert cli.main(["list", "protocols", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [describe(name) for name in PROTOCOLS]
+    assert cli.main(["list", "protocols"]) == 0
+    assert "IJB-C: 469,375 images, 23,124 templates, 15,658,489 pairs, 3,531 people" in capsys.readouterr().out

@@ -250,6 +250,13 @@ def test_options_that_contradict_the_device_are_refused(tmp_path: Path, options:
         OnnxEmbedder(write_model(tmp_path / "m.onnx"), **options)
 
 
+def test_only_the_first_provider_records_a_graph() -> None:
+    (_, tensorrt), (_, cuda), _ = providers.with_options(["tensorrt", "cuda", "cpu"], 0, ENGINE, "float32", True)
+    assert tensorrt["trt_cuda_graph_enable"] == "1" and cuda["enable_cuda_graph"] == "0"
+    ((_, alone), _) = providers.with_options(["cuda", "cpu"], 0, None, "float32", True)
+    assert alone["enable_cuda_graph"] == "1"
+
+
 @pytest.mark.parametrize("shape", [("n", 3, 112, 112), (3, 3, 112, 112), ("n", 112, 112, 3)])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
 def test_bound_buffers_give_the_same_bytes(tmp_path: Path, shape: tuple[Any, ...], kind: int) -> None:

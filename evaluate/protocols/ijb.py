@@ -167,9 +167,8 @@ class IJBProtocol:
     @cached_property
     def who(self) -> PeoplePairs:
         """The people of the pairs: the lists' subjects; for templates that no list names, their same-person pairs."""
-        lists = list(self.galleries.values())
-        if not lists:
-            return PeoplePairs.unknown(len(self.same))
+        nobody = (np.empty(0, np.int64), np.empty(0, np.int64))
+        lists = [nobody, *self.galleries.values()]
         rows, subjects = (np.concatenate([entry[side] for entry in lists]) for side in (0, 1))
         _, subject = np.unique(subjects, return_inverse=True)
         templates = len(self.template_ids)
@@ -177,7 +176,7 @@ class IJBProtocol:
             np.concatenate([self.left[self.same], rows]),
             np.concatenate([self.right[self.same], templates + subject]),
         )
-        nodes = templates + int(subject.max()) + 1
+        nodes = templates + len(subjects)
         linked = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(nodes, nodes))
         _, person = connected_components(linked, directed=False)
         return PeoplePairs.of(person[self.left], person[self.right])
@@ -204,7 +203,7 @@ class IJBProtocol:
         """
         check_embeddings(embeddings, len(self))
         features = np.asarray(embeddings, np.float32)
-        metrics.refuse_non_finite(features)
+        metrics.refuse_non_finite(features, names=self.names)
         if not self.norm:
             features = unit_rows(features)
         usable = ~metrics.empty_rows(features)[self.image_of]
@@ -247,7 +246,8 @@ class IJBProtocol:
             "auc_interval": estimates[AUC].interval,
             "eer": eer,
             "eer_interval": estimates[EER].interval,
-            **points_figures(points, estimates if who.known else None),
+            **points_figures(points, estimates),
+            "people": who.draws.people,
             "intervals": who.told,
             "failures": {
                 "images": int(metrics.empty_rows(embeddings).sum()),
@@ -259,8 +259,6 @@ class IJBProtocol:
             },
         }
         figures["not_measurable"] += all_equal(scores)
-        if who.known:
-            figures["people"] = who.draws.people
         if compat == "insightface":
             nearest = metrics.tar_at_far_insightface(scores, FARS)
             figures["tar_at_far"] = {f"{far:g}": tar for far, tar in zip(FARS, nearest, strict=True)}

@@ -108,6 +108,8 @@ class PairsProtocol:
     def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (images, dim); −1 with a picture that failed."""
         check_embeddings(embeddings, len(self))
+        paths = isinstance(self._images[0], Path)
+        metrics.refuse_non_finite(embeddings, names=self._images if paths else None)
         units = metrics.unit(embeddings)
         left, right = units[self._place[0::2]], units[self._place[1::2]]
         cosines: npt.NDArray[np.float64] = np.clip(np.einsum("pd,pd->p", left, right), -1.0, 1.0)

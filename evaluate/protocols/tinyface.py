@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.evaluate.metrics import refuse_non_finite
 from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings, hash_files
 from zoo.evaluate.protocols.ijb import search_figures
 from zoo.evaluate.similarity import Indices, search, unit_rows
@@ -90,6 +91,7 @@ class TinyFaceProtocol:
         """The figures, and the CMC that a report draws."""
         check_compat(compat)
         check_embeddings(embeddings, len(self))
+        refuse_non_finite(embeddings, names=self.paths)
         units = unit_rows(np.asarray(embeddings, np.float32))
         probes = len(self.probe_ids)
         found = search(units[:probes], units[probes:], self.probe_ids, self.gallery_ids)

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         default="synthetic",
         metavar="PATH",
-        help="a .bin, pairs.txt or .csv, a folder of benchmarks (those, RFW, IJBB, IJBC, tinyface), or synthetic: "
-        "drawn faces (default)",
+        help="a .bin, pairs.txt or .csv; a folder of benchmarks (.bin, pairs.txt, RFW, IJBB, IJBC, tinyface); or "
+        "synthetic: drawn faces (default)",
     )
     parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="only these: lfw, ijbc, tinyface, …")
     parser.add_argument(
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         evaluations, groups, detectors = [], {}, []
         for name, protocol, shortfall in benchmarks:
             try:
-                notes += look_at(protocol, model)
+                seen = look_at(protocol, model)
                 embeddings, reused = embeddings_of(model, protocol, args)
                 evaluation = protocol.evaluate(embeddings, args.compat)
                 if name.startswith("rfw_"):
@@ -146,7 +146,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             evaluations.append(evaluation)
             detectors.append(evaluation.figures.get("failures", {}).get("cut") or "none (aligned crops)")
-            notes += [reused, shortfall(evaluation.figures)]
+            evaluation.figures["notes"] = [note for note in (*seen, shortfall(evaluation.figures)) if note]
+            notes.append(reused)
         if not evaluations:
             continue
         options = {"flip": args.flip, "compat": args.compat, "batch_size": args.batch_size, "features": args.features}
@@ -159,7 +160,8 @@ def run(args: argparse.Namespace) -> int:
                 if "operating_points" in evaluation.figures:
                     notes += write_thresholds(model, evaluation.figures, args.flip, detector)
         for evaluation in evaluations:
-            printed.append(finite({"model": model.facts, **evaluation.figures, "notes": [n for n in notes if n]}))
+            told = [note for note in (*evaluation.figures["notes"], *notes) if note]
+            printed.append(finite({"model": model.facts, **evaluation.figures, "notes": told}))
         if not args.json:
             print_tables(report.record, [note for note in notes if note])
     *others, last = list(dict.fromkeys(failed)) or [""]
@@ -259,13 +261,12 @@ def look_at(protocol: Any, model: Loaded) -> list[str]:
     from zoo.evaluate.colour import look
 
     assumed = not model.facts["info"] and model.options.get("input") is None
-    told = [f"{protocol.data}: {note}" for note in look(protocol, assumed)]
+    told = look(protocol, assumed)
     if getattr(protocol, "people", None) and protocol.cut is None:
         height, width = protocol.image(0).shape[:2]
         if (height, width) != (112, 112):
             told.append(
-                f"{protocol.data}: pictures of {height}×{width} are taken as aligned crops; --detector yunet finds the "
-                "faces first"
+                f"pictures of {height}×{width} are taken as aligned crops; --detector yunet finds the faces first"
             )
     return told
 
@@ -413,7 +414,7 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from zoo.evaluate.report import group_rows, holds, methods, rows
+    from zoo.evaluate.report import group_rows, holds, remarks, rows
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     for result in record["results"]:
@@ -424,7 +425,8 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
             table.add_row(label, value)
         console.print(table, markup=False)
         console.print(f"{holds(result)}.", markup=False, highlight=False)
-        notes = [*methods(result), *result["not_measurable"], *notes]
+        for note in remarks(result):
+            console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
     for label, value in group_rows(record):
         console.print(f"{label}: {value}", markup=False, highlight=False)
     for note in dict.fromkeys(notes):
