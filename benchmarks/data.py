@@ -34,7 +34,6 @@ import numpy as np
 from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected, to_size
 from zoo.data.duplicates import NEAR, near_pairs, perceptual_hash
-from zoo.data.loader import TrainLoader
 from zoo.data.open import open_dataset, open_encoded
 from zoo.data.survey import cores, survey
 from zoo.formats.images import Image, decode, encode_jpeg
@@ -146,6 +145,8 @@ def write_sources(folder: Path, contents: Sequence[bytes], labels: Iterable[int]
 
 
 def epoch_of(dataset: FaceDataset, preset: str, batch_size: int) -> Callable[[], int]:
+    from zoo.data.loader import TrainLoader  # not above: the processes of `survey` import this file, without torch
+
     loader = TrainLoader(dataset, build_augmentation(preset), batch_size)
     numbers = iter(range(10**9))
     return lambda: sum(len(labels) for _, labels, _ in loader.epoch(next(numbers)))
@@ -156,6 +157,7 @@ def training(dataset: FaceDataset, batch_size: int, steps: int, repeats: int) ->
     import torch
 
     from zoo.backbones import create_backbone
+    from zoo.data.loader import TrainLoader
     from zoo.heads import MarginSoftmaxLoss, build_head
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -253,7 +255,7 @@ def near_limits(dataset: EncodedFaces, images: int) -> None:
     hashes = np.stack([perceptual_hash(picture) for picture in pictures])
     mirrored = np.stack([perceptual_hash(np.ascontiguousarray(picture[:, ::-1])) for picture in pictures])
     labels = dataset.labels[chosen]
-    limits = (10, 20, 30, 40, 50, 60, 70)
+    limits = (20, 30, 40, 50, 60, 65, 70)
     false = np.zeros(len(limits), np.int64)
     strangers = int((labels[:, None] != labels[None, :]).sum())  # each pair as it is and once mirrored
     for other in (hashes, mirrored):

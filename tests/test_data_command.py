@@ -314,6 +314,9 @@ def test_a_preview_shows_the_originals_above(folder, tmp_path, capsys):
         ("preview", "{tmp}/people", "-o", "{tmp}/x.png", "--augment", "stron"),
         ("preview", "{tmp}/people", "-o", "{tmp}/x.png", "--columns", "0"),
         ("preview", "synthetic:2x2x2", "-o", "{tmp}/x.png"),
+        ("info", "synthetic"),
+        ("info", "https://host.invalid/faces.zip"),
+        ("info", "hf://datasets/mnist"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_2(folder, tmp_path, capsys, words):

@@ -341,7 +341,7 @@ def headers_read(monkeypatch) -> list[str]:
     """The shards whose headers were read, as they are."""
     read: list[str] = []
     samples = zoo.data.tar._samples
-    monkeypatch.setattr(zoo.data.tar, "_samples", lambda path, shard: read.append(shard) or samples(path, shard))
+    monkeypatch.setattr(zoo.data.tar, "_samples", lambda file, shard: read.append(shard) or samples(file, shard))
     return read
 
 
@@ -423,6 +423,8 @@ def test_shards_come_by_http_once(root, served, shards):
     (root / "text.tar").write_text("no archive")
     with pytest.raises(InputError, match="expected an uncompressed tar file at http"):
         open_dataset(address + "/text.tar")
+    write_tar(root / "text.tar", range(15))  # nothing of what was wrong was kept
+    assert len(open_dataset(address + "/text.tar")) == 15
     with pytest.raises(InputError, match="could not fetch it"):
         open_dataset("http://127.0.0.1:1/x.tar")
 
@@ -457,11 +459,12 @@ def test_fetched_shards_take_no_more_room_than_they_may(root, served, shards, mo
     monkeypatch.setenv("WDS_CACHE_SIZE", str(3 * size))
     monkeypatch.setattr(zoo.data.tar, "_OPEN_SHARDS", 2)
     dataset = open_dataset(address + "/a-{000..014}.tar", image_size=(8, 8))
-    for epoch in range(2):
-        loader = TrainLoader(dataset, build_augmentation("none"), 3, workers=2 * epoch)
-        for crops, _, indices in loader.epoch(epoch):
+    for workers in (0, 2):
+        loader = TrainLoader(dataset, build_augmentation("none"), 3, workers=workers)
+        for crops, _, indices in loader.epoch(workers):
             assert all(np.array_equal(crop.numpy(), picture(int(i))) for crop, i in zip(crops, indices, strict=True))
-            assert len(list(shards.glob("*.tar"))) <= 3
+            assert len(list(shards.glob("*.tar"))) <= 3 + workers  # each may just have fetched one
+    assert len(list(shards.glob("*.tar"))) <= 3
     assert len(server.asked) > 30  # fetched again where there was no room
     monkeypatch.setenv("WDS_CACHE_SIZE", "much")
     with pytest.raises(InputError, match="WDS_CACHE_SIZE"):

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("train", help="the training set")
     check.add_argument("--against", required=True, metavar="BENCH", help="a .bin, a list of pairs, or another set")
-    check.add_argument("--distance", type=int, default=None, help="bits of 256 within which pictures are near (40)")
+    check.add_argument("--distance", type=int, default=None, help="bits of 256 within which pictures are near (50)")
     _workers_option(check)
     check.add_argument("--json", action="store_true", help="print every match as JSON")
 

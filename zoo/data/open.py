@@ -64,6 +64,16 @@ def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedF
         from zoo.data.folder import FolderDataset
 
         return FolderDataset(path, image_size)
+    if uri.partition(":")[0] == "synthetic":
+        raise InputError(
+            "expected a set that lies in files, found the synthetic one, which is drawn when it is needed;"
+            f" look at it: zoo data preview {uri}"
+        )
+    if "://" in uri:
+        raise InputError(
+            "expected the http address of .tar shards, such as https://host/train-{000..099}.tar, or"
+            f" hf://datasets/OWNER/NAME, found {uri}; fetch it first"
+        )
     if path.suffix == ".bin" and path.is_file():
         raise InputError(
             f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; measure it:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -49,26 +50,41 @@ def cache_name(address: str, suffix: str) -> str:
     return f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{PurePosixPath(address.split('?')[0]).stem}{suffix}"
 
 
-def fetched(url: str) -> Path:
-    """Where the shard at `url` lies on this machine, fetched now unless it was kept.
+def fetched(url: str) -> IO[bytes]:
+    """The shard at `url`, opened, fetched now unless it was kept.
 
     Processes that want the same shard wait for the one that fetches it. Those that nobody asked for longest make room;
-    a file that is still open stays readable. InputError where it cannot be fetched whole.
+    an open file stays readable. InputError where it cannot be fetched whole.
     """
     try:
         folder = cache_folder()
         shard = folder / cache_name(url, ".tar")
         with filelock.FileLock(f"{shard}.lock"):
-            if not shard.is_file():
-                with atomic_path(shard) as temporary, open(temporary, "wb") as file:
-                    _fetch(url, file)
+            for _ in range(TRIES):  # another process may make room of this very shard before it is open
+                with contextlib.suppress(FileNotFoundError):
+                    file = open(shard, "rb")  # noqa: SIM115  # the caller closes it
+                    _touch(shard)
+                    return file
+                with atomic_path(shard) as temporary, open(temporary, "wb") as new:
+                    _fetch(url, new)
                 _make_room(folder, keep=shard)
-            os.utime(shard, ns=(time.time_ns(), shard.stat().st_mtime_ns))
     except OSError as error:
         raise InputError(
             f"expected room for the shard {url} in $WDS_CACHE or ~/.cache/zoo/shards, cannot write there ({error})"
         ) from None
-    return shard
+    raise InputError(f"expected room for the shard {url}, found it thrown out at once; set $WDS_CACHE_SIZE higher")
+
+
+def forget(url: str) -> None:
+    """Removes what was kept of the shard at `url`."""
+    with contextlib.suppress(OSError):
+        (cache_folder() / cache_name(url, ".tar")).unlink()
+
+
+def _touch(shard: Path) -> None:
+    """Notes that the shard was asked for now; its time of change stays."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(shard, ns=(time.time_ns(), shard.stat().st_mtime_ns))
 
 
 def _make_room(folder: Path, keep: Path) -> None:

@@ -96,8 +96,9 @@ def _look_at(content: bytes, where: str, views: int) -> Look | str:
         image = decode(content, where)
     except InputError as error:
         return str(error)
-    seen = (image, np.ascontiguousarray(image[:, ::-1]))[:views]
-    near = np.array([perceptual_hash(view) for view in seen], np.uint64).reshape(views, 4)
+    near = np.empty((views, 4), np.uint64)
+    for view in range(views):
+        near[view] = perceptual_hash(cv2.flip(image, 1) if view else image)  # type: ignore[arg-type]
     return Look((image.shape[0], image.shape[1]), len(content), exact_hash(content), near)
 
 

@@ -121,7 +121,7 @@ class HubDataset(EncodedFaces):
                 f"expected the package datasets to open {uri}, found none; pip install 'timm-face-zoo[data]'"
             ) from None
         form = re.fullmatch(r"hf://datasets/(?P<path>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?", uri)
-        if not form:
+        if not form or not ("/" in form["path"] or Path(form["path"]).is_dir()):
             raise InputError(f"expected hf://datasets/OWNER/NAME[@REVISION][:SPLIT], found {uri!r}")
         self.uri, self.image_size, self.name = uri, image_size, form["path"].rstrip("/").split("/")[-1]
         try:

@@ -10,12 +10,12 @@ import sys
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
-from zoo.data.shards import cache_folder, cache_name, fetched
+from zoo.data.shards import cache_folder, cache_name, fetched, forget
 from zoo.errors import InputError
 from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
@@ -81,7 +81,8 @@ class TarDataset(EncodedFaces):
             return self._maps[number]
         shard = self._shards[number]
         try:
-            content = _mapped(shard)
+            with _opened(shard) as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise InputError(f"expected the shard {shard}, cannot read it ({error}); check the path") from None
         if len(content) != self._sizes[number]:
@@ -137,11 +138,8 @@ def _watched(shards: Sequence[str]) -> Iterable[str]:
     return track(shards, "opening shards", console=Console(stderr=True), transient=True)
 
 
-def _mapped(shard: str) -> mmap.mmap:
-    for _ in range(3):  # another process may make room between the fetching and the opening
-        with contextlib.suppress(FileNotFoundError), open(fetched(shard) if _is_remote(shard) else shard, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    raise FileNotFoundError("it is gone")
+def _opened(shard: str) -> IO[bytes]:
+    return fetched(shard) if _is_remote(shard) else open(shard, "rb")
 
 
 def _index_file(shard: str) -> Path:
@@ -158,19 +156,22 @@ def _indexed(shard: str) -> tuple[int, list[Sample]]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none is kept, or none that can be read
         found = json.loads(_index_file(shard).read_bytes())
         return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
-    path = fetched(shard) if _is_remote(shard) else Path(shard)
     try:
-        size = path.stat().st_size
+        with _opened(shard) as file:
+            size, samples = file.seek(0, 2), _samples(file, shard)
     except OSError as error:
-        raise InputError(f"expected a shard at {shard}, cannot read it ({error.strerror}); check the path") from None
-    samples = _samples(path, shard)
+        raise InputError(f"expected a shard at {shard}, cannot read it ({error}); check the path") from None
+    except InputError:
+        if _is_remote(shard):
+            forget(shard)  # so that it can be mended where it comes from
+        raise
     with contextlib.suppress(OSError, InputError):  # a folder that nobody may write to costs the next opening time
         write_text(_index_file(shard), json.dumps({"size": size, "samples": samples}))
     return size, samples
 
 
-def _samples(path: Path, shard: str) -> list[Sample]:
-    """The samples of the file at `path`, called `shard`: neighbours that share what precedes their first dot."""
+def _samples(file: IO[bytes], shard: str) -> list[Sample]:
+    """The samples of `file`, called `shard`: neighbours that share what precedes their first dot."""
     found: list[Sample] = []
     picture: tuple[int, int] | None = None
     label: str | None = None
@@ -185,7 +186,8 @@ def _samples(path: Path, shard: str) -> list[Sample]:
             found.append((current, *picture, label))
 
     try:
-        with tarfile.open(path, "r:") as archive:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 if member.isdir():
                     continue
@@ -210,9 +212,8 @@ def _samples(path: Path, shard: str) -> list[Sample]:
         raise InputError(
             f"expected an uncompressed tar file at {shard}, found none ({error}); unpack or fetch it"
         ) from None
-    with open(path, "rb") as file:  # tarfile takes the end of the file, and junk too, for the archive's end
-        file.seek(end)
-        mark = file.read(tarfile.BLOCKSIZE)
+    file.seek(end)  # tarfile takes the end of the file, and junk too, for the archive's end
+    mark = file.read(tarfile.BLOCKSIZE)
     if mark != bytes(tarfile.BLOCKSIZE):
         raise InputError(
             f"expected a whole tar file at {shard}, found no end mark at byte {end:,}: it is truncated or damaged;"
