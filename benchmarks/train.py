@@ -3,8 +3,9 @@
     python benchmarks/train.py [--backbone resnet18] [--stem stock] [--batch-size 32] [--steps 12] [--rounds 5]
 
 Both sides train the same backbone with the same dense centres for 941 classes on the same pictures in memory, in turn,
-in one process. The table gives medians over the rounds, the ratio, and the share of a step spent waiting for data; then
-how long a checkpoint stalls training against a bare write and fsync of as many bytes.
+in one process. The tables give medians over the rounds, the ratio, and the share of a step spent waiting for data; then
+how long a checkpoint, which is written beside the training, makes it wait and how much longer the steps beside it take,
+against a bare write and fsync of as many bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.spec import InputSpec
+from zoo.train import build as parts
 from zoo.train import checkpoint, loop
 from zoo.train.config import TrainConfig, build, save_config
 from zoo.train.embedder import normalise
@@ -51,9 +54,9 @@ class InMemory:
         return f"{len(self):,} images of {CLASSES} identities"
 
 
-def bare(config: TrainConfig, dataset: InMemory, steps: int) -> Iterator[float]:
+def bare(config: TrainConfig, dataset: InMemory, steps: int, training: parts.Training | None = None) -> Iterator[float]:
     """Images a second of forward, backward and step alone, a figure a round, for ever."""
-    training = loop.build(config, CLASSES, torch.device("cpu"))
+    training = training or parts.build(config, CLASSES, torch.device("cpu"))
     training.model.train()
     pixels = normalise(torch.from_numpy(dataset.pixels[: config.batch_size]), InputSpec())
     labels = torch.from_numpy(dataset.labels[: config.batch_size])
@@ -75,23 +78,55 @@ def zoo_train(config: TrainConfig, folder: Path) -> tuple[float, float]:
     return result["images_per_second"], result["data_wait"]
 
 
-def checkpoint_stall(config: TrainConfig, folder: Path, rounds: int) -> tuple[float, float, int]:
-    """Median seconds of a checkpoint, of a bare write and fsync of as many bytes, and the bytes."""
-    training = loop.build(config, CLASSES, torch.device("cpu"))
-    ours, theirs, size = [], [], 0
-    for number in range(rounds):
-        before = time.perf_counter()
-        saved = checkpoint.save(training.state(), folder / "checkpoint", number, keep=1)
-        ours.append(time.perf_counter() - before)
-        size = sum(file.stat().st_size for file in saved.iterdir())
-        content = os.urandom(1 << 20) * (size >> 20)
-        before = time.perf_counter()
-        with open(folder / "bare", "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        theirs.append(time.perf_counter() - before)
-    return statistics.median(ours), statistics.median(theirs), size
+@dataclass
+class Stall:
+    """Median seconds around a checkpoint, and its size in bytes."""
+
+    waiting: float
+    """That the training waits in `Saver.save`."""
+    slower: float
+    """That the steps until the checkpoint is whole, the waiting among them, take longer than such steps else."""
+    writing: float
+    """From the call until the checkpoint is whole, without steps beside it."""
+    bare: float
+    """A bare write and fsync of as many bytes."""
+    size: int
+
+
+def checkpoint_stall(config: TrainConfig, dataset: InMemory, folder: Path, rounds: int) -> Stall:
+    """What a checkpoint costs a training that goes on beside it."""
+    training = parts.build(config, CLASSES, torch.device("cpu"))
+    steps = bare(config, dataset, 1, training)
+    next(steps), next(steps)
+    found: list[tuple[float, float, float, float]] = []
+    with checkpoint.Saver(folder / "checkpoint", keep=1) as saver:
+        for number in range(rounds + 1):
+            usual = config.batch_size / statistics.median(next(steps) for _ in range(3))
+            before, passed = time.perf_counter(), 0
+            saver.save(training.state(), number)
+            waiting = time.perf_counter() - before
+            while saver.thread is not None and saver.thread.is_alive():
+                next(steps)
+                passed += 1
+            beside = time.perf_counter() - before
+            saver.wait()
+            before = time.perf_counter()
+            saver.save(training.state(), number)
+            saver.wait()
+            writing = time.perf_counter() - before
+            size = sum(file.stat().st_size for file in (folder / f"checkpoint/step-{number:08d}").iterdir())
+            found.append((waiting, beside - passed * usual, writing, flushed(folder / "bare", os.urandom(size))))
+    return Stall(*(statistics.median(column) for column in zip(*found[1:], strict=True)), size=size)
+
+
+def flushed(path: Path, content: bytes) -> float:
+    """Seconds to write `content` and have the disk confirm it."""
+    before = time.perf_counter()
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return time.perf_counter() - before
 
 
 def main() -> None:
@@ -120,7 +155,7 @@ def main() -> None:
         alone = bare(config, dataset, args.steps)
         next(alone), zoo_train(config, folder)  # warm-up
         rounds = [(next(alone), *zoo_train(config, folder)) for _ in range(args.rounds)]
-        stall, write, size = checkpoint_stall(config, folder, args.rounds)
+        stall = checkpoint_stall(config, dataset, folder, args.rounds)
     bare_rate, loop_rate, waiting = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(loop_rate / bare_rate for bare_rate, loop_rate, _ in rounds)
     table = Table(
@@ -131,10 +166,17 @@ def main() -> None:
     table.add_row("bare forward, backward, step", f"{bare_rate:.1f}", "1.00", "")
     table.add_row("zoo train", f"{loop_rate:.1f}", f"{ratio:.2f}", f"{waiting:.1%}")
     Console().print(table)
-    print(
-        f"checkpoint of {size / 2**20:.0f} MiB: {stall:.2f} s; bare write and fsync: {write:.2f} s;"
-        f" ratio {stall / write:.2f}"
-    )
+    table = Table(title=f"checkpoint of {stall.size / 2**20:.0f} MiB")
+    for heading in ("", "seconds", "of bare"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, figure in (
+        ("bare write and fsync", stall.bare),
+        ("training waits", stall.waiting),
+        ("steps take longer, the waiting included", stall.slower),
+        ("until it is whole, without steps beside it", stall.writing),
+    ):
+        table.add_row(name, f"{figure:.3f}", f"{figure / stall.bare:.2f}")
+    Console().print(table)
 
 
 if __name__ == "__main__":

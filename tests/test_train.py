@@ -206,7 +206,7 @@ def test_a_tolerated_non_finite_step_changes_nothing(tmp_path: Path, monkeypatch
     assert states == [True, False] and np.isfinite(result["loss"])
     shutil.rmtree(run / "checkpoint/step-00000002")
     after = parts_of(config, 5, torch.device("cpu"))
-    assert after.restore(run / "checkpoint") == [] and after.progress == {"step": 1, "bad_steps": 1}
+    assert after.restore(run / "checkpoint") == [] and after.progress == {"step": 1, "bad_steps": 1, "images": 10}
     for part in ("model", "criterion"):
         for name, tensor in after.state()[part].items():
             assert torch.equal(tensor, before[part][name]), name
@@ -276,6 +276,11 @@ def stopped_at_once() -> Iterator[Stop]:
         ({"batch_size": 6, "accumulate": 4}, "expected --accumulate to be a divisor of the batch size 6, found 4"),
         ({"freeze": "body"}, "expected --freeze"),
         ({"stem": "fase"}, "expected --stem to be face or stock, found 'fase'"),
+        ({"checkpoint_minutes": 0}, "expected --checkpoint-minutes to be a positive number of minutes, found 0"),
+        ({"checkpoint_every": 0}, "expected --checkpoint-every to be at least 1 step, found 0"),
+        ({"min_images": 3, "max_images": 2}, "expected --max-images to be at least --min-images 3, found 2"),
+        ({"on_corrupt": "ignore"}, "expected --on-corrupt to be error or skip, found 'ignore'"),
+        ({"log": "wandb"}, "expected --log to be none or tensorboard, found 'wandb'"),
     ],
 )
 def test_wrong_options_get_one_sentence(options: dict[str, Any], sentence: str) -> None:
@@ -328,6 +333,14 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "--data", "synthetic:5x7", "--batch-size", "36"], "36"),
         (["train", "--data", "synthetic:5x7", "--batch-size", "1"], "expected at least 2 images"),
         (["train", "--device", "cuda"], "found none that torch can use"),
+        (["train", "--precision", "fp16", "--device", "cpu"], "use bf16"),
+        (["train", "--skip-nonfinite", "0.5"], "expected --skip-nonfinite to be a whole number, found 0.5"),
+        (["train", "--init", "nowhere"], "nowhere"),
+        (["train", "--epochs", "0"], "expected --epochs to be at least 1, found 0"),
+        (["train", "--epochs", "5", "--set", "milestones=[2, 5]"], "epochs between 1 and 4, found [5]"),
+        (["train", "--recipe", "recuricularface-r18"], "no recipe is called 'recuricularface-r18'; did you mean"),
+        (["train", "--recipe", "mine.yaml"], "expected a file of training options at mine.yaml, found none"),
+        (["train", "--data", "synthetic:5x7", "--min-images", "3"], "expected no filter on the synthetic set"),
     ],
 )
 def test_wrong_input_exits_2_with_one_sentence_and_leaves_nothing(

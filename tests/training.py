@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ TINY: dict[str, Any] = {
     "lr": 0.05,
     "threads": 1,
     "workers": 0,
+    "curves": False,
     "log_every": 3,
     "head_options": {"scale": 16.0},
 }
@@ -59,12 +63,69 @@ def fit(config: TrainConfig, run: Path, resume: bool, die_after_seconds: float |
     os._exit(0)  # the timer may still wait
 
 
-def in_process(config: TrainConfig, run: Path, resume: bool = False, die_after_seconds: float | None = None) -> int:
-    """`fit` in a process forked from one that has imported everything; its exit code, negative for a signal."""
+def each_rank(config: TrainConfig, run: Path, resume: bool) -> None:
+    """What each of torchrun's processes does."""
+    from zoo.train.loop import train
+
+    train(config, run, resume=resume, quiet=True)
+
+
+def under_torchrun(config: TrainConfig, run: Path, resume: bool, processes: int) -> None:
+    """Trains in so many processes of torchrun's own agent, which are forked from this one; all in one process group."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.setsid()
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=run.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        start_method="fork",
+        monitor_interval=0.05,
+    )
+    elastic_launch(launch, each_rank)(config, run, resume)
+
+
+def in_ranks(
+    config: TrainConfig,
+    run: Path,
+    resume: bool = False,
+    die_after_seconds: float | None = None,
+    victims: str = "all",
+    processes: int = 2,
+) -> int:
+    """`under_torchrun` in a process of its own; its exit code, negative for a signal.
+
+    After `die_after_seconds` a SIGKILL comes to "all" processes at once, or to "one" of the ranks.
+    """
+    process = fresh(under_torchrun, config, run, resume, processes)
+    process.join(timeout=120 if die_after_seconds is None else die_after_seconds)
+    if die_after_seconds is not None and process.is_alive():
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            if victims == "one" and ranks:
+                os.kill(int(ranks[-1]), signal.SIGKILL)
+            else:
+                os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join(timeout=120)
+    assert process.exitcode is not None, "the run hung"
+    return process.exitcode
+
+
+def fresh(work: Callable[..., None], *arguments: object) -> BaseProcess:
+    """A process that does `work`, forked from one that has imported everything and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zoo.train.loop", "zoo.train.checkpoint"])
-    process = context.Process(target=fit, args=(config, run, resume, die_after_seconds))
+    context.set_forkserver_preload(["zoo.train.loop", "zoo.train.checkpoint", "torch.distributed.launcher.api"])
+    process = context.Process(target=work, args=arguments)
     process.start()
+    return process
+
+
+def in_process(config: TrainConfig, run: Path, resume: bool = False, die_after_seconds: float | None = None) -> int:
+    """`fit` in a process of its own; its exit code, negative for a signal."""
+    process = fresh(fit, config, run, resume, die_after_seconds)
     process.join(timeout=120)
     assert process.exitcode is not None, "the run hung"
     return process.exitcode

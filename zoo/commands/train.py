@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import time
 import typing
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from zoo.train import runs
 FLAGS = [
     "head",
     "data",
+    "min_images",
+    "max_images",
+    "on_corrupt",
     "validation",
     "embedding_dim",
     "stem",
@@ -41,9 +45,9 @@ FLAGS = [
     "seed",
     "device",
     "workers",
-    "threads",
+    "log",
 ]
-"""The options that have a flag of their own; --set reaches all of them."""
+"""The options whose flags the help lists."""
 
 TRIAL = "quick-cpu"
 """The recipe of `zoo train` without --data."""
@@ -59,18 +63,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", metavar=metavar(hints[name]), help=described[name].replace("%", "%%")
         )
+    others = sorted(described.keys() - {"backbone", *FLAGS})
+    parser.add_argument(*(f"--{name.replace('_', '-')}" for name in others), action=Assign, help=argparse.SUPPRESS)
     parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
         help="start from a packaged recipe (`zoo list recipes`) or a YAML file",
     )
     parser.add_argument(
-        "--set", metavar="key=value", action="append", default=[], help=f"any option: {', '.join(described)}"
+        "--set",
+        metavar="key=value",
+        action="append",
+        default=[],
+        help=f"any option, as a flag of its name does: {', '.join(described)}",
     )
     parser.add_argument("--name", help="the run's name under runs/; default: backbone, head and time")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run; default: the newest")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+class Assign(argparse.Action):
+    """The flag of an option that the help does not list: the same as --set."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.set = [*namespace.set, f"{str(option_string).removeprefix('--')}={values}"]
 
 
 def metavar(hint: Any) -> str:
@@ -87,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         folder = runs.find_run(args.resume or None)
         saved = options.load_config(folder / "config.yaml")
-        config = options.build({**options.plain(saved), **given})
+        recipe_values = options.load_recipe(args.recipe) if args.recipe else {}
+        config = options.build({**options.plain(saved), **recipe_values, **given})
         changed = options.changes(saved, config)
         if changed:
             raise InputError(
@@ -161,7 +185,7 @@ def fit(config: options.TrainConfig, folder: Path, *, resume: bool, args: argpar
         if not first_process():
             train(here, folder, resume=resume, quiet=True)
             return 0
-        with made(folder), runs.lock(folder):
+        with runs.room_to_write(folder), made(folder), runs.lock(folder):
             if not resume:
                 options.save_config(config, folder / "config.yaml")
             result = train(here, folder, resume=resume, quiet=args.quiet)
@@ -187,11 +211,9 @@ def made(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except InputError:
+    except (InputError, OSError):
         if new and not (folder / "checkpoint").exists():
-            for file in (folder / "config.yaml", folder / "metrics.jsonl", folder / ".lock"):
-                file.unlink(missing_ok=True)
-            folder.rmdir()
-            if first:
+            shutil.rmtree(folder)
+            if first and not any(folder.parent.iterdir()):
                 folder.parent.rmdir()
         raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -35,7 +36,9 @@ class Training:
     scaler: torch.amp.GradScaler
     average: ModelEmaV3 | None
     progress: dict[str, int]
-    """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld."""
+    """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
+    best: dict[str, Any]
+    """`step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on."""
 
     def state(self, whole: bool = True) -> checkpoint.State:
         """All that must survive a restart, as live tensors; without `whole`, only this process's shard of the centres.
@@ -59,6 +62,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else {},
             "progress": dict(self.progress),
+            "best": dict(self.best),
         }
 
     def restore(self, folder: Path) -> list[str]:
@@ -71,7 +75,17 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.progress.update(state["progress"])
+        self.best.update(state["best"])
         return passed_over
+
+    def is_best(self, scores: Mapping[str, float], pairs: str) -> bool:
+        """Whether `scores` after this step, on the named `pairs`, beat all before: by accuracy, then by AUC."""
+        found = {"step": self.progress["step"], "accuracy": scores["accuracy"], "auc": scores["auc"], "pairs": pairs}
+        before = self.best
+        if before["pairs"] == pairs and (before["accuracy"], before["auc"]) >= (found["accuracy"], found["auc"]):
+            return False
+        before.update(found)
+        return True
 
 
 def build(config: TrainConfig, num_classes: int, device: torch.device) -> Training:
@@ -101,7 +115,8 @@ def build(config: TrainConfig, num_classes: int, device: torch.device) -> Traini
         centre_optimizer=build_centre_optimizer(config, criterion.weight),
         scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
         average=ModelEmaV3(model, decay=config.ema) if config.ema else None,
-        progress={"step": 0, "bad_steps": 0},
+        progress={"step": 0, "bad_steps": 0, "images": 0},
+        best={"step": 0, "accuracy": 0.0, "auc": 0.0, "pairs": ""},
     )
 
 

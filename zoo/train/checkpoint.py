@@ -2,6 +2,7 @@
 
     checkpoint/step-00000120/{.metadata, __0_0.distcp, …, manifest.json}
     checkpoint/latest                                  the name of the newest whole step
+    checkpoint/best                                    the name of the one that did best on the validation
 
 torch.distributed.checkpoint reads `.metadata` with pickle: load only checkpoints of one's own.
 """
@@ -9,31 +10,98 @@ torch.distributed.checkpoint reads `.metadata` with pickle: load only checkpoint
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, cast
 
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from zoo.errors import InputError
 from zoo.files import fsync_folder, write_json, write_text
 
+# it says so each time that there is one process only; a filter for one call would not be safe in a thread
+warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
+
 State = dict[str, Any]
 """Everything that must survive a restart: nested dictionaries of tensors and plain values."""
 
 
-def save(state: State, folder: Path, step: int, keep: int) -> Path:
-    """Writes `state` as step number `step` of `folder`, then removes all but the newest `keep` steps.
+class Saver:
+    """Checkpoints written in a thread beside the training, which waits only while its state is copied.
+
+    One is written at a time. The processes of a run agree on it in a group of their own, so that its collectives do
+    not mix with those of the training. As a context it waits for the last one at its end.
+    """
+
+    def __init__(self, folder: Path, keep: int, minutes: float | None = None) -> None:
+        """`minutes` after a checkpoint another one is `due`; never by the clock where it is None."""
+        self.folder, self.keep = folder, keep
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self.since = time.monotonic()
+        self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
+        here = StagingOptions(
+            use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
+        )
+        self.stager = DefaultStager(here)
+        self.thread: threading.Thread | None = None
+        self.trouble: BaseException | None = None
+
+    def due(self) -> bool:
+        """Whether the minutes since the checkpoint before have passed, whatever the reason for that one was."""
+        return time.monotonic() - self.since >= self.seconds
+
+    def save(self, state: State, step: int, best: int = 0) -> None:
+        """`save` of this module, which goes on after the return; raises what the one before ended with."""
+        self.wait()
+        copied = self.stager.stage(state)
+        self.thread = threading.Thread(target=self._write, args=(copied, step, best), daemon=True)
+        self.thread.start()
+        self.since = time.monotonic()
+
+    def _write(self, state: State, step: int, best: int) -> None:
+        try:
+            save(state, self.folder, step, self.keep, best, self.group)
+        except BaseException as trouble:  # raised by `wait`, in the thread that trains
+            self.trouble = trouble
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is whole on the disk; raises what it ended with."""
+        if self.thread:
+            self.thread.join()
+        if self.trouble:
+            raise self.trouble
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.wait()
+        elif self.thread and not isinstance(error, KeyboardInterrupt):
+            self.thread.join()
+
+
+def save(
+    state: State, folder: Path, step: int, keep: int, best: int = 0, group: dist.ProcessGroup | None = None
+) -> Path:
+    """Writes `state` as step number `step` of `folder`, then removes all but the newest `keep` steps and step `best`.
 
     A crash or a full disk at any moment leaves the previous checkpoint whole: the files are written and flushed
-    under a temporary name, and the pointer moves last. Called by every rank; rank 0 renames.
+    under a temporary name, and the pointer moves last. Called by every rank of `group`; rank 0 renames.
     """
     final = folder / f"step-{step:08d}"
     temporary = folder / f".step-{step:08d}.tmp"
@@ -41,20 +109,22 @@ def save(state: State, folder: Path, step: int, keep: int) -> Path:
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
-    barrier()
+    barrier(group)
     try:
         writer = FileSystemWriter(temporary, thread_count=1, sync_files=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
-            dcp_save(state, storage_writer=writer, no_dist=not dist.is_initialized())
+        dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
         if first:
             write_json(temporary / "manifest.json", manifest(temporary))
             shutil.rmtree(final, ignore_errors=True)
             fsync_folder(temporary)
             os.rename(temporary, final)
             write_text(folder / "latest", final.name + "\n")
+            kept = folder / f"step-{best:08d}"
+            if kept.is_dir():
+                write_text(folder / "best", kept.name + "\n")
             for old in steps(folder)[:-keep]:
-                shutil.rmtree(old, ignore_errors=True)
+                if old != kept:
+                    shutil.rmtree(old, ignore_errors=True)
     except (OSError, CheckpointException) as trouble:
         shutil.rmtree(temporary, ignore_errors=True)
         error = disk_error(trouble)
@@ -64,23 +134,27 @@ def save(state: State, folder: Path, step: int, keep: int) -> Path:
             f"could not write the checkpoint {final} ({error.strerror}); the one before it is whole:"
             " make room and --resume"
         ) from None
-    barrier()
+    barrier(group)
     return final
 
 
 def disk_error(trouble: OSError | CheckpointException) -> OSError | None:
     """What the system said when a file could not be written, from under torch's wrapping; None for another fault."""
-    if isinstance(trouble, OSError):
-        return trouble
-    causes = [failure[0] for failure in trouble.failures.values()]
-    return next((cause for cause in causes if isinstance(cause, OSError)), None)
+    failures = [failure[0] for failure in trouble.failures.values()] if isinstance(trouble, CheckpointException) else []
+    for failure in [trouble, *failures]:
+        cause: BaseException | None = failure
+        while cause is not None:  # torch.save ends its file on a full disk too, and raises another error on top
+            if isinstance(cause, OSError):
+                return cause
+            cause = cause.__context__
+    return None
 
 
 def load(state: State, folder: Path) -> tuple[int, list[str]]:
     """Fills `state` in place from the newest whole checkpoint of `folder`; returns its step and what was passed over.
 
     A truncated, changed or missing file makes a checkpoint damaged: it is named and the one before it is used.
-    InputError where none is whole.
+    InputError where none is whole, and for one of another model or of another number of people.
     """
     passed_over = []
     for candidate in reversed(steps(folder)):
@@ -88,12 +162,28 @@ def load(state: State, folder: Path) -> tuple[int, list[str]]:
         if fault:
             passed_over.append(f"{candidate.name} is damaged ({fault}); the checkpoint before it is used")
             continue
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
-            dcp_load(state, storage_reader=FileSystemReader(candidate), no_dist=not dist.is_initialized())
+        reader = FileSystemReader(candidate)
+        misfit = other_shape(state, reader)
+        if misfit:
+            raise InputError(
+                f"expected the model and the people of this run in {candidate}, found {misfit}; resume with the options"
+                " and the training set that the run began with"
+            )
+        dcp_load(state, storage_reader=reader, no_dist=not dist.is_initialized())
         return int(candidate.name.removeprefix("step-")), passed_over
     found = "; ".join(passed_over) or "none"
     raise InputError(f"expected a whole checkpoint in {folder}, found {found}; start the run again without --resume")
+
+
+def other_shape(state: State, reader: FileSystemReader) -> str:
+    """The first weight that a checkpoint has in another shape than `state`, in words; empty where all fit."""
+    saved = reader.read_metadata().state_dict_metadata
+    for part in ("model", "criterion"):
+        for name, tensor in state.get(part, {}).items():
+            shape = tuple(getattr(saved.get(f"{part}.{name}"), "size", ()))
+            if shape != tuple(tensor.shape):
+                return f"{name} of shape {shape} in place of {tuple(tensor.shape)}"
+    return ""
 
 
 def steps(folder: Path) -> list[Path]:
@@ -141,7 +231,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def barrier() -> None:
-    """Waits for every process."""
+def barrier(group: dist.ProcessGroup | None) -> None:
+    """Waits for every process of `group`, or of the run."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(group)

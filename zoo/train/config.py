@@ -31,7 +31,13 @@ class TrainConfig:
     head_options: dict[str, bool | int | float | str] = field(default_factory=dict)
     """The head's options, e.g. `--set head_options.margin=0.3`; its own defaults where not given."""
     data: str = "synthetic"
-    """Training faces: a RecordIO folder, a folder of people's folders, or `synthetic`."""
+    """Training faces: a RecordIO folder, a folder of people's folders, … (docs/data.md), or `synthetic`."""
+    min_images: int = 1
+    """People with fewer images are left out."""
+    max_images: int | None = None
+    """Of each person the first so many images are used; all when not set."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """At a damaged image: stop and name it, or take the next sound one in its place and count it."""
     validation: str = "auto"
     """A `.bin` of pairs scored after each epoch, `synthetic`, or `none`; `auto`: synthetic for
     synthetic data, else none."""
@@ -100,8 +106,14 @@ class TrainConfig:
     """Steps between two lines of metrics.jsonl; the host waits for the device only then."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; when not set, one an epoch."""
+    checkpoint_minutes: float | None = None
+    """Minutes without a checkpoint after which there is one more, at the latest with the next log line."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Checkpoints kept, beside the one that did best on the validation."""
+    log: Literal["none", "tensorboard"] = "none"
+    """What is written beside metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
+    curves: bool = True
+    """Draw the run's curves.html anew after each epoch."""
     skip_nonfinite: int = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
@@ -116,6 +128,16 @@ class TrainConfig:
         require(self.clip_norm is None or self.clip_norm > 0, "clip-norm", "a positive norm", self.clip_norm)
         require(self.workers is None or self.workers >= 0, "workers", "0 or more", self.workers)
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
+        require(self.min_images >= 1, "min-images", "at least 1", self.min_images)
+        require(
+            self.max_images is None or self.max_images >= self.min_images,
+            "max-images",
+            f"at least --min-images {self.min_images}",
+            self.max_images,
+        )
+        every, minutes = self.checkpoint_every, self.checkpoint_minutes
+        require(every is None or every >= 1, "checkpoint-every", "at least 1 step", every)
+        require(minutes is None or minutes > 0, "checkpoint-minutes", "a positive number of minutes", minutes)
         require(
             0 <= self.warmup_epochs < self.epochs,
             "warmup-epochs",
@@ -266,7 +288,12 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
 
 
-HARMLESS = frozenset({"log_every", "workers", "threads", "device", "keep", "checkpoint_every", "validation"})
+HARMLESS = frozenset(
+    {
+        *("log_every", "log", "curves", "validation", "checkpoint_every", "checkpoint_minutes", "keep"),
+        *("workers", "threads", "device"),
+    }
+)
 """Options that may change on --resume: they do not decide the weights (threads and device only to rounding)."""
 
 

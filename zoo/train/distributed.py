@@ -96,6 +96,15 @@ def anywhere(flag: int, place: Place, device: torch.device) -> int:
     return int(largest)
 
 
+def total(count: int, place: Place, device: torch.device) -> int:
+    """The sum of all ranks' `count`."""
+    if place.world == 1:
+        return count
+    together = torch.tensor(count, device=device)
+    dist.all_reduce(together)
+    return int(together)
+
+
 def group() -> dist.ProcessGroup | None:
     """All processes of the run, over which the class centres are cut; None where there is one process."""
     return dist.group.WORLD if dist.is_initialized() else None

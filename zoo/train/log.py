@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,32 +16,76 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zoo.errors import InputError
+from zoo.files import write_text
 from zoo.heads import MarginSoftmaxLoss
 
 
 class MetricsFile:
-    """metrics.jsonl: a JSON object a line, each with the number of steps done when it was written."""
+    """metrics.jsonl: a JSON object a line, each with the number of steps done and the time when it was written.
 
-    def __init__(self, path: Path, resume_at: int) -> None:
-        """Opens `path` for appending; what a run that is resumed wrote after step `resume_at` is dropped."""
+    It is the one record of a run: TensorBoard's files and the curves are made from it.
+    """
+
+    def __init__(self, path: Path, resume_at: int, board: Path | None = None) -> None:
+        """Opens `path` for appending; what a run that is resumed wrote after step `resume_at` is dropped.
+
+        With a folder `board`, TensorBoard's event files there are written anew, from what is kept and what comes.
+        """
         kept = []
-        if resume_at and path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if reached(line) <= resume_at]
-        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by close()
-        self.file.writelines(kept)
-        self.file.flush()
+        if path.is_file():
+            if resume_at:
+                kept = [line for line in path.read_text().splitlines(keepends=True) if reached(line) <= resume_at]
+            write_text(path, "".join(kept))
+        self.board = Board(board) if board else None
+        if self.board:
+            for line in kept:
+                self.board.write(json.loads(line))
+        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends `record`; numbers that are not finite become null, as JSON knows no NaN."""
-        clean = {key: finite_or_none(value) for key, value in record.items()}
+        clean = {key: finite_or_none(value) for key, value in record.items()} | {"time": round(time.time(), 3)}
         self.file.write(json.dumps(clean) + "\n")
         self.file.flush()
+        if self.board:
+            self.board.write(clean)
 
     def close(self) -> None:
         """Flushes to disk, where the file is on one."""
+        if self.board:
+            self.board.close()
         if Path(self.file.name).is_file():
             os.fsync(self.file.fileno())
         self.file.close()
+
+
+class Board:
+    """A run's records as TensorBoard's event files."""
+
+    def __init__(self, folder: Path) -> None:
+        """Starts `folder` anew: event files cannot be shortened, and a resumed run would show its last steps twice."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise InputError(
+                "expected the package tensorboard for --log tensorboard, found none; pip install"
+                " 'timm-face-zoo[tensorboard]'"
+            ) from None
+        shutil.rmtree(folder, ignore_errors=True)
+        self.writer = SummaryWriter(str(folder))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """The numbers of a record of metrics.jsonl: train/loss, …, validation/accuracy, …"""
+        figures = {f"train/{name}": value for name, value in record.items() if name not in ("step", "time")}
+        figures |= {f"validation/{name}": value for name, value in record.get("validation", {}).items()}
+        for name, value in figures.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, record["step"], walltime=record["time"])
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self.writer.close()
 
 
 def reached(line: str) -> float:
@@ -61,6 +106,7 @@ def facts(record: dict[str, Any]) -> list[str]:
     shown = [f"{record['images_per_second']:.0f} images/s", f"loss {record['loss']:.3f}"]
     shown += [f"t {record['t']:.3f}"] if "t" in record else []
     shown += [f"target cosine {record['mean_target_cosine']:.3f}"] if "mean_target_cosine" in record else []
+    shown += [f"{record['skipped']} damaged images skipped"] if record.get("skipped") else []
     return shown
 
 

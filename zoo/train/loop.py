@@ -22,19 +22,21 @@ from zoo.spec import InputSpec
 from zoo.train import checkpoint, distributed
 from zoo.train.build import build, choose_device, loader_workers, model_info, open_validation
 from zoo.train.config import TrainConfig
+from zoo.train.curves import write_curves
 from zoo.train.embedder import TorchEmbedder, normalise
 from zoo.train.health import Health
 from zoo.train.log import Meter, MetricsFile, Watch, facts
 from zoo.train.optim import build_schedule
-from zoo.train.signals import Interrupted, stop_signals
+from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
 
 
 def train(config: TrainConfig, run: Path, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Trains by `config` in the folder `run`; returns the last log record and, where there is one, the validation.
 
-    Writes metrics.jsonl, checkpoint/ and, after every epoch, config.json + model.safetensors in timm's layout. Under
-    torchrun the processes share the batch and the class centres, and rank 0 writes and talks. InputError for what the
-    user can mend; Interrupted when a signal stopped the run after saving it.
+    Writes metrics.jsonl, checkpoint/ and, after every epoch, config.json + model.safetensors in timm's layout, also in
+    best/ where the validation was never better, and curves.html. Under torchrun the processes share the batch and the
+    class centres, and rank 0 writes and talks. InputError for what the user can mend; Interrupted when a signal stopped
+    the run after saving it.
     """
     with distributed.join(choose_device(config)) as place:
         run = distributed.everywhere(run, place)
@@ -50,7 +52,9 @@ def train_here(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     spec = InputSpec()
-    dataset = open_dataset(config.data, image_size=spec.size)
+    dataset = open_dataset(
+        config.data, image_size=spec.size, min_images=config.min_images, max_images=config.max_images
+    )
     loader = TrainLoader(
         dataset,
         build_augmentation(config.augment),
@@ -60,6 +64,7 @@ def train_here(
         rank=place.rank,
         world=place.world,
         pin_memory=device.type == "cuda",
+        on_corrupt=config.on_corrupt,
     )
     steps_per_epoch = len(loader) // config.accumulate
     if steps_per_epoch == 0:
@@ -79,12 +84,16 @@ def train_here(
     precision = torch.autocast(device.type, low) if low else contextlib.nullcontext()
     number = criterion.weight.dtype
     notes = training.restore(run / "checkpoint") if resume else []
+    same_images(training.progress, len(dataset))
     step = training.progress["step"]
     health = Health(config.skip_nonfinite, config.batch_size // place.world, device, training.progress["bad_steps"])
-    metrics = MetricsFile(run / "metrics.jsonl" if place.rank == 0 else Path(os.devnull), resume_at=step)
+    board = run / "tensorboard" if config.log == "tensorboard" and place.rank == 0 else None
+    metrics = MetricsFile(run / "metrics.jsonl" if place.rank == 0 else Path(os.devnull), step, board)
     result: dict[str, Any] = {}
+    minutes = config.checkpoint_minutes if place.rank == 0 else None
+    saver = checkpoint.Saver(run / "checkpoint", config.keep, minutes)
 
-    with Watch(total_steps, step, quiet) as watch, stop_signals() as stop, contextlib.closing(metrics):
+    with Watch(total_steps, step, quiet) as watch, stop_signals() as stop, contextlib.closing(metrics), saver:
         for note in [f"training on {dataset.describe()}; {device}, {steps_per_epoch} steps an epoch", *notes]:
             watch.say(note)
         model.train()
@@ -134,33 +143,56 @@ def train_here(
 
                 end_of_epoch = step % steps_per_epoch == 0
                 log_now = step % config.log_every == 0 or end_of_epoch
-                # the processes must agree to stop, and asking at every step would make the host wait for the device
-                stopping = distributed.anywhere(stop.received, place, device) if log_now or place.world == 1 else 0
+                # the processes must agree, and asking at every step would make the host wait for the device
+                asked = stop.received or (CHECKPOINT if saver.due() else 0)
+                asked = distributed.anywhere(asked, place, device) if log_now or place.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
-                save_now = save_now or step == total_steps or bool(stopping)
+                save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and validation is not None)
                 if log_now or save_now:
                     training.progress["bad_steps"] = health.judge(dataset)
                     rate = training.optimizer.param_groups[0]["lr"]
                     result = {"step": step, "epoch": epoch + 1, "lr": rate, **meter.read(criterion)}
+                    if end_of_epoch and config.on_corrupt == "skip":
+                        result["skipped"] = distributed.total(len(loader.skipped), place, device)
                     metrics.write(result)
                     watch.facts(result)
                 if end_of_epoch and place.rank == 0:
-                    best = training.average.module if training.average else model
-                    save_timm(best, run, asdict(model_info(config, model, criterion, dataset, spec)))
-                    summary = f"epoch {epoch + 1}/{config.epochs}  " + "  ".join(facts(result))
+                    trained = training.average.module if training.average else model
+                    info = asdict(model_info(config, model, criterion, dataset, spec))
+                    save_timm(trained, run, info)
+                    summary = [f"epoch {epoch + 1}/{config.epochs}", *facts(result)]
                     if validation is not None:
-                        scores = validation.score(embed(TorchEmbedder(best, spec, device), validation.images()))
+                        scores = validation.score(embed(TorchEmbedder(trained, spec, device), validation.images()))
                         result["validation"] = {name: float(scores[name]) for name in ("accuracy", "auc")}
                         metrics.write({"step": step, "epoch": epoch + 1, "validation": result["validation"]})
-                        summary += f"  {validation.data}: accuracy {scores['accuracy']:.4f}, AUC {scores['auc']:.4f}"
-                    watch.say(summary)
-                    meter.reset()
+                        summary.append(f"{validation.data}: accuracy {scores['accuracy']:.4f}, AUC {scores['auc']:.4f}")
+                        if training.is_best(result["validation"], validation.data):
+                            save_timm(trained, run / "best", info)
+                    watch.say("  ".join(summary))
+                    if loader.skipped:
+                        watch.say(f"one of the damaged images skipped: {next(iter(loader.skipped.values()))}")
+                    if config.curves:
+                        write_curves(run)
                 if save_now:
                     # batch statistics are rank 0's: the others save their shard of the centres alone
-                    checkpoint.save(training.state(whole=place.rank == 0), run / "checkpoint", step, config.keep)
-                if stopping:
-                    raise Interrupted(stopping, step)
+                    saver.save(training.state(whole=place.rank == 0), step, training.best["step"])
+                if save_now or end_of_epoch:
+                    meter.reset()
+                if asked > CHECKPOINT:
+                    saver.wait()
+                    raise Interrupted(asked, step)
     return result
+
+
+def same_images(progress: dict[str, int], found: int) -> None:
+    """Notes at a run's start how many images it trains on; InputError where a run that is resumed finds others."""
+    expected = progress["images"] or found
+    if found != expected:
+        raise InputError(
+            f"expected the {expected:,} training images that the run began with, found {found:,}; bring them back,"
+            " or start a new run, with --init if its weights are to be kept"
+        )
+    progress["images"] = found
 
 
 def dropout_seed(seed: int, forward_pass: int, rank: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,25 @@ def lock(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def room_to_write(run: Path) -> Iterator[None]:
+    """InputError in place of the system's error where the disk of a run folder is full."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as trouble:
+        full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        if isinstance(trouble, OSError) and trouble.errno not in full:
+            raise
+        if isinstance(trouble, SafetensorError) and not any(f"os error {number})" in str(trouble) for number in full):
+            raise
+        raise InputError(
+            f"expected room to write the run {run}, found a full disk ({trouble}); what was saved before is whole: make"
+            " room and go on"
+        ) from None
 
 
 def is_being_written(run: Path) -> bool:

@@ -15,6 +15,10 @@ class Interrupted(Exception):
         self.exit_code = 128 + number
 
 
+CHECKPOINT = 1
+"""A request beside those of signals, lower than any of their numbers that comes here: save, and go on."""
+
+
 class Stop:
     """Which signal asked the run to stop; 0 for none."""
 
