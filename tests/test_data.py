@@ -353,6 +353,19 @@ def test_pictures_of_two_sizes_are_refused_by_number():
         epoch(TrainLoader(Ragged(20), build_augmentation("none"), 20))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_of_ones_own_with_damage_anywhere_is_skipped_over_too(workers):
+    class Damaged(Numbers):
+        def image(self, i: int) -> np.ndarray:
+            if i in (0, 1, 9):
+                raise InputError(f"picture {i}")
+            return super().image(i)
+
+    loader = TrainLoader(Damaged(10), build_augmentation("none"), 5, workers=workers, on_corrupt="skip")
+    used = np.concatenate([indices for _, _, indices in epoch(loader)])
+    assert sorted(used.tolist()) == [2, 2, 2, 2, 3, 4, 5, 6, 7, 8] and set(loader.skipped) == {0, 1, 9}
+
+
 @pytest.mark.parametrize(
     "module", ["zoo.data", "zoo.data.base", "zoo.data.synthetic", "zoo.data.open", "zoo.formats.bins"]
 )

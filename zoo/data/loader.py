@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -151,10 +152,8 @@ class _Batches(Dataset[Any]):
 
     def _crops(self, epoch: int, indices: npt.NDArray[np.int64], damaged: dict[int, str]) -> torch.Tensor:
         """The batch; `indices` become those of the pictures that are in it."""
-        encoded = self.dataset if isinstance(self.dataset, EncodedFaces) else None
-        size = encoded.image_size if encoded else self.dataset.image(int(indices[0])).shape[:2]
-        crops = np.empty((len(indices), *size, 3), np.uint8)
-        read = encoded.read_into if encoded else self._copy_into
+        crops = np.empty((len(indices), *self._size, 3), np.uint8)
+        read = self.dataset.read_into if isinstance(self.dataset, EncodedFaces) else self._copy_into
         for place, index in enumerate(indices.tolist()):
             try:
                 read(index, crops[place])
@@ -165,6 +164,17 @@ class _Batches(Dataset[Any]):
                 indices[place] = self._replace(index, crops[place], read)
         self.augmentation.batch(crops, self.seed, epoch, indices)
         return torch.from_numpy(crops)
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int]:
+        """(height, width) of every picture; of a set that does not say, its first sound one."""
+        if isinstance(self.dataset, EncodedFaces):
+            return self.dataset.image_size
+        for number in range(len(self.dataset)):
+            with contextlib.suppress(InputError):
+                height, width = self.dataset.image(number).shape[:2]
+                return height, width
+        raise InputError(f"expected a sound picture in {self.dataset.name}, found none")
 
     def _copy_into(self, index: int, out: Image) -> None:
         image = self.dataset.image(index)
