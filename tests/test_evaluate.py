@@ -259,4 +259,5 @@ def test_real_pairs_score_as_the_reference_says(shared: Path, real_embeddings: n
 @pytest.fixture(scope="session")
 def real_embeddings(shared: Path) -> npt.NDArray[np.float32]:
     protocol = PairsProtocol.from_bin(shared / "data/lfw_rec/lfw_dev.bin")
-    return embed(OnnxEmbedder(shared / "models/mobilefacenet.onnx", device="cpu"), protocol.images())
+    embedder = OnnxEmbedder(shared / "models/mobilefacenet.onnx", device="cpu", threads=1)
+    return embed(embedder, protocol.images())

@@ -66,7 +66,7 @@ def test_blocks_and_wide_numbers_do_not_change_the_sums(monkeypatch: pytest.Monk
 
 
 def test_many_scores_are_cut_at_ranks_that_keep_the_rates() -> None:
-    scores, same, left, right = population(60, 5, pairs=9001)
+    scores, same, left, right = population(60, 5, pairs=4001)
     scores = np.clip(scores + np.random.default_rng(0).normal(0, 1e-5, len(scores)), -1, 1)
     draws = Resampling.of(60, len(scores))
     rough = Replicates.of(scores, same, left, right, draws)
@@ -95,7 +95,7 @@ def test_intervals_of_people_hold_the_truth_and_those_of_pairs_are_too_narrow() 
     """The true AUC comes from a very large population; percentile intervals of 80 people hold it in 92 of 100 cases."""
     truth = metrics.auc(SortedScores.of(*population(20_000, 99, pairs=400_000)[:2]))
     held = {True: 0, False: 0}
-    trials = 100
+    trials = 60
     for seed in range(trials):
         scores, same, left, right = population(80, 1000 + seed, pairs=800)
         for known in (True, False):
@@ -104,7 +104,7 @@ def test_intervals_of_people_hold_the_truth_and_those_of_pairs_are_too_narrow() 
             low, high = Estimate(metrics.auc(SortedScores.of(scores, same)), found, who.draws.people).interval
             held[known] += low <= truth <= high
     assert held[True] >= trials * 0.92 - 3 * math.sqrt(trials * 0.92 * 0.08)
-    assert held[False] < held[True] - 8
+    assert held[False] < held[True] - 5
 
 
 def test_a_rate_that_never_varies_has_the_binomial_interval_of_the_people() -> None:

@@ -403,7 +403,7 @@ def test_an_incomplete_tinyface_says_what_is_missing(tiny: Path) -> None:
 
 @pytest.fixture(scope="session")
 def mobilefacenet(shared: Path) -> OnnxEmbedder:
-    return OnnxEmbedder(shared / "models/mobilefacenet.onnx", device="cpu")
+    return OnnxEmbedder(shared / "models/mobilefacenet.onnx", device="cpu", threads=1)
 
 
 def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:

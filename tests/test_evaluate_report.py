@@ -16,6 +16,7 @@ import pytest
 
 from tests.test_evaluate import bench, colour_pairs, model, own_cache, run
 from tests.test_session import write_model
+from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate import cache
 from zoo.evaluate.benchmarks import BENCHMARKS, find_benchmarks
@@ -98,14 +99,14 @@ def test_an_altered_entry_is_not_believed(tmp_path: Path) -> None:
 def test_a_folder_of_groups_is_measured_and_their_spread_told(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed, group in enumerate(("African", "Asian", "Caucasian", "Indian")):
-        write_pairs(tmp_path / "rfw" / f"{group}_test.bin", pairs=120, seed=seed)
+    for seed, group in enumerate(("African", "Asian")):
+        write_pairs(tmp_path / "rfw" / f"{group}_test.bin", pairs=240, seed=seed)
     status, out, _ = run(
         capsys, "evaluate", model, "--data", tmp_path / "rfw", "--device", "cpu", "--report", tmp_path / "r"
     )
     assert status == 0 and "RFW African: FMR" in out and "spread between groups" in out
     record = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert len(record["groups"]["groups"]) == len(record["results"]) == 4
+    assert len(record["groups"]["groups"]) == len(record["results"]) == 2
 
 
 def test_strict_refuses_another_input_size(tmp_path: Path, bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,13 +117,16 @@ def test_strict_refuses_another_input_size(tmp_path: Path, bench: Path, capsys: 
     assert status == 2 and "leave out --strict" in err
 
 
-@pytest.fixture
-def two_models(tmp_path: Path, bench: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """A report of two models on one benchmark, with thumbnails."""
-    other = write_model(tmp_path / "other.onnx", seed=3)
-    arguments = [model, other, "--data", bench, "--device", "cpu", "--report", tmp_path / "r", "--thumbnails"]
-    assert run(capsys, "evaluate", *arguments)[0] == 0
-    return tmp_path / "r"
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two models on one benchmark, the fixtures' own, with thumbnails."""
+    folder = tmp_path_factory.mktemp("two")
+    images, same = colour_pairs(60)
+    write_bin(folder / "colours.bin", [encode_png(image) for image in images], same)
+    models = [write_model(folder / "m.onnx"), write_model(folder / "other.onnx", seed=3)]
+    arguments = ["--data", folder / "colours.bin", "--device", "cpu", "--no-cache", "--thumbnails"]
+    assert cli.main([str(word) for word in ["evaluate", *models, *arguments, "--report", folder / "r"]]) == 0
+    return folder / "r"
 
 
 def test_the_report_has_tables_figures_and_differences(two_models: Path, model: Path, bench: Path) -> None:
