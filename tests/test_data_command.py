@@ -105,9 +105,7 @@ def pairs_list(request, tmp_path) -> Path:
     for name in ("Ann_A", "Bob_B"):
         (tmp_path / "lfw" / name).mkdir(parents=True)
         for i in (1, 2):
-            (tmp_path / "lfw" / name / f"{name}_{i:04d}.jpg").write_bytes(
-                encode_jpeg(face(10 * ord(name[0]) + i))
-            )
+            (tmp_path / "lfw" / name / f"{name}_{i:04d}.jpg").write_bytes(encode_jpeg(face(10 * ord(name[0]) + i)))
     rows = [("Ann_A", 1, "Ann_A", 2), ("Bob_B", 1, "Bob_B", 1), ("Ann_A", 2, "Bob_B", 1)]
     if request.param == "pairs.txt":
         lines = [f"{a}\t{i}\t{j}" if a == b else f"{a}\t{i}\t{b}\t{j}" for a, i, b, j in rows]

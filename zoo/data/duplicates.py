@@ -17,8 +17,8 @@ Hashes = npt.NDArray[np.uint64]
 NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
-Chosen by `benchmarks/data.py near`: more finds more of the copies that were shifted by two pixels, fewer leaves room
-for sets that are thousands of times larger; docs/data.md has the table.
+Chosen by `benchmarks/data.py near`: more finds more of the copies that were shifted by two pixels, fewer stays further
+away from the first false matches; docs/data.md has the table.
 """
 
 _ROWS = 1024

@@ -22,7 +22,10 @@ Progress = Callable[[int], None]
 """Called with how many pictures were done since the last call."""
 
 PAYS_FROM = 20_000
-"""Pictures from which several processes are faster than one: they take half a second to start (benchmarks/data.py)."""
+"""Pictures from which several processes are faster than one: it takes them some tenths of a second to start.
+
+`benchmarks/data.py survey` measures it.
+"""
 
 _CHUNK = 128
 
