@@ -40,7 +40,12 @@ session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, 112, 112), np.f
 """
 """Imports cv2 and onnxruntime, opens the two models and runs each once: what nobody can be faster than."""
 
-PEERS = ("insightface", "deepface", "uniface")
+PEERS = {
+    "insightface": "from insightface.app import FaceAnalysis",
+    "deepface": "from deepface import DeepFace",
+    "uniface": "import uniface",
+}
+"""What a user of each package types first; `import deepface` alone loads nothing."""
 
 
 def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
@@ -62,20 +67,20 @@ def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], roun
     }
     missing = list(PEERS)
     for python in peers:
-        for name in PEERS:
-            if subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode == 0:
-                commands[f"import {name}"] = [python, "-c", f"import {name}"]
+        for name, statement in PEERS.items():
+            if subprocess.run([python, "-c", statement], capture_output=True).returncode == 0:
+                commands[statement] = [python, "-c", statement]
                 missing.remove(name)
     results: dict[str, list[tuple[float, float, float, int]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             results[name].append(measured(command))
     print(f"cold, {rounds} rounds: {a.name} {read_photo(a).shape[:2]}, {b.name} {read_photo(b).shape[:2]}")
-    print(f"{'':<20}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}  exit")
+    print(f"{'':<44}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}  exit")
     bare = statistics.median(wall for wall, *_ in results["bare script"])
     for name, rows in results.items():
         wall, cpu, peak, code = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{name:<20}{wall:>8.3f}{cpu:>8.3f}{peak:>9.0f}{wall / bare:>8.2f}  {code:.0f}")
+        print(f"{name:<44}{wall:>8.3f}{cpu:>8.3f}{peak:>9.0f}{wall / bare:>8.2f}  {code:.0f}")
     if missing:
         print(f"not installed: {', '.join(missing)}")
 

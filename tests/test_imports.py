@@ -62,9 +62,14 @@ def test_a_heavy_import_would_be_seen() -> None:
     assert "torch" in loaded_after("import zoo.heads")
 
 
-def test_every_folder_with_python_files_is_packaged() -> None:
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+def test_every_folder_with_python_files_or_data_is_packaged() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed = set(setuptools["packages"])
     found = {module_name(file.parent / "__init__.py") for file in sources()}
-    assert listed == found
+    data = {file for suffix in ("yaml", "j2") for file in (ROOT / "zoo").rglob(f"*.{suffix}")}
+    assert listed == found | {module_name(file.parent / "__init__.py") for file in data}
+    for file in data:
+        patterns = setuptools["package-data"][module_name(file.parent / "__init__.py")]
+        assert any(file.match(pattern) for pattern in patterns), file
     assert all((ROOT / "zoo" / name).is_symlink() for name in ("heads", "export", "evaluate"))
     assert set(FOLDERS) <= listed
