@@ -5,8 +5,11 @@ The real client runs in processes of its own, one for all the hostile repositori
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +23,8 @@ from zoo.hub.guard import external_files, is_loopback, require_safe_url
 from zoo.hub.pull import ModelId, choose, is_hub_id, parse_id
 
 COLLECT = """
-import json, sys
+import json, sys, time
+time.sleep = lambda seconds: None  # between two attempts
 from zoo.errors import InputError
 from zoo.hub.pull import pull
 outcomes = {}
@@ -96,6 +100,43 @@ def cut(request: Handler, content: bytes, sha: str) -> bool:
     return True
 
 
+def endless(request: Handler, start: bytes, headers: dict[str, str]) -> bool:
+    """A body without an announced end: `start` and then zeros, until nobody listens or 256 MiB went."""
+    request.send_response(200)
+    for name, value in {"Connection": "close", **headers}.items():
+        request.send_header(name, value)
+    request.end_headers()
+    request.close_connection = True
+    sent = 0
+    try:
+        request.wfile.write(start)
+        while sent < 2**28:
+            sent += request.wfile.write(bytes(2**20))
+    except OSError:
+        pass
+    request.server.blobs["sent"] = str(sent).encode()
+    return True
+
+
+def longer(request: Handler, content: bytes, sha: str) -> bool:
+    """What was announced, and then more and more."""
+    return endless(request, content, {"X-Repo-Commit": sha, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'})
+
+
+def bomb(request: Handler, content: bytes, sha: str) -> bool:
+    """A short answer that unpacks to a long one."""
+    etag = f'"{hashlib.sha256(content).hexdigest()}"'
+    packed = gzip.compress(content + bytes(30_000_000))
+    request.reply(200, packed, {"X-Repo-Commit": sha, "ETag": etag, "Content-Encoding": "gzip"})
+    return True
+
+
+def unhashed(request: Handler, content: bytes, sha: str) -> bool:
+    """No ETag at all."""
+    request.reply(200, content, {"X-Repo-Commit": sha})
+    return True
+
+
 def status(code: int) -> Callable[[Handler, bytes, str], bool]:
     def answer(request: Handler, content: bytes, sha: str) -> bool:
         request.error(code, "", "no")
@@ -144,6 +185,14 @@ REFUSED = {
     "evil/external-backslash": "do not trust this model",
     "evil/downgrade": "use https",
     "evil/text": "expected an ONNX model",
+    "evil/longer": "the server sends more",
+    "evil/linked-longer": "the server sends more",
+    "evil/bomb": "the server sends more",
+    "evil/huge": "the server announces 9,000,000,000,000",
+    "evil/unhashed": "could not fetch",
+    "evil/always-cut": "could not fetch",
+    "evil/endlessly-cut": "broke off 12 times",
+    "evil/always-failing": "the server answers 500",
     "evil/private": "found none that may be seen",
     "evil/nothing": "found none that may be seen",
     "good/plain@nowhere": "no branch, tag or commit",
@@ -156,7 +205,7 @@ def trial(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """All pulls of one client process: outcomes by repository, "home" and the requests."""
     home = tmp_path_factory.mktemp("client")
     outside = tmp_path_factory.mktemp("outside")
-    for name in [*REFUSED, "good/plain", "good/failing", "good/cut", "good/external", "good/redirected"]:
+    for name in [*REFUSED, "good/plain", "good/failing", "good/cut", "good/external", "good/redirected", "good/moving"]:
         if name == "evil/nothing" or "@" in name:
             continue
         hub.repos[name] = Repo(private=name == "evil/private")
@@ -167,6 +216,7 @@ def trial(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict:
     hub.repos["evil/external-absolute"].commit({"model.onnx": tiny_onnx(external=f"{outside}/weights")})
     hub.repos["evil/external-backslash"].commit({"model.onnx": tiny_onnx(external="..\\weights")})
     hub.repos["evil/text"].commit({"model.onnx": b"this is no model\n" * 9})
+    hub.repos["evil/endlessly-cut"].commit({"model.onnx": bytes(24_000_000)})  # of which the client stores a part
     weights = bytes(4 * 3 * 8)
     hub.repos["good/external"].commit({"model.onnx": tiny_onnx(external="model.onnx.data"), "model.onnx.data": weights})
 
@@ -194,7 +244,16 @@ def trial(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict:
             request.reply(200, tiny_onnx())
             return True
 
-        cdn.faults.append(deliver)
+        def deliver_more(request: Handler) -> bool:
+            return request.path == "/longer" and endless(request, tiny_onnx(), {})
+
+        def move(request: Handler) -> bool:
+            """The branch gets another commit as soon as the first file is asked for."""
+            if request.parts.path.startswith("/good/moving/resolve/") and len(hub.repos["good/moving"].commits) == 1:
+                hub.repos["good/moving"].commit({"model.onnx": tiny_onnx(dim=9), "README.md": b"moved"})
+            return False
+
+        cdn.faults += [deliver_more, deliver]
         hub.faults += [
             on("evil/corrupt", "model.onnx", corrupt, "GET"),
             on("evil/absolute-etag", "model.onnx", lambda r, c, s: answered(r, c, s, ETag=f'"{outside}/etag"')),
@@ -208,6 +267,15 @@ def trial(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict:
             on("good/failing", "model.onnx", once(status(500)), "GET"),
             on("good/cut", "model.onnx", once(cut), "GET"),
             on("good/redirected", "model.onnx", redirect(f"{cdn.url}/model.onnx")),
+            on("evil/longer", "model.onnx", longer, "GET"),
+            on("evil/linked-longer", "model.onnx", redirect(f"{cdn.url}/longer")),
+            on("evil/bomb", "model.onnx", bomb, "GET"),
+            on("evil/huge", "model.onnx", lambda r, c, s: answered(r, c, s, X_Linked_Size="9000000000000")),
+            on("evil/unhashed", "model.onnx", unhashed),
+            on("evil/always-cut", "model.onnx", cut, "GET"),
+            on("evil/endlessly-cut", "model.onnx", cut, "GET"),
+            on("evil/always-failing", "model.onnx", status(500), "GET"),
+            move,
             named_commit,
             failing_info,
         ]
@@ -215,7 +283,7 @@ def trial(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict:
             (name, TORCH if name in ("evil/forbidden", "evil/pickle") else ONNX, False) for name in REFUSED
         ]
         pulls += [(name, ONNX, False) for name in ("good/plain", "good/failing", "good/cut", "good/external")]
-        pulls += [("good/redirected", ONNX, True)]
+        pulls += [("good/moving", ["README.md", "config.json", "model.onnx"], False), ("good/redirected", ONNX, True)]
         found = collect(hub, home, pulls, token=True, HF_DEBUG="1")
         elsewhere = list(cdn.requests)
     return {**found, "home": home, "outside": outside, "elsewhere": elsewhere, "requests": list(hub.requests)}
@@ -258,6 +326,61 @@ def test_no_half_file_is_left(trial: dict) -> None:
     assert not [name for name in hub_client.stored(trial["home"]) if "incomplete" in name]
 
 
+def test_an_endless_body_is_cut_off(trial: dict, hub: HubServer) -> None:
+    """Of 256 MiB that the server would send; the client's buffers and the system's take some."""
+    assert 0 < int(hub.blobs["sent"]) < 2**27
+
+
+def test_a_file_beyond_the_cap_is_not_even_asked_for(trial: dict) -> None:
+    assert {seen.method for seen in trial["requests"] if "/evil/huge/resolve/" in seen.path} == {"HEAD"}
+
+
+def test_all_files_are_of_the_commit_that_was_resolved_once(trial: dict, hub: HubServer) -> None:
+    """The branch moved while they were fetched."""
+    (first, tree), (second, _) = hub.repos["good/moving"].commits
+    assert trial["good/moving"]["commit"] == first != second
+    paths = [seen.path for seen in trial["requests"] if "good/moving" in seen.path]
+    assert len([path for path in paths if "/revision/" in path]) == 1
+    assert all(f"/resolve/{first}/" in path for path in paths if "/resolve/" in path)
+    for name in trial["good/moving"]["files"]:
+        assert (Path(trial["good/moving"]["folder"]) / name).read_bytes() == tree[name]
+
+
+def test_all_files_together_stay_below_the_cap(tmp_path: Path) -> None:
+    with HubServer() as hub:
+        hub.repos["o/n"] = Repo()
+        content = tiny_onnx()
+        hub.repos["o/n"].commit({"model.onnx": content, "model_int8.onnx": content})
+        done = hub_client.zoo(hub, tmp_path, "pull", "o/n", "--max-bytes", str(2 * len(content) - 1))
+        assert done.returncode == 2 and f"at most {len(content) - 1:,} bytes more" in done.stderr, done.stderr
+        assert not [name for name in hub_client.stored(tmp_path) if "int8" in name]
+        done = hub_client.zoo(hub, tmp_path, "pull", "o/n", "--max-bytes", str(2 * len(content)))
+        assert done.returncode == 0, done.stderr
+
+
+def test_content_is_hashed_where_the_cache_has_no_links_and_xet_stays_out(tmp_path: Path) -> None:
+    """As on Windows, and with the client's Xet transfers switched on, which would run outside every check."""
+
+    def xet(request: Handler, content: bytes, sha: str) -> bool:
+        route = f"{hub.url}/xet-read-token"
+        return answered(
+            request, content, sha, X_Xet_Hash="0" * 64, X_Xet_Refresh_Route=route, Link=f'<{route}>; rel="xet-auth"'
+        )
+
+    with HubServer() as hub:
+        for name in ("evil/corrupt", "good/xet"):
+            hub.repos[name] = Repo()
+            hub.repos[name].commit({"model.onnx": tiny_onnx()})
+        hub.faults += [on("evil/corrupt", "model.onnx", corrupt, "GET"), on("good/xet", "model.onnx", xet)]
+        switches = {"HF_HUB_DISABLE_SYMLINKS": "1", "HF_HUB_DISABLE_XET": "0"}
+        found = collect(hub, tmp_path, [("evil/corrupt", ONNX, False), ("good/xet", ONNX, False)], **switches)
+        assert "other content" in found["evil/corrupt"]["error"]
+        assert (Path(found["good/xet"]["folder"]) / "model.onnx").read_bytes() == tiny_onnx()
+        assert not (Path(found["good/xet"]["folder"]) / "model.onnx").is_symlink(), "the switch did nothing"
+        assert not [path for path in hub.paths() if "xet" in path.replace("good/xet", "")]
+    assert [name for name in hub_client.stored(tmp_path) if "onnx" in name and "evil" in name] == []
+
+
 def test_public_pulls_send_no_token(trial: dict) -> None:
     public = [seen for seen in trial["requests"] if "good/redirected" not in seen.path]
     assert public and not [seen.path for seen in public if "authorization" in seen.headers]
@@ -286,7 +409,8 @@ def test_without_the_guard_the_client_writes_outside_the_cache(tmp_path: Path) -
     script = """
 import contextlib, zoo.hub.pull as module
 from zoo.errors import InputError
-module.guarded = lambda commit=None: contextlib.nullcontext()
+from zoo.hub.guard import Announced
+module.guarded = lambda *_: contextlib.nullcontext(Announced())
 with contextlib.suppress(InputError, OSError):
     module.pull("evil/etag", ["model.onnx"])
 """
@@ -327,6 +451,33 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         found = collect(hub, tmp_path, [("o/n", ONNX, False)], largest_file=100_000)
         assert "could not store o/n" in found["o/n"]["error"], found
         assert not [name for name in hub_client.stored(tmp_path) if "blobs" in name or "snapshots" in name]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if shutil.which("mount") is None:
+        pytest.skip("a small file system needs `mount`, which is not installed here")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_really_full_disk_leaves_nothing_half_written(small_disk: Path) -> None:
+    with HubServer() as hub:
+        hub.repos["o/n"] = Repo()
+        hub.repos["o/n"].commit({"model.onnx": tiny_onnx(dim=100_000)})
+        hub.repos["o/small"] = Repo()
+        hub.repos["o/small"].commit({"model.onnx": tiny_onnx()})
+        found = collect(hub, small_disk, [("o/n", ONNX, False), ("o/small", ONNX, False)])
+        assert "No space left" in found["o/n"]["error"] and "make room" in found["o/n"]["error"], found
+        assert not [name for name in hub_client.stored(small_disk) if "o--n" in name]
+        assert "folder" in found["o/small"], "what fits is fetched after what did not"
 
 
 def test_a_damaged_cache_is_found_and_mended(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,7 +258,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "spoilt"))
 
 
-def staged(run: Path, folder: Path, **options: bool) -> list[str]:
+def staged(run: Path, folder: Path, **options: Any) -> list[str]:
     folder.mkdir()
     return stage(run, folder, "o/m", APACHE, **options)
 
@@ -314,7 +316,7 @@ def test_class_centres_and_pickles_stay_at_home(copy: Path, tmp_path: Path) -> N
     (copy / "checkpoint").mkdir()
     names = staged(copy, tmp_path / "a")
     assert set(names) == PUBLISHED
-    assert "head.safetensors" in staged(copy, tmp_path / "b", centres=True)
+    assert "head.safetensors" in staged(copy, tmp_path / "b", centres=copy / "head.safetensors")
     assert "by an explicit decision of the publisher" in (tmp_path / "b" / "README.md").read_text()
 
 
@@ -329,7 +331,127 @@ def test_faces_in_a_report_stay_at_home(copy: Path, tmp_path: Path) -> None:
 
 def test_class_centres_that_are_not_there_are_missed(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"head\.safetensors"):
-        staged(copy, tmp_path / "a", centres=True)
+        staged(copy, tmp_path / "a", centres=copy / "head.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run with sub-centres, of two epochs, with a checkpoint at the end of each."""
+    from tests.training import start, tiny
+    from zoo.train.loop import train
+
+    config = tiny(epochs=2, checkpoint_every=7, keep=9, centres={"sub_centres": 2, "sample_rate": 0.9})
+    run = start(config, tmp_path_factory.mktemp("trained") / "run")
+    train(config, run, quiet=True)
+    return run
+
+
+def test_class_centres_are_those_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
+    """Compared with a loss that took the whole state from the checkpoint."""
+    import torch
+    from safetensors.torch import load_file
+
+    from zoo.train.build import build
+    from zoo.train.centres import write_centres
+    from zoo.train.config import load_config
+
+    assert write_centres(trained, tmp_path / "head.safetensors") == (5, 2, 9)
+    written = load_file(tmp_path / "head.safetensors")
+    parts = build(load_config(trained / "config.yaml"), 5, torch.device("cpu"))
+    before = parts.criterion.weight.clone()
+    parts.restore(trained / "checkpoint")
+    assert torch.equal(written["weight"], parts.criterion.weight) and not torch.equal(written["weight"], before)
+    assert torch.equal(written["head.t"], parts.criterion.head.state_dict()["t"])
+    assert set(written) == {"weight", "head.t"}
+
+
+def test_class_centres_cut_over_processes_are_written_whole(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from tests.test_train import FP64, torchrun
+    from tests.training import tiny
+    from zoo.train.centres import write_centres
+
+    run = tmp_path / "runs/two"
+    run.parent.mkdir()
+    done = torchrun(tiny(**FP64, epochs=1), run, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert write_centres(run, tmp_path / "head.safetensors") == (5, 9)
+    rows = load_file(tmp_path / "head.safetensors")["weight"]
+    assert len({tuple(row.tolist()) for row in rows}) == 5 and bool((rows.norm(dim=1) > 0).all())
+
+
+def test_class_centres_of_a_later_step_than_the_weights_are_refused(trained: Path, tmp_path: Path) -> None:
+    from zoo.train.centres import write_centres
+
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    newest = max((run / "checkpoint").glob("step-*"))
+    shutil.rmtree(newest)
+    with pytest.raises(InputError, match="expected class centres of the same step"):
+        write_centres(run, tmp_path / "head.safetensors")
+    shutil.rmtree(run / "checkpoint")
+    with pytest.raises(InputError, match="expected a whole checkpoint"):
+        write_centres(run, tmp_path / "head.safetensors")
+    assert not (tmp_path / "head.safetensors").exists()
+
+
+def test_the_explicit_flag_publishes_the_class_centres(trained: Path, tmp_path: Path, capsys: Any) -> None:
+    """From training to the list of what would go, by the commands."""
+    from zoo.cli import main
+
+    run = str(shutil.copytree(trained, tmp_path / "run"))
+    assert main(["export", run, "--onnx"]) == 0
+    push = ["push", run, "o/m", "--license", "apache-2.0", "--allow-unmeasured", "--dry-run", "--json"]
+    for more, published in (([], False), (["--include-biometric-class-centres"], True)):
+        capsys.readouterr()
+        assert main([*push, *more]) == 0
+        assert ("head.safetensors" in json.loads(capsys.readouterr().out)["files"]) is published
+    assert not (Path(run) / "head.safetensors").exists()
+
+
+def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path) -> None:
+    """The very block of README.md, against a Hub that has owner/name; its figures are those of the run."""
+    import sys
+    from dataclasses import replace
+
+    import torch
+
+    from tests.imports import ROOT
+    from zoo.backbones import load_timm
+    from zoo.data.synthetic import synthetic_pairs
+    from zoo.evaluate.session import OnnxEmbedder, read_model_info, write_model_info
+    from zoo.formats.images import encode_png
+    from zoo.spec import InputSpec, Threshold
+
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (block,) = [block for block in blocks if "hf_hub_download" in block]
+    assert "hf-hub:owner/name" in block and len(block.splitlines()) <= 10
+    staged(run, tmp_path / "staged")
+    model = tmp_path / "staged/model.onnx"
+    info, sha256 = read_model_info(model), OnnxEmbedder(model).model_sha256
+    assert info is not None
+    threshold = Threshold(1e-4, 0.5, "pairs", "made up", "0" * 64, 10**6, 100, (5e-5, 2e-4), True, model_sha256=sha256)
+    write_model_info(model, replace(info, thresholds=(threshold,)))
+    images, _ = synthetic_pairs(2)
+    for name, image in zip(("a.png", "b.png"), images, strict=False):
+        (tmp_path / name).write_bytes(encode_png(image))
+    with HubServer() as hub:
+        hub.repos["owner/name"] = Repo()
+        hub.repos["owner/name"].commit({file.name: file.read_bytes() for file in (tmp_path / "staged").iterdir()})
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        env = hub_client.environment(hub, tmp_path / "home", PATH=path)
+        done = subprocess.run(["bash", "-e", "-c", block], env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert not [seen for seen in hub.requests if "authorization" in seen.headers]
+    print(done.stdout)
+    assert done.returncode in (0, 1), done.stderr
+    similarity = re.search(r"similarity\s+(-?[\d.]+)", done.stdout)
+    assert similarity is not None and -1 <= float(similarity[1]) <= 1
+    numbers = re.search(r"(\d+) numbers, norm (\S+)", done.stdout)
+    x = torch.from_numpy(InputSpec().to_input(images[:1]))
+    with torch.no_grad():
+        embedding = load_timm(run)(x)[0]
+    assert numbers is not None and int(numbers[1]) == len(embedding)
+    assert float(numbers[2]) == pytest.approx(float(embedding.norm()), rel=1e-3) and embedding.norm() > 0
 
 
 @pytest.mark.parametrize("words", [("other",), ("other", "mine"), ("Apache 2",), ("other", "mine", "http://x.example")])

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--include-biometric-class-centres",
         action="store_true",
-        help="publish head.safetensors: vectors that stand for real people of the training set, biometric data",
+        help="publish head.safetensors, from the newest checkpoint: vectors that stand for the people of the training"
+        " set, biometric data",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Publishes; 0 when the Hub holds every file."""
     from zoo.hub.card import Licence
-    from zoo.hub.push import push, sizes, stage
+    from zoo.hub.push import CENTRES, push, sizes, stage
     from zoo.train.runs import find_run, is_being_written
 
     folder = find_run(args.run)
@@ -54,14 +55,20 @@ def run(args: argparse.Namespace) -> int:
     if is_being_written(folder):
         raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as temporary:
-        staged = Path(temporary)
+        staged, centres = Path(temporary) / "staged", None
+        staged.mkdir()
+        if args.include_biometric_class_centres:
+            from zoo.train.centres import write_centres
+
+            centres = Path(temporary) / CENTRES
+            write_centres(folder, centres)
         names = stage(
             folder,
             staged,
             args.repo,
             licence,
             allow_unmeasured=args.allow_unmeasured,
-            centres=args.include_biometric_class_centres,
+            centres=centres,
         )
         require_same_model(staged)
         listed = sizes(staged, names)

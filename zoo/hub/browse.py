@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.hub.guard import COMMIT, guarded
-from zoo.hub.pull import CONFIG, ModelId, ask_for, fetch, patiently, told
+from zoo.hub.guard import COMMIT, MOST_TOLD, guarded
+from zoo.hub.pull import CONFIG, ModelId, Room, ask_for, fetch, patiently, told
 
 Row = dict[str, Any]
 """One model: name, where it is, and head, backbone, data, dim and accuracy, None where nobody says."""
@@ -83,7 +83,7 @@ def owner_models(owner: str) -> list[Row]:
             names = {str(sibling.get("rfilename")) for sibling in entry.get("siblings") or []}
             folder = Path()
             for name in sorted(names & {CONFIG, "report.json"}):
-                folder = fetch(ModelId(repo), commit, name, False).parent
+                folder = fetch(ModelId(repo), commit, name, False, Room(MOST_TOLD)).parent
             rows.append(
                 described(folder, repo, "on the Hub") if folder != Path() else {"name": repo, "place": "on the Hub"}
             )

@@ -14,6 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +27,26 @@ ETAG = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')
 EXTERNAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 """A file name that stays in its folder on every system."""
 
+MOST_BYTES = 8 * 2**30
+"""What all files of a pull may have together: some hundred times a large face model."""
+MOST_TOLD = 64 * 2**20
+"""What an answer that is no file may have, such as a list of files."""
+MOST_STARTS = 12
+"""How often one file may be started or gone on with: the client alone would try for ever while a few bytes come."""
+
 _one_guard_at_a_time = threading.Lock()
+
+
+@dataclass
+class Announced:
+    """What a server said of the file that is fetched in a guarded block."""
+
+    etag: str | None = None
+    """The hash in its ETag, 40 or 64 hex digits."""
+    size: int | None = None
+    """Its bytes."""
+    starts: int = 0
+    """How many answers with its content began."""
 
 
 def is_loopback(host: str) -> bool:
@@ -50,17 +70,19 @@ def require_safe_url(url: str, what: str) -> None:
 
 
 @contextlib.contextmanager
-def guarded(commit: str | None = None) -> Iterator[None]:
+def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Announced]:
     """While the block runs, huggingface_hub's client checks every request and every answer.
 
-    `commit` is the one that files must belong to; None: any, but a hash. InputError, from inside the client, for an
-    unsafe address, an ETag or a commit that is no hash, or another commit than the one that was asked for.
+    `commit` is the one that files must belong to; None: any, but a hash. `most_bytes` is what the file of this block
+    may have. InputError, from inside the client, for an unsafe address, an ETag or a commit that is no hash, another
+    commit than the one that was asked for, or a body that is longer than it was announced or may be.
     """
     from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import _http
 
     require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
     home = origin(constants.ENDPOINT)
+    announced = Announced()
 
     def check_request(request: Any) -> None:
         require_safe_url(str(request.url), "the Hub")
@@ -74,6 +96,7 @@ def guarded(commit: str | None = None) -> Iterator[None]:
                 f"expected files of commit {commit or '(40 hex digits)'}, the server answers with {found[:60]!r}; "
                 "nothing was stored: do not trust this server"
             )
+        limit_body(response)
         if "/resolve/" not in response.request.url.path:
             return
         tag = response.headers.get("x-linked-etag") or response.headers.get("etag")
@@ -85,6 +108,43 @@ def guarded(commit: str | None = None) -> Iterator[None]:
         # Xet transfers run outside this client, where none of this would be checked
         for name in ("x-xet-hash", "link"):
             response.headers.pop(name, None)
+        if response.request.method == "HEAD" and response.status_code < 400:
+            match = ETAG.fullmatch(tag) if tag is not None else None
+            announced.etag = match[1] if match else None
+            size = response.headers.get("x-linked-size") or response.headers.get("content-length") or ""
+            announced.size = int(size) if size.isdecimal() else None
+            if announced.size is not None and announced.size > most_bytes:
+                raise InputError(
+                    f"expected at most {most_bytes:,} bytes more in this pull, the server announces {announced.size:,}"
+                    f" for {response.request.url.path}; it was not fetched: choose another model, or raise --max-bytes"
+                )
+
+    def limit_body(response: Any) -> None:
+        """Lets the client read no more of a body than was announced, unpacked, whatever the server sends."""
+        most = MOST_TOLD
+        if announced.size is not None and response.request.method == "GET" and response.status_code < 300:
+            begun = re.fullmatch(r"bytes=(\d+)-\d*", response.request.headers.get("range", ""))
+            most = max(0, announced.size - (int(begun[1]) if begun and response.status_code == 206 else 0))
+            announced.starts += 1
+            if announced.starts > MOST_STARTS:
+                raise InputError(
+                    f"expected {announced.size:,} bytes of {response.request.url.path}, the server broke off"
+                    f" {MOST_STARTS} times; nothing was stored: try again later"
+                )
+        read = response.iter_bytes
+
+        def no_more_than_announced(chunk_size: int | None = None) -> Iterator[bytes]:
+            left = most
+            for chunk in read(chunk_size):
+                left -= len(chunk)
+                if left < 0:
+                    raise InputError(
+                        f"expected at most {most:,} bytes from {response.request.url.path}, the server sends more;"
+                        " it was cut off and nothing was stored: do not trust this server"
+                    )
+                yield chunk
+
+        response.iter_bytes = no_more_than_announced
 
     with _one_guard_at_a_time:
         usual = _http._GLOBAL_CLIENT_FACTORY  # what a user's own program may have set; there is no public getter
@@ -99,7 +159,7 @@ def guarded(commit: str | None = None) -> Iterator[None]:
 
         set_client_factory(guarded_client)
         try:
-            yield
+            yield announced
         finally:
             set_client_factory(usual)
 
@@ -110,21 +170,22 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
 
-def require_content(file: Path) -> None:
-    """InputError unless a cached file's content has the hash that it is stored under; a damaged one is deleted.
+def require_content(file: Path, etag: str | None = None) -> None:
+    """InputError unless a cached file's content has the hash `etag` and the one that it is stored under.
 
-    The client stores a file as a link to blobs/HASH; where the system has no links there is nothing to compare with.
+    A damaged one is deleted. The client stores a file as a link to blobs/HASH; where the system has no links, only what
+    was just fetched has an `etag` to compare with.
     """
-    if not file.is_symlink():
-        return
-    blob = file.parent / os.readlink(file)
-    named = ETAG.fullmatch(blob.name)
-    if named is None or content_hash(blob, len(named[1])) == named[1]:
+    blob = file.parent / os.readlink(file) if file.is_symlink() else file
+    named = ETAG.fullmatch(blob.name) if blob != file else None
+    hashes = {digits for digits in (etag, named and named[1]) if digits}
+    wrong = [digits for digits in hashes if content_hash(blob, len(digits)) != digits]
+    if not wrong:
         return
     for damaged in (file, blob):
         damaged.unlink(missing_ok=True)
     raise InputError(
-        f"expected {file.name} with the hash {blob.name[:12]}…, found other content; it was deleted: fetch it again,"
+        f"expected {file.name} with the hash {wrong[0][:12]}…, found other content; it was deleted: fetch it again,"
         " and if that repeats, do not trust this server"
     )
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from zoo.errors import InputError
 from zoo.files import write_text
-from zoo.hub.guard import COMMIT, external_files, guarded, require_content, require_safe_url
+from zoo.hub.guard import COMMIT, MOST_BYTES, external_files, guarded, require_content, require_safe_url
 
 T = TypeVar("T")
 
@@ -49,6 +49,13 @@ class Pulled:
     """Where the files lie, in the cache."""
     files: tuple[str, ...]
     """Their names."""
+
+
+@dataclass
+class Room:
+    """How many bytes a pull may still fetch."""
+
+    left: int
 
 
 def is_hub_id(model: str) -> bool:
@@ -93,12 +100,14 @@ def resolve_folder(model: str) -> Path:
     raise InputError(f"expected a folder with {CONFIG} and {WEIGHTS} or owner/name on the Hub, found {model!r}")
 
 
-def pull(model: str, files: Sequence[str] | None = None, token: bool | str = False) -> Pulled:
+def pull(
+    model: str, files: Sequence[str] | None = None, token: bool | str = False, most_bytes: int = MOST_BYTES
+) -> Pulled:
     """Fetches a model into the cache, whole and checked, or not at all.
 
     `files` are the names that must be there; None takes everything of a known kind. `token` False sends none, True
-    the stored one. A commit (40 hex digits) that is in the cache already makes no request. Without a network the
-    cached commit of the branch is used, which is said on stderr.
+    the stored one. `most_bytes` is what may be fetched in all. A commit (40 hex digits) that is in the cache already
+    makes no request. Without a network the cached commit of the branch is used, which is said on stderr.
 
     InputError for whatever is not there, not allowed, not as its hash says, or cannot be stored.
     """
@@ -106,10 +115,11 @@ def pull(model: str, files: Sequence[str] | None = None, token: bool | str = Fal
     with told(wanted):
         commit, listing = resolve(wanted, files, token)
         names = choose(wanted, files, listing)
-        paths = {name: fetch(wanted, commit, name, token) for name in names}
+        room = Room(most_bytes)
+        paths = {name: fetch(wanted, commit, name, token, room) for name in names}
         for name in [name for name in names if name.endswith(".onnx")]:
             for weights in external_files(paths[name]):
-                paths[weights] = fetch(wanted, commit, weights, token)
+                paths[weights] = fetch(wanted, commit, weights, token, room)
         folder = next(iter(paths.values())).parent
         if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
             remember(folder, wanted.revision or "main", commit)
@@ -171,15 +181,17 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
     return chosen
 
 
-def fetch(wanted: ModelId, commit: str, name: str, token: bool | str) -> Path:
-    """One file of one commit, from the cache or the Hub, its content checked."""
+def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, room: Room) -> Path:
+    """One file of one commit, from the cache or the Hub, its content checked; what was fetched is taken off `room`."""
     from huggingface_hub import hf_hub_download
 
-    path = cached(wanted, commit, name)
+    path, etag = cached(wanted, commit, name), None
     if path is None:
-        with guarded(commit), quiet_unless_watched():
+        with guarded(commit, room.left) as announced, quiet_unless_watched():
             path = Path(patiently(lambda: hf_hub_download(wanted.repo, name, revision=commit, token=token)))
-    require_content(path)
+        etag = announced.etag
+        room.left -= path.stat().st_size
+    require_content(path, etag)
     return path
 
 

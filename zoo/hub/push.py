@@ -40,12 +40,19 @@ class Pushed:
 
 
 def stage(
-    run: Path, folder: Path, repo: str, licence: Licence, *, allow_unmeasured: bool = False, centres: bool = False
+    run: Path,
+    folder: Path,
+    repo: str,
+    licence: Licence,
+    *,
+    allow_unmeasured: bool = False,
+    centres: Path | None = None,
 ) -> list[str]:
     """Writes what is to be published of `run` into the empty `folder`; returns the names.
 
     The run is left as it is: config.json and the ONNX files are copies with the licence in their facts, and report.html
-    and the figures are drawn anew from report.json, so that no face is on them. InputError where the run has no proven
+    and the figures are drawn anew from report.json, so that no face is on them. `centres` is a file of class centres,
+    biometric data, which goes only where it is named. InputError where the run has no proven
     export or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
     """
     info = facts_in(run)
@@ -70,9 +77,9 @@ def stage(
                 shutil.copyfile(Path(drawn) / figure, folder / figure)
         write_json(folder / "report.json", record)
         write_text(folder / "report.html", page([record]))
-    if centres:
-        shutil.copyfile(existing(run / CENTRES), folder / CENTRES)
-    write_text(folder / "README.md", card_of_run(run, repo, licence, centres, figures_in(folder)))
+    if centres is not None:
+        shutil.copyfile(existing(centres), folder / CENTRES)
+    write_text(folder / "README.md", card_of_run(run, repo, licence, centres is not None, figures_in(folder)))
     return sorted(path.name for path in folder.iterdir())
 
 
