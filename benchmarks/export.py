@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from zoo.commands.export import info_of
 from zoo.export import onnx_files
 from zoo.export.formats import Options
 from zoo.export.parity import session
+from zoo.export.variants import seconds_of
 from zoo.spec import ModelInfo
 
 TARGETS = [
@@ -37,25 +38,22 @@ TARGETS = [
 ]
 
 
-def turns(model: nn.Module, paths: dict[str, Path], batch: int, threads: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds of one inference of each candidate at `batch`."""
+def turns(model: nn.Module, paths: dict[str, Path], batch: int, threads: int, seconds: float) -> dict[str, float]:
+    """Median milliseconds of one inference of each candidate at `batch`, each some `seconds`, in five turns.
+
+    A turn opens a session of its own: the idle threads of an open one wait busily and would slow whoever comes next.
+    """
     pixels = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 112, 112)).astype(np.float32)
     tensor = torch.from_numpy(pixels)
-    sessions = {name: session(path, optimise=True, threads=threads, spin=True) for name, path in paths.items()}
     taken: dict[str, list[float]] = {"torch": [], **{name: [] for name in paths}}
     with torch.inference_mode():
-        for round_ in range(rounds + 3):
-            start = time.perf_counter()
-            model(tensor)
-            marks = [("torch", time.perf_counter() - start)]
-            for name, candidate in sessions.items():
-                start = time.perf_counter()
-                candidate.run(None, {"input": pixels})
-                marks.append((name, time.perf_counter() - start))
-            if round_ >= 3:
-                for name, seconds in marks:
-                    taken[name].append(1e3 * seconds)
-    return {name: float(np.median(values)) for name, values in taken.items()}
+        for _ in range(5):
+            taken["torch"] += seconds_of(lambda: model(tensor), seconds / 5)
+            for name, path in paths.items():
+                candidate = session(path, optimise=True, threads=threads, spin=True)
+                taken[name] += seconds_of(partial(candidate.run, None, {"input": pixels}), seconds / 5)
+                del candidate
+    return {name: 1e3 * float(np.median(values)) for name, values in taken.items()}
 
 
 def main() -> None:
@@ -64,7 +62,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18", help="without --run")
     parser.add_argument("--calibrate")
     parser.add_argument("--data")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=8.0, help="for each candidate and batch size")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -82,7 +80,7 @@ def main() -> None:
         facts = onnx_files.write(model, info, target, options)
         rows = {row["precision"]: row for row in facts["variants"]}
         paths = {name: Path(folder) / row["file"] for name, row in rows.items()}
-        times = {batch: turns(model, paths, batch, args.threads, max(5, args.rounds // batch)) for batch in (1, 32)}
+        times = {batch: turns(model, paths, batch, args.threads, args.seconds) for batch in (1, 32)}
     print(f"\n{info.backbone}, {info.stem} stem, {info.neck} neck; {args.threads} threads; pairs: {facts['pairs']}")
     print(f"{'':10}{'MiB':>8}{'size':>8}{'ms @1':>9}{'speed':>8}{'ms @32':>9}{'speed':>8}{'cosine':>9}{'accuracy':>10}")
     for name in ("torch", *paths):

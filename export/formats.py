@@ -1,4 +1,4 @@
-"""The formats that a model is exported to. A new one is a file with `write` and `default_target`, and one line here."""
+"""The formats that a model is exported to. A new one is a file with three functions, and one line here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import InputError
 from zoo.registry import Registry
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Options:
     data: str | None = None
     """A .bin file of pairs that variants are compared on; None draws faces."""
     max_accuracy_drop: float | None = None
-    """A variant that loses more accuracy than this fraction is refused."""
+    """A variant whose accuracy on the pairs falls by more than this fraction is refused."""
+    strict: bool = False
+    """A variant is also refused where only the 95 % interval of its fall reaches beyond `max_accuracy_drop`."""
     force: bool = False
     """Replace existing files."""
     say: Callable[[str], None] = lambda line: None
@@ -47,7 +50,8 @@ class Format:
     """A format: where it is implemented, and what a user is told of it."""
 
     module: str
-    """A module with `write(model, info, target, options) -> dict` and `default_target(folder, output) -> Path`."""
+    """A module with `default_target(folder, output) -> Path`, `files(target, options) -> list[Path]` and
+    `write(model, info, target, options) -> dict`."""
     what: str
     """For --help."""
 
@@ -55,6 +59,14 @@ class Format:
         """Where an export of the model in `folder` goes, `output` being the user's wish."""
         target: Path = importlib.import_module(self.module).default_target(folder, output)
         return target
+
+    def require_free(self, target: Path, options: Options) -> None:
+        """InputError where a file that this export would replace or remove exists, unless the user said --force."""
+        for path in importlib.import_module(self.module).files(target, options):
+            if path.exists() and not options.force:
+                raise InputError(
+                    f"expected no file at {path}, found one; add --force to replace it or name another --output"
+                )
 
     def write(self, model: nn.Module, info: ModelInfo, target: Path, options: Options) -> dict[str, Any]:
         """Writes the model, whole or not at all, and returns the facts of what was written, fit for JSON."""

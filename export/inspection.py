@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -15,9 +16,9 @@ from google.protobuf.message import DecodeError
 from zoo.errors import InputError
 from zoo.evaluate.session import METADATA_KEY, REFUSALS, OnnxEmbedder
 from zoo.export import parity
-from zoo.export.variants import total_bytes
 from zoo.spec import ModelInfo
 
+ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
 BGR_NORM_RATIO = 1.02
 """A face embedding is longer the more of a face the model sees; longer by this with swapped colours is suspicious."""
 
@@ -77,11 +78,16 @@ def inspect(path: str | Path) -> Inspection:
     for tensor in (*proto.graph.initializer, *constants):
         counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += int(np.prod(tensor.dims, dtype=np.int64))
     text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
-    facts = None if text is None else ModelInfo.from_json(text)
-    scaled = scales_its_input(proto)
+    facts = None
+    if text is not None:
+        with contextlib.suppress(InputError):  # trying the model says so, among the warnings
+            facts = ModelInfo.from_json(text)
+    steps = input_steps(proto, inputs[0].name) if inputs else ()
+    external = {fact.value for t in proto.graph.initializer for fact in t.external_data if fact.key == "location"}
+    beside = [path.parent / location for location in sorted(external)]
     return Inspection(
         file=str(path),
-        bytes=total_bytes(path),
+        bytes=path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file()),
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         opset={entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         inputs=inputs,
@@ -89,29 +95,53 @@ def inspect(path: str | Path) -> Inspection:
         parameters=sum(counts.values()),
         operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         weights=dict(counts.most_common()),
-        normalisation=normalisation(facts, scaled),
+        normalisation=normalisation(facts, steps),
         facts=None if facts is None else json.loads(facts.to_json()),
-        warnings=tuple(warnings(path, inputs, outputs, facts, scaled)),
+        warnings=tuple(warnings(path, inputs, outputs, facts, bool(steps))),
     )
 
 
-def scales_its_input(proto: onnx.ModelProto) -> bool:
-    """Whether the graph itself subtracts or multiplies before its first convolution, as MXNet's exports do."""
+def input_steps(proto: onnx.ModelProto, name: str) -> tuple[str, ...]:
+    """What the graph itself does to the pixels of its input `name` before anything else, e.g. ("− 127.5", "/ 128").
+
+    insightface's older files start so, and batch norm on the pixels is the same in another form.
+    """
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
-        if node.op_type in ("Conv", "MatMul", "Gemm"):
-            return False
-        if node.op_type in ("Sub", "Mul", "Div", "BatchNormalization"):
-            return True
-    return False
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    steps: list[str] = []
+    for _ in proto.graph.node:  # a bound: every turn passes one node
+        readers = [node for node in proto.graph.node if name in node.input]
+        if len(readers) != 1:
+            break
+        (node,) = readers
+        others = [other for other in node.input if other != name]
+        if node.op_type in ARITHMETIC and len(others) == 1 and others[0] in constants and node.input[0] == name:
+            steps.append(f"{ARITHMETIC[node.op_type]} {_numbers(constants[others[0]])}")
+        elif node.op_type == "BatchNormalization":
+            steps.append("batch norm")
+        elif node.op_type not in ("Cast", "Identity", "Transpose"):
+            break
+        name = node.output[0]
+    return tuple(steps)
 
 
-def normalisation(facts: ModelInfo | None, scaled: bool) -> str:
+def _numbers(tensor: onnx.TensorProto) -> str:
+    """A constant in words: its one value, or the few of its channels."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return "a constant"
+    values = list(dict.fromkeys(onnx.numpy_helper.to_array(tensor).ravel().tolist()))
+    return ", ".join(f"{value:g}" for value in values) if len(values) <= 3 else f"{len(values)} constants"
+
+
+def normalisation(facts: ModelInfo | None, steps: tuple[str, ...]) -> str:
     """The input's meaning in words."""
     if facts is not None:
         spec = facts.input
         return f"{spec.channel_order}, (x − {spec.mean:g}) / {spec.std:g}, stated by the file"
-    if scaled:
-        return "0 to 255, guessed: the graph scales its input itself"
+    if steps:
+        return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
     return "RGB, (x − 127.5) / 127.5, guessed: the graph does not scale its input"
 
 
@@ -134,7 +164,7 @@ def warnings(
     if len(inputs) != 1 or len(outputs) != 1:
         return found
     if facts is None and scaled:
-        found.append("zoo would scale its input a second time")
+        found.append("zoo would scale its input a second time: say --mean 0 --std 1 where a command has them")
     try:
         embedder = OnnxEmbedder(path, device="cpu", threads=1)
     except InputError as error:
@@ -142,11 +172,11 @@ def warnings(
     found += [note for note in embedder.notes if "fixed batch" not in note and "does not state its input" not in note]
     if facts is not None and facts.embedding_dim != embedder.embedding_dim:
         found.append(f"the file states {facts.embedding_dim} dimensions, the graph gives {embedder.embedding_dim}")
-    return [*found, *_tried(embedder)]
+    return [*found, *_tried(embedder, colours=facts is None)]
 
 
-def _tried(embedder: OnnxEmbedder) -> list[str]:
-    """What only running the model tells: values that are not finite, unit length, swapped colours."""
+def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
+    """What only running the model tells: values that are not finite, unit length, swapped `colours`."""
     size = embedder.input.size
     if min(size) < 16 or max(size) > 512:
         return []
@@ -162,9 +192,11 @@ def _tried(embedder: OnnxEmbedder) -> list[str]:
         return [
             "the embeddings have length 1: norms tell nothing of picture quality, and swapped colours cannot be seen"
         ]
-    if np.median(others / np.where(lengths > 0, lengths, np.inf)) > BGR_NORM_RATIO:
-        swap = "BGR" if embedder.input.channel_order == "RGB" else "RGB"
-        return [f"embeddings are longer with red and blue swapped: the model may have been trained on {swap}"]
+    if colours and np.median(others / np.where(lengths > 0, lengths, np.inf)) > BGR_NORM_RATIO:
+        return [
+            "embeddings are longer with red and blue swapped: the model may have been trained on BGR; say --bgr where "
+            "a command has it"
+        ]
     return []
 
 

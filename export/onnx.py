@@ -25,6 +25,7 @@ from zoo.backbones import FlatNeck
 from zoo.errors import InputError
 from zoo.evaluate.session import METADATA_KEY
 from zoo.export import parity
+from zoo.export.parting import parting
 from zoo.files import atomic_path
 from zoo.spec import Crops, ModelInfo
 
@@ -63,19 +64,28 @@ def export_onnx(
     if crops is None:
         crops = parity.crops_for_parity(info.input.size)
     original = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    proto = to_proto(original, info.input.size, opset)
     inputs = info.input.to_input(crops)
 
     def reference(batch: parity.Inputs) -> parity.Embeddings:
         with torch.inference_mode():
             embeddings: parity.Embeddings = original(torch.from_numpy(batch)).numpy()
+        if not np.isfinite(embeddings).all():
+            raise InputError(
+                "expected a model that works, found one whose embeddings are not finite in torch itself; its weights "
+                "are damaged or its training diverged: export an earlier run"
+            )
         return embeddings
 
+    reference(inputs[:1])
+    proto = to_proto(original, info.input.size, opset)
     with draft_folder(path) as draft:
         save(proto, draft / path.name, single_file_bytes)
         onnx.checker.check_model(str(draft / path.name), full_check=True)
         record = parity.measure(reference, draft / path.name, inputs, batches)
-        parity.require(record)
+        failed = parity.failure(record)
+        if failed is not None:
+            where = "" if failed.only_optimised else parting(original, draft / path.name, inputs[: failed.batch])
+            raise parity.refusal(failed, path.name, where)
         info = replace(info, parity={**info.parity, **record})
         proto = onnx.load(str(draft / path.name), load_external_data=False)
         proto.metadata_props.add(key=METADATA_KEY, value=info.to_json())
@@ -113,7 +123,7 @@ def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     onnxslim is left out where it removes nothing, and for weights that fill more than one file.
     """
-    if proto.ByteSize() >= SINGLE_FILE_BYTES:
+    if weight_bytes(proto) >= SINGLE_FILE_BYTES:
         return proto
     slim: onnx.ModelProto = onnxslim.slim(proto)
     return slim if len(slim.graph.node) < len(proto.graph.node) else proto
@@ -238,17 +248,24 @@ def draft_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
     try:
         yield draft
+    except OSError as error:
+        final = path.parent.parent / path.name if path.parent.name.startswith(f".{path.name}.") else path
+        raise InputError(f"cannot write {final} ({error.strerror or error}); choose another folder") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
     """Writes a graph, its weights beside it in `path`.data where together they exceed `single_file_bytes`."""
-    weights = sum(np.prod(tensor.dims, dtype=np.int64) * 4 for tensor in proto.graph.initializer)
-    if weights < single_file_bytes:
+    if weight_bytes(proto) < single_file_bytes:
         path.write_bytes(proto.SerializeToString(deterministic=True))
     else:
         onnx.save_model(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
+
+
+def weight_bytes(proto: onnx.ModelProto) -> int:
+    """How much the weights take, counted without serialising what may be too large to be serialised."""
+    return sum(tensor.ByteSize() for tensor in proto.graph.initializer)
 
 
 def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:

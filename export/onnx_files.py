@@ -18,7 +18,7 @@ from zoo.evaluate.session import METADATA_KEY
 from zoo.export import parity
 from zoo.export.calibration import CALIBRATION_CROPS, CropSet, read_crops
 from zoo.export.formats import Options
-from zoo.export.onnx import OPSET, draft_folder, export_onnx, publish
+from zoo.export.onnx import OPSET, SINGLE_FILE_BYTES, draft_folder, export_onnx, publish
 from zoo.export.quantize import Variant, to_half, to_int8
 from zoo.export.variants import Row, as_json, compare
 from zoo.files import write_json
@@ -36,38 +36,62 @@ def default_target(folder: Path, output: Path | None) -> Path:
     return output if output.suffix == ".onnx" else output / "model.onnx"
 
 
+def files(target: Path, options: Options) -> list[Path]:
+    """Everything that an export to `target` writes, or removes because it belongs to an earlier export."""
+    models = list(model_files(target, options).values())
+    return [*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)]
+
+
+def model_files(target: Path, options: Options) -> dict[str, Path]:
+    """The file of each precision that was asked for."""
+    wanted = [name for name, asked in (("float16", options.fp16), ("int8", options.int8)) if asked]
+    return {"float32": target, **{name: target.with_name(target.stem + SUFFIX[name]) for name in wanted}}
+
+
+def report_file(target: Path) -> Path:
+    """export.json, or NAME.export.json for a model that is not called model.onnx: two exports may share a folder."""
+    return target.with_name("export.json" if target.stem == "model" else f"{target.stem}.export.json")
+
+
 def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> dict[str, Any]:
     """Writes `target`, its variants beside it and export.json; returns what export.json holds.
 
     Everything is proven before anything is written: a variant that is refused leaves no file of this export behind.
     """
-    wanted = [name for name, asked in (("float16", options.fp16), ("int8", options.int8)) if asked]
-    files = {"float32": target, **{name: target.with_name(target.stem + SUFFIX[name]) for name in wanted}}
-    for path in files.values():
-        if path.exists() and not options.force:
-            raise InputError(
-                f"expected no file at {path}, found one; add --force to replace it or name another --output"
-            )
+    paths = model_files(target, options)
+    wanted = [name for name in paths if name != "float32"]
+    for name, suffix in SUFFIX.items():
+        stale = target.with_name(target.stem + suffix)
+        if name not in paths and stale.exists():
+            options.say(f"{stale} is left as it is, of an earlier export: make it again or delete it")
     crops = _crops(info, options, bool(wanted))
     with draft_folder(target) as draft:
-        drafts = {name: draft / path.name for name, path in files.items()}
+        drafts = {name: draft / path.name for name, path in paths.items()}
         info = export_onnx(
             model,
             drafts["float32"],
             info,
             opset=OPSET if options.opset is None else options.opset,
             crops=_at_least(crops.crops, max(parity.BATCHES)),
+            single_file_bytes=SINGLE_FILE_BYTES,
         )
+        if wanted and (weights := draft / f"{target.name}.data").exists():
+            raise InputError(
+                f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, found "
+                f"{weights.stat().st_size / 2**30:.1f} GiB; export the float32 file alone"
+            )
         facts: dict[str, Any] = {"info": asdict(info), "parity": info.parity, "measured_on": crops.name}
         rows: list[Row] = []
         if wanted:
             rows = _write_variants(drafts, info, crops, options)
             facts["pairs"] = _pairs_name(options)
             facts["variants"] = as_json(rows)
+            if options.max_accuracy_drop is not None:
+                facts["max_accuracy_drop"] = {"limit": options.max_accuracy_drop, "strict": options.strict}
             facts["quantisation"] = {name: ModelInfo.from_json(_facts(drafts[name])).quantisation for name in wanted}
-        for name, path in files.items():
+        for name, path in paths.items():
             publish(onnx.load(str(drafts[name]), load_external_data=False), draft, path)
-    write_json(target.with_name("export.json"), facts)
+    write_json(report_file(target), facts)
     return {"model": str(target), **facts}
 
 
@@ -88,15 +112,33 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     options.say(f"comparing on {_pairs_name(options)} …")
     rows = compare(drafts, _protocol(info, options))
     for row in rows[1:]:
-        drop = -row.accuracy_change.value
-        if options.max_accuracy_drop is not None and drop > options.max_accuracy_drop:
-            raise InputError(
-                f"{row.precision} loses {drop:.4f} of accuracy on {_pairs_name(options)}, more than the "
-                f"{options.max_accuracy_drop:g} of --max-accuracy-drop: nothing was written"
-            )
         if not np.isfinite(row.mean_cosine):
             raise InputError(f"{row.precision} gives embeddings that are not finite: nothing was written")
+        if options.max_accuracy_drop is not None:
+            require_accuracy(row, options.max_accuracy_drop, options.strict, _pairs_name(options))
     return rows
+
+
+def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:
+    """InputError where the variant's accuracy falls by more than `limit`, a fraction, on these very pairs.
+
+    That judges the point estimate: the loss that was measured. `strict` judges the far end of its paired 95 % interval,
+    so that few pairs, which prove little, are refused rather than believed.
+    """
+    change = row.accuracy_change
+    loss, least, most = (0.0 - value for value in (change.value, change.high, change.low))
+    interval = f"95 % interval {least:+.4f} to {most:+.4f}"
+    if loss > limit:
+        raise InputError(
+            f"expected {row.precision} to lose at most {limit:g} of accuracy, found a loss of {loss:.4f} ({interval}) "
+            f"on {pairs}, so nothing was written: allow more, calibrate on other crops or do without {row.precision}"
+        )
+    if strict and most > limit:
+        raise InputError(
+            f"expected {row.precision} to lose at most {limit:g} of accuracy with 95 % certainty (--strict), found a "
+            f"loss of {loss:.4f} ({interval}) on {pairs}, so nothing was written: compare on more pairs (--data), "
+            f"allow more or do without --strict"
+        )
 
 
 def _save(variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,19 @@ MAX_RELATIVE = 1e-3
 """Largest difference, relative to the largest coordinate, that an export may have."""
 
 
-class ParityError(RuntimeError):
+class ParityError(InputError):
     """The exported file computes something else than the model: the export is refused and nothing is written."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first comparison of a proof that is out of tolerance."""
+
+    batch: int
+    figures: dict[str, float]
+    """As `differences` gives them."""
+    only_optimised: bool
+    """Whether the file as it is written agrees, and only ONNX Runtime's graph optimisation makes it wrong."""
 
 
 def crops_for_parity(size: tuple[int, int], count: int = max(BATCHES)) -> Crops:
@@ -124,13 +136,39 @@ def _up(difference: float) -> float:
     return float(f"{math.ceil(difference / 10.0**exponent)}e{exponent}")
 
 
-def require(record: dict[str, Any], min_cosine: float = MIN_COSINE, max_relative: float = MAX_RELATIVE) -> None:
-    """ParityError, with the figures, unless every batch of `record` is within the tolerances."""
+def within(figures: dict[str, float], min_cosine: float = MIN_COSINE, max_relative: float = MAX_RELATIVE) -> bool:
+    """Whether `differences` are those of rounding; not where they are not numbers."""
+    return figures["cosine"] >= min_cosine and figures["max_relative"] <= max_relative
+
+
+def agree(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> bool:
+    """Whether two arrays (batch, …) of one shape differ by rounding alone."""
+    flat = (len(ours), -1)
+    return within(differences(ours.reshape(flat), theirs.reshape(flat)))
+
+
+def failure(record: dict[str, Any]) -> Failure | None:
+    """The first batch of a `measure` record that is out of tolerance; None where the export is right."""
     for batch, optimised in record.items():
-        for how, figures in (("", optimised), (" without graph optimisation", optimised["unoptimised"])):
-            if not (figures["cosine"] >= min_cosine and figures["max_relative"] <= max_relative):
-                raise ParityError(
-                    f"at batch {batch}{how} the exported file has cosine {figures['cosine']:.6f} to torch and differs "
-                    f"by {figures['max_relative']:.1e} of the largest coordinate; allowed are {min_cosine} and "
-                    f"{max_relative:.0e}: nothing was written"
-                )
+        plain = optimised["unoptimised"]
+        if not within(plain):
+            return Failure(int(batch), plain, only_optimised=False)
+        if not within(optimised):
+            return Failure(int(batch), optimised, only_optimised=True)
+    return None
+
+
+def refusal(failed: Failure, name: str, where: str) -> ParityError:
+    """The sentence for a failed proof of the file called `name`; `where` tells at which layer it goes wrong."""
+    what = (
+        "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
+        if failed.only_optimised
+        else f"{where}; write what follows in another way or try another --opset"
+    )
+    count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
+    return ParityError(
+        f"expected {name} to compute what torch computes, found on a batch of {count} a cosine of "
+        f"{failed.figures['cosine']:.6f} (at least {MIN_COSINE}) and a difference of "
+        f"{failed.figures['max_relative']:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e}), so nothing was "
+        f"written: {what}"
+    )

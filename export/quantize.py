@@ -26,7 +26,11 @@ from zoo.export.parity import Embeddings, Inputs
 HALF_LIMIT = 65504.0 / 2
 """float16 ends at 65504; a factor of two is kept for pictures brighter than those that were looked at."""
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add")
-"""The operators that int8 computes; everything between two of them stays in float32."""
+"""The operators that int8 computes; what is neither here nor in CARRIED stays in float32 between them."""
+REMOVABLE = ("Relu", "Clip")
+"""Those that vanish into the range of the tensor before them: what is cut off needs no codes."""
+CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
+"""Those that take int8 as it comes, so that two quantised layers need no float32 between them."""
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
@@ -209,6 +213,8 @@ def quantised(
     """`proto` with QDQ pairs around its QUANTISED nodes: all of them, `only` those named, or all but `exclude`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
+    if only:  # a layer alone is judged with the activation that vanishes into it
+        only = [*only, *(node.name for node in proto.graph.node if node.op_type in REMOVABLE)]
     with _silent():
         quantizer = QDQQuantizer(
             copy,
@@ -219,7 +225,7 @@ def quantised(
             tensors_range=ranges,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(exclude),
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=[*QUANTISED, *CARRIED],
             extra_options={},
         )
         quantizer.quantize_model()
@@ -236,7 +242,7 @@ def tensor_ranges(proto: onnx.ModelProto, inputs: Inputs, method: str) -> Any:
         path.write_bytes(proto.SerializeToString())
         augmented = Path(folder) / "augmented.onnx"
         calibrator = create_calibrator(
-            path, list(QUANTISED), augmented_model_path=str(augmented), calibrate_method=METHODS[method]
+            path, [*QUANTISED, *CARRIED], augmented_model_path=str(augmented), calibrate_method=METHODS[method]
         )
         calibrator.infer_session = parity.session(augmented, optimise=False)
         for start in range(0, len(inputs), CHUNK):

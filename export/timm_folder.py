@@ -23,11 +23,13 @@ def default_target(folder: Path, output: Path | None) -> Path:
     return output
 
 
+def files(target: Path, options: Options) -> list[Path]:
+    """What an export into the folder `target` writes."""
+    return [target / CONFIG, target / WEIGHTS]
+
+
 def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> dict[str, Any]:
-    """Writes config.json and model.safetensors into the folder `target`, and proves that they load."""
-    for name in (CONFIG, WEIGHTS):
-        if (target / name).exists() and not options.force:
-            raise InputError(f"expected no file at {target / name}, found one; add --force to replace it")
+    """Writes config.json and model.safetensors into the folder `target`."""
     try:
         save_timm(model, target, asdict(info))
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from zoo.export import parity
 
 FAR = 0.01
 """The false accept rate of the TAR that is compared: thousands of negatives measure it."""
+TURNS = 3
+"""How often each file's latency is measured, so that a busy moment of the machine does not hit one file alone."""
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
 
@@ -117,22 +121,31 @@ def total_bytes(path: Path) -> int:
 
 
 def latency(paths: dict[str, Path], batch: int, threads: int | None = None, seconds: float = 2.0) -> dict[str, float]:
-    """Median seconds of one inference at `batch`, by name; files take turns, some `seconds` each, at least 5 times."""
-    sessions = {name: parity.session(path, optimise=True, threads=threads, spin=True) for name, path in paths.items()}
-    feeds = {}
-    for name, session in sessions.items():
-        node = session.get_inputs()[0]
-        rng = np.random.default_rng(0)
-        feeds[name] = {node.name: rng.uniform(-1, 1, (batch, *node.shape[1:])).astype(np.float32)}
-        session.run(None, feeds[name])
+    """Median seconds of one inference at `batch`, by name: each file some `seconds`, in TURNS with the others.
+
+    A turn opens a session of its own: the idle threads of an open one wait busily and would slow whoever comes next.
+    """
     taken: dict[str, list[float]] = {name: [] for name in paths}
-    deadline = time.perf_counter() + seconds * len(paths)
-    while min(map(len, taken.values())) < 5 or time.perf_counter() < deadline:
-        for name, session in sessions.items():
-            start = time.perf_counter()
-            session.run(None, feeds[name])
-            taken[name].append(time.perf_counter() - start)
+    for _ in range(TURNS):
+        for name, path in paths.items():
+            session = parity.session(path, optimise=True, threads=threads, spin=True)
+            node = session.get_inputs()[0]
+            pixels = np.random.default_rng(0).uniform(-1, 1, (batch, *node.shape[1:])).astype(np.float32)
+            taken[name] += seconds_of(partial(session.run, None, {node.name: pixels}), seconds / TURNS)
     return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def seconds_of(inference: Callable[[], object], seconds: float) -> list[float]:
+    """The seconds that each of the inferences took that fit into `seconds`, at least 2, after two to warm up."""
+    inference()
+    inference()
+    taken: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while len(taken) < 2 or time.perf_counter() < deadline:
+        start = time.perf_counter()
+        inference()
+        taken.append(time.perf_counter() - start)
+    return taken
 
 
 def accuracy_change(reference: Scores, other: Scores) -> Change:

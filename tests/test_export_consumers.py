@@ -1,7 +1,8 @@
 """Programs of others load our file as it is and embed a colour crop as zoo does: insightface, uniface, Node.
 
 insightface and uniface pull in plain onnxruntime over onnxruntime-gpu, so each gets an environment of its own, kept in
-pytest's cache. They install through pip and npm; where those cannot, the trial skips and says so.
+pytest's cache. They install through pip and npm, in the versions that are pinned here and in tests/node/package.json;
+where those cannot, the trial skips and says so.
 """
 
 from __future__ import annotations
@@ -48,17 +49,11 @@ print(json.dumps([model.get_embedding(c)[0].tolist() for c in (crop, crop, crop[
 """,
 }
 """Each prints three embeddings: of the crop, of the crop again, of its mirror image. OpenCV reads BGR; they turn it."""
-EXTRAS = {"insightface": ["insightface", "onnxruntime"], "uniface": ["uniface[cpu]", "opencv-python-headless"]}
-NODE = """
-const ort = require('onnxruntime-node'), fs = require('fs');
-(async () => {
-  const session = await ort.InferenceSession.create(process.argv[2]);
-  const bytes = fs.readFileSync(process.argv[3]);
-  const pixels = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  const result = await session.run({ input: new ort.Tensor('float32', pixels, [1, 3, 112, 112]) });
-  console.log(JSON.stringify(Array.from(result.embedding.data)));
-})();
-"""
+REQUIREMENTS = {
+    "insightface": ["insightface==2.1", "onnxruntime==1.32.0"],
+    "uniface": ["uniface[cpu]==4.2.1", "onnxruntime==1.32.0", "opencv-python==5.0.0.93"],
+}
+NODE = Path(__file__).parent / "node"
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +77,18 @@ def installed(name: str, cache: pytest.Cache) -> Path:
     """The Python of an environment that has `name`, made once."""
     folder = Path(cache.mkdir(f"consumer-{name}"))
     python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
+    ready, wanted = folder / "ready", "\n".join(REQUIREMENTS[name])
+    if not ready.exists() or ready.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         done = subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", *EXTRAS[name]], capture_output=True, text=True, check=False
+            [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             pytest.skip(f"{name} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
-        (folder / "ready").touch()
+        ready.write_text(wanted)
     return python
 
 
@@ -119,16 +118,18 @@ def test_node_embeds_as_zoo_does(
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")
     folder = Path(request.config.cache.mkdir("consumer-node"))
-    if not (folder / "node_modules" / "onnxruntime-node").is_dir():
-        command = ["npm", "install", "--silent", "--ignore-scripts", "--prefix", str(folder), "onnxruntime-node"]
+    wanted, had = NODE / "package.json", folder / "package.json"
+    if not had.exists() or had.read_text() != wanted.read_text():
+        shutil.copy(wanted, had)
+        command = ["npm", "install", "--silent", "--ignore-scripts", "--no-package-lock", "--prefix", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
+            had.unlink()
             pytest.skip(f"onnxruntime-node cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
-    pixels = (cv2.imread(str(crop))[..., ::-1].astype(np.float32) - 127.5) / 127.5
-    (tmp_path / "pixels.bin").write_bytes(np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes())
-    (folder / "embed.js").write_text(NODE)
+    shutil.copy(NODE / "embed.cjs", folder)
+    (tmp_path / "crop.rgb").write_bytes(np.ascontiguousarray(cv2.imread(str(crop))[..., ::-1]).tobytes())
     done = subprocess.run(
-        ["node", str(folder / "embed.js"), str(model), str(tmp_path / "pixels.bin")],
+        ["node", str(folder / "embed.cjs"), str(model), str(tmp_path / "crop.rgb")],
         capture_output=True,
         text=True,
         check=False,

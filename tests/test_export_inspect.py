@@ -98,9 +98,37 @@ def test_a_strangers_oddity_becomes_a_warning(change: object, warning: str, tmp_
     assert not [w for w in inspect(stranger(tmp_path)).warnings if warning in w]
 
 
+def shifted_and_scaled(proto: onnx.ModelProto) -> None:
+    """As insightface's older files begin."""
+    scaled(proto)
+    proto.graph.initializer.append(make.make_tensor("middle", onnx.TensorProto.FLOAT, [1], [127.5]))
+    proto.graph.node[0].input[0] = "shifted"
+    proto.graph.node.insert(0, make.make_node("Sub", ["input", "middle"], ["shifted"], name="shift"))
+
+
 def test_normalisation_is_guessed_from_the_graph(tmp_path: Path) -> None:
     assert "127.5, guessed" in inspect(stranger(tmp_path)).normalisation
     assert "0 to 255, guessed" in inspect(stranger(tmp_path, scaled)).normalisation
+    assert "itself (− 127.5, × 0.5)" in inspect(stranger(tmp_path, shifted_and_scaled)).normalisation
+
+
+def test_weights_beside_a_strangers_graph_count_and_are_missed_when_they_are_gone(tmp_path: Path) -> None:
+    proto = to_proto(Flat().eval(), (112, 112))
+    path = tmp_path / "stranger.onnx"
+    onnx.save_model(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert inspect(path).bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    (tmp_path / "weights.bin").unlink()
+    found = inspect(path)
+    assert found.bytes == path.stat().st_size and found.parameters > 0
+    assert [warning for warning in found.warnings if "cannot load it" in warning]
+
+
+def test_damaged_facts_are_a_warning(ours: Path, tmp_path: Path) -> None:
+    proto = onnx.load(ours)
+    proto.metadata_props[0].value = "[]"
+    onnx.save(proto, tmp_path / "damaged.onnx")
+    found = inspect(tmp_path / "damaged.onnx")
+    assert found.facts is None and [warning for warning in found.warnings if "damaged" in warning]
 
 
 def test_a_real_models_colour_order_is_suspected_only_when_it_is_swapped(shared: Path, tmp_path: Path) -> None:

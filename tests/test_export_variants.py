@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +17,10 @@ import timm
 import torch
 from torch import nn
 
+from tests.exporting import traces_of_this_machine
 from zoo.backbones import create_backbone, save_timm
 from zoo.cli import main
+from zoo.commands.export import drop_text
 from zoo.errors import InputError
 from zoo.evaluate.session import OnnxEmbedder
 from zoo.export import onnx_files, parity, quantize, variants
@@ -202,6 +207,7 @@ def test_one_command_writes_three_proven_files_and_their_comparison(
     crops = parity.crops_for_parity((112, 112), 3)
     for embedder in embedders[1:]:
         assert parity.row_cosines(embedders[0](crops), embedder(crops)).min() > 0.9
+    assert [traces_of_this_machine((model_folder / name).read_bytes()) for name in names] == [[], [], []]
     sizes = [row["size_ratio"] for row in report["variants"]]
     assert sizes[0] == 1 and max(sizes[1:]) < 0.7
 
@@ -209,7 +215,9 @@ def test_one_command_writes_three_proven_files_and_their_comparison(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--onnx", "--fp16", "--max-accuracy-drop", "-1"], "nothing was written"),
+        (["--onnx", "--fp16", "--max-accuracy-drop", "-1"], "expected a fraction such as 0.005"),
+        (["--onnx", "--fp16", "--max-accuracy-drop", "nan"], "expected a fraction such as 0.005"),
+        (["--onnx", "--fp16", "--strict"], "add it"),
         (["--onnx", "--max-accuracy-drop", "0.01"], "add --fp16 or --int8"),
         (["--fp16"], "add --onnx"),
         (["--onnx", "--int8", "--calibrate", "nowhere"], "found nothing"),
@@ -224,6 +232,61 @@ def test_a_refused_export_is_one_sentence_and_leaves_no_file(
     assert main(["export", str(model_folder), "--json", *arguments]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+    assert sorted(model_folder.iterdir()) == before
+
+
+@pytest.mark.soak
+def test_two_processes_write_the_same_bytes_whatever_their_folder_hash_seed_and_threads(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    written = []
+    for seed, threads in (("1", "1"), ("2", "2")):
+        folder = tmp_path / f"process{seed}"
+        folder.mkdir()
+        command = [sys.executable, "-m", "zoo", "export", str(model_folder), "-o", "out", "--onnx", "--fp16", "--int8"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
+        subprocess.run(command, check=True, cwd=folder, env=environment)
+        written.append({file.name: file.read_bytes() for file in (folder / "out").glob("*.onnx")})
+    assert len(written[0]) == 3
+    assert [name for name in written[0] if written[0][name] != written[1][name]] == []
+
+
+def test_weights_beyond_one_file_are_exported_in_float32_alone(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_files, "SINGLE_FILE_BYTES", 1000)
+    before = sorted(model_folder.iterdir())
+    assert main(["export", str(model_folder), "--onnx", "--int8", "--json"]) == 2
+    assert "export the float32 file alone" in capsys.readouterr().err
+    assert sorted(model_folder.iterdir()) == before
+
+
+def row(value: float, low: float, high: float) -> variants.Row:
+    change = variants.Change(value, low, high)
+    return variants.Row("model.int8.onnx", "int8", 1, 0.25, {}, {}, 0.99, 0.9, 0.8, change, 0.5, change)
+
+
+def test_the_limit_judges_the_measured_loss_and_strict_judges_its_interval() -> None:
+    fine, unsure, bad = row(-0.002, -0.004, 0.0), row(-0.004, -0.009, 0.001), row(-0.006, -0.011, -0.001)
+    for strict in (False, True):
+        onnx_files.require_accuracy(fine, 0.005, strict, "lfw.bin")
+        with pytest.raises(InputError, match=r"loss of 0\.0060 \(95 % interval \+0\.0010 to \+0\.0110\) on lfw\.bin"):
+            onnx_files.require_accuracy(bad, 0.005, strict, "lfw.bin")
+    onnx_files.require_accuracy(unsure, 0.005, False, "lfw.bin")
+    assert "--strict would refuse" in drop_text("int8", asdict(unsure.accuracy_change), 0.005)
+    assert "whole interval is within" in drop_text("int8", asdict(fine.accuracy_change), 0.005)
+    with pytest.raises(InputError, match="with 95 % certainty"):
+        onnx_files.require_accuracy(unsure, 0.005, True, "lfw.bin")
+
+
+def test_a_file_that_loses_too_much_is_refused_at_the_command_line_with_all_others(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "accuracy_change", lambda first, other: variants.Change(-0.02, -0.05, 0.01))
+    before = sorted(model_folder.iterdir())
+    assert main(["export", str(model_folder), "--json", "--onnx", "--fp16", "--max-accuracy-drop", "0.019"]) == 2
+    said = capsys.readouterr().err
+    assert "found a loss of 0.0200 (95 % interval -0.0100 to +0.0500)" in said and said.count("\n") == 1
     assert sorted(model_folder.iterdir()) == before
 
 

@@ -11,8 +11,10 @@ RUN is a run folder, its name, or a folder with config.json and model.safetensor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-accuracy-drop",
         type=float,
         metavar="X",
-        help="refuse a smaller file that loses more accuracy, a fraction",
+        help="write nothing where a smaller file loses more than this fraction of accuracy on --data, as measured",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="with --max-accuracy-drop: nor where the loss's 95 %% interval reaches beyond X, as it does on few pairs",
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--json", action="store_true", help="print the facts of the written files as JSON")
@@ -65,18 +72,30 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"expected a format, found none; add {' or '.join('--' + name for name in FORMATS)}")
     if (args.fp16 or args.int8) and not args.onnx:
         raise InputError("--fp16 and --int8 are kinds of ONNX files; add --onnx")
+    for flag, value, needs in (
+        ("--opset", args.opset, "onnx"),
+        ("--calibrate", args.calibrate, "onnx"),
+        ("--calibration-method", args.calibration_method, "int8"),
+    ):
+        if value is not None and not getattr(args, needs):
+            raise InputError(f"{flag} says how --{needs} is done; add --{needs} or leave it out")
+    if args.data is not None and not (args.fp16 or args.int8):
+        raise InputError("--data is what smaller files are compared on; add --fp16 or --int8, or use zoo evaluate")
     if args.max_accuracy_drop is not None and not (args.fp16 or args.int8):
         raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
+    if args.max_accuracy_drop is not None and not 0 <= args.max_accuracy_drop < 1:
+        raise InputError(
+            f"expected a fraction such as 0.005 after --max-accuracy-drop, found {args.max_accuracy_drop:g}; "
+            "0 allows no loss"
+        )
+    if args.strict and args.max_accuracy_drop is None:
+        raise InputError("--strict says how --max-accuracy-drop is meant; add it")
     if args.run is not None and is_hub_id(args.run) and not args.output:
         raise InputError(f"expected --output for {args.run}, which is on the Hub and not in a folder of yours")
     folder = source(args.run)
     output = Path(args.output) if args.output else None
-    if output is not None:
-        parent = output.parent if output.suffix == ".onnx" else output
-        if output.suffix != ".onnx" and output.parent.is_dir():
-            output.mkdir(exist_ok=True)
-        if not parent.is_dir():
-            raise InputError(f"expected a folder to write into, found none at {parent}; create it first")
+    if output is not None and output.suffix != ".onnx" and output.exists() and not output.is_dir():
+        raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
     from zoo.backbones import load_timm
 
     info = info_of(folder)
@@ -90,17 +109,38 @@ def run(args: argparse.Namespace) -> int:
         methods=tuple(args.calibration_method or Options.methods),
         data=args.data,
         max_accuracy_drop=args.max_accuracy_drop,
+        strict=args.strict,
         force=args.force,
         say=(lambda line: None) if args.json else lambda line: print(line, file=sys.stderr, flush=True),
     )
+    for name, target in targets.items():
+        FORMATS[name].require_free(target, options)
     model = load_timm(folder)
-    written = {name: FORMATS[name].write(model, info, targets[name], options) for name in formats}
+    with folder_for(output):
+        written = {name: FORMATS[name].write(model, info, targets[name], options) for name in formats}
     if args.json:
         print(json.dumps(written[formats[0]] if len(formats) == 1 else written))
     else:
         for name, facts in written.items():
             show(name, facts)
     return 0
+
+
+@contextlib.contextmanager
+def folder_for(output: Path | None) -> Iterator[None]:
+    """The folder that the user named, made where it is new, and gone again where nothing was written into it."""
+    if output is None or output.suffix == ".onnx" or output.is_dir():
+        yield
+        return
+    try:
+        output.mkdir()
+    except OSError as error:
+        raise InputError(f"cannot make the folder {output} ({error.strerror}); choose another one") from None
+    try:
+        yield
+    finally:
+        if not any(output.iterdir()):
+            output.rmdir()
 
 
 def show(name: str, facts: dict[str, Any]) -> None:
@@ -142,9 +182,25 @@ def table(facts: dict[str, Any]) -> None:
             changed(row["tar"], None if first else row["tar_change"]),
         )
     Console(width=160).print(grid)
+    if "max_accuracy_drop" in facts:
+        limit = facts["max_accuracy_drop"]["limit"]
+        for row in facts["variants"][1:]:
+            print(drop_text(row["precision"], row["accuracy_change"], limit))
     for name, how in facts["quantisation"].items():
         kept = ", ".join(how["kept_in_float32"]) or "nothing"
         print(f"{name}: kept in float32: {kept}" + (f" ({how['why']})" if how["why"] else ""))
+
+
+def drop_text(name: str, change: dict[str, float], limit: float) -> str:
+    """What --max-accuracy-drop found, and whether the pairs suffice to be sure of it."""
+    loss, least, most = (0.0 - change[key] for key in ("value", "high", "low"))
+    certain = (
+        "the whole interval is within it"
+        if most <= limit
+        else "the interval reaches beyond it, which --strict would refuse; more pairs tell more"
+    )
+    interval = f"95 % interval {least:+.4f} to {most:+.4f}"
+    return f"{name}: loses {loss:.4f} of accuracy ({interval}), allowed {limit:g}: {certain}"
 
 
 def changed(value: float | None, change: dict[str, float] | None) -> str:

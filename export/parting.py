@@ -1,0 +1,86 @@
+"""Where a wrong export goes wrong: the first layer whose output the file does not reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from zoo.export import parity
+from zoo.export.parity import Inputs
+
+ROWS = 2
+"""The last pictures of a batch, whose intermediate values are compared: those of 33 would fill the memory."""
+HELD = 256
+"""Intermediate tensors, of one picture each, that ONNX Runtime hands out at a time."""
+
+Values = npt.NDArray[np.float32]
+
+
+def parting(model: nn.Module, path: Path, inputs: Inputs) -> str:
+    """Where the file at `path` parts from `model` on `inputs` (batch, 3, H, W), as a clause of a sentence.
+
+    Layers are found by what they compute, not by name: one is reproduced where some tensor of the graph, computed
+    without graph optimisation, has its shape and its values within parity's tolerances. Optimised exports fold layers
+    into their neighbours, so the last layer that is reproduced counts and the one after it is named.
+    """
+    layers = layer_outputs(model, inputs)
+    tensors = graph_tensors(path, inputs)
+    reproduced = [
+        index
+        for index, (_, ours) in enumerate(layers)
+        if any(theirs.shape == ours.shape and parity.agree(ours, theirs) for theirs in tensors)
+    ]
+    if not reproduced:
+        return f"they part at the first layer, {layers[0][0]}"
+    last = reproduced[-1]
+    if last + 1 == len(layers):
+        return f"they agree up to the last layer, {layers[last][0]}, and part after it"
+    return f"they agree up to the layer {layers[last][0]} and no longer from {layers[last + 1][0]} on"
+
+
+def layer_outputs(model: nn.Module, inputs: Inputs) -> list[tuple[str, Values]]:
+    """Name and output of every layer, in the order of their ending, for the last ROWS of `inputs`.
+
+    The model itself, which ends last, is left out.
+    """
+    outputs: list[tuple[str, Values]] = []
+
+    def keep(name: str) -> object:
+        def hook(module: nn.Module, arguments: object, output: object) -> None:
+            if isinstance(output, torch.Tensor) and output.is_floating_point():
+                outputs.append((name, output[-ROWS:].numpy().copy()))
+
+        return hook
+
+    hooks = [module.register_forward_hook(keep(name)) for name, module in model.named_modules() if name]
+    try:
+        with torch.inference_mode():
+            model(torch.from_numpy(inputs))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return outputs or [("the model itself", np.empty(0, np.float32))]
+
+
+def graph_tensors(path: Path, inputs: Inputs) -> list[Values]:
+    """Every float tensor that the graph at `path` computes, for the last ROWS of `inputs`; writes a file beside it."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+    ours = list(proto.graph.output)
+    floats = [v for v in proto.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    found: list[Values] = []
+    exposed = path.with_name(f"exposed-{path.name}")
+    step = max(1, HELD // len(inputs))
+    for start in range(0, len(floats), step):
+        del proto.graph.output[:]
+        proto.graph.output.extend([*floats[start : start + step], *ours])
+        exposed.write_bytes(proto.SerializeToString())
+        session = parity.session(exposed, optimise=False)
+        values = session.run(None, {session.get_inputs()[0].name: inputs})
+        found += [np.array(value[-ROWS:]) for value in values[:-1] if value.ndim]
+    exposed.unlink(missing_ok=True)
+    return found
