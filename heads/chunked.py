@@ -101,6 +101,8 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_gradient else None
             places = _places(unit, d_weight, plan)
             kept: dict[int, tuple[Tensor, Tensor]] = {}
+            # in one piece: many small tensors among the short-lived would leave the heap in holes
+            references = unit.new_empty(-(-len(weight) // (plan.chunk_size * plan.sub_centres)), len(unit))
             for chunk in chunks(weight, plan):
                 cos = cosines(unit, chunk, inverse)
                 sample, _ = _nearest(cos[counted], plan.sub_centres)
@@ -115,7 +117,8 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 top = higher
                 if place is not None:
                     torch.mul(pulled, inverse[chunk.rows], out=place)
-                    kept[chunk.first] = place, head.scale * finite(higher)
+                    reference = torch.mul(finite(higher), head.scale, out=references[len(kept)])
+                    kept[chunk.first] = place, reference
             lse = head.scale * top + total.log()
         if needs_gradient:
             # the head's buffers are saved so that autograd refuses a backward pass after they have moved
@@ -182,7 +185,6 @@ def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan) -> Iterator[Tenso
             yield flat[inside * stride :][: batch * widths[inside]].view(batch, -1)
             inside += 1
     more = min(plan.keep_bytes // (unit.element_size() * batch * columns), len(widths) - inside)
-    # one piece, as many small ones among the short-lived would leave the heap in holes
     storage = unit.new_empty(more, batch, columns)
     for place, width in zip(storage, widths[inside:], strict=False):
         yield place[:, :width]
