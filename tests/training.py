@@ -79,6 +79,7 @@ def under_torchrun(config: TrainConfig, run: Path, resume: bool, processes: int)
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        max_restarts=0,  # torchrun's default, not this record's
         run_id=run.name,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
