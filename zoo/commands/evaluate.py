@@ -417,6 +417,7 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
     from zoo.evaluate.report import group_rows, holds, remarks, rows
 
     console = Console(width=None if sys.stdout.isatty() else 120)
+    said: set[str] = set()
     for result in record["results"]:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         table.add_column(result["data"], no_wrap=True)
@@ -426,8 +427,9 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
         console.print(table, markup=False)
         console.print(f"{holds(result)}.", markup=False, highlight=False)
         for note in remarks(result):
+            said.add(note)
             console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
     for label, value in group_rows(record):
         console.print(f"{label}: {value}", markup=False, highlight=False)
-    for note in dict.fromkeys(notes):
+    for note in dict.fromkeys(note for note in notes if note not in said):
         console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
