@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from zoo.evaluate.session import OnnxEmbedder
 from zoo.export.parity import MAX_RELATIVE, crops_for_parity
 from zoo.spec import InputSpec
 
@@ -54,3 +56,12 @@ def traces_of_this_machine(content: bytes) -> list[str]:
     here = str(Path(__file__).resolve().parent.parent)
     words = [here, sys.prefix, "site-packages", f"{Path.home()}/", "/tmp/", ".py", 'File "', "stack_trace"]
     return [word for word in words if word.encode() in content]
+
+
+def require_same(path: Path, model: nn.Module) -> None:
+    """The file and torch, compared without any code of zoo.export."""
+    crops = crops_for_parity((112, 112), 3)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(InputSpec().to_input(crops))).numpy()
+    found = OnnxEmbedder(path, device="cpu")(crops)
+    assert np.abs(found - expected).max() <= MAX_RELATIVE * np.abs(expected).max()

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.exporting import traces_of_this_machine, trained_a_little
+from tests.exporting import require_same, traces_of_this_machine, trained_a_little
 from zoo.backbones import FlatNeck, create_backbone, save_timm
 from zoo.cli import main
 from zoo.data.synthetic import SyntheticFaces
@@ -66,15 +66,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelInfo]
     """One exported MobileFaceNet, shared by the tests that only read it."""
     path = tmp_path_factory.mktemp("export") / "model.onnx"
     return path, export_onnx(backbone(SMALL), path, info_for(SMALL))
-
-
-def require_same(path: Path, model: nn.Module) -> None:
-    """The file and torch, compared without any code of zoo.export."""
-    crops = parity.crops_for_parity((112, 112), 3)
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(InputSpec().to_input(crops))).numpy()
-    found = OnnxEmbedder(path, device="cpu")(crops)
-    assert np.abs(found - expected).max() <= parity.MAX_RELATIVE * np.abs(expected).max()
 
 
 def test_mobilefacenet_exports_with_parity(exported: tuple[Path, ModelInfo]) -> None:

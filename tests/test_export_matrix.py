@@ -5,16 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
-from tests.exporting import silent_layers, trained_a_little
+from tests.exporting import require_same, silent_layers, trained_a_little
 from zoo.backbones import NECKS, STEMS, create_backbone
 from zoo.errors import InputError
-from zoo.evaluate.session import OnnxEmbedder
 from zoo.export import parity
 from zoo.export.onnx import export_onnx
 from zoo.spec import InputSpec, ModelInfo
@@ -72,15 +70,6 @@ def test_a_named_backbone_exports_with_parity(name: str, stem: str, neck: str, t
         f"{', BatchNormalization kept' if 'BatchNormalization' in operators else ''}"
     )
     require_same(path, model)
-
-
-def require_same(path: Path, model: nn.Module) -> None:
-    """The file and torch, compared without any code of zoo.export."""
-    crops = parity.crops_for_parity((112, 112), 3)
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(InputSpec().to_input(crops))).numpy()
-    found = OnnxEmbedder(path, device="cpu")(crops)
-    assert np.abs(found - expected).max() <= parity.MAX_RELATIVE * np.abs(expected).max()
 
 
 def test_the_quick_part_of_the_matrix_sees_every_stem_and_neck() -> None:

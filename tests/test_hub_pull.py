@@ -8,8 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 from tests import hub_client
 from tests.hub_models import tiny_onnx
 from tests.hub_server import TOKEN, Handler, HubServer, Repo
+from tests.small_disk import mounted
 from zoo.errors import InputError
 from zoo.hub.guard import external_files, is_loopback, require_safe_url
 from zoo.hub.pull import ModelId, choose, is_hub_id, parse_id
@@ -456,16 +455,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if shutil.which("mount") is None:
-        pytest.skip("a small file system needs `mount`, which is not installed here")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
 def test_a_really_full_disk_leaves_nothing_half_written(small_disk: Path) -> None:
