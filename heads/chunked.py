@@ -102,7 +102,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             places = _places(unit, d_weight, plan)
             kept: dict[int, tuple[Tensor, Tensor]] = {}
             # in one piece: many small tensors among the short-lived would leave the heap in holes
-            references = unit.new_empty(-(-len(weight) // (plan.chunk_size * plan.sub_centres)), len(unit))
+            references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
             for chunk in chunks(weight, plan):
                 cos = cosines(unit, chunk, inverse)
                 sample, _ = _nearest(cos[counted], plan.sub_centres)
