@@ -321,8 +321,8 @@ def main() -> None:
         os.environ["WDS_CACHE"] = str(Path(temporary) / "cache")
         sources = write_sources(Path(temporary), contents, labels)
         if "loader" in sections:
-            bare_name = "bare " + ours
-            work = {bare_name: decoding(candidates[ours])}
+            bare_name = "bare simplejpeg"
+            work = {bare_name: decoding(candidates["simplejpeg"]), "bare " + ours: decoding(candidates[ours])}
             for name, address in sources.items():
                 for preset in ("none", "flip", "adaface", "strong") if name == "RecordIO" else ("flip",):
                     work[f"{name}, {preset}"] = epoch_of(open_dataset(address), preset, args.batch_size)

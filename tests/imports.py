@@ -41,7 +41,6 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
             "torch",
             "timm",
             "albumentations",
-            "albucore",
             "yaml",
             "rich",
             "webdataset",

@@ -138,6 +138,52 @@ def test_an_exif_orientation_is_applied(orientation):
     assert closeness(decode(content, "x"), expected) <= 2
 
 
+def segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(payload)) + payload
+
+
+def turned(before: bytes = b"", at_tables: bool = False) -> bytes:
+    """A JPEG that lies on its side; `before` stands before its EXIF block, which may stand behind a table."""
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6
+    plain = saved(picture(), "JPEG")
+    tables = plain.index(b"\xff\xdb")
+    place = tables + 2 + int.from_bytes(plain[tables + 2 : tables + 4]) if at_tables else tables
+    return plain[:place] + before + segment(0xE1, exif.tobytes()) + plain[place:]
+
+
+@pytest.mark.parametrize(
+    ("before", "at_tables"),
+    [
+        (b"", False),
+        (b"", True),
+        (b"\xff", False),  # a fill byte
+        (segment(0xFE, b"a comment"), False),
+        (segment(0xED, b"8BIM" + saved(picture(8, 8), "JPEG")), False),  # a thumbnail, which has a scan of its own
+        (segment(0xE2, b"ICC_PROFILE\0\1\1" + b"\xff\xda" * 9), False),
+    ],
+    ids=["first", "behind a table", "fill byte", "comment", "thumbnail", "profile"],
+)
+def test_an_exif_block_is_found_wherever_it_stands_in_the_header(before, at_tables):
+    content = turned(before, at_tables)
+    upright = decode(content, "x")
+    assert upright.shape == (53, 37, 3)
+    assert closeness(upright, decode(saved(picture(), "JPEG"), "x")[::-1].transpose(1, 0, 2)) <= 2
+    assert not decode_into(content, np.empty((37, 53, 3), np.uint8))
+
+
+def test_the_letters_of_exif_among_the_pixels_turn_nothing():
+    out = np.empty((37, 53, 3), np.uint8)
+    assert decode_into(saved(picture(), "JPEG") + b"Exif\0\0", out)
+    assert np.array_equal(out, decode(saved(picture(), "JPEG"), "x"))
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 11, 19, 21])
+def test_a_header_that_breaks_off_is_refused(length):
+    with pytest.raises(InputError, match="picture in x"):
+        decode(turned()[:length], "x")
+
+
 def test_one_pixel_is_a_picture():
     assert decode(encode_png(picture(1, 1)), "x").shape == (1, 1, 3)
 

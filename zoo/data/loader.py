@@ -114,12 +114,16 @@ class TrainLoader:
         self.skipped = {}
         batches = self.order(epoch)[start_step:, self.rank]
         self._plan.items = [(epoch, batch) for batch in batches]
-        for found in self._loader:
-            if isinstance(found, InputError):
-                raise found
-            batch, damaged = found
-            self.skipped.update(damaged)
-            yield batch
+        # no variable here holds a batch: the memory of one that its reader is done with serves the next
+        yield from map(self._sound, self._loader)
+
+    def _sound(self, found: tuple[Batch, dict[int, str]] | InputError) -> Batch:
+        """What a worker made, with the damage that it met written down."""
+        if isinstance(found, InputError):
+            raise found
+        batch, damaged = found
+        self.skipped.update(damaged)
+        return batch
 
 
 class _Plan(Sampler[Any]):

@@ -111,6 +111,7 @@ def train_here(
                     with meter.waiting():
                         crops, labels, indices = next(batches)
                     pixels = normalise(crops.to(device, non_blocking=True), spec).to(number)
+                    del crops  # the loader's next batch takes its memory
                     if config.channels_last:
                         pixels = pixels.contiguous(memory_format=torch.channels_last)
                     torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, place.rank))
