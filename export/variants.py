@@ -50,6 +50,7 @@ class Row:
     speed: dict[str, float]
     """float32's latency over this one's, by batch size: 2 is twice as fast."""
     mean_cosine: float
+    """To float32's embeddings, over the pictures and their mirror images."""
     worst_cosine: float
     accuracy: float
     accuracy_change: Change
@@ -84,11 +85,16 @@ class Scores:
 def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None = None) -> list[Row]:
     """A row for each file of `paths` (precision → file), the first being the float32 file that the others are beside.
 
-    Latency is the median of runs that take turns, so that a busy machine slows all files alike.
+    Accuracy and TAR are those of `zoo evaluate`, of the sum over a picture and its mirror image; the cosine is over
+    both, each alone. Latency is the median of runs that take turns, so that a busy machine slows all files alike.
     """
-    embedders = {name: OnnxEmbedder(path, device="cpu", threads=threads) for name, path in paths.items()}
-    embeddings = {name: embed(embedder, protocol.images(), flip=False) for name, embedder in embedders.items()}
-    scores = {name: Scores.of(protocol.cosines(e), protocol.same) for name, e in embeddings.items()}
+    embeddings, scores = {}, {}
+    for name, path in paths.items():
+        embedder = OnnxEmbedder(path, device="cpu", threads=threads)
+        plain = embed(embedder, protocol.images(), flip=False)
+        mirrored = embed(embedder, (None if p is None else p[:, ::-1] for p in protocol.images()), flip=False)
+        embeddings[name] = np.concatenate([plain, mirrored])
+        scores[name] = Scores.of(protocol.cosines(plain + mirrored), protocol.same)
     times = {batch: latency(paths, batch, threads) for batch in (1, 32)}
     first = next(iter(paths))
     reference_bytes = total_bytes(paths[first])

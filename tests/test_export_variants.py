@@ -20,8 +20,11 @@ from torch import nn
 from tests.exporting import traces_of_this_machine
 from zoo.backbones import create_backbone, save_timm
 from zoo.cli import main
-from zoo.commands.export import drop_text
+from zoo.commands.export import LOW_COSINE, drop_text, table
+from zoo.data.synthetic import synthetic_pairs
 from zoo.errors import InputError
+from zoo.evaluate.embedder import embed
+from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.session import OnnxEmbedder
 from zoo.export import onnx_files, parity, quantize, variants
 from zoo.export.calibration import read_crops
@@ -210,6 +213,35 @@ def test_one_command_writes_three_proven_files_and_their_comparison(
     assert [traces_of_this_machine((model_folder / name).read_bytes()) for name in names] == [[], [], []]
     sizes = [row["size_ratio"] for row in report["variants"]]
     assert sizes[0] == 1 and max(sizes[1:]) < 0.7
+
+
+def test_the_accuracy_of_the_comparison_is_that_of_evaluation(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, same = synthetic_pairs(40, seed=3)
+    write_bin(tmp_path / "pairs.bin", [encode_png(image) for image in images], same)
+    exported = ["export", str(model_folder), "--json", "--onnx", "--fp16", "--data", str(tmp_path / "pairs.bin")]
+    assert main(exported) == 0
+    rows = {row["file"]: row for row in json.loads(capsys.readouterr().out)["variants"]}
+    for name, row in rows.items():
+        model = OnnxEmbedder(model_folder / name, device="cpu")
+        protocol = PairsProtocol.from_bin(tmp_path / "pairs.bin")
+        assert row["accuracy"] == protocol.score(embed(model, protocol.images(), flip=True))["accuracy"]
+
+
+def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    change = {"value": 0.0, "low": 0.0, "high": 0.0}
+    row = {
+        **{"precision": "float32", "file": "model.onnx", "bytes": 1, "size_ratio": 1.0},
+        **{"milliseconds": {"1": 1.0, "32": 1.0}, "speed": {"1": 1.0, "32": 1.0}},
+        **{"mean_cosine": 1.0, "worst_cosine": 1.0, "accuracy": 0.9, "accuracy_change": change},
+        **{"tar": None, "tar_change": change},
+    }
+    far = {**row, "precision": "int8", "mean_cosine": LOW_COSINE - 0.01}
+    table({"pairs": "x", "variants": [row, far], "quantisation": {}})
+    assert "int8: its embeddings are far from float32's (mean cosine 0.9800)" in capsys.readouterr().out
+    table({"pairs": "x", "variants": [row, {**far, "mean_cosine": LOW_COSINE}], "quantisation": {}})
+    assert "far from float32" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

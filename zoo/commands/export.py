@@ -26,6 +26,9 @@ from zoo.train import runs
 if TYPE_CHECKING:
     from zoo.spec import ModelInfo
 
+LOW_COSINE = 0.99
+"""A mean cosine to float32 below this is remarked upon."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo export`; every format has one of its own."""
@@ -167,7 +170,7 @@ def table(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     far = "TAR@FAR 0.01"
-    grid = Table(box=box.SIMPLE_HEAD, title=f"on {facts['pairs']}, without flip", title_justify="left")
+    grid = Table(box=box.SIMPLE_HEAD, title=f"on {facts['pairs']}, with flip", title_justify="left")
     for heading in ("file", "MiB", "ms, batch 1", "ms, batch 32", "cosine mean", "worst", "accuracy", far):
         grid.add_column(heading, justify="left" if heading == "file" else "right")
     for row in facts["variants"]:
@@ -182,6 +185,12 @@ def table(facts: dict[str, Any]) -> None:
             changed(row["tar"], None if first else row["tar_change"]),
         )
     Console(width=160).print(grid)
+    for row in facts["variants"]:
+        if row["mean_cosine"] < LOW_COSINE:
+            print(
+                f"{row['precision']}: its embeddings are far from float32's (mean cosine {row['mean_cosine']:.4f}): "
+                "calibrate on crops like those that it will see, or do without it"
+            )
     if "max_accuracy_drop" in facts:
         limit = facts["max_accuracy_drop"]["limit"]
         for row in facts["variants"][1:]:
