@@ -95,7 +95,7 @@ def inspect(path: str | Path) -> Inspection:
         parameters=sum(counts.values()),
         operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         weights=dict(counts.most_common()),
-        normalisation=normalisation(facts, steps),
+        normalisation=normalisation(facts, steps, embedder=len(inputs) == len(outputs) == 1),
         facts=None if facts is None else json.loads(facts.to_json()),
         warnings=tuple(warnings(path, inputs, outputs, facts, bool(steps))),
     )
@@ -135,13 +135,15 @@ def _numbers(tensor: onnx.TensorProto) -> str:
     return ", ".join(f"{value:g}" for value in values) if len(values) <= 3 else f"{len(values)} constants"
 
 
-def normalisation(facts: ModelInfo | None, steps: tuple[str, ...]) -> str:
-    """The input's meaning in words."""
+def normalisation(facts: ModelInfo | None, steps: tuple[str, ...], embedder: bool) -> str:
+    """The input's meaning in words; the field's habit is a guess about an `embedder` alone."""
     if facts is not None:
         spec = facts.input
         return f"{spec.channel_order}, (x − {spec.mean:g}) / {spec.std:g}, stated by the file"
     if steps:
         return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
+    if not embedder:
+        return "unknown: the graph does not scale its input, and it is no embedder's"
     return "RGB, (x − 127.5) / 127.5, guessed: the graph does not scale its input"
 
 

@@ -64,6 +64,8 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
         stale = target.with_name(target.stem + suffix)
         if name not in paths and stale.exists():
             options.say(f"{stale} is left as it is, of an earlier export: make it again or delete it")
+    if wanted:  # before minutes of exporting, and again when the graph is there
+        _require_one_file(4 * sum(tensor.numel() for tensor in model.state_dict().values()))
     crops = _crops(info, options, bool(wanted))
     with draft_folder(target) as draft:
         drafts = {name: draft / path.name for name, path in paths.items()}
@@ -76,10 +78,7 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
             single_file_bytes=SINGLE_FILE_BYTES,
         )
         if wanted and (weights := draft / f"{target.name}.data").exists():
-            raise InputError(
-                f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, found "
-                f"{weights.stat().st_size / 2**30:.1f} GiB; export the float32 file alone"
-            )
+            _require_one_file(weights.stat().st_size)
         facts: dict[str, Any] = {"info": asdict(info), "parity": info.parity, "measured_on": crops.name}
         rows: list[Row] = []
         if wanted:
@@ -93,6 +92,15 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
             publish(onnx.load(str(drafts[name]), load_external_data=False), draft, path)
     write_json(report_file(target), facts)
     return {"model": str(target), **facts}
+
+
+def _require_one_file(weights: int) -> None:
+    """InputError where `weights`, in bytes, do not fit into one file, which is all that the converters read."""
+    if weights >= SINGLE_FILE_BYTES:
+        raise InputError(
+            f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, found "
+            f"{weights / 2**30:.1f} GiB; export the float32 file alone"
+        )
 
 
 def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, options: Options) -> list[Row]:

@@ -231,6 +231,18 @@ def test_weights_beyond_one_file_lie_beside_the_graph_and_leave_with_it(tmp_path
     assert np.array_equal(OnnxEmbedder(path, device="cpu")(parity.crops_for_parity((112, 112), 2)), large)
 
 
+@pytest.mark.soak
+def test_more_than_two_gib_of_weights_are_exported_with_parity(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    wide = 19_000
+    layers = [nn.Linear(245, wide), nn.ReLU(), nn.Linear(wide, wide, bias=False), nn.ReLU(), nn.Linear(wide, wide)]
+    model = nn.Sequential(nn.Conv2d(3, 5, 16, 16), nn.Flatten(), *layers, nn.ReLU(), nn.Linear(wide, DIM))
+    path = tmp_path / "model.onnx"
+    export_onnx(model, path, ModelInfo(DIM))
+    assert path.stat().st_size < 2**20 and (tmp_path / "model.onnx.data").stat().st_size > 2**31
+    assert OnnxEmbedder(path, device="cpu")(parity.crops_for_parity((112, 112), 3)).shape == (3, DIM)
+
+
 def test_another_size_and_opset_hold_too(tmp_path: Path) -> None:
     model = trained_a_little(Tiny((96, 80)), (96, 80))
     info = ModelInfo(DIM, input=InputSpec(size=(96, 80)))

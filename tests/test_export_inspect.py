@@ -112,6 +112,10 @@ def test_normalisation_is_guessed_from_the_graph(tmp_path: Path) -> None:
     assert "itself (− 127.5, × 0.5)" in inspect(stranger(tmp_path, shifted_and_scaled)).normalisation
 
 
+def test_nothing_is_guessed_of_what_is_no_embedder(tmp_path: Path) -> None:
+    assert inspect(stranger(tmp_path, two_outputs)).normalisation.startswith("unknown")
+
+
 def test_weights_beside_a_strangers_graph_count_and_are_missed_when_they_are_gone(tmp_path: Path) -> None:
     proto = to_proto(Flat().eval(), (112, 112))
     path = tmp_path / "stranger.onnx"

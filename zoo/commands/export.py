@@ -154,9 +154,11 @@ def show(name: str, facts: dict[str, Any]) -> None:
     path = Path(facts["model"])
     worst = min(record["cosine"] for record in facts["parity"].values())
     difference = max(record["max_abs"] for record in facts["parity"].values())
+    beside = path.with_name(f"{path.name}.data")
+    weights = f" and {beside.stat().st_size / 2**20:,.1f} MiB in {beside.name}" if beside.exists() else ""
     print(
-        f"{path}: {path.stat().st_size / 2**20:.1f} MiB, cosine to torch at least {worst:.6f}, largest difference "
-        f"{difference:.0e}, at batches {', '.join(facts['parity'])}, on {facts['measured_on']}"
+        f"{path}: {path.stat().st_size / 2**20:.1f} MiB{weights}, cosine to torch at least {worst:.6f}, "
+        f"largest difference {difference:.0e}, at batches {', '.join(facts['parity'])}, on {facts['measured_on']}"
     )
     if "variants" in facts:
         table(facts)
