@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +59,52 @@ class Spread:
 
 Row = tuple[str, str, dict[str, Spread]]
 """Benchmark, figure, and for each head its spread."""
+
+
+Quoted = Mapping[tuple[str, str, str], float]
+"""What others state: (benchmark, figure, head), spelled as `spelling` has it → a fraction."""
+
+QUOTED_COLUMNS = ("benchmark", "figure", "head", "percent")
+
+
+def read_quoted(path: Path) -> Quoted:
+    """The figures that somebody else states, from a CSV with the columns QUOTED_COLUMNS; # starts a comment.
+
+    A benchmark is named as its file or as its paper has it (`cfp_fp.bin`, CFP-FP), a figure as the tables have it.
+    InputError, with the line, for another layout or a percentage that is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"expected quoted figures as CSV in {path}, cannot read it ({error})") from None
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    rows = csv.DictReader([line for _, line in numbered], skipinitialspace=True)
+    if tuple(rows.fieldnames or ()) != QUOTED_COLUMNS:
+        found = ",".join(rows.fieldnames or ()) or "nothing"
+        raise InputError(f"expected the columns {','.join(QUOTED_COLUMNS)} in {path}, found {found}")
+    quoted = {}
+    for (number, _), row in zip(numbered[1:], rows, strict=False):
+        try:
+            percent = float(row["percent"])
+        except (TypeError, ValueError):
+            percent = math.nan
+        if None in row or None in row.values() or not 0 <= percent <= 100:
+            raise InputError(
+                f"expected a benchmark, a figure, a head and a percentage from 0 to 100 in line {number} of {path},"
+                f" found {lines[number - 1]!r}"
+            )
+        quoted[spelling(row["benchmark"], row["figure"], row["head"])] = percent / 100
+    return quoted
+
+
+def spelling(benchmark: str, figure: str, head: str) -> tuple[str, str, str]:
+    """One spelling of a benchmark (CFP-FP, cfp_fp.bin), a figure (TAR@FAR 1e-4, TAR@FAR 0.0001) and a head."""
+    words = figure.lower().split()
+    for place, word in enumerate(words):
+        with contextlib.suppress(ValueError):
+            words[place] = f"{float(word):g}"
+    name = "".join(letter for letter in benchmark.lower().removesuffix(".bin") if letter.isalnum())
+    return name, " ".join(words), head.strip().lower()
 
 
 def figures(result: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
@@ -199,8 +248,11 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
     return figure
 
 
-def markdown(cells: Sequence[Cell], second: str) -> str:
-    """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell."""
+def markdown(cells: Sequence[Cell], second: str, quoted: Quoted | None = None) -> str:
+    """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
+
+    Below a figure of which others state something stands what they state.
+    """
     if not cells:
         raise InputError("expected at least one evaluated training to tabulate, found none")
     heads = list(dict.fromkeys(cell.head for cell in cells))
@@ -212,12 +264,26 @@ def markdown(cells: Sequence[Cell], second: str) -> str:
         lines += [["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
             lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
+            stated = [(quoted or {}).get(spelling(data, label, head)) for head in heads]
+            if any(value is not None for value in stated):
+                lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in stated)])
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     found = gains(cells, second)
     if found:
         parts.append("## Is the gain one?\n")
         parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
     return "\n".join(parts)
+
+
+def unmatched(cells: Sequence[Cell], quoted: Quoted) -> list[str]:
+    """The quoted figures that none of these cells measures, as `spelling` has them."""
+    measured = {
+        spelling(data, label, head)
+        for rows in spreads(cells).values()
+        for data, label, by_head in rows
+        for head in by_head
+    }
+    return [" ".join(key) for key in quoted if key not in measured]
 
 
 def sentence(gain: Gain) -> str:

@@ -16,8 +16,9 @@ import yaml
 
 from tests.training import TINY, start, weights
 from zoo import cli
+from zoo.errors import InputError
 from zoo.evaluate.comparison import pack
-from zoo.evaluate.seeds import Cell, gains, markdown, mean_curves, roc_figure, spreads
+from zoo.evaluate.seeds import Cell, gains, markdown, mean_curves, read_quoted, roc_figure, spreads
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_jpeg
 from zoo.train.config import load_config
@@ -194,6 +195,8 @@ def test_another_benchmark_is_refused(
         (["--set", "head_options.marign=0.3"], "marign"),
         (["--data", "nothing-there"], "nothing-there"),
         (["-o", "tiny.yaml/out"], "expected a folder for --output"),
+        (["--stated", "none.csv"], "expected quoted figures as CSV in none.csv, cannot read it"),
+        (["--stated", "tiny.yaml"], "expected the columns benchmark,figure,head,percent in tiny.yaml"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_no_cell(
@@ -207,6 +210,41 @@ def test_wrong_input_is_one_sentence_and_leaves_no_cell(
     assert sentence in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("config.yaml"))
     assert not (tmp_path / "out/reproduction.md").exists()
+
+
+STATED = """# the example's own table 1
+benchmark, figure, head, percent
+drawn, Accuracy, arcface, 99.5
+
+DRAWN.bin, tar@far 1e-1, recurricularface, 12
+LFW, accuracy, arcface, 98
+"""
+
+
+def test_stated_figures_stand_below_ours_and_are_said_to_be_quoted(
+    reproduction: tuple[Path, dict[str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = reproduction
+    assert cli.main(words(folder)) == 0
+    before = (folder / "out/reproduction.md").read_text()
+    (folder / "stated.csv").write_text(STATED)
+    assert cli.main(words(folder, "--stated", str(folder / "stated.csv"))) == 0
+    told = (folder / "out/reproduction.md").read_text()
+    assert re.search(r"\| drawn\.bin \| accuracy \|.*\n\|  \| as stated \| 99\.50 \|  \|\n", told)
+    assert re.search(r"\| drawn\.bin \| TAR@FAR 0\.1 \|.*\n\|  \| as stated \|  \| 12\.00 \|\n", told)
+    assert told.count("as stated |") == 2 and "quoted from" in told and "not measured here: lfw accuracy arc" in told
+    assert "are not quoted here" in before and "as stated |" not in before
+    assert cli.main(words(folder)) == 0
+    assert (folder / "out/reproduction.md").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "line", ["lfw,accuracy,arcface", "lfw,accuracy,arcface,101", "lfw,accuracy,arcface,x", "a,b,c,1,2"]
+)
+def test_a_stated_figure_that_is_none_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "stated.csv").write_text(f"# a comment\nbenchmark,figure,head,percent\nlfw,AUC,arcface,99\n{line}\n")
+    with pytest.raises(InputError, match=r"in line 4 of .*stated\.csv"):
+        read_quoted(tmp_path / "stated.csv")
 
 
 def test_a_head_without_a_recipe_of_the_paper_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from zoo.train import runs
 if TYPE_CHECKING:
     from zoo.evaluate.benchmarks import Found
     from zoo.evaluate.protocols.base import Protocol
-    from zoo.evaluate.seeds import Cell
+    from zoo.evaluate.seeds import Cell, Quoted
 
 HEADS = ("arcface", "curricularface", "recurricularface")
 """The heads of the paper's comparison; the last one named is compared with the others."""
@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="key=value", action="append", default=[], help="any other option of `zoo train`"
     )
+    parser.add_argument(
+        "--stated",
+        metavar="FILE.csv",
+        help="figures to stand below ours, such as the paper's: benchmark,figure,head,percent",
+    )
     parser.add_argument("-o", "--output", default="reproduction", metavar="OUT", help="default: reproduction")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
 
@@ -93,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
     from zoo.evaluate.benchmarks import find_benchmarks
+    from zoo.evaluate.seeds import read_quoted
 
+    quoted = read_quoted(Path(args.stated)) if args.stated else {}
     out = Path(args.output)
     places = plan(args, out)
     benchmarks = [(one, one.open()) for one in find_benchmarks(args.benchmarks)]
@@ -116,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
                 return status
             export_cell(place, say)
             finished.append(evaluate_cell(place, benchmarks, say))
-            write_tables(out, args, finished, places, facts)
+            write_tables(out, args, finished, places, facts, quoted)
     if not args.quiet:
         print(f"The tables are in {out / 'reproduction.md'}.")
     return 0
@@ -256,7 +263,12 @@ def evaluation_options(config: options.TrainConfig) -> argparse.Namespace:
 
 
 def write_tables(
-    out: Path, args: argparse.Namespace, cells: Sequence[Cell], places: Sequence[Place], facts: dict[str, Any]
+    out: Path,
+    args: argparse.Namespace,
+    cells: Sequence[Cell],
+    places: Sequence[Place],
+    facts: dict[str, Any],
+    quoted: Quoted,
 ) -> None:
     """reproduction.md, reproduction.json, roc.svg and roc.png of the cells that are finished."""
     from zoo.evaluate import seeds
@@ -267,7 +279,14 @@ def write_tables(
     losses = {f"{place.head} seed {place.seed}": last_loss(place.folder) for place in places[: len(cells)]}
     command = shlex.join(["zoo", "reproduce", *words_of(args)])
     notes = [note for cell in cells for note in cell.record["model"].get("notes", [])]
+    whose = (
+        f"What stands below a figure, as stated, is quoted from {args.stated}."
+        if quoted
+        else "The paper's own figures are not quoted here (doi 10.23977/acss.2024.080201): --stated puts them beside."
+    )
     unmeasured = [why for cell in cells for r in cell.record["results"] for why in r.get("not_measurable", [])]
+    if alone := seeds.unmatched(cells, quoted):
+        notes.append(f"{args.stated} states what is not measured here: {', '.join(alone)}")
     lines = [
         f"# {', '.join(args.heads)}",
         "",
@@ -276,12 +295,12 @@ def write_tables(
         f"Trained on {facts['training set']}: {config.backbone}, {config.epochs} epochs, batch {config.batch_size}, "
         f"learning rate {config.lr:g}, recipe {args.recipe or 'of the paper'}. Mean ± sample standard deviation over "
         "seeds, in percent. Accuracy is over folds, each with the threshold of the others; the embeddings of a picture "
-        "and its mirror image are summed. The paper's own figures are not quoted here: doi 10.23977/acss.2024.080201.",
+        f"and its mirror image are summed. {whose}",
         "",
     ]
     if missing:
         lines += [f"Not finished, and in no figure below: {', '.join(missing)}.", ""]
-    lines += [seeds.markdown(cells, args.heads[-1])]
+    lines += [seeds.markdown(cells, args.heads[-1], quoted)]
     figure = seeds.roc_figure(cells)
     if figure is not None:
         for suffix in ("svg", "png"):
@@ -317,4 +336,5 @@ def words_of(args: argparse.Namespace) -> list[str]:
     words = ["--data", args.data, "--benchmarks", args.benchmarks, "--seeds", str(args.seeds)]
     words += ["--heads", *args.heads] if tuple(args.heads) != HEADS else []
     words += ["--recipe", args.recipe] if args.recipe else []
+    words += ["--stated", args.stated] if args.stated else []
     return [*words, *(word for assignment in args.set for word in ("--set", assignment)), "-o", args.output]
