@@ -61,28 +61,33 @@ Row = tuple[str, str, dict[str, Spread]]
 """Benchmark, figure, and for each head its spread."""
 
 
-Quoted = Mapping[tuple[str, str, str], float]
+Stated = Mapping[tuple[str, str, str], float]
 """What others state: (benchmark, figure, head), spelled as `spelling` has it → a fraction."""
 
-QUOTED_COLUMNS = ("benchmark", "figure", "head", "percent")
+STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
 
 
-def read_quoted(path: Path) -> Quoted:
-    """The figures that somebody else states, from a CSV with the columns QUOTED_COLUMNS; # starts a comment.
+def read_stated(path: Path) -> Stated:
+    """The figures that somebody else states, from a CSV with the columns STATED_COLUMNS; # starts a comment.
 
     A benchmark is named as its file or as its paper has it (`cfp_fp.bin`, CFP-FP), a figure as the tables have it.
     InputError, with the line, for another layout or a percentage that is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"expected quoted figures as CSV in {path}, cannot read it ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"expected quoted figures as CSV in {path}, cannot read it ({reason}); check the path"
+        ) from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     rows = csv.DictReader([line for _, line in numbered], skipinitialspace=True)
-    if tuple(rows.fieldnames or ()) != QUOTED_COLUMNS:
+    if tuple(rows.fieldnames or ()) != STATED_COLUMNS:
         found = ",".join(rows.fieldnames or ()) or "nothing"
-        raise InputError(f"expected the columns {','.join(QUOTED_COLUMNS)} in {path}, found {found}")
-    quoted = {}
+        raise InputError(
+            f"expected the columns {','.join(STATED_COLUMNS)} in {path}, found {found}; name them in the first line"
+        )
+    stated: dict[tuple[str, str, str], float] = {}
     for (number, _), row in zip(numbered[1:], rows, strict=False):
         try:
             percent = float(row["percent"])
@@ -91,10 +96,13 @@ def read_quoted(path: Path) -> Quoted:
         if None in row or None in row.values() or not 0 <= percent <= 100:
             raise InputError(
                 f"expected a benchmark, a figure, a head and a percentage from 0 to 100 in line {number} of {path},"
-                f" found {lines[number - 1]!r}"
+                f" found {lines[number - 1]!r}; correct that line"
             )
-        quoted[spelling(row["benchmark"], row["figure"], row["head"])] = percent / 100
-    return quoted
+        key = spelling(row["benchmark"], row["figure"], row["head"])
+        if key in stated:
+            raise InputError(f"expected each figure once, found {' '.join(key)} again in line {number} of {path}")
+        stated[key] = percent / 100
+    return stated
 
 
 def spelling(benchmark: str, figure: str, head: str) -> tuple[str, str, str]:
@@ -248,7 +256,7 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
     return figure
 
 
-def markdown(cells: Sequence[Cell], second: str, quoted: Quoted | None = None) -> str:
+def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -> str:
     """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
 
     Below a figure of which others state something stands what they state.
@@ -264,9 +272,9 @@ def markdown(cells: Sequence[Cell], second: str, quoted: Quoted | None = None) -
         lines += [["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
             lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
-            stated = [(quoted or {}).get(spelling(data, label, head)) for head in heads]
-            if any(value is not None for value in stated):
-                lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in stated)])
+            theirs = [(stated or {}).get(spelling(data, label, head)) for head in heads]
+            if any(value is not None for value in theirs):
+                lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in theirs)])
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     found = gains(cells, second)
     if found:
@@ -275,15 +283,15 @@ def markdown(cells: Sequence[Cell], second: str, quoted: Quoted | None = None) -
     return "\n".join(parts)
 
 
-def unmatched(cells: Sequence[Cell], quoted: Quoted) -> list[str]:
-    """The quoted figures that none of these cells measures, as `spelling` has them."""
+def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
+    """The stated figures that none of these cells measures, as `spelling` has them."""
     measured = {
         spelling(data, label, head)
         for rows in spreads(cells).values()
         for data, label, by_head in rows
         for head in by_head
     }
-    return [" ".join(key) for key in quoted if key not in measured]
+    return [" ".join(key) for key in stated if key not in measured]
 
 
 def sentence(gain: Gain) -> str:

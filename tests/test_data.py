@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -271,6 +272,15 @@ def test_a_batch_is_what_the_contract_says():
     assert crops.shape == (13, 4, 6, 3) and crops.dtype == torch.uint8
     assert labels.dtype == indices.dtype == torch.int64
     assert (labels == indices % 7).all() and (crops[:, 0, 0, 0] == indices % 251).all()
+
+
+def test_the_loader_holds_no_batch_that_its_reader_is_done_with():
+    batches = TrainLoader(Numbers(100), build_augmentation("none"), 13).epoch(0)
+    batch = next(batches)
+    crops = weakref.ref(batch[0])
+    assert crops() is not None
+    del batch
+    assert crops() is None
 
 
 def test_an_epoch_holds_each_picture_once_and_drops_the_last_batch():

@@ -28,7 +28,7 @@ from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.session import OnnxEmbedder
 from zoo.export import onnx_files, parity, quantize, variants
 from zoo.export.calibration import read_crops
-from zoo.export.formats import FORMATS
+from zoo.export.formats import FORMATS, Options
 from zoo.export.onnx import to_proto
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
@@ -291,6 +291,29 @@ def test_weights_beyond_one_file_are_exported_in_float32_alone(
     assert main(["export", str(model_folder), "--onnx", "--int8", "--json"]) == 2
     assert "export the float32 file alone" in capsys.readouterr().err
     assert sorted(model_folder.iterdir()) == before
+
+
+class Remembering(nn.Module):
+    """An embedder whose graph holds more than its weights: a table that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, DIM, 16, 16)
+        self.table = torch.randn(3, 112, 112)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.conv(x + self.table).mean((2, 3))
+        return embedding
+
+
+def test_a_graph_larger_than_its_weights_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Remembering().eval()
+    weights = 4 * sum(tensor.numel() for tensor in model.state_dict().values())
+    monkeypatch.setattr(onnx_files, "SINGLE_FILE_BYTES", weights + 1000)
+    options = Options(fp16=True, say=lambda line: None)
+    with pytest.raises(InputError, match="export the float32 file alone"):
+        onnx_files.write(model, ModelInfo(DIM), tmp_path / "model.onnx", options)
+    assert not list(tmp_path.iterdir())
 
 
 def row(value: float, low: float, high: float) -> variants.Row:

@@ -18,7 +18,7 @@ from tests.training import TINY, start, weights
 from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate.comparison import pack
-from zoo.evaluate.seeds import Cell, gains, markdown, mean_curves, read_quoted, roc_figure, spreads
+from zoo.evaluate.seeds import Cell, gains, markdown, mean_curves, read_stated, roc_figure, spreads
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_jpeg
 from zoo.train.config import load_config
@@ -244,7 +244,16 @@ def test_stated_figures_stand_below_ours_and_are_said_to_be_quoted(
 def test_a_stated_figure_that_is_none_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "stated.csv").write_text(f"# a comment\nbenchmark,figure,head,percent\nlfw,AUC,arcface,99\n{line}\n")
     with pytest.raises(InputError, match=r"in line 4 of .*stated\.csv"):
-        read_quoted(tmp_path / "stated.csv")
+        read_stated(tmp_path / "stated.csv")
+
+
+def test_a_figure_stated_twice_is_refused_and_a_spreadsheets_mark_is_not(tmp_path: Path) -> None:
+    rows = "benchmark,figure,head,percent\nlfw,AUC,arcface,99\n"
+    (tmp_path / "stated.csv").write_text("\ufeff" + rows)
+    assert read_stated(tmp_path / "stated.csv") == {("lfw", "auc", "arcface"): 0.99}
+    (tmp_path / "stated.csv").write_text(rows + "LFW.bin,auc,ArcFace,98\n")
+    with pytest.raises(InputError, match=r"found lfw auc arcface again in line 3"):
+        read_stated(tmp_path / "stated.csv")
 
 
 def test_a_head_without_a_recipe_of_the_paper_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

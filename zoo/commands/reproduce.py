@@ -28,7 +28,7 @@ from zoo.train import runs
 if TYPE_CHECKING:
     from zoo.evaluate.benchmarks import Found
     from zoo.evaluate.protocols.base import Protocol
-    from zoo.evaluate.seeds import Cell, Quoted
+    from zoo.evaluate.seeds import Cell, Stated
 
 HEADS = ("arcface", "curricularface", "recurricularface")
 """The heads of the paper's comparison; the last one named is compared with the others."""
@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
     from zoo.evaluate.benchmarks import find_benchmarks
-    from zoo.evaluate.seeds import read_quoted
+    from zoo.evaluate.seeds import read_stated
 
-    quoted = read_quoted(Path(args.stated)) if args.stated else {}
+    stated = read_stated(Path(args.stated)) if args.stated else {}
     out = Path(args.output)
     places = plan(args, out)
     benchmarks = [(one, one.open()) for one in find_benchmarks(args.benchmarks)]
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
                 return status
             export_cell(place, say)
             finished.append(evaluate_cell(place, benchmarks, say))
-            write_tables(out, args, finished, places, facts, quoted)
+            write_tables(out, args, finished, places, facts, stated)
     if not args.quiet:
         print(f"The tables are in {out / 'reproduction.md'}.")
     return 0
@@ -268,7 +268,7 @@ def write_tables(
     cells: Sequence[Cell],
     places: Sequence[Place],
     facts: dict[str, Any],
-    quoted: Quoted,
+    stated: Stated,
 ) -> None:
     """reproduction.md, reproduction.json, roc.svg and roc.png of the cells that are finished."""
     from zoo.evaluate import seeds
@@ -281,11 +281,11 @@ def write_tables(
     notes = [note for cell in cells for note in cell.record["model"].get("notes", [])]
     whose = (
         f"What stands below a figure, as stated, is quoted from {args.stated}."
-        if quoted
+        if stated
         else "The paper's own figures are not quoted here (doi 10.23977/acss.2024.080201): --stated puts them beside."
     )
     unmeasured = [why for cell in cells for r in cell.record["results"] for why in r.get("not_measurable", [])]
-    if alone := seeds.unmatched(cells, quoted):
+    if alone := seeds.unmatched(cells, stated):
         notes.append(f"{args.stated} states what is not measured here: {', '.join(alone)}")
     lines = [
         f"# {', '.join(args.heads)}",
@@ -300,7 +300,7 @@ def write_tables(
     ]
     if missing:
         lines += [f"Not finished, and in no figure below: {', '.join(missing)}.", ""]
-    lines += [seeds.markdown(cells, args.heads[-1], quoted)]
+    lines += [seeds.markdown(cells, args.heads[-1], stated)]
     figure = seeds.roc_figure(cells)
     if figure is not None:
         for suffix in ("svg", "png"):

@@ -101,7 +101,9 @@ class Flip:
     name = "flip"
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        return cv2.flip(image, 1) if key_word(rng_key) >> 63 else image  # type: ignore[return-value]
+        if not key_word(rng_key) >> 63:
+            return image
+        return cv2.flip(image, 1)  # type: ignore[return-value]  # cv2's stubs know no dtype
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
         for place in np.flatnonzero(key_words(seed, epoch, samples) >> np.uint64(63)).tolist():

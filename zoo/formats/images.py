@@ -25,6 +25,7 @@ MAX_PIXELS = 100_000_000
 
 _EXIF = b"Exif\0\0"
 _SCAN = b"\xff\xda"
+"""The marker of a JPEG's pixels, where its header ends."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 """The file names that count as pictures in a folder, compared in lower case."""
@@ -136,8 +137,8 @@ def _announced_size(content: bytes) -> tuple[int, int] | None:
 def _may_be_turned(content: bytes) -> bool:
     """Whether a JPEG's header has an EXIF block: simplejpeg unpacks the others, faster than cv2 and to the same pixels.
 
-    The blocks before the tables are stepped over, as one may hold a thumbnail with a scan of its own; behind them the
-    first scan ends the header. Looking through the whole file would take a twentieth of its decoding.
+    Only the header is searched, as the loader asks this of every picture. The blocks before the tables are stepped
+    over, as one may hold a thumbnail with a scan of its own; behind them the first scan ends the header.
     """
     position = 2
     while b"\xff\xe0" <= content[position : position + 2] < b"\xff\xff":
