@@ -33,9 +33,9 @@ import numpy as np
 
 from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected, to_size
-from zoo.data.duplicates import NEAR, near_pairs, perceptual_hash
+from zoo.data.hashes import NEAR, near_pairs, perceptual_hash
 from zoo.data.open import open_dataset, open_encoded
-from zoo.data.survey import cores, survey
+from zoo.data.scan import cores, survey
 from zoo.formats.images import Image, decode, encode_jpeg
 from zoo.formats.recordio import Header, RecordFile, RecordWriter, pack
 

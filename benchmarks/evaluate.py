@@ -152,11 +152,11 @@ def embed(args: argparse.Namespace) -> None:
     if not (args.model and args.data):
         print("embed: give --model and --data")
         return
-    from zoo.evaluate.embedder import batches
-    from zoo.evaluate.embedder import embed as embed_pictures
     from zoo.evaluate.protocols.pairs import PairsProtocol
-    from zoo.evaluate.reading import read_ahead
-    from zoo.evaluate.session import OnnxEmbedder
+    from zoo.formats.read_ahead import read_ahead
+    from zoo.inference.embed import batches
+    from zoo.inference.embed import embed as embed_pictures
+    from zoo.inference.session import OnnxEmbedder
 
     model = OnnxEmbedder(args.model, device="cpu")
     protocol = PairsProtocol.from_bin(args.data)
@@ -189,10 +189,10 @@ def decode(args: argparse.Namespace) -> None:
     from collections.abc import Iterator
     from concurrent.futures import Future, ProcessPoolExecutor
 
-    from zoo.evaluate.benchmarks import find_benchmarks
-    from zoo.evaluate.embedder import Picture
-    from zoo.evaluate.reading import read_ahead
-    from zoo.evaluate.session import OnnxEmbedder
+    from zoo.evaluate.benchmarks.find import find_benchmarks
+    from zoo.formats.read_ahead import read_ahead
+    from zoo.inference.embed import Picture
+    from zoo.inference.session import OnnxEmbedder
 
     protocol = find_benchmarks(args.data)[0].open()
     spans = [range(start, min(start + 64, len(protocol))) for start in range(0, len(protocol), 64)]
@@ -212,7 +212,7 @@ def decode(args: argparse.Namespace) -> None:
         def by_threads() -> Iterator[Picture | None]:
             return read_ahead(protocol, 2)
 
-        from zoo.evaluate.embedder import embed as embed_pictures
+        from zoo.inference.embed import embed as embed_pictures
 
         works: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
             "read alone": (lambda: deque(by_threads(), 0), lambda: deque(by_processes(), 0))

@@ -22,11 +22,11 @@ from torch import nn
 
 from zoo.backbones import create_backbone, load_timm
 from zoo.commands.export import info_of
-from zoo.export import onnx_files
+from zoo.export import artifacts
 from zoo.export.formats import Options
 from zoo.export.parity import session
 from zoo.export.variants import seconds_of
-from zoo.spec import ModelInfo
+from zoo.modelinfo import ModelInfo
 
 TARGETS = [
     ("float32 ONNX / eager torch, time at batch 1", 0.75, "at most"),
@@ -77,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.onnx"
         options = Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data, say=print)
-        facts = onnx_files.write(model, info, target, options)
+        facts = artifacts.write(model, info, target, options)
         rows = {row["precision"]: row for row in facts["variants"]}
         paths = {name: Path(folder) / row["file"] for name, row in rows.items()}
         times = {batch: turns(model, paths, batch, args.threads, args.seconds) for batch in (1, 32)}

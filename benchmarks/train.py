@@ -24,11 +24,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from zoo.spec import InputSpec
+from zoo.backbones.torch_embedder import normalise
+from zoo.modelinfo import InputSpec
 from zoo.train import build as parts
 from zoo.train import checkpoint, loop
 from zoo.train.config import TrainConfig, build, save_config
-from zoo.train.embedder import normalise
 
 CLASSES = 941
 

@@ -13,7 +13,7 @@ from zoo.export.parity import crops_for_parity
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
 from zoo.formats.recordio import RecordFile
-from zoo.spec import Crops
+from zoo.modelinfo import Crops
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 CALIBRATION_CROPS = 128

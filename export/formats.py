@@ -14,7 +14,7 @@ from zoo.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.spec import ModelInfo
+    from zoo.modelinfo import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -75,5 +75,5 @@ class Format:
 
 
 FORMATS: Registry[Format] = Registry("format")
-FORMATS.register("onnx")(Format("zoo.export.onnx_files", "ONNX with metadata and measured parity"))
+FORMATS.register("onnx")(Format("zoo.export.artifacts", "ONNX with metadata and measured parity"))
 FORMATS.register("safetensors")(Format("zoo.export.timm_folder", "config.json and model.safetensors, timm's layout"))

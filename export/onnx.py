@@ -23,11 +23,11 @@ from torch import nn
 
 from zoo.backbones import FlatNeck
 from zoo.errors import InputError
-from zoo.evaluate.session import METADATA_KEY
 from zoo.export import parity
-from zoo.export.parting import parting
+from zoo.export.diagnose import parting
 from zoo.files import atomic_path
-from zoo.spec import Crops, ModelInfo
+from zoo.inference.session import METADATA_KEY
+from zoo.modelinfo import Crops, ModelInfo
 
 OPSET = 18
 """The ONNX operator set of an export; every ONNX Runtime from 1.14 (February 2023) on runs it."""

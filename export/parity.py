@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from zoo.data.synthetic import SyntheticFaces
 from zoo.errors import InputError
-from zoo.spec import Crops
+from zoo.modelinfo import Crops
 
 Inputs = npt.NDArray[np.float32]
 """Model inputs (batch, 3, H, W)."""

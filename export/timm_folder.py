@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from zoo.backbones import CONFIG, WEIGHTS, save_timm
+from zoo.backbones.timm_folder import CONFIG, WEIGHTS, save_timm
 from zoo.errors import InputError
 from zoo.export.formats import Options
-from zoo.spec import ModelInfo
+from zoo.modelinfo import ModelInfo
 
 
 def default_target(folder: Path, output: Path | None) -> Path:

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.evaluate import metrics
-from zoo.evaluate.embedder import embed
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.evaluate.session import OnnxEmbedder
 from zoo.export import parity
+from zoo.inference.embed import embed
+from zoo.inference.session import OnnxEmbedder
 
 FAR = 0.01
 """The false accept rate of the TAR that is compared: thousands of negatives measure it."""

@@ -22,7 +22,6 @@ from zoo.heads.base import check_range as check_range
 from zoo.heads.base import head_options as head_options
 from zoo.heads.base import moving_average as moving_average
 from zoo.heads.base import type_name as type_name
-from zoo.heads.centres import MarginSoftmaxLoss as MarginSoftmaxLoss
 from zoo.heads.circle import Circle as Circle
 from zoo.heads.combined import Combined as Combined
 from zoo.heads.cosface import CosFace as CosFace
@@ -32,16 +31,17 @@ from zoo.heads.elasticface import ElasticFaceCos as ElasticFaceCos
 from zoo.heads.geometry import cap_fraction as cap_fraction
 from zoo.heads.geometry import minimum_separation_asymptotic as minimum_separation_asymptotic
 from zoo.heads.geometry import nearest_centre_angle as nearest_centre_angle
+from zoo.heads.loss.margin_softmax import MarginSoftmaxLoss as MarginSoftmaxLoss
+from zoo.heads.loss.sharded import shard_range as shard_range
 from zoo.heads.magface import MagFace as MagFace
 from zoo.heads.mv_softmax import MVAM as MVAM
 from zoo.heads.mv_softmax import MVArc as MVArc
+from zoo.heads.optim import RowwiseAdamW as RowwiseAdamW
+from zoo.heads.optim import RowwiseSGD as RowwiseSGD
+from zoo.heads.optim import clip_grad_norm as clip_grad_norm
 from zoo.heads.plugins import load_entry_points as load_entry_points
 from zoo.heads.recurricularface import ReCurricularFace as ReCurricularFace
 from zoo.heads.recurricularface import recurricular_constants as recurricular_constants
-from zoo.heads.rowwise import RowwiseAdamW as RowwiseAdamW
-from zoo.heads.rowwise import RowwiseSGD as RowwiseSGD
-from zoo.heads.rowwise import clip_grad_norm as clip_grad_norm
-from zoo.heads.sharded import shard_range as shard_range
 from zoo.heads.softmax import Softmax as Softmax
 from zoo.heads.sphereface import SphereFace as SphereFace
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.heads.angles import Fallback, add_angle_or_fall_back
 from zoo.heads.base import HEADS, MarginHead, check_range
-from zoo.heads.random import standard_normal
+from zoo.heads.counter_rng import standard_normal
 
 Plus = Literal["no", "ranked", "official"]
 """Which sample gets which margin. "no": as drawn.

@@ -3,7 +3,7 @@
     python model_cards/render.py RUN
 
 writes model_cards/NAME/ (NAME is the run's): facts.json from model.onnx, report.json, config.yaml without paths, the
-figures and README.md. tests/test_hub_push.py renders every card here again and compares.
+figures and README.md. tests/zoo/publish/test_push.py renders every card here again and compares.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from zoo.evaluate.report import without_pictures
 from zoo.files import write_json, write_text
-from zoo.hub.card import facts_in, figures_in, may_be_told, recipe_in, render_card, report_in
+from zoo.publish.card import facts_in, figures_in, may_be_told, recipe_in, render_card, report_in
 
 
 def main(run: Path) -> None:

@@ -11,9 +11,9 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import pytest
 
-collect_ignore = ["fuzz_formats.py"]  # a program of its own, which needs atheris at import
+from tests.support.places import SHARED
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+collect_ignore = ["support/fuzz_formats.py"]  # a program of its own, which needs atheris at import
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """zoo: a face-recognition model zoo as a timm plugin.
 
-zoo.load("hf-hub:owner/name")       a torch model        (zoo.hub.load.load)
-zoo.load_onnx("hf-hub:owner/name")  an embedder, no torch (zoo.hub.load.load_onnx)
-zoo.FaceVerifier("model.onnx")      two photos, one answer, no torch (zoo.evaluate.verify.FaceVerifier)
+zoo.load("hf-hub:owner/name")       a torch model        (zoo.resolve.load)
+zoo.load_onnx("hf-hub:owner/name")  an embedder, no torch (zoo.resolve.load_onnx)
+zoo.FaceVerifier("model.onnx")      two photos, one answer, no torch (zoo.recognition.verifier.FaceVerifier)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-LAZY = {"load": "zoo.hub.load", "load_onnx": "zoo.hub.load", "FaceVerifier": "zoo.evaluate.verify"}
+LAZY = {"load": "zoo.resolve", "load_onnx": "zoo.resolve", "FaceVerifier": "zoo.recognition.verifier"}
 """Names that are imported when they are first used, so that `import zoo` stays light."""
 
 

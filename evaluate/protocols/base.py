@@ -15,9 +15,9 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.bootstrap import Estimate
-from zoo.evaluate.embedder import Picture
 from zoo.evaluate.metrics import SortedScores
 from zoo.files import sha256
+from zoo.inference.embed import Picture
 from zoo.registry import Registry
 
 Figures = dict[str, Any]

@@ -15,9 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.benchmarks.lists import align_or_none
 from zoo.evaluate.bootstrap import AUC, EER, PeoplePairs
-from zoo.evaluate.embedder import Picture
-from zoo.evaluate.loose import align_or_none
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
@@ -32,6 +31,7 @@ from zoo.evaluate.protocols.base import (
 )
 from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
 from zoo.formats.images import read_image
+from zoo.inference.embed import Picture
 
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)

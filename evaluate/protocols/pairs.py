@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.benchmarks.lists import Cut, Listed
 from zoo.evaluate.bootstrap import AUC, EER, Estimate, PeoplePairs
 from zoo.evaluate.comparison import error_versus_reject, pack
-from zoo.evaluate.embedder import Picture
-from zoo.evaluate.loose import Cut, Listed
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
@@ -31,6 +30,7 @@ from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import decode
 from zoo.formats.photos import read_photo
+from zoo.inference.embed import Picture
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
 """The false accept rates that are asked for."""

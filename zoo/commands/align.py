@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.commands.progress import bar
-    from zoo.detect import load_detector
-    from zoo.evaluate.bulk import pictures_in
-    from zoo.evaluate.cropping import Cropper
+    from zoo.faces.detect import load_detector
+    from zoo.recognition.align_folder import Cropper
+    from zoo.recognition.batch import pictures_in
 
     source, target = Path(args.photos), Path(args.output)
     if not source.is_dir():

@@ -29,8 +29,8 @@ def add_licence_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the card; 0."""
     from zoo.files import write_text
-    from zoo.hub.card import Licence, card_of_run, figures_in, to_html
-    from zoo.train.runs import find_run
+    from zoo.publish.card import Licence, card_of_run, figures_in, to_html
+    from zoo.runs import find_run
 
     folder = find_run(args.run)
     licence = Licence(args.license, args.license_name, args.license_link) if args.license else None

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from zoo.data.inspect import open_pictures, summary
+    from zoo.data.audit import open_pictures, summary
 
     dataset = open_pictures(args.path)
     with bar("reading", len(dataset)) as done:
@@ -109,8 +109,8 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    from zoo.data.duplicates import NEAR
-    from zoo.data.inspect import open_pictures, overlap
+    from zoo.data.audit import open_pictures, overlap
+    from zoo.data.hashes import NEAR
 
     train, bench = open_pictures(args.train), open_pictures(args.against)
     distance = NEAR if args.distance is None else args.distance
@@ -140,7 +140,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    from zoo.data.inspect import open_people
+    from zoo.data.audit import open_people
     from zoo.data.pack import pack_pairs, pack_records
 
     if args.pairs:
@@ -159,7 +159,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 
 def run_extract(args: argparse.Namespace) -> int:
-    from zoo.data.inspect import open_people
+    from zoo.data.audit import open_people
     from zoo.data.pack import extract, extract_pairs
 
     if args.path.endswith(".bin"):
@@ -201,7 +201,7 @@ def _workers_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(args: argparse.Namespace, pictures: int) -> int:
-    from zoo.data.survey import PAYS_FROM, cores
+    from zoo.data.scan import PAYS_FROM, cores
 
     if args.workers is None:
         return cores() if pictures >= PAYS_FROM else 1

@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.commands.progress import bar
-    from zoo.evaluate.bulk import embed_pictures, identity, pictures_in
-    from zoo.evaluate.journal import Journal
-    from zoo.evaluate.tables import require_table_name, write_table
-    from zoo.evaluate.verify import FaceVerifier
+    from zoo.recognition.batch import embed_pictures, identity, pictures_in
+    from zoo.recognition.journal import Journal
+    from zoo.recognition.table import require_table_name, write_table
+    from zoo.recognition.verifier import FaceVerifier
 
     path = Path(args.output)
     require_table_name(path)

@@ -102,7 +102,7 @@ class TorchModel:
     notes: list[str]
 
     def __call__(self, crops: Any) -> Any:
-        from zoo.evaluate.embedder import resize
+        from zoo.inference.embed import resize
 
         if crops.shape[1:3] == self.size:
             return self.embedder(crops)
@@ -195,9 +195,9 @@ def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
                     f"expected an ONNX model for --{flag.replace('_', '-')}, found --backend torch; leave one out"
                 )
         return load_torch(name, args)
-    from zoo.evaluate.providers import Device, choose
-    from zoo.evaluate.session import OnnxEmbedder
-    from zoo.train.runs import find_run
+    from zoo.inference.providers import Device, choose
+    from zoo.inference.session import OnnxEmbedder
+    from zoo.runs import find_run
 
     # the newest run even where it was not exported: figures of an older one would be taken for its own
     path = model_path(str(find_run()) if name is None else name)
@@ -232,8 +232,8 @@ def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
 
 def given_input(path: Path, args: argparse.Namespace) -> Any:
     """The input of --mean, --std and --bgr over what the file states; None without any of them."""
-    from zoo.evaluate.session import read_model_info
-    from zoo.spec import InputSpec
+    from zoo.inference.session import read_model_info
+    from zoo.modelinfo import InputSpec
 
     if args.mean is None and args.std is None and not args.bgr:
         return None
@@ -258,7 +258,7 @@ def given_input(path: Path, args: argparse.Namespace) -> Any:
 
 def look_at(protocol: Any, model: Loaded) -> list[str]:
     """What some of the pictures tell at a glance: swapped colours, and photos taken for crops."""
-    from zoo.evaluate.colour import look
+    from zoo.evaluate.benchmarks.channel_check import look
 
     assumed = not model.facts["info"] and model.options.get("input") is None
     told = look(protocol, assumed)
@@ -276,10 +276,10 @@ def load_torch(name: str | None, args: argparse.Namespace) -> Loaded:
     import torch
 
     from zoo.backbones import load_timm, read_config
+    from zoo.backbones.torch_embedder import TorchEmbedder
     from zoo.files import sha256
-    from zoo.spec import ModelInfo
-    from zoo.train.embedder import TorchEmbedder
-    from zoo.train.runs import find_run
+    from zoo.modelinfo import ModelInfo
+    from zoo.runs import find_run
 
     folder = Path(name) if name and (Path(name) / "model.safetensors").is_file() else find_run(name)
     model = load_timm(folder)
@@ -312,10 +312,10 @@ def _depends_on(facts: dict[str, Any], spec: Any) -> dict[str, Any]:
 
 def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tuple[Any, str]:
     """The protocol's embeddings, from the cache where the very same were computed before; and whether they were."""
-    from zoo.evaluate import cache
-    from zoo.evaluate.embedder import embed
-    from zoo.evaluate.reading import read_ahead
-    from zoo.evaluate.spread import Job, embed_on
+    from zoo.evaluate.benchmarks import cache
+    from zoo.formats.read_ahead import read_ahead
+    from zoo.inference.embed import embed
+    from zoo.inference.multi_device import Job, embed_on
 
     key = ""
     if args.cache:
@@ -352,7 +352,7 @@ def open_benchmarks(args: argparse.Namespace) -> tuple[list[Opened], list[str]]:
         digest.update(same.data)
         drawn = PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
         return [("synthetic", drawn, lambda figures: "")], []
-    from zoo.evaluate.benchmarks import find_benchmarks
+    from zoo.evaluate.benchmarks.find import find_benchmarks
 
     found = find_benchmarks(args.data, args.protocol)
     if args.detector and not any(one.protocol == "pairs" and one.layout != "bin" for one in found):
@@ -382,10 +382,10 @@ def report_folder(name: str) -> Path:
 
 def write_thresholds(model: Loaded, figures: dict[str, Any], flip: bool, detector: str) -> list[str]:
     """Stores what was measured in the ONNX file, and in the config.json of its run; returns what to tell."""
-    from zoo.evaluate.session import write_model_info
-    from zoo.evaluate.thresholds import measured_thresholds, with_thresholds
+    from zoo.evaluate.benchmarks.thresholds import measured_thresholds, with_thresholds
     from zoo.files import write_json
-    from zoo.spec import ModelInfo
+    from zoo.inference.session import write_model_info
+    from zoo.modelinfo import ModelInfo
 
     path, embedder = model.path, model.embedder
     kept, told = measured_thresholds(

@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import runs
 from zoo.errors import InputError
 from zoo.export.formats import FORMATS, Options
 from zoo.hub.pull import is_hub_id, resolve_folder
-from zoo.train import runs
 
 if TYPE_CHECKING:
-    from zoo.spec import ModelInfo
+    from zoo.modelinfo import ModelInfo
 
 LOW_COSINE = 0.99
 """A mean cosine to float32 below this is remarked upon."""
@@ -253,7 +253,7 @@ def source(name: str | None) -> Path:
 def info_of(folder: Path) -> ModelInfo:
     """The facts of a model folder: its `zoo` block, or what timm's configuration tells of a folder without one."""
     from zoo.backbones import read_config
-    from zoo.spec import InputSpec, ModelInfo
+    from zoo.modelinfo import InputSpec, ModelInfo
 
     config = read_config(folder)
     if isinstance(config.get("zoo"), dict):

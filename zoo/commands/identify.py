@@ -23,8 +23,8 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.evaluate.gallery import Gallery, Identification
-    from zoo.evaluate.verify import Decision, FaceVerifier
+    from zoo.recognition.gallery import Gallery, Identification
+    from zoo.recognition.verifier import Decision, FaceVerifier
 
 IDENTIFIED, NOBODY, NO_VERDICT = 0, 1, 3
 
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"expected to rank at least 1 person, found --top {args.top}")
     if args.draw:
-        from zoo.evaluate.drawing import require_picture_name
+        from zoo.recognition.draw import require_picture_name
 
         require_picture_name(args.draw)
-    from zoo.evaluate.gallery import decide_identification, identify
-    from zoo.evaluate.verify import FaceVerifier
+    from zoo.recognition.gallery import decide_identification, identify
+    from zoo.recognition.verifier import FaceVerifier
 
     verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)
     gallery, notes = open_gallery(args, verifier)
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     crops = verifier.crops(args.photo) if args.face == "all" else [verifier.crop(args.photo)]
     answers = identify(gallery, verifier, crops, decision.threshold, args.top)
     if args.draw:
-        from zoo.evaluate.drawing import draw_faces, save_picture
         from zoo.formats.photos import read_photo
+        from zoo.recognition.draw import draw_faces, save_picture
 
         named = [(one.crop.face, label(one, decision)) for one in answers if one.crop.face]
         save_picture(args.draw, draw_faces(read_photo(args.photo), named))
@@ -118,9 +118,9 @@ def record(
 
 def open_gallery(args: argparse.Namespace, verifier: FaceVerifier) -> tuple[Gallery, list[str]]:
     """The gallery of `--gallery`: a saved one, or a folder of people, enrolled for this one question."""
-    from zoo.evaluate.bulk import identity
-    from zoo.evaluate.gallery import Gallery, enrol, people_in
     from zoo.formats.photos import printable
+    from zoo.recognition.batch import identity
+    from zoo.recognition.gallery import Gallery, enrol, people_in
 
     path = Path(args.gallery)
     facts = identity(verifier)
@@ -133,8 +133,8 @@ def open_gallery(args: argparse.Namespace, verifier: FaceVerifier) -> tuple[Gall
     import tempfile
 
     from zoo.commands.progress import bar
-    from zoo.evaluate.journal import Journal
-    from zoo.evaluate.verify import FaceVerifier
+    from zoo.recognition.journal import Journal
+    from zoo.recognition.verifier import FaceVerifier
 
     people, notes = people_in(path)
     enroller = FaceVerifier(

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.evaluate.gallery import Gallery
+    from zoo.recognition.gallery import Gallery
 
     path = Path(args.output)
     if (args.folder is not None) + bool(args.remove) + args.list != 1:
@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _add(args: argparse.Namespace, path: Path) -> int:
     from zoo.commands.progress import bar
-    from zoo.evaluate.bulk import identity
-    from zoo.evaluate.gallery import Gallery, enrol, people_in
-    from zoo.evaluate.journal import Journal
-    from zoo.evaluate.verify import FaceVerifier
+    from zoo.recognition.batch import identity
+    from zoo.recognition.gallery import Gallery, enrol, people_in
+    from zoo.recognition.journal import Journal
+    from zoo.recognition.verifier import FaceVerifier
 
     people, notes = people_in(args.folder)
     verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)

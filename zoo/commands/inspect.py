@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints; 0 for any readable model, whatever the warnings."""
-    from zoo.export.inspection import inspect
+    from zoo.export.inspect import inspect
 
     found = inspect(args.model)
     if args.json:

@@ -89,7 +89,7 @@ def backbones() -> list[Row]:
 
 def protocols() -> list[Row]:
     """Every protocol, what it measures, and its benchmarks with what a whole copy of each holds."""
-    from zoo.evaluate.benchmarks import describe
+    from zoo.evaluate.benchmarks.find import describe
     from zoo.evaluate.protocols import PROTOCOLS
 
     return [describe(name) for name in PROTOCOLS]
@@ -118,7 +118,7 @@ def recipes() -> list[Row]:
 
 def runs() -> list[Row]:
     """The run folders under runs/, oldest first."""
-    from zoo.train.runs import run_folders
+    from zoo.runs import run_folders
 
     return [
         {"name": folder.name, "path": str(folder), "model": (folder / "model.onnx").is_file()}

@@ -9,7 +9,7 @@ from zoo.errors import InputError
 
 def model_path(model: str | None) -> Path:
     """The ONNX file of `--model`: a file, a run folder, a run's name or a Hub id; None: the newest run that has one."""
-    from zoo.train.runs import RUNS, find_run, run_folders
+    from zoo.runs import RUNS, find_run, run_folders
 
     if model is None:
         exported = [folder / "model.onnx" for folder in run_folders() if (folder / "model.onnx").is_file()]

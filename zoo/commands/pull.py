@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetches; 0 when every file is there and checked."""
-    from zoo.hub.guard import MOST_BYTES
+    from zoo.hub.checks import MOST_BYTES
     from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, pull
 
     most = MOST_BYTES if args.max_bytes is None else args.max_bytes
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         model = load_timm(pulled.folder)  # refuses what it does not know and what does not fit
         parts.append(f"{model.backbone_name}, {model.embedding_dim} dimensions: the weights fit")
     if ONNX in pulled.files:
-        from zoo.evaluate.session import OnnxEmbedder
+        from zoo.inference.session import OnnxEmbedder
 
         embedder = OnnxEmbedder(pulled.folder / ONNX, device="cpu")
         parts.append(f"{ONNX} runs, {embedder.embedding_dim} dimensions")

@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publishes; 0 when the Hub holds every file."""
-    from zoo.hub.card import Licence
-    from zoo.hub.push import CENTRES, push, sizes, stage
-    from zoo.train.runs import find_run, is_being_written
+    from zoo.publish.card import Licence
+    from zoo.publish.push import CENTRES, push, sizes, stage
+    from zoo.runs import find_run, is_being_written
 
     folder = find_run(args.run)
     if not args.license:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         staged, centres = Path(temporary) / "staged", None
         staged.mkdir()
         if args.include_biometric_class_centres:
-            from zoo.train.centres import write_centres
+            from zoo.train.centre_file import write_centres
 
             centres = Path(temporary) / CENTRES
             write_centres(folder, centres)
@@ -100,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
 def require_same_model(folder: Path) -> None:
     """InputError unless model.safetensors and model.onnx are one model: a run may have gone on since its export."""
     from zoo.backbones import load_timm
-    from zoo.evaluate.session import OnnxEmbedder
+    from zoo.backbones.torch_embedder import TorchEmbedder
     from zoo.export.parity import ParityError, crops_for_parity, differences
-    from zoo.train.embedder import TorchEmbedder
+    from zoo.inference.session import OnnxEmbedder
 
     embedder = OnnxEmbedder(folder / "model.onnx", device="cpu")
     crops = crops_for_parity(embedder.input.size, 5)

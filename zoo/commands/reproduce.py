@@ -19,16 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import runs
 from zoo.commands import evaluate
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json, write_text
 from zoo.train import config as options
-from zoo.train import runs
 
 if TYPE_CHECKING:
-    from zoo.evaluate.benchmarks import Found
+    from zoo.evaluate.benchmarks.find import Found
     from zoo.evaluate.protocols.base import Protocol
-    from zoo.evaluate.seeds import Cell, Stated
+    from zoo.reproduce.tables import Cell, Stated
 
 HEADS = ("arcface", "curricularface", "recurricularface")
 """The heads of the paper's comparison; the last one named is compared with the others."""
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
     """Trains, exports and evaluates what is missing; 0 when all is there, 130 or 143 when a signal stopped it."""
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
-    from zoo.evaluate.benchmarks import find_benchmarks
-    from zoo.evaluate.seeds import read_stated
+    from zoo.evaluate.benchmarks.find import find_benchmarks
+    from zoo.reproduce.tables import read_stated
 
     stated = read_stated(Path(args.stated)) if args.stated else {}
     out = Path(args.output)
@@ -235,7 +235,7 @@ def export_cell(place: Place, say: Say) -> None:
 def evaluate_cell(place: Place, benchmarks: Sequence[tuple[Found, Protocol]], say: Say) -> Cell:
     """A cell's figures on every benchmark, measured by `zoo evaluate`'s defaults or read from its report.json."""
     from zoo.evaluate.report import Report, read_record, save_all
-    from zoo.evaluate.seeds import Cell
+    from zoo.reproduce.tables import Cell
 
     if not place.done("evaluated"):
         say(place, "evaluating")
@@ -271,8 +271,8 @@ def write_tables(
     stated: Stated,
 ) -> None:
     """reproduction.md, reproduction.json, roc.svg and roc.png of the cells that are finished."""
-    from zoo.evaluate import seeds
     from zoo.evaluate.report import provenance
+    from zoo.reproduce import tables
 
     config = places[0].config
     missing = [f"{place.head} seed {place.seed}" for place in places[len(cells) :]]
@@ -285,7 +285,7 @@ def write_tables(
         else "The paper's own figures are not quoted here (doi 10.23977/acss.2024.080201): --stated puts them beside."
     )
     unmeasured = [why for cell in cells for r in cell.record["results"] for why in r.get("not_measurable", [])]
-    if alone := seeds.unmatched(cells, stated):
+    if alone := tables.unmatched(cells, stated):
         notes.append(f"{args.stated} states what is not measured here: {', '.join(alone)}")
     lines = [
         f"# {', '.join(args.heads)}",
@@ -300,8 +300,8 @@ def write_tables(
     ]
     if missing:
         lines += [f"Not finished, and in no figure below: {', '.join(missing)}.", ""]
-    lines += [seeds.markdown(cells, args.heads[-1], stated)]
-    figure = seeds.roc_figure(cells)
+    lines += [tables.markdown(cells, args.heads[-1], stated)]
+    figure = tables.roc_figure(cells)
     if figure is not None:
         for suffix in ("svg", "png"):
             with atomic_path(out / f"roc.{suffix}") as temporary:
@@ -320,7 +320,7 @@ def write_tables(
             "provenance": provenance(),
             "missing": missing,
             "training_loss": losses,
-            **seeds.summary(cells, args.heads[-1]),
+            **tables.summary(cells, args.heads[-1]),
         },
     )
 

@@ -21,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zoo import runs
 from zoo.errors import InputError
 from zoo.train import config as options
-from zoo.train import runs
 
 FLAGS = [
     "head",

@@ -22,8 +22,8 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.evaluate.pairlist import PairAnswer, Summary
-    from zoo.evaluate.verify import Decision, FaceCrop, FaceVerifier, Verification
+    from zoo.recognition.pairs import PairAnswer, Summary
+    from zoo.recognition.verifier import Decision, FaceCrop, FaceVerifier, Verification
 
 SAME, DIFFERENT, NO_VERDICT = 0, 1, 3
 
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.pairs and not args.b:
         raise InputError("expected two pictures, found fewer; see `zoo verify --help`")
     if args.draw:
-        from zoo.evaluate.drawing import require_picture_name
+        from zoo.recognition.draw import require_picture_name
 
         require_picture_name(args.draw)
-    from zoo.evaluate.verify import FaceVerifier
+    from zoo.recognition.verifier import FaceVerifier
 
     model = model_path(args.model)
     verifier = FaceVerifier(
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
         return _many(args, verifier, model)
     answer = verifier.verify(args.a, args.b)
     if args.draw:
-        from zoo.evaluate.drawing import draw_verification, save_picture
         from zoo.formats.photos import read_photo
+        from zoo.recognition.draw import draw_verification, save_picture
 
         save_picture(args.draw, draw_verification((read_photo(args.a), read_photo(args.b)), answer))
     print(json.dumps(record(answer, model), indent=2) if args.json else story(answer, model))
@@ -94,15 +94,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
     """`--pairs`: a row for each pair, then what they say together; done is 0 whatever the verdicts."""
-    from zoo.evaluate.pairlist import summarise, verify_pairs
     from zoo.formats.pairs import read_pairs_csv
+    from zoo.recognition.pairs import summarise, verify_pairs
 
     if args.face == "all":
         raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
     answers = verify_pairs(verifier, read_pairs_csv(args.pairs))
     summary = summarise(answers)
     if args.draw:
-        from zoo.evaluate.drawing import draw_roc, save_picture
+        from zoo.recognition.draw import draw_roc, save_picture
 
         if summary is None:
             raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")

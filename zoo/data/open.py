@@ -49,11 +49,11 @@ def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedF
 
         return open_tars(uri, image_size)
     if kind == "parquet":
-        from zoo.data.tables import ParquetDataset
+        from zoo.data.parquet import ParquetDataset
 
         return ParquetDataset(sorted(path.glob("*.parquet")) if path.is_dir() else [path], path.stem, image_size)
     if kind == "hub":
-        from zoo.data.tables import HubDataset
+        from zoo.data.parquet import HubDataset
 
         return HubDataset(uri, image_size)
     if kind == "list":

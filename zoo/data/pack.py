@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data.base import EncodedFaces, to_size
-from zoo.data.survey import Progress
+from zoo.data.scan import Progress
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin

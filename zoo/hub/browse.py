@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.hub.guard import COMMIT, MOST_TOLD, guarded
+from zoo.hub.checks import COMMIT, MOST_TOLD, guarded
 from zoo.hub.pull import CONFIG, ModelId, Room, ask_for, fetch, patiently, told
 
 Row = dict[str, Any]

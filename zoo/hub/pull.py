@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from zoo.errors import InputError
 from zoo.files import write_text
-from zoo.hub.guard import COMMIT, MOST_BYTES, external_files, guarded, require_content, require_safe_url
+from zoo.hub.checks import COMMIT, MOST_BYTES, external_files, guarded, require_content, require_safe_url
 
 T = TypeVar("T")
 

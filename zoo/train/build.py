@@ -19,7 +19,7 @@ from zoo.data.base import FaceDataset
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
-from zoo.spec import InputSpec, ModelInfo
+from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
 from zoo.train.optim import build_centre_optimizer, build_optimizer

@@ -12,20 +12,20 @@ from typing import Any
 import torch
 
 from zoo.backbones import save_timm
+from zoo.backbones.torch_embedder import TorchEmbedder, normalise
 from zoo.data.augment import build_augmentation
 from zoo.data.loader import TrainLoader
 from zoo.data.open import open_dataset
 from zoo.errors import InputError
-from zoo.evaluate.embedder import embed
 from zoo.heads import clip_grad_norm
-from zoo.spec import InputSpec
+from zoo.inference.embed import embed
+from zoo.modelinfo import InputSpec
 from zoo.train import checkpoint, distributed
 from zoo.train.build import build, choose_device, loader_workers, model_info, open_validation
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
-from zoo.train.embedder import TorchEmbedder, normalise
-from zoo.train.health import Health
 from zoo.train.log import Meter, MetricsFile, Watch, facts
+from zoo.train.nonfinite import Health
 from zoo.train.optim import build_schedule
 from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
 

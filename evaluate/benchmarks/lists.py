@@ -1,0 +1,177 @@
+"""Loose pictures cut to aligned crops, and pairs listed over folders: LFW's pairs.txt, RFW, a CSV of one's own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.faces.align import align
+from zoo.faces.detect import FaceDetector, choose_face, load_detector
+from zoo.files import sha256
+from zoo.formats.pairs import Pair, read_lfw_pairs, read_pairs_csv
+from zoo.inference.embed import Picture
+
+CROP = (112, 112)
+"""(height, width) of an aligned crop; a picture of this size is one."""
+
+
+class Cut(typing.Protocol):
+    """How a loose picture becomes an aligned crop; it travels by pickle."""
+
+    @property
+    def told(self) -> str:
+        """The method in words, for a report and for a threshold."""
+        ...
+
+    def __call__(self, picture: Picture, path: Path) -> Picture | None:
+        """The crop: RGB uint8 (112, 112, 3); None where no face was found."""
+        ...
+
+    def sha256(self) -> str:
+        """The hash of what the crops depend on beside the pictures."""
+        ...
+
+
+def align_or_none(picture: Picture, landmarks: npt.NDArray[np.float64]) -> Picture | None:
+    """The crop by five landmarks (5, 2); None where they all lie at one point, as detectors write for no face."""
+    if (landmarks == landmarks[0]).all():
+        return None
+    return align(picture, landmarks, CROP)
+
+
+@dataclass(frozen=True)
+class LandmarkCut:
+    """By the landmarks that a benchmark brings along."""
+
+    landmarks: dict[str, tuple[float, ...]]
+    """Ten numbers, x and y in turn, by the picture's file name."""
+    told: str = "aligned by the benchmark's landmarks"
+
+    def __call__(self, picture: Picture, path: Path) -> Picture | None:
+        if picture.shape[:2] == CROP:
+            return picture
+        found = self.landmarks.get(path.name)
+        if found is None:
+            raise InputError(
+                f"expected landmarks for {path}, which is no aligned crop, found none; fetch the lists again"
+            )
+        return align_or_none(picture, np.array(found).reshape(5, 2))
+
+    def sha256(self) -> str:
+        return hashlib.sha256(repr(sorted(self.landmarks.items())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DetectorCut:
+    """By a face detector, which takes the face nearest the centre, as benchmarks show their person there."""
+
+    path: str | None
+    """YuNet's file; None: the pinned one of the Hub."""
+
+    @property
+    def told(self) -> str:
+        detector = _detector(self.path)
+        return f"aligned by {detector.name} {detector.sha256[:12]}, the face nearest the centre"
+
+    def __call__(self, picture: Picture, path: Path) -> Picture | None:
+        faces = _detector(self.path).detect(picture)
+        if not faces:
+            return None
+        return align(picture, choose_face(faces, picture.shape[:2], "central").landmarks, CROP)
+
+    def sha256(self) -> str:
+        return _detector(self.path).sha256
+
+
+@functools.lru_cache(maxsize=2)
+def _detector(path: str | None) -> FaceDetector:
+    return load_detector(path)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The pairs of a list: their pictures, whether they show one person, and who is shown."""
+
+    pictures: list[Path]
+    """Those of pair i lie at 2i and 2i + 1."""
+    same: npt.NDArray[np.bool_]
+    people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None
+    """The names on either side, (pairs,) each; None where the list does not tell."""
+    sha256: str
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], source: Path) -> Listed:
+        """InputError, naming some, for pairs without a truth and for pictures that are not there.
+
+        People are told by the pictures' folders where the truth agrees with that for every pair.
+        """
+        unsaid = sum(same is None for _, _, same in pairs)
+        if unsaid:
+            raise InputError(
+                f"expected 1 or 0 in the column `same` of {source}, missing for {unsaid} of {len(pairs)} pairs"
+            )
+        pictures = [picture for a, b, _ in pairs for picture in (a, b)]
+        absent = sorted({picture for picture in pictures if not picture.is_file()})
+        if absent:
+            named = ", ".join(map(str, absent[:3])) + (", …" if len(absent) > 3 else "")
+            raise InputError(f"expected every picture that {source} names, missing {len(absent):,} of them: {named}")
+        same = np.array([bool(truth) for _, _, truth in pairs])
+        left, right = (np.array([str(picture.parent) for picture in pictures[side::2]]) for side in (0, 1))
+        known = bool(((left == right) == same).all())
+        return cls(pictures, same, (left, right) if known else None, sha256(source))
+
+
+def read_pairs_txt(path: Path) -> Listed:
+    """LFW's pairs.txt, whose people lie as NAME/NAME_0001.jpg beside it or in a folder beside it."""
+    folders = [path.parent, *sorted(folder for folder in path.parent.iterdir() if folder.is_dir())]
+    first, _, _ = read_lfw_pairs(path, path.parent)[0]
+    for folder in folders:
+        if (folder / first.parent.name).is_dir():
+            return Listed.of(read_lfw_pairs(path, folder), path)
+    raise InputError(
+        f"expected the people of {path} as folders in {path.parent} or in a folder there, found none of "
+        f"{first.parent.name}; put the pictures beside the list"
+    )
+
+
+def read_rfw(folder: Path, group: str) -> tuple[Listed, LandmarkCut]:
+    """One group of RFW as handed out: data/GROUP/NAME/NAME_0001.jpg and the lists in txts/GROUP/.
+
+    InputError, naming what is missing, where the folder is incomplete.
+    """
+    pairs, landmarks = (folder / "txts" / group / f"{group}_{what}.txt" for what in ("pairs", "lmk"))
+    missing = [f"{path.relative_to(folder)}" for path in (pairs, folder / "data" / group) if not path.exists()]
+    if missing:
+        raise InputError(f"expected a whole RFW {group} in {folder}, missing there: {', '.join(missing)}")
+    listed = Listed.of(read_lfw_pairs(pairs, folder / "data" / group, header=False), pairs)
+    return listed, LandmarkCut(_read_landmarks(landmarks) if landmarks.is_file() else {})
+
+
+def _read_landmarks(path: Path) -> dict[str, tuple[float, ...]]:
+    """The lines `/test/data/GROUP/NAME/NAME_0001.jpg label x1 y1 … x5 y5`, by file name."""
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            numbers = tuple(float(word) for word in words[2:])
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 10 or not np.isfinite(numbers).all():
+            raise InputError(f"expected a path, a label and ten numbers in line {number} of {path}, found {line!r}")
+        found[words[0].rsplit("/", 1)[-1]] = numbers
+    return found
+
+
+def read_csv(path: Path) -> Listed:
+    """The rows of a CSV with the columns a, b and same."""
+    return Listed.of(read_pairs_csv(path), path)

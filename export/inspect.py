@@ -1,0 +1,211 @@
+"""What an ONNX face model holds, ours or a stranger's, and what is suspicious about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from zoo.errors import InputError
+from zoo.export import parity
+from zoo.inference.session import METADATA_KEY, REFUSALS, OnnxEmbedder
+from zoo.modelinfo import ModelInfo
+
+ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
+BGR_NORM_RATIO = 1.02
+"""A face embedding is longer the more of a face the model sees; longer by this with swapped colours is suspicious."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    """Numbers where the size is fixed, names where it is dynamic, "?" where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that the file tells, and what follows from it."""
+
+    file: str
+    bytes: int
+    producer: str
+    opset: dict[str, int]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    parameters: int
+    operators: dict[str, int]
+    """How often each operator occurs, the most frequent first."""
+    weights: dict[str, int]
+    """How many weights there are of each type."""
+    normalisation: str
+    """What the input is, stated by the file or guessed from the graph."""
+    facts: dict[str, Any] | None
+    """ModelInfo, where zoo wrote the file."""
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self))
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Reads and tries the file. InputError for what is no ONNX model; what is merely odd becomes a warning."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except DecodeError:
+        raise InputError(f"expected an ONNX model at {path}, found another kind of file") from None
+    if not proto.graph.node or not proto.graph.output:
+        raise InputError(f"expected an ONNX model at {path}, found a file without a graph")
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = tuple(_port(value) for value in proto.graph.input if value.name not in weights)
+    outputs = tuple(_port(value) for value in proto.graph.output)
+    counts: Counter[str] = Counter()
+    constants = [a.t for n in proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+    for tensor in (*proto.graph.initializer, *constants):
+        counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += int(np.prod(tensor.dims, dtype=np.int64))
+    text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    facts = None
+    if text is not None:
+        with contextlib.suppress(InputError):  # trying the model says so, among the warnings
+            facts = ModelInfo.from_json(text)
+    steps = input_steps(proto, inputs[0].name) if inputs else ()
+    external = {fact.value for t in proto.graph.initializer for fact in t.external_data if fact.key == "location"}
+    beside = [path.parent / location for location in sorted(external)]
+    return Inspection(
+        file=str(path),
+        bytes=path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file()),
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        opset={entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        inputs=inputs,
+        outputs=outputs,
+        parameters=sum(counts.values()),
+        operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
+        weights=dict(counts.most_common()),
+        normalisation=normalisation(facts, steps, embedder=len(inputs) == len(outputs) == 1),
+        facts=None if facts is None else json.loads(facts.to_json()),
+        warnings=tuple(warnings(path, inputs, outputs, facts, bool(steps))),
+    )
+
+
+def input_steps(proto: onnx.ModelProto, name: str) -> tuple[str, ...]:
+    """What the graph itself does to the pixels of its input `name` before anything else, e.g. ("− 127.5", "/ 128").
+
+    insightface's older files start so, and batch norm on the pixels is the same in another form.
+    """
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    steps: list[str] = []
+    for _ in proto.graph.node:  # a bound: every turn passes one node
+        readers = [node for node in proto.graph.node if name in node.input]
+        if len(readers) != 1:
+            break
+        (node,) = readers
+        others = [other for other in node.input if other != name]
+        if node.op_type in ARITHMETIC and len(others) == 1 and others[0] in constants and node.input[0] == name:
+            steps.append(f"{ARITHMETIC[node.op_type]} {_numbers(constants[others[0]])}")
+        elif node.op_type == "BatchNormalization":
+            steps.append("batch norm")
+        elif node.op_type not in ("Cast", "Identity", "Transpose"):
+            break
+        name = node.output[0]
+    return tuple(steps)
+
+
+def _numbers(tensor: onnx.TensorProto) -> str:
+    """A constant in words: its one value, or the few of its channels."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return "a constant"
+    values = list(dict.fromkeys(onnx.numpy_helper.to_array(tensor).ravel().tolist()))
+    return ", ".join(f"{value:g}" for value in values) if len(values) <= 3 else f"{len(values)} constants"
+
+
+def normalisation(facts: ModelInfo | None, steps: tuple[str, ...], embedder: bool) -> str:
+    """The input's meaning in words; the field's habit is a guess about an `embedder` alone."""
+    if facts is not None:
+        spec = facts.input
+        return f"{spec.channel_order}, (x − {spec.mean:g}) / {spec.std:g}, stated by the file"
+    if steps:
+        return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
+    if not embedder:
+        return "unknown: the graph does not scale its input, and it is no embedder's"
+    return "RGB, (x − 127.5) / 127.5, guessed: the graph does not scale its input"
+
+
+def warnings(
+    path: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], facts: ModelInfo | None, scaled: bool
+) -> list[str]:
+    """What a user should look at, each in one sentence."""
+    found = []
+    if len(inputs) != 1:
+        found.append(f"{len(inputs)} inputs, an embedder has one")
+    if len(outputs) != 1:
+        found.append(f"{len(outputs)} outputs, an embedder has one: {', '.join(port.name for port in outputs)}")
+    for port in inputs:
+        if len(port.shape) != 4:
+            found.append(f"the input {port.name} has {len(port.shape)} dimensions, a picture has 4")
+        elif isinstance(port.shape[0], int):
+            found.append(f"the batch is fixed at {port.shape[0]}: pictures are embedded {port.shape[0]} at a time")
+        if len(port.shape) == 4 and port.shape[3] == 3:
+            found.append("the channels come last, most programs put them second")
+    if len(inputs) != 1 or len(outputs) != 1:
+        return found
+    if facts is None and scaled:
+        found.append("zoo would scale its input a second time: say --mean 0 --std 1 where a command has them")
+    try:
+        embedder = OnnxEmbedder(path, device="cpu", threads=1)
+    except InputError as error:
+        return [*found, str(error)]
+    found += [note for note in embedder.notes if "fixed batch" not in note and "does not state its input" not in note]
+    if facts is not None and facts.embedding_dim != embedder.embedding_dim:
+        found.append(f"the file states {facts.embedding_dim} dimensions, the graph gives {embedder.embedding_dim}")
+    return [*found, *_tried(embedder, colours=facts is None)]
+
+
+def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
+    """What only running the model tells: values that are not finite, unit length, swapped `colours`."""
+    size = embedder.input.size
+    if min(size) < 16 or max(size) > 512:
+        return []
+    crops = parity.crops_for_parity(size, 16)
+    try:
+        straight, swapped = embedder(crops), embedder(np.ascontiguousarray(crops[..., ::-1]))
+    except REFUSALS as error:
+        return [f"it fails on pictures: {str(error).splitlines()[0]}"]
+    if not np.isfinite(straight).all():
+        return ["some embeddings are not finite"]
+    lengths, others = (np.linalg.norm(embeddings, axis=1) for embeddings in (straight, swapped))
+    if np.allclose(lengths, 1, atol=1e-3):
+        return [
+            "the embeddings have length 1: norms tell nothing of picture quality, and swapped colours cannot be seen"
+        ]
+    if colours and np.median(others / np.where(lengths > 0, lengths, np.inf)) > BGR_NORM_RATIO:
+        return [
+            "embeddings are longer with red and blue swapped: the model may have been trained on BGR; say --bgr where "
+            "a command has it"
+        ]
+    return []
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or "?"
+        for dim in tensor.shape.dim
+    )
+    return Port(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)

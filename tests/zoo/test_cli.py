@@ -1,0 +1,111 @@
+"""The command itself: help, closest names, exit codes, and what the README shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.places import ROOT
+from zoo import __version__, cli
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.run([command, "--help"])
+    assert stop.value.code == 0
+    assert f"zoo {command}" in capsys.readouterr().out.split("usage:")[1].partition("\n\n")[2]
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_no_command_has_thirty_flags(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(cli.Parser, "parse", lambda self, words: seen.append(len(self._actions)) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        cli.run([command])
+    assert seen[0] < 30
+
+
+def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0 and cli.main(["--help"]) == 0
+    assert all(f"zoo {name}" in capsys.readouterr().out for name in ["train"])
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"zoo {__version__}\n"
+
+
+def test_an_unknown_command_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    assert "no command is called 'trian'; did you mean train?" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_exits_70_and_asks_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "run", fail)
+    assert cli.main(["train", "x"]) == 70
+    error = capsys.readouterr().err
+    assert "RuntimeError: a bug" in error and "please report it" in error and "zoo train x" in error
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    script = f"{sys.executable} -m zoo list heads | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def test_the_readme_shows_code_within_ten_lines_and_fits_on_two_screens() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert all(len(block.splitlines()) <= 10 for block in [*blocks("python"), *blocks("bash")])
+    assert len(text.splitlines()) <= 130
+
+
+def test_the_readmes_training_code_runs() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    code = next(block for block in blocks("python") if "MarginSoftmaxLoss" in block)
+    scope = {"crops": torch.randn(2, 3, 112, 112), "labels": torch.tensor([3, 941])}
+    exec(code, scope)
+    assert scope["loss"].weight.grad is not None
+
+
+def test_the_readmes_onnxruntime_code_gives_zoos_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.backbones import create_backbone
+    from zoo.data.synthetic import SyntheticFaces
+    from zoo.export.onnx import export_onnx
+    from zoo.inference.session import OnnxEmbedder
+    from zoo.modelinfo import ModelInfo
+
+    folder = tmp_path / "runs/NAME"
+    folder.mkdir(parents=True)
+    model = create_backbone("test_resnet", embedding_dim=7, stem="stock", neck="gap").eval()
+    export_onnx(model, folder / "model.onnx", ModelInfo(embedding_dim=7))
+    crop = SyntheticFaces(2, 1).image(0)
+    cv2.imwrite(str(tmp_path / "aligned.png"), crop[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(next(block for block in blocks("python") if "onnxruntime" in block), scope)
+    ours = OnnxEmbedder(folder / "model.onnx")(crop[None])[0]
+    np.testing.assert_allclose(scope["embedding"], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_link_to_a_file_of_ours_leads_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (ROOT / page).read_text())
+    assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []

@@ -1,0 +1,180 @@
+"""Which checkpoints of a run are kept, and what becomes of them on a full disk."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.small_disk import mounted
+from tests.support.training import start, tiny, weights
+from zoo.cli import main
+from zoo.errors import InputError
+from zoo.train import checkpoint
+from zoo.train.build import build as parts_of
+from zoo.train.loop import train
+
+
+def names(run: Path) -> list[str]:
+    """The steps whose checkpoints a run keeps."""
+    return [step.name.removeprefix("step-").lstrip("0") for step in checkpoint.steps(run / "checkpoint")]
+
+
+class Verdicts:
+    """In the place of validation pairs: says the given accuracies, one after the other."""
+
+    def __init__(self, data: str, accuracies: list[float]) -> None:
+        self.data, self.accuracies = data, iter(accuracies)
+
+    def images(self) -> list[np.ndarray[Any, Any]]:
+        return [np.zeros((112, 112, 3), np.uint8)]
+
+    def score(self, embeddings: np.ndarray[Any, Any]) -> dict[str, float]:
+        assert embeddings.shape == (1, 9)
+        return {"accuracy": next(self.accuracies), "auc": 0.5}
+
+
+def validated(monkeypatch: pytest.MonkeyPatch, accuracies: list[float], data: str = "pairs") -> None:
+    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config: Verdicts(data, accuracies))
+
+
+def test_the_best_checkpoint_and_model_are_kept_beside_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(keep=1, epochs=4)
+    run = start(config, tmp_path / "run")
+    validated(monkeypatch, [0.5, 0.75, 0.75, 0.625])
+    train(config, run, quiet=True)
+    assert names(run) == ["14", "28"] and (run / "checkpoint/best").read_text() == "step-00000014\n"
+    second = parts_of(config, 5, torch.device("cpu"))
+    shutil.copytree(run / "checkpoint/step-00000014", tmp_path / "second/step-00000014")
+    second.restore(tmp_path / "second")
+    best = weights(run / "best")
+    assert all(np.array_equal(best[name], tensor) for name, tensor in second.model.state_dict().items())
+    assert any(not np.array_equal(best[name], tensor) for name, tensor in weights(run).items())
+
+
+def test_a_resumed_run_remembers_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start(tiny(keep=1, epochs=3), tmp_path / "run")
+    validated(monkeypatch, [0.75, 0.5])
+    with pytest.raises(StopIteration):  # the third validation ends it
+        train(tiny(keep=1, epochs=3), run, quiet=True)
+    assert names(run) == ["7", "14"]
+    validated(monkeypatch, [0.625])
+    train(tiny(keep=1, epochs=3), run, resume=True, quiet=True)
+    assert names(run) == ["7", "21"]
+
+
+def test_the_best_on_other_pairs_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start(tiny(keep=1, epochs=2), tmp_path / "run")
+    validated(monkeypatch, [0.75])
+    with pytest.raises(StopIteration):
+        train(tiny(keep=1, epochs=2), run, quiet=True)
+    validated(monkeypatch, [0.25], data="other pairs")
+    train(tiny(keep=1, epochs=2), run, resume=True, quiet=True)
+    assert names(run) == ["14"] and (run / "checkpoint/best").read_text() == "step-00000014\n"
+
+
+def test_a_checkpoint_comes_when_its_minutes_have_passed(tmp_path: Path) -> None:
+    often = tiny(epochs=1, checkpoint_minutes=1e-9, keep=99)
+    train(often, start(often, tmp_path / "often"), quiet=True)
+    assert names(tmp_path / "often") == ["1", "2", "3", "4", "5", "6", "7"]
+    seldom = tiny(epochs=1, checkpoint_minutes=1e9, keep=99)
+    train(seldom, start(seldom, tmp_path / "seldom"), quiet=True)
+    assert names(tmp_path / "seldom") == ["7"]
+
+
+def test_what_a_checkpoint_in_the_background_ends_with_comes_to_the_one_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.train.checkpoint.os.rename", full)
+    with pytest.raises(InputError, match="No space left"), checkpoint.Saver(tmp_path / "checkpoint", keep=1) as saver:
+        saver.save({"x": torch.zeros(3)}, step=1)
+    assert not names(tmp_path)
+
+
+def test_a_state_that_changes_while_it_is_written_is_saved_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, write = threading.Event(), checkpoint.dcp_save
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        assert go.wait(60)
+        write(*arguments, **options)
+
+    monkeypatch.setattr("zoo.train.checkpoint.dcp_save", slow)
+    x = torch.ones(3)
+    with checkpoint.Saver(tmp_path / "checkpoint", keep=1) as saver:
+        saver.save({"x": x}, step=1)
+        x += 1
+        go.set()
+    state = {"x": torch.zeros(3)}
+    checkpoint.load(state, tmp_path / "checkpoint")
+    assert state["x"].tolist() == [1, 1, 1]
+
+
+def test_a_checkpoint_of_another_model_or_set_is_a_sentence(tmp_path: Path) -> None:
+    run = start(tiny(epochs=1), tmp_path / "run")
+    train(tiny(epochs=1), run, quiet=True)
+    for other, found in (
+        (tiny(epochs=1, embedding_dim=7), "of shape (9,"),
+        (tiny(epochs=1, backbone="test_vit", neck="native"), "of shape ()"),
+        (tiny(epochs=1, data="synthetic:6x7"), "weight of shape (5, 9) in place of (6, 9)"),
+        (tiny(epochs=1, data="synthetic:5x8"), "the 35 training images that the run began with, found 40"),
+    ):
+        with pytest.raises(InputError) as refused:
+            train(other, run, resume=True, quiet=True)
+        assert found in str(refused.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    with mounted(tmp_path / "disk", "24m") as folder:
+        yield folder
+
+
+def test_a_disk_that_fills_up_at_any_write_is_one_sentence_and_the_run_goes_on_when_there_is_room(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(epochs=2, curves=True)
+    whole = start(config, tmp_path / "whole")
+    train(config, whole, quiet=True)
+    run = small_disk / "runs/run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoint/step-00000014")
+    monkeypatch.chdir(small_disk)
+    model = (run / "model.safetensors").stat().st_size
+    step = sum(file.stat().st_size for file in (run / "checkpoint/step-00000007").iterdir())
+    answers = set()
+    for free in (0, 12 << 10, model // 2, (model + step) // 2, step - (20 << 10)):
+        (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - free))
+        assert main(["train", "--resume", "run", "--quiet"]) == 2, free
+        (sentence,) = capsys.readouterr().err.strip().splitlines()
+        assert "No space left on device" in sentence, free
+        answers.add(sentence.split("(")[0])
+        assert names(run) == ["7"] and checkpoint.damage(run / "checkpoint/step-00000007") == ""
+        assert not list(run.rglob("*.tmp")) and not list(run.glob(".*model*"))
+        (small_disk / "filler").unlink()
+    assert len(answers) >= 2, "the sizes stop it while the log, the model and the checkpoint are written"
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert all(np.array_equal(weights(run)[name], tensor) for name, tensor in weights(whole).items())
+
+
+def test_a_new_run_on_a_full_disk_leaves_nothing(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_disk)
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    assert main(["train", "--quiet", "--data", "synthetic:5x7", "--batch-size", "5"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]

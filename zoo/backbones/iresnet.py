@@ -1,0 +1,113 @@
+"""IResNet: the residual network of ArcFace's code, made for 112×112 crops (total stride 16, 7×7 final map)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from zoo.backbones.necks import FlatNeck
+from zoo.backbones.timm_model import FaceArchitecture, face_cfg
+
+
+class Block(nn.Module):
+    """BN–conv–BN–PReLU–conv–BN beside a shortcut (Deng et al. 2019, section 3.2.2); the second conv has the stride."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.BatchNorm2d(channels_in),
+            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(channels),
+            nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.shortcut(x) + self.residual(x)
+        return output
+
+
+class IResNet(FaceArchitecture):
+    """A stride-1 3×3 stem, four stages of `layers` blocks that each halve the map, and the E neck.
+
+    x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
+    """
+
+    widths = (64, 128, 256, 512)
+
+    def __init__(
+        self,
+        layers: tuple[int, int, int, int],
+        num_classes: int = 512,
+        in_chans: int = 3,
+        img_size: int | tuple[int, int] = 112,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__(num_classes, in_chans, img_size, drop_rate)
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        stages, channels_in = [], 64
+        for width, depth in zip(self.widths, layers, strict=True):
+            stages.append(
+                nn.Sequential(Block(channels_in, width, 2), *(Block(width, width, 1) for _ in range(depth - 1)))
+            )
+            channels_in = width
+        self.stages = nn.Sequential(*stages)
+        self.num_features = self.head_hidden_size = channels_in
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.1)  # as in ArcFace's code: each conv is between batch norms
+        self.reset_classifier(num_classes)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, in_chans, H, W) → (batch, 512, H/16, W/16)."""
+        features: torch.Tensor = self.stages(self.stem(x))
+        return features
+
+    def make_neck(self, dim: int) -> nn.Module:
+        return FlatNeck(self.num_features, *self.map_size, dim, self.drop_rate)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        f"{name}.untrained": face_cfg(first_conv="stem.0", classifier="neck.3")
+        for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")
+    }
+)
+
+
+def _iresnet(name: str, layers: tuple[int, int, int, int], pretrained: bool, options: dict[str, Any]) -> IResNet:
+    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, layers=layers, **options)
+    return model
+
+
+@register_model
+def iresnet18(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 18 layers; IR-18 of the face papers."""
+    return _iresnet("iresnet18", (2, 2, 2, 2), pretrained, options)
+
+
+@register_model
+def iresnet34(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 34 layers."""
+    return _iresnet("iresnet34", (3, 4, 6, 3), pretrained, options)
+
+
+@register_model
+def iresnet50(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers."""
+    return _iresnet("iresnet50", (3, 4, 14, 3), pretrained, options)
+
+
+@register_model
+def iresnet100(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 100 layers; IR-100 of the face papers."""
+    return _iresnet("iresnet100", (3, 13, 30, 3), pretrained, options)

@@ -1,0 +1,130 @@
+"""A model folder in timm's layout: config.json and model.safetensors, written and read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import timm
+from torch import nn
+
+from zoo.backbones.face_backbone import FaceBackbone, build_timm, check_options, described
+from zoo.backbones.timm_model import face_cfg
+from zoo.errors import InputError
+from zoo.files import atomic_path, write_json
+
+MODEL_ARGS = {
+    "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
+    "": {
+        *("img_size", "patch_size", "drop_rate", "drop_path_rate", "class_token", "reg_tokens", "fc_norm", "pos_embed"),
+        *("num_classes", "in_chans", "global_pool"),  # timm's save_for_hf writes these of every model
+    },
+}
+"""The `model_args` a config.json may name, by architecture ("" is every other); `load_timm` refuses the rest."""
+
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def timm_config(model: nn.Module) -> dict[str, Any]:
+    """What timm needs to rebuild a model of `create_backbone`: the content of its config.json, without the `zoo` block.
+
+    Licence, tag, paper and origin of any ImageNet weights are left out: they are not those of what was trained here.
+    """
+    embedding_dim, (height, width) = int(model.embedding_dim), model.image_size  # type: ignore[arg-type,misc]
+    return {
+        "architecture": model.timm_architecture,
+        "num_classes": embedding_dim,
+        "num_features": embedding_dim,
+        "model_args": dict(model.timm_args),  # type: ignore[arg-type]
+        "pretrained_cfg": {
+            **face_cfg(num_classes=embedding_dim, input_size=[3, height, width]),
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "fixed_input_size": bool(model.timm_fixed_size),
+            "tag": "face",
+            "license": None,
+            "origin_url": None,
+            "paper_ids": None,
+            "first_conv": None,
+            "classifier": None,
+        },
+    }
+
+
+def save_timm(model: nn.Module, folder: str | Path, zoo_block: dict[str, Any]) -> None:
+    """Writes config.json (`zoo_block` under "zoo") and model.safetensors into `folder`, each whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(folder / CONFIG, {**timm_config(model), "zoo": zoo_block})
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The config.json of a folder in timm's layout; InputError where it is missing or is something else."""
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"expected a model folder with {CONFIG} and {WEIGHTS}, found no {CONFIG} in {folder}"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"expected timm's configuration in {path}, found something else ({error})") from None
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise InputError(f'expected timm\'s configuration in {path}, found one without an "architecture"')
+    return config
+
+
+def load_timm(folder: str | Path) -> nn.Module:
+    """The model that `save_timm` wrote into `folder`, with its weights, in evaluation mode.
+
+    Only registered architectures and known arguments are built, and only safetensors are read, so that a folder
+    from a stranger runs no code of theirs. InputError where something is missing or does not fit.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    architecture, args = config["architecture"], config.get("model_args") or {}
+    if not timm.is_model(architecture):
+        raise InputError(f"{folder / CONFIG} names the architecture {architecture!r}, which timm does not know")
+    allowed = MODEL_ARGS.get(architecture, MODEL_ARGS[""])
+    if not isinstance(args, dict) or (strange := sorted(set(args) - allowed)):
+        raise InputError(
+            f"{folder / CONFIG} has model_args that zoo does not know ({', '.join(strange) if args else args}); "
+            f"known: {', '.join(sorted(allowed))}"
+        )
+    dim = config.get("num_classes")
+    if not isinstance(dim, int) or dim < 1:
+        raise InputError(f'expected the embedding length as "num_classes" in {folder / CONFIG}, found {dim!r}')
+    size = (config.get("pretrained_cfg") or {}).get("input_size") or (3, 112, 112)
+    image_size = (int(size[1]), int(size[2]))
+    if architecture == "face_backbone":
+        args = {**args, "image_size": tuple(args.get("image_size", image_size))}
+        name, stem = str(args.get("backbone", "resnet18")), str(args.get("stem", "face"))
+        check_options(name, dim, args.get("neck"), stem, args["image_size"], float(args.get("dropout", 0.0)))
+        model: nn.Module = FaceBackbone(**{**args, "num_classes": dim})
+        kept = {**args, "image_size": list(args["image_size"])}
+    else:
+        zoo_block = config.get("zoo")
+        name, stem = architecture, str(zoo_block.get("stem", "stock")) if isinstance(zoo_block, dict) else "stock"
+        args = {key: value for key, value in args.items() if key != "num_classes"}
+        model, kept = build_timm(name, False, num_classes=dim, **args), args
+    try:
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    except FileNotFoundError:
+        raise InputError(
+            f"expected a model folder with {CONFIG} and {WEIGHTS}, found no {WEIGHTS} in {folder}"
+        ) from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"cannot read the weights in {folder / WEIGHTS} ({error})") from None
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / WEIGHTS} does not fit {name} as {CONFIG} describes it: {reason[:300]}") from None
+    return described(model, architecture, kept, name, stem, dim, image_size).eval()

@@ -1,0 +1,109 @@
+"""Every picture of a set looked at once, in order: its size, its hashes, or what is wrong with it."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from zoo.data.base import EncodedFaces
+from zoo.data.hashes import Hashes, exact_hash, perceptual_hash
+from zoo.errors import InputError
+from zoo.formats.images import decode
+
+Progress = Callable[[int], None]
+"""Called with how many pictures were done since the last call."""
+
+PAYS_FROM = 20_000
+"""Pictures from which several processes are faster than one: it takes them some tenths of a second to start.
+
+`benchmarks/data.py survey` measures it.
+"""
+
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a sound picture."""
+
+    size: tuple[int, int]
+    """(height, width) in pixels."""
+    length: int
+    """Bytes of the encoded picture."""
+    exact: bytes
+    """The same for the same encoded bytes only."""
+    near: Hashes
+    """(views, 4): perceptual hashes of the picture and of its mirror image, as many as were asked for."""
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def survey(
+    dataset: EncodedFaces, *, views: int = 0, workers: int = 1, progress: Progress = lambda count: None
+) -> Iterator[Look | str]:
+    """A look at each picture in order, or one sentence about why it cannot be read.
+
+    `views` perceptual hashes a picture: 0 none, 1 as it is, 2 its mirror image too. This process reads, `workers`
+    processes unpack and hash; with 1, this one does. A few chunks are in memory, whatever the set's size. Threads would
+    not do: for pictures of 40 µs each they spend their time passing the interpreter's lock.
+    """
+    starts = range(0, len(dataset), _CHUNK)
+    if workers <= 1:
+        for start in starts:
+            found = _look(_read(dataset, start), views)
+            yield from found
+            progress(len(found))
+        return
+    # spawned: a fork would copy the threads' locks of whatever library reads the set
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_settle) as pool:
+        pending: collections.deque[Future[list[Look | str]]] = collections.deque()
+        left = iter(starts)
+        while True:
+            for start in itertools.islice(left, 3 * workers - len(pending)):
+                pending.append(pool.submit(_look, _read(dataset, start), views))
+            if not pending:
+                return
+            found = pending.popleft().result()
+            yield from found
+            progress(len(found))
+
+
+def _read(dataset: EncodedFaces, start: int) -> list[tuple[bytes | None, str]]:
+    """The content and the place of each picture of a chunk; no content, but what is wrong, where it cannot be read."""
+    contents: list[tuple[bytes | None, str]] = []
+    for i in range(start, min(start + _CHUNK, len(dataset))):
+        try:
+            contents.append((dataset.content(i), dataset.where(i)))
+        except InputError as error:
+            contents.append((None, str(error)))
+    return contents
+
+
+def _look(contents: list[tuple[bytes | None, str]], views: int) -> list[Look | str]:
+    return [where if content is None else _look_at(content, where, views) for content, where in contents]
+
+
+def _look_at(content: bytes, where: str, views: int) -> Look | str:
+    try:
+        image = decode(content, where)
+    except InputError as error:
+        return str(error)
+    near = np.empty((views, 4), np.uint64)
+    for view in range(views):
+        near[view] = perceptual_hash(cv2.flip(image, 1) if view else image)  # type: ignore[arg-type]
+    return Look((image.shape[0], image.shape[1]), len(content), exact_hash(content), near)
+
+
+def _settle() -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,89 @@
+"""What a picture offers a face model: how large, how sharp and how frontal the face is, measured, not guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from zoo.faces.align import ARCFACE_TEMPLATE, similarity_transform
+
+LEAST_EYE_DISTANCE = 18.0
+"""Pixels: below it, alignment enlarges the face more than twofold (the template's eyes are 35.2 pixels apart)."""
+MOST_BLUR = 0.62
+"""Above it a crop is called blurred; `benchmarks/verify.py --quality DATA` prints where real crops lie."""
+MOST_TURN = 0.3
+"""Above it a head is called turned aside; the same command prints where real crops lie."""
+NOD_RANGE = (0.42, 0.74)
+"""Outside it a head is called nodding or thrown back; a frontal template has 0.495."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One face's measures; what needs landmarks is None for a picture that was an aligned crop already."""
+
+    blur: float
+    """Crété et al., "The blur effect" (SPIE 6492, 2007), of the crop's middle: 0 sharp … 1 blurred."""
+    eye_distance: float | None = None
+    """Pixels between the eyes in the photo."""
+    turn: float | None = None
+    """How far the nose lies from the midline of eyes and mouth, to the picture's right, in eye distances."""
+    nod: float | None = None
+    """Where the nose lies between the eyes (0) and the mouth (1)."""
+
+    def warnings(self) -> list[str]:
+        """What is wrong with the face, a clause each with its measure; empty where nothing is."""
+        found = []
+        if self.eye_distance is not None and self.eye_distance < LEAST_EYE_DISTANCE:
+            found.append(f"tiny ({self.eye_distance:.0f} pixels between the eyes, {LEAST_EYE_DISTANCE:.0f} wanted)")
+        if self.blur > MOST_BLUR:
+            found.append(f"blurred ({self.blur:.2f} on a scale from 0 to 1, at most {MOST_BLUR} wanted)")
+        if self.turn is not None and abs(self.turn) > MOST_TURN:
+            found.append(f"turned aside (nose {abs(self.turn):.2f} eye distances off the midline, {MOST_TURN} at most)")
+        if self.nod is not None and not NOD_RANGE[0] <= self.nod <= NOD_RANGE[1]:
+            low, high = NOD_RANGE
+            found.append(f"nodding or thrown back (nose at {self.nod:.2f} from eyes to mouth, {low} to {high} wanted)")
+        return found
+
+
+def measure(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64] | None = None) -> Quality:
+    """The quality of a face by its aligned crop, RGB uint8 (H, W, 3), and its (5, 2) landmarks in the photo."""
+    blur = blur_effect(_middle(crop))
+    if landmarks is None:
+        return Quality(blur)
+    matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE)
+    left, right, nose, mouth_left, mouth_right = landmarks @ matrix[:, :2].T + matrix[:, 2]
+    eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
+    distance = float(np.linalg.norm(right - left))
+    height = float(mouth[1] - eyes[1])
+    return Quality(
+        blur,
+        eye_distance=float(np.linalg.norm(landmarks[1] - landmarks[0])),
+        turn=float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6),
+        nod=float(nose[1] - eyes[1]) / height if height > 0 else 0.0,
+    )
+
+
+def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
+    """How little a picture (H, W) loses when it is blurred once more: 0 sharp … 1 blurred, 1 for a flat one.
+
+    Per axis, 1 − Σ max(0, |∇x| − |∇ blurred x|) / Σ |∇x| with a mean over `window` pixels; the worse axis counts
+    (Crété et al. 2007, equations 1 to 6). Contrast cancels.
+    """
+    x = grey.astype(np.float32)
+    worst = 0.0
+    for axis, kernel in ((1, (window, 1)), (0, (1, window))):
+        variation = np.abs(np.diff(x, axis=axis))
+        left = np.abs(np.diff(cv2.blur(x, kernel), axis=axis))
+        total = float(variation.sum())
+        worst = max(worst, 1 - float(np.maximum(0, variation - left).sum()) / total if total > 0 else 1.0)
+    return worst
+
+
+def _middle(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The grey inner part of a crop at 112 pixels, where the face is and neither background nor black border."""
+    if crop.shape[0] != 112:
+        crop = np.asarray(cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.cvtColor(crop[16:96, 16:96], cv2.COLOR_RGB2GRAY), np.uint8)

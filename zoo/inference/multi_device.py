@@ -1,0 +1,112 @@
+"""One benchmark embedded by several processes, one a device: what the next device is free for, it takes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.formats.read_ahead import Pictures, read_ahead
+from zoo.inference.embed import Progress, embed
+
+BATCHES_AT_ONCE = 16
+"""Batches handed to a process at once, at most: enough that reading runs ahead, few enough to share fairly."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs; it travels by pickle."""
+
+    model: Path
+    pictures: Pictures
+    batch_size: int = 64
+    flip: bool = True
+    workers: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+    """OnnxEmbedder's, all but the device."""
+
+
+Part = tuple[npt.NDArray[np.float32], list[str]]
+"""Embeddings (images, dim), and the model's notes so far."""
+
+
+def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None) -> Part:
+    """Raw embeddings (images, dim) of the job's pictures by one process on each device, and the models' notes.
+
+    The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind.
+    InputError for what a process finds wrong, or when one is ended from outside.
+    """
+    images = len(job.pictures)
+    if not images:
+        raise InputError("expected images to embed, found none")
+    batches = -(-images // job.batch_size)
+    span = job.batch_size * min(BATCHES_AT_ONCE, max(1, batches // (4 * len(devices))))
+    waiting = [(start, min(start + span, images)) for start in range(0, images, span)][::-1]
+    parts: dict[int, Part] = {}
+    running: dict[Future[Part], tuple[int, int, int]] = {}
+    context = multiprocessing.get_context("spawn")  # neither ONNX Runtime nor CUDA survives a fork
+    with ExitStack() as stack:
+        pools = [
+            ProcessPoolExecutor(1, context, initializer=_take, initargs=(job, device, len(devices)))
+            for device in devices
+        ]
+        for pool in pools:
+            stack.callback(pool.shutdown, cancel_futures=True)
+
+        def hand_out(device: int) -> None:
+            if waiting:
+                start, stop = waiting.pop()
+                running[pools[device].submit(_embed, start, stop)] = (device, start, stop)
+
+        try:
+            for device in [*range(len(pools))] * 2:  # one part to work on and one to go on with
+                hand_out(device)
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    device, start, stop = running.pop(done)
+                    parts[start] = done.result()
+                    hand_out(device)
+                    if progress is not None:
+                        progress(stop - start)
+        except BrokenProcessPool:
+            raise InputError(
+                f"expected {len(devices)} processes to embed on {', '.join(devices)}, but one was ended from outside; "
+                "is there memory for so many? try fewer devices or a smaller --batch-size"
+            ) from None
+    notes = list(dict.fromkeys(note for start in sorted(parts) for note in parts[start][1]))
+    return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
+
+
+_taken: tuple[Job, str, int] | None = None
+_embedder: Any = None
+
+
+def _take(job: Job, device: str, processes: int) -> None:
+    """Keeps the job; the model is opened with the first part, where an error finds its way back."""
+    global _taken
+    _taken = job, device, processes
+
+
+def _embed(start: int, stop: int) -> Part:
+    from zoo.inference.session import OnnxEmbedder
+
+    global _embedder
+    assert _taken is not None
+    job, device, processes = _taken
+    if _embedder is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = job.options.get("threads") or max(1, cores // processes)
+        _embedder = OnnxEmbedder(job.model, device, **{**job.options, "threads": threads})
+    pictures = read_ahead(job.pictures, job.workers, start=start, stop=stop)
+    dim = _embedder.embedding_dim
+    return embed(_embedder, pictures, job.batch_size, job.flip, dim=dim), list(_embedder.notes)

@@ -1,0 +1,358 @@
+"""Any face model in an ONNX file, ours or a stranger's, as a callable from crops to embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from zoo.errors import InputError
+from zoo.files import atomic_path, sha256
+from zoo.inference import providers
+from zoo.inference.embed import resize
+from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
+from zoo.modelinfo import Crops, InputSpec, ModelInfo
+
+METADATA_KEY = "zoo"
+"""The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()."""
+
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+REFUSALS: tuple[type[Exception], ...] = (
+    ort_errors.Fail,
+    ort_errors.EPFail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+"""What onnxruntime raises for a file that it cannot load or run."""
+UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)
+"""Those, and what is wrong by our own measure."""
+
+
+class OnnxEmbedder:
+    """A face model: RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), not normalised.
+
+    `device` is auto, cpu, cuda or tensorrt; cuda:1 names the second GPU. A GPU that was asked for and is
+    not there is an InputError; auto falls back to the CPU and says so in `notes`, which collects whatever a
+    reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores);
+    with `spin` they wait for the next inference at full load, which takes the cores from whatever runs in between.
+    `input` overrides what the file says of its input, for strangers' models whose file says nothing.
+    `strict` refuses crops of another size instead of resizing them. `batch_size` is the largest batch that
+    TensorRT builds an engine for. `precision` float16 lets TensorRT compute in halves. `graph` records a CUDA
+    graph of one batch of `batch_size` and plays it again; smaller batches are filled up. `bound` keeps input and
+    output in buffers that stay in place (default: on a GPU).
+
+    InputError for a file that is no ONNX model or no face embedder: not one image input, not one output.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str = "auto",
+        threads: int | None = None,
+        input: InputSpec | None = None,
+        strict: bool = False,
+        spin: bool = True,
+        batch_size: int = 64,
+        precision: str = "float32",
+        graph: bool = False,
+        bound: bool | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.strict = strict
+        self.notes: list[str] = []
+        self._precision, self._batch_size = precision, batch_size
+        if not self.path.is_file():
+            raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
+        self.device = Device.parse(device)
+        _refuse_contradictions(self.device, precision, graph, batch_size)
+        self.session, self.provider = self._opened(threads, spin, graph=False)
+        self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
+        self.info = _info_in(self.session, self.path)
+        node = self._only_input()
+        self._name = node.name
+        self._dtype = FLOATS[node.type]
+        self._channels_last = node.shape[3] == 3 and node.shape[1] != 3
+        self.input = self._input_spec(node.shape, input)
+        batch = node.shape[0]
+        self.batch: int | None = batch if isinstance(batch, int) else None
+        """The only batch size that the file takes; None: any."""
+        self._binding: Binding | None = None
+        output = self._probe()
+        self.embedding_dim = int(np.prod(output))
+        if graph and self.device.kind != "cpu":
+            self.batch = self.batch or batch_size
+            self.session, self.provider = self._opened(threads, spin, graph=True)
+        if bound or (bound is None and self.device.kind != "cpu"):
+            dtypes = self._dtype, FLOATS[self.session.get_outputs()[0].type]
+            self._binding = Binding(self.session, self.device, dtypes, output)
+
+    def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
+        return _open(self.path, self.device, threads, self.notes, True, spin, self._precision, graph, self._batch_size)
+
+    def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
+        """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""
+        tensor = self._tensor(crops)
+        most = self.batch or (self._batch_size if self.provider == PROVIDERS["tensorrt"] else len(tensor))
+        if len(tensor) == most or (self.batch is None and 0 < len(tensor) < most):
+            return self._infer(tensor)
+        parts = []
+        for start in range(0, len(tensor), most or 1):
+            part = tensor[start : start + most]
+            spare = most - len(part) if self.batch else 0
+            filled = np.concatenate([part, np.repeat(part[-1:], spare, axis=0)]) if spare else part
+            parts.append(self._infer(filled)[: len(part)])
+        return np.concatenate(parts) if parts else np.empty((0, self.embedding_dim), np.float32)
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """The hash of graph and weights without the metadata, so that writing facts does not change it."""
+        return model_sha256(self.path)
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic: that of the input (float32, float16 or float64), or the one that TensorRT was asked for."""
+        return self._precision if self._precision != "float32" else np.dtype(self._dtype).name
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _only_input(self) -> Any:
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise InputError(
+                f"expected an embedder with one input and one output in {self.path}, found "
+                f"{_listed('input', inputs)} and "
+                f"{_listed('output', outputs)}; cut the graph down to the embedding"
+            )
+        node = inputs[0]
+        if node.type not in FLOATS or len(node.shape) != 4 or 3 not in (node.shape[1], node.shape[3]):
+            raise InputError(
+                f"expected a float image input (batch, 3, height, width) in {self.path}, found {node.name!r} "
+                f"of {node.type} {node.shape}; export the model with preprocessing left outside the graph"
+            )
+        if outputs[0].type not in FLOATS:
+            raise InputError(
+                f"expected a float embedding as output of {self.path}, found {outputs[0].name!r} of "
+                f"{outputs[0].type}; cut the graph down to the embedding"
+            )
+        return node
+
+    def _input_spec(self, shape: list[Any], given: InputSpec | None) -> InputSpec:
+        stated = given or (self.info.input if self.info else None)
+        if stated is None:
+            self._note(
+                "the file does not state its input: RGB and (x − 127.5) / 127.5 are assumed, "
+                "as insightface's models have it"
+            )
+        spec = stated or InputSpec()
+        height, width = shape[1:3] if self._channels_last else shape[2:4]
+        fixed = (
+            height if isinstance(height, int) else spec.size[0],
+            width if isinstance(width, int) else spec.size[1],
+        )
+        return replace(spec, size=fixed)
+
+    def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
+        height, width = self.input.size
+        if crops.dtype == np.uint8 and crops.ndim == 4 and crops.shape[1:3] != (height, width) and len(crops):
+            if self.strict:
+                raise InputError(
+                    f"expected a model for crops of {crops.shape[1]}×{crops.shape[2]}, {self.path} takes "
+                    f"{height}×{width}; leave out --strict to have the crops resized"
+                )
+            self._note(f"the crops are {crops.shape[1]}×{crops.shape[2]}, the model's input {height}×{width}: resized")
+            crops = resize(crops, (height, width))
+        tensor: npt.NDArray[Any] = self.input.to_input(crops)
+        if self._channels_last:
+            tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
+        return tensor.astype(self._dtype, copy=False)
+
+    def _infer(self, tensor: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        if self._binding is not None:
+            output = self._binding(tensor)
+            if not self._binding.locked:
+                self._note("the driver did not page-lock the host's buffers: copies to the GPU are slower")
+        else:
+            (output,) = self.session.run(None, {self._name: tensor})
+        if output.shape[:1] != (len(tensor),):
+            raise InputError(
+                f"expected an output (batch, dim) from {self.path}, found shape {output.shape} for a batch "
+                f"of {len(tensor)}; cut the graph down to the embedding"
+            )
+        embeddings: npt.NDArray[np.float32] = output.reshape(len(tensor), -1).astype(np.float32, copy=False)
+        return embeddings
+
+    def _probe(self) -> tuple[int, ...]:
+        """One image's output shape, from one inference of a grey picture: a file that cannot run fails here.
+
+        A graph may call its batch dynamic and still reshape to one image; a batch of two finds that out.
+        """
+        grey = np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
+        try:
+            dim = self._infer(self._tensor(grey)).shape[1]
+        except REFUSALS as error:
+            raise InputError(
+                f"expected {self.path} to embed a {self.input.size[0]}×{self.input.size[1]} crop, but ONNX "
+                f"Runtime says: {_first_line(error)}; check the model with onnx.checker"
+            ) from None
+        if self.batch is None:
+            try:
+                works = self._infer(self._tensor(np.repeat(grey, 2, axis=0))).shape == (2, dim)
+            except UNUSABLE:
+                works = False
+            if not works:
+                self.batch = 1
+        if self.batch is not None:
+            many = "one image" if self.batch == 1 else f"{self.batch} images"
+            self._note(f"the file has a fixed batch: it is fed {many} at a time, which is slower")
+        declared = self.session.get_outputs()[0].shape[1:]
+        whole = all(isinstance(side, int) for side in declared) and np.prod(declared, dtype=int) == dim
+        return tuple(declared) if whole else (dim,)
+
+
+def read_model_info(path: str | Path) -> ModelInfo | None:
+    """The facts in an ONNX file's metadata; None where it holds none. InputError for what is no model."""
+    if not Path(path).is_file():
+        raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
+    session, _ = _open(Path(path), Device("cpu"), 1, [], optimise=False)
+    return _info_in(session, Path(path))
+
+
+def write_model_info(path: str | Path, info: ModelInfo) -> None:
+    """Replaces the facts in an ONNX file's metadata, atomically; graph, weights and other keys stay."""
+    model = _load(path)
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (METADATA_KEY, info.to_json())]:
+        model.metadata_props.add(key=key, value=value)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def model_sha256(path: str | Path) -> str:
+    """SHA-256 of an ONNX file's graph and weights without its metadata, external weight files included."""
+    model = _load(path)
+    del model.metadata_props[:]
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
+    facts = [fact for tensor in model.graph.initializer for fact in tensor.external_data]
+    for location in sorted({fact.value for fact in facts if fact.key == "location"}):
+        weights = Path(path).parent / location
+        if not weights.is_file():
+            raise InputError(f"expected the weights of {path} at {weights}, found no such file; copy both files")
+        digest.update(bytes.fromhex(sha256(weights)))
+    return digest.hexdigest()
+
+
+def _load(path: str | Path) -> Any:
+    import onnx  # only writing and hashing need it
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except (DecodeError, FileNotFoundError) as error:
+        raise InputError(f"expected an ONNX model at {path}, found something else ({_first_line(error)})") from None
+
+
+def _info_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        return ModelInfo.from_json(text)
+    except InputError as error:
+        raise InputError(f"{error}; the metadata of {path} is damaged: export the model again") from None
+
+
+def _open(
+    path: Path,
+    device: Device,
+    threads: int | None,
+    notes: list[str],
+    optimise: bool = True,
+    spin: bool = True,
+    precision: str = "float32",
+    graph: bool = False,
+    batch_size: int = 64,
+) -> tuple[ort.InferenceSession, str]:
+    """A session on the device that was asked for, and the provider that it runs on."""
+    if threads is not None and threads < 1:
+        raise InputError(f"expected at least one thread, found {threads}")
+    wanted, why = providers.choose(device)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # every failure is raised as well, and we tell it in one sentence
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    engine = _engine(path, batch_size) if wanted[0] == "tensorrt" else None
+    chosen = providers.with_options(wanted, device.index, engine, precision, graph)
+    with providers.quiet(wanted):
+        try:
+            session = ort.InferenceSession(str(path), options, providers=chosen)
+        except REFUSALS as error:
+            raise InputError(
+                f"expected an ONNX model at {path}, but ONNX Runtime cannot load it: {_first_line(error)}"
+            ) from None
+    provider = str(session.get_providers()[0])
+    if provider != PROVIDERS[wanted[0]]:
+        why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
+    if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
+        raise InputError(
+            f"expected to run on {device.kind}:{device.index}, but {why}; use --device cpu or auto, or install them"
+        )
+    if why and device.kind == "auto":
+        notes.append(f"{why}: computed on the CPU")
+    return session, provider
+
+
+def _engine(path: Path, batch_size: int) -> Engine:
+    """What TensorRT must know before it opens the file: its input, from a session that computes nothing."""
+    session, _ = _open(path, Device("cpu"), 1, [], optimise=False)
+    node = session.get_inputs()[0]
+    info = _info_in(session, path)
+    height, width = (info.input if info else InputSpec()).size
+    default = (height, width, 3) if node.shape[3:] == [3] and node.shape[1:2] != [3] else (3, height, width)
+    shape = node.shape[1:] if len(node.shape) == 4 else default  # what is no picture is refused when it is opened
+    sides = [side if isinstance(side, int) else known for side, known in zip(shape, default, strict=True)]
+    fixed = node.shape[0] if isinstance(node.shape[0], int) else 0
+    engine = Engine(model_sha256(path), node.name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
+    providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return engine
+
+
+def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_size: int) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"expected the precision {' or '.join(PRECISIONS)}, found {precision!r}")
+    if precision == "float16" and device.kind != "tensorrt":
+        raise InputError(
+            f"expected --device tensorrt for --precision float16, found {device.kind}; elsewhere a model computes as "
+            "it was exported: `zoo export --onnx --fp16` writes one in halves"
+        )
+    if graph and device.kind in ("cpu", "auto"):
+        raise InputError(f"expected --device cuda or tensorrt for --cuda-graph, found {device.kind}; leave one out")
+    if batch_size < 1:
+        raise InputError(f"expected a batch size of at least 1, found {batch_size}")
+
+
+def _listed(noun: str, nodes: list[Any]) -> str:
+    names = ", ".join(node.name for node in nodes)
+    return f"{len(nodes)} {noun}{'' if len(nodes) == 1 else 's'} ({names})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).rstrip(".")

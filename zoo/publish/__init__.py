@@ -1,0 +1,1 @@
+"""Publishing: the model card of a run, and its push to the Hugging Face Hub."""

@@ -1,0 +1,297 @@
+"""The model card: one template, filled from the model's facts, its report and its recipe, and from nothing else."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import InputError
+from zoo.evaluate.report import Record, rows
+from zoo.modelinfo import ModelInfo
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+TAGS = ("timm", "face-recognition", "face-verification", "onnx")
+HUB_TYPES = {
+    "lfw": "lfw",
+    "cfp_fp": "cfp-fp",
+    "cfp_ff": "cfp-ff",
+    "agedb_30": "agedb-30",
+    "calfw": "calfw",
+    "cplfw": "cplfw",
+    "ijbb": "ijb-b",
+    "ijbc": "ijb-c",
+    "tinyface": "tinyface",
+}
+"""A benchmark's file name → its name among the Hub's results; each has its own, or results would merge."""
+UNTOLD = ("data", "validation", "init", "device", "workers", "threads", "keep", "log_every", "checkpoint_every")
+"""Options that say something of a machine and nothing of a model; paths are its owner's business."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What the weights may be used for."""
+
+    identifier: str
+    """The Hub's name of the licence, e.g. apache-2.0, cc-by-nc-4.0; "other" for what has none."""
+    name: str = ""
+    """For "other": what it is called."""
+    link: str = ""
+    """For "other": where it can be read."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.identifier):
+            raise InputError(f"expected a licence as the Hub names it, such as apache-2.0, found {self.identifier!r}")
+        if self.identifier == "other" and not (self.name and self.link):
+            raise InputError(
+                "expected --license-name and --license-link with --license other, for example for research-only data"
+            )
+        if self.link and not self.link.startswith("https://"):
+            raise InputError(f"expected an https address as --license-link, found {self.link!r}")
+
+    def sentence(self) -> str:
+        """What the card says."""
+        if self.identifier == "other":
+            return f"[{cell(self.name)}]({self.link})."
+        return f"The weights: `{self.identifier}`."
+
+
+def render_card(
+    info: ModelInfo,
+    record: Record | None,
+    recipe: dict[str, Any],
+    repo: str,
+    licence: Licence | None = None,
+    centres: bool = False,
+    plain: bool = False,
+    figures: Sequence[str] = (),
+) -> str:
+    """README.md for the Hub: YAML metadata and the card. The same facts give the same text.
+
+    `record` is the content of report.json, None where nothing was measured; `recipe` that of config.yaml; `plain`
+    says that the model loads in timm without zoo; `centres` that class centres are published with it; `figures` are the
+    names of pictures beside the card.
+    """
+    import jinja2
+    from huggingface_hub import ModelCardData
+
+    name = repo.rpartition("/")[2]
+    head = info.head.partition("(")[0]
+    results = record["results"] if record else []
+    environment = jinja2.Environment(  # Markdown, for a page that shows no HTML: `cell` guards what is filled in
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    environment.filters["cell"] = cell
+    template = environment.from_string(files("zoo").joinpath("templates/card.md.j2").read_text(encoding="utf-8"))
+    body = template.render(
+        name=name,
+        repo=repo,
+        info=info,
+        drawn="drawn by zoo" in info.training_set,
+        facts=[(label, value) for label, value in facts_of(info, record) if value],
+        results=[result_of(result) for result in results],
+        flip=bool(record and record["options"].get("flip")),
+        intervals_told=any("intervals" in result or "probes" in result for result in results),
+        provenance=provenance_of(record) if record else "",
+        thresholds=[threshold_of(threshold) for threshold in info.thresholds],
+        parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
+        recipe=[(option, str(value)) for option, value in sorted(recipe.items()) if may_be_told(option, value)],
+        licence=licence.sentence() if licence else "None is stated: without one, nothing may be done with the weights.",
+        centres=centres,
+        plain=plain,
+        figures=[(Path(figure).stem, figure) for figure in figures],
+        recurricular=head == "recurricularface",
+    )
+    data = ModelCardData(
+        library_name="timm",
+        license=licence.identifier if licence else None,
+        license_name=licence.name or None if licence else None,
+        license_link=licence.link or None if licence else None,
+        pipeline_tag="image-feature-extraction",
+        tags=[*TAGS, *([head] if head else [])],
+        model_name=name,
+        eval_results=[entry for result in results for entry in eval_results(result)] or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def facts_of(info: ModelInfo, record: Record | None) -> list[tuple[str, str]]:
+    """The table at the top."""
+    architecture = ", ".join(
+        part
+        for part in (info.backbone, f"{info.stem} stem" if info.stem else "", f"{info.neck} neck" if info.neck else "")
+        if part
+    )
+    return [
+        ("backbone", architecture),
+        ("embedding", f"{info.embedding_dim} numbers, not normalised"),
+        ("head", info.head),
+        ("training data", info.training_set),
+        ("code", f"commit {info.commit}" if info.commit else ""),
+        ("model sha256", f"{record['model']['sha256']} (graph and weights without metadata)" if record else ""),
+    ]
+
+
+def result_of(result: dict[str, Any]) -> dict[str, Any]:
+    """One benchmark as the template shows it."""
+    return {
+        "data": result["data"],
+        "protocol": result["protocol"],
+        "compat": result.get("compat"),
+        "sha256": result["data_sha256"],
+        "pairs": f"{result['pairs']:,}" if "pairs" in result else "All",
+        "rows": rows(result),
+        "notes": result.get("not_measurable", []),
+    }
+
+
+def provenance_of(record: Record) -> str:
+    """What computed the figures, in a sentence."""
+    facts = record["provenance"]
+    versions = ", ".join(f"{package} {version}" for package, version in sorted(facts["versions"].items()))
+    commit = f" at commit {facts['commit']}" if facts.get("commit") else ""
+    return f"Computed{commit} on {facts['created'][:10]} with {versions} on {facts['machine']}."
+
+
+def threshold_of(threshold: Any) -> dict[str, str]:
+    """One stored threshold as the template shows it."""
+    low, high = threshold.far_interval
+    return {
+        "far": f"{threshold.far:g}",
+        "threshold": f"{threshold.threshold:.6f}",
+        "data": threshold.data,
+        "counted": f"{threshold.false_accepts:,} of {threshold.negatives:,}",
+        "interval": f"[{low:.2g}, {high:.2g}]",
+    }
+
+
+def may_be_told(option: str, value: Any) -> bool:
+    """Whether a recipe's option belongs into a public card."""
+    return option not in UNTOLD and value not in (None, {}, "") and "/" not in str(value) and "\\" not in str(value)
+
+
+def eval_results(result: dict[str, Any]) -> list[EvalResult]:
+    """A benchmark's figures as the Hub's metadata has them, fractions."""
+    from huggingface_hub import EvalResult
+
+    stem = Path(result["data"]).stem
+    kind = HUB_TYPES.get(stem.lower().replace("-", "_"), re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "pairs")
+    figures = [("accuracy", "accuracy", result.get("accuracy")), ("roc_auc", "AUC", result.get("auc"))]
+    figures += [(f"tar_at_far_{far}", f"TAR@FAR {far}", tar) for far, tar in result.get("tar_at_far", {}).items()]
+    return [
+        EvalResult(
+            task_type="image-feature-extraction",
+            task_name="Face verification",
+            dataset_type=kind,
+            dataset_name=result["data"],
+            metric_type=metric,
+            metric_name=label,
+            metric_value=round(float(value), 6),
+        )
+        for metric, label, value in figures
+        if value is not None
+    ]
+
+
+def cell(text: object) -> str:
+    """Text that stays inside its place in a Markdown page: one line, no markup of its own."""
+    return re.sub(r"([|<>\[\]*_`])", r"\\\1", " ".join(str(text).split()))
+
+
+def to_html(card: str, title: str) -> str:
+    """The card as one page to look at, without any request to a network."""
+    from markdown_it import MarkdownIt
+
+    body = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return PAGE.format(title=html.escape(title), body=markdown.render(body))
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2.5rem auto; padding: 0 1rem; color: #1d2731 }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
+th, td {{ border-bottom: 1px solid #e4e7eb; padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top }}
+pre {{ background: #f4f6f8; padding: .8rem 1rem; overflow-x: auto }} code {{ font-size: .92em }}
+blockquote {{ margin: 1rem 0; padding: .2rem 1rem; border-left: 4px solid #d1495b; background: #fbf1f2 }}
+h1, h2, h3 {{ line-height: 1.2 }} h2 {{ margin-top: 2.2rem; border-bottom: 1px solid #e4e7eb; padding-bottom: .3rem }}
+</style></head><body>
+{body}</body></html>
+"""
+
+
+FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
+"""The curves that `zoo evaluate --report` draws: figures, never faces."""
+
+
+def figures_in(folder: Path) -> list[str]:
+    """The names of the figures in a folder."""
+    return sorted(path.name for pattern in FIGURES for path in folder.glob(pattern))
+
+
+def card_of_run(
+    run: Path, repo: str, licence: Licence | None = None, centres: bool = False, figures: Sequence[str] = ()
+) -> str:
+    """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
+    return render_card(
+        facts_in(run), report_in(run), recipe_in(run), repo, licence, centres, loads_in_plain_timm(run), figures
+    )
+
+
+def facts_in(run: Path) -> ModelInfo:
+    """The facts in a run's model.onnx; InputError where there is none or it says nothing."""
+    from zoo.inference.session import read_model_info
+
+    model = run / "model.onnx"
+    if not model.is_file():
+        raise InputError(f"expected model.onnx in {run}, found none; write it with `zoo export {run} --onnx`")
+    info = read_model_info(model)
+    if info is None:
+        raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")
+    return info
+
+
+def report_in(run: Path) -> Record | None:
+    """A run's report.json; None where there is none. InputError where it is of another model than model.onnx."""
+    from zoo.evaluate.report import read_record
+    from zoo.inference.session import model_sha256
+
+    if not (run / "report.json").is_file():
+        return None
+    record = read_record(run / "report.json")
+    if record["model"].get("sha256") != model_sha256(run / "model.onnx"):
+        raise InputError(
+            f"expected a report of {run / 'model.onnx'}, found {run / 'report.json'} of another model; measure it with "
+            f"`zoo evaluate {run} --report {run}`"
+        )
+    return record
+
+
+def recipe_in(run: Path) -> dict[str, Any]:
+    """A run's config.yaml; empty where there is none."""
+    import yaml
+
+    file = run / "config.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def loads_in_plain_timm(run: Path) -> bool:
+    """Whether timm knows the architecture of a run's config.json by itself."""
+    import json
+
+    own: Sequence[str] = ("face_backbone", "iresnet", "mobilefacenet")
+    file = run / "config.json"
+    return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(
+        tuple(own)
+    )

@@ -1,0 +1,188 @@
+"""Publish a run: a staged copy with the licence written in, proven, measured and described; one commit on the Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.files import write_json, write_text
+from zoo.hub.checks import guarded
+from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
+from zoo.modelinfo import ModelInfo
+from zoo.publish.card import FIGURES, Licence, card_of_run, facts_in, figures_in, report_in
+
+CENTRES = "head.safetensors"
+"""The class centres: vectors that stand for the people of the training set."""
+OURS = ("model*.onnx", "model*.onnx.data", "report.json", "report.html", CENTRES, *FIGURES)
+"""What a push replaces as a whole: such a file on the Hub that the run no longer has goes away."""
+LEAST_COSINE = 0.999
+"""A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did."""
+
+    repo: str
+    commit: str
+    """The newest commit, 40 hex digits."""
+    changed: bool
+    """False where the Hub had every file already: no commit was made."""
+    url: str
+    """Where to look: the commit, or the pull request."""
+
+
+def stage(
+    run: Path,
+    folder: Path,
+    repo: str,
+    licence: Licence,
+    *,
+    allow_unmeasured: bool = False,
+    centres: Path | None = None,
+) -> list[str]:
+    """Writes what is to be published of `run` into the empty `folder`; returns the names.
+
+    The run is left as it is: config.json and the ONNX files are copies with the licence in their facts, and report.html
+    and the figures are drawn anew from report.json, so that no face is on them. `centres` is a file of class centres,
+    biometric data, which goes only where it is named. InputError where the run has no proven
+    export or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
+    """
+    info = facts_in(run)
+    require_parity(run / ONNX, info)
+    record = report_in(run)
+    if record is None and not allow_unmeasured:
+        raise InputError(
+            f"expected a measurement of the model in {run}, found no report.json; make one with `zoo evaluate {run} "
+            f"--report {run}`, or publish without with --allow-unmeasured"
+        )
+    write_json(folder / CONFIG, licensed_config(run, licence))
+    shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
+    for model in sorted(run.glob("model*.onnx")):
+        stage_onnx(model, folder, licence)
+    if record is not None:
+        from zoo.evaluate.report import page, save_all, without_pictures
+
+        record = without_pictures(record)
+        with tempfile.TemporaryDirectory() as drawn:
+            save_all(drawn, [record])
+            for figure in figures_in(Path(drawn)):
+                shutil.copyfile(Path(drawn) / figure, folder / figure)
+        write_json(folder / "report.json", record)
+        write_text(folder / "report.html", page([record]))
+    if centres is not None:
+        shutil.copyfile(existing(centres), folder / CENTRES)
+    write_text(folder / "README.md", card_of_run(run, repo, licence, centres is not None, figures_in(folder)))
+    return sorted(path.name for path in folder.iterdir())
+
+
+def existing(file: Path) -> Path:
+    """`file`; InputError where it is not there."""
+    if not file.is_file():
+        raise InputError(f"expected {file.name} in {file.parent}, found none; choose a run that has it")
+    return file
+
+
+def require_parity(model: Path, info: ModelInfo) -> None:
+    """InputError unless the facts hold a passed comparison with torch."""
+    cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
+    if not cosines or min(cosines) < LEAST_COSINE:
+        raise InputError(
+            f"expected a proof in {model} that it computes the same as the trained model, found "
+            f"{'a failed one' if cosines else 'none'}; export it with `zoo export {model.parent} --onnx --force`"
+        )
+
+
+def licensed_config(run: Path, licence: Licence) -> dict[str, Any]:
+    """The run's config.json with the licence where timm and zoo look for it."""
+    content: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8"))
+    content["pretrained_cfg"] = {**(content.get("pretrained_cfg") or {}), "license": licence.identifier}
+    content["zoo"] = {**(content.get("zoo") or {}), "licence": licence.name or licence.identifier}
+    return content
+
+
+def stage_onnx(model: Path, folder: Path, licence: Licence) -> None:
+    """A copy of an ONNX file, and of the weights beside it, whose facts name the licence."""
+    from zoo.hub.checks import external_files
+    from zoo.inference.session import read_model_info, write_model_info
+
+    info = read_model_info(model)
+    if info is None:
+        raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")
+    require_parity(model, info)
+    for name in external_files(model):
+        shutil.copyfile(existing(model.parent / name), folder / name)
+    shutil.copyfile(model, folder / model.name)
+    write_model_info(folder / model.name, replace(info, licence=licence.name or licence.identifier))
+
+
+def push(
+    folder: Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    message: str = "Publish the model",
+) -> Pushed:
+    """Uploads the staged `folder` as one commit; a repository or branch that is not there is made.
+
+    Files that the Hub has already make no commit. The token is that of `hf auth login` or HF_TOKEN. InputError for a
+    refused token, a wrong name, a server that fails or cannot be reached.
+    """
+    if parse_id(repo).repo != repo:
+        raise InputError(
+            f"expected the model's name on the Hub as owner/name, found {repo!r}; use --revision for a branch"
+        )
+    with refusals_told(repo), guarded(), quiet_unless_watched():
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        before = api.model_info(repo, revision=revision, timeout=20).sha
+        made = api.upload_folder(
+            repo_id=repo,
+            folder_path=str(folder),
+            commit_message=message,
+            revision=revision,
+            create_pr=create_pr,
+            delete_patterns=list(OURS),
+        )
+    return Pushed(repo, made.oid, made.oid != before, made.pr_url or made.commit_url)
+
+
+@contextmanager
+def refusals_told(repo: str) -> Iterator[None]:
+    """Turns what a server refuses, or does not answer, into one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    causes: tuple[type[Exception], ...] = (HfHubHTTPError, RuntimeError, *unreachable())
+    try:
+        yield
+    except causes as error:
+        # the client's upload threads wrap what happened to them
+        cause = error.__cause__ if type(error) is RuntimeError else error
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, HfHubHTTPError):
+            hint = ""
+            if cause.response.status_code in (401, 403):
+                hint = "; log in with `hf auth login` or set HF_TOKEN to a token that may write there"
+            raise InputError(f"could not publish {repo}: {status_of(cause)}{hint}; no commit was made") from None
+        if cause is not None and isinstance(cause, unreachable()):
+            raise InputError(f"could not publish {repo}: {reason(cause)}; no commit was made, try again") from None
+        raise
+
+
+def sizes(folder: Path, names: Sequence[str]) -> list[tuple[str, int]]:
+    """(name, bytes) of each staged file."""
+    return [(name, (folder / name).stat().st_size) for name in names]

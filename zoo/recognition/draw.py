@@ -1,0 +1,155 @@
+"""Answers as pictures: both photos with their faces, the crops that were compared, the similarity and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from zoo.errors import InputError
+from zoo.evaluate.metrics import SortedScores, roc
+from zoo.faces.detect import Face
+from zoo.files import write_bytes
+from zoo.formats.images import encode_jpeg, encode_png
+from zoo.recognition.verifier import FaceCrop, Verification
+
+Pixels = npt.NDArray[np.uint8]
+
+PHOTO_HEIGHT, CROP_SIDE, GAP = 480, 168, 16
+INK, PAPER, QUIET = (28, 30, 33), (250, 250, 248), (235, 235, 235)
+GREEN, RED, AMBER = (20, 130, 70), (190, 40, 40), (200, 130, 0)
+
+
+def draw_verification(pictures: tuple[Pixels, Pixels], answer: Verification) -> Pixels:
+    """Both photos side by side with every face found, below them the two crops, the score and the verdict.
+
+    `pictures` are RGB uint8 (H, W, 3) as they were given to `verify`; so is the result.
+    """
+    panels = [
+        _fit(draw_faces(image, [(crop.face, "")] if crop.face else [], crop.faces), PHOTO_HEIGHT)
+        for image, crop in zip(pictures, (answer.a, answer.b), strict=True)
+    ]
+    width = max(sum(panel.width for panel in panels) + 3 * GAP, 720)
+    canvas = Image.new("RGB", (width, PHOTO_HEIGHT + CROP_SIDE + 3 * GAP + 24), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    spare = (width - sum(panel.width for panel in panels)) // 3
+    left = spare
+    for panel, crop in zip(panels, (answer.a, answer.b), strict=True):
+        canvas.paste(panel, (left, GAP))
+        pen.text((left, GAP + PHOTO_HEIGHT + 4), _caption(crop, panel.width), INK, _font(14))
+        left += panel.width + spare
+    top = PHOTO_HEIGHT + 2 * GAP + 24
+    for side, crop in ((GAP, answer.a), (2 * GAP + CROP_SIDE, answer.b)):
+        enlarged = cv2.resize(crop.crop, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_CUBIC)
+        canvas.paste(Image.fromarray(np.asarray(enlarged, np.uint8)), (side, top))
+    words, colour = {
+        True: ("the same person", GREEN),
+        False: ("different people", RED),
+        None: ("no verdict", AMBER),
+    }[answer.same]
+    column = 3 * GAP + 2 * CROP_SIDE
+    pen.text((column, top), f"{answer.similarity:.4f}", INK, _font(44))
+    pen.text((column, top + 56), words, colour, _font(30))
+    threshold = answer.decision.threshold
+    said = "no threshold is known" if threshold is None else f"threshold {threshold:.4f}"
+    stored = answer.decision.stored
+    pen.text((column, top + 100), f"{said}, FAR {stored.far:g}" if stored else said, INK, _font(16))
+    if stored:
+        pen.text((column, top + 122), f"measured on {stored.data}", INK, _font(16))
+    return np.asarray(canvas, np.uint8)
+
+
+def draw_faces(image: Pixels, named: Sequence[tuple[Face, str]], others: Sequence[Face] = ()) -> Pixels:
+    """`image` with a box, the landmarks and a label for each of `named`, and a thin grey box for `others`."""
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    unit = max(image.shape[:2]) / 640  # so that lines and words look alike in large and small photos
+    for face in others:
+        if all(face is not taken for taken, _ in named):
+            pen.rectangle(_corners(face), outline=QUIET, width=max(1, round(2 * unit)))
+    for face, label in named:
+        pen.rectangle(_corners(face), outline=(60, 220, 90), width=max(1, round(3 * unit)))
+        radius = max(1.0, 0.012 * face.box[2])
+        for x, y in face.landmarks:
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 220, 0))
+        if label:
+            _label(pen, face, label, image.shape[1], unit)
+    return np.asarray(canvas, np.uint8)
+
+
+def draw_roc(scores: SortedScores, title: str) -> Pixels:
+    """The ROC with a logarithmic axis of false accepts, and both kinds of scores beside it: RGB uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    curve = roc(scores)
+    figure = Figure(figsize=(11, 4.6), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    floor = 0.5 / len(scores.negatives)  # where "no false accept seen" is drawn on a logarithmic axis
+    left.step(np.maximum(curve.far, floor), curve.tar, where="post", color="#14824a")
+    left.set(xscale="log", xlim=(floor, 1), ylim=(0, 1.02), xlabel="false accept rate", ylabel="true accept rate")
+    left.set_title(title)
+    left.grid(alpha=0.3)
+    bins = np.linspace(-1, 1, 81)
+    right.hist(scores.negatives, bins, density=True, alpha=0.6, color="#be2828", label="different people")
+    right.hist(scores.positives, bins, density=True, alpha=0.6, color="#14824a", label="the same person")
+    low = min(float(scores.negatives[0]), float(scores.positives[0]))
+    right.set(xlabel="cosine similarity", ylabel="density", xlim=(max(-1, low - 0.1), 1))
+    right.legend(frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def save_picture(path: str | Path, image: Pixels) -> None:
+    """Writes RGB uint8 (H, W, 3) as PNG or JPEG by the path's ending, whole or not at all."""
+    require_picture_name(path)
+    write_bytes(path, encode_png(image) if Path(path).suffix.lower() == ".png" else encode_jpeg(image))
+
+
+def require_picture_name(path: str | Path) -> None:
+    """InputError unless `save_picture` can write to a file of this name."""
+    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"expected a file name ending in .png or .jpg to draw into, found {path}")
+
+
+def _label(pen: ImageDraw.ImageDraw, face: Face, label: str, width: int, unit: float) -> None:
+    """Words on a dark ground above the box, or inside it at the picture's upper edge."""
+    font = _font(max(11, round(13 * unit)))
+    left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
+    pad = 3 * unit
+    x = min(max(0.0, face.box[0]), max(0.0, width - (right - left) - 2 * pad))
+    y = max(0.0, face.box[1] - (bottom - top) - 2 * pad)
+    pen.rectangle((x, y, x + right - left + 2 * pad, y + bottom - top + 2 * pad), fill=INK)
+    pen.multiline_text((x + pad - left, y + pad - top), label, PAPER, font)
+
+
+def _corners(face: Face) -> tuple[float, float, float, float]:
+    left, top, width, height = face.box
+    return left, top, left + width, top + height
+
+
+def _fit(image: Pixels, height: int) -> Image.Image:
+    scale = min(height / image.shape[0], 1.6 * height / image.shape[1])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return Image.fromarray(np.asarray(cv2.resize(image, size, interpolation=method), np.uint8))
+
+
+def _caption(crop: FaceCrop, width: int) -> str:
+    """The file's name, and how many faces it shows, cut to the panel's width."""
+    name = Path(crop.name).name
+    more = "aligned crop" if crop.face is None else "1 face" if len(crop.faces) == 1 else f"{len(crop.faces)} faces"
+    text, font = f"{name}, {more}", _font(14)
+    while len(name) > 4 and font.getlength(text) > width:
+        name = name[1:]
+        text = f"…{name}, {more}"
+    return text
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
