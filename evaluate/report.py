@@ -8,10 +8,8 @@ import datetime
 import html
 import io
 import json
-import math
 import platform
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -23,8 +21,9 @@ from zoo.evaluate.bootstrap import EER, Estimate
 from zoo.evaluate.comparison import group_rates, paired_difference, unpack
 from zoo.evaluate.metrics import Bools, Floats
 from zoo.evaluate.protocols.base import Evaluation
-from zoo.files import atomic_path, write_json, write_text
+from zoo.files import atomic_path, json_safe, write_json, write_text
 from zoo.formats.images import encode_jpeg
+from zoo.machine import commit
 
 Record = dict[str, Any]
 """What report.json holds: "model", "options", "provenance" and "results"."""
@@ -50,7 +49,7 @@ class Report:
         groups: Mapping[str, tuple[Floats, Bools]] | None = None,
         not_measured: Sequence[str] = (),
     ) -> None:
-        self.record: Record = finite(
+        self.record: Record = json_safe(
             {
                 "format": 1,
                 "model": model,
@@ -138,7 +137,7 @@ def provenance() -> dict[str, Any]:
         "versions": {name: found for name in packages if (found := _version(name))},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "commit": _commit(),
+        "commit": commit(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -150,24 +149,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _commit() -> str:
-    """The checkout's commit; empty for an installed package."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return ""
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def finite(value: Any) -> Any:
-    """`value` fit for JSON: NaN and infinities become None, "not measurable", and tuples become lists."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_record(path: str | Path) -> Record:

@@ -16,9 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from zoo import __version__
-from zoo.errors import InputError, unknown_name
-
-OK, DIFFERENT, WRONG_INPUT, NO_VERDICT, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
+from zoo.errors import Exit, InputError, unknown_name
 
 COMMANDS = {
     "train": "train a timm backbone with a margin head",
@@ -77,10 +75,10 @@ def run(argv: Sequence[str]) -> int:
     """Runs one command line; InputError for what the user can mend."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
-        return OK
+        return Exit.OK
     if argv[0] in ("-V", "--version"):
         print(f"zoo {__version__}")
-        return OK
+        return Exit.OK
     name, *rest = argv
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
@@ -105,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except InputError as error:
         print(f"zoo: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return Exit.WRONG_INPUT
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader of our output left, as `zoo list heads | head -1` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return Exit.OK
     except Exception:
         import traceback
 
@@ -121,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f" and the command: zoo {' '.join(argv)}",
             file=sys.stderr,
         )
-        return OUR_FAULT
+        return Exit.OUR_FAULT
 
 
 if __name__ == "__main__":

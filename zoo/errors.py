@@ -1,9 +1,24 @@
-"""What a user can cause, told in one sentence; and how a name that nobody knows is answered."""
+"""Wrong input told in one sentence, unknown names answered with the closest ones, and the exit codes."""
 
 from __future__ import annotations
 
 import difflib
+import enum
 from collections.abc import Iterable
+
+
+class Exit(enum.IntEnum):
+    """The exit codes of every command."""
+
+    OK = 0
+    """Done; `zoo verify`: the same person."""
+    DIFFERENT = 1
+    """`zoo verify`: different people; `zoo data check`: pictures that are in both sets."""
+    WRONG_INPUT = 2
+    NO_VERDICT = 3
+    """`zoo verify`: no threshold is known."""
+    OUR_FAULT = 70
+    INTERRUPTED = 130
 
 
 class InputError(ValueError):
@@ -21,7 +36,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     "no head is called 'arcfase'; did you mean arcface? Known: arcface, cosface, softmax."
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close = closest(name, names)
     ordered = close + [other for other in names if other not in close]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     return InputError(f"no {kind} is called {name!r}{hint} Known: {', '.join(ordered)}.")
+
+
+def closest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The names among `known` that `name` may be a misspelling of, closest first.
+
+    >>> closest("arcfase", ["softmax", "arcface", "cosface"])
+    ['arcface']
+    """
+    return difflib.get_close_matches(name, sorted(known), n=most, cutoff=0.6)

@@ -1,15 +1,17 @@
-"""Files that are either whole or absent: written to a temporary name, flushed to disk and renamed."""
+"""Files and folders: written whole or not at all, held by one process at a time, cached in one place."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo.errors import InputError
 
@@ -56,6 +58,61 @@ def write_text(path: str | Path, content: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Writes `content` as indented JSON with sorted keys, whole or not at all; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def json_safe(value: Any) -> Any:
+    """`value` fit for JSON: NaN and infinities become None ("not measurable"), tuples become lists."""
+    if isinstance(value, dict):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, keep: Callable[[Path], bool] = lambda folder: any(folder.iterdir())) -> Iterator[None]:
+    """Makes `folder` and its parents; folders that were new are removed again after an error unless `keep(folder)`.
+
+    InputError where the system does not allow it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {folder} ({error.strerror}); choose another one") from None
+    try:
+        yield
+    except BaseException:
+        if made and not keep(folder):
+            shutil.rmtree(made[0], ignore_errors=True)
+            for parent in made[1:]:
+                with contextlib.suppress(OSError):  # somebody else uses it by now
+                    parent.rmdir()
+        raise
+
+
+def cache_folder(name: str) -> Path:
+    """Where files of one kind are cached: NAME in $ZOO_CACHE, else in zoo/ of the user's cache folder."""
+    given = os.environ.get("ZOO_CACHE")
+    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+    return base / name
+
+
+def hold(file: int | IO[Any]) -> bool:
+    """Takes the exclusive lock of an open file where it is free; False where another process holds it.
+
+    The lock is the system's own (flock): it ends with the file descriptor, so a killed process leaves none behind.
+    Always True where the system has no flock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def fsync_folder(folder: Path) -> None:

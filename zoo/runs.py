@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoo.errors import InputError
+from zoo.errors import InputError, closest
+from zoo.files import hold
 
 RUNS = Path("runs")
 
@@ -40,7 +41,9 @@ def find_run(run: str | Path | None = None, root: Path = RUNS) -> Path:
     for folder in (Path(run), root / run):
         if (folder / "config.yaml").is_file():
             return folder
-    raise InputError(f"expected a run folder (with config.yaml) at {run}, found none; `zoo list runs` shows those here")
+    close = closest(str(run), [folder.name for folder in run_folders(root)])
+    hint = f"did you mean {' or '.join(close)}?" if close else "`zoo list runs` shows those here"
+    raise InputError(f"expected a run folder (with config.yaml) at {run}, found none; {hint}")
 
 
 @contextlib.contextmanager
@@ -51,7 +54,7 @@ def lock(run: Path) -> Iterator[None]:
     """
     descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not try_lock(descriptor):
+        if not hold(descriptor):
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             raise InputError(f"the run {run} is being written by process {owner}; wait for it, or stop it first")
         os.ftruncate(descriptor, 0)
@@ -87,19 +90,6 @@ def is_being_written(run: Path) -> bool:
     except OSError:
         return False
     try:
-        return not try_lock(descriptor)
+        return not hold(descriptor)
     finally:
         os.close(descriptor)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Takes the exclusive lock of an open file if it is free; always true where the system has no flock."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -24,14 +23,6 @@ import zoo.inference.providers
 import zoo.inference.session
 import zoo.modelinfo
 from zoo.files import atomic_path, sha256
-
-
-def cache_folder() -> Path:
-    """Where embeddings are kept: $ZOO_CACHE, else zoo/ in the user's cache folder."""
-    given = os.environ.get("ZOO_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo" / "embeddings"
 
 
 def cache_key(facts: dict[str, Any]) -> str:

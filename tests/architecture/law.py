@@ -44,13 +44,14 @@ class Room:
     """The third-party packages that it may import."""
 
 
-BASE = ("zoo.errors", "zoo.files", "zoo.registry", "zoo.modelinfo")
+BASE = ("zoo.errors", "zoo.files", "zoo.machine", "zoo.registry", "zoo.modelinfo")
 """The light modules that every room may import."""
 LIGHT = ("numpy", "cv2")
 
 ROOMS = (
     Room("zoo.errors", "wrong input in one sentence"),
-    Room("zoo.files", "atomic files, locks, the cache folder", (), ("filelock",)),
+    Room("zoo.files", "atomic files, locks, the cache folder"),
+    Room("zoo.machine", "cores and commit"),
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
     Room("zoo.runs", "run folders", (), ("safetensors",)),
@@ -114,7 +115,7 @@ ROOMS = (
         "zoo.data",
         "training sets, augmentation, the loader",
         ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),
-        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets"),
+        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets", "filelock"),
     ),
     Room(
         "zoo.export",
@@ -209,7 +210,7 @@ def trespasses(module: str, source: str, facade: bool = False) -> list[str]:
     """
     mine = room_of(module)
     below = ROOMS[: ROOMS.index(mine)]
-    allowed = {mine.name, "zoo", *BASE, *mine.rooms} if mine.name not in BASE else {mine.name, "zoo.errors"}
+    allowed = {mine.name, "zoo.errors"} if mine.name in BASE else {mine.name, "zoo", *BASE, *mine.rooms}
     if "*" in mine.rooms:
         allowed |= {room.name for room in below}
     wrong = []

@@ -290,7 +290,7 @@ def test_the_newest_run_exported_in_another_process_has_the_same_bytes(
         (lambda run: (run / "model.safetensors").unlink(), ["--onnx"], "never finished an epoch"),
         (lambda run: (run / "model.onnx").write_bytes(b""), ["--onnx"], "add --force"),
         (lambda run: None, [], "expected a format"),
-        (lambda run: None, ["second", "--onnx"], "expected a run folder"),
+        (lambda run: None, ["second", "--onnx"], "no model is called"),
         (lambda run: (run / "model.onnx.data").write_bytes(b""), ["--onnx"], "add --force"),
         (lambda run: (run / "export.json").write_bytes(b""), ["--onnx"], "add --force"),
         (lambda run: (run / "model.safetensors").write_bytes(b"torn"), ["--onnx"], "cannot read the weights"),

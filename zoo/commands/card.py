@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from zoo.commands.options import add_license_arguments
 from zoo.errors import InputError
 
 
@@ -15,15 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo card`."""
     parser.add_argument("run", nargs="?", metavar="RUN", help="run folder or name (default: the newest run)")
     parser.add_argument("--name", metavar="OWNER/NAME", help="the name on the Hub (default: the run's)")
-    add_licence_arguments(parser)
+    add_license_arguments(parser)
     parser.add_argument("--html", action="store_true", help="write README.html too, to look at in a browser")
-
-
-def add_licence_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that state a licence, for `zoo push` too."""
-    parser.add_argument("--license", metavar="ID", help="the weights' licence as the Hub names it, or other")
-    parser.add_argument("--license-name", metavar="NAME", default="", help="with --license other: its name")
-    parser.add_argument("--license-link", metavar="URL", default="", help="with --license other: its text")
 
 
 def run(args: argparse.Namespace) -> int:

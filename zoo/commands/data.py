@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.commands.progress import bar
-from zoo.errors import InputError
-
-IN_BOTH = 1
+from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +134,7 @@ def run_check(args: argparse.Namespace) -> int:
             )
         if len(found["matches"]) > 20:
             print(f"  … and {len(found['matches']) - 20:,} more; --json lists them all")
-    return IN_BOTH if found["matches"] else 0
+    return Exit.DIFFERENT if found["matches"] else Exit.OK
 
 
 def run_pack(args: argparse.Namespace) -> int:
@@ -201,7 +199,8 @@ def _workers_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(args: argparse.Namespace, pictures: int) -> int:
-    from zoo.data.scan import PAYS_FROM, cores
+    from zoo.data.scan import PAYS_FROM
+    from zoo.machine import cores
 
     if args.workers is None:
         return cores() if pictures >= PAYS_FROM else 1

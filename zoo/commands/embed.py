@@ -13,8 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from zoo.commands.models import model_path
-from zoo.commands.verify import add_model_arguments
+from zoo.commands.options import add_model_arguments
 from zoo.errors import InputError
 
 
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = list(dict.fromkeys(pictures_in(args.pictures)))
     if not pictures:
         raise InputError(f"expected pictures in {' '.join(args.pictures)}, found none")
-    verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)
+    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
     with Journal(partial, identity(verifier)) as journal:
         with bar("embed", len(pictures)) as advance:
             added = embed_pictures(verifier, pictures, journal, workers=args.workers, progress=advance)

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.commands.models import model_path
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
@@ -117,7 +116,8 @@ class TorchModel:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.protocols.base import check_compat
-    from zoo.evaluate.report import Report, differences, finite, read_record, save_all, thumbnails
+    from zoo.evaluate.report import Report, differences, read_record, save_all, thumbnails
+    from zoo.files import json_safe
 
     check_compat(args.compat)
     if args.features not in FEATURES:
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
                     notes += write_thresholds(model, evaluation.figures, args.flip, detector)
         for evaluation in evaluations:
             told = [note for note in (*evaluation.figures["notes"], *notes) if note]
-            printed.append(finite({"model": model.facts, **evaluation.figures, "notes": told}))
+            printed.append(json_safe({"model": model.facts, **evaluation.figures, "notes": told}))
         if not args.json:
             print_tables(report.record, [note for note in notes if note])
     *others, last = list(dict.fromkeys(failed)) or [""]
@@ -197,10 +197,10 @@ def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
         return load_torch(name, args)
     from zoo.inference.providers import Device, choose
     from zoo.inference.session import OnnxEmbedder
-    from zoo.runs import find_run
+    from zoo.resolve import find_model
 
     # the newest run even where it was not exported: figures of an older one would be taken for its own
-    path = model_path(str(find_run()) if name is None else name)
+    path = find_model(name).onnx()
     devices = tuple(args.device.split(","))
     kinds = {Device.parse(device).kind for device in devices}
     if len(devices) > 1 and (len(kinds) > 1 or kinds == {"auto"}):
@@ -279,9 +279,9 @@ def load_torch(name: str | None, args: argparse.Namespace) -> Loaded:
     from zoo.backbones.torch_embedder import TorchEmbedder
     from zoo.files import sha256
     from zoo.modelinfo import ModelInfo
-    from zoo.runs import find_run
+    from zoo.resolve import torch_folder
 
-    folder = Path(name) if name and (Path(name) / "model.safetensors").is_file() else find_run(name)
+    folder = torch_folder(name)
     model = load_timm(folder)
     info = ModelInfo.from_json(json.dumps(read_config(folder)["zoo"]))
     if args.threads:
@@ -313,6 +313,7 @@ def _depends_on(facts: dict[str, Any], spec: Any) -> dict[str, Any]:
 def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tuple[Any, str]:
     """The protocol's embeddings, from the cache where the very same were computed before; and whether they were."""
     from zoo.evaluate.benchmarks import cache
+    from zoo.files import cache_folder
     from zoo.formats.read_ahead import read_ahead
     from zoo.inference.embed import embed
     from zoo.inference.multi_device import Job, embed_on
@@ -321,7 +322,7 @@ def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tup
     if args.cache:
         facts = {"model": model.depends_on, "data": protocol.content_sha256(), "flip": args.flip}
         key = cache.cache_key({**facts, "protocol": type(protocol).__name__, "strict": args.strict})
-        known = cache.load(cache.cache_folder(), key, len(protocol))
+        known = cache.load(cache_folder("embeddings"), key, len(protocol))
         if known is not None:
             return known, f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)"
     with bar(f"embedding {protocol.data}", len(protocol)) as progress:
@@ -333,7 +334,7 @@ def embeddings_of(model: Loaded, protocol: Any, args: argparse.Namespace) -> tup
             pictures = read_ahead(protocol, args.workers)
             embeddings = embed(model.embedder, pictures, args.batch_size, flip=args.flip, progress=progress)
     if args.cache:
-        cache.store(cache.cache_folder(), key, embeddings)
+        cache.store(cache_folder("embeddings"), key, embeddings)
     return embeddings, ""
 
 

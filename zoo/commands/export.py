@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from zoo import runs
 from zoo.errors import InputError
 from zoo.export.formats import FORMATS, Options
-from zoo.hub.pull import is_hub_id, resolve_folder
+from zoo.resolve import find_model
+from zoo.resolve.kinds import Folder, HubModel
 
 if TYPE_CHECKING:
     from zoo.modelinfo import ModelInfo
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.strict and args.max_accuracy_drop is None:
         raise InputError("--strict says how --max-accuracy-drop is meant; add it")
-    if args.run is not None and is_hub_id(args.run) and not args.output:
+    if isinstance(find_model(args.run), HubModel) and not args.output:
         raise InputError(f"expected --output for {args.run}, which is on the Hub and not in a folder of yours")
     folder = source(args.run)
     output = Path(args.output) if args.output else None
@@ -236,18 +237,10 @@ def training_data(folder: Path) -> str | None:
 
 def source(name: str | None) -> Path:
     """The folder to export; InputError for a run without a finished epoch or one that is being written."""
-    if name is not None and is_hub_id(name):
-        return resolve_folder(name)
-    is_model_folder = name is not None and (Path(name) / "config.json").is_file()
-    folder = Path(str(name)) if is_model_folder else runs.find_run(name)
-    if runs.is_being_written(folder):
-        raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
-    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise InputError(
-            f"expected a trained model in {folder}, found a run that never finished an epoch; go on with "
-            f"`zoo train --resume {folder}`"
-        )
-    return folder
+    place = find_model(name)
+    if isinstance(place, Folder) and runs.is_being_written(place.path):
+        raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
+    return place.folder()
 
 
 def info_of(folder: Path) -> ModelInfo:

@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.commands.models import model_path
-from zoo.commands.verify import add_model_arguments
+from zoo.commands.options import add_model_arguments
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from zoo.recognition.gallery import decide_identification, identify
     from zoo.recognition.verifier import FaceVerifier
 
-    verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)
+    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
     gallery, notes = open_gallery(args, verifier)
     decision = decide_identification(verifier.embedder.info, len(gallery), args.fpir, args.threshold)
     crops = verifier.crops(args.photo) if args.face == "all" else [verifier.crop(args.photo)]

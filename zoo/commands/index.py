@@ -15,8 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from zoo.commands.models import model_path
-from zoo.commands.verify import add_model_arguments
+from zoo.commands.options import add_model_arguments
 from zoo.errors import InputError
 
 
@@ -59,7 +58,7 @@ def _add(args: argparse.Namespace, path: Path) -> int:
     from zoo.recognition.verifier import FaceVerifier
 
     people, notes = people_in(args.folder)
-    verifier = FaceVerifier(model_path(args.model), args.detector, face=args.face, aligned=args.aligned)
+    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
     facts = identity(verifier)
     if path.exists():
         gallery = Gallery.open(path)

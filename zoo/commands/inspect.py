@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from zoo.commands.options import MODEL_HELP
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo inspect`."""
-    parser.add_argument("model", metavar="MODEL.onnx", help="an ONNX file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints; 0 for any readable model, whatever the warnings."""
     from zoo.export.inspect import inspect
+    from zoo.resolve import onnx_file
 
-    found = inspect(args.model)
+    found = inspect(onnx_file(args.model))
     if args.json:
         print(found.to_json())
         return 0

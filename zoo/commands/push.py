@@ -14,7 +14,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from zoo.commands.card import add_licence_arguments
+from zoo.commands.options import add_license_arguments
 from zoo.errors import InputError
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo push`."""
     parser.add_argument("run", metavar="RUN", help="run folder or name")
     parser.add_argument("repo", metavar="OWNER/NAME", help="the model's name on the Hub")
-    add_licence_arguments(parser)
+    add_license_arguments(parser)
     parser.add_argument("--private", action="store_true", help="make the repository private, if it is a new one")
     parser.add_argument("--revision", metavar="BRANCH", help="push to this branch (default: main)")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")

@@ -157,9 +157,9 @@ def local(init: str, resume: bool) -> str:
         return "none"
     if init in ("none", "timm"):
         return init
-    from zoo.hub.pull import resolve_folder
+    from zoo.resolve import torch_folder
 
-    return str(resolve_folder(init))
+    return str(torch_folder(init))
 
 
 def check_name(config: options.TrainConfig, folder: Path) -> None:

@@ -16,16 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.commands.models import model_path
-from zoo.errors import InputError
+from zoo.commands.options import add_model_arguments
+from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.recognition.pairs import PairAnswer, Summary
     from zoo.recognition.verifier import Decision, FaceCrop, FaceVerifier, Verification
-
-SAME, DIFFERENT, NO_VERDICT = 0, 1, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True) -> None:
-    """The options of every command that turns pictures into embeddings."""
-    parser.add_argument(
-        "--model", metavar="MODEL", help="an ONNX file, a run or a Hub id; default: the newest run with a model.onnx"
-    )
-    parser.add_argument(
-        "--detector", metavar="PATH", help="YuNet's ONNX file; default: the pinned one of the Hugging Face Hub"
-    )
-    rules = ("largest", "central", "all") if every_face else ("largest", "central")
-    parser.add_argument("--face", choices=rules, default="largest", help="which of several faces to take")
-    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: find no faces")
-
-
 def run(args: argparse.Namespace) -> int:
     if args.pairs and (args.a or args.b):
         raise InputError("expected two pictures or --pairs, found both; give one of them")
@@ -71,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
         require_picture_name(args.draw)
     from zoo.recognition.verifier import FaceVerifier
 
-    model = model_path(args.model)
     verifier = FaceVerifier(
-        model,
+        args.model,
         args.detector,
         far=args.far,
         threshold=args.threshold,
@@ -81,15 +65,15 @@ def run(args: argparse.Namespace) -> int:
         aligned=args.aligned,
     )
     if args.pairs:
-        return _many(args, verifier, model)
+        return _many(args, verifier, verifier.model)
     answer = verifier.verify(args.a, args.b)
     if args.draw:
         from zoo.formats.photos import read_photo
         from zoo.recognition.draw import draw_verification, save_picture
 
         save_picture(args.draw, draw_verification((read_photo(args.a), read_photo(args.b)), answer))
-    print(json.dumps(record(answer, model), indent=2) if args.json else story(answer, model))
-    return NO_VERDICT if answer.same is None else SAME if answer.same else DIFFERENT
+    print(json.dumps(record(answer, verifier.model), indent=2) if args.json else story(answer, verifier.model))
+    return Exit.NO_VERDICT if answer.same is None else Exit.OK if answer.same else Exit.DIFFERENT
 
 
 def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
@@ -111,7 +95,7 @@ def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
         print(json.dumps(table_record(answers, summary, verifier.decision, model), indent=2))
     else:
         print(table(answers, summary, verifier.decision))
-    return SAME
+    return Exit.OK
 
 
 def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import itertools
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -42,11 +41,6 @@ class Look:
     """The same for the same encoded bytes only."""
     near: Hashes
     """(views, 4): perceptual hashes of the picture and of its mirror image, as many as were asked for."""
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def survey(

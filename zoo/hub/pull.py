@@ -75,31 +75,6 @@ def parse_id(model: str) -> ModelId:
     return ModelId(match["repo"], match["revision"])
 
 
-def resolve_model(model: str) -> Path:
-    """The ONNX file that MODEL names: a file, a folder with model.onnx, or a model on the Hub, fetched and checked.
-
-    InputError where there is none. Imports no torch.
-    """
-    path = Path(model)
-    if path.is_file():
-        return path
-    if (path / ONNX).is_file():
-        return path / ONNX
-    if is_hub_id(model):
-        return pull(model, (ONNX,)).folder / ONNX
-    raise InputError(f"expected an ONNX file, a folder with {ONNX} or owner/name on the Hub, found {model!r}")
-
-
-def resolve_folder(model: str) -> Path:
-    """The folder in timm's layout that MODEL names: a folder, or a model on the Hub, fetched and checked."""
-    path = Path(model.removeprefix("local-dir:"))
-    if (path / CONFIG).is_file():
-        return path
-    if is_hub_id(model):
-        return pull(model, TORCH_FILES).folder
-    raise InputError(f"expected a folder with {CONFIG} and {WEIGHTS} or owner/name on the Hub, found {model!r}")
-
-
 def pull(
     model: str, files: Sequence[str] | None = None, token: bool | str = False, most_bytes: int = MOST_BYTES
 ) -> Pulled:

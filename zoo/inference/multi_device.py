@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.formats.read_ahead import Pictures, read_ahead
 from zoo.inference.embed import Progress, embed
+from zoo.machine import cores
 
 BATCHES_AT_ONCE = 16
 """Batches handed to a process at once, at most: enough that reading runs ahead, few enough to share fairly."""
@@ -104,8 +104,7 @@ def _embed(start: int, stop: int) -> Part:
     assert _taken is not None
     job, device, processes = _taken
     if _embedder is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = job.options.get("threads") or max(1, cores // processes)
+        threads = job.options.get("threads") or max(1, cores() // processes)
         _embedder = OnnxEmbedder(job.model, device, **{**job.options, "threads": threads})
     pictures = read_ahead(job.pictures, job.workers, start=start, stop=stop)
     dim = _embedder.embedding_dim

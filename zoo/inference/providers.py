@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from zoo.errors import InputError
+from zoo.files import cache_folder
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PROVIDERS = {
@@ -107,9 +107,7 @@ def tensorrt_options(index: int, engine: Engine, precision: str = "float32", gra
 
 def engine_folder(model_sha256: str) -> Path:
     """Where a model's TensorRT engines are kept: tensorrt/HASH in $ZOO_CACHE, else in zoo/ of the user's cache."""
-    given = os.environ.get("ZOO_CACHE")
-    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
-    return base / "tensorrt" / model_sha256[:32]
+    return cache_folder("tensorrt") / model_sha256[:32]
 
 
 def choose(device: Device) -> tuple[list[str], str]:

@@ -17,7 +17,7 @@ from zoo.errors import InputError
 from zoo.faces.align import align
 from zoo.faces.detect import FaceDetector, choose_face
 from zoo.faces.quality import measure
-from zoo.files import write_bytes
+from zoo.files import hold, write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
 from zoo.formats.photos import printable, read_photo
 from zoo.recognition.verifier import FaceRule
@@ -131,15 +131,9 @@ class Cropper:
 
     def _read_log(self) -> dict[str, dict[str, Any]]:
         """The photos that an earlier run of the same options finished, by relative path; a torn line is dropped."""
-        try:
-            import fcntl
-
-            fcntl.flock(self._lines.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows
-            pass
-        except BlockingIOError:
+        if not hold(self._lines):
             self._lines.close()
-            raise InputError(f"another process is writing into {printable(self.target)}; wait for it") from None
+            raise InputError(f"another process is writing into {printable(self.target)}; wait for it")
         self._lines.seek(0)
         lines = self._lines.read().split(b"\n")
         whole = lines[:-1]  # the last piece is empty, or a line cut off by a kill

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from zoo.errors import InputError
+from zoo.files import hold
 from zoo.formats.photos import printable
 
 MAGIC = b"zoo journal 1\n"
@@ -141,11 +142,5 @@ def _read_record(file: BinaryIO) -> Record | None:
 
 def _hold(file: BinaryIO, path: Path) -> None:
     """Takes the system's lock on the journal: two writers would mix their records."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another process is working on {printable(path)}; wait for it, or stop it first") from None
+    if not hold(file):
+        raise InputError(f"another process is working on {printable(path)}; wait for it, or stop it first")

@@ -20,6 +20,7 @@ from zoo.formats.photos import printable, read_photo
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 from zoo.modelinfo import ModelInfo, Threshold
+from zoo.resolve import onnx_file
 
 Picture = str | Path | npt.NDArray[np.uint8]
 """A path to a picture file, or RGB uint8 of shape (H, W, 3)."""
@@ -117,7 +118,8 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
 class FaceVerifier:
     """Compares the faces of two pictures with an ONNX model, without PyTorch; may be shared between threads.
 
-    `model` is a path or an open OnnxEmbedder; `detector` a path or an open FaceDetector, by default the pinned
+    `model` is whatever `zoo.resolve` understands (None: the newest run that was exported) or an open OnnxEmbedder;
+    `detector` a path or an open FaceDetector, by default the pinned
     file of the Hugging Face Hub, which is loaded when the first photo needs it. `far` and `threshold` choose as
     `decide` does, `face` one of several faces; `aligned` takes every picture as an aligned crop. With `flip` an
     embedding is the sum over the crop and its mirror image; by default as the stored threshold was measured.
@@ -126,7 +128,7 @@ class FaceVerifier:
 
     def __init__(
         self,
-        model: str | Path | OnnxEmbedder,
+        model: str | Path | OnnxEmbedder | None = None,
         detector: str | Path | FaceDetector | None = None,
         *,
         far: float | None = None,
@@ -139,7 +141,10 @@ class FaceVerifier:
         if face not in get_args(FaceRule):
             raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
         # detection and inference take turns on the same cores: threads that spin in between slow both
-        self.embedder = model if isinstance(model, OnnxEmbedder) else OnnxEmbedder(model, device=device, spin=False)
+        if isinstance(model, OnnxEmbedder):
+            self.embedder = model
+        else:
+            self.embedder = OnnxEmbedder(onnx_file(model), device=device, spin=False)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
         self.flip = flip if flip is not None else stored.flip if stored else True
@@ -150,6 +155,11 @@ class FaceVerifier:
         self._loading = threading.Lock()
         if self._detector_path is not None:  # a wrong path is told at once, not at the first photo
             self._detector = load_detector(self._detector_path)
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file."""
+        return self.embedder.path
 
     @property
     def detector(self) -> FaceDetector:

@@ -1,35 +1,22 @@
-"""A model by name, as torch module or as ONNX embedder: `zoo.load` and `zoo.load_onnx`."""
+"""The one meaning of MODEL, for every command and for `zoo.load`, `zoo.load_onnx` and `zoo.FaceVerifier`.
 
-from __future__ import annotations
+MODEL is one of the KINDS: an ONNX file, a folder (a run, or a model in timm's layout), a run's name, or a model on the
+Hub. Each kind turns the text into a `Place`, which finds the ONNX file or the folder with the weights when it is asked.
+Imports no torch before a torch model is asked for.
+"""
 
-from typing import TYPE_CHECKING, Any
+from zoo.resolve.kinds import KINDS, Kind, Place
+from zoo.resolve.loaders import load, load_onnx
+from zoo.resolve.model import find_model, newest_model, onnx_file, torch_folder
 
-from zoo.hub.pull import resolve_folder, resolve_model
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from zoo.inference.session import OnnxEmbedder
-
-
-def load(model: str) -> nn.Module:
-    """The torch model that `model` names, with its weights, in evaluation mode.
-
-    `model` is a folder in timm's layout or a model on the Hub: owner/name, owner/name@revision, hf-hub:owner/name.
-    x: float32 (batch, 3, H, W), RGB, (x − 127.5) / 127.5 → (batch, dim), not normalised. InputError for a model
-    that is not there, is not what its hash says, or names an architecture or argument that is not known.
-    """
-    from zoo.backbones import load_timm
-
-    return load_timm(resolve_folder(model))
-
-
-def load_onnx(model: str, **options: Any) -> OnnxEmbedder:
-    """The embedder that `model` names, without torch: RGB uint8 crops (batch, H, W, 3) → float32 (batch, dim).
-
-    `model` is an ONNX file, a folder with model.onnx or a model on the Hub; `options` are OnnxEmbedder's (device,
-    threads, input). InputError as for `load`.
-    """
-    from zoo.inference.session import OnnxEmbedder
-
-    return OnnxEmbedder(resolve_model(model), **options)
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Place",
+    "find_model",
+    "load",
+    "load_onnx",
+    "newest_model",
+    "onnx_file",
+    "torch_folder",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from zoo.data.base import FaceDataset
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
+from zoo.machine import commit, cores
 from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
@@ -181,8 +181,8 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
     """Loader processes: the option, else what leaves the cores to a CPU's training and keeps a GPU fed."""
     if config.workers is not None:
         return config.workers
-    cores, processes = os.cpu_count() or 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, cores // processes - 1)) if device.type == "cuda" else 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, cores() // processes - 1)) if device.type == "cuda" else 0
 
 
 def open_validation(config: TrainConfig) -> PairsProtocol | None:
@@ -213,15 +213,5 @@ def model_info(
         stem=config.stem,
         head=criterion.head.describe(),
         training_set=f"{dataset.name}: {dataset.describe()}",
-        commit=code_commit(),
+        commit=commit(),
     )
-
-
-def code_commit() -> str:
-    """The git commit of the code that runs, with "+" after it where files were changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        ask = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -135,7 +135,7 @@ def test_a_run_folder_and_the_newest_run_are_models(
     "arguments, sentence",
     [
         (["absent.onnx"], "no such file"),
-        (["absent"], "expected a run folder"),
+        (["absent"], "no model is called"),
         (["{model}", "--data", "absent.bin"], "at absent.bin, found nothing"),
         (["{model}", "--data", "{model}"], "expected"),
         (["{model}", "--data", "{bench}", "--compat", "facenet"], "found 'facenet'"),

@@ -1,0 +1,52 @@
+"""The machine that this process runs on: how many cores it may use, and which commit of zoo it runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux mounts the limits of a container."""
+
+
+def cores(cgroup: Path = CGROUP) -> int:
+    """The number of cores that this process may use: the least of affinity, container quota and OMP_NUM_THREADS.
+
+    OMP_NUM_THREADS counts because whoever sets it for one of several processes on a machine means all libraries.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [allowed, _quota(cgroup)]
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        limits.append(int(wanted))
+    return max(1, min(limits))
+
+
+def _quota(cgroup: Path) -> int:
+    """The cores of a container's CPU quota, rounded up (cgroup v2, then v1); the machine's where there is none."""
+    whole = os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return whole
+    if not (quota.isdecimal() and period.isdecimal() and int(period)):
+        return whole
+    return max(1, min(whole, math.ceil(int(quota) / int(period))))
+
+
+def commit() -> str:
+    """The commit of the checkout that this code runs from, with "+" where files were changed; empty if installed."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

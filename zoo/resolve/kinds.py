@@ -1,0 +1,150 @@
+"""The kinds of MODEL. A new kind is one class with `name`, `onnx` and `folder`, and one line in KINDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from zoo.errors import InputError
+from zoo.runs import RUNS
+
+ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
+
+
+class Place(Protocol):
+    """Where a model lies; it is looked for, or fetched, when one of its two forms is asked for."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: a file's, a run's or a repository's name."""
+
+    def onnx(self) -> Path:
+        """The ONNX file; InputError where the model has none."""
+
+    def folder(self) -> Path:
+        """The folder with config.json and model.safetensors in timm's layout; InputError where it has none."""
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file, ours or anybody's."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name if self.path.name == ONNX and self.path.parent.name else self.path.name
+
+    def onnx(self) -> Path:
+        return self.path
+
+    def folder(self) -> Path:
+        raise InputError(
+            f"expected a model with PyTorch weights, found the file {self.path}; name a run, a folder with {CONFIG} and"
+            f" {WEIGHTS}, or owner/name on the Hub"
+        )
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run folder, or a model in timm's layout."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def onnx(self) -> Path:
+        file = self.path / ONNX
+        if file.is_file():
+            return file
+        if not any((self.path / known).is_file() for known in (CONFIG, "config.yaml")):
+            raise InputError(f"expected a model in the folder {self.path}, found neither {ONNX} nor {CONFIG}")
+        raise InputError(f"expected {ONNX} in {self.path}, found none; export it with `zoo export {self.path} --onnx`")
+
+    def folder(self) -> Path:
+        missing = [name for name in (CONFIG, WEIGHTS) if not (self.path / name).is_file()]
+        if not missing:
+            return self.path
+        if (self.path / "config.yaml").is_file():
+            raise InputError(
+                f"expected a trained model in {self.path}, found a run that never finished an epoch; go on with"
+                f" `zoo train --resume {self.path}`"
+            )
+        raise InputError(f"expected {CONFIG} and {WEIGHTS} in {self.path}, found no {missing[0]}; name another folder")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the Hugging Face Hub, fetched into the cache and checked when it is asked for."""
+
+    id: str
+    """owner/name or owner/name@revision."""
+
+    @property
+    def name(self) -> str:
+        return self.id.partition("@")[0]
+
+    def onnx(self) -> Path:
+        from zoo.hub.pull import pull
+
+        return pull(self.id, (ONNX,)).folder / ONNX
+
+    def folder(self) -> Path:
+        from zoo.hub.pull import pull
+
+        return pull(self.id, (CONFIG, WEIGHTS)).folder
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of naming a model."""
+
+    form: str
+    """How it is written, for messages and help."""
+    find: Callable[[str], Place | None]
+    """The place that a text names; None where the text is not of this kind."""
+
+
+def _explicit_hub(text: str) -> Place | None:
+    return HubModel(text.removeprefix("hf-hub:")) if text.startswith("hf-hub:") else None
+
+
+def _explicit_folder(text: str) -> Place | None:
+    if not text.startswith("local-dir:"):
+        return None
+    path = Path(text.removeprefix("local-dir:"))
+    if not path.is_dir():
+        raise InputError(f"expected a folder at {path}, found none; check the path")
+    return Folder(path)
+
+
+def _path(text: str) -> Place | None:
+    path = Path(text)
+    if path.is_dir():
+        return Folder(path)
+    return OnnxFile(path) if path.is_file() else None
+
+
+def _run(text: str) -> Place | None:
+    path = RUNS / text
+    return Folder(path) if text and path.is_dir() and path != RUNS else None
+
+
+def _hub(text: str) -> Place | None:
+    from zoo.hub.pull import is_hub_id
+
+    return HubModel(text) if is_hub_id(text) else None
+
+
+KINDS: list[Kind] = [
+    Kind("hf-hub:OWNER/NAME", _explicit_hub),
+    Kind("local-dir:FOLDER", _explicit_folder),
+    Kind("an .onnx file or a model's folder", _path),
+    Kind("the name of a run", _run),
+    Kind("OWNER/NAME or OWNER/NAME@REVISION on the Hub", _hub),
+]
+"""Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub."""

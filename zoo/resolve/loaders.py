@@ -1,0 +1,35 @@
+"""A model by name, ready to embed: `zoo.load` and `zoo.load_onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.resolve.model import onnx_file, torch_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.inference.session import OnnxEmbedder
+
+
+def load(model: str | Path) -> nn.Module:
+    """The torch model that `model` names (see `zoo.resolve`), with its weights, in evaluation mode.
+
+    x: float32 (batch, 3, H, W), RGB, (x − 127.5) / 127.5 → (batch, dim), not normalised. InputError for a model
+    that is not there, is not what its hash says, or names an architecture or argument that is not known.
+    """
+    from zoo.backbones import load_timm
+
+    return load_timm(torch_folder(model))
+
+
+def load_onnx(model: str | Path, **options: Any) -> OnnxEmbedder:
+    """The embedder that `model` names (see `zoo.resolve`), without torch.
+
+    RGB uint8 crops (batch, H, W, 3) → float32 (batch, dim), not normalised. `options` are OnnxEmbedder's (device,
+    threads, input). InputError as for `load`.
+    """
+    from zoo.inference.session import OnnxEmbedder
+
+    return OnnxEmbedder(onnx_file(model), **options)
