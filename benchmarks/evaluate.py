@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from zoo.evaluate import metrics
-from zoo.evaluate.bootstrap import PeoplePairs
+from zoo.evaluate.intervals import PeoplePairs
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.similarity import pair_scores, pool, search, unit_rows
 
@@ -190,8 +190,8 @@ def decode(args: argparse.Namespace) -> None:
     from concurrent.futures import Future, ProcessPoolExecutor
 
     from zoo.evaluate.benchmarks.find import find_benchmarks
+    from zoo.formats.images import Image
     from zoo.formats.read_ahead import read_ahead
-    from zoo.inference.embed import Picture
     from zoo.inference.session import OnnxEmbedder
 
     protocol = find_benchmarks(args.data)[0].open()
@@ -200,8 +200,8 @@ def decode(args: argparse.Namespace) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _share, (protocol,)) as pool:
         list(pool.map(_read, spans[:4]))  # the processes have started
 
-        def by_processes() -> Iterator[Picture]:
-            waiting: deque[Future[list[Picture]]] = deque()
+        def by_processes() -> Iterator[Image]:
+            waiting: deque[Future[list[Image]]] = deque()
             for span in spans:
                 waiting.append(pool.submit(_read, span))
                 if len(waiting) > 4:
@@ -209,7 +209,7 @@ def decode(args: argparse.Namespace) -> None:
             while waiting:
                 yield from waiting.popleft().result()
 
-        def by_threads() -> Iterator[Picture | None]:
+        def by_threads() -> Iterator[Image | None]:
             return read_ahead(protocol, 2)
 
         from zoo.inference.embed import embed as embed_pictures

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from zoo.errors import InputError
-from zoo.evaluate.bootstrap import SEED, Estimate, Replicates, Resampling
+from zoo.evaluate.intervals import SEED, Estimate, Replicates, Resampling
 from zoo.evaluate.metrics import OperatingPoint, empty_rows, refuse_non_finite, tar_at_rate
 
 Vectors = npt.NDArray[np.float32]

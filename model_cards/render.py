@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from zoo.evaluate.report import without_pictures
+from zoo.evaluate.report.record import without_pictures
 from zoo.files import write_json, write_text
 from zoo.publish.card import facts_in, figures_in, may_be_told, recipe_in, render_card, report_in
 

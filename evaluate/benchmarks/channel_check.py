@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures
-from zoo.inference.embed import Picture
 
 SAMPLE = 64
 """Pictures of a benchmark that are looked at."""
@@ -18,7 +18,7 @@ GOLDEN_MEANS = (166.5, 124.5, 97.5)
 """The means of red, green and blue over `golden()`."""
 
 
-def golden() -> Picture:
+def golden() -> Image:
     """A face of skin colour on a dark red ground, drawn by whole numbers: RGB uint8 (112, 112, 3).
 
     Its means are GOLDEN_MEANS; a reader or a model's input that swaps red and blue has them the other way round.
@@ -29,7 +29,7 @@ def golden() -> Picture:
     return picture
 
 
-def channel_means(picture: Picture) -> npt.NDArray[np.float64]:
+def channel_means(picture: Image) -> npt.NDArray[np.float64]:
     """The means of red, green and blue in the middle half of a picture, where a face is: (3,)."""
     height, width = picture.shape[:2]
     middle = picture[height // 4 : height - height // 4, width // 4 : width - width // 4]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, unknown_name
-from zoo.evaluate.benchmarks.lists import Cut, DetectorCut, read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.lists import read_csv, read_pairs_txt, read_rfw
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.protocols.base import Figures, Protocol
 from zoo.evaluate.protocols.ijb import IJBProtocol
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
+from zoo.faces.crop import Cut, DetectorCut
 
 
 @dataclass(frozen=True)

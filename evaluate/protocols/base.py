@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.bootstrap import Estimate
+from zoo.evaluate.intervals import Estimate
 from zoo.evaluate.metrics import SortedScores
 from zoo.files import sha256
-from zoo.inference.embed import Picture
+from zoo.formats.images import Image
 from zoo.registry import Registry
 
 Figures = dict[str, Any]
@@ -46,7 +46,7 @@ class Protocol(typing.Protocol):
         """How many images there are to embed."""
         ...
 
-    def image(self, index: int) -> Picture | None:
+    def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
         ...
 
@@ -54,7 +54,7 @@ class Protocol(typing.Protocol):
         """The hash of the pictures and of whatever else the embeddings depend on."""
         ...
 
-    def images(self) -> Iterator[Picture | None]:
+    def images(self) -> Iterator[Image | None]:
         """The pictures in the order of the embeddings: RGB uint8 (H, W, 3), one at a time; None without a face."""
         ...
 

@@ -15,8 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.benchmarks.lists import align_or_none
-from zoo.evaluate.bootstrap import AUC, EER, PeoplePairs
+from zoo.evaluate.intervals import AUC, EER, PeoplePairs
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
@@ -30,8 +29,8 @@ from zoo.evaluate.protocols.base import (
     points_figures,
 )
 from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
-from zoo.formats.images import read_image
-from zoo.inference.embed import Picture
+from zoo.faces.crop import align_or_none
+from zoo.formats.images import Image, read_image
 
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
@@ -181,7 +180,7 @@ class IJBProtocol:
         _, person = connected_components(linked, directed=False)
         return PeoplePairs.of(person[self.left], person[self.right])
 
-    def images(self) -> Iterator[Picture | None]:
+    def images(self) -> Iterator[Image | None]:
         """Every picture aligned by its five landmarks: RGB uint8 (112, 112, 3), in the order of the landmark file."""
         for index in range(len(self)):
             yield self.image(index)
@@ -192,7 +191,7 @@ class IJBProtocol:
             [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
         )
 
-    def image(self, index: int) -> Picture | None:
+    def image(self, index: int) -> Image | None:
         """One aligned picture: RGB uint8 (112, 112, 3); None where its landmarks all lie at one point: no face."""
         return align_or_none(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])
 

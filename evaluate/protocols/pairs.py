@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.benchmarks.lists import Cut, Listed
-from zoo.evaluate.bootstrap import AUC, EER, Estimate, PeoplePairs
 from zoo.evaluate.comparison import error_versus_reject, pack
+from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
+from zoo.evaluate.lists import Listed
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     PROTOCOLS,
@@ -26,11 +26,11 @@ from zoo.evaluate.protocols.base import (
     curves,
     points_figures,
 )
+from zoo.faces.crop import Cut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
-from zoo.formats.images import decode
+from zoo.formats.images import Image, decode
 from zoo.formats.photos import read_photo
-from zoo.inference.embed import Picture
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
 """The false accept rates that are asked for."""
@@ -79,12 +79,12 @@ class PairsProtocol:
     def __len__(self) -> int:
         return len(self._images)
 
-    def images(self) -> Iterator[Picture | None]:
+    def images(self) -> Iterator[Image | None]:
         """RGB uint8 (H, W, 3), each picture once, in the order in which the pairs first name it."""
         for index in range(len(self)):
             yield self.image(index)
 
-    def image(self, index: int) -> Picture | None:
+    def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
         image = self._images[index]
         if isinstance(image, Path):
@@ -167,7 +167,7 @@ class PairsProtocol:
         rates = error_versus_reject(cosines[self.same], quality[self.same], point.threshold, shares)
         return {"far": 0.01, "rejected": shares.tolist(), "fnmr": rates.tolist()}
 
-    def pair_images(self, pair: int) -> tuple[Picture, Picture]:
+    def pair_images(self, pair: int) -> tuple[Image, Image]:
         """Both pictures of a pair: RGB uint8 (H, W, 3), black where no face was found."""
         first, second = (self.image(int(self._place[2 * pair + side])) for side in (0, 1))
         black = np.zeros((112, 112, 3), np.uint8)
@@ -236,9 +236,9 @@ class PairsProtocol:
 
 def _distinct(
     images: Sequence[bytes | Path] | npt.NDArray[np.uint8],
-) -> tuple[list[bytes | Path | Picture], npt.NDArray[np.int64]]:
+) -> tuple[list[bytes | Path | Image], npt.NDArray[np.int64]]:
     """The pictures without repetitions, and which of them each one was; paths are told apart by name."""
-    kept: list[bytes | Path | Picture] = []
+    kept: list[bytes | Path | Image] = []
     seen: dict[object, int] = {}
     place = np.empty(len(images), np.int64)
     for index, image in enumerate(images):
@@ -249,5 +249,5 @@ def _distinct(
     return kept, place
 
 
-def _digest(image: bytes | Picture) -> bytes:
+def _digest(image: bytes | Image) -> bytes:
     return hashlib.sha256(image if isinstance(image, bytes) else np.ascontiguousarray(image).data).digest()

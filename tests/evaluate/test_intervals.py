@@ -11,7 +11,7 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.evaluate import bootstrap, metrics
-from zoo.evaluate.bootstrap import Estimate, PeoplePairs, Replicates, Resampling
+from zoo.evaluate.intervals import Estimate, PeoplePairs, Replicates, Resampling
 from zoo.evaluate.metrics import SortedScores
 
 

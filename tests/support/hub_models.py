@@ -43,7 +43,7 @@ def make_run(
     from zoo.backbones import create_backbone, save_timm
     from zoo.data.synthetic import synthetic_pairs
     from zoo.evaluate.protocols.pairs import PairsProtocol
-    from zoo.evaluate.report import Report
+    from zoo.evaluate.report.record import Report
     from zoo.export.onnx import export_onnx
     from zoo.files import write_text
     from zoo.inference.embed import embed

@@ -116,7 +116,9 @@ class TorchModel:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.protocols.base import check_compat
-    from zoo.evaluate.report import Report, differences, read_record, save_all, thumbnails
+    from zoo.evaluate.report.record import Report, read_record, thumbnails
+    from zoo.evaluate.report.rows import differences
+    from zoo.evaluate.report.write import save_all
     from zoo.files import json_safe
 
     check_compat(args.compat)
@@ -415,7 +417,7 @@ def print_tables(record: dict[str, Any], notes: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from zoo.evaluate.report import group_rows, holds, remarks, rows
+    from zoo.evaluate.report.rows import group_rows, holds, remarks, rows
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     said: set[str] = set()

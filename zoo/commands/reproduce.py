@@ -234,7 +234,8 @@ def export_cell(place: Place, say: Say) -> None:
 
 def evaluate_cell(place: Place, benchmarks: Sequence[tuple[Found, Protocol]], say: Say) -> Cell:
     """A cell's figures on every benchmark, measured by `zoo evaluate`'s defaults or read from its report.json."""
-    from zoo.evaluate.report import Report, read_record, save_all
+    from zoo.evaluate.report.record import Report, read_record
+    from zoo.evaluate.report.write import save_all
     from zoo.reproduce.tables import Cell
 
     if not place.done("evaluated"):
@@ -271,7 +272,7 @@ def write_tables(
     stated: Stated,
 ) -> None:
     """reproduction.md, reproduction.json, roc.svg and roc.png of the cells that are finished."""
-    from zoo.evaluate.report import provenance
+    from zoo.evaluate.report.record import provenance
     from zoo.reproduce import tables
 
     config = places[0].config

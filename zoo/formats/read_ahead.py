@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from zoo.inference.embed import Picture
+from zoo.formats.images import Image
 
 
 class Pictures(typing.Protocol):
@@ -15,14 +15,14 @@ class Pictures(typing.Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Picture | None:
+    def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
         ...
 
 
 def read_ahead(
     pictures: Pictures, workers: int = 2, ahead: int = 256, start: int = 0, stop: int | None = None
-) -> Iterator[Picture | None]:
+) -> Iterator[Image | None]:
     """The pictures from `start` to before `stop` in order, up to `ahead` of them ready before they are asked for.
 
     Threads are enough: OpenCV lets go of the interpreter while it decodes and warps, and what processes gain there
@@ -34,7 +34,7 @@ def read_ahead(
         yield from (pictures.image(index) for index in indices)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Picture | None]] = deque()
+        waiting: deque[Future[Image | None]] = deque()
         try:
             for index in indices:
                 waiting.append(pool.submit(pictures.image, index))

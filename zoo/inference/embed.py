@@ -9,21 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.formats.images import Image
+from zoo.messages import Progress
 from zoo.modelinfo import Crops
 
 Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 """RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
 
-Picture = npt.NDArray[np.uint8]
-"""RGB uint8 (H, W, 3)."""
-
-Progress = Callable[[int], None]
-"""Told how many images were embedded since it was told last."""
-
 
 def embed(
     embedder: Embedder,
-    images: Iterable[Picture | None],
+    images: Iterable[Image | None],
     batch_size: int = 64,
     flip: bool = True,
     progress: Progress | None = None,
@@ -40,7 +36,7 @@ def embed(
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
     missing: list[int] = []
 
-    def watched() -> Iterator[Picture | None]:
+    def watched() -> Iterator[Image | None]:
         for index, image in enumerate(images):
             if image is None:
                 missing.append(index)
@@ -67,13 +63,13 @@ def embed(
     return embeddings
 
 
-def batches(images: Iterable[Picture | None], batch_size: int) -> Iterator[Crops]:
+def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
     """The pictures stacked to (batch, H, W, 3), without those that are None.
 
     A batch ends at every multiple of `batch_size` and where the size changes, so that a stream cut at such a
     multiple makes the same batches as the whole one.
     """
-    held: list[Picture] = []
+    held: list[Image] = []
     for index, image in enumerate(images):
         if held and (index % batch_size == 0 or (image is not None and image.shape != held[0].shape)):
             yield np.stack(held)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.formats.read_ahead import Pictures, read_ahead
-from zoo.inference.embed import Progress, embed
+from zoo.inference.embed import embed
 from zoo.machine import cores
+from zoo.messages import Progress
 
 BATCHES_AT_ONCE = 16
 """Batches handed to a process at once, at most: enough that reading runs ahead, few enough to share fairly."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.evaluate.report import Record, rows
+from zoo.evaluate.report.record import Record
+from zoo.evaluate.report.rows import rows
 from zoo.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def facts_in(run: Path) -> ModelInfo:
 
 def report_in(run: Path) -> Record | None:
     """A run's report.json; None where there is none. InputError where it is of another model than model.onnx."""
-    from zoo.evaluate.report import read_record
+    from zoo.evaluate.report.record import read_record
     from zoo.inference.session import model_sha256
 
     if not (run / "report.json").is_file():

@@ -68,7 +68,9 @@ def stage(
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, licence)
     if record is not None:
-        from zoo.evaluate.report import page, save_all, without_pictures
+        from zoo.evaluate.report.page import page
+        from zoo.evaluate.report.record import without_pictures
+        from zoo.evaluate.report.write import save_all
 
         record = without_pictures(record)
         with tempfile.TemporaryDirectory() as drawn:

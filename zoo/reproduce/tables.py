@@ -17,7 +17,8 @@ from scipy.special import stdtrit
 
 from zoo.errors import InputError
 from zoo.evaluate.comparison import Difference, paired_difference, unpack
-from zoo.evaluate.report import COLOURS, DASHES, Record
+from zoo.evaluate.report.figures import COLOURS, DASHES
+from zoo.evaluate.report.record import Record
 
 TABLES = {
     "pairs": "Table 1: verification of pairs",

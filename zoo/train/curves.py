@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.evaluate.report import COLOURS, svg
+from zoo.evaluate.report.figures import COLOURS, svg
 from zoo.files import write_text
 from zoo.train.config import load_yaml
 

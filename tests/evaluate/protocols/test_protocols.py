@@ -21,7 +21,8 @@ from zoo.evaluate.comparison import error_versus_reject, group_rates, pack, pair
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.ijb import IJBProtocol
 from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
-from zoo.evaluate.report import Report, differences
+from zoo.evaluate.report.record import Report
+from zoo.evaluate.report.rows import differences
 from zoo.evaluate.similarity import pair_scores, pool, search, unit_rows
 from zoo.formats.images import encode_jpeg
 from zoo.formats.read_ahead import read_ahead

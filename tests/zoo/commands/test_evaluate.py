@@ -19,7 +19,8 @@ from zoo.evaluate.benchmarks.thresholds import measured_thresholds, with_thresho
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.protocols.base import curves
 from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.evaluate.report import Report, page, read_record
+from zoo.evaluate.report.page import page
+from zoo.evaluate.report.record import Report, read_record
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 from zoo.inference.embed import embed

@@ -654,7 +654,7 @@ def test_importing_zoo_and_the_hub_is_light() -> None:
 @pytest.mark.parametrize("folder", sorted((ROOT / "model_cards").glob("*/")), ids=lambda f: f.name)
 def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
     """Each folder holds the card and the records it was rendered from."""
-    from zoo.evaluate.report import read_record
+    from zoo.evaluate.report.record import read_record
     from zoo.modelinfo import ModelInfo
     from zoo.publish.card import figures_in, recipe_in, render_card
 

@@ -15,10 +15,11 @@ from tests.zoo.commands.test_evaluate import model, own_cache, run
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks.channel_check import GOLDEN_MEANS, channel_means, golden, look
 from zoo.evaluate.benchmarks.find import BENCHMARKS, describe, find_benchmarks
-from zoo.evaluate.benchmarks.lists import DetectorCut, align_or_none, read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.lists import read_csv, read_pairs_txt, read_rfw
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.similarity import pair_scores, search, unit_rows
+from zoo.faces.crop import DetectorCut, align_or_none
 from zoo.formats.images import decode, encode_jpeg, encode_png
 from zoo.inference.embed import batches, embed
 from zoo.inference.multi_device import Job, embed_on

@@ -1,0 +1,93 @@
+"""How a loose picture becomes an aligned crop: by given landmarks, or by a face detector."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.faces.align import align
+from zoo.faces.detect import FaceDetector, choose_face, load_detector
+from zoo.formats.images import Image
+
+CROP = (112, 112)
+"""(height, width) of an aligned crop; a picture of this size is one."""
+
+
+class Cut(typing.Protocol):
+    """How a loose picture becomes an aligned crop; it travels by pickle."""
+
+    @property
+    def told(self) -> str:
+        """The method in words, for a report and for a threshold."""
+        ...
+
+    def __call__(self, picture: Image, path: Path) -> Image | None:
+        """The crop: RGB uint8 (112, 112, 3); None where no face was found."""
+        ...
+
+    def sha256(self) -> str:
+        """The hash of what the crops depend on beside the pictures."""
+        ...
+
+
+def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image | None:
+    """The crop by five landmarks (5, 2); None where they all lie at one point, as detectors write for no face."""
+    if (landmarks == landmarks[0]).all():
+        return None
+    return align(picture, landmarks, CROP)
+
+
+@dataclass(frozen=True)
+class LandmarkCut:
+    """By the landmarks that a benchmark brings along."""
+
+    landmarks: dict[str, tuple[float, ...]]
+    """Ten numbers, x and y in turn, by the picture's file name."""
+    told: str = "aligned by the benchmark's landmarks"
+
+    def __call__(self, picture: Image, path: Path) -> Image | None:
+        if picture.shape[:2] == CROP:
+            return picture
+        found = self.landmarks.get(path.name)
+        if found is None:
+            raise InputError(
+                f"expected landmarks for {path}, which is no aligned crop, found none; fetch the lists again"
+            )
+        return align_or_none(picture, np.array(found).reshape(5, 2))
+
+    def sha256(self) -> str:
+        return hashlib.sha256(repr(sorted(self.landmarks.items())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DetectorCut:
+    """By a face detector, which takes the face nearest the centre, as benchmarks show their person there."""
+
+    path: str | None
+    """YuNet's file; None: the pinned one of the Hub."""
+
+    @property
+    def told(self) -> str:
+        detector = _detector(self.path)
+        return f"aligned by {detector.name} {detector.sha256[:12]}, the face nearest the centre"
+
+    def __call__(self, picture: Image, path: Path) -> Image | None:
+        faces = _detector(self.path).detect(picture)
+        if not faces:
+            return None
+        return align(picture, choose_face(faces, picture.shape[:2], "central").landmarks, CROP)
+
+    def sha256(self) -> str:
+        return _detector(self.path).sha256
+
+
+@functools.lru_cache(maxsize=2)
+def _detector(path: str | None) -> FaceDetector:
+    return load_detector(path)
