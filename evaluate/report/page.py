@@ -15,6 +15,7 @@ from zoo.evaluate.report.rows import (
     group_rows,
     holds,
     remarks,
+    results_of,
     rows,
     sentences_of_difference,
 )

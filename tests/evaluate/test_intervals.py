@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from zoo.errors import InputError
-from zoo.evaluate import bootstrap, metrics
+from zoo.evaluate import intervals, metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs, Replicates, Resampling
 from zoo.evaluate.metrics import SortedScores
 
@@ -60,7 +60,7 @@ def test_blocks_and_wide_numbers_do_not_change_the_sums(monkeypatch: pytest.Monk
     for r, a, b in zip(row, left, right, strict=True):
         expected[r] += weights[a] if a == b else weights[a] * weights[b]
     np.testing.assert_array_equal(whole, expected)
-    monkeypatch.setattr(bootstrap, "BLOCK", 200 * 7)
+    monkeypatch.setattr(intervals, "BLOCK", 200 * 7)
     np.testing.assert_array_equal(draws.sums(row, 9, left, right), expected)
     np.testing.assert_array_equal(draws.sums(row * 10_000, 80_001, left, right)[::10_000], expected)
 
@@ -70,12 +70,12 @@ def test_many_scores_are_cut_at_ranks_that_keep_the_rates() -> None:
     scores = np.clip(scores + np.random.default_rng(0).normal(0, 1e-5, len(scores)), -1, 1)
     draws = Resampling.of(60, len(scores))
     rough = Replicates.of(scores, same, left, right, draws)
-    assert len(rough.true_accepts) <= bootstrap.EXACT_CUTS + 2
-    bootstrap_cuts, bootstrap.EXACT_CUTS = bootstrap.EXACT_CUTS, 10**6
+    assert len(rough.true_accepts) <= intervals.EXACT_CUTS + 2
+    bootstrap_cuts, intervals.EXACT_CUTS = intervals.EXACT_CUTS, 10**6
     try:
         exact = Replicates.of(scores, same, left, right, draws)
     finally:
-        bootstrap.EXACT_CUTS = bootstrap_cuts
+        intervals.EXACT_CUTS = bootstrap_cuts
     for find in (Replicates.auc, Replicates.eer, lambda r: r.tar(0.01), lambda r: r.tar(0.1)):
         width = np.ptp(np.percentile(find(exact), (2.5, 97.5)))
         np.testing.assert_allclose(

@@ -18,7 +18,8 @@ from tests.zoo.commands.test_evaluate import bench, colour_pairs, model, own_cac
 from tests.zoo.inference.test_session import write_model
 from zoo import cli
 from zoo.errors import InputError
-from zoo.evaluate.benchmarks.find import BENCHMARKS, cache, find_benchmarks
+from zoo.evaluate.benchmarks import cache
+from zoo.evaluate.benchmarks.find import BENCHMARKS, find_benchmarks
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 
