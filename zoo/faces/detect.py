@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.messages import log
 
 Rule = Literal["largest", "central"]
 """How one of several faces is chosen: by its box's area, or by its distance from the picture's centre."""
@@ -95,8 +95,7 @@ class FaceDetector:
             found += self._pass(image, SMALL_SIDE)
         if thorough or not found:
             found += self._pass(image, LARGE_SIDE)
-        nearest = sorted(found, key=lambda one: abs(np.log(one[0] / IDEAL_WIDTH)))
-        return sorted(_without_duplicates([face for _, face in nearest]), key=lambda face: -face.score)
+        return sorted(_without_duplicates(found), key=lambda face: -face.score)
 
     def _pass(self, image: npt.NDArray[np.uint8], side: int) -> list[tuple[float, Face]]:
         """Each face found at one working size, with its width in working pixels."""
@@ -175,7 +174,7 @@ def _fetched() -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    print(f"fetching the face detector {HUB_FILE} of {HUB_REPO}, once", file=sys.stderr)
+    log.info("fetching the face detector %s of %s, once", HUB_FILE, HUB_REPO)
     chatter = logging.getLogger("huggingface_hub")  # it reports each of its retries; one sentence will do
     level = chatter.level
     chatter.setLevel(logging.ERROR)
@@ -191,20 +190,14 @@ def _fetched() -> Path:
         chatter.setLevel(level)
 
 
-def _without_duplicates(faces: Sequence[Face], overlap: float = 0.4) -> list[Face]:
-    """The faces, without those that share `overlap` of their union with an earlier one."""
-    kept: list[Face] = []
-    for face in faces:
-        if all(_overlap(face, other) < overlap for other in kept):
-            kept.append(face)
-    return kept
+def _without_duplicates(found: Sequence[tuple[float, Face]], overlap: float = 0.4) -> list[Face]:
+    """The faces, each from the pass that saw it nearest to IDEAL_WIDTH; `found` are (width in working pixels, face).
 
-
-def _overlap(a: Face, b: Face) -> float:
-    width = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
-    height = min(a.box[1] + a.box[3], b.box[1] + b.box[3]) - max(a.box[1], b.box[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (a.area + b.area - shared)
+    A face goes where it shares more than `overlap` of the union with one that stays.
+    """
+    nearness = [min(width / IDEAL_WIDTH, IDEAL_WIDTH / width) for width, _ in found]
+    kept = cv2.dnn.NMSBoxes([face.box for _, face in found], nearness, 0.0, overlap)
+    return [found[int(place)][1] for place in kept]
 
 
 @contextlib.contextmanager

@@ -1,13 +1,16 @@
-"""Pictures decoded and aligned ahead of the model, by threads, in order and in bounded memory."""
+"""Work done ahead of whoever waits for it: by threads or processes, in order and in bounded memory."""
 
 from __future__ import annotations
 
 import typing
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from zoo.formats.images import Image
+
+T = typing.TypeVar("T")
+R = typing.TypeVar("R")
 
 
 class Pictures(typing.Protocol):
@@ -20,28 +23,41 @@ class Pictures(typing.Protocol):
         ...
 
 
+def map_ahead(
+    function: Callable[[T], R], items: Iterable[T], workers: int = 2, ahead: int = 256, pool: Executor | None = None
+) -> Iterator[R]:
+    """`function` of each item in order, up to `ahead` of them begun before they are asked for.
+
+    `workers` threads compute; with 0 each result is computed when it is asked for. `pool` is an executor to use
+    instead, which stays open; `items` are drawn in this process, one whenever a result is taken. An exception is raised
+    when the turn of its item comes. After it, or when the caller stops early, what has not begun is cancelled.
+    """
+    if pool is None:
+        if workers < 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as threads:
+            yield from map_ahead(function, items, ahead=ahead, pool=threads)
+        return
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
 def read_ahead(
     pictures: Pictures, workers: int = 2, ahead: int = 256, start: int = 0, stop: int | None = None
 ) -> Iterator[Image | None]:
-    """The pictures from `start` to before `stop` in order, up to `ahead` of them ready before they are asked for.
+    """The pictures from `start` to before `stop` in order, decoded and aligned ahead of the model by `map_ahead`.
 
-    Threads are enough: OpenCV lets go of the interpreter while it decodes and warps, and what processes gain there
-    they lose by handing the pictures over (`benchmarks/evaluate.py decode` measures both). An error of the picture
-    comes when its turn does.
+    Threads are enough: OpenCV releases the interpreter while it decodes and warps, and what processes gain there they
+    lose by handing the pictures over (`benchmarks/evaluate.py decode` measures both).
     """
-    indices = range(start, len(pictures) if stop is None else stop)
-    if workers < 1:
-        yield from (pictures.image(index) for index in indices)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Image | None]] = deque()
-        try:
-            for index in indices:
-                waiting.append(pool.submit(pictures.image, index))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return map_ahead(pictures.image, range(start, len(pictures) if stop is None else stop), workers, ahead)

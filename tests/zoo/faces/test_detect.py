@@ -15,7 +15,15 @@ import pytest
 
 import zoo.faces.detect
 from zoo.errors import InputError
-from zoo.faces.detect import HUB_SHA256, Face, FaceDetector, choose_face, load_detector
+from zoo.faces.detect import (
+    HUB_SHA256,
+    IDEAL_WIDTH,
+    Face,
+    FaceDetector,
+    _without_duplicates,
+    choose_face,
+    load_detector,
+)
 from zoo.formats.images import read_image
 
 
@@ -83,6 +91,28 @@ def test_a_face_that_fills_the_picture_and_a_small_one_are_found_by_the_second_p
     canvas[700 : 700 + small.shape[0], 200 : 200 + small.shape[1]] = small
     (again,) = detector.detect(canvas)
     assert again.box[2] == pytest.approx(0.12 * found.box[2], rel=0.25)
+
+
+def overlap(a: Face, b: Face) -> float:
+    """The intersection over the union of two boxes."""
+    width = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
+    height = min(a.box[1] + a.box[3], b.box[1] + b.box[3]) - max(a.box[1], b.box[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (a.area + b.area - shared)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_overlapping_boxes_the_one_nearest_to_the_ideal_width_stays(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    found = [
+        (float(width), face(*(float(v) for v in rng.uniform((0, 0, 5, 5), (60, 60, 80, 80)))))
+        for width in rng.uniform(5, 700, seed)
+    ]
+    expected: list[Face] = []
+    for _, one in sorted(found, key=lambda entry: abs(np.log(entry[0] / IDEAL_WIDTH))):
+        if all(overlap(one, other) <= 0.4 for other in expected):
+            expected.append(one)
+    assert [id(one) for one in _without_duplicates(found)] == [id(one) for one in expected]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9001), (9001, 1), (2, 3), (112, 112)])
