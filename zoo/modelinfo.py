@@ -92,7 +92,7 @@ class ModelInfo:
     """The facts of one model: an ONNX file's metadata and the `zoo` block of config.json."""
 
     embedding_dim: int
-    """The length of an embedding."""
+    """The embedding's dimension."""
     input: InputSpec = field(default_factory=InputSpec)
     """How crops become input."""
     backbone: str = ""
@@ -105,8 +105,8 @@ class ModelInfo:
     """The margin head's name and its options, e.g. "arcface(scale=64.0, margin=0.5)"."""
     training_set: str = ""
     """What it was trained on, with the number of identities and images."""
-    licence: str = ""
-    """The licence of the weights; empty until somebody decides."""
+    license: str = ""
+    """The license of the weights; empty until somebody decides."""
     commit: str = ""
     """The git commit of the code that trained it; empty outside a checkout."""
     parity: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +125,8 @@ class ModelInfo:
         """The facts written by `to_json`; ValueError with the reason where the text is something else."""
         try:
             facts = json.loads(text)
+            if "licence" in facts:  # the spelling of files written before this one
+                facts.setdefault("license", facts.pop("licence"))
             known = {f.name for f in fields(cls)}
             facts = {name: value for name, value in facts.items() if name in known}  # written by a later version
             spec = facts.get("input", {})

@@ -57,7 +57,7 @@ def test_our_file_is_told_in_full_and_without_a_warning(ours: Path, capsys: pyte
     assert not [w for w in found.warnings if "swapped" not in w], "random weights may prefer any colour"
     assert main(["inspect", str(ours)]) == 0
     told = capsys.readouterr().out
-    assert "arcface(scale=64)" in told and "batch 2: cosine" in told and "licence       not stated" in told
+    assert "arcface(scale=64)" in told and "batch 2: cosine" in told and "license       not stated" in told
     assert main(["inspect", str(ours), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["facts"]["embedding_dim"] == 7
 

@@ -14,7 +14,7 @@ def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
 
 
 def face_cfg(**overrides: Any) -> dict[str, Any]:
-    """timm's `pretrained_cfg` of a face model: 112×112 RGB in [−1, 1], 512 outputs, no weights, no licence."""
+    """timm's `pretrained_cfg` of a face model: 112×112 RGB in [−1, 1], 512 outputs, no weights, no license."""
     return {
         "input_size": (3, 112, 112),
         "fixed_input_size": True,

@@ -23,21 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the card; 0."""
     from zoo.files import write_text
-    from zoo.publish.card import Licence, card_of_run, figures_in, to_html
+    from zoo.publish.card import License, card_of_run, figures_in, to_html
     from zoo.runs import find_run
 
     folder = find_run(args.run)
-    licence = Licence(args.license, args.license_name, args.license_link) if args.license else None
-    if licence is None and (args.license_name or args.license_link):
+    license = License(args.license, args.license_name, args.license_link) if args.license else None
+    if license is None and (args.license_name or args.license_link):
         raise InputError("expected --license other beside --license-name and --license-link, found no --license")
     name = args.name or f"owner/{folder.resolve().name}"
-    card = card_of_run(folder, name, licence, figures=figures_in(folder))
+    card = card_of_run(folder, name, license, figures=figures_in(folder))
     write_text(folder / "README.md", card)
     written = [folder / "README.md"]
     if args.html:
         write_text(folder / "README.html", to_html(card, name))
         written.append(folder / "README.html")
     print("\n".join(map(str, written)))
-    if licence is None:
-        print("no licence is stated: `zoo push` asks for --license")
+    if license is None:
+        print("no license is stated: `zoo push` asks for --license")
     return 0

@@ -55,7 +55,7 @@ def fact_lines(facts: dict[str, Any]) -> list[tuple[str, Any]]:
     """The facts that zoo wrote into the file; what nobody stated is called so."""
     lines: list[tuple[str, Any]] = [
         (name.replace("_", " "), facts.get(name) or "not stated")
-        for name in ("backbone", "stem", "neck", "head", "training_set", "licence", "commit")
+        for name in ("backbone", "stem", "neck", "head", "training_set", "license", "commit")
     ]
     for batch, figures in sorted(facts.get("parity", {}).items(), key=lambda item: int(item[0])):
         lines.append(

@@ -41,17 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publishes; 0 when the Hub holds every file."""
-    from zoo.publish.card import Licence
+    from zoo.publish.card import License
     from zoo.publish.push import CENTRES, push, sizes, stage
     from zoo.runs import find_run, is_being_written
 
     folder = find_run(args.run)
     if not args.license:
         raise InputError(
-            "expected --license, found none: without a licence nobody may use the model; name that of the weights,"
+            "expected --license, found none: without a license nobody may use the model; name that of the weights,"
             " such as apache-2.0, or other with --license-name and --license-link"
         )
-    licence = Licence(args.license, args.license_name, args.license_link)
+    license = License(args.license, args.license_name, args.license_link)
     if is_being_written(folder):
         raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as temporary:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             folder,
             staged,
             args.repo,
-            licence,
+            license,
             allow_unmeasured=args.allow_unmeasured,
             centres=centres,
         )

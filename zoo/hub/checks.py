@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -81,54 +81,83 @@ def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator
     from huggingface_hub.utils import _http
 
     require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
-    home = origin(constants.ENDPOINT)
-    announced = Announced()
+    guard = Guard(origin(constants.ENDPOINT), commit, most_bytes)
+    with _one_guard_at_a_time:
+        usual = _http._GLOBAL_CLIENT_FACTORY  # what a user's own program may have set; there is no public getter
 
-    def check_request(request: Any) -> None:
+        def guarded_client() -> Any:
+            client = usual()
+            client.event_hooks = {
+                "request": [*client.event_hooks["request"], guard.check_request],
+                "response": [*client.event_hooks["response"], guard.check_answer],
+            }
+            return client
+
+        set_client_factory(guarded_client)
+        try:
+            yield guard.announced
+        finally:
+            set_client_factory(usual)
+
+
+@dataclass
+class Guard:
+    """The checks of one guarded block, as hooks of the client."""
+
+    home: tuple[str, str, int]
+    """The Hub's own scheme, host and port: the token goes nowhere else."""
+    commit: str | None
+    most_bytes: int
+    announced: Announced = field(default_factory=Announced)
+
+    def check_request(self, request: Any) -> None:
+        """Keeps every request on https (or on this machine), and the token at home."""
         require_safe_url(str(request.url), "the Hub")
-        if origin(str(request.url)) != home:
+        if origin(str(request.url)) != self.home:
             request.headers.pop("authorization", None)
 
-    def check_answer(response: Any) -> None:
+    def check_answer(self, response: Any) -> None:
+        """Refuses answers of another commit, without a hash, or of more bytes than allowed."""
         found = response.headers.get("x-repo-commit")
-        if found is not None and not (COMMIT.fullmatch(found) and commit in (None, found)):
+        if found is not None and not (COMMIT.fullmatch(found) and self.commit in (None, found)):
             raise InputError(
-                f"expected files of commit {commit or '(40 hex digits)'}, the server answers with {found[:60]!r}; "
+                f"expected files of commit {self.commit or '(40 hex digits)'}, the server answers with {found[:60]!r}; "
                 "nothing was stored: do not trust this server"
             )
-        limit_body(response)
-        if "/resolve/" not in response.request.url.path:
+        self.limit_body(response)
+        path = response.request.url.path
+        if "/resolve/" not in path:
             return
         tag = response.headers.get("x-linked-etag") or response.headers.get("etag")
-        if tag is not None and not ETAG.fullmatch(tag):
+        match = ETAG.fullmatch(tag) if tag is not None else None
+        if tag is not None and match is None:
             raise InputError(
-                f"expected a hash as ETag of {response.request.url.path}, the server answers with {tag[:80]!r}; "
+                f"expected a hash as ETag of {path}, the server answers with {tag[:80]!r}; "
                 "nothing was stored: do not trust this server"
             )
         # Xet transfers run outside this client, where none of this would be checked
         for name in ("x-xet-hash", "link"):
             response.headers.pop(name, None)
         if response.request.method == "HEAD" and response.status_code < 400:
-            match = ETAG.fullmatch(tag) if tag is not None else None
-            announced.etag = match[1] if match else None
             size = response.headers.get("x-linked-size") or response.headers.get("content-length") or ""
-            announced.size = int(size) if size.isdecimal() else None
-            if announced.size is not None and announced.size > most_bytes:
+            self.announced.etag = match[1] if match else None
+            self.announced.size = int(size) if size.isdecimal() else None
+            if self.announced.size is not None and self.announced.size > self.most_bytes:
                 raise InputError(
-                    f"expected at most {most_bytes:,} bytes more in this pull, the server announces {announced.size:,}"
-                    f" for {response.request.url.path}; it was not fetched: choose another model, or raise --max-bytes"
+                    f"expected at most {self.most_bytes:,} bytes more in this pull, the server announces "
+                    f"{self.announced.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
                 )
 
-    def limit_body(response: Any) -> None:
+    def limit_body(self, response: Any) -> None:
         """Lets the client read no more of a body than was announced, unpacked, whatever the server sends."""
-        most = MOST_TOLD
-        if announced.size is not None and response.request.method == "GET" and response.status_code < 300:
+        path, size, most = response.request.url.path, self.announced.size, MOST_TOLD
+        if size is not None and response.request.method == "GET" and response.status_code < 300:
             begun = re.fullmatch(r"bytes=(\d+)-\d*", response.request.headers.get("range", ""))
-            most = max(0, announced.size - (int(begun[1]) if begun and response.status_code == 206 else 0))
-            announced.starts += 1
-            if announced.starts > MOST_STARTS:
+            most = max(0, size - (int(begun[1]) if begun and response.status_code == 206 else 0))
+            self.announced.starts += 1
+            if self.announced.starts > MOST_STARTS:
                 raise InputError(
-                    f"expected {announced.size:,} bytes of {response.request.url.path}, the server broke off"
+                    f"expected {size:,} bytes of {path}, the server broke off"
                     f" {MOST_STARTS} times; nothing was stored: try again later"
                 )
         read = response.iter_bytes
@@ -139,29 +168,12 @@ def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator
                 left -= len(chunk)
                 if left < 0:
                     raise InputError(
-                        f"expected at most {most:,} bytes from {response.request.url.path}, the server sends more;"
+                        f"expected at most {most:,} bytes from {path}, the server sends more;"
                         " it was cut off and nothing was stored: do not trust this server"
                     )
                 yield chunk
 
         response.iter_bytes = no_more_than_announced
-
-    with _one_guard_at_a_time:
-        usual = _http._GLOBAL_CLIENT_FACTORY  # what a user's own program may have set; there is no public getter
-
-        def guarded_client() -> Any:
-            client = usual()
-            client.event_hooks = {
-                "request": [*client.event_hooks["request"], check_request],
-                "response": [*client.event_hooks["response"], check_answer],
-            }
-            return client
-
-        set_client_factory(guarded_client)
-        try:
-            yield announced
-        finally:
-            set_client_factory(usual)
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -239,8 +251,8 @@ def tensors_of(message: Any) -> Iterator[Any]:
     if isinstance(message, TensorProto):
         yield message
         return
-    for field, value in message.ListFields():
-        if field.message_type is None:
+    for kind, value in message.ListFields():
+        if kind.message_type is None:
             continue
         for part in (value,) if isinstance(value, Message) else value:
             yield from tensors_of(part)

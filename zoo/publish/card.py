@@ -36,11 +36,11 @@ UNTOLD = ("data", "validation", "init", "device", "workers", "threads", "keep", 
 
 
 @dataclass(frozen=True)
-class Licence:
+class License:
     """What the weights may be used for."""
 
     identifier: str
-    """The Hub's name of the licence, e.g. apache-2.0, cc-by-nc-4.0; "other" for what has none."""
+    """The Hub's name of the license, e.g. apache-2.0, cc-by-nc-4.0; "other" for what has none."""
     name: str = ""
     """For "other": what it is called."""
     link: str = ""
@@ -48,7 +48,7 @@ class Licence:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.identifier):
-            raise InputError(f"expected a licence as the Hub names it, such as apache-2.0, found {self.identifier!r}")
+            raise InputError(f"expected a license as the Hub names it, such as apache-2.0, found {self.identifier!r}")
         if self.identifier == "other" and not (self.name and self.link):
             raise InputError(
                 "expected --license-name and --license-link with --license other, for example for research-only data"
@@ -68,7 +68,7 @@ def render_card(
     record: Record | None,
     recipe: dict[str, Any],
     repo: str,
-    licence: Licence | None = None,
+    license: License | None = None,
     centres: bool = False,
     plain: bool = False,
     figures: Sequence[str] = (),
@@ -93,7 +93,9 @@ def render_card(
         autoescape=False,
     )
     environment.filters["cell"] = cell
-    template = environment.from_string(files("zoo").joinpath("templates/card.md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files("zoo.publish").joinpath("templates/card.md.j2").read_text(encoding="utf-8")
+    )
     body = template.render(
         name=name,
         repo=repo,
@@ -107,7 +109,7 @@ def render_card(
         thresholds=[threshold_of(threshold) for threshold in info.thresholds],
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
         recipe=[(option, str(value)) for option, value in sorted(recipe.items()) if may_be_told(option, value)],
-        licence=licence.sentence() if licence else "None is stated: without one, nothing may be done with the weights.",
+        license=license.sentence() if license else "None is stated: without one, nothing may be done with the weights.",
         centres=centres,
         plain=plain,
         figures=[(Path(figure).stem, figure) for figure in figures],
@@ -115,9 +117,9 @@ def render_card(
     )
     data = ModelCardData(
         library_name="timm",
-        license=licence.identifier if licence else None,
-        license_name=licence.name or None if licence else None,
-        license_link=licence.link or None if licence else None,
+        license=license.identifier if license else None,
+        license_name=license.name or None if license else None,
+        license_link=license.link or None if license else None,
         pipeline_tag="image-feature-extraction",
         tags=[*TAGS, *([head] if head else [])],
         model_name=name,
@@ -241,11 +243,11 @@ def figures_in(folder: Path) -> list[str]:
 
 
 def card_of_run(
-    run: Path, repo: str, licence: Licence | None = None, centres: bool = False, figures: Sequence[str] = ()
+    run: Path, repo: str, license: License | None = None, centres: bool = False, figures: Sequence[str] = ()
 ) -> str:
     """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
     return render_card(
-        facts_in(run), report_in(run), recipe_in(run), repo, licence, centres, loads_in_plain_timm(run), figures
+        facts_in(run), report_in(run), recipe_in(run), repo, license, centres, loads_in_plain_timm(run), figures
     )
 
 

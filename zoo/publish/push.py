@@ -1,4 +1,4 @@
-"""Publish a run: a staged copy with the licence written in, proven, measured and described; one commit on the Hub."""
+"""Publish a run: a staged copy with the license written in, proven, measured and described; one commit on the Hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.files import write_json, write_text
 from zoo.hub.checks import guarded
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
 from zoo.modelinfo import ModelInfo
-from zoo.publish.card import FIGURES, Licence, card_of_run, facts_in, figures_in, report_in
+from zoo.publish.card import FIGURES, License, card_of_run, facts_in, figures_in, report_in
 
 CENTRES = "head.safetensors"
 """The class centres: vectors that stand for the people of the training set."""
@@ -43,14 +43,14 @@ def stage(
     run: Path,
     folder: Path,
     repo: str,
-    licence: Licence,
+    license: License,
     *,
     allow_unmeasured: bool = False,
     centres: Path | None = None,
 ) -> list[str]:
     """Writes what is to be published of `run` into the empty `folder`; returns the names.
 
-    The run is left as it is: config.json and the ONNX files are copies with the licence in their facts, and report.html
+    The run is left as it is: config.json and the ONNX files are copies with the license in their facts, and report.html
     and the figures are drawn anew from report.json, so that no face is on them. `centres` is a file of class centres,
     biometric data, which goes only where it is named. InputError where the run has no proven
     export or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
@@ -63,10 +63,10 @@ def stage(
             f"expected a measurement of the model in {run}, found no report.json; make one with `zoo evaluate {run} "
             f"--report {run}`, or publish without with --allow-unmeasured"
         )
-    write_json(folder / CONFIG, licensed_config(run, licence))
+    write_json(folder / CONFIG, licensed_config(run, license))
     shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
     for model in sorted(run.glob("model*.onnx")):
-        stage_onnx(model, folder, licence)
+        stage_onnx(model, folder, license)
     if record is not None:
         from zoo.evaluate.report.page import page
         from zoo.evaluate.report.record import without_pictures
@@ -81,7 +81,7 @@ def stage(
         write_text(folder / "report.html", page([record]))
     if centres is not None:
         shutil.copyfile(existing(centres), folder / CENTRES)
-    write_text(folder / "README.md", card_of_run(run, repo, licence, centres is not None, figures_in(folder)))
+    write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -102,16 +102,16 @@ def require_parity(model: Path, info: ModelInfo) -> None:
         )
 
 
-def licensed_config(run: Path, licence: Licence) -> dict[str, Any]:
-    """The run's config.json with the licence where timm and zoo look for it."""
+def licensed_config(run: Path, license: License) -> dict[str, Any]:
+    """The run's config.json with the license where timm and zoo look for it."""
     content: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8"))
-    content["pretrained_cfg"] = {**(content.get("pretrained_cfg") or {}), "license": licence.identifier}
-    content["zoo"] = {**(content.get("zoo") or {}), "licence": licence.name or licence.identifier}
+    content["pretrained_cfg"] = {**(content.get("pretrained_cfg") or {}), "license": license.identifier}
+    content["zoo"] = {**(content.get("zoo") or {}), "license": license.name or license.identifier}
     return content
 
 
-def stage_onnx(model: Path, folder: Path, licence: Licence) -> None:
-    """A copy of an ONNX file, and of the weights beside it, whose facts name the licence."""
+def stage_onnx(model: Path, folder: Path, license: License) -> None:
+    """A copy of an ONNX file, and of the weights beside it, whose facts name the license."""
     from zoo.hub.checks import external_files
     from zoo.inference.session import read_model_info, write_model_info
 
@@ -122,7 +122,7 @@ def stage_onnx(model: Path, folder: Path, licence: Licence) -> None:
     for name in external_files(model):
         shutil.copyfile(existing(model.parent / name), folder / name)
     shutil.copyfile(model, folder / model.name)
-    write_model_info(folder / model.name, replace(info, licence=licence.name or licence.identifier))
+    write_model_info(folder / model.name, replace(info, license=license.name or license.identifier))
 
 
 def push(

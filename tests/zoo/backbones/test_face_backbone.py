@@ -158,7 +158,7 @@ def test_what_is_saved_loads_through_zoo_and_through_timm(
     assert timm_config(ours) == timm_config(model)
     assert ours.neck_name == model.neck_name
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["pretrained_cfg"]["license"] is None, "ImageNet's licence is not that of what was trained here"
+    assert config["pretrained_cfg"]["license"] is None, "ImageNet's license is not that of what was trained here"
     assert config["zoo"] == {"stem": options.get("stem", "face")}
     umask = os.umask(0)
     os.umask(umask)

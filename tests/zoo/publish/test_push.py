@@ -21,12 +21,12 @@ from tests.support.hub_server import TOKEN, Handler, HubServer, Repo
 from tests.support.places import ROOT
 from zoo.errors import InputError
 from zoo.files import write_json
-from zoo.publish.card import Licence, card_of_run, cell, may_be_told, to_html
+from zoo.publish.card import License, card_of_run, cell, may_be_told, to_html
 from zoo.publish.push import stage
 
 pytestmark = pytest.mark.timeout(900)  # one fixture trains nothing but exports, publishes and loads a whole run
 
-APACHE = Licence("apache-2.0")
+APACHE = License("apache-2.0")
 
 PUBLISHED = {
     *("README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"),
@@ -56,14 +56,14 @@ do("dry", *push, "--dry-run")
 do("push", *push)
 do("again", *push)
 
-from zoo.publish.card import Licence
+from zoo.publish.card import License
 from zoo.publish.push import push as publish, stage
-for name, licence, options in (
+for name, license, options in (
     ("request", "cc-by-4.0", {"create_pr": True}),
     ("branch", "apache-2.0", {"revision": "next"}),
 ):
     with tempfile.TemporaryDirectory() as folder:
-        stage(Path("runs/toy"), Path(folder), "o/m", Licence(licence))
+        stage(Path("runs/toy"), Path(folder), "o/m", License(license))
         said[name] = vars(publish(Path(folder), "o/m", **options))
 do("pull", "pull", "o/m", "--json")
 do("evaluate", "evaluate", "o/m", "--data", "pairs.bin", "--json")
@@ -236,10 +236,10 @@ def test_the_licence_is_written_where_it_is_looked_for(round_trip: dict, tmp_pat
 
     tree = published(round_trip)
     config = json.loads(tree["config.json"])
-    assert config["pretrained_cfg"]["license"] == config["zoo"]["licence"] == "apache-2.0"
+    assert config["pretrained_cfg"]["license"] == config["zoo"]["license"] == "apache-2.0"
     (tmp_path / "model.onnx").write_bytes(tree["model.onnx"])
     info = read_model_info(tmp_path / "model.onnx")
-    assert info is not None and info.licence == "apache-2.0"
+    assert info is not None and info.license == "apache-2.0"
     assert "license: apache-2.0" in tree["README.md"].decode()
 
 
@@ -458,7 +458,7 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
 @pytest.mark.parametrize("words", [("other",), ("other", "mine"), ("Apache 2",), ("other", "mine", "http://x.example")])
 def test_a_licence_is_named_in_full(words: tuple[str, ...]) -> None:
     with pytest.raises(InputError):
-        Licence(*words)
+        License(*words)
 
 
 def test_the_command_asks_for_a_licence_and_a_name(run: Path, tmp_path: Path) -> None:
@@ -609,7 +609,7 @@ def test_a_card_says_what_the_report_says(run: Path) -> None:
 def test_a_cards_metadata_is_what_the_hub_reads(run: Path) -> None:
     from huggingface_hub import ModelCard
 
-    data = ModelCard(card_of_run(run, "o/m", Licence("other", "research only", "https://x.example/terms"))).data
+    data = ModelCard(card_of_run(run, "o/m", License("other", "research only", "https://x.example/terms"))).data
     assert data.license == "other" and data.license_name == "research only" and data.library_name == "timm"
     assert data.pipeline_tag == "image-feature-extraction"
     assert {"timm", "face-recognition", "face-verification", "onnx", "arcface"} <= set(data.tags)
