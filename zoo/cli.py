@@ -8,32 +8,35 @@ fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arg
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from zoo import __version__
 from zoo.errors import Exit, InputError, unknown_name
+from zoo.messages import log
 
 COMMANDS = {
     "train": "train a timm backbone with a margin head",
-    "export": "write a trained run as ONNX, with proof that it computes the same",
-    "inspect": "tell what an ONNX file holds and what is suspicious about it",
+    "export": "export a trained model to ONNX and prove that it computes the same",
+    "inspect": "describe an ONNX model and warn of what looks wrong",
     "evaluate": "measure a model on a benchmark through ONNX Runtime",
-    "reproduce": "train the paper's three heads and write its tables",
-    "verify": "tell whether two pictures show the same person",
-    "identify": "tell who is on a photo, among known people or nobody",
-    "index": "keep known people as a gallery file, add to it, remove from it",
-    "embed": "turn pictures into embeddings with boxes, landmarks and quality",
-    "align": "cut aligned face crops out of photos, ready for training",
+    "reproduce": "train several heads under equal conditions and tabulate the results",
+    "verify": "decide whether two photos show the same person",
+    "identify": "find the people of a gallery in a photo",
+    "index": "build, extend and prune a gallery of known people",
+    "embed": "compute the embeddings of photos, with boxes, landmarks and quality",
+    "align": "crop and align the faces of photos, ready for training",
     "push": "publish a run on the Hugging Face Hub",
-    "pull": "fetch a model from the Hugging Face Hub, checked",
+    "pull": "fetch and check a model from the Hugging Face Hub",
     "card": "write the model card of a run",
-    "list": "list heads, backbones, protocols, recipes, runs",
-    "data": "look at, check, convert and preview training sets and benchmarks",
+    "list": "list heads, backbones, protocols, recipes, models and runs",
+    "data": "inspect, check, convert and preview datasets and benchmarks",
 }
 """Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it."""
 
@@ -96,6 +99,27 @@ def run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: every outcome becomes an exit code, every wrong input one sentence on stderr."""
     argv = sys.argv[1:] if argv is None else argv
+    with messages_on_stderr():
+        return outcome(argv)
+
+
+@contextlib.contextmanager
+def messages_on_stderr() -> Iterator[None]:
+    """Shows what library code logs, a line each, while the block runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("zoo: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def outcome(argv: Sequence[str]) -> int:
+    """Runs one command line and turns every exception into its exit code."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version at import
     try:
         status = run(argv)

@@ -44,7 +44,7 @@ class Room:
     """The third-party packages that it may import."""
 
 
-BASE = ("zoo.errors", "zoo.files", "zoo.machine", "zoo.registry", "zoo.modelinfo")
+BASE = ("zoo.errors", "zoo.files", "zoo.machine", "zoo.messages", "zoo.registry", "zoo.modelinfo")
 """The light modules that every room may import."""
 LIGHT = ("numpy", "cv2")
 
@@ -52,6 +52,7 @@ ROOMS = (
     Room("zoo.errors", "wrong input in one sentence"),
     Room("zoo.files", "atomic files, locks, the cache folder"),
     Room("zoo.machine", "cores and commit"),
+    Room("zoo.messages", "the logger and the progress callback"),
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
     Room("zoo.runs", "run folders", (), ("safetensors",)),
@@ -162,8 +163,8 @@ ROOMS = (
         (*LIGHT, "scipy", "matplotlib"),
     ),
     Room("zoo.commands", "one file a command: arguments and printing", ("*",), ("*",)),
-    Room("zoo.cli", "the console script", ("zoo",)),
-    Room("zoo", "the lazy names of `import zoo`", ()),
+    Room("zoo.cli", "the console script"),
+    Room("zoo", "the lazy names of `import zoo`", ("*",)),
     Room("zoo.__main__", "`python -m zoo`", ("zoo.cli",)),
 )
 """Every room from the ground up; "*" stands for everything below."""
