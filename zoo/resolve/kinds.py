@@ -124,7 +124,7 @@ def _explicit_folder(text: str) -> Place | None:
 
 def _path(text: str) -> Place | None:
     path = Path(text)
-    if path.is_dir():
+    if text and path.is_dir():
         return Folder(path)
     return OnnxFile(path) if path.is_file() else None
 

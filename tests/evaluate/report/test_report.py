@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.onnx_models import write_model
 from tests.zoo.commands.test_evaluate import bench, colour_pairs, model, own_cache, run
-from tests.zoo.inference.test_session import write_model
 from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks import cache

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.zoo.inference.test_session import write_model
+from tests.support.onnx_models import write_model
 from zoo import cli
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks.find import describe

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from tests.zoo.inference.test_session import DIM, write_model
+from tests.support.onnx_models import DIM, write_model
 from zoo.errors import InputError
 from zoo.inference import providers
 from zoo.inference.providers import Device, Engine, cuda_options, tensorrt_options

@@ -62,7 +62,10 @@ def test_each_form_is_found_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (lambda: OnnxFile(Path("face.onnx")).folder(), "expected a model with PyTorch weights, found the file face.onnx"),
+        (
+            lambda: OnnxFile(Path("face.onnx")).folder(),
+            "expected a model with PyTorch weights, found the file face.onnx",
+        ),
         (lambda: Folder(Path("timm")).onnx(), "found none; export it with `zoo export timm --onnx`"),
         (lambda: Folder(Path("empty")).onnx(), "expected a model in the folder empty"),
         (lambda: Folder(Path("empty")).folder(), "found no config.json"),
