@@ -1,14 +1,14 @@
-"""What class centres cost: seconds and memory of a forward and backward, each form beside the bare matrix products.
+"""The cost of class centres: time and memory of a forward and backward, each form beside the bare matrix products.
 
-    python benchmarks/centres.py                              # the whole table, an hour on 2 cores
+    python benchmarks/centres.py                              # the whole table, about an hour on 2 cores
     python benchmarks/centres.py --classes 85742 --rounds 5   # one size
-    python benchmarks/centres.py --write                      # and put each row into docs/heads.md
+    python benchmarks/centres.py --write                      # also write each row into docs/heads.md
 
-A round times the three products and then one form; a form's ratio is the median over rounds of its time to that
-round's products, so that a busy machine disturbs both. "products" cuts the classes as the chunked form does and
-allocates the centres' gradient anew, as every form must: unit @ Wᵀ, G @ W, Gᵀ @ unit. Peak memory is measured in a
-process of its own for each form: the highest resident size during a step beyond that with the weights, less the
-gradient of the weights. What torch.compile itself takes is not counted: such a form compiles on few classes before.
+A round times the three products and then one form. A form's ratio is the median over rounds of its time divided by
+that round's products, so that load on the machine affects both. The products, unit @ Wᵀ, G @ W and Gᵀ @ unit, use the
+chunks of the chunked form and allocate the centres' gradient, as every form must. Each form runs in its own process;
+its peak memory is the highest resident size during a step, less the size with the weights loaded and the gradient of
+the weights. Compiled forms are compiled on few classes first, so that compilation is not counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ from zoo.heads import MarginSoftmaxLoss, build_head
 BATCH, DIM = 512, 512
 SIZES = (10_572, 85_742, 360_232, 1_000_000)
 MATRIX_LIMIT = 2**30
-"""Forms that hold the (batch, classes) matrix several times are left out where it is larger than this, in bytes."""
+"""Forms that store the (batch, classes) matrix several times are skipped where it is larger than this, in bytes."""
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "heads.md"
 TITLE = "| classes | form | seconds | × products | peak beyond weights and gradient, MiB | process, MiB | rounds |"
 
@@ -54,7 +55,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def left_out(form: str, classes: int) -> str:
-    """Why a form is not measured at a size; empty where it is."""
+    """Why a form is skipped at a size; empty where it is measured."""
     whole = FORMS[form].get("library") or FORMS[form].get("chunk_size", "auto") is None
     if whole and BATCH * classes * 4 > MATRIX_LIMIT:
         return "the matrix alone is too large"
@@ -98,7 +99,7 @@ def make_step(form: str, classes: int, group: dist.ProcessGroup | None) -> tuple
 
 
 def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: bool) -> dict[str, float]:
-    """Runs in a process of its own: {seconds, ratio, products, peak_mib}."""
+    """The figures of one form, measured in this process: {seconds, ratio, products, peak_mib, whole_mib}."""
     ranks = FORMS[form].get("ranks", 1)
     group = None
     torch.set_num_threads(1 if cpu else max(1, (os.cpu_count() or 1) // ranks))
@@ -110,7 +111,7 @@ def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: b
     step, weight = make_step(form, classes, group)
     unit = torch.randn(BATCH, DIM)
     rows = weight.detach() if weight.shape[1] == DIM else weight.detach().T.contiguous()  # theirs is (dim, classes)
-    products(unit, rows[:4096], 1024)  # what the library itself takes is not the form's
+    products(unit, rows[:4096], 1024)  # the BLAS library allocates its own buffers before the measurement
     if FORMS[form].get("compiled"):
         make_step(form, 4096 + classes % 1024, group)[0]()  # the same chunk, and a last one of the same size
     before = resident_mib("VmRSS")
@@ -144,7 +145,7 @@ def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: b
 
 
 def resident_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (the highest so far) of this process."""
+    """VmRSS (the current) or VmHWM (the highest) resident size of this process."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:  # not Linux: only the highest is known
@@ -153,8 +154,6 @@ def resident_mib(field: str) -> float:
 
 
 def run_form(form: str, classes: int, rounds: int, cpu: bool) -> dict[str, float]:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--form", form, "--classes", str(classes), "--rounds", str(rounds)]
         command += ["--cpu"] if cpu else []
@@ -170,7 +169,7 @@ def run_form(form: str, classes: int, rounds: int, cpu: bool) -> dict[str, float
 
 
 def with_row(text: str, row: str) -> str:
-    """The document with one row of its table written anew, or added where it belongs by size and form."""
+    """The document with one row of its table replaced, or inserted in order of size and form."""
     start, end = "<!-- centres: generated -->", "<!-- end of centres -->"
     before, _, rest = text.partition(start)
     table, _, after = rest.partition(end)
@@ -186,8 +185,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=list(FORMS), choices=list(FORMS), metavar="FORM")
-    parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread, for a busy machine")
-    parser.add_argument("--write", action="store_true", help="put each row into docs/heads.md as well")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds of one thread, for a machine under load")
+    parser.add_argument("--write", action="store_true", help="also write each row into docs/heads.md")
     parser.add_argument("--form", help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
@@ -195,8 +194,8 @@ def main() -> None:
     if args.form:
         print(json.dumps(measure(args.form, args.classes[0], args.rounds, args.rank, args.folder, args.cpu)))
         return
-    how = "processor seconds of one thread" if args.cpu else f"wall seconds on {os.cpu_count()} cores"
-    print(f"batch {BATCH}, {DIM} dimensions, fp32, {how}, median of {args.rounds} rounds, torch {torch.__version__}")
+    how = "CPU seconds of one thread" if args.cpu else f"wall seconds on {os.cpu_count()} cores"
+    print(f"batch {BATCH}, {DIM} dimensions, float32, {how}, median of {args.rounds} rounds, torch {torch.__version__}")
     print(f"{TITLE}\n{'|---' * 7}|")
     for classes in args.classes:
         for form in args.only:

@@ -1,6 +1,6 @@
-"""Draws the figures of docs/heads.md and writes its two tables, all from the heads themselves.
+"""Draws the figures of docs/heads.md and writes its two tables, all computed from the heads.
 
-python benchmarks/head_figures.py        # writes docs/figures/heads-*.svg, and the marked parts of docs/heads.md
+python benchmarks/head_figures.py        # writes docs/figures/heads-*.svg and the generated parts of docs/heads.md
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def curricular_heads() -> dict[str, MarginHead]:
 
 
 def negatives_against_targets() -> None:
-    """N against T of a sample that moves in the plane from its own centre to the nearest other one."""
+    """N against T for a sample that moves in the plane from its own centre to the nearest other centre."""
     separation = nearest_centre_angle(CLASSES, DIM)
     theta_y = torch.linspace(0, separation, 301, dtype=torch.float64)
     cos_y, cos_j, norm = theta_y.cos(), (separation - theta_y).cos(), torch.ones(301)
@@ -59,7 +59,7 @@ def negatives_against_targets() -> None:
 
 
 def gradient_curves() -> None:
-    """How strongly a sample is pulled to its centre, and pushed from another, by the cosine."""
+    """The gradients of T and N: how strongly a sample is pulled to its centre and pushed from another one."""
     figure, (pull, push) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
     theta = torch.linspace(0.02, math.pi - 0.02, 400, dtype=torch.float64)
     for name in ("softmax", "sphereface", "cosface", "arcface", "circle"):
@@ -99,7 +99,7 @@ def save(figure: plt.Figure, name: str) -> None:
 
 
 def heads_table() -> str:
-    """Every head of this project, as `zoo list heads` tells it."""
+    """Every head of this project, as `zoo list heads` shows it."""
     lines = ["| head | T and N | options and defaults |", "|---|---|---|"]
     for name in HEADS:
         kind = HEADS[name]
@@ -110,7 +110,7 @@ def heads_table() -> str:
 
 
 def constants_table() -> str:
-    """E and the constants that follow, for m = 0.5."""
+    """E and the constants that follow from it, for m = 0.5."""
     lines = ["| classes | dim | E, degrees | a | b |", "|---|---|---|---|---|"]
     sizes = [(941, 512), (10_572, 512), (85_742, 512), (360_232, 512), (2_059_906, 512), (10_572, 128)]
     for classes, dim in sizes:
@@ -121,7 +121,7 @@ def constants_table() -> str:
 
 
 def with_tables(text: str) -> str:
-    """The document with its marked parts written anew."""
+    """The document with its generated parts replaced."""
     for name, table in (("heads", heads_table()), ("constants", constants_table())):
         start, end = f"<!-- {name}: generated -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(start)

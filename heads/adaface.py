@@ -1,4 +1,4 @@
-"""AdaFace: the margin follows the embedding's norm, which stands for the image's quality."""
+"""AdaFace: the margin depends on the embedding's norm, a proxy for image quality."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from zoo.heads.angles import add_angle
 from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
 
-SHORTEST, LONGEST = 0.001, 100.0
-"""Norms are clipped to these before they count."""
+MIN_NORM, MAX_NORM = 0.001, 100.0
+"""Norms are clipped to this range."""
 
 
 @HEADS.register("adaface")
 class AdaFace(MarginHead):
     """T = cos(clip(θ_y + g_ang, ε, π − ε)) − g_add with g_ang = −m·ẑ, g_add = m·ẑ + m.
 
-    ẑ = clip(h·(‖x‖ − μ)/(σ + ε), −1, 1) carries no gradient. μ and σ are moving averages of the batch's mean
-    and unbiased standard deviation of ‖x‖, moved before their use; a batch of one moves μ alone. N = cos θ_j:
-    the official code also clamps it to ±0.999, the paper does not.
+    ẑ = clip(h·(‖x‖ − μ)/(σ + ε), −1, 1) has no gradient. μ and σ are moving averages of the batch's mean and
+    unbiased standard deviation of ‖x‖, updated before their use; a batch of one updates only μ. N = cos θ_j: the
+    official code also clamps it to ±0.999, the paper does not.
     """
 
     paper = "Kim et al., AdaFace: Quality adaptive margin for face recognition, CVPR 2022"
@@ -46,16 +46,16 @@ class AdaFace(MarginHead):
         self.register_buffer("norm_std", torch.tensor(100.0))
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
-        clipped = norm.clamp(SHORTEST, LONGEST)
+        clipped = norm.clamp(MIN_NORM, MAX_NORM)
         moving_average(self.norm_mean, clipped.mean(), self.t_alpha)
         if len(norm) > 1:
             moving_average(self.norm_std, clipped.std(), self.t_alpha)
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        clipped = norm.detach().clamp(SHORTEST, LONGEST)
+        clipped = norm.detach().clamp(MIN_NORM, MAX_NORM)
         z = (self.h * (clipped - self.norm_mean) / (self.norm_std + self.eps)).clamp(-1, 1)
         g_angle, g_add = -self.margin * z, self.margin + self.margin * z
-        # θ + g < ε and θ + g > π − ε, told by the cosines of θ and of the edges: no acos, no steep gradient
+        # θ + g < ε and θ + g > π − ε, decided by the cosines of θ and of the limits: no acos, no steep gradient
         too_small = cos_y > (self.eps - g_angle).clamp_min(0).cos()
         too_large = cos_y < (math.pi - self.eps - g_angle).clamp_max(math.pi).cos()
         shifted = add_angle(cos_y, g_angle)

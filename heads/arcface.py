@@ -12,7 +12,7 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 
 @HEADS.register("arcface")
 class ArcFace(MarginHead):
-    """T = cos(θ_y + m) (equation 3), with the fallback that is named above π − m; N = cos θ_j."""
+    """T = cos(θ_y + m) (equation 3), replaced by `fallback` above π − m; N = cos θ_j."""
 
     paper = "Deng et al., ArcFace: Additive angular margin loss for deep face recognition, CVPR 2019"
     summary = "T = cos(θ_y + m); N = cos θ_j"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import math
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ class MarginHead(nn.Module):
 
         L = −log  e^{s·T} / ( e^{s·T} + Σ_{j≠y} e^{s·N_j} )
 
-    A head sees cosines (of angles in radians) and embedding norms only; `MarginSoftmaxLoss` owns the class
+    A head sees only cosines (of angles in radians) and embedding norms. `MarginSoftmaxLoss` owns the class
     centres and calls, in this order: `bind` once; then in each forward `update` (in training), `target`,
-    `boundary`, `negative` and `penalty`. Every method must work on any floating dtype, and `negative` on any
-    part of the classes: it is called piece by piece where the centres are chunked or sharded.
+    `boundary`, `negative` and `penalty`. Every method must accept any floating dtype. `negative` must accept
+    any subset of the classes, because chunked and sharded centres call it piece by piece.
 
-    What a head learns while running is its buffers; the loss puts them back when a batch was not finite.
+    A head keeps its running state in buffers; the loss restores them when a batch is not finite.
     """
 
     paper: ClassVar[str] = ""
@@ -54,18 +55,18 @@ class MarginHead(nn.Module):
         return cos_y
 
     def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        """B, what a non-target cosine must exceed to be hard: (batch,), (batch,) → (batch,). No gradient."""
+        """B, above which a non-target cosine is hard: (batch,), (batch,) → (batch,). No gradient."""
         return self.target(cos_y, norm)
 
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        """N, a non-target cosine after mining: (batch, classes), (batch, 1) → (batch, classes)."""
+        """N, a non-target cosine after modulation: (batch, classes), (batch, 1) → (batch, classes)."""
         return cos_j
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
-        """Moves the running state, once a training forward, before its use.
+        """Updates the running state, once per training forward, before it is used.
 
-        Takes the global batch: (batch,), (batch,). Runs without gradient. Must leave buffers alone or change
-        them in place.
+        Takes the global batch: (batch,), (batch,). Runs without gradient. Must leave buffers unchanged or
+        change them in place.
         """
 
     def penalty(self, norm: Tensor) -> Tensor:
@@ -78,8 +79,7 @@ class MarginHead(nn.Module):
 
     def describe(self) -> str:
         """The head's name with its options, e.g. "cosface(scale=64.0, margin=0.35)"."""
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{self.name or type(self).__name__}({options})"
+        return f"{self.name or type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -88,8 +88,8 @@ class MarginHead(nn.Module):
 HEADS: Registry[type[MarginHead]] = Registry("head")
 """Every head by name. A head's options are the parameters of its `__init__`."""
 
-BROKEN: dict[str, InputError] = {}
-"""Heads that an installed package promised and could not bring: the name, and what to say when it is asked for."""
+FAILED: dict[str, InputError] = {}
+"""Failed entry points of installed packages: the head's name, and the error raised when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class HeadOption:
     name: str
     """As in `build_head(head, NAME=…)`."""
     type: Any
-    """The annotation: float, int, bool, str, or a Literal of the values allowed."""
+    """The annotation: float, int, bool, str, or a Literal of the allowed values."""
     default: Any
-    """The value it has when it is not named."""
+    """The value where none is given."""
 
 
 def head_options(head: type[MarginHead]) -> list[HeadOption]:
@@ -114,14 +114,14 @@ def head_options(head: type[MarginHead]) -> list[HeadOption]:
 def build_head(name: str, **options: Any) -> MarginHead:
     """The head registered as `name` with the given options, the others at their defaults.
 
-    InputError for a name or an option that is unknown (the closest ones first), for a value of another type,
-    and for a value that the head refuses: a margin out of range, a scale that is not positive.
+    Raises InputError for an unknown name or option (the closest names first), for a value of the wrong type, and
+    for a value that the head rejects: a margin out of range, a scale that is not positive.
 
     >>> build_head("cosface", margin=0.4).describe()
     'cosface(scale=64.0, margin=0.4)'
     """
-    if name in BROKEN and name not in HEADS:
-        raise BROKEN[name]
+    if name in FAILED and name not in HEADS:
+        raise FAILED[name]
     kind = HEADS[name]
     known = {option.name: option for option in head_options(kind)}
     for given in options:
@@ -134,14 +134,14 @@ def build_head(name: str, **options: Any) -> MarginHead:
 
 
 def type_name(annotation: Any) -> str:
-    """An option's type for people: "float", "paper | none | easy"."""
+    """An option's type as help and listings show it: "float", "paper | none | easy"."""
     if get_origin(annotation) is Literal:
         return " | ".join(map(str, get_args(annotation)))
     return str(getattr(annotation, "__name__", annotation))
 
 
 def _typed(head: str, option: HeadOption, value: Any) -> Any:
-    """`value` as the option's annotation wants it; InputError where it is something else."""
+    """`value` converted to the option's annotation; InputError where it has another type."""
     if get_origin(option.type) is Literal:
         allowed = get_args(option.type)
         for choice in allowed:
@@ -162,7 +162,7 @@ def _typed(head: str, option: HeadOption, value: Any) -> Any:
 
 
 def check_range(option: str, value: float, low: float, high: float) -> float:
-    """`value` where low ≤ value ≤ high; InputError that names the option otherwise (NaN included)."""
+    """`value` where low ≤ value ≤ high; otherwise (also for NaN) InputError naming the option."""
     if not low <= value <= high:
         raise InputError(f"expected {option} between {low:.6g} and {high:.6g}, found {value}; choose one in that range")
     return float(value)
@@ -175,11 +175,34 @@ def moving_average(state: Tensor, value: Tensor, momentum: float) -> None:
 
 @torch.no_grad()
 def guarded_update(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor) -> None:
-    """`head.update`, undone on the device where the scalar bool `finite` is false: no host sync.
+    """`head.update`, undone on the device where the scalar bool `finite` is false, without a host sync.
 
-    One NaN in a running mean would stay in it for ever.
+    A NaN in a running mean would never leave it.
     """
     before = [buffer.clone() for buffer in head.buffers()]
     head.update(cos_y.detach(), norm.detach())
     for buffer, old in zip(head.buffers(), before, strict=True):
         buffer.copy_(torch.where(finite, buffer, old))
+
+
+def load_entry_points(group: str = "zoo.heads") -> None:
+    """Registers every entry point of `group` under its name. One that fails goes to `FAILED`; the others still work.
+
+    A package declares, in its pyproject.toml,
+
+        [project.entry-points."zoo.heads"]
+        my-head = "my_package.my_head:MyHead"
+    """
+    for entry in importlib.metadata.entry_points(group=group):
+        package = entry.dist.name if entry.dist else entry.value
+        try:
+            head = entry.load()
+            if not (isinstance(head, type) and issubclass(head, MarginHead)):
+                raise TypeError(f"{head!r} is no subclass of zoo.heads.MarginHead")
+            if entry.name not in HEADS or HEADS[entry.name] is not head:  # the module may use the decorator as well
+                HEADS.register(entry.name)(head)
+        except Exception as error:  # third-party code may raise anything; reported when its head is asked for
+            FAILED[entry.name] = InputError(
+                f"expected the package {package} to provide the head {entry.name} ({entry.value}), found that it "
+                f"cannot be loaded ({type(error).__name__}: {error}); repair or uninstall {package}"
+            )

@@ -1,4 +1,4 @@
-"""Circle loss in its classification form: every cosine is pulled with a force of its own."""
+"""Circle loss in its classification form: every cosine has its own weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The combined margin of the ArcFace paper: a factor and a summand on the angle, and a margin on the cosine."""
+"""The combined margin of the ArcFace paper: a factor and an offset on the angle, and a margin on the cosine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 class Combined(MarginHead):
     """T = cos(m1·θ_y + m2) − m3 (equation 4 of the ArcFace paper), N = cos θ_j.
 
-    All three margins count together; insightface's torch code drops m1 and m2 where m3 > 0.
+    All three margins apply together; insightface's torch code ignores m1 and m2 where m3 > 0.
     """
 
     paper = "Deng et al., ArcFace: Additive angular margin loss for deep face recognition, CVPR 2019"

@@ -13,7 +13,7 @@ MIX_2 = -0x6B2FB644ECCEEE15
 
 
 def random_bits(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
-    """int64 of 64 random bits for the indices from `first`, by SplitMix64's finaliser: (count,).
+    """64 random bits as int64 for each index from `first` on, by SplitMix64's finaliser: (count,).
 
     `step` is an int64 scalar on the device.
     """
@@ -22,18 +22,18 @@ def random_bits(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
 
 
 def uniform(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
-    """fp32 numbers strictly between 0 and 1 for the indices from `first`: (count,)."""
+    """A float32 number strictly between 0 and 1 for each index from `first` on: (count,)."""
     bits = _shift(random_bits(seed, step, count, first), 41)  # 23 bits: with the half added, exact in fp32
     return (bits.to(torch.float32) + 0.5) / 2**23
 
 
 def standard_normal(seed: int, step: Tensor, count: int) -> Tensor:
-    """`count` fp32 numbers of the standard normal distribution."""
+    """float32 samples of the standard normal distribution: (count,)."""
     return math.sqrt(2) * torch.erfinv(2 * uniform(seed, step, count) - 1)
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:
-    """A logical shift to the right: torch's own copies the sign."""
+    """A logical shift to the right; torch's `>>` copies the sign."""
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 

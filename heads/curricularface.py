@@ -1,4 +1,4 @@
-"""CurricularFace: ArcFace whose hard negatives weigh more as training goes on."""
+"""CurricularFace: ArcFace whose hard negatives gain weight during training."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, where_hard
 from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
-from zoo.heads.mining import where_hard
 
 
 @HEADS.register("curricularface")
 class CurricularFace(MarginHead):
     """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·(t + cos θ_j) where cos θ_j > cos(θ_y + m).
 
-    t is the moving average of the batch's mean cos θ_y, moved before its use in the same step.
+    t is the moving average of the batch's mean cos θ_y, updated in each step before its use.
     """
 
     paper = "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"

@@ -1,4 +1,4 @@
-"""ElasticFace: every sample draws its own margin anew in every step."""
+"""ElasticFace: every sample draws a new margin in every step."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 from zoo.heads.counter_rng import standard_normal
 
 Plus = Literal["no", "ranked", "official"]
-"""Which sample gets which margin. "no": as drawn.
+"""How margins are assigned to samples. "no": as drawn.
 
-"ranked": the paper's ElasticFace+, the sample nearest to its centre gets the smallest margin, the farthest the
-largest. "official": what the authors' code does, which indexes the sorted margins with the sort's permutation
-where the ranking needs its inverse.
+"ranked": ElasticFace+ as the paper describes it; the sample nearest to its centre gets the smallest margin, the
+farthest the largest. "official": ElasticFace+ as the authors' code computes it, which indexes the sorted margins
+with the sort's permutation where the ranking needs its inverse.
 """
 
 
 class ElasticFace(MarginHead):
-    """Margins m_i ~ N(m, σ), drawn from (seed, step) so that every rank draws the same for the global batch.
+    """Margins m_i ~ N(m, σ), a function of (seed, step), so that every rank draws the same for the global batch.
 
-    In evaluation every margin is m. The margins drawn do not depend on the batch's content, so a restart that
-    restores `step` continues with the same ones.
+    In evaluation every margin is m. The margins do not depend on the batch's content, so a restart that restores
+    `step` continues with the same ones.
     """
 
     paper = "Boutros et al., ElasticFace: Elastic margin loss for deep face recognition, CVPRW 2022"
@@ -60,7 +60,7 @@ class ElasticFace(MarginHead):
 
 @HEADS.register("elasticface-arc")
 class ElasticFaceArc(ElasticFace):
-    """T = cos(θ_y + m_i), N = cos θ_j. `std`: 0.05, and 0.0175 with `plus`, where it is not given.
+    """T = cos(θ_y + m_i), N = cos θ_j. `std` defaults to 0.05, with `plus` to 0.0175.
 
     The official code has `fallback="none"`.
     """
@@ -86,7 +86,7 @@ class ElasticFaceArc(ElasticFace):
 
 @HEADS.register("elasticface-cos")
 class ElasticFaceCos(ElasticFace):
-    """T = cos θ_y − m_i, N = cos θ_j. `std`: 0.05, and 0.02 with `plus`, where it is not given."""
+    """T = cos θ_y − m_i, N = cos θ_j. `std` defaults to 0.05, with `plus` to 0.02."""
 
     summary = "T = cos θ_y − m_i, m_i ~ N(m, σ); N = cos θ_j"
 

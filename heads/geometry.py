@@ -1,4 +1,4 @@
-"""How far apart class centres lie on the unit sphere: the geometry behind ReCurricularFace's constants."""
+"""The angle between neighbouring class centres on the unit sphere, from which ReCurricularFace's constants follow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.errors import InputError
 
 
 def cap_fraction(angle: float, dim: int) -> float:
-    """The fraction of the unit sphere in R^dim that lies within `angle` (radians, 0 to π) of a point on it.
+    """The fraction of the unit sphere in R^dim within `angle` (radians, 0 to π) of a point on it.
 
     >>> cap_fraction(math.pi / 2, 512), cap_fraction(math.pi, 512)
     (0.5, 1.0)
@@ -22,7 +22,7 @@ def cap_fraction(angle: float, dim: int) -> float:
 
 
 def nearest_centre_angle(num_classes: int, dim: int) -> float:
-    """The expected angle (radians) from a class centre to the nearest other one, exact.
+    """The exact expected angle (radians) from a class centre to its nearest neighbour.
 
     For `num_classes` centres independent and uniform on the unit sphere in R^dim, with F = `cap_fraction`,
 
@@ -40,8 +40,8 @@ def nearest_centre_angle(num_classes: int, dim: int) -> float:
         inside = cap_fraction(angle, dim)
         return math.exp(others * math.log1p(-inside)) if inside < 1 else 0.0
 
-    # The integrand falls from 1 to 0 around the angle where one neighbour is expected. For many centres in
-    # few dimensions that is a spike at 0, which an adaptive rule over (0, π) would step across.
+    # The integrand falls from 1 to 0 around the angle within which one neighbour is expected. For many centres in
+    # few dimensions that is a spike at 0, which an adaptive rule over (0, π) would miss.
     low, high = 1e-300, math.pi
     while high / low > 1 + 1e-9:
         middle = math.sqrt(low * high)
@@ -59,8 +59,8 @@ def minimum_separation_asymptotic(num_classes: int, dim: int) -> float:
 
         n^{−2/(d−1)} · Γ(1 + 1/(d−1)) · ( Γ(d/2) / (2·√π·(d−1)·Γ((d−1)/2)) )^{−1/(d−1)}
 
-    It is the limit for many centres of the smallest angle over ALL pairs, not of the angle from a centre to
-    its nearest neighbour, and d = 512 is far from the limit.
+    For many centres it is the limit of the smallest angle over ALL pairs, not of the angle from a centre to its
+    nearest neighbour, and d = 512 is far from that limit.
     InputError for fewer than two classes or dimensions.
 
     >>> f"{minimum_separation_asymptotic(1000, 3):.4f}"

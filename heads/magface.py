@@ -1,4 +1,4 @@
-"""MagFace: the margin grows with the embedding's norm, and a penalty rewards long embeddings."""
+"""MagFace: the margin grows with the embedding's norm, and a penalty favours large norms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from zoo.heads.base import HEADS, MarginHead, check_range
 class MagFace(MarginHead):
     """T = cos(θ_y + m(a)), m(a) = k·(a − l_a) + l_m, k = (u_m − l_m)/(u_a − l_a), a = ‖x‖ clamped to [l_a, u_a].
 
-    The gradient flows through a. N = cos θ_j; the penalty is λ·mean(a/u_a² + 1/a). `lam` is λ:
-    below s·k·u_a²·l_a²/(u_a² − l_a²), 22.6 for the defaults, the loss has no optimum inside the range of norms
-    (the paper's requirement; the official program's default of 20 misses it), so it is refused.
-    `fallback="easy"` is the official code's.
+    The gradient flows through a. N = cos θ_j; the penalty is λ·mean(a/u_a² + 1/a). `lam` is λ. A value below
+    s·k·u_a²·l_a²/(u_a² − l_a²), 22.6 for the defaults, is rejected: the loss then has no optimum inside the range
+    of norms (the paper's requirement, which the official program's default of 20 does not meet).
+    The official code has `fallback="easy"`.
     """
 
     paper = "Meng et al., MagFace: A universal representation for face recognition and quality assessment, CVPR 2021"

@@ -1,4 +1,4 @@
-"""MV-Softmax: negatives that the target does not beat by the margin are re-weighted by a constant."""
+"""MV-Softmax: negatives that come within the margin of the target are re-weighted by a constant."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import add_angle
+from zoo.heads.angles import add_angle, where_hard
 from zoo.heads.base import HEADS, MarginHead, check_range
-from zoo.heads.mining import where_hard
 
 
 class MVSoftmax(MarginHead):

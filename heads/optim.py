@@ -1,4 +1,4 @@
-"""Optimizer steps that move only the class centres that took part: neither momentum nor decay touches the others."""
+"""Optimizers that update only the rows with a gradient: neither momentum nor decay changes the other class centres."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 from zoo.errors import InputError
 
 ROWS_AT_ONCE = 16384
-"""A step works through the rows in parts of this many, so that it needs no second copy of a million centres."""
+"""Rows that a step handles at a time, so that it needs no second copy of a million centres."""
 
 
 class _Rowwise(Optimizer):
-    """Finds the rows that have a gradient, and steps them in parts.
+    """Finds the rows that have a gradient and updates them, ROWS_AT_ONCE at a time.
 
-    A sparse gradient (of `MarginSoftmaxLoss` with a `sample_rate` below 1) names its rows; a dense one has all.
-    `finite`, a scalar bool tensor, withholds the step on the device where it is false, without a host sync.
+    A sparse gradient (of `MarginSoftmaxLoss` with a `sample_rate` below 1) has some rows, a dense one all.
+    Where `finite`, a scalar bool tensor, is false, the step changes nothing; this takes no host sync.
     """
 
     @torch.no_grad()
@@ -54,18 +54,18 @@ class _Rowwise(Optimizer):
                 buffer[rows] = new[name] if finite is None else torch.where(finite, new[name], old[name])
 
     def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """What is kept of each row, by name; the first axis is the rows'."""
+        """The initial state by name; each tensor's first axis is the parameter's rows."""
         raise NotImplementedError
 
     def new_rows(self, old: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        """The rows after the step, "" being the parameter's own, out of place."""
+        """The rows after the step, as new tensors; "" is the parameter itself, other names are its state."""
         raise NotImplementedError
 
 
 class RowwiseSGD(_Rowwise):
-    """torch.optim.SGD's step (decay, momentum, Nesterov) on the rows that have a gradient; the others stay still.
+    """torch.optim.SGD's step (decay, momentum, Nesterov) on the rows that have a gradient; the others stay unchanged.
 
-    With a dense gradient every row moves, and exactly as with torch.optim.SGD.
+    With a dense gradient it equals torch.optim.SGD exactly.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class RowwiseSGD(_Rowwise):
 
 
 class RowwiseAdamW(_Rowwise):
-    """torch.optim.AdamW's step on the rows that have a gradient, with a count of steps for each row.
+    """torch.optim.AdamW's step on the rows that have a gradient, with a step count per row.
 
-    With a dense gradient in every step it is torch.optim.AdamW.
+    With a dense gradient in every step it equals torch.optim.AdamW.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class RowwiseAdamW(_Rowwise):
 
 
 def _one_minus_power(beta: float, step: Tensor, like: Tensor) -> Tensor:
-    """1 − beta^step without the cancellation that costs fp32 four digits at beta = 0.999."""
+    """1 − beta^step without the cancellation that costs float32 four digits at beta = 0.999."""
     if beta == 0:
         return torch.ones_like(step, dtype=like.dtype)
     return -torch.expm1(step.to(like.dtype) * math.log(beta))
@@ -144,10 +144,10 @@ def clip_grad_norm(
     max_norm: float,
     process_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
-    """Scales all gradients so that their common norm is at most `max_norm`; returns the norm before, a scalar.
+    """Scales all gradients so that their total norm is at most `max_norm`; returns the previous norm, a scalar.
 
     `replicated` parameters (the backbone) are equal on all ranks and count once; `sharded` ones (the class
-    centres) are summed over the group: one all_reduce. Gradients may be sparse.
+    centres) are summed over the group by one all_reduce. Gradients may be sparse.
     """
     copies = [p.grad for p in replicated if p.grad is not None]
     shards = [p.grad for p in sharded if p.grad is not None]

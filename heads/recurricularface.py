@@ -1,6 +1,6 @@
-"""ReCurricularFace, the flagship: CurricularFace whose modulation is centred on the ideal class boundary.
+"""ReCurricularFace: CurricularFace whose modulation is centred on the ideal class boundary.
 
-No public code of the paper exists; this file is the reference implementation.
+No public code of the paper exists; this file is a reference implementation.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, where_hard
 from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
 from zoo.heads.geometry import nearest_centre_angle
-from zoo.heads.mining import where_hard
 
 PAPER_CONSTANTS = (1.1, 0.4)
 """(a, b) of section 4.2 of the paper."""
 
 
 def recurricular_constants(separation: float, margin: float) -> tuple[float, float]:
-    """(a, b) for class centres whose nearest other one is `separation` away; both angles in radians.
+    """(a, b) for centres at an angle of `separation`, E, to their nearest neighbour; both arguments in radians.
 
     At the ideal boundary a sample has θ_y = (E − m)/2 and θ_j = (E + m)/2. a is equation (3); b makes the
-    modulation I = a·cos θ_j + b·t equal 1 there at t = 1.
+    modulation I = a·cos θ_j + b·t equal to 1 there at t = 1.
 
     >>> a, b = recurricular_constants(math.radians(80.2226), 0.5)
     >>> f"{a:.3f} {b:.3f}"
@@ -39,10 +38,10 @@ def recurricular_constants(separation: float, margin: float) -> tuple[float, flo
 class ReCurricularFace(MarginHead):
     """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·I where cos θ_j > cos(θ_y + m), I = a·cos θ_j + b·t.
 
-    t ← (1 − α)·t + α·mean(cos θ_y), moved before its use in the same step and clamped to [0, 1] in use.
+    t ← (1 − α)·t + α·mean(cos θ_y), updated in each step before its use and clamped to [0, 1] where it is used.
     `constants`: "paper" takes a = 1.1, b = 0.4; "derived" computes them from the number of classes and the
-    dimension. `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" is the other
-    reading of the paper, which does not say.
+    dimension. `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" applies it to every
+    negative. The paper does not state which.
 
     A worked example with s = 2, m = 0.5, a = 1.1, b = 0.4. A sample has cos θ_y = 0.8 to its own centre and
     cosines 0.6 and 0.1 to two others; t is 0 and α is 0.01.

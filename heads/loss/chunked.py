@@ -1,4 +1,4 @@
-"""The log-sum-exp over all classes, a chunk of classes at a time: the (batch, classes) matrix never exists whole."""
+"""The log-sum-exp over all classes, a chunk of classes at a time: the (batch, classes) matrix is never stored."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from zoo.heads.base import MarginHead
 
 NORM_FLOOR = 1e-12
-"""An embedding or a centre is divided by at least this, so that a vector of zeros gives zeros and not NaN."""
+"""Lower bound of the norm by which embeddings and centres are divided: a zero vector gives zeros, not NaN."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the classes are cut and what is kept. One of these for each forward."""
+    """How one forward splits the classes into chunks, and what it keeps for the backward pass."""
 
     chunk_size: int
-    """Classes in a chunk."""
+    """Classes per chunk."""
     keep_bytes: int
-    """What may be kept beyond the gradient's own memory to save the backward pass its recomputation."""
+    """Memory, beyond the gradient's own, for values that the backward pass would otherwise compute again."""
     sub_centres: int = 1
-    """Centres of a class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
+    """Centres per class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
     compiled: bool = False
-    """Whether the elementwise part of a full chunk runs through torch.compile."""
+    """Whether torch.compile fuses the elementwise part of a full chunk."""
     counted: slice = field(default_factory=lambda: slice(0, 0))
-    """The samples on which cosines above the boundary are counted."""
+    """The samples whose cosines above the boundary are counted."""
 
 
 def chunked_log_sum_exp(
@@ -37,17 +37,18 @@ def chunked_log_sum_exp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The target cosine and the log-sum-exp of the others, with gradients for `unit` and `weight`.
 
-    unit (batch, dim), weight (classes·sub_centres, dim), column (batch,): the row's class among these, or −1
+    unit (batch, dim), weight (classes·sub_centres, dim), column (batch,): each sample's class among these, −1
     where it is not among them; cos_y (batch,): `target_cosines`; boundary (batch,). Equals
 
         cos = (unit @ normalize(weight).T).view(batch, classes, sub_centres).amax(2)
         cos_y = cos.gather(1, column)                                  # 0 where column is −1
         lse = (s * head.negative(cos, boundary)).scatter(1, column, -inf).logsumexp(1)
 
-    and returns cos_y and lse, both (batch,), and how many others of the samples `plan.counted` lie above the
-    boundary. The cos_y of a class that is elsewhere is handed on without a gradient.
-    Three matrix products for the chunks that are kept for the backward pass, four for the others. They wait in the
-    memory of the weight's gradient, which is not needed before: all of them where batch ≤ dim.
+    and returns cos_y and lse, both (batch,), and the number of non-target cosines above the boundary among the
+    samples `plan.counted`. The cos_y of a class that is not among these has no gradient here.
+
+    A chunk kept for the backward pass takes three matrix products, any other four. Chunks are kept in the memory of
+    the weight's gradient, which is not needed before: all of them where batch ≤ dim.
     """
     result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
     return result
@@ -55,7 +56,7 @@ def chunked_log_sum_exp(
 
 @torch.no_grad()
 def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> Tensor:
-    """cos θ_y of the samples whose class is among these, 0 for the others: (batch,), without gradient."""
+    """cos θ_y where a sample's class is among these, else 0: (batch,), without gradient."""
     if len(weight) == 0:
         return unit.new_zeros(len(unit))
     rows, _ = _target_rows(unit, weight, column, sub_centres)
@@ -64,7 +65,7 @@ def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: in
 
 
 def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
-    """The weight's row of each sample's nearest own sub-centre, any valid one where the class is elsewhere."""
+    """The row of each sample's nearest own sub-centre, and whether its class is among these; else any valid row."""
     first = column.clamp_min(0) * sub_centres
     if sub_centres == 1:
         return first, column >= 0
@@ -101,7 +102,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_gradient else None
             places = _places(unit, d_weight, plan)
             kept: dict[int, tuple[Tensor, Tensor]] = {}
-            # in one piece: many small tensors among the short-lived would leave the heap in holes
+            # one tensor: many small ones among short-lived tensors would fragment the heap
             references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
             for chunk in chunks(weight, plan):
                 cos = cosines(unit, chunk, inverse)
@@ -121,7 +122,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                     kept[chunk.first] = place, reference
             lse = head.scale * top + total.log()
         if needs_gradient:
-            # the head's buffers are saved so that autograd refuses a backward pass after they have moved
+            # saved so that autograd rejects a backward pass after the head's buffers have changed
             ctx.save_for_backward(unit, weight, column, cos_y, boundary, inverse, lse, *head.buffers())
             ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, kept, d_weight
         ctx.mark_non_differentiable(hard)
@@ -133,7 +134,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
         grad_cos_y, grad_lse, _ = grads
-        # a second backward pass, under retain_graph, finds nothing kept: the first one has written over it
+        # a second backward pass, under retain_graph, finds nothing kept: the first one has overwritten it
         kept, d_weight, ctx.kept, ctx.d_weight = ctx.kept, ctx.d_weight, {}, None
         if d_weight is None:
             d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
@@ -142,7 +143,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             force = head.scale * grad_lse
             d_unit = torch.zeros_like(unit)
             forced = unit * force[:, None]
-            for chunk in chunks(weight, plan):  # in the order of the forward pass, as `_places` has to have it
+            for chunk in chunks(weight, plan):  # in the order of the forward pass, which `_places` relies on
                 if chunk.first in kept:
                     pulled, reference = kept[chunk.first]
                     share = force * torch.exp(reference - lse)
@@ -155,7 +156,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 centres = chunk.weight.to(unit.dtype)
                 d_unit.addcmul_(pulled @ centres, share[:, None])
                 d_centres = pulled.T @ scaled
-                # a centre's length does not count, so its gradient has no part along it
+                # the loss does not depend on a centre's norm, so its gradient has no component along it
                 along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
                 torch.addcmul(d_centres, centres, along[:, None], value=-1, out=d_weight[chunk.rows])
             if len(weight):
@@ -168,11 +169,11 @@ class _ChunkedLogSumExp(torch.autograd.Function):
 
 
 def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan) -> Iterator[Tensor]:
-    """Where the first chunks are kept, (batch, rows) each: in the gradient's memory, then in `plan.keep_bytes` more.
+    """Memory for the first chunks, (batch, rows) each: in the gradient's own, then in `plan.keep_bytes` more.
 
-    The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after it
-    has read what was kept of it. So the places lie max(batch, dim) apart for each row: what is written then never
-    reaches what is still to be read.
+    The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after
+    reading what was kept of it. The places are max(batch, dim) apart per row, so that nothing is overwritten before
+    it is read.
     """
     if d_weight is None or len(d_weight) == 0:
         return
@@ -203,7 +204,7 @@ class Chunk:
 
 
 def chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
-    """The classes of `weight` in order, `plan.chunk_size` at a time."""
+    """The classes of `weight` in order, in chunks of `plan.chunk_size`."""
     step = plan.chunk_size * plan.sub_centres
     for start in range(0, len(weight), step):
         rows = slice(start, min(start + step, len(weight)))
@@ -224,7 +225,7 @@ Pullback = Callable[[Tensor], Tensor]
 
 
 def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, with_pullback: bool) -> tuple[Tensor, Pullback]:
-    """N of the cosines, and the function that takes a gradient of N to one of the cosines."""
+    """N of the cosines, and the function that maps a gradient of N to one of the cosines."""
 
     def negative(c: Tensor) -> Tensor:
         return head.negative(c, boundary[:, None])
@@ -237,13 +238,13 @@ def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, with_pullback: b
     with torch.enable_grad():
         leaf = cos.detach().requires_grad_()
         n = negative(leaf)
-    if n is leaf:  # the head leaves its negatives alone
+    if n is leaf:  # the head does not change its negatives
         return cos, lambda gradient: gradient
     return n.detach(), lambda gradient: torch.autograd.grad(n, leaf, gradient)[0]
 
 
 def _without_target(negatives: Tensor, column: Tensor, in_place: bool = False) -> Tensor:
-    """−∞ at each sample's own class: (batch, chunk); columns beyond the chunk are nowhere in it."""
+    """`negatives` (batch, chunk) with −∞ at each sample's own class where it is in this chunk."""
     classes = negatives.shape[1]
     if torch.compiler.is_compiling():
         return torch.where(torch.arange(classes, device=column.device) == column[:, None], -math.inf, negatives)
@@ -254,7 +255,7 @@ def _without_target(negatives: Tensor, column: Tensor, in_place: bool = False) -
 
 
 def _nearest(cos: Tensor, sub_centres: int) -> tuple[Tensor, Pullback]:
-    """The greatest of each class's cosines, (batch, chunk), and its pullback to all of them."""
+    """The largest of each class's cosines, (batch, chunk), and its pullback to all of them."""
     if sub_centres == 1:
         return cos, lambda gradient: gradient
     greatest, which = cos.view(len(cos), -1, sub_centres).max(2, keepdim=True)
@@ -275,7 +276,7 @@ def _forward_step(
     sub_centres: int,
     keeps: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One chunk's part of the sum: (d sum / d cos, new top, sum of e^{s·(N − top)}); the first if `keeps`."""
+    """One chunk's part of the sum: (d sum / d cos where `keeps`, new top, sum of e^{s·(N − top)})."""
     nearest, spread = _nearest(cos, sub_centres)
     n, pullback = _negatives(head, nearest, boundary, keeps)
     others = _without_target(n, column, in_place=n is cos)
@@ -304,7 +305,7 @@ def _backward_step(
 
 
 def _exponentials(others: Tensor, scale: float, reference: Tensor) -> Tensor:
-    """e^{scale·others − reference}, in the place of `others`: (batch, chunk), (batch,) → (batch, chunk)."""
+    """e^{scale·others − reference}, in place of `others` in eager mode: (batch, chunk), (batch,) → (batch, chunk)."""
     if torch.compiler.is_compiling():
         return torch.exp(scale * others - reference[:, None])
     return torch.add(-reference[:, None], others, alpha=scale, out=others).exp_()
@@ -314,10 +315,10 @@ _COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def _kernel(step: Callable[..., Any], chunk: Chunk, plan: Plan) -> Callable[..., Any]:
-    """`step`, compiled where the plan says so; a last, smaller chunk is not worth a compilation of its own."""
+    """`step`, compiled where the plan says so; a smaller last chunk is not worth a compilation of its own."""
     if not plan.compiled or chunk.rows.stop - chunk.rows.start < plan.chunk_size * plan.sub_centres:
         return step
     if step not in _COMPILED:
-        # no fullgraph: after too many shapes torch goes on uncompiled instead of failing
+        # no fullgraph: after too many shapes torch continues uncompiled instead of failing
         _COMPILED[step] = torch.compile(step, dynamic=False)
     return _COMPILED[step]

@@ -1,4 +1,4 @@
-"""The class centres and the loss: from embeddings and labels to a scalar, for whichever head it is given."""
+"""The class centres and the loss: from embeddings and labels to a scalar, for any head."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from zoo.heads.base import MarginHead, guarded_update
 from zoo.heads.counter_rng import random_bits
 from zoo.heads.loss.chunked import NORM_FLOOR, Plan, chunked_log_sum_exp, target_cosines
 from zoo.heads.loss.sampling import columns_of, sample_classes, take_rows
-from zoo.heads.loss.sharded import Ranks, need_initialised, scale_gradient, shard_range
+from zoo.heads.loss.sharded import Ranks, require_initialised, scale_gradient, shard_range
 
 HARD_SHARE_ROWS = 32
-"""The share of hard negatives is counted on about this many evenly spaced samples: it is for the log only."""
+"""The share of hard negatives, which only the log uses, is counted on about this many evenly spaced samples."""
 
 CHUNK_BYTES = {"cpu": 2**21}
-"""What a chunk of cosines may occupy where `chunk_size` is "auto": on a CPU, what fits its second cache."""
-
+"""The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
 CHUNK_BYTES_ELSEWHERE = 2**26
 
 
@@ -33,38 +32,37 @@ class MarginSoftmaxLoss(nn.Module):
 
         L = softplus( LSE_{j≠y}(s·N_j) − s·T ) + penalty(‖x‖)
 
-    which is equation (1) without the cancellation that makes `cross_entropy` return 0 at a gap of 20 in fp32.
-    Cosines are computed in fp32 (fp64 for fp64 centres) whatever autocast says.
+    which is equation (1) without the cancellation that makes `cross_entropy` return 0 at a gap of 20 in float32.
+    Cosines are computed in float32 (float64 for float64 centres), also under autocast.
 
-    All of these compose, with every head:
+    All options compose, with every head:
 
-    `chunk_size`: classes computed at a time, so that the (batch, classes) matrix never exists whole; "auto"
-    chooses it for the device, None computes the matrix (the reference). What the backward pass needs of it waits
-    in the memory of the centres' gradient (all of it where batch ≤ dim), and beyond in `memory_budget` bytes; the
-    rest is computed twice. `compiled` fuses the elementwise part of a chunk with torch.compile, which needs a C++
-    compiler on a CPU and takes seconds at the first step.
+    `chunk_size`: the number of classes computed at a time, so that the (batch, classes) matrix is never stored;
+    "auto" chooses it for the device, None computes the whole matrix (the reference). Values that the backward pass
+    needs are kept in the memory of the centres' gradient (all of them where batch ≤ dim) and in `memory_budget`
+    further bytes; the rest is computed twice. `compiled` fuses the elementwise part of a chunk with torch.compile,
+    which needs a C++ compiler on a CPU and takes some seconds in the first step.
 
-    `process_group`: the classes are cut over its ranks, and `weight` holds this rank's. The loss and its
-    gradients are those of the global batch, on every rank; each rank brings a batch of the same size. As DDP
-    averages gradients over the ranks, the gradient of the embeddings is multiplied by their number here, and
-    nowhere else. See `Ranks` for the collectives.
+    `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
+    gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP
+    averages gradients over the ranks, so the gradient of the embeddings is multiplied by their number here, and
+    nowhere else. `Ranks` lists the collectives.
 
-    `sample_rate`: the fraction of classes that take part in a training step (Partial FC): all positives, and
-    negatives drawn anew. `weight.grad` is then sparse; `RowwiseSGD` and `RowwiseAdamW` move those rows alone.
+    `sample_rate`: the fraction of classes in a training step (Partial FC): all positives, and negatives sampled in
+    each step. `weight.grad` is then sparse; `RowwiseSGD` and `RowwiseAdamW` update only its rows.
 
-    `sub_centres`: K centres of a class, of which the nearest counts.
+    `sub_centres`: K centres per class, of which the nearest counts.
 
-    `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value has the margin, the gradient is
+    `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value includes the margin, the gradient is
     that of the plain cosine. insightface's loss is `straight_through=True` with `fallback="none"`.
 
-    After a forward, without a host sync: `finite` is a scalar bool tensor (where it is false the optimizer
-    step must be withheld, and the head's running state has not moved), `mean_target_cosine` a detached
-    scalar, and `stats()` all that is worth logging. `check(step)` turns a bad batch into a sentence, with a
-    sync.
+    A forward sets, without a host sync, `finite`, a scalar bool tensor (where it is false, skip the optimizer step;
+    the head's running state is unchanged), and `mean_target_cosine`, a detached scalar. `stats()` has all values
+    for the log. `check(step)` raises for a bad batch, with a sync.
 
     `state_dict()` holds `weight` (classes, dim), or (classes, K, dim), and the head's buffers (`head.t`, …);
-    `distributed_state()` the same for torch.distributed.checkpoint. The centres' first values are a function of
-    `seed` (torch's generator draws one where it is None), whatever the number of ranks.
+    `distributed_state()` has the same for torch.distributed.checkpoint. The initial centres depend on `seed` only
+    (drawn from torch's generator where it is None), not on the number of ranks.
     """
 
     sample_step: Tensor
@@ -86,7 +84,7 @@ class MarginSoftmaxLoss(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise InputError(f"expected at least 2 classes, found {num_classes}; a margin needs somebody to tell apart")
+            raise InputError(f"expected at least 2 classes, found {num_classes}; a margin separates classes")
         if embedding_dim < 2:
             raise InputError(f"expected an embedding of at least 2 dimensions, found {embedding_dim}")
         if isinstance(chunk_size, int) and chunk_size <= 0:
@@ -94,11 +92,9 @@ class MarginSoftmaxLoss(nn.Module):
         if memory_budget < 0:
             raise InputError(f"expected a memory_budget of at least 0 bytes, found {memory_budget}")
         if not 0 < sample_rate <= 1:
-            raise InputError(
-                f"expected a sample_rate above 0 and at most 1, found {sample_rate}; 1 samples nothing away"
-            )
+            raise InputError(f"expected a sample_rate above 0 and at most 1, found {sample_rate}; 1 keeps every class")
         if sub_centres < 1:
-            raise InputError(f"expected at least 1 sub-centre a class, found {sub_centres}")
+            raise InputError(f"expected at least 1 sub-centre per class, found {sub_centres}")
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
         self.chunk_size = chunk_size
@@ -108,7 +104,7 @@ class MarginSoftmaxLoss(nn.Module):
         self.sub_centres = sub_centres
         self.straight_through = straight_through
         if process_group is not None:
-            need_initialised()
+            require_initialised()
         self.ranks = Ranks(process_group) if process_group is not None else None
         self.classes = shard_range(num_classes, self.ranks.rank, self.ranks.count) if self.ranks else range(num_classes)
         """The classes whose centres are rows of `weight`."""
@@ -129,8 +125,8 @@ class MarginSoftmaxLoss(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The mean loss, a scalar: embeddings (batch, dim) as the backbone gives them, labels (batch,) int64.
 
-        InputError for an embedding of another dimension, labels of another dtype or shape and, on the CPU, a
-        label out of range; on an accelerator such a label makes the loss NaN and `check` names it.
+        InputError for embeddings of another dimension, labels of another dtype or shape and, on the CPU, a label
+        out of range; on an accelerator such a label makes the loss NaN, and `check` names it.
         """
         self._refuse_misfits(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -156,7 +152,7 @@ class MarginSoftmaxLoss(nn.Module):
         return loss
 
     def _participants(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The centres that take part, (classes·K, dim), and each sample's class among them, −1 where elsewhere."""
+        """The centres of this step, (classes·K, dim), and each sample's class among them, −1 where it is not there."""
         weight: Tensor = self.weight
         if self.sample_rate < 1 and self.training:
             rows = sample_classes(labels, self.classes, self.sample_rate, self.seed, self.sample_step)
@@ -169,7 +165,7 @@ class MarginSoftmaxLoss(nn.Module):
         return weight if weight.ndim == 2 else weight.flatten(0, 1), column
 
     def _dense(self, unit: Tensor, norm: Tensor, weight: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(cos θ_y, LSE of the others, count of hard ones) from the whole matrix of cosines."""
+        """(cos θ_y, LSE of the others, number of hard negatives) from the whole matrix of cosines."""
         cosines = unit @ F.normalize(weight.to(unit.dtype), eps=NORM_FLOOR).T
         if self.sub_centres > 1:
             cosines = cosines.view(len(unit), -1, self.sub_centres).max(2).values
@@ -202,7 +198,7 @@ class MarginSoftmaxLoss(nn.Module):
         return max(64, classes // 64 * 64)
 
     def _prepare(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        """B of the global batch, (batch,), after the head's running state has moved; keeps what is to be logged."""
+        """B of the global batch, (batch,), after updating the head's running state; keeps values for the log."""
         cos_y, norm = cos_y.detach(), norm.detach()
         self.finite = norm.isfinite().all() & cos_y.isfinite().all()
         if self.training:
@@ -213,23 +209,22 @@ class MarginSoftmaxLoss(nn.Module):
             return self.head.boundary(cos_y, norm).detach()
 
     def _target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        """T of the global batch, with the gradient that `straight_through` asks for: (batch,)."""
+        """T of the global batch, with the gradient that `straight_through` selects: (batch,)."""
         target = self.head.target(cos_y, norm)
         return cos_y + (target - cos_y).detach() if self.straight_through else target
 
     def stats(self) -> dict[str, Tensor]:
-        """What is worth logging of the last forward: {name: detached scalar on the device}.
+        """The last forward's values for the log: {name: detached scalar on the device}.
 
-        Always `mean_target_cosine`, `embedding_norm` (mean) and `hard_negative_share` (the fraction of
-        non-target cosines above the head's boundary, on some 32 evenly spaced samples), then the head's own,
-        such as `t`.
+        Always `mean_target_cosine`, `embedding_norm` (mean) and `hard_negative_share` (the fraction of non-target
+        cosines above the head's boundary, on about 32 evenly spaced samples), then the head's own, such as `t`.
         """
         return {"mean_target_cosine": self.mean_target_cosine, **self._last, **self.head.stats()}
 
     def check(self, step: int) -> None:
-        """InputError that says what was wrong with the last forward, that of `step`; waits for the device.
+        """Raises InputError where the last forward, that of `step`, was not finite; waits for the device.
 
-        Call it where the loss is read anyway: when logging, or before an update that must not be lost.
+        Call it where the loss is read anyway, e.g. when logging.
         """
         if bool(self.finite):
             return
@@ -237,13 +232,13 @@ class MarginSoftmaxLoss(nn.Module):
             self._refuse_out_of_range(self._labels)
         raise InputError(
             f"expected finite embeddings and a finite loss, found NaN or infinity in step {step}; the update "
-            "must be withheld: lower the learning rate, or look for broken images in that batch"
+            "must be skipped: lower the learning rate, or look for broken images in that batch"
         )
 
     def distributed_state(self) -> dict[str, Any]:
         """`state_dict()` with the sharded centres as a DTensor, for torch.distributed.checkpoint's save and load.
 
-        Loading fills the tensors of this very module in place, whatever number of ranks wrote the checkpoint.
+        Loading fills the tensors of this module in place, from a checkpoint of any number of ranks.
         """
         state = self.state_dict()
         if self.ranks:
@@ -277,12 +272,12 @@ class MarginSoftmaxLoss(nn.Module):
 
 
 def softplus(gap: Tensor) -> Tensor:
-    """log(1 + e^gap), right to the last digit in value and gradient; torch's own turns linear at 20."""
+    """log(1 + e^gap), exact to the last digit in value and gradient; torch's default turns linear at 20."""
     return F.softplus(gap, threshold=50)
 
 
 def hard_rows(batch: int) -> slice:
-    """The samples of a batch on which hard negatives are counted."""
+    """The samples of a batch whose hard negatives are counted."""
     return slice(0, batch, max(1, batch // HARD_SHARE_ROWS))
 
 
@@ -291,7 +286,7 @@ BLOCK = 4096
 
 
 def initial_centres(classes: range, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Normal centres of `classes`, (classes, *shape): those of a class are the same however classes are cut."""
+    """Normal centres of `classes`, (classes, *shape); those of a class do not depend on the split over ranks."""
     centres = torch.empty(len(classes), *shape)
     for start in range(classes.start // BLOCK * BLOCK, classes.stop, BLOCK):
         generator = torch.Generator().manual_seed(_block_seed(seed, start // BLOCK))
@@ -302,7 +297,7 @@ def initial_centres(classes: range, shape: tuple[int, ...], seed: int) -> Tensor
 
 
 def _block_seed(seed: int, block: int) -> int:
-    """32 bits: torch's CPU generator ignores the others."""
+    """A seed of 32 bits: torch's CPU generator ignores the others."""
     return int(random_bits(seed, torch.tensor(block), 1)) & 0xFFFFFFFF
 
 

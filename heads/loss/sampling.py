@@ -1,4 +1,4 @@
-"""Partial FC: in each step only some of the negative classes take part, drawn anew; the positives always do."""
+"""Partial FC: each step uses all positive classes and a new random sample of the negative ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from zoo.heads.counter_rng import uniform
 
 
 def sample_classes(labels: Tensor, classes: range, sample_rate: float, seed: int, step: Tensor) -> Tensor:
-    """The sampled ones of `classes`, as offsets into them, ascending: (sampled,) int64.
+    """The sampled classes as ascending offsets into `classes`: (sampled,) int64.
 
-    Every class in `labels` (batch,), which are global, is among them; negatives fill up to
-    ⌈sample_rate·classes⌉. A pure function of its arguments: it resumes with `step`, an int64 scalar.
+    `labels` (batch,) are global. Every one of them that is in `classes` is sampled; negatives fill up to
+    ⌈sample_rate·classes⌉. A pure function of its arguments, so that training resumes with `step`, an int64 scalar.
     """
     count = len(classes)
     wanted = math.ceil(sample_rate * count)
@@ -24,13 +24,13 @@ def sample_classes(labels: Tensor, classes: range, sample_rate: float, seed: int
     offsets = (labels - classes.start).clamp(0, max(count - 1, 0))
     if count:
         score.scatter_reduce_(0, offsets, torch.where(mine, 2.0, -1.0).to(score.dtype), "amax")
-    if len(labels) > wanted:  # the positives alone may be more: the only case in which the host must know
+    if len(labels) > wanted:  # the positives alone may be more: the only case that needs a host sync
         wanted = max(wanted, int((score > 1).sum()))
     return score.topk(wanted).indices.sort().values
 
 
 def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
-    """weight[rows] for distinct ascending `rows`; the gradient is sparse: it holds these rows alone."""
+    """weight[rows] for distinct ascending `rows`; the gradient is sparse and holds only these rows."""
     result: Tensor = _TakeRows.apply(weight, rows)
     return result
 
@@ -49,7 +49,7 @@ class _TakeRows(torch.autograd.Function):
 
 
 def columns_of(labels: Tensor, rows: Tensor) -> Tensor:
-    """Where each label stands among the ascending `rows`, −1 where it does not: (batch,)."""
+    """The index of each label in the ascending `rows`, −1 where it is not among them: (batch,)."""
     if len(rows) == 0:
         return torch.full_like(labels, -1)
     place = torch.searchsorted(rows, labels).clamp_max(len(rows) - 1)

@@ -1,8 +1,8 @@
-"""Class centres cut over the processes of a torch.distributed group: who owns which, and the few collectives.
+"""Class centres split over the processes of a torch.distributed group: which rank owns which, and the collectives.
 
 Every process computes the same loss of the global batch from its own classes. Quantities that are equal on all
 processes (norms, target cosines, the loss) have the whole gradient on each; only the unit vectors have a partial
-one, and it is summed once.
+gradient, which is summed once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 
 
 def shard_range(num_classes: int, rank: int, ranks: int) -> range:
-    """The classes that `rank` owns: by ceiling, as DTensor shards, so that 5 over 4 ranks are 2, 2, 1 and 0.
+    """The classes that `rank` owns: ⌈classes/ranks⌉ each, as DTensor shards, so 5 over 4 ranks are 2, 2, 1 and 0.
 
     >>> [len(shard_range(5, rank, 4)) for rank in range(4)]
     [2, 2, 1, 0]
@@ -32,10 +32,10 @@ def shard_range(num_classes: int, rank: int, ranks: int) -> range:
 
 
 class Ranks:
-    """A process group as the class centres use it. Each process must bring a batch of the same size.
+    """A process group as the class centres use it. All processes must have batches of the same size.
 
-    Collectives of a forward: all_gather of (batch, dim + 1) and of the labels, all_reduce of the target cosines,
-    of the maxima and of the sums, (ranks·batch,) each. Of a backward: one all_reduce of (ranks·batch, dim).
+    A forward has these collectives: all_gather of (batch, dim + 1) and of the labels; all_reduce of the target
+    cosines, of the maxima and of the sums, (ranks·batch,) each. A backward has one all_reduce of (ranks·batch, dim).
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
@@ -44,13 +44,13 @@ class Ranks:
         self.count = dist.get_world_size(group)
 
     def gather_batch(self, unit: Tensor, norm: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The global batch in the order of the ranks: (ranks·batch, dim), (ranks·batch,), (ranks·batch,)."""
+        """The global batch in rank order: (ranks·batch, dim), (ranks·batch,), (ranks·batch,)."""
         all_labels = self._gather(labels)
         all_unit, all_norm = _GatherBatch.apply(unit, norm, self)
         return all_unit, all_norm, all_labels
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over the ranks of a replicated quantity's parts; the gradient of each part is that of the sum."""
+        """The sum over the ranks of the parts of a quantity; the gradient of each part is that of the sum."""
         result: Tensor = _Sum.apply(value, self)
         return result
 
@@ -70,7 +70,7 @@ class Ranks:
         return gathered.chunk(self.count)[self.rank]
 
     def distributed(self, local: Tensor, rows: int) -> DTensor:
-        """`local`, this rank's part of a tensor with `rows` rows, as the DTensor that a checkpoint can re-shard."""
+        """`local`, this rank's part of a tensor with `rows` rows, as a DTensor that a checkpoint can re-shard."""
         shape = torch.Size((rows, *local.shape[1:]))
         mesh = DeviceMesh.from_group(self.group, local.device.type)
         stride = torch.empty(shape, device="meta").stride()
@@ -92,7 +92,7 @@ class _GatherBatch(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         d_unit, d_norm = grads
-        total = d_unit.contiguous().clone()  # each rank holds the part that comes from its own classes
+        total = d_unit.contiguous().clone()  # each rank has the part from its own classes
         dist.all_reduce(total, group=ctx.ranks.group)
         return ctx.ranks.own(total), ctx.ranks.own(d_norm), None
 
@@ -146,7 +146,7 @@ def scale_gradient(value: Tensor, factor: float) -> Tensor:
     return result
 
 
-def need_initialised() -> None:
-    """InputError where torch.distributed was not started."""
+def require_initialised() -> None:
+    """InputError where torch.distributed is not initialised."""
     if not (dist.is_available() and dist.is_initialized()):
         raise InputError("expected an initialised process group for sharded centres, found none; start with torchrun")

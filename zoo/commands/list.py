@@ -53,9 +53,9 @@ def heads() -> list[Row]:
     """Every head with its paper, its T and N, and its options: type and default."""
     import sys
 
-    from zoo.heads import BROKEN, HEADS, head_options, type_name
+    from zoo.heads import FAILED, HEADS, head_options, type_name
 
-    for problem in BROKEN.values():
+    for problem in FAILED.values():
         print(f"zoo: {problem}", file=sys.stderr)
     return [
         {

@@ -1,4 +1,4 @@
-"""Heads of other packages: a tiny one that is really pip-installed, and one that breaks and disturbs nobody."""
+"""How a head is built by name, also one of another package: pip-installs a tiny package with one that fails to load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
+from zoo.errors import InputError
+from zoo.heads import build_head
 
 PYPROJECT = """
 [build-system]
@@ -91,8 +93,23 @@ sys.exit(main(["list", "heads", "tiny"]))
 """
     done = python(code, installed)
     assert done.returncode == 0 and "nobody, 2024" in done.stdout
-    assert "the package tiny-heads to bring the head absent" in done.stderr
+    assert "the package tiny-heads to provide the head absent" in done.stderr
     assert "'arcface' is registered already" in done.stderr
     done = python("from zoo.heads import build_head; build_head('absent')", installed)
     assert "InputError: expected the package tiny-heads" in done.stderr
     assert "No module named 'tiny_heads_absent'" in done.stderr
+
+
+def test_an_unknown_head_names_the_closest_first() -> None:
+    with pytest.raises(InputError, match="did you mean arcface"):
+        build_head("arcfase")
+
+
+def test_an_unknown_option_names_the_closest_first() -> None:
+    with pytest.raises(InputError, match="no option of the head arcface is called 'margn'; did you mean margin"):
+        build_head("arcface", margn=0.5)
+
+
+def test_a_literal_option_lists_its_values() -> None:
+    with pytest.raises(InputError, match="one of 'paper', 'derived', found 'printed'"):
+        build_head("recurricularface", constants="printed")
