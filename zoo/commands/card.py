@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from zoo.commands.options import add_license_arguments
-from zoo.errors import InputError
+from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the card; 0."""
-    from zoo.files import write_text
-    from zoo.publish.card import License, card_of_run, figures_in, to_html
-    from zoo.runs import find_run
+    from zoo.publish import License, write_card
 
-    folder = find_run(args.run)
     license = License(args.license, args.license_name, args.license_link) if args.license else None
     if license is None and (args.license_name or args.license_link):
         raise InputError("expected --license other beside --license-name and --license-link, found no --license")
-    name = args.name or f"owner/{folder.resolve().name}"
-    card = card_of_run(folder, name, license, figures=figures_in(folder))
-    write_text(folder / "README.md", card)
-    written = [folder / "README.md"]
-    if args.html:
-        write_text(folder / "README.html", to_html(card, name))
-        written.append(folder / "README.html")
+    written = write_card(args.run, args.name, license, args.html)
     print("\n".join(map(str, written)))
     if license is None:
         print("no license is stated: `zoo push` asks for --license")
-    return 0
+    return Exit.OK

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from zoo.errors import InputError
+from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,28 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fetches; 0 when every file is there and checked."""
     from zoo.hub.checks import MOST_BYTES
-    from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, pull
+    from zoo.hub.pull import pull
+    from zoo.resolve import check_pulled
+    from zoo.resolve.kinds import ONNX
 
     most = MOST_BYTES if args.max_bytes is None else args.max_bytes
     if most < 1:
         raise InputError(f"expected --max-bytes to be at least 1, found {most}")
     pulled = pull(args.model, (ONNX,) if args.onnx else None, token=args.token, most_bytes=most)
-    parts = []
-    if {CONFIG, WEIGHTS} <= set(pulled.files):
-        from zoo.backbones import load_timm
-
-        model = load_timm(pulled.folder)  # refuses what it does not know and what does not fit
-        parts.append(f"{model.backbone_name}, {model.embedding_dim} dimensions: the weights fit")
-    if ONNX in pulled.files:
-        from zoo.inference.session import OnnxEmbedder
-
-        embedder = OnnxEmbedder(pulled.folder / ONNX, device="cpu")
-        parts.append(f"{ONNX} runs, {embedder.embedding_dim} dimensions")
+    parts = check_pulled(pulled)
     name = f"{pulled.repo}@{pulled.commit}"
     if args.json:
         record = {"model": name, "commit": pulled.commit, "folder": str(pulled.folder), "files": list(pulled.files)}
         print(json.dumps(record, indent=2))
-        return 0
+        return Exit.OK
     print(f"{name}\n  {', '.join(pulled.files)}\n  in {pulled.folder}")
     print("\n".join(f"  {part}" for part in parts))
-    return 0
+    return Exit.OK

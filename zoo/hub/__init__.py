@@ -1,5 +1,5 @@
-"""The Hugging Face Hub: publish a model that others can trust, fetch one safely. Light until something is asked for.
+"""The Hugging Face Hub: `zoo.hub.pull.pull` fetches a model safely, `zoo.hub.browse` lists what there is.
 
-`pull` fetches and checks, `push` publishes, `card` writes the model card; the modules import huggingface_hub inside
-their functions, because it reads its environment (HF_ENDPOINT, HF_HOME, …) when it is imported.
+The modules import huggingface_hub inside their functions, because it reads its environment (HF_ENDPOINT, HF_HOME, …)
+when it is imported.
 """

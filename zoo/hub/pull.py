@@ -16,6 +16,7 @@ from urllib.parse import quote
 from zoo.errors import InputError
 from zoo.files import write_text
 from zoo.hub.checks import COMMIT, MOST_BYTES, external_files, guarded, require_content, require_safe_url
+from zoo.messages import log
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
         commit = revision if fixed else known_commit(wanted, revision)
         if commit is None or not cached_files(wanted, commit):
             raise
-        print(f"zoo: {wanted.repo}: {reason(error)}; the cached commit {commit[:12]} is used", file=sys.stderr)
+        log.warning("%s: %s; the cached commit %s is used", wanted.repo, reason(error), commit[:12])
         return commit, cached_files(wanted, commit)
     sha = info.get("sha") if isinstance(info, dict) else None
     if not isinstance(sha, str) or not COMMIT.fullmatch(sha) or (fixed and sha != revision):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InputError
 from zoo.evaluate.report.record import Record
 from zoo.evaluate.report.rows import rows
+from zoo.files import write_text
 from zoo.modelinfo import ModelInfo
+from zoo.runs import find_run
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -217,7 +219,7 @@ def to_html(card: str, title: str) -> str:
 
     body = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return PAGE.format(title=html.escape(title), body=markdown.render(body))
+    return PAGE.format(title=escape(title), body=markdown.render(body))
 
 
 PAGE = """<!doctype html>
@@ -249,6 +251,22 @@ def card_of_run(
     return render_card(
         facts_in(run), report_in(run), recipe_in(run), repo, license, centres, loads_in_plain_timm(run), figures
     )
+
+
+def write_card(
+    run: str | Path | None = None, repo: str | None = None, license: License | None = None, html: bool = False
+) -> list[Path]:
+    """Writes README.md into a run's folder, and README.html beside it with `html`; the files that were written.
+
+    `run` is a run's folder or name (None: the newest), `repo` its name on the Hub (None: owner/ and the run's).
+    """
+    folder = find_run(run)
+    name = repo or f"owner/{folder.resolve().name}"
+    card = card_of_run(folder, name, license, figures=figures_in(folder))
+    written = {folder / "README.md": card, **({folder / "README.html": to_html(card, name)} if html else {})}
+    for file, text in written.items():
+        write_text(file, text)
+    return list(written)
 
 
 def facts_in(run: Path) -> ModelInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from zoo.hub.checks import guarded
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
 from zoo.modelinfo import ModelInfo
 from zoo.publish.card import FIGURES, License, card_of_run, facts_in, figures_in, report_in
+from zoo.runs import find_run, is_being_written
 
 CENTRES = "head.safetensors"
 """The class centres: vectors that stand for the people of the training set."""
@@ -37,6 +38,76 @@ class Pushed:
     """False where the Hub had every file already: no commit was made."""
     url: str
     """Where to look: the commit, or the pull request."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push would publish."""
+
+    repo: str
+    files: dict[str, int]
+    """The bytes of each file, by name."""
+
+
+def publish(
+    run: str | Path | None,
+    repo: str,
+    license: License,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    allow_unmeasured: bool = False,
+    include_class_centres: bool = False,
+    dry_run: bool = False,
+) -> tuple[Plan, Pushed | None]:
+    """Publishes a run as owner/name on the Hub, in one commit; None in place of the commit for a `dry_run`.
+
+    `run` is a run's folder or name (None: the newest). `include_class_centres` adds head.safetensors, which stands for
+    the people of the training set: biometric data. InputError where the run is being written, has no proven export or
+    no measurement (`allow_unmeasured` lets that pass), or where its weights and its ONNX file are not one model.
+    """
+    folder = find_run(run)
+    if is_being_written(folder):
+        raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
+    with tempfile.TemporaryDirectory(prefix="zoo-push-") as temporary:
+        staged, centres = Path(temporary) / "staged", None
+        staged.mkdir()
+        if include_class_centres:
+            from zoo.train.centre_file import write_centres
+
+            centres = Path(temporary) / CENTRES
+            write_centres(folder, centres)
+        names = stage(folder, staged, repo, license, allow_unmeasured=allow_unmeasured, centres=centres)
+        require_same_model(staged)
+        plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
+        if dry_run:
+            return plan, None
+        message = f"Publish {folder.resolve().name}"
+        return plan, push(staged, repo, private=private, revision=revision, create_pr=create_pr, message=message)
+
+
+def require_same_model(folder: Path) -> None:
+    """InputError unless model.safetensors and model.onnx are one model: a run may have gone on since its export."""
+    from zoo.backbones import load_timm
+    from zoo.backbones.torch_embedder import TorchEmbedder
+    from zoo.export.parity import ParityError, crops_for_parity, differences
+    from zoo.inference.session import OnnxEmbedder
+
+    embedder = OnnxEmbedder(folder / ONNX, device="cpu")
+    crops = crops_for_parity(embedder.input.size, 5)
+    ours = TorchEmbedder(load_timm(folder), embedder.input)(crops)
+    try:
+        cosine = differences(ours, embedder(crops))["cosine"]
+    except ParityError as error:
+        raise InputError(
+            f"model.safetensors and model.onnx are not one model ({error}); export the run again"
+        ) from None
+    if cosine < 0.9999:
+        raise InputError(
+            f"expected model.onnx to be the model of model.safetensors, found a cosine of {cosine:.4f} between their"
+            " embeddings; export the run again with `zoo export --onnx --force` and measure it again"
+        )
 
 
 def stage(
@@ -183,8 +254,3 @@ def refusals_told(repo: str) -> Iterator[None]:
         if cause is not None and isinstance(cause, unreachable()):
             raise InputError(f"could not publish {repo}: {reason(cause)}; no commit was made, try again") from None
         raise
-
-
-def sizes(folder: Path, names: Sequence[str]) -> list[tuple[str, int]]:
-    """(name, bytes) of each staged file."""
-    return [(name, (folder / name).stat().st_size) for name in names]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.resolve.kinds import CONFIG, ONNX, WEIGHTS
 from zoo.resolve.model import onnx_file, torch_folder
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.hub.pull import Pulled
     from zoo.inference.session import OnnxEmbedder
 
 
@@ -22,6 +24,18 @@ def load(model: str | Path) -> nn.Module:
     from zoo.backbones import load_timm
 
     return load_timm(torch_folder(model))
+
+
+def check_pulled(pulled: Pulled) -> list[str]:
+    """Opens what a pull brought, and says in a line for each form what it is; InputError where one does not work."""
+    found = []
+    if {CONFIG, WEIGHTS} <= set(pulled.files):
+        model = load(pulled.folder)  # refuses what it does not know and what does not fit
+        found.append(f"{model.backbone_name}, {model.embedding_dim} dimensions: the weights fit")
+    if ONNX in pulled.files:
+        embedder = load_onnx(pulled.folder, device="cpu")
+        found.append(f"{ONNX} runs, {embedder.embedding_dim} dimensions")
+    return found
 
 
 def load_onnx(model: str | Path, **options: Any) -> OnnxEmbedder:

@@ -301,7 +301,7 @@ def test_an_onnx_file_of_other_weights_is_refused(copy: Path, tmp_path: Path) ->
     import torch
 
     from zoo.backbones import create_backbone, save_timm
-    from zoo.commands.push import require_same_model
+    from zoo.publish.push import require_same_model
 
     require_same_model(copy)
     torch.manual_seed(1)
