@@ -25,30 +25,6 @@ from zoo import runs
 from zoo.errors import InputError
 from zoo.train import config as options
 
-FLAGS = [
-    "head",
-    "data",
-    "min_images",
-    "max_images",
-    "on_corrupt",
-    "validation",
-    "embedding_dim",
-    "stem",
-    "neck",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "lr",
-    "schedule",
-    "augment",
-    "precision",
-    "seed",
-    "device",
-    "workers",
-    "log",
-]
-"""The options whose flags the help lists."""
-
 TRIAL = "quick-cpu"
 """The recipe of `zoo train` without --data."""
 
@@ -57,14 +33,12 @@ SYNTHETIC = "training on drawn faces, which are not faces: the model will know n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo train`, made from TrainConfig."""
-    described, hints = options.descriptions(), options.hints()
-    parser.add_argument("backbone", nargs="?", help=described["backbone"])
-    for name in FLAGS:
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", metavar=metavar(hints[name]), help=described[name].replace("%", "%%")
-        )
-    others = sorted(described.keys() - {"backbone", *FLAGS})
-    parser.add_argument(*(f"--{name.replace('_', '-')}" for name in others), action=Assign, help=argparse.SUPPRESS)
+    usual = options.plain(options.TrainConfig())
+    parser.add_argument("backbone", nargs="?", help=described("backbone"))
+    for name in options.option_names(listed=True):
+        parser.add_argument(options.flag(name), metavar=metavar(options.hints()[name]), help=described(name))
+    others = [name for name in options.option_names(listed=False) if name != "backbone"]
+    parser.add_argument(*map(options.flag, others), action=Assign, help=argparse.SUPPRESS)
     parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
@@ -75,12 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         action="append",
         default=[],
-        help=f"any option, as a flag of its name does: {', '.join(described)}",
+        help="any option, as a flag of its name does; those without a line here, with their defaults: "
+        + ", ".join(f"{name}={str(usual[name]).lower()}" for name in others),
     )
     parser.add_argument("--name", help="the run's name under runs/; default: backbone, head and time")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run; default: the newest")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def described(option: str) -> str:
+    """An option's line in the help."""
+    told, default = options.descriptions()[option].removesuffix("."), getattr(options.TrainConfig(), option)
+    told = told[0].lower() + told[1:] if told[1].islower() else told
+    return told.replace("%", "%%") + ("" if default is None else f" (default: {default})")
 
 
 class Assign(argparse.Action):
@@ -142,10 +124,7 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if args.backbone:
         given["backbone"] = args.backbone
-    for name in FLAGS:
-        text = getattr(args, name)
-        if text is not None:
-            options.set_option(given, f"{name}={text}")
+    given |= {name: text for name in options.option_names(listed=True) if (text := getattr(args, name)) is not None}
     for assignment in args.set:
         options.set_option(given, assignment)
     return given

@@ -1,14 +1,17 @@
-"""All options of a training run: one frozen record, from which `zoo train`'s flags and a run's config.yaml are made."""
+"""All options of a training run: one frozen record, from which `zoo train`'s flags and a run's config.yaml are made.
+
+What else is true of an option, such as whether it may change on --resume, stands at its field too, as an `Option`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -16,8 +19,28 @@ from pydantic.dataclasses import dataclass
 
 from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
+from zoo.train.typed import read, spelled
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
+Scalar = bool | int | float | str | None
+"""What an option of the head or of the class centres may be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is true of a training option besides its type, default and description."""
+
+    listed: bool = False
+    """`zoo train --help` lists its flag. The others have a flag as well, and --set takes all of them."""
+    resumable: bool = False
+    """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
+    told: bool = True
+    """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
+    varied: bool = False
+    """The cells of `zoo reproduce` differ in it."""
+    grid_flag: str = ""
+    """The flag of `zoo reproduce` that sets it there, in place of --set."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -25,94 +48,96 @@ class TrainConfig:
     """What a run is made of. Everything that decides its weights is here; `config.yaml` in the run repeats it."""
 
     backbone: str = "resnet18"
-    """Any timm model name, or one of ours (`zoo list backbones`)."""
-    head: str = "recurricularface"
-    """The margin head (`zoo list heads`)."""
-    head_options: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """The head's options, e.g. `--set head_options.margin=0.3`; its own defaults where not given."""
-    data: str = "synthetic"
-    """Training faces: a RecordIO folder, a folder of people's folders, … (docs/data.md), or `synthetic`."""
-    min_images: int = 1
-    """People with fewer images are left out."""
-    max_images: int | None = None
-    """Of each person the first so many images are used; all when not set."""
-    on_corrupt: Literal["error", "skip"] = "error"
-    """At a damaged image: stop and name it, or take the next sound one in its place and count it."""
-    validation: str = "auto"
-    """A `.bin` of pairs scored after each epoch, `synthetic`, or `none`; `auto`: synthetic for
-    synthetic data, else none."""
-    embedding_dim: int = 512
-    """Length of the embedding."""
-    stem: Literal["face", "stock"] = "face"
+    """Any timm model, or one of zoo's own (`zoo list backbones`)."""
+    head: Annotated[str, Option(listed=True, varied=True, grid_flag="--heads")] = "recurricularface"
+    """Margin head (`zoo list heads`)."""
+    head_options: dict[str, Scalar] = field(default_factory=dict)
+    """Options of the head, e.g. `--set head_options.margin=0.3`; the others keep the head's own defaults."""
+    data: Annotated[str, Option(listed=True, told=False, grid_flag="--data")] = "synthetic"
+    """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`."""
+    min_images: Annotated[int, Option(listed=True)] = 1
+    """Leave out people with fewer images."""
+    max_images: Annotated[int | None, Option(listed=True)] = None
+    """Use only the first N images of each person; all of them if not set."""
+    on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True)] = "error"
+    """At a damaged image, `error` stops and names it; `skip` counts it and uses the next intact one instead."""
+    validation: Annotated[str, Option(listed=True, resumable=True, told=False)] = "auto"
+    """Pairs scored after each epoch: a `.bin`, `synthetic` or `none`; `auto` is `synthetic` for synthetic training
+    data, else `none`."""
+    embedding_dim: Annotated[int, Option(listed=True)] = 512
+    """Dimension of the embedding."""
+    stem: Annotated[Literal["face", "stock"], Option(listed=True)] = "face"
     """`face`: total stride 16, a 7×7 final map at 112×112; `stock`: timm's own, four times faster and less accurate."""
-    neck: Literal["auto", "flat", "gap", "native"] = "auto"
-    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto`: flat while small."""
+    neck: Annotated[Literal["auto", "flat", "gap", "native"], Option(listed=True)] = "auto"
+    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto` is `flat` while that
+    is small."""
     dropout: float = 0.0
     """Drop probability in the flat neck, a fraction."""
-    init: str = "none"
-    """Weights to start from: `timm` (its pretrained ones), or a run folder or Hub id of the same backbone."""
+    init: Annotated[str, Option(told=False)] = "none"
+    """Weights to start from: `timm` (its pretrained ones), or any MODEL with the same backbone, stem, neck and
+    dimension."""
     freeze: tuple[str, ...] = ()
-    """Beginnings of parameter names that stay as they are, e.g. `--set "freeze=[body.conv1, body.layer1]"`."""
-    centres: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """Options of the class centres, e.g. `--set centres.sample_rate=0.1`; see docs/heads.md."""
-    epochs: int = 34
+    """Prefixes of the names of parameters that are not trained, e.g. `--set "freeze=[body.conv1, body.layer1]"`."""
+    centres: dict[str, Scalar] = field(default_factory=dict)
+    """Options of the class centres, e.g. `--set centres.sample_rate=0.1` (docs/heads.md)."""
+    epochs: Annotated[int, Option(listed=True)] = 34
     """Passes over the training images."""
-    batch_size: int = 512
-    """Images a step over all processes together."""
+    batch_size: Annotated[int, Option(listed=True)] = 512
+    """Images per step, over all processes together."""
     accumulate: int = 1
-    """Forward and backward passes that share one step, each with batch_size / accumulate images."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Forward and backward passes per step, each with batch_size / accumulate images."""
+    optimizer: Annotated[Literal["sgd", "adamw"], Option(listed=True)] = "sgd"
     """SGD with Nesterov momentum, or AdamW."""
-    lr: float = 0.1
+    lr: Annotated[float, Option(listed=True)] = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
     """SGD's momentum."""
     weight_decay: float = 5e-4
     """Weight decay, on every parameter and on the class centres."""
-    schedule: Literal["multistep", "cosine", "constant"] = "multistep"
+    schedule: Annotated[Literal["multistep", "cosine", "constant"], Option(listed=True)] = "multistep"
     """How the learning rate falls after the warm-up."""
     milestones: tuple[int, ...] | None = None
-    """Epochs at whose start `multistep` multiplies the learning rate by `decay`; when not set, at the paper's
-    20/34, 28/34 and 32/34 of the run."""
+    """Epochs at whose start `multistep` multiplies the learning rate by `decay`; if not set, the paper's 20/34, 28/34
+    and 32/34 of the run."""
     decay: float = 0.1
-    """multistep's factor."""
+    """Factor of `multistep`."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up from lr / 100."""
     clip_norm: float | None = None
-    """Largest gradient norm over backbone and centres together; none when not set."""
+    """Largest gradient norm over backbone and centres together; no clipping if not set."""
     straight_through: bool = False
-    """Give the margin the gradient of the plain cosine, as insightface does; the default is the exact gradient."""
-    augment: str = "flip"
-    """Augmentation preset."""
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
-    """Arithmetic of the backbone; cosines and centres stay in fp32 (fp64, all of it, is for tests of exactness)."""
+    """Give the margin the gradient of the plain cosine, as insightface does; by default the gradient is exact."""
+    augment: Annotated[str, Option(listed=True)] = "flip"
+    """Augmentation: `none`, `flip`, `adaface`, `strong`, or a YAML file of albumentations."""
+    precision: Annotated[Literal["fp32", "bf16", "fp16", "fp64"], Option(listed=True)] = "fp32"
+    """Arithmetic of the backbone; cosines and centres stay in fp32 (fp64 throughout is for tests of exactness)."""
     channels_last: bool = False
     """Store feature maps channels-last, which GPUs with tensor cores prefer."""
     compile: bool = False
-    """Compile the backbone by torch.compile."""
+    """Compile the backbone with torch.compile."""
     sync_bn: bool = False
-    """Batch statistics over all processes together; else they are those of rank 0."""
+    """Compute batch statistics over all processes together; otherwise those of rank 0 are used."""
     ema: float | None = None
-    """Decay of an exponential moving average of the weights, which is then validated and saved; none when not set."""
-    seed: int = 0
+    """Decay of an exponential moving average of the weights, which is then validated and saved; none if not set."""
+    seed: Annotated[int, Option(listed=True, varied=True, grid_flag="--seeds")] = 0
     """Decides initial weights, order, augmentation and dropout."""
-    device: str = "auto"
+    device: Annotated[str, Option(listed=True, resumable=True, told=False)] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    workers: int | None = None
-    """Loader processes; when not set, as many as the cores that training leaves."""
-    threads: int | None = None
-    """CPU threads of torch; its own default when not set."""
-    log_every: int = 10
+    workers: Annotated[int | None, Option(listed=True, resumable=True, told=False)] = None
+    """Loader processes; if not set, the cores that training leaves free."""
+    threads: Annotated[int | None, Option(resumable=True, told=False)] = None
+    """CPU threads of torch; its own default if not set."""
+    log_every: Annotated[int, Option(resumable=True, told=False)] = 10
     """Steps between two lines of metrics.jsonl; the host waits for the device only then."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints; when not set, one an epoch."""
-    checkpoint_minutes: float | None = None
-    """Minutes without a checkpoint after which there is one more, at the latest with the next log line."""
-    keep: int = 2
-    """Checkpoints kept, beside the one that did best on the validation."""
-    log: Literal["none", "tensorboard"] = "none"
-    """What is written beside metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
-    curves: bool = True
+    checkpoint_every: Annotated[int | None, Option(resumable=True, told=False)] = None
+    """Steps between checkpoints; if not set, one per epoch."""
+    checkpoint_minutes: Annotated[float | None, Option(resumable=True, told=False)] = None
+    """Minutes without a checkpoint after which the next log line writes one."""
+    keep: Annotated[int, Option(resumable=True, told=False)] = 2
+    """Checkpoints kept, besides the one with the best validation."""
+    log: Annotated[Literal["none", "tensorboard"], Option(listed=True, resumable=True, told=False)] = "none"
+    """Written besides metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
+    curves: Annotated[bool, Option(resumable=True, told=False)] = True
     """Draw the run's curves.html anew after each epoch."""
     skip_nonfinite: int = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
@@ -171,7 +196,30 @@ class TrainConfig:
 def require(holds: bool, option: str, expected: str, found: object) -> None:
     """Refuses an option's value, in the spelling of its flag."""
     if not holds:
-        raise InputError(f"expected --{option.replace('_', '-')} to be {expected}, found {found}")
+        raise InputError(f"expected {flag(option)} to be {expected}, found {found}")
+
+
+OPTIONS: dict[str, Option] = {
+    name: next((fact for fact in typing.get_args(hint)[1:] if isinstance(fact, Option)), Option())
+    for name, hint in typing.get_type_hints(TrainConfig, include_extras=True).items()
+}
+"""Every training option, in the order of declaration."""
+
+
+def option_names(**facts: object) -> tuple[str, ...]:
+    """The options of which all these facts of `Option` hold, in the order of declaration.
+
+    >>> option_names(varied=True)
+    ('head', 'seed')
+    """
+    return tuple(
+        name for name, option in OPTIONS.items() if all(getattr(option, key) == value for key, value in facts.items())
+    )
+
+
+def flag(option: str) -> str:
+    """An option's flag: max_images → --max-images."""
+    return f"--{option.replace('_', '-')}"
 
 
 @functools.cache
@@ -182,68 +230,81 @@ def hints() -> dict[str, Any]:
 
 @functools.cache
 def descriptions() -> dict[str, str]:
-    """The docstring of every option."""
+    """The docstring of every option, in one line."""
     described = TypeAdapter(TrainConfig).json_schema()["properties"]
-    return {field.name: described[field.name].get("description", "") for field in fields(TrainConfig)}
+    return {name: " ".join(described[name].get("description", "").split()) for name in OPTIONS}
 
 
 def set_option(values: dict[str, Any], assignment: str) -> None:
-    """Applies `key=value` (the value read as YAML, `a.b=…` for a dictionary's entry) to `values`, in place.
+    """Notes `key=text` of a command line in `values`; `build` reads the text by the option's type.
 
     >>> values = {}
-    >>> set_option(values, "lr=0.05"); set_option(values, "head_options.margin=0.3"); values
-    {'lr': 0.05, 'head_options': {'margin': 0.3}}
+    >>> set_option(values, "lr=5e-2"); set_option(values, "head_options.margin=0.3"); values
+    {'lr': '5e-2', 'head_options.margin': '0.3'}
     """
     key, equals, text = assignment.partition("=")
     if not equals:
         raise InputError(f"expected --set key=value, found {assignment!r}; write for example --set lr=0.05")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"expected a YAML value in --set {key}=…, found {text!r}") from None
-    *parents, last = key.replace("-", "_").split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[last] = value
+    values[key.replace("-", "_")] = text
 
 
-def build(values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of these options; InputError for an unknown name (closest ones first) or a wrong type."""
-    known = {field.name for field in fields(TrainConfig)}
-    for name in values:
-        if name not in known:
-            raise unknown_name("training option", name, known)
-    try:
-        return TypeAdapter(TrainConfig).validate_python(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, InputError):  # from __post_init__, which speaks for itself
-            raise cause from None
-        where = ".".join(str(part) for part in first["loc"][:1])
-        raise InputError(
-            f"expected --{where.replace('_', '-')} to be {spelled(hints().get(where))}, found {first['input']!r}"
-        ) from None
+def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
+    """The configuration of these options; InputError for an unknown name (closest ones first) or a wrong type.
 
+    A text, of a command line or a recipe, is read by the option's type. A key may be NAME.PART for one option of the
+    head or of the class centres; `parts` are read by the types that the head and MarginSoftmaxLoss declare.
 
-def spelled(hint: Any) -> str:
-    """A type as a user reads it.
-
-    >>> spelled(float | None), spelled(Literal["a", "b"])
-    ('a number or none', 'a or b')
+    >>> build({"data": "2024", "lr": "1e-2", "milestones": "[3, 5]", "epochs": 6}).milestones
+    (3, 5)
     """
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(map(str, typing.get_args(hint)))
-    if isinstance(hint, types.UnionType):
-        return " or ".join(spelled(part) for part in typing.get_args(hint))
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "none",
-    }
-    return words.get(hint, str(hint).replace("typing.", ""))
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        name, dot, part = str(key).partition(".")
+        if name not in OPTIONS:
+            raise unknown_name("training option", name, OPTIONS)
+        if not dot:
+            given[name] = read(value, hints()[name], flag(name))
+        elif typing.get_origin(hints()[name]) is dict:
+            given[name] = {**given.get(name, {}), part: value}
+        else:
+            raise InputError(f"expected {flag(name)} to be {spelled(hints()[name])}, found --set {key}={value}")
+    config = validated(given)
+    if not parts:
+        return config
+    for name, (kind, declared) in part_types(config).items():
+        for part in given[name]:
+            if part not in declared:
+                raise unknown_name(f"option of {kind}", part, declared)
+        given[name] = {part: read(value, declared[part], f"{name}.{part}") for part, value in given[name].items()}
+    return validated(given)
+
+
+def validated(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of values that have their types; InputError for one that contradicts another."""
+    try:
+        return TrainConfig(**values)
+    except ValidationError as error:
+        raise error.errors()[0].get("ctx", {}).get("error", error) from None  # what __post_init__ says
+
+
+def part_types(config: TrainConfig) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What the parts of an option belong to, and the type of each, for the options of `config` that have parts."""
+    if not config.head_options and not config.centres:
+        return {}
+    from zoo.heads import HEADS, MarginSoftmaxLoss, head_options
+
+    found = {}
+    if config.head_options:
+        declared = {option.name: option.type for option in head_options(HEADS[config.head])}
+        found["head_options"] = (f"the head {config.head}", declared)
+    if config.centres:
+        declared = typing.get_type_hints(MarginSoftmaxLoss.__init__)
+        found["centres"] = ("the class centres", {name: declared[name] for name in declared.keys() - SET_ELSEWHERE})
+    return found
+
+
+SET_ELSEWHERE = {"head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through", "return"}
+"""What MarginSoftmaxLoss takes, and a run does not take from `centres`."""
 
 
 def recipes() -> list[str]:
@@ -251,10 +312,10 @@ def recipes() -> list[str]:
     return sorted(file.stem for file in RECIPES.glob("*.yaml"))
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> dict[str, Any]:
     """The options in a YAML file; InputError where it is no mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except FileNotFoundError:
         raise InputError(f"expected a file of training options at {path}, found none") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -265,17 +326,17 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """The options of a packaged recipe, or of a YAML file."""
+    """The options of a packaged recipe, or of a YAML file, as texts: `build` knows their types, YAML does not."""
     if name.endswith((".yaml", ".yml")):
-        return load_yaml(Path(name))
+        return load_yaml(Path(name), yaml.BaseLoader)
     if name not in recipes():
         raise unknown_name("recipe", name, recipes())
-    return load_yaml(RECIPES / f"{name}.yaml")
+    return load_yaml(RECIPES / f"{name}.yaml", yaml.BaseLoader)
 
 
 def load_config(path: Path) -> TrainConfig:
     """The configuration saved in a run."""
-    return build(load_yaml(path))
+    return build(load_yaml(path), parts=False)  # they were read when it was saved; the head may not be installed here
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -288,16 +349,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
 
 
-HARMLESS = frozenset(
-    {
-        *("log_every", "log", "curves", "validation", "checkpoint_every", "checkpoint_minutes", "keep"),
-        *("workers", "threads", "device"),
-    }
-)
-"""Options that may change on --resume: they do not decide the weights (threads and device only to rounding)."""
-
-
-def changes(before: TrainConfig, after: TrainConfig) -> Iterable[str]:
-    """The options that decide the weights and differ."""
+def changes(before: TrainConfig, after: TrainConfig) -> list[str]:
+    """The options that differ and may not change on --resume."""
     old, new = plain(before), plain(after)
-    return [name for name in old if name not in HARMLESS and old[name] != new[name]]
+    return [name for name in option_names(resumable=False) if old[name] != new[name]]

@@ -23,7 +23,7 @@ from tests.support.training import TINY, in_process, start, tiny, weights
 from zoo import runs
 from zoo.errors import InputError
 from zoo.train import checkpoint
-from zoo.train.config import TrainConfig, build, changes, load_config, load_recipe, recipes, save_config
+from zoo.train.config import TrainConfig, build, load_recipe, recipes, save_config
 from zoo.train.loop import train
 from zoo.train.signals import Interrupted, Stop
 
@@ -229,17 +229,6 @@ def test_the_learning_rate_falls_at_the_papers_epochs() -> None:
     assert rates == [round(rate, 9) for rate in expected for _ in range(11)]
 
 
-def test_every_option_survives_the_yaml_of_a_run(tmp_path: Path) -> None:
-    config = tiny(milestones=(1, 2), ema=0.5)
-    save_config(config, tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml") == config
-
-
-def test_only_harmless_options_may_change_on_resume() -> None:
-    assert list(changes(tiny(), tiny(log_every=1, workers=2, threads=2))) == []
-    assert list(changes(tiny(), tiny(lr=0.2, head="arcface"))) == ["head", "lr"]
-
-
 @pytest.mark.parametrize("name", recipes())
 def test_every_packaged_recipe_builds_and_steps_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,30 +252,6 @@ def stopped_at_once() -> Iterator[Stop]:
     stop = Stop()
     stop.received = signal.SIGTERM
     yield stop
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"epochs": 0}, "expected --epochs to be at least 1, found 0"),
-        ({"milestones": [99]}, r"expected --milestones to be epochs between 1 and 33, found \[99\]"),
-        ({"precision": "fp16", "device": "cpu"}, "use bf16"),
-        ({"lerning_rate": 1}, "no training option is called 'lerning_rate'"),
-        ({"batch_sise": 1}, "did you mean batch_size"),
-        ({"lr": "fast"}, "expected --lr to be a number, found 'fast'"),
-        ({"batch_size": 6, "accumulate": 4}, "expected --accumulate to be a divisor of the batch size 6, found 4"),
-        ({"freeze": "body"}, "expected --freeze"),
-        ({"stem": "fase"}, "expected --stem to be face or stock, found 'fase'"),
-        ({"checkpoint_minutes": 0}, "expected --checkpoint-minutes to be a positive number of minutes, found 0"),
-        ({"checkpoint_every": 0}, "expected --checkpoint-every to be at least 1 step, found 0"),
-        ({"min_images": 3, "max_images": 2}, "expected --max-images to be at least --min-images 3, found 2"),
-        ({"on_corrupt": "ignore"}, "expected --on-corrupt to be error or skip, found 'ignore'"),
-        ({"log": "wandb"}, "expected --log to be none or tensorboard, found 'wandb'"),
-    ],
-)
-def test_wrong_options_get_one_sentence(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        build(options)
 
 
 def zoo(*words: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
@@ -335,7 +300,7 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "--data", "synthetic:5x7", "--batch-size", "1"], "expected at least 2 images"),
         (["train", "--device", "cuda"], "found none that torch can use"),
         (["train", "--precision", "fp16", "--device", "cpu"], "use bf16"),
-        (["train", "--skip-nonfinite", "0.5"], "expected --skip-nonfinite to be a whole number, found 0.5"),
+        (["train", "--skip-nonfinite", "0.5"], "expected --skip-nonfinite to be a whole number, found '0.5'"),
         (["train", "--init", "nowhere"], "nowhere"),
         (["train", "--epochs", "0"], "expected --epochs to be at least 1, found 0"),
         (["train", "--epochs", "5", "--set", "milestones=[2, 5]"], "epochs between 1 and 4, found [5]"),

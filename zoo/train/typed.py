@@ -1,0 +1,70 @@
+"""Values, texts of a command line or a recipe among them, read by the type that an option declares."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from zoo.errors import InputError
+
+
+def read(value: Any, hint: Any, name: str) -> Any:
+    """`value`, which may be a text, as the type `hint`; InputError, in the spelling of `name`, where it is no such."""
+    try:
+        return TypeAdapter(hint).validate_python(meant(value, hint))
+    except (ValidationError, yaml.YAMLError):
+        raise InputError(f"expected {name} to be {spelled(hint)}, found {value!r}") from None
+
+
+def meant(value: Any, hint: Any) -> Any:
+    """A text as the type `hint` means it, where pydantic takes no text: none, 1e8 as a whole number, and lists.
+
+    >>> meant("none", float | None), meant("none", str), meant("1e8", int), meant("[a, 2]", tuple[str, ...])
+    (None, 'none', 100000000.0, ['a', '2'])
+    """
+    if isinstance(value, Path):
+        return str(value)
+    kinds = typing.get_args(hint) if is_union(hint) else (hint,)
+    if not isinstance(value, str) or any(value in typing.get_args(kind) for kind in kinds):
+        return value
+    if type(None) in kinds and value.lower() in ("", "~", "none", "null"):
+        return None
+    if any(typing.get_origin(kind) in (tuple, dict) for kind in kinds):
+        return yaml.load(value, yaml.BaseLoader)
+    if int in kinds and "e" in value.lower():
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def is_union(hint: Any) -> bool:
+    """Whether a type is `X | Y`."""
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def spelled(hint: Any) -> str:
+    """A type as a user reads it.
+
+    >>> spelled(float | None), spelled(Literal["a", "b"]), spelled(tuple[int, ...])
+    ('a number or none', 'a or b', 'a list such as [1, 2]')
+    """
+    if is_union(hint) or typing.get_origin(hint) is Literal:
+        return " or ".join(map(spelled, typing.get_args(hint)))
+    if isinstance(hint, str):
+        return hint
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "none",
+        tuple[int, ...]: "a list such as [1, 2]",
+        tuple[str, ...]: "a list such as [a, b]",
+    }
+    return words.get(hint, "options such as {margin: 0.3}")
