@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from zoo.data.audit import open_pictures, summary
+    from zoo.data.audit import summary
+    from zoo.data.open import open_pictures
 
     dataset = open_pictures(args.path)
     with bar("reading", len(dataset)) as done:
@@ -107,8 +108,9 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    from zoo.data.audit import open_pictures, overlap
+    from zoo.data.audit import overlap
     from zoo.data.hashes import NEAR
+    from zoo.data.open import open_pictures
 
     train, bench = open_pictures(args.train), open_pictures(args.against)
     distance = NEAR if args.distance is None else args.distance
@@ -138,7 +140,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    from zoo.data.audit import open_people
+    from zoo.data.open import open_people
     from zoo.data.pack import pack_pairs, pack_records
 
     if args.pairs:
@@ -157,7 +159,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 
 def run_extract(args: argparse.Namespace) -> int:
-    from zoo.data.audit import open_people
+    from zoo.data.open import open_people
     from zoo.data.pack import extract, extract_pairs
 
     if args.path.endswith(".bin"):

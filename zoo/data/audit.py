@@ -3,76 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.data.folder import read_file
 from zoo.data.hashes import NEAR, near_pairs
-from zoo.data.open import open_encoded
+from zoo.data.pairs import PairPictures
 from zoo.data.scan import Progress, survey
-from zoo.errors import InputError
-from zoo.formats.bins import read_bin
-from zoo.formats.pairs import Pair, listed_pairs
-
-
-class PairPictures(EncodedFaces):
-    """The pictures of a benchmark of pairs; nothing says whose they are, so each pair counts as an identity."""
-
-    def __init__(self, path: str | Path, same: npt.NDArray[np.bool_], kind: str) -> None:
-        self.path, self.name, self.image_size = Path(path), Path(path).stem, (112, 112)
-        self.same, self.kind = same, kind
-        self.labels = np.repeat(np.arange(len(same), dtype=np.int64), 2)
-
-
-class BinPictures(PairPictures):
-    """The pictures of a .bin."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._images, same = read_bin(path)
-        super().__init__(path, same, "pairs (.bin)")
-
-    def content(self, i: int) -> bytes:
-        return self._images[i]
-
-    def where(self, i: int) -> str:
-        return f"{self.path}, picture {i}"
-
-
-class ListedPictures(PairPictures):
-    """The pictures that a list of pairs names; a pair of which nobody said the truth counts as one of two people."""
-
-    def __init__(self, path: str | Path, pairs: list[Pair]) -> None:
-        super().__init__(path, np.array([truth is True for _, _, truth in pairs]), "listed pairs")
-        self._files = [file for a, b, _ in pairs for file in (a, b)]
-
-    def content(self, i: int) -> bytes:
-        return read_file(self._files[i])
-
-    def where(self, i: int) -> str:
-        return str(self._files[i])
-
-
-def open_pictures(uri: str) -> EncodedFaces:
-    """Any set with encoded pictures: what `open_dataset` opens, one identity being enough, and benchmarks of pairs."""
-    if uri.endswith(".bin"):
-        return BinPictures(uri)
-    if uri.endswith((".txt", ".csv")) and Path(uri).is_file() and (pairs := listed_pairs(uri)) is not None:
-        return ListedPictures(uri, pairs)
-    return open_encoded(uri)
-
-
-def open_people(uri: str) -> EncodedFaces:
-    """As `open_pictures`; InputError for pairs, which tell no identities."""
-    dataset = open_pictures(uri)
-    if isinstance(dataset, PairPictures):
-        raise InputError(
-            f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; see `zoo data info`"
-        )
-    return dataset
 
 
 def summary(

@@ -50,8 +50,8 @@ class EncodedFaces(abc.ABC):
     """The format's name."""
     identities: Sequence[str] | None = None
     """(classes,): what the format calls each identity, where it has names."""
-    image_size: tuple[int, int]
-    """(height, width) of what `image` gives."""
+    image_size: tuple[int, int] | None
+    """(height, width) to which `image` scales pictures of another size; None leaves each as it is stored."""
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
     then shuffles blocks, and pictures among the blocks that are open."""
@@ -73,13 +73,14 @@ class EncodedFaces(abc.ABC):
 
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
-        return to_size(decode(self.content(i), self.where(i)), self.image_size)
+        stored = decode(self.content(i), self.where(i))
+        return stored if self.image_size is None else to_size(stored, self.image_size)
 
     def read_into(self, i: int, out: Image) -> None:
-        """Picture i into `out`, RGB uint8 (*image_size, 3), contiguous: what `image` gives, without a copy of it."""
+        """Picture i into `out`, RGB uint8 (height, width, 3), contiguous: at its size, without a copy."""
         content = self.content(i)
         if not decode_into(content, out):
-            out[:] = to_size(decode(content, self.where(i)), self.image_size)
+            out[:] = to_size(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
 
     def describe(self) -> str:
         """The set in one line."""

@@ -1,4 +1,4 @@
-"""Pictures in files of their own as a training set: a folder of people's folders, or a list of paths and labels."""
+"""Training sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
 from zoo.errors import InputError
-from zoo.formats.images import SUFFIXES
+from zoo.formats.images import SUFFIXES, read_file
 from zoo.formats.pairs import listed_pairs
+from zoo.formats.recordio import RecordFile
 
 
 class FolderDataset(EncodedFaces):
@@ -22,7 +23,7 @@ class FolderDataset(EncodedFaces):
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, image_size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
         self.root = Path(root)
         self.image_size = image_size
         self.name = self.root.resolve().name
@@ -67,7 +68,7 @@ class ListDataset(EncodedFaces):
 
     kind = "list"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
         path = Path(path)
         self.root, self.name, self.image_size = path.parent, path.stem, image_size
         self._files: list[str] = []
@@ -101,6 +102,42 @@ class ListDataset(EncodedFaces):
         return str(self.root / self._files[i])
 
 
+class RecordDataset(EncodedFaces):
+    """The pictures of a .rec file, or of the one in a folder."""
+
+    kind = "RecordIO"
+
+    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
+        self.records = RecordFile(path)
+        self.image_size = image_size
+        rec = self.records.path
+        self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
+        self.labels = self.records.labels
+
+    def content(self, i: int) -> bytes:
+        return self.records.read(i)
+
+    def where(self, i: int) -> str:
+        return self.records.name(i)
+
+
+class LoosePictures(EncodedFaces):
+    """The pictures in a folder at any depth, by path; nothing says whose they are, so all have one label."""
+
+    kind = "pictures"
+
+    def __init__(self, root: Path) -> None:
+        self.name, self.image_size = root.resolve().name, None
+        self._files = sorted(file for file in root.rglob("*") if file.name.lower().endswith(SUFFIXES))
+        self.labels = np.zeros(len(self._files), np.int64)
+
+    def content(self, i: int) -> bytes:
+        return read_file(self._files[i])
+
+    def where(self, i: int) -> str:
+        return str(self._files[i])
+
+
 def _list_line(line: str, mxnet: bool) -> tuple[str, str]:
     if mxnet:
         _, label, file = [*line.split("\t"), "", "", ""][:3]
@@ -108,14 +145,6 @@ def _list_line(line: str, mxnet: bool) -> tuple[str, str]:
     separator = next((mark for mark in ("\t", ",") if mark in line), None)
     file, _, label = line.rpartition(separator) if separator else line.rstrip().rpartition(" ")
     return file.strip(), label.strip()
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of the picture at `path`; InputError, naming it, when they cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"expected a picture at {path}, cannot read it ({error.strerror}); check the path") from None
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:

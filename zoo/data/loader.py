@@ -171,8 +171,8 @@ class _Batches(Dataset[Any]):
 
     @functools.cached_property
     def _size(self) -> tuple[int, int]:
-        """(height, width) of every picture; of a set that does not say, its first sound one."""
-        if isinstance(self.dataset, EncodedFaces):
+        """(height, width) of every picture; if the set does not state it, that of its first intact one."""
+        if isinstance(self.dataset, EncodedFaces) and self.dataset.image_size is not None:
             return self.dataset.image_size
         for number in range(len(self.dataset)):
             with contextlib.suppress(InputError):

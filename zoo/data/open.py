@@ -1,11 +1,14 @@
-"""One way to open every kind of training set."""
+"""The one place that knows every layout of pictures: training sets, benchmarks of pairs, loose crops."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
+from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, RecordDataset
+from zoo.data.pairs import BinPictures, ListedPictures, PairPictures
 from zoo.errors import InputError
+from zoo.formats.pairs import listed_pairs
 
 
 def open_dataset(
@@ -26,7 +29,7 @@ def open_dataset(
     """
     if min_images < 1 or (max_images is not None and max_images < 1):
         raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
-    if uri is None or uri.partition(":")[0] == "synthetic":
+    if uri is None or is_synthetic(uri):
         if min_images > 1 or max_images is not None:
             raise InputError("expected no filter on the synthetic set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
@@ -36,13 +39,51 @@ def open_dataset(
     return left
 
 
-def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedFaces:
+def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
+    """The pictures at `uri` as they are stored, whatever holds them; their labels may mean nothing.
+
+    It takes what `open_dataset` and `open_pictures` take, and pictures in a folder at any depth. Synthetic faces are
+    drawn at `image_size`, (height, width).
+    """
+    if is_synthetic(uri):
+        return open_synthetic(uri, image_size)
+    if _kind(uri, Path(uri)) == "folder":
+        return LoosePictures(Path(uri))
+    return open_pictures(uri)
+
+
+def open_pictures(uri: str) -> EncodedFaces:
+    """The encoded pictures of a set, as stored: what `open_dataset` opens, even of one person, or a benchmark of pairs.
+
+    A benchmark is a .bin or a list of pairs.
+    """
+    if uri.endswith(".bin"):
+        return BinPictures(uri)
+    if uri.endswith((".txt", ".csv")) and Path(uri).is_file() and (pairs := listed_pairs(uri)) is not None:
+        return ListedPictures(uri, pairs)
+    return open_encoded(uri)
+
+
+def open_people(uri: str) -> EncodedFaces:
+    """As `open_pictures`; InputError for pairs, which tell no identities."""
+    dataset = open_pictures(uri)
+    if isinstance(dataset, PairPictures):
+        raise InputError(
+            f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; see `zoo data info`"
+        )
+    return dataset
+
+
+def is_synthetic(uri: str) -> bool:
+    """Whether an address is that of the synthetic set."""
+    return uri.partition(":")[0] == "synthetic"
+
+
+def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
     """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
     path = Path(uri)
     kind = _kind(uri, path)
     if kind == "rec":
-        from zoo.data.records import RecordDataset
-
         return RecordDataset(path, image_size)
     if kind == "tar":
         from zoo.data.tar import open_tars
@@ -57,14 +98,10 @@ def open_encoded(uri: str, image_size: tuple[int, int] = (112, 112)) -> EncodedF
 
         return HubDataset(uri, image_size)
     if kind == "list":
-        from zoo.data.folder import ListDataset
-
         return ListDataset(path, image_size)
     if kind == "folder":
-        from zoo.data.folder import FolderDataset
-
         return FolderDataset(path, image_size)
-    if uri.partition(":")[0] == "synthetic":
+    if is_synthetic(uri):
         raise InputError(
             "expected a set that lies in files, found the synthetic one, which is drawn when it is needed;"
             f" look at it: zoo data preview {uri}"

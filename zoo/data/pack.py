@@ -17,7 +17,7 @@ from zoo.data.scan import Progress
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin
-from zoo.formats.images import decode, encode_jpeg, suffix_of
+from zoo.formats.images import decode, encode_jpeg, read_file, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
 from zoo.formats.recordio import Header, RecordWriter, frame
 from zoo.formats.recordio import pack as pack_record
@@ -135,12 +135,7 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
         if truth is None:
             raise InputError(f"expected 1 or 0 for every pair of {listed}, found none for {a.name} and {b.name}")
         for picture in (a, b):
-            try:
-                content = picture.read_bytes()
-            except OSError as error:
-                raise InputError(
-                    f"expected the picture {picture} of {listed}, cannot read it ({error.strerror})"
-                ) from None
+            content = read_file(picture)
             decode(content, str(picture))
             images.append(content)
         same.append(truth)

@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
 from zoo.errors import InputError
+from zoo.formats.images import read_file
 
 LABEL_COLUMNS = ("label", "labels", "identity", "identity_id", "person", "subject", "class", "target", "id")
 """Names under which a table may keep the identity, the first that is there counts."""
@@ -30,7 +31,7 @@ class ParquetDataset(EncodedFaces):
 
     kind = "Parquet"
 
-    def __init__(self, files: Sequence[str | Path], name: str, image_size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, files: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112)) -> None:
         self.image_size, self.name = image_size, name
         self._files = [Path(file) for file in files]
         self._groups: list[tuple[int, int]] = []
@@ -113,7 +114,7 @@ class HubDataset(EncodedFaces):
 
     kind = "Hugging Face dataset"
 
-    def __init__(self, uri: str, image_size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(self, uri: str, image_size: tuple[int, int] | None = (112, 112)) -> None:
         try:
             import datasets
         except ImportError:
@@ -147,12 +148,7 @@ class HubDataset(EncodedFaces):
     def content(self, i: int) -> bytes:
         value = self._pictures[i][self._column]
         if isinstance(value, dict) and value.get("bytes") is None and isinstance(value.get("path"), str):
-            try:  # the library's own cache keeps some pictures as files
-                return Path(value["path"]).read_bytes()
-            except OSError as error:
-                raise InputError(
-                    f"expected the picture of {self.where(i)}, cannot read it ({error.strerror})"
-                ) from None
+            return read_file(value["path"])  # the library's own cache keeps some pictures as files
         return _bytes_of(value, self.where(i))
 
     def where(self, i: int) -> str:

@@ -39,7 +39,9 @@ class TarDataset(EncodedFaces):
 
     kind = "WebDataset"
 
-    def __init__(self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] = (112, 112)) -> None:
+    def __init__(
+        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112)
+    ) -> None:
         self.image_size, self.name = image_size, name
         self._shards = [str(shard) for shard in shards]
         self._maps: collections.OrderedDict[int, mmap.mmap] = collections.OrderedDict()
@@ -99,7 +101,7 @@ class TarDataset(EncodedFaces):
         return {**self.__dict__, "_maps": collections.OrderedDict()}
 
 
-def open_tars(uri: str, image_size: tuple[int, int]) -> TarDataset:
+def open_tars(uri: str, image_size: tuple[int, int] | None) -> TarDataset:
     """The shards of a folder, of one .tar, or of a pattern such as `https://host/train-{000..099}.tar`.
 
     Patterns and addresses need the webdataset package (the extra `data`).

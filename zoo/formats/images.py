@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -83,11 +84,31 @@ def decode_into(content: bytes, out: Image) -> bool:
 
 def read_image(path: str | Path) -> Image:
     """The picture in the file at `path`, as `decode` returns it; InputError where there is none."""
+    return decode(read_file(path), printable(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of a regular file; InputError for what is missing, a folder, or a pipe that would wait for ever."""
+    name = printable(path)
+    if "\0" in name:
+        raise InputError(f"expected a path, found {name!r}, which no file can have")
     try:
-        content = Path(path).read_bytes()
+        kind = os.stat(path).st_mode
+        if stat.S_ISREG(kind):
+            return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"expected a picture at {path}, cannot read it ({error.strerror}); check the path") from None
-    return decode(content, str(path))
+        raise InputError(f"expected a picture at {name}, cannot read it ({error.strerror}); check the path") from None
+    what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+    raise InputError(f"expected a picture file at {name}, found {what}; name a file")
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any terminal and any UTF-8 file can hold: bytes that are no UTF-8 become \\xNN.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:

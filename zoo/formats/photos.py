@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,8 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.formats.images import MAX_PIXELS, Image, decode
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
+from zoo.formats.images import printable as printable
+from zoo.formats.images import read_file as read_file
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 """The file names that count as photos in a folder, compared in lower case."""
@@ -24,21 +24,6 @@ SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 def read_photo(path: str | Path) -> Image:
     """The upright photo in the file at `path`: RGB uint8 (height, width, 3); InputError where there is none."""
     return decode_photo(read_file(path), printable(path))
-
-
-def read_file(path: str | Path) -> bytes:
-    """The content of a regular file; InputError for what is missing, a folder, or a pipe that would wait for ever."""
-    name = printable(path)
-    if "\0" in name:
-        raise InputError(f"expected a path, found {name!r}, which no file can have")
-    try:
-        kind = os.stat(path).st_mode
-        if stat.S_ISREG(kind):
-            return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"expected a picture at {name}, cannot read it ({error.strerror}); check the path") from None
-    what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
-    raise InputError(f"expected a picture file at {name}, found {what}; name a file")
 
 
 def decode_photo(content: bytes, name: str) -> Image:
@@ -64,15 +49,6 @@ def decode_photo(content: bytes, name: str) -> Image:
             f"expected a {kind} picture in {name}, found a damaged one or a rare variety; convert it to PNG"
         )
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that any terminal and any UTF-8 file can hold: bytes that are no UTF-8 become \\xNN.
-
-    >>> printable("caf\\udce9.jpg")
-    'caf\\\\xe9.jpg'
-    """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _kind(content: bytes) -> str | None:

@@ -24,7 +24,9 @@ from zoo.data import open_dataset
 from zoo.data.augment import build_augmentation
 from zoo.data.base import contiguous
 from zoo.data.loader import OPEN_BLOCKS, TrainLoader
+from zoo.data.open import open_crops
 from zoo.errors import InputError
+from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 
 COUNTS = (3, 2, 4, 6)
@@ -137,6 +139,27 @@ def test_every_layout_holds_the_same_set_in_every_process(root, source):
     for i in (14, 0, 7, 9, 8):
         assert np.array_equal(dataset.image(i), picture(i))
     assert np.array_equal(pickle.loads(pickle.dumps(dataset)).image(7), picture(7))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_crops_are_read_from_every_layout_as_they_are_stored(root, source):
+    crops = open_crops(SOURCES[source](root), (112, 112))
+    assert len(crops) == 15 and all(np.array_equal(crops.image(i), picture(i)) for i in range(15))
+
+
+def test_crops_are_read_from_benchmarks_loose_pictures_and_the_synthetic_set_too(root):
+    assert len(open_crops(str(root), (112, 112))) == 0
+    write_bin(root / "pairs.bin", CONTENTS[:4], [True, False])
+    (root / "a/b").mkdir(parents=True)
+    for i, name in enumerate(("a/b/0.PNG", "a/1.png", "2.png", "a/b/notes.txt")):
+        (root / name).write_bytes(CONTENTS[i])
+    (root / "pairs.csv").write_text("a,b,same\na/1.png,2.png,1\n")
+    for name, numbers in (("", [2, 1, 0]), ("pairs.bin", [0, 1, 2, 3]), ("pairs.csv", [1, 2])):
+        crops = open_crops(str(root / name), (112, 112))
+        assert [crops.image(i).tobytes() for i in range(len(crops))] == [picture(i).tobytes() for i in numbers]
+    assert open_crops("synthetic:3x5", (32, 24)).image(14).shape == (32, 24, 3)
+    with pytest.raises(InputError, match="found nothing"):
+        open_crops(str(root / "absent"), (112, 112))
 
 
 @pytest.mark.parametrize("source", ["RecordIO", "tar, .cls", "parquet, bytes", "Hub dataset"])
