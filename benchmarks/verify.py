@@ -144,9 +144,10 @@ def galleries(sizes: Sequence[int], rounds: int) -> None:
 def photos(verifier: FaceVerifier, folder: Path) -> None:
     """What is found on each photo, and whether one threshold is right for all pairs."""
     print("\nfaces found (largest; every face)")
+    thorough = FaceVerifier(verifier.embedder, verifier.detector, face="all")
     for path in sorted(folder.glob("*.jpg")):
         image = read_photo(path)
-        largest, every = verifier.crop(image), verifier.crops(image)
+        largest, every = verifier.crop(image), thorough.crops(image)
         eyes = largest.quality.eye_distance or 0
         warned = "; ".join(largest.quality.warnings()) or "-"
         print(f"{path.name:<32}{len(largest.faces):>3}{len(every):>4}  {eyes:>4.0f} px between the eyes  {warned}")

@@ -4,7 +4,9 @@ MODEL is an ONNX file, a run, a folder, or a model on the Hugging Face Hub (`zoo
 
 zoo.load(MODEL)                  the torch model
 zoo.load_onnx(MODEL)             an embedder on ONNX Runtime, without torch
-zoo.FaceVerifier(MODEL)          compares the faces of two photos, without torch
+zoo.verify(A, B, MODEL)          whether two photos show the same person, without torch
+zoo.FaceVerifier(MODEL)          the same for many photos
+zoo.Gallery.open(FILE)           known people, to identify faces by
 """
 
 from __future__ import annotations
@@ -14,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.errors import InputError as InputError
-    from zoo.recognition.verifier import FaceVerifier as FaceVerifier
+    from zoo.recognition import FaceVerifier as FaceVerifier
+    from zoo.recognition import Gallery as Gallery
+    from zoo.recognition import verify as verify
     from zoo.resolve import load as load
     from zoo.resolve import load_onnx as load_onnx
 
 __version__ = "0.1.0"
 
 LAZY = {
-    "FaceVerifier": "zoo.recognition.verifier",
+    "FaceVerifier": "zoo.recognition",
+    "Gallery": "zoo.recognition",
     "InputError": "zoo.errors",
     "load": "zoo.resolve",
     "load_onnx": "zoo.resolve",
+    "verify": "zoo.recognition",
 }
 """Names that are imported when they are first used, so that `import zoo` stays light."""
 
-__all__ = ["FaceVerifier", "InputError", "__version__", "load", "load_onnx"]
+__all__ = ["FaceVerifier", "Gallery", "InputError", "__version__", "load", "load_onnx", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,12 @@ class Exit(enum.IntEnum):
     """The exit codes of every command."""
 
     OK = 0
-    """Done; `zoo verify`: the same person."""
+    """Done; `zoo verify`: the same person; `zoo identify`: somebody."""
     DIFFERENT = 1
-    """`zoo verify`: different people; `zoo data check`: pictures that are in both sets."""
+    """`zoo verify`: different people; `zoo identify`: nobody; `zoo data check`: pictures that are in both sets."""
     WRONG_INPUT = 2
     NO_VERDICT = 3
-    """`zoo verify`: no threshold is known."""
+    """`zoo verify` and `zoo identify`: no threshold is known."""
     OUR_FAULT = 70
     INTERRUPTED = 130
 

@@ -1,9 +1,11 @@
-"""How library code tells what it does: a logger that the command line shows, and the callback of a progress bar."""
+"""How library code tells what it does: a logger that the command line shows, and the callbacks of a progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 log = logging.getLogger("zoo")
 """Warnings and notes of library code; `zoo` shows them on stderr, a program may do with them what it likes."""
@@ -11,6 +13,14 @@ log = logging.getLogger("zoo")
 Progress = Callable[[int], None]
 """Told how many items were done since it was told last."""
 
+Bar = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Opens a progress bar with a caption and the number of items, where it is known."""
+
 
 def no_progress(count: int) -> None:
     """A `Progress` for whoever does not watch."""
+
+
+def no_bar(caption: str, total: int | None) -> AbstractContextManager[Progress]:
+    """A `Bar` for whoever does not watch."""
+    return contextlib.nullcontext(no_progress)

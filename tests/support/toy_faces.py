@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.formats.images import encode_png
 from zoo.inference.session import write_model_info
-from zoo.modelinfo import ModelInfo
+from zoo.modelinfo import ModelInfo, Threshold
 
 Image = npt.NDArray[np.uint8]
 DIM = 48
@@ -53,3 +54,37 @@ def write_people(folder: Path, people: dict[str, list[tuple[int, int]]]) -> Path
         for number, (seed, noise) in enumerate(photos):
             (folder / name / f"{number}.png").write_bytes(encode_png(crop(seed, noise=noise)))
     return folder
+
+
+def write_town(folder: Path) -> Path:
+    """model.onnx; people/ with every oddity that a folder of people may have; ada.png, bob.png and stranger.png."""
+    write_model(folder / "model.onnx")
+    people = {"Ada": [(1, 1), (1, 2)], "ada": [(2, 1)], "Bob": [(3, 1), (3, 1)], "Eve": [(1, 1)]}
+    write_people(folder / "people", people)
+    (folder / "people" / "Nobody").mkdir()
+    (folder / "people" / "Broken").mkdir()
+    (folder / "people" / "Broken" / "x.png").write_bytes(b"no picture")
+    for name, seed in (("ada", 1), ("bob", 3), ("stranger", 9)):
+        (folder / f"{name}.png").write_bytes(encode_png(crop(seed, noise=5)))
+    return folder
+
+
+def unit_rows(rows: int, dim: int, seed: int) -> npt.NDArray[np.float32]:
+    """Random unit-length embeddings (rows, dim)."""
+    values = np.random.default_rng(seed).standard_normal((rows, dim))
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)
+
+
+LOOSE = Threshold(
+    far=0.1,
+    threshold=0.2,
+    protocol="pairs",
+    data="made up",
+    data_sha256="0" * 64,
+    negatives=1000,
+    false_accepts=100,
+    far_interval=(0.08, 0.12),
+    flip=True,
+)
+STRICT = replace(LOOSE, far=0.01, threshold=0.9, false_accepts=10)
+"""Two thresholds as a model may store them."""

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from zoo import cli
-from zoo.messages import log, no_progress
+from zoo.messages import log, no_bar, no_progress
 
 
 def test_the_command_shows_the_librarys_messages_once_and_leaves_the_logger_as_it_was(
@@ -33,3 +33,5 @@ def test_a_program_hears_nothing_unless_it_listens(capsys: pytest.CaptureFixture
 
 def test_nobody_has_to_watch() -> None:
     no_progress(3)
+    with no_bar("embedding", 7) as progress:
+        progress(7)

@@ -10,51 +10,26 @@ zoo align photos/ crops/ --face all --size 224
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
-from zoo.errors import InputError
+from zoo.commands.options import add_batch_arguments, add_detector_arguments
+from zoo.commands.progress import bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos, in sub-folders by person")
     parser.add_argument("output", metavar="OUT", help="the folder for the crops")
-    parser.add_argument(
-        "--detector", metavar="PATH", help="YuNet's ONNX file; default: the pinned one of the Hugging Face Hub"
-    )
-    parser.add_argument(
-        "--face", choices=("largest", "central", "all"), default="largest", help="which of several faces to cut out"
-    )
+    add_detector_arguments(parser)
     parser.add_argument("--size", type=int, default=112, help="the crops' height and width in pixels (default: 112)")
-    parser.add_argument("--format", choices=("png", "jpg"), default="png", help="of the crops (default: png)")
-    parser.add_argument("--workers", type=int, default=2, help="threads that read and search photos (default: 2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    parser.add_argument("--format", choices=("png", "jpg"), default="png", help="the crops' file format (default: png)")
+    add_batch_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.commands.progress import bar
-    from zoo.faces.detect import load_detector
-    from zoo.recognition.align_folder import Cropper
-    from zoo.recognition.batch import pictures_in
+    from zoo.recognition import align_photos
 
-    source, target = Path(args.photos), Path(args.output)
-    if not source.is_dir():
-        raise InputError(f"expected a folder of photos at {source}, found none; check the path")
-    if not 16 <= args.size <= 1024:
-        raise InputError(f"expected a crop size from 16 to 1024 pixels, found {args.size}")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"expected an output outside {source}, found {target}: crops would be taken for photos")
-    photos = list(pictures_in([source]))
-    if not photos:
-        raise InputError(f"expected photos in {source}, found none")
-    cropper = Cropper(source, target, load_detector(args.detector), args.face, (args.size, args.size), args.format)
-    with cropper, bar("align", len(photos)) as advance:
-        counts = cropper.crop_all(photos, args.workers, advance)
+    done = align_photos(args.photos, args.output, args.detector, args.face, args.size, args.format, args.workers, bar)
     if args.json:
-        print(json.dumps(counts, indent=2))
+        print(done.to_json())
         return 0
-    print(
-        f"{target}: {counts['crops']:,} crops of {counts['photos']:,} photos, {counts['skipped']:,} skipped"
-        f" (why: {cropper.log})"
-    )
+    print(f"{args.output}: {done.crops:,} crops of {done.photos:,} photos, {done.skipped:,} skipped (why: {done.log})")
     return 0

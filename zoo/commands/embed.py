@@ -9,12 +9,9 @@ zoo embed a.jpg b.jpg -o faces.parquet --face all
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from pathlib import Path
 
-from zoo.commands.options import add_model_arguments
-from zoo.errors import InputError
+from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes
+from zoo.commands.progress import bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,44 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
-    parser.add_argument("--workers", type=int, default=2, help="threads that read and search pictures (default: 2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    add_batch_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.commands.progress import bar
-    from zoo.recognition.batch import embed_pictures, identity, pictures_in
-    from zoo.recognition.journal import Journal
-    from zoo.recognition.table import require_table_name, write_table
-    from zoo.recognition.verifier import FaceVerifier
+    from zoo.recognition import FaceVerifier, embed_to_table
 
-    path = Path(args.output)
-    require_table_name(path)
-    partial = path.with_name(path.name + ".partial")
-    if path.exists() and not partial.exists() and not args.overwrite:
-        raise InputError(f"expected no file at {path} yet, found one; give --overwrite, or another name")
-    pictures = list(dict.fromkeys(pictures_in(args.pictures)))
-    if not pictures:
-        raise InputError(f"expected pictures in {' '.join(args.pictures)}, found none")
     verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
-    with Journal(partial, identity(verifier)) as journal:
-        with bar("embed", len(pictures)) as advance:
-            added = embed_pictures(verifier, pictures, journal, workers=args.workers, progress=advance)
-        rows, failed = write_table(path, journal, pictures, verifier.embedder.embedding_dim)
-        journal.delete()
-    facts = {
-        "output": str(path),
-        "pictures": len(pictures),
-        "embedded_now": added,
-        "faces": rows,
-        "failed": len(failed),
-    }
+    table = embed_to_table(args.pictures, args.output, verifier, args.overwrite, args.workers, bar)
     if args.json:
-        print(json.dumps({**facts, "failures": failed}, indent=2))
+        print(table.to_json())
         return 0
-    for reason in failed[:20]:
-        print(f"note: {reason}", file=sys.stderr)
-    if len(failed) > 20:
-        print(f"note: and {len(failed) - 20:,} more, listed in {path}", file=sys.stderr)
-    print(f"{path}: {rows:,} faces of {len(pictures):,} pictures, {len(failed):,} failed")
+    print_notes(table.failures, most=20, where=args.output)
+    print(f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed")
     return 0

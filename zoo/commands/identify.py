@@ -11,21 +11,14 @@ zoo identify party.jpg --gallery people.gallery --fpir 0.01
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments
-from zoo.errors import InputError
+from zoo.commands.options import add_model_arguments, positive, print_notes
+from zoo.commands.progress import bar
+from zoo.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo.recognition.gallery import Gallery, Identification
-    from zoo.recognition.verifier import Decision, FaceVerifier
-
-IDENTIFIED, NOBODY, NO_VERDICT = 0, 1, 3
+    from zoo.recognition.gallery import Identification
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gallery", metavar="DIR|FILE", required=True, help="a folder of people, or a gallery of `zoo index`"
     )
-    add_model_arguments(parser)
-    parser.set_defaults(face="all")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many people to rank (default: 5)")
+    add_model_arguments(parser, face="all")
+    parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
     parser.add_argument("--fpir", type=float, help="the false positive identification rate to keep, e.g. 0.01")
     parser.add_argument("--threshold", type=float, help="use this cosine similarity as the threshold instead")
     parser.add_argument("--draw", metavar="OUT.png", help="draw the photo with every face and its name")
@@ -43,109 +35,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.top < 1:
-        raise InputError(f"expected to rank at least 1 person, found --top {args.top}")
+    from zoo.recognition import FaceVerifier, Gallery
+
     if args.draw:
-        from zoo.recognition.draw import require_picture_name
+        from zoo.recognition.draw import draw_identification, require_picture_name, save_picture
 
         require_picture_name(args.draw)
-    from zoo.recognition.gallery import decide_identification, identify
-    from zoo.recognition.verifier import FaceVerifier
-
     verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
-    gallery, notes = open_gallery(args, verifier)
-    decision = decide_identification(verifier.embedder.info, len(gallery), args.fpir, args.threshold)
-    crops = verifier.crops(args.photo) if args.face == "all" else [verifier.crop(args.photo)]
-    answers = identify(gallery, verifier, crops, decision.threshold, args.top)
+    gallery = Gallery.of(args.gallery, verifier, bar=bar)
+    answer = gallery.identify(args.photo, verifier, fpir=args.fpir, threshold=args.threshold, top=args.top)
     if args.draw:
-        from zoo.formats.photos import read_photo
-        from zoo.recognition.draw import draw_faces, save_picture
-
-        named = [(one.crop.face, label(one, decision)) for one in answers if one.crop.face]
-        save_picture(args.draw, draw_faces(read_photo(args.photo), named))
+        save_picture(args.draw, draw_identification(args.photo, answer))
     if args.json:
-        print(json.dumps(record(answers, gallery, decision, notes), indent=2))
+        print(answer.to_json())
     else:
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        print(story(answers, decision))
-    if decision.threshold is None:
-        return NO_VERDICT
-    return IDENTIFIED if any(one.identified for one in answers) else NOBODY
+        print_notes(answer.notes)
+        print(story(answer))
+    if answer.decision.threshold is None:
+        return Exit.NO_VERDICT
+    return Exit.OK if any(face.name for face in answer.faces) else Exit.DIFFERENT
 
 
-def label(one: Identification, decision: Decision) -> str:
-    """What is drawn above a face: the name and the similarity; a question mark where there is no threshold."""
-    name, similarity = one.candidates[0]
-    known = one.identified or ("nobody" if decision.threshold is not None else f"{name}?")
-    return f"{known} {similarity:.2f}"
-
-
-def story(answers: Sequence[Identification], decision: Decision) -> str:
+def story(answer: Identification) -> str:
     """What people read."""
     lines = []
-    threshold = decision.threshold
-    for number, one in enumerate(answers, 1):
-        where = f" at ({one.crop.face.box[0]:.0f}, {one.crop.face.box[1]:.0f})" if one.crop.face else ""
-        lines.append(f"face {number}{where}: {one.identified or ('no verdict' if threshold is None else 'nobody')}")
-        lines += [f"    {similarity:7.4f}  {name}" for name, similarity in one.candidates]
-        lines += [f"    note: {note}" for note in one.crop.notes]
-    lines.append(f"threshold   {'unknown' if threshold is None else f'{threshold:.4f}'}: {decision.origin}")
-    return "\n".join(lines)
-
-
-def record(
-    answers: Sequence[Identification], gallery: Gallery, decision: Decision, notes: Sequence[str]
-) -> dict[str, Any]:
-    """What scripts read."""
-    return {
-        "people": len(gallery),
-        "threshold": decision.threshold,
-        "origin": decision.origin,
-        "faces": [
-            {
-                "box": list(one.crop.face.box) if one.crop.face else None,
-                "identified": one.identified,
-                "candidates": [{"name": name, "similarity": similarity} for name, similarity in one.candidates],
-                "notes": list(one.crop.notes),
-            }
-            for one in answers
-        ],
-        "notes": list(notes),
-    }
-
-
-def open_gallery(args: argparse.Namespace, verifier: FaceVerifier) -> tuple[Gallery, list[str]]:
-    """The gallery of `--gallery`: a saved one, or a folder of people, enrolled for this one question."""
-    from zoo.formats.photos import printable
-    from zoo.recognition.batch import identity
-    from zoo.recognition.gallery import Gallery, enrol, people_in
-
-    path = Path(args.gallery)
-    facts = identity(verifier)
-    if not path.is_dir():
-        gallery = Gallery.open(path)
-        gallery.require(facts, path)
-        if not len(gallery):
-            raise InputError(f"expected people in {printable(path)}, found nobody; add some with `zoo index`")
-        return gallery, []
-    import tempfile
-
-    from zoo.commands.progress import bar
-    from zoo.recognition.journal import Journal
-    from zoo.recognition.verifier import FaceVerifier
-
-    people, notes = people_in(path)
-    enroller = FaceVerifier(
-        verifier.embedder, verifier.detector_if_needed, aligned=verifier.aligned, flip=verifier.flip
-    )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Journal(Path(folder) / "journal", facts) as journal,
-        bar("enrol", sum(map(len, people.values()))) as advance,
-    ):
-        empty = Gallery.empty(verifier.embedder.embedding_dim, facts)
-        gallery, more = enrol(empty, enroller, people, journal, progress=advance)
-    if not len(gallery):
-        raise InputError(f"expected at least one usable photo in {printable(path)}, found none: {more[0]}")
-    return gallery, [*notes, *more]
+    unknown = "no verdict" if answer.decision.threshold is None else "nobody"
+    for number, face in enumerate(answer.faces, 1):
+        where = f" at ({face.crop.face.box[0]:.0f}, {face.crop.face.box[1]:.0f})" if face.crop.face else ""
+        lines.append(f"face {number}{where}: {face.name or unknown}")
+        lines += [f"    {similarity:7.4f}  {name}" for name, similarity in face.candidates]
+        lines += [f"    note: {note}" for note in face.crop.notes]
+    return "\n".join([*lines, f"threshold   {answer.decision}"])

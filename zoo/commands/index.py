@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments
+from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes
+from zoo.commands.progress import bar
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.recognition.gallery import Gallery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,61 +30,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="print everybody with the number of photos")
     add_model_arguments(parser, every_face=False)
-    parser.add_argument("--workers", type=int, default=2, help="threads that read and search photos (default: 2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    add_batch_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition.gallery import Gallery
+    from zoo.recognition import FaceVerifier, Gallery
 
-    path = Path(args.output)
     if (args.folder is not None) + bool(args.remove) + args.list != 1:
         raise InputError("expected one of: a folder of people, --remove NAME, --list; see `zoo index --help`")
     if args.list:
-        gallery = Gallery.open(path)
-        people = dict(zip(gallery.names(), gallery.photos.tolist(), strict=True))
+        people = Gallery.open(args.output).photo_counts()
         print(json.dumps(people, indent=2) if args.json else "\n".join(f"{n:6,}  {name}" for name, n in people.items()))
-        return 0
-    if args.remove:
-        gallery = Gallery.open(path).without(args.remove)
-        gallery.save(path)
-        _tell(args, gallery, [], f"removed {', '.join(args.remove)}")
-        return 0
-    return _add(args, path)
-
-
-def _add(args: argparse.Namespace, path: Path) -> int:
-    from zoo.commands.progress import bar
-    from zoo.recognition.batch import identity
-    from zoo.recognition.gallery import Gallery, enrol, people_in
-    from zoo.recognition.journal import Journal
-    from zoo.recognition.verifier import FaceVerifier
-
-    people, notes = people_in(args.folder)
-    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
-    facts = identity(verifier)
-    if path.exists():
-        gallery = Gallery.open(path)
-        gallery.require(facts, path)
+    elif args.remove:
+        gallery = Gallery.open(args.output).remove(args.remove)
+        gallery.save(args.output)
+        _tell(args, gallery, f"removed {', '.join(args.remove)}")
     else:
-        gallery = Gallery.empty(verifier.embedder.embedding_dim, facts)
-    with Journal(path.with_name(path.name + ".partial"), facts) as journal:
-        with bar("index", sum(map(len, people.values()))) as advance:
-            extended, more = enrol(gallery, verifier, people, journal, args.workers, advance)
-        if not len(extended):
-            raise InputError(f"expected at least one usable photo in {args.folder}, found none: {more[0]}")
-        extended.save(path)
-        journal.delete()
-    _tell(args, extended, [*notes, *more], f"added {extended.photos.sum() - gallery.photos.sum():,} photos")
+        verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
+        gallery, added = Gallery.index(args.folder, args.output, verifier, args.workers, bar)
+        _tell(args, gallery, f"added {added:,} photos")
     return 0
 
 
-def _tell(args: argparse.Namespace, gallery, notes: list[str], done: str) -> None:  # type: ignore[no-untyped-def]
-    photos = int(gallery.photos.sum())
+def _tell(args: argparse.Namespace, gallery: Gallery, done: str) -> None:
+    people, photos = len(gallery), int(gallery.photos.sum())
     if args.json:
-        facts = {"gallery": args.output, "people": len(gallery), "photos": photos, "notes": notes}
-        print(json.dumps(facts, indent=2))
+        print(
+            json.dumps({"gallery": args.output, "people": people, "photos": photos, "notes": gallery.notes}, indent=2)
+        )
         return
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(f"{done}; {args.output} now holds {len(gallery):,} people with {photos:,} photos")
+    print_notes(gallery.notes)
+    print(f"{done}; {args.output} now holds {people:,} people with {photos:,} photos")

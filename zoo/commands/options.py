@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
 """What MODEL may be, in every command's help."""
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True) -> None:
+def positive(text: str) -> int:
+    """A whole number of at least 1, as an option's type."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return int(text)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
     """The options of every command that turns photos into embeddings."""
     parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the newest run with a model.onnx)")
+    add_detector_arguments(parser, every_face, face)
+    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
+    """The options of every command that finds faces in photos."""
     parser.add_argument(
         "--detector", metavar="PATH", help="YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)"
     )
     rules = ("largest", "central", "all") if every_face else ("largest", "central")
+    parser.add_argument("--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})")
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that works through many photos."""
     parser.add_argument(
-        "--face", choices=rules, default="largest", help="which of several faces to take (default: largest)"
+        "--workers", type=positive, default=2, metavar="N", help="threads that read and search photos (default: 2)"
     )
-    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+
+
+def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") -> None:
+    """Prints what a reader should know on stderr, the first `most` of them with a hint where the others are."""
+    for note in notes[:most]:
+        print(f"note: {note}", file=sys.stderr)
+    if most is not None and len(notes) > most:
+        print(f"note: and {len(notes) - most:,} more, listed in {where}", file=sys.stderr)
 
 
 def add_license_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.commands.options import add_model_arguments
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.recognition.pairs import PairAnswer, Summary
-    from zoo.recognition.verifier import Decision, FaceCrop, FaceVerifier, Verification
+    from zoo.recognition.threshold import Decision
+    from zoo.recognition.verifier import FaceCrop, FaceVerifier, Verification
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,37 +45,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from zoo.recognition import FaceVerifier
+
     if args.pairs and (args.a or args.b):
         raise InputError("expected two pictures or --pairs, found both; give one of them")
     if not args.pairs and not args.b:
         raise InputError("expected two pictures, found fewer; see `zoo verify --help`")
     if args.draw:
-        from zoo.recognition.draw import require_picture_name
+        from zoo.recognition.draw import draw_verification, require_picture_name, save_picture
 
         require_picture_name(args.draw)
-    from zoo.recognition.verifier import FaceVerifier
-
     verifier = FaceVerifier(
-        args.model,
-        args.detector,
-        far=args.far,
-        threshold=args.threshold,
-        face=args.face,
-        aligned=args.aligned,
+        args.model, args.detector, far=args.far, threshold=args.threshold, face=args.face, aligned=args.aligned
     )
     if args.pairs:
-        return _many(args, verifier, verifier.model)
+        return _many(args, verifier)
     answer = verifier.verify(args.a, args.b)
     if args.draw:
-        from zoo.formats.photos import read_photo
-        from zoo.recognition.draw import draw_verification, save_picture
-
-        save_picture(args.draw, draw_verification((read_photo(args.a), read_photo(args.b)), answer))
-    print(json.dumps(record(answer, verifier.model), indent=2) if args.json else story(answer, verifier.model))
+        save_picture(args.draw, draw_verification(args.a, args.b, answer))
+    print(answer.to_json() if args.json else story(answer))
     return Exit.NO_VERDICT if answer.same is None else Exit.OK if answer.same else Exit.DIFFERENT
 
 
-def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
+def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
     """`--pairs`: a row for each pair, then what they say together; done is 0 whatever the verdicts."""
     from zoo.formats.pairs import read_pairs_csv
     from zoo.recognition.pairs import summarise, verify_pairs
@@ -92,7 +83,7 @@ def _many(args: argparse.Namespace, verifier: FaceVerifier, model: Path) -> int:
             raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")
         save_picture(args.draw, draw_roc(summary.scores, f"{len(answers)} pairs, AUC {summary.auc:.4f}"))
     if args.json:
-        print(json.dumps(table_record(answers, summary, verifier.decision, model), indent=2))
+        print(json.dumps(table_record(answers, summary, verifier), indent=2))
     else:
         print(table(answers, summary, verifier.decision))
     return Exit.OK
@@ -114,8 +105,7 @@ def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Deci
     failed = [answer for answer in answers if answer.similarity is None]
     lines += ["", f"pairs       {len(answers):,}, of which {len(failed):,} failed"]
     lines += [f"            {reason}" for reason in dict.fromkeys(answer.reason for answer in failed)]
-    threshold = "unknown" if decision.threshold is None else f"{decision.threshold:.4f}"
-    lines.append(f"threshold   {threshold}: {decision.origin}")
+    lines.append(f"threshold   {decision}")
     if summary is None:
         lines.append("truth       not known for pairs of both kinds: no ROC")
         return "\n".join(lines)
@@ -130,14 +120,12 @@ def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Deci
     return "\n".join(lines)
 
 
-def table_record(
-    answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision, model: Path
-) -> dict[str, Any]:
+def table_record(answers: Sequence[PairAnswer], summary: Summary | None, verifier: FaceVerifier) -> dict[str, Any]:
     """The same for scripts."""
     return {
-        "model": str(model),
-        "threshold": decision.threshold,
-        "origin": decision.origin,
+        "model": str(verifier.model),
+        "threshold": verifier.decision.threshold,
+        "origin": verifier.decision.origin,
         "pairs": [
             {
                 "a": str(answer.a),
@@ -162,15 +150,14 @@ def table_record(
     }
 
 
-def story(answer: Verification, model: Path) -> str:
+def story(answer: Verification) -> str:
     """What people read."""
-    threshold = answer.decision.threshold
     lines = [
         f"A           {sighting(answer.a)}",
         f"B           {sighting(answer.b)}",
-        f"model       {model}",
+        f"model       {answer.model}",
         f"similarity  {answer.similarity:.4f}",
-        f"threshold   {'unknown' if threshold is None else f'{threshold:.4f}'}: {answer.decision.origin}",
+        f"threshold   {answer.decision}",
         *(f"note        {note}" for note in answer.notes),
         f"verdict     {VERDICTS[answer.same]}",
     ]
@@ -187,33 +174,3 @@ def sighting(crop: FaceCrop) -> str:
 
 
 VERDICTS = {True: "the same person", False: "different people", None: "none: without a threshold there is no verdict"}
-
-
-def record(answer: Verification, model: Path) -> dict[str, Any]:
-    """What scripts read."""
-    stored = answer.decision.stored
-    return {
-        "similarity": answer.similarity,
-        "threshold": answer.decision.threshold,
-        "far": stored.far if stored else None,
-        "origin": answer.decision.origin,
-        "same": answer.same,
-        "model": str(model),
-        "a": _face_record(answer.a),
-        "b": _face_record(answer.b),
-        "notes": list(answer.notes),
-    }
-
-
-def _face_record(crop: FaceCrop) -> dict[str, Any]:
-    face = crop.face
-    return {
-        "path": crop.name,
-        "size": list(crop.size),
-        "faces": len(crop.faces),
-        "aligned": face is None,
-        "box": list(face.box) if face else None,
-        "landmarks": face.landmarks.tolist() if face else None,
-        "score": face.score if face else None,
-        "quality": asdict(crop.quality),
-    }

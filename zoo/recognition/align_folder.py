@@ -6,23 +6,74 @@ import contextlib
 import json
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from zoo.errors import InputError
 from zoo.faces.align import align
-from zoo.faces.detect import FaceDetector, choose_face
+from zoo.faces.detect import FaceDetector, choose_face, load_detector
 from zoo.faces.quality import measure
 from zoo.files import hold, write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
 from zoo.formats.photos import printable, read_photo
+from zoo.formats.read_ahead import map_ahead
+from zoo.messages import Bar, Progress, no_bar, no_progress
+from zoo.recognition.batch import pictures_in
 from zoo.recognition.verifier import FaceRule
 
 LOG = "align.jsonl"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What lies in a folder of crops."""
+
+    photos: int
+    """How many photos were looked at, now or before an interruption."""
+    crops: int
+    skipped: int
+    """How many photos have no crop."""
+    log: Path
+    """The file that says why, a line a photo."""
+
+    def to_json(self) -> str:
+        """One JSON object, as `zoo align --json` prints it."""
+        return json.dumps({"photos": self.photos, "crops": self.crops, "skipped": self.skipped}, indent=2)
+
+
+def align_photos(
+    photos: str | Path,
+    output: str | Path,
+    detector: str | Path | FaceDetector | None = None,
+    face: FaceRule = "largest",
+    size: int = 112,
+    suffix: str = "png",
+    workers: int = 2,
+    bar: Bar = no_bar,
+) -> Aligned:
+    """Cuts the faces out of the photos below a folder into the same sub-folders of `output`: what `zoo align` does.
+
+    The crops are `size` × `size` pixels, as "png" or "jpg"; the rest is told by `Cropper`. After an interruption the
+    next call goes on. InputError where there is no photo, where `output` lies inside `photos`, and where the crops in
+    it were made with other options.
+    """
+    source, target = Path(photos), Path(output)
+    if not source.is_dir():
+        raise InputError(f"expected a folder of photos at {source}, found none; check the path")
+    if not 16 <= size <= 1024:
+        raise InputError(f"expected a crop size from 16 to 1024 pixels, found {size}")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"expected an output outside {source}, found {target}: crops would be taken for photos")
+    found = list(pictures_in([source]))
+    if not found:
+        raise InputError(f"expected photos in {source}, found none")
+    opened = detector if isinstance(detector, FaceDetector) else load_detector(detector)
+    cropper = Cropper(source, target, opened, face, (size, size), suffix)
+    with cropper, bar("align", len(found)) as progress:
+        return cropper.crop_all(found, workers, progress)
 
 
 class Cropper:
@@ -60,42 +111,25 @@ class Cropper:
         os.fsync(self._lines.fileno())
         self._lines.close()
 
-    def crop_all(
-        self, photos: Sequence[Path], workers: int = 2, progress: Callable[[int], None] | None = None
-    ) -> dict[str, int]:
-        """Crops every photo that the log does not have yet; the counts of photos, crops and skipped, old and new."""
-        counts = {"photos": len(photos), "crops": 0, "skipped": 0}
-
-        def count(entry: dict[str, Any]) -> None:
-            counts["crops"] += len(entry["crops"])
-            counts["skipped"] += not entry["crops"]
-            if progress is not None:
-                progress(1)
-
-        waiting: deque[Future[dict[str, Any]]] = deque()
-
-        def take() -> None:
-            entry = waiting.popleft().result()
+    def crop_all(self, photos: Sequence[Path], workers: int = 2, progress: Progress = no_progress) -> Aligned:
+        """Crops every photo that the log does not have yet; the counts are of old and new ones."""
+        entries = [self.done[name] for photo in photos if (name := self._name(photo)) in self.done]
+        progress(len(entries))
+        waiting = [photo for photo in photos if self._name(photo) not in self.done]
+        for entry in map_ahead(self.crop, waiting, workers, 4 * max(1, workers)):
             self._write(entry)
-            count(entry)
+            entries.append(entry)
+            progress(1)
+        crops = sum(len(entry["crops"]) for entry in entries)
+        return Aligned(len(photos), crops, sum(not entry["crops"] for entry in entries), self.log)
 
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for photo in photos:
-                known = self.done.get(printable(photo.relative_to(self.source)))
-                if known is not None:
-                    count(known)
-                    continue
-                waiting.append(pool.submit(self.crop, photo))
-                if len(waiting) >= 4 * max(1, workers):
-                    take()
-            while waiting:
-                take()
-        return counts
+    def _name(self, photo: Path) -> str:
+        return printable(photo.relative_to(self.source))
 
     def crop(self, photo: Path) -> dict[str, Any]:
         """Writes the crops of one photo, each whole or not at all; its line for the log."""
         relative = photo.relative_to(self.source)
-        entry: dict[str, Any] = {"photo": printable(relative), "crops": [], "reason": ""}
+        entry: dict[str, Any] = {"photo": self._name(photo), "crops": [], "reason": ""}
         try:
             image = read_photo(photo)
             faces = self.detector.detect(image, thorough=self.face == "all")

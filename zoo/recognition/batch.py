@@ -1,13 +1,11 @@
-"""Many pictures into embeddings: found in folders, read by threads, embedded in batches, each recorded when done."""
+"""Many pictures into embeddings: found in folders, read ahead, embedded in batches, each recorded when it is done."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,32 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.faces.quality import Quality
 from zoo.formats.photos import SUFFIXES, decode_photo, printable, read_file
+from zoo.formats.read_ahead import map_ahead
+from zoo.messages import Progress, no_progress
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceCrop, FaceVerifier
 
-Progress = Callable[[int], None]
-"""Told how many more pictures are done."""
+BATCH = 32
+"""Faces that go through the model together."""
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """One face of a picture; what an aligned crop does not tell is None."""
+
+    box: list[float] | None
+    """(left, top, width, height) in pixels."""
+    landmarks: list[list[float]] | None
+    """Five (x, y) in pixels."""
+    score: float | None
+    """The detector's confidence in [0, 1]."""
+    quality: Quality
+    norm: float
+    """Of the raw embedding."""
+    embedding: npt.NDArray[np.float32]
+    """Unit-length, (dim,)."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +49,14 @@ class Found:
     """As it was named or found; bytes that are no UTF-8 as \\xNN."""
     sha256: str
     """Of the file's content; empty where it could not be read."""
-    faces: tuple[dict[str, Any], ...]
-    """For each face its box, landmarks, score, quality and the norm of its raw embedding."""
+    faces: tuple[FoundFace, ...]
     shown: int
     """How many faces the picture shows; 0 for an aligned crop."""
     reason: str
-    """Why there is no embedding: one sentence; empty where there is one."""
-    embeddings: npt.NDArray[np.float32]
-    """Unit-length, (faces, dim)."""
+    """Why there is no face: one sentence; empty where there is one."""
 
 
-def identity(verifier: FaceVerifier) -> dict[str, Any]:
+def identity(verifier: FaceVerifier) -> dict[str, str | bool]:
     """What two runs must share so that their embeddings may be compared."""
     return {
         "model": verifier.embedder.model_sha256,
@@ -69,31 +84,27 @@ def embed_pictures(
     verifier: FaceVerifier,
     pictures: Iterable[Path],
     journal: Journal,
-    facts: Callable[[Path], dict[str, Any]] = lambda path: {},
-    skip: frozenset[str] | set[str] = frozenset(),
+    skip: Collection[str] = frozenset(),
     workers: int = 2,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> int:
     """Adds a record to `journal` for each picture that is in neither the journal nor `skip` (of content hashes).
 
-    Returns how many were added. `facts` of a path go into its record. A picture that cannot be used is recorded
-    with the reason.
+    Returns how many were added. A picture that cannot be used is recorded with the reason.
     """
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r, _ in journal.records() if r["sha256"]}
 
     def look(path: Path) -> tuple[dict[str, Any], list[FaceCrop]] | None:
-        record = {"path": printable(path), **_stamp(path), "sha256": "", "reason": "", **facts(path)}
-        if (record["path"], record["bytes"], record["mtime_ns"]) in done:
+        name = printable(path)
+        record: dict[str, Any] = {"path": name, **_stamp(path), "sha256": "", "reason": ""}
+        if (name, record["bytes"], record["mtime_ns"]) in done:
             return None
         try:
             content = read_file(path)
             record["sha256"] = hashlib.sha256(content).hexdigest()
             if record["sha256"] in skip:
                 return None
-            image = decode_photo(content, record["path"])
-            every = verifier.face == "all"
-            return record, verifier.crops(image, record["path"]) if every else [verifier.crop(image, record["path"])]
+            return record, verifier.crops(decode_photo(content, name), name)
         except InputError as error:
             return {**record, "reason": str(error)}, []
 
@@ -107,58 +118,36 @@ def embed_pictures(
         rows, norms = verifier.embed_with_norms(crops) if crops else (np.empty((0, 0), np.float32), np.empty(0))
         at = 0
         for record, some in held:
-            faces = [_face(crop, norm) for crop, norm in zip(some, norms[at : at + len(some)], strict=True)]
+            faces = [{**c.facts(), "norm": float(n)} for c, n in zip(some, norms[at : at + len(some)], strict=True)]
             shown = len(some[0].faces) if some else 0
             journal.append({**record, "faces": faces, "shown": shown}, rows[at : at + len(some)].tobytes())
             at += len(some)
-        if progress is not None:
-            progress(len(held))
+        progress(len(held))
         held.clear()
 
-    for seen in _ahead(look, pictures, workers):
+    for seen in map_ahead(look, pictures, workers, 4 * max(1, workers)):
         if seen is None:
-            if progress is not None:
-                progress(1)
+            progress(1)
             continue
         held.append(seen)
-        if sum(max(1, len(some)) for _, some in held) >= batch_size:
+        if sum(max(1, len(some)) for _, some in held) >= BATCH:
             flush()
     flush()
     return added
 
 
-def found_in(journal: Journal, dim: int) -> Iterator[tuple[Found, dict[str, Any]]]:
-    """Each picture's latest record in a journal, with all its facts, in the order of recording."""
+def found_in(journal: Journal, dim: int) -> Iterator[Found]:
+    """Each picture's latest record in a journal, in the order of recording."""
     latest = {record["path"]: number for number, (record, _) in enumerate(journal.records())}
     for number, (record, blob) in enumerate(journal.records()):
         if latest[record["path"]] != number:  # the picture changed between two runs
             continue
-        embeddings = np.frombuffer(blob, np.float32).reshape(-1, dim)
-        yield (
-            Found(
-                record["path"],
-                record["sha256"],
-                tuple(record["faces"]),
-                record["shown"],
-                record["reason"],
-                embeddings,
-            ),
-            record,
+        rows = np.frombuffer(blob, np.float32).reshape(-1, dim)
+        faces = tuple(
+            FoundFace(**{**face, "quality": Quality(**face["quality"])}, embedding=row)
+            for face, row in zip(record["faces"], rows, strict=True)
         )
-
-
-def _ahead(
-    look: Callable[[Path], tuple[dict[str, Any], list[FaceCrop]] | None], pictures: Iterable[Path], workers: int
-) -> Iterator[tuple[dict[str, Any], list[FaceCrop]] | None]:
-    """`look` at each picture in order, a few ahead by threads: a folder of 100,000 files is not held in memory."""
-    waiting: deque[Future[tuple[dict[str, Any], list[FaceCrop]] | None]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for path in pictures:
-            waiting.append(pool.submit(look, path))
-            if len(waiting) >= 4 * max(1, workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield Found(record["path"], record["sha256"], faces, record["shown"], record["reason"])
 
 
 def _stamp(path: Path) -> dict[str, int]:
@@ -168,14 +157,3 @@ def _stamp(path: Path) -> dict[str, int]:
     except OSError:
         return {"bytes": 0, "mtime_ns": 0}
     return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-
-
-def _face(crop: FaceCrop, norm: float) -> dict[str, Any]:
-    face = crop.face
-    return {
-        "box": list(face.box) if face else None,
-        "landmarks": face.landmarks.tolist() if face else None,
-        "score": face.score if face else None,
-        "quality": asdict(crop.quality),
-        "norm": float(norm),
-    }

@@ -15,7 +15,8 @@ from zoo.evaluate.metrics import SortedScores, roc
 from zoo.faces.detect import Face
 from zoo.files import write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
-from zoo.recognition.verifier import FaceCrop, Verification
+from zoo.recognition.gallery import Identification, IdentifiedFace
+from zoo.recognition.verifier import FaceCrop, Picture, Verification, read_picture
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -24,14 +25,14 @@ INK, PAPER, QUIET = (28, 30, 33), (250, 250, 248), (235, 235, 235)
 GREEN, RED, AMBER = (20, 130, 70), (190, 40, 40), (200, 130, 0)
 
 
-def draw_verification(pictures: tuple[Pixels, Pixels], answer: Verification) -> Pixels:
-    """Both photos side by side with every face found, below them the two crops, the score and the verdict.
+def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
+    """Both photos side by side with every face found, below them the two crops, the score and the verdict: RGB uint8.
 
-    `pictures` are RGB uint8 (H, W, 3) as they were given to `verify`; so is the result.
+    `a` and `b` are what was given to `verify`.
     """
     panels = [
-        _fit(draw_faces(image, [(crop.face, "")] if crop.face else [], crop.faces), PHOTO_HEIGHT)
-        for image, crop in zip(pictures, (answer.a, answer.b), strict=True)
+        _fit(draw_faces(picture, [(crop.face, "")] if crop.face else [], crop.faces), PHOTO_HEIGHT)
+        for picture, crop in ((a, answer.a), (b, answer.b))
     ]
     width = max(sum(panel.width for panel in panels) + 3 * GAP, 720)
     canvas = Image.new("RGB", (width, PHOTO_HEIGHT + CROP_SIDE + 3 * GAP + 24), PAPER)
@@ -63,8 +64,20 @@ def draw_verification(pictures: tuple[Pixels, Pixels], answer: Verification) -> 
     return np.asarray(canvas, np.uint8)
 
 
-def draw_faces(image: Pixels, named: Sequence[tuple[Face, str]], others: Sequence[Face] = ()) -> Pixels:
-    """`image` with a box, the landmarks and a label for each of `named`, and a thin grey box for `others`."""
+def draw_identification(picture: Picture, answer: Identification) -> Pixels:
+    """The photo with the name and the similarity at each face; a question mark where there is no threshold."""
+
+    def label(face: IdentifiedFace) -> str:
+        name, similarity = face.candidates[0]
+        unknown = f"{name}?" if answer.decision.threshold is None else "nobody"
+        return f"{face.name or unknown} {similarity:.2f}"
+
+    return draw_faces(picture, [(face.crop.face, label(face)) for face in answer.faces if face.crop.face])
+
+
+def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequence[Face] = ()) -> Pixels:
+    """The photo with a box, the landmarks and a label for each of `named`, and a thin grey box for `others`."""
+    image, _ = read_picture(picture)
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     unit = max(image.shape[:2]) / 640  # so that lines and words look alike in large and small photos

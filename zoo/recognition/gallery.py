@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,79 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.files import atomic_path
 from zoo.formats.photos import printable
-from zoo.modelinfo import ModelInfo
-from zoo.recognition.batch import Progress, embed_pictures, found_in, pictures_in
+from zoo.messages import Bar, no_bar
+from zoo.recognition.batch import identity
+from zoo.recognition.enrol import EnrolledPhoto, enrol, people_in
 from zoo.recognition.journal import Journal
-from zoo.recognition.verifier import Decision, FaceCrop, FaceVerifier
+from zoo.recognition.search import Hits, search
+from zoo.recognition.threshold import Decision, decide_identification
+from zoo.recognition.verifier import FaceCrop, FaceVerifier, Picture
 
 FORMAT = "zoo gallery 1"
-BLOCK = 16_384
-"""People compared at once: 32 MB of 512-d templates, whatever the gallery's size."""
-
-MANY = 1_000_000
-"""People beyond which faiss, where it is installed, searches instead of blocks: as exactly, with every core."""
+ROWS_AT_ONCE = 16_384
+"""Rows of an array copied at once when a memory map is saved."""
 
 DTYPES = {"F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8}
+
+
+@dataclass(frozen=True)
+class IdentifiedFace:
+    """Who one face of a picture is."""
+
+    crop: FaceCrop
+    """The face."""
+    candidates: tuple[tuple[str, float], ...]
+    """The most similar people and their similarities, best first."""
+    name: str | None
+    """The name of the best one above the threshold; None for nobody, and where no threshold is known."""
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who is in a picture."""
+
+    faces: tuple[IdentifiedFace, ...]
+    decision: Decision
+    """The threshold and where it comes from."""
+    people: int
+    """How many people the gallery holds."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result should know, one sentence each."""
+
+    def to_json(self) -> str:
+        """One JSON object, as `zoo identify --json` prints it."""
+        answer = {
+            "people": self.people,
+            "threshold": self.decision.threshold,
+            "origin": self.decision.origin,
+            "faces": [
+                {
+                    "box": face.crop.face.box if face.crop.face else None,
+                    "identified": face.name,
+                    "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
+                    "notes": face.crop.notes,
+                }
+                for face in self.faces
+            ],
+            "notes": self.notes,
+        }
+        return json.dumps(answer, indent=2)
 
 
 @dataclass(frozen=True)
 class Gallery:
     """People and their templates. A template is the mean of a person's unit embeddings, made unit-length again.
 
-    All arrays may be memory maps: opening a gallery reads nothing but its header.
+    A gallery never changes: `add`, `extended` and `remove` return another one. All arrays may be memory maps: opening a
+    gallery reads nothing but its header.
     """
 
-    facts: dict[str, Any]
+    facts: dict[str, str | bool]
     """How the embeddings were made: model (hash), flip, alignment, face rule, detector (hash)."""
     templates: npt.NDArray[np.float32]
     """(people, dim), unit-length."""
     lengths: npt.NDArray[np.float32]
-    """(people,): the length of each mean before it was made unit-length, so that photos can be added later."""
+    """(people,): the norm of each mean before it was made unit-length, so that photos can be added later."""
     photos: npt.NDArray[np.int32]
     """(people,): how many photos each template averages."""
     name_bytes: npt.NDArray[np.uint8]
@@ -54,9 +99,11 @@ class Gallery:
     """(photos, 32): the SHA-256 of each photo's file."""
     photo_people: npt.NDArray[np.int32]
     """(photos,): whose it is."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the photos that `add` took, one sentence each; not saved."""
 
     @classmethod
-    def empty(cls, dim: int, facts: dict[str, Any]) -> Gallery:
+    def empty(cls, dim: int, facts: dict[str, str | bool]) -> Gallery:
         """A gallery of nobody."""
         return cls(
             facts,
@@ -74,7 +121,7 @@ class Gallery:
 
     @property
     def dim(self) -> int:
-        """The length of a template."""
+        """The dimension of a template."""
         return int(self.templates.shape[1])
 
     def name(self, person: int) -> str:
@@ -87,51 +134,26 @@ class Gallery:
         content, ends = self.name_bytes.tobytes(), self.name_ends.tolist()
         return [content[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
 
+    def photo_counts(self) -> dict[str, int]:
+        """How many photos each person's template averages, by name."""
+        return dict(zip(self.names(), self.photos.tolist(), strict=True))
+
     def hashes(self) -> set[str]:
         """The SHA-256 of every photo, as hex digits."""
         return {row.tobytes().hex() for row in self.photo_hashes}
 
-    def search(
-        self, queries: npt.NDArray[np.float32], k: int = 1
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def search(self, queries: npt.NDArray[np.float32], k: int = 1) -> Hits:
         """The `k` most similar people of each query, best first, and their cosines: both (queries, min(k, people)).
 
-        `queries` are unit-length (queries, dim). Exact, by blocks of people; the lower index wins a tie.
+        `queries` are unit-length (queries, dim). Exact; the lower index wins a tie.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise InputError(
-                f"expected embeddings of length {self.dim}, as in the gallery, found shape {queries.shape}"
+                f"expected embeddings of dimension {self.dim}, as in the gallery, found shape {queries.shape}"
             )
-        if len(self) > MANY and importlib.util.find_spec("faiss"):
-            return self._search_by_faiss(queries, min(k, len(self)))
-        best = np.empty((len(queries), 0), np.float32)
-        people = np.empty((len(queries), 0), np.int64)
-        for start in range(0, len(self), BLOCK):
-            scores = queries @ self.templates[start : start + BLOCK].T
-            here = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k < scores.shape[1] else None
-            if here is not None:
-                # argpartition picks any of equal scores: take all that reach the k-th, in order
-                least = np.take_along_axis(scores, here, 1).min(1, keepdims=True)
-                here = np.stack([_first(row >= low, row > low, k) for row, low in zip(scores, least, strict=True)])
-            else:
-                here = np.tile(np.arange(scores.shape[1]), (len(queries), 1))
-            best = np.concatenate([best, np.take_along_axis(scores, here, 1)], 1)
-            people = np.concatenate([people, here + start], 1)
-            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-            best, people = np.take_along_axis(best, order, 1), np.take_along_axis(people, order, 1)
-        return people, best
+        return search(self.templates, queries, k)
 
-    def _search_by_faiss(
-        self, queries: npt.NDArray[np.float32], k: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """`search` by faiss's exact inner products; of people who tie for the last place it may keep any."""
-        import faiss
-
-        scores, people = faiss.knn(np.ascontiguousarray(queries), self.templates, k, metric=faiss.METRIC_INNER_PRODUCT)
-        order = np.lexsort((people, -scores), axis=1)
-        return np.take_along_axis(people, order, 1), np.take_along_axis(scores, order, 1)
-
-    def extended(self, photos: Iterable[tuple[str, str, npt.NDArray[np.float32]]]) -> Gallery:
+    def extended(self, photos: Iterable[EnrolledPhoto]) -> Gallery:
         """This gallery with more photos, each (name, SHA-256 in hex, unit embedding (dim,)); new names are appended.
 
         A photo that a person has already counts once.
@@ -176,7 +198,7 @@ class Gallery:
             np.concatenate([self.photo_people, np.array(people, np.int32)]),
         )
 
-    def without(self, names: Sequence[str]) -> Gallery:
+    def remove(self, names: Sequence[str]) -> Gallery:
         """This gallery without some people and whatever is known of them; InputError for a name that is not there."""
         present = self.names()
         missing = [name for name in names if name not in set(present)]
@@ -195,12 +217,97 @@ class Gallery:
             renumbered[self.photo_people[photos]].astype(np.int32),
         )
 
-    def require(self, facts: dict[str, Any], path: str | Path) -> None:
-        """InputError unless the gallery's embeddings may be compared with those made under `facts`."""
+    def identify(
+        self,
+        picture: Picture,
+        verifier: FaceVerifier,
+        *,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        top: int = 5,
+    ) -> Identification:
+        """Who the faces are that `verifier` picks in `picture`, with the `top` most similar people of each.
+
+        A face is somebody's when its best similarity is above `threshold`, or above the stored one that keeps the false
+        positive identification rate `fpir`; nobody is identified where neither is given. InputError for a gallery of
+        another model.
+        """
+        self.require(identity(verifier))
+        if top < 1:
+            raise InputError(f"expected to rank at least 1 person, found {top}")
+        decision = decide_identification(verifier.embedder.info, len(self), fpir, threshold)
+        crops = verifier.crops(picture)
+        people, scores = self.search(verifier.embed_crops(crops), top)
+        least = math.inf if decision.threshold is None else decision.threshold
+        faces = []
+        for crop, row, similarities in zip(crops, people.tolist(), scores.tolist(), strict=True):
+            candidates = tuple((self.name(person), score) for person, score in zip(row, similarities, strict=True))
+            name, best = candidates[0]
+            faces.append(IdentifiedFace(crop, candidates, name if best > least else None))
+        return Identification(tuple(faces), decision, len(self), self.notes)
+
+    def add(
+        self,
+        folder: str | Path,
+        verifier: FaceVerifier,
+        workers: int = 2,
+        bar: Bar = no_bar,
+        journal: Journal | None = None,
+    ) -> Gallery:
+        """This gallery with the photos below `folder`, one sub-folder a person; its notes say what was odd.
+
+        Photos that it holds already are not embedded again; `journal` has those that an interrupted call has embedded.
+        InputError for a gallery of another model, and where no photo of anybody can be used.
+        """
+        facts = identity(verifier)
+        if journal is None:
+            with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), facts) as journal:
+                return self.add(folder, verifier, workers, bar, journal)
+        self.require(facts)
+        people, notes = people_in(folder)
+        with bar("enrol", sum(map(len, people.values()))) as progress:
+            photos, more = enrol(verifier, people, journal, self.hashes(), workers, progress)
+        extended = self.extended(photos)
+        enrolled = set(extended.names())
+        notes += [*more, *(f"no usable photo of {name}: not in the gallery" for name in people if name not in enrolled)]
+        if not enrolled:
+            raise InputError(f"expected at least one usable photo in {printable(folder)}, found none: {more[0]}")
+        return replace(extended, notes=tuple(notes))
+
+    @classmethod
+    def index(
+        cls, folder: str | Path, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar
+    ) -> tuple[Gallery, int]:
+        """Adds the photos below `folder` to the gallery file at `path`, new or not: what `zoo index` does.
+
+        The gallery, and how many photos are new in it. After an interruption the next call goes on from PATH.partial.
+        InputError as for `add`; the file is then as it was.
+        """
+        path, facts = Path(path), identity(verifier)
+        with Journal(path.with_name(path.name + ".partial"), facts) as journal:  # keeps other writers out as well
+            old = cls.open(path) if path.exists() else cls.empty(verifier.embedder.embedding_dim, facts)
+            new = old.add(folder, verifier, workers, bar, journal)
+            new.save(path)
+            journal.delete()
+        return new, int(new.photos.sum() - old.photos.sum())
+
+    @classmethod
+    def of(cls, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Gallery:
+        """The people at `path`: a gallery file, or a folder with one sub-folder a person, enrolled for the moment."""
+        if Path(path).is_dir():
+            return cls.empty(verifier.embedder.embedding_dim, identity(verifier)).add(path, verifier, workers, bar)
+        gallery = cls.open(path)
+        gallery.require(identity(verifier))
+        if not len(gallery):
+            raise InputError(f"expected people in {printable(path)}, found nobody; add some with `zoo index`")
+        return gallery
+
+    def require(self, facts: dict[str, str | bool]) -> None:
+        """InputError unless the gallery's embeddings may be compared with those made under `facts` (see `identity`)."""
         differing = [key for key in ("model", "flip", "alignment") if self.facts.get(key) != facts.get(key)]
         if differing:
             raise InputError(
-                f"expected a gallery of this model, but {printable(path)} was made with another"
+                f"expected a gallery of this model, found one that was made with another"
                 f" {' and another '.join(differing)}; index the photos again with this model"
             )
 
@@ -218,8 +325,8 @@ class Gallery:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for array in arrays.values():
-                for start in range(0, max(1, len(array)), BLOCK):
-                    file.write(np.ascontiguousarray(array[start : start + BLOCK]).tobytes())
+                for start in range(0, max(1, len(array)), ROWS_AT_ONCE):
+                    file.write(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).tobytes())
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
@@ -234,7 +341,7 @@ class Gallery:
             if header["__metadata__"]["format"] != FORMAT:
                 raise ValueError("another format")
             size = path.stat().st_size
-            arrays = {}
+            arrays: dict[str, Any] = {}
             for name in _ARRAYS:
                 entry = header[name]
                 start, end = entry["data_offsets"]
@@ -269,179 +376,3 @@ def packed_names(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     encoded = [name.encode() for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64) if encoded else np.empty(0, np.int64)
     return np.frombuffer(b"".join(encoded), np.uint8), ends
-
-
-def _first(reaching: npt.NDArray[np.bool_], above: npt.NDArray[np.bool_], k: int) -> npt.NDArray[np.int64]:
-    """The k columns of one row: all that lie above the k-th score, then the first that equal it."""
-    sure = np.flatnonzero(above)
-    equal = np.flatnonzero(reaching & ~above)
-    return np.sort(np.concatenate([sure, equal[: k - len(sure)]]))
-
-
-@dataclass(frozen=True)
-class Identification:
-    """Who one face of a photo is."""
-
-    crop: FaceCrop
-    """The face."""
-    candidates: tuple[tuple[str, float], ...]
-    """The most similar people and their similarities, best first."""
-    identified: str | None
-    """The name of the best one above the threshold; None for nobody, and where no threshold is known."""
-
-
-def identify(
-    gallery: Gallery, verifier: FaceVerifier, crops: Sequence[FaceCrop], threshold: float | None, k: int = 5
-) -> list[Identification]:
-    """The `k` most similar people of a gallery for each face, and who it is when its best is above `threshold`."""
-    people, scores = gallery.search(verifier.embed_crops(list(crops)), k)
-    answers = []
-    for crop, row, similarities in zip(crops, people.tolist(), scores.tolist(), strict=True):
-        candidates = tuple((gallery.name(person), score) for person, score in zip(row, similarities, strict=True))
-        name, best = candidates[0]
-        answers.append(Identification(crop, candidates, name if threshold is not None and best > threshold else None))
-    return answers
-
-
-def far_for(fpir: float, people: int) -> float:
-    """The 1:1 false accept rate at which a gallery of `people` has the false positive identification rate `fpir`.
-
-    FPIR = 1 − (1 − FAR)^N for N independent comparisons, solved for FAR.
-    """
-    if not 0 < fpir < 1:
-        raise InputError(f"expected a false positive identification rate between 0 and 1, found {fpir}")
-    return -math.expm1(math.log1p(-fpir) / people)
-
-
-def fpir_of(far: float, people: int) -> float:
-    """The false positive identification rate of a gallery of `people` at a 1:1 false accept rate: 1 − (1 − FAR)^N."""
-    return 1.0 if far >= 1 else -math.expm1(people * math.log1p(-far))
-
-
-def decide_identification(
-    info: ModelInfo | None, people: int, fpir: float | None = None, threshold: float | None = None
-) -> Decision:
-    """The threshold below which a face is nobody's, for a gallery of `people`.
-
-    For `fpir` it is the stored threshold with the largest false accept rate that keeps the promise. InputError when
-    none that was measured is small enough, or when both are given.
-    """
-    if threshold is not None:
-        if fpir is not None:
-            raise InputError("expected --threshold or --fpir, found both; give one of them")
-        if not -1 <= threshold <= 1:
-            raise InputError(f"expected a threshold between -1 and 1, as cosines are, found {threshold}")
-        return Decision(threshold, "given with --threshold")
-    stored = sorted(info.thresholds, key=lambda t: t.far) if info else []
-    if fpir is None:
-        if not stored:
-            return Decision(None, "this model stores none: give one with --threshold")
-        rate = fpir_of(stored[0].far, people)
-        return Decision(
-            None,
-            f"give --fpir, or one with --threshold; the smallest measured FAR, {stored[0].far:g},"
-            f" means a false positive identification rate of {rate:.2g} with {people:,} people",
-        )
-    needed = far_for(fpir, people)
-    fitting = [t for t in stored if t.far <= needed * (1 + 1e-9)]
-    if not fitting:
-        measured = f"the smallest measured is {stored[0].far:g}" if stored else "this model has none measured"
-        raise InputError(
-            f"expected a threshold for FAR {needed:.3g} or less, which FPIR {fpir:g} needs with {people:,} people, but"
-            f" {measured}; measure it on more pairs, allow a larger --fpir, or give --threshold"
-        )
-    chosen = fitting[-1]
-    return Decision(
-        chosen.threshold,
-        f"FAR {chosen.far:g} on {chosen.data}, which means FPIR {fpir_of(chosen.far, people):.2g}"
-        f" with {people:,} people",
-        chosen,
-    )
-
-
-def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """Each person's pictures in a folder of people, and what a reader should know of it.
-
-    A person is a sub-folder; its name is the person's. InputError where no sub-folder holds a picture.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")
-    people: dict[str, list[Path]] = {}
-    notes: list[str] = []
-    entries = sorted(folder.iterdir())
-    for entry in entries:
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        pictures = list(pictures_in([entry]))
-        if pictures:
-            people[printable(entry.name)] = pictures
-        else:
-            notes.append(f"{printable(entry)} holds no picture: left out")
-    loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in entries)
-    if loose:
-        notes.append(f"{loose} files lie beside the people's folders in {printable(folder)}: left out")
-    notes += alike(people)
-    if not people:
-        raise InputError(
-            f"expected a folder of people, one sub-folder a person, found no picture in any sub-folder of"
-            f" {printable(folder)}"
-        )
-    return people, notes
-
-
-def enrol(
-    gallery: Gallery,
-    verifier: FaceVerifier,
-    people: Mapping[str, Sequence[Path]],
-    journal: Journal,
-    workers: int = 2,
-    progress: Progress | None = None,
-) -> tuple[Gallery, list[str]]:
-    """`gallery` with the photos of `people` by name added, and what a reader should know: failures, duplicates.
-
-    Photos that the gallery holds already are not embedded again. `journal` keeps what is done until the caller has
-    saved the result.
-    """
-    names = {path: name for name, paths in people.items() for path in paths}
-    known = gallery.hashes()
-    embed_pictures(verifier, names, journal, lambda path: {"person": names[path]}, known, workers, progress=progress)
-    notes: list[str] = []
-    photos: list[tuple[str, str, npt.NDArray[np.float32]]] = []
-    owners: dict[str, dict[str, str]] = {}
-    wanted = {printable(path): name for path, name in names.items()}
-    for found, _ in found_in(journal, gallery.dim):
-        name = wanted.get(found.path)
-        if name is None:  # of an interrupted run over another folder
-            continue
-        if found.reason:
-            notes.append(found.reason)
-            continue
-        if found.shown > 1:
-            notes.append(f"{found.path} shows {found.shown} faces: the {verifier.face} was enrolled as {name}")
-        twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
-        if twin != found.path:
-            notes.append(f"{found.path} is the same file as {twin}: counted once")
-            continue
-        photos.append((name, found.sha256, found.embeddings[0]))
-    notes += [
-        f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
-        for same in owners.values()
-        if len(same) > 1
-    ]
-    extended = gallery.extended(photos)
-    enrolled = set(extended.names())
-    notes += [f"no usable photo of {name}: not in the gallery" for name in people if name not in enrolled]
-    return extended, notes
-
-
-def alike(names: Mapping[str, object] | Iterable[str]) -> list[str]:
-    """A note for each set of names that differ in upper and lower case alone."""
-    folded: dict[str, list[str]] = {}
-    for name in names:
-        folded.setdefault(name.casefold(), []).append(name)
-    return [
-        f"{' and '.join(same)} differ in upper and lower case alone: kept as {len(same)} people"
-        for same in folded.values()
-        if len(same) > 1
-    ]

@@ -7,7 +7,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -34,7 +34,7 @@ class Journal:
     results of two models must not be mixed.
     """
 
-    def __init__(self, path: str | Path, identity: dict[str, Any]) -> None:
+    def __init__(self, path: str | Path, identity: Mapping[str, object]) -> None:
         self.path = Path(path)
         self._file = self._open()
         try:
@@ -74,10 +74,14 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Forces the records to the disk and lets the next process in."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        """Forces the records to the disk and lets the next process in; a journal without records is removed."""
+        if self._file.closed:
+            return
+        if self._end == self._body:
+            self.delete()
+            return
+        os.fsync(self._file.fileno())
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +99,7 @@ class Journal:
                 f"cannot write {printable(self.path)} ({error.strerror}); choose another folder for the output"
             ) from None
 
-    def _first(self, identity: dict[str, Any]) -> int:
+    def _first(self, identity: Mapping[str, object]) -> int:
         """Writes the identity into an empty journal, or compares it; where the records begin."""
         start = self._file.read(len(MAGIC))
         if start and not start.startswith(MAGIC) and not MAGIC.startswith(start):

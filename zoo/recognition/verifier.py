@@ -1,12 +1,13 @@
-"""From two pictures to one answer: the face, its crop, the similarity, a threshold and what it stands for."""
+"""From two pictures to one answer: the faces, their crops, the similarity and the verdict."""
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -19,14 +20,15 @@ from zoo.faces.quality import Quality, measure
 from zoo.formats.photos import printable, read_photo
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
-from zoo.modelinfo import ModelInfo, Threshold
+from zoo.modelinfo import Threshold
+from zoo.recognition.threshold import Decision, decide
 from zoo.resolve import onnx_file
 
 Picture = str | Path | npt.NDArray[np.uint8]
 """A path to a picture file, or RGB uint8 of shape (H, W, 3)."""
 
 FaceRule = Literal["largest", "central", "all"]
-"""Which of several faces is taken: the largest, the one nearest the centre, or each of them."""
+"""Which of several faces is taken: the largest, the one nearest to the centre, or each of them."""
 
 CROP_DEVIATION = 0.12
 """A picture of the model's input size counts as aligned while its landmarks lie this close to the template, as
@@ -48,21 +50,19 @@ class FaceCrop:
     faces: tuple[Face, ...]
     """Every face that was found in the picture; none for an aligned crop."""
     quality: Quality
-    """What the face offers a model."""
+    """How large, sharp and frontal the face is."""
     notes: tuple[str, ...] = ()
     """What a reader of the result should know, one sentence each."""
 
-
-@dataclass(frozen=True)
-class Decision:
-    """The threshold that similarities are compared with."""
-
-    threshold: float | None
-    """A pair is the same person when its similarity is greater; None where none is known."""
-    origin: str
-    """Where the threshold comes from, or why there is none: one sentence's worth."""
-    stored: Threshold | None = None
-    """The stored record, where it comes from the model."""
+    def facts(self) -> dict[str, Any]:
+        """Where the face is and how good it is, as JSON holds it: box, landmarks, score, quality."""
+        face = self.face
+        return {
+            "box": list(face.box) if face else None,
+            "landmarks": face.landmarks.tolist() if face else None,
+            "score": face.score if face else None,
+            "quality": asdict(self.quality),
+        }
 
 
 @dataclass(frozen=True)
@@ -79,51 +79,61 @@ class Verification:
     """The face taken from the first picture."""
     b: FaceCrop
     """The face taken from the second picture."""
+    model: Path
+    """The ONNX file."""
     notes: tuple[str, ...] = ()
     """What a reader of the result should know, one sentence each."""
 
+    def to_json(self) -> str:
+        """One JSON object, as `zoo verify --json` prints it."""
 
-def decide(info: ModelInfo | None, far: float | None = None, threshold: float | None = None) -> Decision:
-    """The threshold for a model: the given one, or the stored one for `far` (default: the smallest stored).
+        def picture(crop: FaceCrop) -> dict[str, Any]:
+            size, count = list(crop.size), len(crop.faces)
+            return {"path": crop.name, "size": size, "faces": count, "aligned": crop.face is None, **crop.facts()}
 
-    InputError when both are given, when `threshold` is no cosine, or when `far` is not among those measured.
+        stored = self.decision.stored
+        answer = {
+            "similarity": self.similarity,
+            "threshold": self.decision.threshold,
+            "far": stored.far if stored else None,
+            "origin": self.decision.origin,
+            "same": self.same,
+            "model": str(self.model),
+            "a": picture(self.a),
+            "b": picture(self.b),
+            "notes": self.notes,
+        }
+        return json.dumps(answer, indent=2)
+
+
+def verify(
+    a: Picture,
+    b: Picture,
+    model: str | Path | OnnxEmbedder | None = None,
+    detector: str | Path | FaceDetector | None = None,
+    *,
+    far: float | None = None,
+    threshold: float | None = None,
+    face: FaceRule = "largest",
+    aligned: bool = False,
+) -> Verification:
+    """Whether two pictures show the same person: what `zoo verify` does.
+
+    The options are those of `FaceVerifier`; who compares many pictures keeps one. InputError for what is no picture or
+    no model, and for a picture without a face.
     """
-    if threshold is not None:
-        if far is not None:
-            raise InputError("expected --threshold or --far, found both; give one of them")
-        if not -1 <= threshold <= 1:
-            raise InputError(f"expected a threshold between -1 and 1, as cosines are, found {threshold}")
-        return Decision(threshold, "given with --threshold")
-    if far is not None and not 0 < far <= 1:
-        raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
-    stored = info.thresholds if info else ()
-    if not stored:
-        return Decision(
-            None,
-            "this model stores none: give one with --threshold, or measure some with"
-            " `zoo evaluate MODEL --data … --write-thresholds`",
-        )
-    chosen = [t for t in stored if far is None or np.isclose(t.far, far, rtol=1e-6, atol=0)]
-    if not chosen:
-        known = ", ".join(f"{t.far:g}" for t in sorted(stored, key=lambda t: t.far))
-        raise InputError(f"expected a false accept rate that this model has a threshold for ({known}), found {far:g}")
-    best = min(chosen, key=lambda t: t.far)
-    return Decision(
-        best.threshold,
-        f"FAR {best.far:g} on {best.data}, {best.false_accepts:,} of {best.negatives:,} different pairs above it",
-        best,
-    )
+    return FaceVerifier(model, detector, far=far, threshold=threshold, face=face, aligned=aligned).verify(a, b)
 
 
 class FaceVerifier:
     """Compares the faces of two pictures with an ONNX model, without PyTorch; may be shared between threads.
 
     `model` is whatever `zoo.resolve` understands (None: the newest run that was exported) or an open OnnxEmbedder;
-    `detector` a path or an open FaceDetector, by default the pinned
-    file of the Hugging Face Hub, which is loaded when the first photo needs it. `far` and `threshold` choose as
-    `decide` does, `face` one of several faces; `aligned` takes every picture as an aligned crop. With `flip` an
-    embedding is the sum over the crop and its mirror image; by default as the stored threshold was measured.
-    `device` is the CPU, which answers before a GPU has started.
+    `detector` a path or an open FaceDetector, by default the pinned file of the Hugging Face Hub, which is loaded when
+    the first photo needs it. `far` and `threshold` choose as `decide` does, `face` picks one of several faces or all;
+    `aligned` takes every picture as an aligned crop. With `flip` an embedding is the sum over the crop and its mirror
+    image; by default as the stored threshold was measured. The default device is the CPU, which has answered before a
+    GPU has started.
     """
 
     def __init__(
@@ -153,7 +163,7 @@ class FaceVerifier:
         self._detector = detector if isinstance(detector, FaceDetector) else None
         self._detector_path = None if isinstance(detector, FaceDetector) else detector
         self._loading = threading.Lock()
-        if self._detector_path is not None:  # a wrong path is told at once, not at the first photo
+        if self._detector_path is not None:  # a wrong path fails here, not at the first photo
             self._detector = load_detector(self._detector_path)
 
     @property
@@ -175,33 +185,33 @@ class FaceVerifier:
         return None if self.aligned else self.detector
 
     def crop(self, picture: Picture, name: str | None = None) -> FaceCrop:
-        """The aligned crop of the face that `face` picks in `picture`; InputError where none is found.
+        """The aligned crop of the face that `face` picks in `picture`, the largest of all; InputError for no face.
 
         A picture of exactly the model's input size is taken as an aligned crop unless a detector at hand finds
         its landmarks elsewhere.
         """
-        image, name = read_picture(picture, name)
-        ready = self._ready_made(image, name)
-        if ready is not None:
-            return ready
-        height, width = image.shape[:2]
-        faces = self._found(image, name, thorough=self.face == "all")
-        face = choose_face(faces, (height, width), "largest" if self.face == "all" else self.face)
-        notes = []
-        if len(faces) > 1:
-            x, y = face.centre
-            rule = "the one nearest the centre" if self.face == "central" else "the largest"
-            notes.append(f"{name} shows {len(faces)} faces: {rule} was taken, around ({x:.0f}, {y:.0f})")
-        return self._aligned(image, name, face, faces, notes)
+        return self._crops(picture, name, every=False)[0]
 
     def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
-        """Every face of `picture`, from left to right; InputError where none is found."""
+        """The aligned crops of the faces that `face` picks: with "all" each, from left to right, else the one."""
+        return self._crops(picture, name, every=self.face == "all")
+
+    def _crops(self, picture: Picture, name: str | None, every: bool) -> list[FaceCrop]:
         image, name = read_picture(picture, name)
         ready = self._ready_made(image, name)
         if ready is not None:
             return [ready]
-        faces = sorted(self._found(image, name, thorough=True), key=lambda face: face.centre[0])
-        return [self._aligned(image, name, face, faces, []) for face in faces]
+        faces = self._found(image, name)
+        if every:
+            faces.sort(key=lambda face: face.centre[0])
+            return [self._aligned(image, name, face, faces, []) for face in faces]
+        face = choose_face(faces, image.shape[:2], "central" if self.face == "central" else "largest")
+        notes = []
+        if len(faces) > 1:
+            x, y = face.centre
+            rule = "the one nearest to the centre" if self.face == "central" else "the largest"
+            notes.append(f"{name} shows {len(faces)} faces: {rule} was taken, around ({x:.0f}, {y:.0f})")
+        return [self._aligned(image, name, face, faces, notes)]
 
     def _ready_made(self, image: npt.NDArray[np.uint8], name: str) -> FaceCrop | None:
         """The picture itself where it is an aligned crop; None for a photo."""
@@ -218,8 +228,8 @@ class FaceVerifier:
             return None
         return FaceCrop(name, size, image, None, (), measure(image))
 
-    def _found(self, image: npt.NDArray[np.uint8], name: str, thorough: bool) -> list[Face]:
-        faces = self.detector.detect(image, thorough)
+    def _found(self, image: npt.NDArray[np.uint8], name: str) -> list[Face]:
+        faces = self.detector.detect(image, thorough=self.face == "all")
         if not faces:
             height, width = image.shape[:2]
             raise InputError(
@@ -246,7 +256,7 @@ class FaceVerifier:
         return self.embed_with_norms(crops)[0]
 
     def embed_with_norms(self, crops: list[FaceCrop]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """`embed_crops`, and the length (crops,) that each embedding had before."""
+        """`embed_crops`, and the norm (crops,) that each embedding had before."""
         raw = embed(self.embedder, [crop.crop for crop in crops], flip=self.flip).astype(np.float64)
         norms = np.linalg.norm(raw, axis=1)
         usable = np.isfinite(norms) & (norms > 0)
@@ -266,12 +276,11 @@ class FaceVerifier:
             None if isinstance(p, str | Path) else f"the {nth} picture" for p, nth in ((a, "first"), (b, "second"))
         ]
         with ThreadPoolExecutor(2) as pool:
-            if self.face != "all":
-                return self.compare(*pool.map(self.crop, (a, b), names))
             every_a, every_b = pool.map(self.crops, (a, b), names)
-        similarities = self.embed_crops(every_a) @ self.embed_crops(every_b).T
+        embeddings = self.embed_crops([*every_a, *every_b]).astype(np.float64)
+        similarities = embeddings[: len(every_a)] @ embeddings[len(every_a) :].T
         i, j = np.unravel_index(int(similarities.argmax()), similarities.shape)
-        answer = self.compare(every_a[i], every_b[j])
+        answer = self.judge(every_a[i], every_b[j], float(similarities[i, j]))
         if similarities.size == 1:
             return answer
         note = (
@@ -280,17 +289,12 @@ class FaceVerifier:
         )
         return replace(answer, notes=(*answer.notes, note))
 
-    def compare(self, a: FaceCrop, b: FaceCrop) -> Verification:
-        """`verify` for faces already found."""
-        first, second = self.embed_crops([a, b])
-        return self.judge(a, b, float(first.astype(np.float64) @ second.astype(np.float64)))
-
     def judge(self, a: FaceCrop, b: FaceCrop, similarity: float) -> Verification:
         """`verify` for faces already embedded."""
         similarity = min(1.0, max(-1.0, similarity))
         threshold = self.decision.threshold
         same = None if threshold is None else similarity > threshold
-        return Verification(similarity, same, self.decision, a, b, self._notes(a, b))
+        return Verification(similarity, same, self.decision, a, b, self.model, self._notes(a, b))
 
     def _notes(self, a: FaceCrop, b: FaceCrop) -> tuple[str, ...]:
         notes = [*self.embedder.notes, *a.notes, *b.notes]

@@ -1,122 +1,102 @@
-"""Alignment: the transform against Umeyama's own SVD, known motions, mirrors, the template's conventions."""
+"""Folders of crops: named as their photos, logged, and continued after a kill with whole crops only."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.support.killing import finish, kill_at, start
 from zoo.errors import InputError
-from zoo.faces.align import ARCFACE_TEMPLATE, align, similarity_transform, template
-
-Points = npt.NDArray[np.float64]
-
-
-def umeyama(source: Points, target: Points) -> Points:
-    """Umeyama's equations 38 to 43 as printed, by SVD: the brute force of the closed form."""
-    n = len(source)
-    mu_x, mu_y = source.mean(0), target.mean(0)
-    variance = ((source - mu_x) ** 2).sum() / n
-    covariance = (target - mu_y).T @ (source - mu_x) / n
-    u, d, vt = np.linalg.svd(covariance)
-    s = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = u @ np.diag(s) @ vt
-    scale = (d * s).sum() / variance
-    return np.column_stack([scale * rotation, mu_y - scale * rotation @ mu_x])
+from zoo.faces.align import align
+from zoo.faces.detect import FaceDetector, load_detector
+from zoo.formats.images import encode_png, read_image
+from zoo.recognition import align_photos
 
 
-def move(points: Points, matrix: Points) -> Points:
-    return points @ matrix[:, :2].T + matrix[:, 2]
+@pytest.fixture(scope="module")
+def detector(shared: Path) -> FaceDetector:
+    return load_detector(shared / "models" / "face_detection_yunet_2026may.onnx")
 
 
-coordinates = st.floats(-500, 500, allow_nan=False)
+def log_of(folder: Path) -> dict[str, dict[str, object]]:
+    """The lines of a log by photo, without the first, which has the options."""
+    lines = [json.loads(line) for line in (folder / "align.jsonl").read_text().splitlines()[1:]]
+    return {line["photo"]: line for line in lines}
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.floats(-np.pi, np.pi), st.floats(0.02, 50), coordinates, coordinates)
-def test_a_known_rotation_scale_and_shift_is_recovered(angle: float, scale: float, x: float, y: float) -> None:
-    known = np.array(
-        [
-            [scale * np.cos(angle), -scale * np.sin(angle), x],
-            [scale * np.sin(angle), scale * np.cos(angle), y],
-        ]
+def test_a_crop_is_the_largest_faces_and_called_as_its_photo(
+    detector: FaceDetector, shared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "ada").mkdir(parents=True)
+    content = (shared / "photos" / "person_a_1.jpg").read_bytes()
+    (tmp_path / "photos" / "ada" / "1.jpg").write_bytes(content)
+    done = align_photos(tmp_path / "photos", tmp_path / "crops", detector, size=96, suffix="png")
+    assert (done.photos, done.crops, done.skipped, done.log) == (1, 1, 0, tmp_path / "crops" / "align.jsonl")
+    photo = read_image(shared / "photos" / "person_a_1.jpg")
+    expected = align(photo, detector.detect(photo)[0].landmarks, (96, 96))
+    np.testing.assert_array_equal(read_image(tmp_path / "crops" / "ada" / "1.jpg.png"), expected)
+
+
+def test_every_face_is_numbered_from_left_to_right(detector: FaceDetector, shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "couple.jpg").write_bytes((shared / "photos" / "group_couple.jpg").read_bytes())
+    assert align_photos(tmp_path / "photos", tmp_path / "crops", detector, face="all").crops == 2
+    crops = log_of(tmp_path / "crops")["couple.jpg"]["crops"]
+    assert isinstance(crops, list)
+    assert [crop["crop"] for crop in crops] == ["couple.jpg.0.png", "couple.jpg.1.png"]
+    assert crops[0]["box"][0] < crops[1]["box"][0]
+
+
+def test_photos_that_were_done_are_not_searched_again_unless_their_crop_is_gone(
+    detector: FaceDetector, shared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("person_a_1.jpg", "person_b_1.jpg"):
+        (tmp_path / "photos" / name).write_bytes((shared / "photos" / name).read_bytes())
+    first = align_photos(tmp_path / "photos", tmp_path / "crops", detector)
+    (tmp_path / "crops" / "person_b_1.jpg.png").unlink()
+    before = (tmp_path / "crops" / "align.jsonl").read_text()
+    again = align_photos(tmp_path / "photos", tmp_path / "crops", detector)
+    added = (tmp_path / "crops" / "align.jsonl").read_text().removeprefix(before).splitlines()
+    assert again == first and [json.loads(line)["photo"] for line in added] == ["person_b_1.jpg"]
+
+
+def test_the_log_says_why_a_photo_was_skipped_and_other_options_are_refused(
+    detector: FaceDetector, shared: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos" / "ada"
+    photos.mkdir(parents=True)
+    (photos / "wall.png").write_bytes(encode_png(np.full((90, 90, 3), 128, np.uint8)))
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "ada.jpg").write_bytes((shared / "photos" / "person_a_1.jpg").read_bytes())
+    (photos / "notes.txt").write_text("not looked at")
+    source, target = tmp_path / "photos", tmp_path / "crops"
+    done = align_photos(source, target, detector)
+    assert json.loads(done.to_json()) == {"photos": 3, "crops": 1, "skipped": 2}
+    reasons = {photo: str(line["reason"]) for photo, line in log_of(target).items()}
+    assert "found none" in reasons["ada/wall.png"] and "no picture" not in reasons["ada/ada.jpg"]
+    assert "text.jpg" in reasons["ada/text.jpg"] and reasons["ada/ada.jpg"] == ""
+    assert (target / "ada" / "ada.jpg.png").is_file()
+    with pytest.raises(InputError, match="other options"):
+        align_photos(source, target, detector, size=224)
+    for output, size in ((source / "crops", 112), (target, 15), (target, 1025)):
+        with pytest.raises(InputError, match=r"outside|from 16 to 1024"):
+            align_photos(source, output, detector, size=size)
+
+
+def test_a_killed_align_goes_on_with_whole_crops_only(shared: Path, tmp_path: Path) -> None:
+    detector = str(shared / "models" / "face_detection_yunet_2026may.onnx")
+    words = ["align", str(shared / "photos"), str(tmp_path / "crops"), "--detector", detector, "--json"]
+    kill_at(start(tmp_path, words), tmp_path / "crops" / "align.jsonl", 900)
+    told = finish(start(tmp_path, words))
+    assert json.loads(told) == {"photos": 14, "crops": 14, "skipped": 0}
+    crops = sorted(
+        path for path in (tmp_path / "crops").rglob("*") if path.suffix == ".png" or path.name.startswith(".")
     )
-    found = similarity_transform(ARCFACE_TEMPLATE, move(ARCFACE_TEMPLATE, known))
-    np.testing.assert_allclose(found, known, atol=1e-6)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(coordinates, min_size=10, max_size=10))
-def test_the_closed_form_is_umeyamas(flat: list[float]) -> None:
-    source = np.array(flat).reshape(5, 2)
-    if np.ptp(source, axis=0).max() < 1e-3:  # both refuse or divide by rounding noise
-        return
-    found, expected = similarity_transform(source, ARCFACE_TEMPLATE), umeyama(source, ARCFACE_TEMPLATE)
-
-    def error(matrix: Points) -> float:
-        return float(((move(source, matrix) - ARCFACE_TEMPLATE) ** 2).sum())
-
-    # the minimum is unique unless the best scale is 0, where rounding picks the SVD's angle
-    assert error(found) <= error(expected) + 1e-6
-    if np.hypot(*found[:, 0]) > 1e-6:
-        np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=1e-6, atol=1e-9)
-
-
-def test_a_mirror_image_is_not_taken_for_a_rotation() -> None:
-    mirrored = ARCFACE_TEMPLATE * np.array([-1, 1]) + np.array([111, 0])
-    found = similarity_transform(mirrored, ARCFACE_TEMPLATE)
-    assert np.linalg.det(found[:, :2]) > 0
-    # a reflection would fit perfectly; a rotation must leave the points where they do not fit
-    assert np.abs(move(mirrored, found) - ARCFACE_TEMPLATE).max() > 5
-
-
-def test_many_faces_at_once_equal_each_alone() -> None:
-    faces = np.random.default_rng(0).normal(50, 30, (7, 3, 5, 2))
-    together = similarity_transform(faces, ARCFACE_TEMPLATE)
-    assert together.shape == (7, 3, 2, 3)
-    np.testing.assert_array_equal(together[4, 1], similarity_transform(faces[4, 1], ARCFACE_TEMPLATE))
-
-
-def test_the_template_follows_insightface_at_its_sizes_and_scales_elsewhere() -> None:
-    np.testing.assert_array_equal(template((112, 112)), ARCFACE_TEMPLATE)
-    np.testing.assert_allclose(template((224, 224)), 2 * ARCFACE_TEMPLATE)
-    np.testing.assert_allclose(template((128, 128)), ARCFACE_TEMPLATE + np.array([8, 0]))
-    np.testing.assert_allclose(template((256, 256)), 2 * ARCFACE_TEMPLATE + np.array([16, 0]))
-    np.testing.assert_allclose(template((112, 96)), ARCFACE_TEMPLATE - np.array([8, 0]))  # the older 112×96 crops
-    np.testing.assert_allclose(template((56, 56)), ARCFACE_TEMPLATE / 2)
-
-
-def test_an_aligned_crop_aligns_to_itself() -> None:
-    crop = np.random.default_rng(1).integers(0, 256, (112, 112, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(align(crop, ARCFACE_TEMPLATE), crop)
-
-
-def test_alignment_undoes_a_quarter_turn_and_a_shift_exactly() -> None:
-    crop = np.random.default_rng(2).integers(0, 256, (112, 112, 3), dtype=np.uint8)
-    canvas = np.zeros((301, 251, 3), np.uint8)
-    canvas[40:152, 60:172] = np.rot90(crop, k=-1)  # clockwise: (x, y) → (111 − y, x)
-    landmarks = np.column_stack([111 - ARCFACE_TEMPLATE[:, 1], ARCFACE_TEMPLATE[:, 0]]) + np.array([60, 40])
-    np.testing.assert_array_equal(align(canvas, landmarks), crop)
-
-
-def test_outside_the_picture_is_black() -> None:
-    image = np.full((40, 40, 3), 200, np.uint8)
-    crop = align(image, ARCFACE_TEMPLATE)  # the picture covers only the template's upper left
-    assert crop.shape == (112, 112, 3)
-    assert (crop[:38, :38] == 200).all() and (crop[60:] == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("landmarks", "reason"),
-    [
-        (np.full((5, 2), 7.0), "all at one point"),
-        (np.full((5, 2), np.nan), "NaN"),
-        (np.zeros((4, 2)), "shape"),
-        (np.zeros((5, 3)), "shape"),
-    ],
-)
-def test_landmarks_that_define_no_face_are_refused(landmarks: Points, reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        align(np.zeros((9, 9, 3), np.uint8), landmarks)
+    assert len(crops) == 14
+    assert all(read_image(crop).shape == (112, 112, 3) for crop in crops)
+    lines = [json.loads(line) for line in (tmp_path / "crops" / "align.jsonl").read_text().splitlines()]
+    assert {line["photo"] for line in lines[1:]} == {path.name for path in (shared / "photos").glob("*.jpg")}

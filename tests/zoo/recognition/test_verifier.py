@@ -1,4 +1,4 @@
-"""zoo verify: thresholds and exit codes on made-up models, real photos where they are, and wrong input."""
+"""Verification: similarities by hand, thresholds and their conditions, which face answers, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,29 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.support.toy_faces import crop, write_model
-from zoo.cli import main
+import zoo
+from tests.support.toy_faces import LOOSE, crop, write_model
 from zoo.errors import InputError
-from zoo.formats.images import encode_png, read_image
+from zoo.formats.images import Image, encode_png, read_image
 from zoo.formats.pairs import read_pairs_csv
 from zoo.inference.session import write_model_info
-from zoo.modelinfo import ModelInfo, Threshold
-from zoo.recognition.verifier import FaceVerifier, decide
-
-Image = npt.NDArray[np.uint8]
-
-LOOSE = Threshold(
-    far=0.1,
-    threshold=0.2,
-    protocol="pairs",
-    data="made up",
-    data_sha256="0" * 64,
-    negatives=1000,
-    false_accepts=100,
-    far_interval=(0.08, 0.12),
-    flip=True,
-)
-STRICT = replace(LOOSE, far=0.01, threshold=0.9, false_accepts=10)
+from zoo.modelinfo import ModelInfo
+from zoo.recognition.verifier import FaceVerifier
 
 
 @pytest.fixture
@@ -48,22 +34,6 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, seed in (("a1", 1), ("a2", 1), ("b", 2)):
         (tmp_path / f"{name}.png").write_bytes(encode_png(crop(seed)))
     return tmp_path
-
-
-def verify(*words: str) -> int:
-    return main(["verify", *words])
-
-
-def test_the_exit_code_tells_same_different_and_unknown(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = ("--model", "model.onnx")
-    assert verify("a1.png", "a2.png", *model, "--threshold", "0.9") == 0
-    assert "the same person" in capsys.readouterr().out
-    assert verify("a1.png", "b.png", *model, "--threshold", "0.9") == 1
-    assert "different people" in capsys.readouterr().out
-    assert verify("a1.png", "a2.png", *model) == 3
-    out = capsys.readouterr().out
-    assert "similarity  1.0000" in out and "--threshold" in out
-    assert verify("a1.png", "gone.png", *model) == 2
 
 
 def test_a_pair_exactly_at_the_threshold_is_different(room: Path) -> None:
@@ -84,35 +54,31 @@ def test_the_similarity_is_the_cosine_of_the_flip_sums(room: Path) -> None:
     assert similarity == pytest.approx(expected, abs=28 * 28 * 2**-24)  # sums of 28 × 28 float32 pixels
 
 
-def test_the_default_is_the_smallest_stored_far_and_another_can_be_asked_for(
-    room: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_model(room / "known.onnx", ModelInfo(48, thresholds=(LOOSE, STRICT)))
-    assert verify("a1.png", "a2.png", "--model", "known.onnx", "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert (answer["threshold"], answer["far"], answer["same"]) == (0.9, 0.01, True)
-    assert "made up" in answer["origin"] and "10 of 1,000" in answer["origin"]
-    assert verify("a1.png", "a2.png", "--model", "known.onnx", "--json", "--far", "0.1") == 0
-    assert json.loads(capsys.readouterr().out)["threshold"] == 0.2
+def test_one_call_verifies_and_its_json_says_all(room: Path) -> None:
+    answer = zoo.verify("a1.png", "a2.png", "model.onnx", threshold=0.9)
+    assert answer.same is True and answer.model == Path("model.onnx")
+    told = json.loads(answer.to_json())
+    assert told["same"] is True and told["origin"] == "given with --threshold" and told["model"] == "model.onnx"
+    assert told["a"]["path"] == "a1.png" and told["a"]["aligned"] and told["a"]["quality"]["blur"] > 0
+    assert zoo.verify("a1.png", "b.png", "model.onnx", threshold=0.9).same is False
+    assert zoo.verify("a1.png", "b.png", "model.onnx").same is None
 
 
-def test_a_far_that_was_not_measured_is_refused_with_the_known_ones(
-    room: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_model(room / "known.onnx", ModelInfo(48, thresholds=(LOOSE, STRICT)))
-    assert verify("a1.png", "a2.png", "--model", "known.onnx", "--far", "0.001") == 2
-    assert "(0.01, 0.1), found 0.001" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("far", "threshold", "reason"),
-    [(0.1, 0.5, "both"), (None, 1.5, "between -1 and 1"), (None, float("nan"), "between"), (0.0, None, "above 0")],
-)
-def test_contradictory_or_senseless_thresholds_are_refused(
-    far: float | None, threshold: float | None, reason: str
-) -> None:
-    with pytest.raises(InputError, match=reason):
-        decide(ModelInfo(48, thresholds=(LOOSE,)), far, threshold)
+def test_every_spelling_of_a_model_opens_the_verifier(room: Path) -> None:
+    run = room / "runs" / "demo"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    write_model(run / "model.onnx")
+    for model in ("demo", "runs/demo", run, run / "model.onnx", "runs/demo/model.onnx", "local-dir:runs/demo", None):
+        assert FaceVerifier(model).model.resolve() == run / "model.onnx", model
+        assert zoo.verify("a1.png", "a2.png", model).similarity == pytest.approx(1)
+    with pytest.raises(InputError, match="did you mean demo"):
+        FaceVerifier("dmo")
+    os.rename(run / "model.onnx", run / "weights")
+    with pytest.raises(InputError, match="zoo export"):
+        FaceVerifier("demo")
+    with pytest.raises(InputError, match="pass --model"):
+        FaceVerifier()
 
 
 def test_conditions_that_differ_from_the_stored_ones_are_said(room: Path) -> None:
@@ -133,45 +99,6 @@ def test_writing_thresholds_into_a_model_does_not_make_them_strange_to_it(room: 
     assert not [n for n in FaceVerifier("model.onnx").verify("a1.png", "a2.png").notes if "weights" in n]
 
 
-def test_without_a_model_the_newest_exported_run_is_taken_and_else_one_sentence_helps(
-    room: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verify("a1.png", "a2.png", "--threshold", "0.9") == 2
-    assert "pass --model" in capsys.readouterr().err
-    for number, name in enumerate(("first", "second", "unfinished")):
-        (room / "runs" / name).mkdir(parents=True)
-        (room / "runs" / name / "config.yaml").write_text("{}")
-        if name != "unfinished":
-            write_model(room / "runs" / name / "model.onnx")
-        os.utime(room / "runs" / name / "config.yaml", (1000 + number, 1000 + number))
-    assert verify("a1.png", "a2.png", "--threshold", "0.9", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["model"] == "runs/second/model.onnx"
-    assert verify("a1.png", "a2.png", "--threshold", "0.9", "--json", "--model", "first") == 0
-    assert json.loads(capsys.readouterr().out)["model"] == "runs/first/model.onnx"
-    assert verify("a1.png", "a2.png", "--model", "unfinished") == 2
-    assert "zoo export" in capsys.readouterr().err
-
-
-def test_wrong_input_is_one_sentence_that_names_the_file(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (room / "text.jpg").write_text("this is no picture")
-    (room / "folder.jpg").mkdir()
-    (room / "text.onnx").write_text("this is no model")
-    cases = {
-        ("a1.png", "gone.jpg"): "gone.jpg",
-        ("a1.png", "text.jpg"): "text.jpg",
-        ("a1.png", "folder.jpg"): "folder.jpg",
-        ("a1.png", "a2.png", "--model", "gone.onnx"): "gone.onnx",
-        ("a1.png", "a2.png", "--model", "text.onnx"): "text.onnx",
-        ("a1.png", "a2.png", "--detector", "gone.onnx"): "gone.onnx",
-        ("a1.png", "a2.png", "--detector", "text.jpg"): "text.jpg",
-    }
-    for words, named in cases.items():
-        model = () if "--model" in words else ("--model", "model.onnx")
-        assert verify(*words, *model) == 2, words
-        error = capsys.readouterr().err
-        assert named in error and len(error.splitlines()) == 1, error
-
-
 def test_aligned_crops_of_another_size_are_resized_and_it_is_said(room: Path) -> None:
     answer = FaceVerifier("model.onnx", aligned=True).verify(crop(1, (224, 224)), crop(1))
     assert answer.similarity > 0.999 and any("224×224" in note for note in answer.notes)
@@ -190,17 +117,6 @@ def test_a_model_that_returns_no_direction_is_called_broken(room: Path, gain: fl
     write_model(room / "broken.onnx", gain=gain)
     with pytest.raises(InputError, match=r"a1\.png; the model broken\.onnx is broken"):
         FaceVerifier("broken.onnx").verify("a1.png", "b.png")
-
-
-def test_verify_loads_no_training_library(room: Path) -> None:
-    heavy = {"torch", "timm", "albumentations", "scipy", "matplotlib", "onnx"}
-    program = (
-        "import sys; from zoo.cli import main\n"
-        "status = main(['verify', 'a1.png', 'a2.png', '--model', 'model.onnx', '--threshold', '0.9'])\n"
-        f"print(status, sorted({heavy!r} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=room, check=True)
-    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +158,42 @@ def test_a_photo_without_a_face_is_refused_by_name(real: FaceVerifier, tmp_path:
         (tmp_path / name).write_bytes(encode_png(np.full((*size, 3), 200, np.uint8)))
         with pytest.raises(InputError, match=rf"expected a face in .*{name}, found none"):
             real.crop(tmp_path / name)
+
+
+def test_one_verifier_serves_threads(real: FaceVerifier, shared: Path) -> None:
+    photos = shared / "photos"
+    pairs = [(photos / f"person_{p}_1.jpg", photos / f"person_{q}_2.jpg") for p, q in ("ab", "cc", "dd", "de", "ee")]
+    alone = [real.verify(*pair).similarity for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: real.verify(*pair).similarity, pairs * 2))
+    np.testing.assert_allclose(together, alone * 2, atol=1e-5)
+
+
+def test_the_python_interface_is_light(room: Path) -> None:
+    program = (
+        "import sys, zoo\n"
+        "verifier = zoo.FaceVerifier('model.onnx', threshold=0.9, aligned=True)\n"
+        "answer = verifier.verify('a1.png', 'a2.png')\n"
+        "embedding = verifier.embed('a1.png')\n"
+        "print(answer.same, embedding.shape, sorted({'torch', 'timm', 'albumentations'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=room)
+    assert done.stdout == "True (48,) []\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rule", ["largest", "central", "all"])
+def test_which_face_answers_depends_on_the_rule(rule: str, shared: Path) -> None:
+    models, photos = shared / "models", shared / "photos"
+    left, right = read_image(photos / "person_a_1.jpg"), read_image(photos / "person_b_1.jpg")
+    both = np.full((900, 2400, 3), 128, np.uint8)
+    both[:450, 1033:1366] = cv2.resize(right[:900, :666], (333, 450), interpolation=cv2.INTER_AREA)  # central, small
+    both[:, :666] = left  # large, at the side
+    verifier = FaceVerifier(
+        models / "mobilefacenet.onnx",
+        models / "face_detection_yunet_2026may.onnx",
+        threshold=0.35,
+        face=rule,  # type: ignore[arg-type]
+    )
+    is_a, is_b = (verifier.verify(both, photos / f"person_{p}_2.jpg") for p in "ab")
+    assert (is_a.same, is_b.same) == {"largest": (True, False), "central": (False, True), "all": (True, True)}[rule]
+    assert any("faces" in note for note in is_a.notes)

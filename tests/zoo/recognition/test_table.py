@@ -1,0 +1,80 @@
+"""Tables of embeddings: both formats hold the same rows, and a call goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.toy_faces import DIM, crop, write_model, write_people
+from zoo.errors import InputError
+from zoo.recognition import FaceVerifier, embed_to_table
+from zoo.recognition.table import require_table_name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four pictures, one of them damaged."""
+    people = write_people(tmp_path / "people", {"a": [(1, 0), (2, 0)], "b": [(3, 0), (4, 0)]})
+    (people / "a" / "1.png").write_bytes(b"damaged")
+    return people
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> FaceVerifier:
+    return FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+
+
+def test_the_table_has_each_pictures_embedding_and_its_measures(
+    folder: Path, verifier: FaceVerifier, tmp_path: Path
+) -> None:
+    table = embed_to_table([folder], tmp_path / "t.npz", verifier)
+    assert (table.pictures, table.embedded_now, table.faces, len(table.failures)) == (4, 4, 3, 1)
+    assert "1.png" in table.failures[0] and json.loads(table.to_json())["failed"] == 1
+    with np.load(table.path) as arrays:
+        for row, (path, seed) in enumerate((("a/0.png", 1), ("b/0.png", 3), ("b/1.png", 4))):
+            assert arrays["path"][row] == str(folder / path)
+            np.testing.assert_allclose(arrays["embedding"][row], verifier.embed(crop(seed)), atol=1e-6)
+            assert arrays["blur"][row] == verifier.crop(crop(seed)).quality.blur
+        assert np.isnan(arrays["box"]).all() and np.isnan(arrays["turn"]).all() and (arrays["norm"] > 0).all()
+        assert arrays["landmarks"].shape == (3, 5, 2)
+    assert not (tmp_path / "t.npz.partial").exists()
+
+
+def test_parquet_holds_the_same_rows(folder: Path, verifier: FaceVerifier, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    for name in ("t.npz", "t.parquet"):
+        embed_to_table([folder], tmp_path / name, verifier)
+    rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    with np.load(tmp_path / "t.npz") as table:
+        good = [row for row in rows if row["reason"] is None]
+        assert [row["path"] for row in good] == table["path"].tolist()
+        np.testing.assert_array_equal(np.array([row["embedding"] for row in good], np.float32), table["embedding"])
+        assert [row["path"] for row in rows if row["reason"]] == table["failed"].tolist()
+
+
+def test_a_table_without_a_usable_picture_is_written_too(folder: Path, verifier: FaceVerifier, tmp_path: Path) -> None:
+    assert embed_to_table([folder / "a" / "1.png"], tmp_path / "t.npz", verifier).faces == 0
+    with np.load(tmp_path / "t.npz") as table:
+        assert table["embedding"].shape == (0, DIM) and len(table["failed"]) == 1
+
+
+def test_an_existing_table_is_replaced_only_on_request(folder: Path, verifier: FaceVerifier, tmp_path: Path) -> None:
+    out = tmp_path / "t.npz"
+    embed_to_table([folder], out, verifier)
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="--overwrite"):
+        embed_to_table([folder / "b"], out, verifier)
+    assert out.read_bytes() == before
+    assert embed_to_table([folder / "b"], out, verifier, overwrite=True).faces == 2
+
+
+def test_other_formats_and_folders_without_pictures_are_refused(verifier: FaceVerifier, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.npz or \.parquet"):
+        require_table_name(tmp_path / "t.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="found none"):
+        embed_to_table([tmp_path / "empty"], tmp_path / "t.npz", verifier)
+    assert not (tmp_path / "t.npz.partial").exists()

@@ -1,0 +1,106 @@
+"""From a folder of people to their photos' embeddings, and what a reader should know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.formats.photos import printable
+from zoo.messages import Progress, no_progress
+from zoo.recognition.batch import embed_pictures, found_in, pictures_in
+from zoo.recognition.journal import Journal
+from zoo.recognition.verifier import FaceVerifier
+
+EnrolledPhoto = tuple[str, str, npt.NDArray[np.float32]]
+"""A person's name, the SHA-256 of the photo's file in hex, and the unit-length embedding (dim,)."""
+
+
+def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """Each person's pictures in a folder of people, and what a reader should know of it.
+
+    A person is a sub-folder; its name is the person's. InputError where no sub-folder holds a picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")
+    people: dict[str, list[Path]] = {}
+    notes: list[str] = []
+    entries = sorted(folder.iterdir())
+    for entry in entries:
+        if not entry.is_dir() or entry.name.startswith("."):
+            continue
+        pictures = list(pictures_in([entry]))
+        if pictures:
+            people[printable(entry.name)] = pictures
+        else:
+            notes.append(f"{printable(entry)} holds no picture: left out")
+    loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in entries)
+    if loose:
+        notes.append(f"{loose} files lie beside the people's folders in {printable(folder)}: left out")
+    notes += alike(people)
+    if not people:
+        raise InputError(
+            f"expected a folder of people, one sub-folder a person, found no picture in any sub-folder of"
+            f" {printable(folder)}"
+        )
+    return people, notes
+
+
+def enrol(
+    verifier: FaceVerifier,
+    people: Mapping[str, Sequence[Path]],
+    journal: Journal,
+    known: Collection[str] = frozenset(),
+    workers: int = 2,
+    progress: Progress = no_progress,
+) -> tuple[list[EnrolledPhoto], list[str]]:
+    """The usable photos of `people` by name, and what a reader should know: failures, several faces, duplicates.
+
+    A photo enrols one face, the largest where `verifier` takes all. Photos whose hash is in `known` are left out.
+    `journal` keeps what is done until the caller has saved the result.
+    """
+    if verifier.face == "all":
+        one = FaceVerifier(verifier.embedder, verifier.detector_if_needed, aligned=verifier.aligned, flip=verifier.flip)
+        verifier = one
+    names = {path: name for name, paths in people.items() for path in paths}
+    embed_pictures(verifier, names, journal, known, workers, progress)
+    notes: list[str] = []
+    photos: list[EnrolledPhoto] = []
+    owners: dict[str, dict[str, str]] = {}
+    wanted = {printable(path): name for path, name in names.items()}
+    for found in found_in(journal, verifier.embedder.embedding_dim):
+        name = wanted.get(found.path)
+        if name is None:  # of an interrupted run over another folder
+            continue
+        if found.reason:
+            notes.append(found.reason)
+            continue
+        if found.shown > 1:
+            notes.append(f"{found.path} shows {found.shown} faces: the {verifier.face} was enrolled as {name}")
+        twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
+        if twin != found.path:
+            notes.append(f"{found.path} is the same file as {twin}: counted once")
+            continue
+        photos.append((name, found.sha256, found.faces[0].embedding))
+    notes += [
+        f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
+        for same in owners.values()
+        if len(same) > 1
+    ]
+    return photos, notes
+
+
+def alike(names: Mapping[str, object] | Iterable[str]) -> list[str]:
+    """A note for each set of names that differ in upper and lower case alone."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    return [
+        f"{' and '.join(same)} differ in upper and lower case alone: kept as {len(same)} people"
+        for same in folded.values()
+        if len(same) > 1
+    ]

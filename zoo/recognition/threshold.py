@@ -1,0 +1,112 @@
+"""The threshold above which two faces count as one person: given, or stored in the model with what it holds for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zoo.errors import InputError
+from zoo.modelinfo import ModelInfo, Threshold
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The threshold that similarities are compared with."""
+
+    threshold: float | None
+    """A pair is the same person when its similarity is greater; None where none is known."""
+    origin: str
+    """Where the threshold comes from, or why there is none: one sentence's worth."""
+    stored: Threshold | None = None
+    """The stored record, where it comes from the model."""
+
+    def __str__(self) -> str:
+        """The threshold and its origin in one line."""
+        return f"{'unknown' if self.threshold is None else f'{self.threshold:.4f}'}: {self.origin}"
+
+
+def decide(info: ModelInfo | None, far: float | None = None, threshold: float | None = None) -> Decision:
+    """The threshold for a model: the given one, or the stored one for `far` (default: the smallest stored).
+
+    InputError when both are given, when `threshold` is no cosine, or when `far` is not among those measured.
+    """
+    if threshold is not None:
+        return _given(threshold, "--far", far)
+    if far is not None and not 0 < far <= 1:
+        raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
+    stored = _stored(info)
+    if not stored:
+        return Decision(
+            None,
+            "this model stores none: give one with --threshold, or measure some with"
+            " `zoo evaluate MODEL --data … --write-thresholds`",
+        )
+    chosen = [t for t in stored if far is None or math.isclose(t.far, far, rel_tol=1e-6)]
+    if not chosen:
+        known = ", ".join(f"{t.far:g}" for t in stored)
+        raise InputError(f"expected a false accept rate that this model has a threshold for ({known}), found {far:g}")
+    best = chosen[0]
+    origin = f"FAR {best.far:g} on {best.data}, {best.false_accepts:,} of {best.negatives:,} different pairs above it"
+    return Decision(best.threshold, origin, best)
+
+
+def decide_identification(
+    info: ModelInfo | None, people: int, fpir: float | None = None, threshold: float | None = None
+) -> Decision:
+    """The threshold below which a face belongs to none of the `people` of a gallery.
+
+    For `fpir` it is the stored threshold with the largest false accept rate that keeps this false positive
+    identification rate. InputError when none of those measured is small enough, or when both are given.
+    """
+    if threshold is not None:
+        return _given(threshold, "--fpir", fpir)
+    stored = _stored(info)
+    if fpir is None:
+        if not stored:
+            return Decision(None, "this model stores none: give one with --threshold")
+        rate = fpir_of(stored[0].far, people)
+        return Decision(
+            None,
+            f"give --fpir, or one with --threshold; the smallest measured FAR, {stored[0].far:g},"
+            f" means a false positive identification rate of {rate:.2g} with {people:,} people",
+        )
+    needed = far_for(fpir, people)
+    fitting = [t for t in stored if t.far <= needed * (1 + 1e-9)]
+    if not fitting:
+        measured = f"the smallest measured is {stored[0].far:g}" if stored else "this model has none measured"
+        raise InputError(
+            f"expected a threshold for FAR {needed:.3g} or less, which FPIR {fpir:g} needs with {people:,} people, but"
+            f" {measured}; measure it on more pairs, allow a larger --fpir, or give --threshold"
+        )
+    best = fitting[-1]
+    rate = fpir_of(best.far, people)
+    origin = f"FAR {best.far:g} on {best.data}, which means FPIR {rate:.2g} with {people:,} people"
+    return Decision(best.threshold, origin, best)
+
+
+def far_for(fpir: float, people: int) -> float:
+    """The 1:1 false accept rate at which a gallery of `people` has the false positive identification rate `fpir`.
+
+    FPIR = 1 − (1 − FAR)^N for N independent comparisons, solved for FAR.
+    """
+    if not 0 < fpir < 1:
+        raise InputError(f"expected a false positive identification rate between 0 and 1, found {fpir}")
+    return -math.expm1(math.log1p(-fpir) / people)
+
+
+def fpir_of(far: float, people: int) -> float:
+    """The false positive identification rate of a gallery of `people` at a 1:1 false accept rate: 1 − (1 − FAR)^N."""
+    return 1.0 if far >= 1 else -math.expm1(people * math.log1p(-far))
+
+
+def _given(threshold: float, flag: str, rate: float | None) -> Decision:
+    if rate is not None:
+        raise InputError(f"expected --threshold or {flag}, found both; give one of them")
+    if not -1 <= threshold <= 1:
+        raise InputError(f"expected a threshold between -1 and 1, as cosines are, found {threshold}")
+    return Decision(threshold, "given with --threshold")
+
+
+def _stored(info: ModelInfo | None) -> list[Threshold]:
+    """The model's thresholds, smallest false accept rate first."""
+    return sorted(info.thresholds, key=lambda t: t.far) if info else []
