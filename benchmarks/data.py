@@ -162,7 +162,7 @@ def training(dataset: FaceDataset, batch_size: int, steps: int, repeats: int) ->
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = create_backbone("resnet18", stem="stock").to(device).train()
-    loss = MarginSoftmaxLoss(build_head("recurricularface"), dataset.num_classes, model.embedding_dim).to(device)
+    loss = MarginSoftmaxLoss(build_head("recurricularface"), dataset.num_classes, 512).to(device)
     optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=1e-3, momentum=0.9)
 
     def step(crops: torch.Tensor, labels: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.backbones import create_backbone, load_timm
+from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.commands.export import info_of
 from zoo.export import artifacts
 from zoo.export.formats import Options
@@ -72,7 +72,7 @@ def main() -> None:
         torch.manual_seed(0)
         model = create_backbone(args.backbone)
         model.train()(torch.randn(16, 3, 112, 112))
-        info = ModelInfo(512, backbone=args.backbone, stem="face", neck=str(model.neck_name))
+        info = ModelInfo(512, backbone=args.backbone, stem="face", neck=blueprint_of(model).neck)
     model = model.eval()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.onnx"

@@ -22,7 +22,7 @@ from torch import nn
 
 from tests.support.exporting import require_same, traces_of_this_machine, trained_a_little
 from tests.support.places import ROOT
-from zoo.backbones import FlatNeck, create_backbone, save_timm
+from zoo.backbones import FlatNeck, blueprint_of, create_backbone, save_timm
 from zoo.cli import main
 from zoo.data.synthetic import SyntheticFaces
 from zoo.errors import InputError
@@ -59,7 +59,9 @@ def backbone(name: str) -> nn.Module:
 
 def info_for(name: str) -> ModelInfo:
     model = backbone(name)
-    return ModelInfo(DIM, backbone=name, neck=str(model.neck_name), stem="face", head="softmax", training_set="none")
+    return ModelInfo(
+        DIM, backbone=name, neck=blueprint_of(model).neck, stem="face", head="softmax", training_set="none"
+    )
 
 
 @pytest.fixture(scope="module")

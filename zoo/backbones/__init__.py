@@ -1,17 +1,19 @@
-"""The timm plugin: any timm model as a face backbone, with a stem and a neck for 112×112 crops.
+"""The timm plugin: any timm model as a face backbone for 112×112 crops.
 
 Importing this package registers `face_backbone`, `iresnet18/34/50/100` and `mobilefacenet` with timm, after which
 `timm.create_model("hf-hub:owner/name", pretrained=True)` and `"local-dir:FOLDER"` load what `save_timm` wrote.
 """
 
 from zoo.backbones import iresnet, mobilefacenet
-from zoo.backbones.face_backbone import FaceBackbone, create_backbone
+from zoo.backbones.face_backbone import Blueprint, FaceBackbone, blueprint_of, create_backbone
 from zoo.backbones.necks import FlatNeck
 from zoo.backbones.timm_folder import load_timm, read_config, save_timm, timm_config
 
 __all__ = [
+    "Blueprint",
     "FaceBackbone",
     "FlatNeck",
+    "blueprint_of",
     "create_backbone",
     "iresnet",
     "load_timm",

@@ -1,4 +1,4 @@
-"""IResNet: the residual network of ArcFace's code, made for 112×112 crops (total stride 16, 7×7 final map)."""
+"""IResNet: the residual network of ArcFace's code, designed for 112×112 crops (total stride 16, 7×7 final map)."""
 
 from __future__ import annotations
 

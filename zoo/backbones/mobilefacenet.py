@@ -1,4 +1,4 @@
-"""MobileFaceNet, a network of about a million parameters made for 112×112 crops.
+"""MobileFaceNet, a network of about a million parameters designed for 112×112 crops.
 
 Chen et al. 2018, "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile Devices".
 """

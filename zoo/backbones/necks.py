@@ -1,15 +1,19 @@
-"""Necks: what turns a backbone's last feature map into one embedding, not normalised."""
+"""Necks: modules that turn a backbone's last feature map into one embedding, not normalised."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+NECKS = ("flat", "gap", "native")
+FLAT_LIMIT = 512 * 7 * 7
+"""Largest map (channels × height × width) whose default neck is `flat`: its FC has 12.8 M weights at 512 dimensions."""
+
 
 def embedding_norm(dim: int) -> nn.BatchNorm1d:
     """The batch norm that ends a neck: its scale stays at one, as in ArcFace's code (`fix_gamma`).
 
-    A learnt scale would let training weigh coordinates of the embedding twice, here and in the FC before it.
+    A learnt scale would weigh the embedding's coordinates twice, here and in the FC before it.
     """
     norm = nn.BatchNorm1d(dim)
     norm.weight.requires_grad_(False)
@@ -48,8 +52,8 @@ class GapNeck(nn.Sequential):
 class GdcNeck(nn.Sequential):
     """MobileFaceNet's global depthwise convolution, then a linear 1×1 convolution to `dim`, both with BN.
 
-    (batch, channels, h, w) → (batch, dim). Every position of the map gets a weight of its own (Chen et al. 2018,
-    section 3.2).
+    (batch, channels, h, w) → (batch, dim). Every position of the map has its own weight (Chen et al. 2018, section
+    3.2).
     """
 
     def __init__(self, channels: int, height: int, width: int, dim: int, dropout: float = 0.0) -> None:

@@ -1,16 +1,22 @@
-"""The face stem: how any timm backbone is made to see a 112×112 crop at half its stock stride.
+"""The face stem: a timm backbone changed to process 112×112 crops at half its stock stride.
 
-A stock ImageNet stem divides by 32 and leaves 4×4 of a 112×112 crop, which costs accuracy; the face stem
-divides by 16 and leaves 7×7, as the face papers' IResNet does.
+An ImageNet model has a total stride of 32, which leaves a 4×4 map of a 112×112 crop and costs accuracy; the face stem
+gives a stride of 16 and a 7×7 map, as the IResNet of the face papers has it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
+from zoo.backbones.necks import as_map
+from zoo.backbones.timm_model import build_timm, family
+from zoo.errors import InputError
+
+STEMS = ("face", "stock")
 STEM_ARGUMENTS: dict[str, dict[str, Any]] = {
     "vision_transformer": {"patch_size": 8},
     "deit": {"patch_size": 8},
@@ -19,17 +25,78 @@ STEM_ARGUMENTS: dict[str, dict[str, Any]] = {
     "swin_transformer": {"patch_size": 2},
     "swin_transformer_v2": {"patch_size": 2},
 }
-"""Families (timm modules) whose face stem is an argument of the constructor: ViT-like ones see patches of 8
-(14×14 tokens of a 112×112 crop), windowed ones patches of 2 (7×7 in the last stage)."""
+"""Families (timm modules) whose face stem is a constructor argument: a patch of 8 for ViT-like ones (14×14 tokens of a
+112×112 crop), a patch of 2 for windowed ones (7×7 in the last stage)."""
+
+
+def stem_arguments(name: str, stem: str, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Arguments of timm's constructor: the image size where the model fixes one, the patch where that is the stem."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    args: dict[str, Any] = {"img_size": list(image_size)} if cfg is not None and cfg.fixed_input_size else {}
+    return {**args, **STEM_ARGUMENTS.get(family(name), {})} if stem == "face" else args
+
+
+def stemmed_body(
+    name: str, stem: str, image_size: tuple[int, int], dropout: float, num_classes: int, in_chans: int, pretrained: bool
+) -> tuple[nn.Module, torch.Tensor, list[str]]:
+    """The timm model with its stem, its features of one black crop, and the names of the convolutions that changed."""
+    args = stem_arguments(name, stem, image_size)
+    if num_classes and dropout:
+        args["drop_rate"] = dropout
+    if in_chans != 3:
+        args["in_chans"] = in_chans
+    body = build_timm(name, pretrained, num_classes=num_classes, **args)
+    x = torch.zeros(1, in_chans, *image_size)
+    features = _features(body, x, name, stem)
+    if stem == "stock" or "patch_size" in args:
+        return body, features, []
+    wanted = tuple(-(-side // 16) for side in image_size)
+    if _map_size(body, features) == wanted:  # designed for small crops, such as iresnet
+        return body, features, []
+    try:
+        changed = halve_first_stride(body, x)
+        features = features_of(body, x)
+    except (RuntimeError, ValueError, AssertionError):
+        changed = []
+    if not changed or not isinstance(features, torch.Tensor) or _map_size(body, features) != wanted:
+        raise InputError(
+            f"the stem of {name} cannot be changed to a total stride of 16 ({wanted[0]}×{wanted[1]} final map); "
+            'use stem="stock"'
+        )
+    return body, features, changed
+
+
+def _features(body: nn.Module, x: torch.Tensor, name: str, stem: str) -> torch.Tensor:
+    """The features of `x`; InputError where the backbone cannot compute any."""
+    size = f"{x.shape[2]}×{x.shape[3]}"
+    try:
+        features = features_of(body, x)
+    except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name} cannot process crops of {size} with stem={stem!r}: {reason}") from error
+    if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise InputError(
+            f"expected a feature map or tokens from {name} at {size}, found {found}; choose another backbone"
+        )
+    return features
+
+
+def _map_size(body: nn.Module, features: torch.Tensor) -> tuple[int, int] | None:
+    """(height, width) of a feature map; None for tokens."""
+    if features.ndim != 4:
+        return None
+    shape = as_map(features, 0, getattr(body, "output_fmt", "NCHW") == "NHWC").shape
+    return shape[2], shape[3]
 
 
 def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
-    """Halves the stride of the first strided convolution that meets `x`, in place, and returns what was changed.
+    """Halves the stride of the first strided convolution that `x` passes, in place; returns the names of what changed.
 
     Convolutions that read the same tensor (the parallel branches of a re-parametrisable stem) change together.
     resnet, mobilenetv3, efficientnet: the first convolution gets stride 1. convnext, edgenext: the patch of 4
-    becomes a patch of 2, its kernel summed over 2×2, so that the new stem sees `x` as the old one would see `x`
-    enlarged twofold. Empty where no convolution has a stride.
+    becomes a patch of 2 whose kernel is the old one summed over 2×2, so that the new stem gives for `x` what the old
+    one gives for `x` enlarged twofold. Empty where no convolution has a stride.
     """
     strided: list[tuple[str, nn.Conv2d, torch.Tensor]] = []
 
@@ -63,7 +130,7 @@ def _is_even(size: tuple[int, ...]) -> bool:
 
 @torch.no_grad()
 def features_of(body: nn.Module, x: torch.Tensor) -> Any:
-    """The body's features of `x` in evaluation mode, without gradients and without moving any statistics."""
+    """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged."""
     training = body.training
     body.eval()
     try:
@@ -75,8 +142,8 @@ def features_of(body: nn.Module, x: torch.Tensor) -> Any:
 def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
     """Replaces the direct children of `body` that `forward_features` never calls by identities.
 
-    They belong to timm's classifier (mobilenetv3's conv_head, ViT's fc_norm): dead weight in a model with a neck
-    of its own, and parameters without a gradient, on which distributed training would stumble.
+    They belong to timm's classifier (mobilenetv3's conv_head, ViT's fc_norm). In a model with our neck they are unused,
+    and distributed training fails on parameters without a gradient.
     """
     called: set[nn.Module] = set()
     hooks = [m.register_forward_hook(lambda module, _inputs, _output: called.add(module)) for m in body.modules()]
@@ -86,8 +153,7 @@ def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
         for handle in hooks:
             handle.remove()
     for name, child in list(body.named_children()):
-        read_not_called = (
-            isinstance(child, (nn.ParameterList, nn.ParameterDict)) or next(child.parameters(), None) is None
-        )
-        if not read_not_called and called.isdisjoint(child.modules()):
+        # a list of parameters is read, not called; a child without parameters costs nothing
+        kept = isinstance(child, (nn.ParameterList, nn.ParameterDict)) or next(child.parameters(), None) is None
+        if not kept and called.isdisjoint(child.modules()):
             setattr(body, name, nn.Identity())

@@ -11,8 +11,8 @@ import safetensors.torch
 import timm
 from torch import nn
 
-from zoo.backbones.face_backbone import FaceBackbone, build_timm, check_options, described
-from zoo.backbones.timm_model import face_cfg
+from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_options, with_blueprint
+from zoo.backbones.timm_model import build_timm, face_cfg
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json
 
@@ -23,8 +23,7 @@ MODEL_ARGS = {
         *("num_classes", "in_chans", "global_pool"),  # timm's save_for_hf writes these of every model
     },
 }
-"""The `model_args` a config.json may name, by architecture ("" is every other); `load_timm` refuses the rest."""
-
+"""The `model_args` that `load_timm` accepts in a config.json, by architecture; "" stands for every other one."""
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -32,19 +31,19 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 def timm_config(model: nn.Module) -> dict[str, Any]:
     """What timm needs to rebuild a model of `create_backbone`: the content of its config.json, without the `zoo` block.
 
-    Licence, tag, paper and origin of any ImageNet weights are left out: they are not those of what was trained here.
+    License, tag, paper and origin of any ImageNet weights are left out: they do not apply to weights trained here.
     """
-    embedding_dim, (height, width) = int(model.embedding_dim), model.image_size  # type: ignore[arg-type,misc]
+    built = blueprint_of(model)
     return {
-        "architecture": model.timm_architecture,
-        "num_classes": embedding_dim,
-        "num_features": embedding_dim,
-        "model_args": dict(model.timm_args),  # type: ignore[arg-type]
+        "architecture": built.architecture,
+        "num_classes": built.embedding_dim,
+        "num_features": built.embedding_dim,
+        "model_args": dict(built.args),
         "pretrained_cfg": {
-            **face_cfg(num_classes=embedding_dim, input_size=[3, height, width]),
+            **face_cfg(num_classes=built.embedding_dim, input_size=[3, *built.image_size]),
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
-            "fixed_input_size": bool(model.timm_fixed_size),
+            "fixed_input_size": built.fixed_size,
             "tag": "face",
             "license": None,
             "origin_url": None,
@@ -66,7 +65,7 @@ def save_timm(model: nn.Module, folder: str | Path, zoo_block: dict[str, Any]) -
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The config.json of a folder in timm's layout; InputError where it is missing or is something else."""
+    """The config.json of a folder in timm's layout; InputError where it is missing or not a configuration."""
     path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -84,8 +83,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 def load_timm(folder: str | Path) -> nn.Module:
     """The model that `save_timm` wrote into `folder`, with its weights, in evaluation mode.
 
-    Only registered architectures and known arguments are built, and only safetensors are read, so that a folder
-    from a stranger runs no code of theirs. InputError where something is missing or does not fit.
+    Builds only registered architectures with known arguments and reads only safetensors, so that a third-party folder
+    cannot run code. InputError where something is missing or does not fit.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -100,7 +99,7 @@ def load_timm(folder: str | Path) -> nn.Module:
         )
     dim = config.get("num_classes")
     if not isinstance(dim, int) or dim < 1:
-        raise InputError(f'expected the embedding length as "num_classes" in {folder / CONFIG}, found {dim!r}')
+        raise InputError(f'expected the embedding dimension as "num_classes" in {folder / CONFIG}, found {dim!r}')
     size = (config.get("pretrained_cfg") or {}).get("input_size") or (3, 112, 112)
     image_size = (int(size[1]), int(size[2]))
     if architecture == "face_backbone":
@@ -127,4 +126,4 @@ def load_timm(folder: str | Path) -> nn.Module:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / WEIGHTS} does not fit {name} as {CONFIG} describes it: {reason[:300]}") from None
-    return described(model, architecture, kept, name, stem, dim, image_size).eval()
+    return with_blueprint(model, name, stem, dim, image_size, architecture, kept).eval()

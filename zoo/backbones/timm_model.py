@@ -1,15 +1,19 @@
-"""What timm expects of a model, for the architectures of our own."""
+"""timm's side of a backbone: building one of its models, and the interface that our own architectures implement."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import timm
 import torch
+from timm.models import model_entrypoint
 from torch import nn
+
+from zoo.errors import InputError
 
 
 def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    """(height, width) from either spelling; JSON brings lists."""
+    """(height, width) of a size given as one number, a tuple, or a list from JSON."""
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
@@ -28,7 +32,7 @@ def face_cfg(**overrides: Any) -> dict[str, Any]:
 
 
 class FaceArchitecture(nn.Module):
-    """An architecture whose classifier is a neck: `forward_features`, `forward_head`, `reset_classifier` as timm's."""
+    """An architecture whose classifier is a neck, with the methods that timm expects of a model."""
 
     num_features: int
     head_hidden_size: int
@@ -71,6 +75,38 @@ class FaceArchitecture(nn.Module):
         return self.neck
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh neck of `num_classes` outputs; 0 takes it away. The pooling is the neck's own."""
+        """A new neck with `num_classes` outputs, none for 0. `global_pool` has no effect: the neck pools."""
         self.num_classes = num_classes
         self.neck = self.make_neck(num_classes) if num_classes else nn.Identity()
+
+
+def family(name: str) -> str:
+    """The timm module that a model belongs to, e.g. "resnet"."""
+    return str(model_entrypoint(name.split(".")[0]).__module__).rsplit(".", 1)[-1]
+
+
+def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
+    """timm.create_model, with its errors as InputError."""
+    args = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
+    if pretrained and not timm.models.is_model_pretrained(name):
+        raise InputError(f"timm has no pretrained weights for {name}; leave pretrained off")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **args)
+    except (TypeError, ValueError, AssertionError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"timm cannot build {name} with {args}: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
+    _require_whole_patches(model, name, args.get("img_size"))
+    return model
+
+
+def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
+    """InputError where patches do not tile the crop: timm would ignore a margin of the face."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if image_size is None or not isinstance(patch, tuple):
+        return
+    if image_size[0] % patch[0] or image_size[1] % patch[1]:
+        raise InputError(
+            f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, found "
+            f"{image_size[0]}×{image_size[1]}; choose another size or backbone"
+        )

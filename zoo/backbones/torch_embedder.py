@@ -1,4 +1,4 @@
-"""Embeddings from a torch model, for validation while it trains and for runs that were not exported."""
+"""Embeddings from a torch model: for validation during training, and for runs without an ONNX export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def normalise(crops: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
 
 class TorchEmbedder:
-    """Crops → embeddings by a torch model in evaluation mode: the torch twin of `zoo.evaluate`'s OnnxEmbedder."""
+    """Crops → embeddings by a torch model in evaluation mode: the counterpart of zoo.inference's OnnxEmbedder."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, device: torch.device | str = "cpu") -> None:
         self.model = model
@@ -28,7 +28,7 @@ class TorchEmbedder:
 
     @torch.inference_mode()
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
-        """(batch, H, W, 3) RGB uint8 → (batch, dim) float32, not normalised. Leaves the model's mode as it was."""
+        """(batch, H, W, 3) RGB uint8 → (batch, dim) float32, not normalised. The model's mode stays as it was."""
         training = self.model.training
         self.model.eval()
         try:

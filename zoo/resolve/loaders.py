@@ -30,8 +30,10 @@ def check_pulled(pulled: Pulled) -> list[str]:
     """Opens what a pull brought, and says in a line for each form what it is; InputError where one does not work."""
     found = []
     if {CONFIG, WEIGHTS} <= set(pulled.files):
-        model = load(pulled.folder)  # refuses what it does not know and what does not fit
-        found.append(f"{model.backbone_name}, {model.embedding_dim} dimensions: the weights fit")
+        from zoo.backbones import blueprint_of
+
+        built = blueprint_of(load(pulled.folder))  # loading rejects what it does not know and what does not fit
+        found.append(f"{built.backbone}, {built.embedding_dim} dimensions: the weights fit")
     if ONNX in pulled.files:
         embedder = load_onnx(pulled.folder, device="cpu")
         found.append(f"{ONNX} runs, {embedder.embedding_dim} dimensions")

@@ -13,7 +13,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from zoo.backbones import create_backbone, load_timm
+from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.data.base import FaceDataset
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols.pairs import PairsProtocol
@@ -209,7 +209,7 @@ def model_info(
         embedding_dim=config.embedding_dim,
         input=spec,
         backbone=config.backbone,
-        neck=str(model.neck_name),
+        neck=blueprint_of(model).neck,
         stem=config.stem,
         head=criterion.head.describe(),
         training_set=f"{dataset.name}: {dataset.describe()}",

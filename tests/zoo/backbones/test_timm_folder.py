@@ -1,0 +1,94 @@
+"""Models on disk: saved, loaded by zoo and by timm, and what a third-party folder may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from zoo.backbones import blueprint_of, create_backbone, load_timm, save_timm, timm_config
+from zoo.errors import InputError
+
+DIM = 37
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"neck": "gap", "dropout": 0.25}),
+        ("resnet18", {"neck": "native"}),
+        ("resnet18", {"neck": "native", "stem": "stock"}),
+        ("vit_tiny_patch16_224", {"neck": "native"}),
+        ("mobilefacenet", {"image_size": (96, 80)}),
+        ("convnext_atto", {"neck": "flat", "image_size": (80, 112)}),
+    ],
+)
+def test_what_is_saved_loads_through_zoo_and_through_timm(
+    name: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    model = create_backbone(name, DIM, **options)
+    x = torch.randn(2, 3, *options.get("image_size", (112, 112)))
+    model.train()(x)
+    save_timm(model, tmp_path, {"stem": options.get("stem", "face")})
+    ours = load_timm(tmp_path)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    with torch.no_grad():
+        expected = model.eval()(x)
+        assert torch.equal(ours(x), expected)
+        assert torch.equal(theirs(x), expected)
+    assert timm_config(ours) == timm_config(model)
+    assert blueprint_of(ours) == blueprint_of(model)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["pretrained_cfg"]["license"] is None, "ImageNet's license is not that of what was trained here"
+    assert config["zoo"] == {"stem": options.get("stem", "face")}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_native_stock_model_loads_in_timm_without_zoo(tmp_path: Path) -> None:
+    save_timm(create_backbone("mobilenetv3_small_050", DIM, neck="native", stem="stock"), tmp_path, {})
+    code = (
+        "import sys, timm; m = timm.create_model(sys.argv[1], pretrained=True); "
+        "assert not any(n.split('.')[0] == 'zoo' for n in sys.modules); print(m.num_classes)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"local-dir:{tmp_path}"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == str(DIM), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "evilnet"}, "timm does not know"),
+        ({"model_args": {"pretrained_backbone": True}}, "model_args that zoo does not know"),
+        ({"model_args": {"backbone": "hf-hub:evil/model"}}, "found the source"),
+        ({"num_classes": "many"}, "num_classes"),
+        ({"num_classes": DIM + 1}, "does not fit"),
+    ],
+)
+def test_a_strangers_folder_builds_only_what_is_known(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    save_timm(create_backbone("mobilenetv3_small_050", DIM), tmp_path, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match=message):
+        load_timm(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_or_broken_file_is_named(missing: str, tmp_path: Path) -> None:
+    save_timm(create_backbone("mobilenetv3_small_050", DIM), tmp_path, {})
+    (tmp_path / missing).write_bytes(b"no model")
+    with pytest.raises(InputError, match=missing):
+        load_timm(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(InputError, match=f"found no {missing}"):
+        load_timm(tmp_path)
