@@ -66,9 +66,14 @@ def info_for(name: str) -> ModelInfo:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelInfo]:
-    """One exported MobileFaceNet, shared by the tests that only read it."""
+    """One MobileFaceNet, exported with one thread of torch and shared by the tests that only read it."""
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    return path, export_onnx(backbone(SMALL), path, info_for(SMALL))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return path, export_onnx(backbone(SMALL), path, info_for(SMALL))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_mobilefacenet_exports_with_parity(exported: tuple[Path, ModelInfo]) -> None:
@@ -277,7 +282,7 @@ def test_the_newest_run_exported_in_another_process_has_the_same_bytes(
     run_folder: Path, exported: tuple[Path, ModelInfo]
 ) -> None:
     command = [sys.executable, "-m", "zoo", "export", "--onnx", "--json"]
-    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
