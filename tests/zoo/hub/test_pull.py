@@ -18,7 +18,6 @@ from tests.support.hub_models import tiny_onnx
 from tests.support.hub_server import TOKEN, Handler, HubServer, Repo
 from tests.support.small_disk import mounted
 from zoo.errors import InputError
-from zoo.hub.checks import external_files, is_loopback, require_safe_url
 from zoo.hub.pull import ModelId, choose, is_hub_id, parse_id
 
 COLLECT = """
@@ -168,6 +167,8 @@ def hub() -> Iterator[HubServer]:
 
 
 ONNX, TORCH = ["model.onnx"], ["config.json", "model.safetensors"]
+
+
 REFUSED = {
     "evil/corrupt": "other content",
     "evil/absolute-etag": "a hash as ETag",
@@ -481,67 +482,6 @@ def test_a_damaged_cache_is_found_and_mended(tmp_path: Path) -> None:
         name = f"o/n@{sha}"
         assert "other content" in collect(hub, tmp_path, [(name, ONNX, False)])[name]["error"]
         assert "folder" in collect(hub, tmp_path, [(name, ONNX, False)])[name]
-
-
-def test_a_private_model_comes_with_the_token_only(tmp_path: Path) -> None:
-    with HubServer() as hub:
-        hub.repos["o/n"] = Repo(private=True)
-        hub.repos["o/n"].commit({"model.onnx": tiny_onnx()})
-        without = hub_client.zoo(hub, tmp_path, "pull", "o/n", "--onnx", token=True)
-        assert without.returncode == 2 and "--token" in without.stderr
-        assert not [seen for seen in hub.requests if "authorization" in seen.headers]
-        with_token = hub_client.zoo(hub, tmp_path, "pull", "o/n", "--onnx", "--token", "--json", token=True)
-        assert with_token.returncode == 0, with_token.stderr
-        assert json.loads(with_token.stdout)["files"] == ["model.onnx"]
-
-
-@pytest.mark.parametrize(
-    "url", ["http://hub.example", "ftp://127.0.0.1", "file:///etc", "http://127.0.0.1.hub.example"]
-)
-def test_unsafe_addresses_are_refused(url: str) -> None:
-    with pytest.raises(InputError, match="https"):
-        require_safe_url(url, "the Hub")
-
-
-@pytest.mark.parametrize("url", ["https://hub.example", "http://127.0.0.1:80", "http://localhost:1", "http://[::1]:2"])
-def test_safe_addresses_pass(url: str) -> None:
-    require_safe_url(url, "the Hub")
-
-
-def test_an_unsafe_endpoint_is_never_asked(tmp_path: Path) -> None:
-    with HubServer() as hub:
-        done = hub_client.zoo(hub, tmp_path, "pull", "o/n", "--onnx", HF_ENDPOINT="http://hub.example")
-    assert done.returncode == 2 and "HF_ENDPOINT" in done.stderr
-
-
-def test_loopback_is_this_machine() -> None:
-    assert is_loopback("localhost") and is_loopback("127.8.9.10") and is_loopback("::1")
-    assert not is_loopback("localhost.example") and not is_loopback("10.0.0.1") and not is_loopback("")
-
-
-@pytest.mark.parametrize("name", ["", "weights/x", "../x", "/etc/passwd", "a\\b", ".hidden", "c:x", "-", "a b"])
-def test_external_weights_stay_beside_the_model(tmp_path: Path, name: str) -> None:
-    (tmp_path / "model.onnx").write_bytes(tiny_onnx(external=name))
-    if name == "-":
-        assert external_files(tmp_path / "model.onnx") == ["-"]
-        return
-    with pytest.raises(InputError, match="do not trust this model"):
-        external_files(tmp_path / "model.onnx")
-
-
-def test_external_weights_are_found_in_subgraphs_and_attributes(tmp_path: Path) -> None:
-    """A constant inside the branch of an If is as dangerous as an initialiser."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    hidden = TensorProto(name="hidden", dims=[1], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
-    hidden.external_data.add(key="location", value="../../secret")
-    branch = helper.make_graph([helper.make_node("Constant", [], ["y"], value=hidden)], "branch", [], [])
-    node = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
-    model = helper.make_model(helper.make_graph([node], "g", [], []))
-    onnx.save(model, str(tmp_path / "model.onnx"))
-    with pytest.raises(InputError, match="secret"):
-        external_files(tmp_path / "model.onnx")
 
 
 def test_names_of_models() -> None:

@@ -16,17 +16,19 @@ import numpy as np
 import pytest
 
 from tests.support import hub_client
-from tests.support.hub_models import make_run, tiny_onnx
+from tests.support.hub_models import tiny_onnx
 from tests.support.hub_server import TOKEN, Handler, HubServer, Repo
 from tests.support.places import ROOT
 from zoo.errors import InputError
 from zoo.files import write_json
-from zoo.publish.card import License, card_of_run, cell, may_be_told, to_html
+from zoo.publish.card import License
 from zoo.publish.push import stage
 
 pytestmark = pytest.mark.timeout(900)  # one fixture trains nothing but exports, publishes and loads a whole run
 
+
 APACHE = License("apache-2.0")
+
 
 PUBLISHED = {
     *("README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"),
@@ -34,8 +36,10 @@ PUBLISHED = {
 }
 """What goes of a run that was measured on drawn faces."""
 
+
 FACE_CFG = {"input_size": (3, 112, 112), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 """What the publishers of face models in timm's layout state of their input."""
+
 
 ROUND_TRIP = """
 import contextlib, io, json, sys, tempfile
@@ -98,12 +102,6 @@ for name in ("evil/architecture", "evil/arguments", "evil/weights", "evil/shape"
         said[name] = str(error)
 print(json.dumps(said))
 """
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of an untrained MobileFaceNet."""
-    return make_run(tmp_path_factory.mktemp("work") / "runs" / "toy")
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +229,7 @@ def test_the_token_is_in_no_output(round_trip: dict) -> None:
     assert TOKEN not in json.dumps({name: said for name, said in round_trip.items() if name != "hub"})
 
 
-def test_the_licence_is_written_where_it_is_looked_for(round_trip: dict, tmp_path: Path) -> None:
+def test_the_license_is_written_where_it_is_looked_for(round_trip: dict, tmp_path: Path) -> None:
     from zoo.inference.session import read_model_info
 
     tree = published(round_trip)
@@ -251,12 +249,6 @@ def test_the_run_stays_as_it_was(round_trip: dict, run: Path) -> None:
 def test_nothing_of_the_owners_machine_is_published(round_trip: dict, run: Path) -> None:
     for name, content in published(round_trip).items():
         assert b"/home/somebody" not in content and str(run).encode() not in content, name
-
-
-@pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
-    """A run folder to spoil."""
-    return Path(shutil.copytree(run, tmp_path / "spoilt"))
 
 
 def staged(run: Path, folder: Path, **options: Any) -> list[str]:
@@ -335,67 +327,6 @@ def test_class_centres_that_are_not_there_are_missed(copy: Path, tmp_path: Path)
         staged(copy, tmp_path / "a", centres=copy / "head.safetensors")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny run with sub-centres, of two epochs, with a checkpoint at the end of each."""
-    from tests.support.training import start, tiny
-    from zoo.train.loop import train
-
-    config = tiny(epochs=2, checkpoint_every=7, keep=9, centres={"sub_centres": 2, "sample_rate": 0.9})
-    run = start(config, tmp_path_factory.mktemp("trained") / "run")
-    train(config, run, quiet=True)
-    return run
-
-
-def test_class_centres_are_those_of_the_newest_checkpoint(trained: Path, tmp_path: Path) -> None:
-    """Compared with a loss that took the whole state from the checkpoint."""
-    import torch
-    from safetensors.torch import load_file
-
-    from zoo.train.build import build
-    from zoo.train.centre_file import write_centres
-    from zoo.train.config import load_config
-
-    assert write_centres(trained, tmp_path / "head.safetensors") == (5, 2, 9)
-    written = load_file(tmp_path / "head.safetensors")
-    parts = build(load_config(trained / "config.yaml"), 5, torch.device("cpu"))
-    before = parts.criterion.weight.clone()
-    parts.restore(trained / "checkpoint")
-    assert torch.equal(written["weight"], parts.criterion.weight) and not torch.equal(written["weight"], before)
-    assert torch.equal(written["head.t"], parts.criterion.head.state_dict()["t"])
-    assert set(written) == {"weight", "head.t"}
-
-
-def test_class_centres_cut_over_processes_are_written_whole(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    from tests.support.training import tiny
-    from tests.zoo.train.test_loop import FP64, torchrun
-    from zoo.train.centre_file import write_centres
-
-    run = tmp_path / "runs/two"
-    run.parent.mkdir()
-    done = torchrun(tiny(**FP64, epochs=1), run, processes=2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert write_centres(run, tmp_path / "head.safetensors") == (5, 9)
-    rows = load_file(tmp_path / "head.safetensors")["weight"]
-    assert len({tuple(row.tolist()) for row in rows}) == 5 and bool((rows.norm(dim=1) > 0).all())
-
-
-def test_class_centres_of_a_later_step_than_the_weights_are_refused(trained: Path, tmp_path: Path) -> None:
-    from zoo.train.centre_file import write_centres
-
-    run = Path(shutil.copytree(trained, tmp_path / "run"))
-    newest = max((run / "checkpoint").glob("step-*"))
-    shutil.rmtree(newest)
-    with pytest.raises(InputError, match="expected class centres of the same step"):
-        write_centres(run, tmp_path / "head.safetensors")
-    shutil.rmtree(run / "checkpoint")
-    with pytest.raises(InputError, match="expected a whole checkpoint"):
-        write_centres(run, tmp_path / "head.safetensors")
-    assert not (tmp_path / "head.safetensors").exists()
-
-
 def test_the_explicit_flag_publishes_the_class_centres(trained: Path, tmp_path: Path, capsys: Any) -> None:
     """From training to the list of what would go, by the commands."""
     from zoo.cli import main
@@ -417,7 +348,6 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
 
     import torch
 
-    from tests.support.places import ROOT
     from zoo.backbones import load_timm
     from zoo.data.synthetic import synthetic_pairs
     from zoo.formats.images import encode_png
@@ -453,23 +383,6 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
         embedding = load_timm(run)(x)[0]
     assert numbers is not None and int(numbers[1]) == len(embedding)
     assert float(numbers[2]) == pytest.approx(float(embedding.norm()), rel=1e-3) and embedding.norm() > 0
-
-
-@pytest.mark.parametrize("words", [("other",), ("other", "mine"), ("Apache 2",), ("other", "mine", "http://x.example")])
-def test_a_licence_is_named_in_full(words: tuple[str, ...]) -> None:
-    with pytest.raises(InputError):
-        License(*words)
-
-
-def test_the_command_asks_for_a_licence_and_a_name(run: Path, tmp_path: Path) -> None:
-    with HubServer() as hub:
-        for words, why in (
-            (("o/m",), "--license"),
-            (("o/m", "--license", "other"), "--license-name"),
-        ):
-            done = hub_client.zoo(hub, tmp_path, "push", str(run), *words)
-            assert done.returncode == 2 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
-        assert not hub.requests
 
 
 PUSH = """
@@ -596,49 +509,6 @@ def test_models_that_others_published_in_timms_layout_load(tmp_path: Path, name:
     assert found.embedding_dim == 48
 
 
-def test_a_card_says_what_the_report_says(run: Path) -> None:
-    card = card_of_run(run, "o/m", APACHE)
-    record = json.loads((run / "report.json").read_text())
-    (result,) = record["results"]
-    assert f"{result['accuracy']:.6f}" in card and f"{result['auc']:.6f}" in card
-    assert record["model"]["sha256"] in card and result["data_sha256"] in card
-    assert "arcface" in card and "not measurable" in card and "has never seen a real one" in card
-    assert card == card_of_run(run, "o/m", APACHE)
-
-
-def test_a_cards_metadata_is_what_the_hub_reads(run: Path) -> None:
-    from huggingface_hub import ModelCard
-
-    data = ModelCard(card_of_run(run, "o/m", License("other", "research only", "https://x.example/terms"))).data
-    assert data.license == "other" and data.license_name == "research only" and data.library_name == "timm"
-    assert data.pipeline_tag == "image-feature-extraction"
-    assert {"timm", "face-recognition", "face-verification", "onnx", "arcface"} <= set(data.tags)
-    record = json.loads((run / "report.json").read_text())
-    found = {result.metric_name: result.metric_value for result in data.eval_results}
-    assert found["accuracy"] == round(record["results"][0]["accuracy"], 6)
-    assert None not in found.values()
-
-
-def test_text_from_a_run_stays_in_its_cell() -> None:
-    assert cell("a|b\n<script>x</script> [l](u)") == r"a\|b \<script\>x\</script\> \[l\](u)"
-
-
-def test_a_page_of_a_card_runs_no_markup_of_a_run(copy: Path) -> None:
-    record = json.loads((copy / "report.json").read_text())
-    record["results"][0]["data"] = "<img src=x onerror=alert(1)>|"
-    write_json(copy / "report.json", record)
-    page = to_html(card_of_run(copy, "o/<b>"), "o/<b>")
-    assert "<img" not in page and "<b>" not in page and "<table>" in page and "http" not in page.partition("<body>")[0]
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "told"),
-    [("epochs", 12, True), ("data", "x", False), ("recipe", "/home/me/x.yaml", False), ("milestones", None, False)],
-)
-def test_a_recipe_tells_nothing_of_a_machine(option: str, value: object, told: bool) -> None:
-    assert may_be_told(option, value) is told
-
-
 def test_importing_zoo_and_the_hub_is_light() -> None:
     script = (
         "import sys, zoo, zoo.hub.pull, zoo.publish.push, zoo.publish.card;"
@@ -649,20 +519,6 @@ def test_importing_zoo_and_the_hub_is_light() -> None:
     )
     done = hub_client.run(["-c", script], dict(os.environ), Path.cwd())
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("folder", sorted((ROOT / "model_cards").glob("*/")), ids=lambda f: f.name)
-def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
-    """Each folder holds the card and the records it was rendered from."""
-    from zoo.evaluate.report.record import read_record
-    from zoo.modelinfo import ModelInfo
-    from zoo.publish.card import figures_in, recipe_in, render_card
-
-    info = ModelInfo.from_json((folder / "facts.json").read_text())
-    record = read_record(folder / "report.json")
-    assert (folder / "README.md").read_text() == render_card(
-        info, record, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
-    )
 
 
 @pytest.mark.soak
