@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.backbones import blueprint_of, create_backbone, load_timm
-from zoo.commands.export import info_of
+from zoo.backbones import blueprint_of, create_backbone, load_timm, model_info
 from zoo.export import artifacts
 from zoo.export.formats import Options
 from zoo.export.parity import session
@@ -67,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.run:
-        model, info = load_timm(args.run), info_of(Path(args.run))
+        model, info = load_timm(args.run), model_info(args.run)
     else:
         torch.manual_seed(0)
         model = create_backbone(args.backbone)

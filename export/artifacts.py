@@ -21,7 +21,7 @@ from zoo.export.onnx import OPSET, SINGLE_FILE_BYTES, draft_folder, export_onnx,
 from zoo.export.quantize import Variant, to_half, to_int8
 from zoo.export.variants import Row, as_json, compare
 from zoo.files import write_json
-from zoo.inference.session import METADATA_KEY
+from zoo.inference.metadata import load_proto, read_model_info, set_facts
 from zoo.modelinfo import ModelInfo
 
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
@@ -87,9 +87,10 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
             facts["variants"] = as_json(rows)
             if options.max_accuracy_drop is not None:
                 facts["max_accuracy_drop"] = {"limit": options.max_accuracy_drop, "strict": options.strict}
-            facts["quantisation"] = {name: ModelInfo.from_json(_facts(drafts[name])).quantisation for name in wanted}
+            stated = {name: read_model_info(drafts[name]) for name in wanted}
+            facts["quantisation"] = {name: found.quantisation for name, found in stated.items() if found}
         for name, path in paths.items():
-            publish(onnx.load(str(drafts[name]), load_external_data=False), draft, path)
+            publish(load_proto(drafts[name]), draft, path)
     write_json(report_file(target), facts)
     return {"model": str(target), **facts}
 
@@ -105,7 +106,7 @@ def _require_one_file(weights: int) -> None:
 
 def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, options: Options) -> list[Row]:
     """Makes each variant beside the float32 draft and compares them; InputError for one that loses too much."""
-    proto = onnx.load(str(drafts["float32"]))
+    proto = load_proto(drafts["float32"], weights=True)
     del proto.metadata_props[:]
     inputs = info.input.to_input(crops.crops)
     for name, path in drafts.items():
@@ -164,7 +165,7 @@ def _save(variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs
     record = parity.measure(float32, path, few)
     facts = {**variant.facts, "to_float32": record}
     own = replace(info, quantisation=facts, thresholds=())
-    variant.proto.metadata_props.add(key=METADATA_KEY, value=own.to_json())
+    set_facts(variant.proto, own)
     path.write_bytes(variant.proto.SerializeToString(deterministic=True))
 
 
@@ -194,8 +195,3 @@ def _protocol(info: ModelInfo, options: Options) -> PairsProtocol:
     height, width = info.input.size
     images, same = synthetic_pairs(DRAWN_PAIRS, seed=0, image_size=(height, width))
     return PairsProtocol(images, same, data="drawn faces", data_sha256=hashlib.sha256(images.tobytes()).hexdigest())
-
-
-def _facts(path: Path) -> str:
-    model = onnx.load(str(path), load_external_data=False)
-    return str(next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY))

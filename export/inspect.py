@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from zoo.errors import InputError
 from zoo.export import parity
-from zoo.inference.session import METADATA_KEY, REFUSALS, OnnxEmbedder
+from zoo.inference.metadata import external_files, facts_text, load_proto, parse_facts
+from zoo.inference.session import REFUSALS, OnnxEmbedder
 from zoo.modelinfo import ModelInfo
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
@@ -62,12 +62,7 @@ class Inspection:
 def inspect(path: str | Path) -> Inspection:
     """Reads and tries the file. InputError for what is no ONNX model; what is merely odd becomes a warning."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
-        raise InputError(f"expected an ONNX model at {path}, found another kind of file") from None
+    proto = load_proto(path)
     if not proto.graph.node or not proto.graph.output:
         raise InputError(f"expected an ONNX model at {path}, found a file without a graph")
     weights = {tensor.name for tensor in proto.graph.initializer}
@@ -77,14 +72,11 @@ def inspect(path: str | Path) -> Inspection:
     constants = [a.t for n in proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
     for tensor in (*proto.graph.initializer, *constants):
         counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += int(np.prod(tensor.dims, dtype=np.int64))
-    text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
     facts = None
-    if text is not None:
-        with contextlib.suppress(InputError):  # trying the model says so, among the warnings
-            facts = ModelInfo.from_json(text)
+    with contextlib.suppress(InputError):  # trying the model says so, among the warnings
+        facts = parse_facts(facts_text(proto), path)
     steps = input_steps(proto, inputs[0].name) if inputs else ()
-    external = {fact.value for t in proto.graph.initializer for fact in t.external_data if fact.key == "location"}
-    beside = [path.parent / location for location in sorted(external)]
+    beside = [path.parent / name for name in external_files(proto)]
     return Inspection(
         file=str(path),
         bytes=path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file()),

@@ -26,7 +26,7 @@ from zoo.errors import InputError
 from zoo.export import parity
 from zoo.export.diagnose import parting
 from zoo.files import atomic_path
-from zoo.inference.session import METADATA_KEY
+from zoo.inference.metadata import load_proto, set_facts
 from zoo.modelinfo import Crops, ModelInfo
 
 OPSET = 18
@@ -87,8 +87,8 @@ def export_onnx(
             where = "" if failed.only_optimised else parting(original, draft / path.name, inputs[: failed.batch])
             raise parity.refusal(failed, path.name, where)
         info = replace(info, parity={**info.parity, **record})
-        proto = onnx.load(str(draft / path.name), load_external_data=False)
-        proto.metadata_props.add(key=METADATA_KEY, value=info.to_json())
+        proto = load_proto(draft / path.name)
+        set_facts(proto, info)
         publish(proto, draft, path)
     return info
 

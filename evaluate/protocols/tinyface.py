@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +13,7 @@ from zoo.evaluate.metrics import refuse_non_finite
 from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings, hash_files
 from zoo.evaluate.protocols.ijb import search_figures
 from zoo.evaluate.similarity import Indices, search, unit_rows
-from zoo.formats.images import SUFFIXES, read_image
+from zoo.formats.images import SUFFIXES, read_image, resized
 
 RANKS = (1, 5, 20)
 PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
@@ -80,8 +79,7 @@ class TinyFaceProtocol:
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """One picture, resized: RGB uint8 (112, 112, 3)."""
-        resized = cv2.resize(read_image(self.paths[index]), (112, 112), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, np.uint8)
+        return resized(read_image(self.paths[index]), (112, 112), bilinear=True)
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
         """The figures for raw embeddings (images, dim)."""

@@ -298,7 +298,7 @@ def test_a_strangers_input_can_be_told(lfw: Path, model: Path, capsys: pytest.Ca
 def test_thresholds_are_not_stored_for_another_input_than_the_models(
     lfw: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from zoo.inference.session import write_model_info
+    from zoo.inference.metadata import write_model_info
     from zoo.modelinfo import ModelInfo
 
     write_model_info(model, ModelInfo(5))

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.formats.images import encode_png
-from zoo.inference.session import write_model_info
+from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo, Threshold
 
 Image = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ Importing this package registers `face_backbone`, `iresnet18/34/50/100` and `mob
 from zoo.backbones import iresnet, mobilefacenet
 from zoo.backbones.face_backbone import Blueprint, FaceBackbone, blueprint_of, create_backbone
 from zoo.backbones.necks import FlatNeck
-from zoo.backbones.timm_folder import load_timm, read_config, save_timm, timm_config
+from zoo.backbones.timm_folder import load_timm, model_info, read_config, save_timm, timm_config
 
 __all__ = [
     "Blueprint",
@@ -18,6 +18,7 @@ __all__ = [
     "iresnet",
     "load_timm",
     "mobilefacenet",
+    "model_info",
     "read_config",
     "save_timm",
     "timm_config",

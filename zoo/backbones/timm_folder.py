@@ -15,6 +15,7 @@ from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_option
 from zoo.backbones.timm_model import build_timm, face_cfg
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json
+from zoo.modelinfo import InputSpec, ModelInfo
 
 MODEL_ARGS = {
     "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
@@ -78,6 +79,28 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise InputError(f'expected timm\'s configuration in {path}, found one without an "architecture"')
     return config
+
+
+def model_info(folder: str | Path) -> ModelInfo:
+    """The facts of a model folder: its `zoo` block, or what timm's configuration tells where there is none.
+
+    InputError for an input that is normalised otherwise in each channel, which `InputSpec` cannot state.
+    """
+    config = read_config(folder)
+    if isinstance(config.get("zoo"), dict):
+        return ModelInfo.from_json(json.dumps(config["zoo"]))
+    cfg = config.get("pretrained_cfg") or {}
+    mean, std = cfg.get("mean") or (0.5,), cfg.get("std") or (0.5,)
+    if len({*mean}) > 1 or len({*std}) > 1:
+        raise InputError(f"expected one mean and one std for all channels in {folder}, found {mean} and {std}")
+    size = cfg.get("input_size") or (3, 112, 112)
+    return ModelInfo(
+        embedding_dim=int(config.get("num_classes", 0)),
+        input=InputSpec(size=(int(size[1]), int(size[2])), mean=255 * mean[0], std=255 * std[0]),
+        backbone=config["architecture"],
+        neck="native",
+        stem="stock",
+    )
 
 
 def load_timm(folder: str | Path) -> nn.Module:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from zoo.modelinfo import Crops, InputSpec
+from zoo.backbones.timm_folder import WEIGHTS, load_timm, model_info
+from zoo.errors import InputError
+from zoo.files import sha256
+from zoo.formats.images import resized_crops
+from zoo.modelinfo import Crops, InputSpec, ModelInfo
 
 
 def normalise(crops: torch.Tensor, spec: InputSpec) -> torch.Tensor:
@@ -37,3 +43,39 @@ class TorchEmbedder:
         finally:
             self.model.train(training)
         return embeddings
+
+
+class TorchFolder(TorchEmbedder):
+    """A model folder in timm's layout as an embedder: the twin of `zoo.inference.session.OnnxEmbedder`.
+
+    `device` is auto, cpu, cuda or cuda:N; `threads` the number of CPU threads (default: torch's own). Crops of another
+    size are resized and noted, unless `strict` refuses them. InputError for a GPU that torch does not find.
+    """
+
+    precision = "float32"
+
+    def __init__(
+        self, folder: str | Path, device: str = "auto", threads: int | None = None, strict: bool = False
+    ) -> None:
+        if device not in ("auto", "cpu") and not device.startswith("cuda"):
+            raise InputError(f"expected the device auto, cpu, cuda or cuda:1 for PyTorch, found {device!r}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"expected to run on {device}, but PyTorch finds no CUDA GPU; use --device cpu or auto")
+        if threads:
+            torch.set_num_threads(threads)
+        self.path = Path(folder) / WEIGHTS
+        self.info: ModelInfo | None = model_info(folder)
+        self.strict = strict
+        chosen = device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
+        super().__init__(load_timm(folder).to(chosen), self.info.input, chosen)
+        self.embedding_dim = self.info.embedding_dim
+        self.model_sha256 = sha256(self.path)
+        self.provider = f"torch {torch.__version__} {chosen}"
+        self.notes = [f"computed by PyTorch {torch.__version__} on {chosen}"]
+
+    def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
+        """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""
+        crops, note = resized_crops(crops, self.input.size, self.path.parent, self.strict)
+        if note and note not in self.notes:
+            self.notes.append(note)
+        return super().__call__(crops)

@@ -91,29 +91,6 @@ class Loaded:
     """What each of these processes opens the model with."""
 
 
-@dataclass
-class TorchModel:
-    """A torch embedder that takes crops of any size, as the ONNX one does, and says so."""
-
-    embedder: Callable[[Any], Any]
-    size: tuple[int, int]
-    strict: bool
-    notes: list[str]
-
-    def __call__(self, crops: Any) -> Any:
-        from zoo.inference.embed import resize
-
-        if crops.shape[1:3] == self.size:
-            return self.embedder(crops)
-        found, taken = (f"{height}×{width}" for height, width in (crops.shape[1:3], self.size))
-        if self.strict:
-            raise InputError(f"expected a model for crops of {found}, this run takes {taken}; leave out --strict")
-        note = f"the crops are {found}, the model's input {taken}: resized"
-        if note not in self.notes:
-            self.notes.append(note)
-        return self.embedder(resize(crops, self.size))
-
-
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.protocols.base import check_compat
     from zoo.evaluate.report.record import Report, read_record, thumbnails
@@ -234,7 +211,7 @@ def load_model(name: str | None, args: argparse.Namespace) -> Loaded:
 
 def given_input(path: Path, args: argparse.Namespace) -> Any:
     """The input of --mean, --std and --bgr over what the file states; None without any of them."""
-    from zoo.inference.session import read_model_info
+    from zoo.inference.metadata import read_model_info
     from zoo.modelinfo import InputSpec
 
     if args.mean is None and args.std is None and not args.bgr:
@@ -274,38 +251,23 @@ def look_at(protocol: Any, model: Loaded) -> list[str]:
 
 
 def load_torch(name: str | None, args: argparse.Namespace) -> Loaded:
-    """A run's model by PyTorch, from the config.json and model.safetensors that every epoch leaves."""
-    import torch
+    """A model by PyTorch, from a folder in timm's layout, which every epoch of a run leaves."""
+    from zoo.resolve import find_model, load_embedder
 
-    from zoo.backbones import load_timm, read_config
-    from zoo.backbones.torch_embedder import TorchEmbedder
-    from zoo.files import sha256
-    from zoo.modelinfo import ModelInfo
-    from zoo.resolve import torch_folder
-
-    folder = torch_folder(name)
-    model = load_timm(folder)
-    info = ModelInfo.from_json(json.dumps(read_config(folder)["zoo"]))
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.device not in ("auto", "cpu") and not torch.cuda.is_available():
-        raise InputError(f"expected to run on {args.device}, but PyTorch finds no CUDA GPU; use --device cpu or auto")
     if "," in args.device or args.precision != "float32":
         raise InputError("expected one device and float32 for --backend torch, found more; leave --backend out")
-    wanted = "cpu" if args.device == "cpu" or not torch.cuda.is_available() else args.device.replace("auto", "cuda")
-    bare = TorchEmbedder(model.to(wanted), info.input, wanted)
-    note = f"computed by PyTorch {torch.__version__} on {wanted}"
-    embedder = TorchModel(bare, info.input.size, args.strict, [note])
+    place = find_model(name)
+    embedder = load_embedder(place.folder(), "torch", device=args.device, threads=args.threads, strict=args.strict)
     facts = {
-        "name": folder.name,
-        "file": "model.safetensors",
-        "sha256": sha256(folder / "model.safetensors"),
-        "embedding_dim": info.embedding_dim,
-        "precision": "float32",
-        "provider": f"torch {torch.__version__} {wanted}",
-        "info": json.loads(info.to_json()),
+        "name": place.name,
+        "file": embedder.path.name,
+        "sha256": embedder.model_sha256,
+        "embedding_dim": embedder.embedding_dim,
+        "precision": embedder.precision,
+        "provider": embedder.provider,
+        "info": json.loads(embedder.info.to_json()) if embedder.info else None,
     }
-    return Loaded(folder, embedder, facts, _depends_on(facts, info.input))
+    return Loaded(embedder.path, embedder, facts, _depends_on(facts, embedder.input))
 
 
 def _depends_on(facts: dict[str, Any], spec: Any) -> dict[str, Any]:
@@ -387,7 +349,7 @@ def write_thresholds(model: Loaded, figures: dict[str, Any], flip: bool, detecto
     """Stores what was measured in the ONNX file, and in the config.json of its run; returns what to tell."""
     from zoo.evaluate.benchmarks.thresholds import measured_thresholds, with_thresholds
     from zoo.files import write_json
-    from zoo.inference.session import write_model_info
+    from zoo.inference.metadata import write_model_info
     from zoo.modelinfo import ModelInfo
 
     path, embedder = model.path, model.embedder

@@ -16,16 +16,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo import runs
 from zoo.errors import InputError
 from zoo.export.formats import FORMATS, Options
 from zoo.resolve import find_model
 from zoo.resolve.kinds import Folder, HubModel
-
-if TYPE_CHECKING:
-    from zoo.modelinfo import ModelInfo
 
 LOW_COSINE = 0.99
 """A mean cosine to float32 below this is remarked upon."""
@@ -100,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output) if args.output else None
     if output is not None and output.suffix != ".onnx" and output.exists() and not output.is_dir():
         raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
-    from zoo.backbones import load_timm
+    from zoo.backbones import load_timm, model_info
 
-    info = info_of(folder)
+    info = model_info(folder)
     targets = {name: FORMATS[name].target(folder, output) for name in formats}
     options = Options(
         opset=args.opset,
@@ -241,25 +238,3 @@ def source(name: str | None) -> Path:
     if isinstance(place, Folder) and runs.is_being_written(place.path):
         raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
     return place.folder()
-
-
-def info_of(folder: Path) -> ModelInfo:
-    """The facts of a model folder: its `zoo` block, or what timm's configuration tells of a folder without one."""
-    from zoo.backbones import read_config
-    from zoo.modelinfo import InputSpec, ModelInfo
-
-    config = read_config(folder)
-    if isinstance(config.get("zoo"), dict):
-        return ModelInfo.from_json(json.dumps(config["zoo"]))
-    cfg = config.get("pretrained_cfg") or {}
-    mean, std = cfg.get("mean") or (0.5,), cfg.get("std") or (0.5,)
-    if len({*mean}) > 1 or len({*std}) > 1:
-        raise InputError(f"expected one mean and one std for all channels in {folder}, found {mean} and {std}")
-    size = cfg.get("input_size") or (3, 112, 112)
-    return ModelInfo(
-        embedding_dim=int(config.get("num_classes", 0)),
-        input=InputSpec(size=(int(size[1]), int(size[2])), mean=255 * mean[0], std=255 * std[0]),
-        backbone=config["architecture"],
-        neck="native",
-        stem="stock",
-    )

@@ -221,14 +221,14 @@ def export_cell(place: Place, say: Say) -> None:
     """Writes a cell's model.onnx, proven against torch."""
     if place.done("exported"):
         return
-    from zoo.backbones import load_timm
-    from zoo.commands.export import info_of, training_data
+    from zoo.backbones import load_timm, model_info
+    from zoo.commands.export import training_data
     from zoo.export.formats import FORMATS, Options
 
     say(place, "exporting")
     onnx = FORMATS["onnx"]
     wishes = Options(training_data=training_data(place.folder), force=True)
-    onnx.write(load_timm(place.folder), info_of(place.folder), onnx.target(place.folder, None), wishes)
+    onnx.write(load_timm(place.folder), model_info(place.folder), onnx.target(place.folder, None), wishes)
     place.finish("exported")
 
 

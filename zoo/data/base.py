@@ -6,12 +6,11 @@ import abc
 from collections.abc import Sequence
 from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.images import Image, decode, decode_into
+from zoo.formats.images import Image, decode, decode_into, resized
 
 
 class FaceDataset(Protocol):
@@ -74,13 +73,13 @@ class EncodedFaces(abc.ABC):
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
         stored = decode(self.content(i), self.where(i))
-        return stored if self.image_size is None else to_size(stored, self.image_size)
+        return stored if self.image_size is None else resized(stored, self.image_size)
 
     def read_into(self, i: int, out: Image) -> None:
         """Picture i into `out`, RGB uint8 (height, width, 3), contiguous: at its size, without a copy."""
         content = self.content(i)
         if not decode_into(content, out):
-            out[:] = to_size(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
+            out[:] = resized(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
 
     def describe(self) -> str:
         """The set in one line."""
@@ -128,16 +127,6 @@ def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[
 def describe(dataset: FaceDataset, kind: str) -> str:
     """One line: how many images of how many identities, and the format."""
     return f"{len(dataset):,} images of {dataset.num_classes:,} identities, {kind}"
-
-
-def to_size(image: Image, size: tuple[int, int]) -> Image:
-    """`image` at `size`, (height, width): unchanged where it has that size, else by area or linear interpolation."""
-    height, width = size
-    if image.shape[:2] == size:
-        return image
-    shrinks = image.shape[0] > height and image.shape[1] > width
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized  # type: ignore[return-value]  # cv2's stubs know no dtype
 
 
 def require_identities(num_classes: int, where: str) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, to_size
+from zoo.data.base import EncodedFaces
 from zoo.data.scan import Progress
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin
-from zoo.formats.images import decode, encode_jpeg, read_file, suffix_of
+from zoo.formats.images import decode, encode_jpeg, read_file, resized, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
 from zoo.formats.recordio import Header, RecordWriter, frame
 from zoo.formats.recordio import pack as pack_record
@@ -62,7 +62,7 @@ def pack_records(
                             f"expected every picture to be {size[0]}×{size[1]} as the first, found"
                             f" {dataset.where(number)} with {image.shape[0]}×{image.shape[1]}; pass --image-size"
                         )
-                    content = encode_jpeg(to_size(image, size))
+                    content = encode_jpeg(resized(image, size))
                 if dataset.labels[number] != last:
                     last = dataset.labels[number]
                     lengths.append(0)

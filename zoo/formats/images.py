@@ -111,6 +111,38 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def resized(image: Image, size: tuple[int, int], bilinear: bool = False) -> Image:
+    """`image` at `size`, (height, width); the array itself where it has that size.
+
+    Where both sides shrink, pixels are averaged by area, else interpolated linearly. `bilinear` interpolates always,
+    as the definition of a benchmark may have it.
+    """
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = image.shape[0] > height and image.shape[1] > width and not bilinear
+    found = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return found  # type: ignore[return-value]  # cv2's stubs know no dtype
+
+
+def resized_crops(
+    crops: Image, size: tuple[int, int], model: str | Path, strict: bool = False
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """Crops (batch, H, W, 3) at `size`, the input of `model`, and the note that tells of it; empty where they fit.
+
+    InputError for crops of another size where `strict` refuses to resize them.
+    """
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:3] == size or not len(crops):
+        return crops, ""
+    found, taken = (f"{height}×{width}" for height, width in (crops.shape[1:3], size))
+    if strict:
+        raise InputError(
+            f"expected a model for crops of {found}, {model} takes {taken}; leave out --strict to resize the crops"
+        )
+    note = f"the crops are {found}, the model's input {taken}: resized"
+    return np.stack([resized(crop, size) for crop in crops]), note
+
+
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:
     """`image`, RGB uint8 of shape (height, width, 3), as a JPEG file."""
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])

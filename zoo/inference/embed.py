@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.formats.images import Image
 from zoo.messages import Progress
-from zoo.modelinfo import Crops
+from zoo.modelinfo import Crops, InputSpec, ModelInfo
 
 Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 """RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
+
+
+class FaceModel(typing.Protocol):
+    """An embedder that tells what it is: `OnnxEmbedder`, or the same model by torch."""
+
+    path: Path
+    """The file with the weights."""
+    input: InputSpec
+    info: ModelInfo | None
+    """The facts that travel with the model; None where it has none."""
+    embedding_dim: int
+    provider: str
+    """What computes, and where."""
+    notes: list[str]
+    """What a reader of the results should know; an inference may add to it."""
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic: float32, float16 or float64."""
+
+    @property
+    def model_sha256(self) -> str:
+        """The hash of the weights, unchanged when facts are written."""
+
+    def __call__(self, crops: Crops, /) -> npt.NDArray[np.float32]:
+        """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3)."""
 
 
 def embed(
@@ -78,11 +105,3 @@ def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
             held.append(image)
     if held:
         yield np.stack(held)
-
-
-def resize(crops: Crops, size: tuple[int, int]) -> Crops:
-    """Crops (batch, H, W, 3) at `size` (height, width): by area where both sides shrink, else bilinear."""
-    height, width = size
-    shrinking = crops.shape[1] > height and crops.shape[2] > width
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return np.stack([np.asarray(cv2.resize(crop, (width, height), interpolation=method), np.uint8) for crop in crops])

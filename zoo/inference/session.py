@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from functools import cached_property
@@ -15,14 +14,11 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from zoo.errors import InputError
-from zoo.files import atomic_path, sha256
+from zoo.formats.images import resized_crops
 from zoo.inference import providers
-from zoo.inference.embed import resize
+from zoo.inference.metadata import METADATA_KEY, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
 from zoo.modelinfo import Crops, InputSpec, ModelInfo
-
-METADATA_KEY = "zoo"
-"""The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()."""
 
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 REFUSALS: tuple[type[Exception], ...] = (
@@ -78,7 +74,7 @@ class OnnxEmbedder:
         _refuse_contradictions(self.device, precision, graph, batch_size)
         self.session, self.provider = self._opened(threads, spin, graph=False)
         self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
-        self.info = _info_in(self.session, self.path)
+        self.info = _facts_in(self.session, self.path)
         node = self._only_input()
         self._name = node.name
         self._dtype = FLOATS[node.type]
@@ -125,7 +121,7 @@ class OnnxEmbedder:
         return self._precision if self._precision != "float32" else np.dtype(self._dtype).name
 
     def _note(self, note: str) -> None:
-        if note not in self.notes:
+        if note and note not in self.notes:
             self.notes.append(note)
 
     def _only_input(self) -> Any:
@@ -165,15 +161,8 @@ class OnnxEmbedder:
         return replace(spec, size=fixed)
 
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
-        height, width = self.input.size
-        if crops.dtype == np.uint8 and crops.ndim == 4 and crops.shape[1:3] != (height, width) and len(crops):
-            if self.strict:
-                raise InputError(
-                    f"expected a model for crops of {crops.shape[1]}×{crops.shape[2]}, {self.path} takes "
-                    f"{height}×{width}; leave out --strict to have the crops resized"
-                )
-            self._note(f"the crops are {crops.shape[1]}×{crops.shape[2]}, the model's input {height}×{width}: resized")
-            crops = resize(crops, (height, width))
+        crops, note = resized_crops(crops, self.input.size, self.path, self.strict)
+        self._note(note)
         tensor: npt.NDArray[Any] = self.input.to_input(crops)
         if self._channels_last:
             tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
@@ -220,59 +209,6 @@ class OnnxEmbedder:
         declared = self.session.get_outputs()[0].shape[1:]
         whole = all(isinstance(side, int) for side in declared) and np.prod(declared, dtype=int) == dim
         return tuple(declared) if whole else (dim,)
-
-
-def read_model_info(path: str | Path) -> ModelInfo | None:
-    """The facts in an ONNX file's metadata; None where it holds none. InputError for what is no model."""
-    if not Path(path).is_file():
-        raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
-    session, _ = _open(Path(path), Device("cpu"), 1, [], optimise=False)
-    return _info_in(session, Path(path))
-
-
-def write_model_info(path: str | Path, info: ModelInfo) -> None:
-    """Replaces the facts in an ONNX file's metadata, atomically; graph, weights and other keys stay."""
-    model = _load(path)
-    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
-    del model.metadata_props[:]
-    for key, value in [*kept, (METADATA_KEY, info.to_json())]:
-        model.metadata_props.add(key=key, value=value)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def model_sha256(path: str | Path) -> str:
-    """SHA-256 of an ONNX file's graph and weights without its metadata, external weight files included."""
-    model = _load(path)
-    del model.metadata_props[:]
-    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
-    facts = [fact for tensor in model.graph.initializer for fact in tensor.external_data]
-    for location in sorted({fact.value for fact in facts if fact.key == "location"}):
-        weights = Path(path).parent / location
-        if not weights.is_file():
-            raise InputError(f"expected the weights of {path} at {weights}, found no such file; copy both files")
-        digest.update(bytes.fromhex(sha256(weights)))
-    return digest.hexdigest()
-
-
-def _load(path: str | Path) -> Any:
-    import onnx  # only writing and hashing need it
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except (DecodeError, FileNotFoundError) as error:
-        raise InputError(f"expected an ONNX model at {path}, found something else ({_first_line(error)})") from None
-
-
-def _info_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        return None
-    try:
-        return ModelInfo.from_json(text)
-    except InputError as error:
-        raise InputError(f"{error}; the metadata of {path} is damaged: export the model again") from None
 
 
 def _open(
@@ -323,7 +259,7 @@ def _engine(path: Path, batch_size: int) -> Engine:
     """What TensorRT must know before it opens the file: its input, from a session that computes nothing."""
     session, _ = _open(path, Device("cpu"), 1, [], optimise=False)
     node = session.get_inputs()[0]
-    info = _info_in(session, path)
+    info = _facts_in(session, path)
     height, width = (info.input if info else InputSpec()).size
     default = (height, width, 3) if node.shape[3:] == [3] and node.shape[1:2] != [3] else (3, height, width)
     shape = node.shape[1:] if len(node.shape) == 4 else default  # what is no picture is refused when it is opened
@@ -332,6 +268,10 @@ def _engine(path: Path, batch_size: int) -> Engine:
     engine = Engine(model_sha256(path), node.name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
     providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
     return engine
+
+
+def _facts_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
+    return parse_facts(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
 
 
 def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_size: int) -> None:

@@ -271,7 +271,7 @@ def write_card(
 
 def facts_in(run: Path) -> ModelInfo:
     """The facts in a run's model.onnx; InputError where there is none or it says nothing."""
-    from zoo.inference.session import read_model_info
+    from zoo.inference.metadata import read_model_info
 
     model = run / "model.onnx"
     if not model.is_file():
@@ -285,7 +285,7 @@ def facts_in(run: Path) -> ModelInfo:
 def report_in(run: Path) -> Record | None:
     """A run's report.json; None where there is none. InputError where it is of another model than model.onnx."""
     from zoo.evaluate.report.record import read_record
-    from zoo.inference.session import model_sha256
+    from zoo.inference.metadata import model_sha256
 
     if not (run / "report.json").is_file():
         return None

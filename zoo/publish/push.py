@@ -184,7 +184,7 @@ def licensed_config(run: Path, license: License) -> dict[str, Any]:
 def stage_onnx(model: Path, folder: Path, license: License) -> None:
     """A copy of an ONNX file, and of the weights beside it, whose facts name the license."""
     from zoo.hub.checks import external_files
-    from zoo.inference.session import read_model_info, write_model_info
+    from zoo.inference.metadata import read_model_info, write_model_info
 
     info = read_model_info(model)
     if info is None:

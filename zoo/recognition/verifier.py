@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +16,7 @@ from zoo.errors import InputError
 from zoo.faces.align import align, template
 from zoo.faces.detect import Face, FaceDetector, choose_face, detector_at_hand, load_detector
 from zoo.faces.quality import Quality, measure
+from zoo.formats.images import resized
 from zoo.formats.photos import printable, read_photo
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
@@ -219,7 +219,7 @@ class FaceVerifier:
         size = self.embedder.input.size
         if self.aligned:
             note = () if (height, width) == size else (f"{name} is {width}×{height}, resized to {size[1]}×{size[0]}",)
-            crop = _resized(image, size)
+            crop = resized(image, size)
             return FaceCrop(name, (height, width), crop, None, (), measure(crop), note)
         if (height, width) != size:
             return None
@@ -332,14 +332,6 @@ def read_picture(picture: Picture, name: str | None = None) -> tuple[npt.NDArray
             f"expected {name} as RGB uint8 of shape (H, W, 3), found {picture.dtype} of shape {picture.shape}"
         )
     return picture, name
-
-
-def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    if image.shape[:2] == size:
-        return image
-    shrinking = image.shape[0] > size[0]
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=method), dtype=np.uint8)
 
 
 def deviation(face: Face, size: tuple[int, int]) -> float:

@@ -1,18 +1,22 @@
-"""A model by name, ready to embed: `zoo.load` and `zoo.load_onnx`."""
+"""A model by name, ready to embed: `zoo.load`, `zoo.load_onnx`, and an embedder by either backend."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import InputError
 from zoo.resolve.kinds import CONFIG, ONNX, WEIGHTS
-from zoo.resolve.model import onnx_file, torch_folder
+from zoo.resolve.model import find_model, onnx_file, torch_folder
 
 if TYPE_CHECKING:
     from torch import nn
 
     from zoo.hub.pull import Pulled
+    from zoo.inference.embed import FaceModel
     from zoo.inference.session import OnnxEmbedder
+
+BACKENDS = ("onnx", "torch")
 
 
 def load(model: str | Path) -> nn.Module:
@@ -49,3 +53,20 @@ def load_onnx(model: str | Path, **options: Any) -> OnnxEmbedder:
     from zoo.inference.session import OnnxEmbedder
 
     return OnnxEmbedder(onnx_file(model), **options)
+
+
+def load_embedder(model: str | Path | None, backend: str = "onnx", **options: Any) -> FaceModel:
+    """The embedder that `model` names (None: the newest run), by ONNX Runtime or by torch.
+
+    `options` are those of OnnxEmbedder or, for torch, of TorchFolder (device, threads, strict). InputError as for
+    `load`, and for another backend.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"expected the backend {' or '.join(BACKENDS)}, found {backend!r}")
+    if backend == "onnx":
+        from zoo.inference.session import OnnxEmbedder
+
+        return OnnxEmbedder(find_model(model).onnx(), **options)
+    from zoo.backbones.torch_embedder import TorchFolder
+
+    return TorchFolder(find_model(model).folder(), **options)

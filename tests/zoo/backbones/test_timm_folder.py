@@ -7,14 +7,17 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 
-from zoo.backbones import blueprint_of, create_backbone, load_timm, save_timm, timm_config
+from zoo.backbones import blueprint_of, create_backbone, load_timm, model_info, save_timm, timm_config
 from zoo.errors import InputError
+from zoo.modelinfo import InputSpec, ModelInfo
 
 DIM = 37
 
@@ -92,3 +95,30 @@ def test_a_missing_or_broken_file_is_named(missing: str, tmp_path: Path) -> None
     (tmp_path / missing).unlink()
     with pytest.raises(InputError, match=f"found no {missing}"):
         load_timm(tmp_path)
+
+
+CONFIG = {"architecture": "resnet18", "num_classes": 64, "pretrained_cfg": {"input_size": [3, 96, 80]}}
+
+
+def write(folder: Path, **more: Any) -> Path:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **more}))
+    return folder
+
+
+def test_our_block_holds_the_facts(tmp_path: Path) -> None:
+    info = ModelInfo(64, InputSpec(channel_order="BGR"), backbone="x", training_set="faces")
+    assert model_info(write(tmp_path, zoo=asdict(info))) == info
+
+
+def test_without_our_block_timms_configuration_tells(tmp_path: Path) -> None:
+    found = model_info(write(tmp_path))
+    assert (found.embedding_dim, found.backbone, found.neck, found.stem) == (64, "resnet18", "native", "stock")
+    assert found.input == InputSpec(size=(96, 80))
+    scaled = write(tmp_path, pretrained_cfg={"mean": [0.25] * 3, "std": [1.0] * 3})
+    assert model_info(scaled).input == InputSpec(mean=63.75, std=255.0)
+
+
+def test_an_input_normalised_otherwise_in_each_channel_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, pretrained_cfg={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
+    with pytest.raises(InputError, match="expected one mean and one std for all channels"):
+        model_info(folder)

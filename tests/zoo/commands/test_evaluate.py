@@ -24,7 +24,8 @@ from zoo.evaluate.report.record import Report, read_record
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 from zoo.inference.embed import embed
-from zoo.inference.session import OnnxEmbedder, model_sha256, read_model_info
+from zoo.inference.metadata import model_sha256, read_model_info
+from zoo.inference.session import OnnxEmbedder
 from zoo.modelinfo import ModelInfo
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.toy_faces import DIM, LOOSE, write_model, write_town
 from zoo.cli import main
 from zoo.formats.images import read_image
-from zoo.inference.session import write_model_info
+from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo
 
 

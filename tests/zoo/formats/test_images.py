@@ -14,7 +14,16 @@ import pytest
 
 from tests.support.memory import growth
 from zoo.errors import InputError
-from zoo.formats.images import decode, decode_into, encode_jpeg, encode_png, read_image, suffix_of
+from zoo.formats.images import (
+    decode,
+    decode_into,
+    encode_jpeg,
+    encode_png,
+    read_image,
+    resized,
+    resized_crops,
+    suffix_of,
+)
 
 
 def picture(height: int = 37, width: int = 53, seed: int = 0) -> np.ndarray:
@@ -256,3 +265,30 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 def test_real_photos_are_decoded_as_pillow_decodes_them(shared: Path):
     for path in sorted((shared / "photos").glob("person_*.jpg"))[:3]:
         assert np.abs(read_image(path).astype(float) - pillow(path.read_bytes())).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "averaged"),
+    [((121, 97), (53, 45), True), ((50, 60), (112, 112), False), ((120, 50), (60, 60), False), ((9, 9), (9, 9), False)],
+)
+def test_pictures_that_shrink_are_averaged_and_others_interpolated(
+    before: tuple[int, int], after: tuple[int, int], averaged: bool
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
+    method = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR
+    expected = image if before == after else cv2.resize(image, after[::-1], interpolation=method)
+    assert np.array_equal(resized(image, after), expected)
+    linear = image if before == after else cv2.resize(image, after[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(resized(image, after, bilinear=True), linear)
+    assert np.array_equal(linear, expected) != averaged
+
+
+def test_crops_of_another_size_are_resized_with_a_note_or_refused() -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    found, note = resized_crops(crops, (96, 80), "m.onnx")
+    assert np.array_equal(found, np.stack([resized(crop, (96, 80)) for crop in crops]))
+    assert note == "the crops are 112×112, the model's input 96×80: resized"
+    same, silent = resized_crops(crops, (112, 112), "m.onnx", strict=True)
+    assert same is crops and silent == ""
+    with pytest.raises(InputError, match=r"expected a model for crops of 112×112, m\.onnx takes 96×80"):
+        resized_crops(crops, (96, 80), "m.onnx", strict=True)

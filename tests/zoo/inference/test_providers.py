@@ -14,8 +14,9 @@ from onnx import TensorProto
 from tests.support.onnx_models import DIM, write_model
 from zoo.errors import InputError
 from zoo.inference import providers
+from zoo.inference.metadata import model_sha256
 from zoo.inference.providers import Device, Engine, cuda_options, tensorrt_options
-from zoo.inference.session import OnnxEmbedder, model_sha256
+from zoo.inference.session import OnnxEmbedder
 
 ENGINE = Engine("ab" * 32, "x", (3, 112, 96), 32)
 

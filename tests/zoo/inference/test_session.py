@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,9 @@ from onnx import TensorProto, helper
 
 from tests.support.onnx_models import DIM, write_model
 from zoo.errors import InputError
-from zoo.inference.embed import embed
-from zoo.inference.session import OnnxEmbedder, model_sha256, read_model_info, write_model_info
-from zoo.modelinfo import InputSpec, ModelInfo, Threshold
+from zoo.inference.metadata import write_model_info
+from zoo.inference.session import OnnxEmbedder
+from zoo.modelinfo import InputSpec, ModelInfo
 
 
 @pytest.fixture
@@ -145,82 +144,12 @@ def test_a_gpu_whose_libraries_are_missing_is_an_error_too(tmp_path: Path, monke
     assert any("could not load" in note for note in model.notes)
 
 
-THRESHOLD = Threshold(
-    far=0.1, threshold=0.25, protocol="pairs", data="x.bin", data_sha256="0" * 64, negatives=554, false_accepts=55,
-    far_interval=(0.08, 0.13), flip=True,
-)  # fmt: skip
-
-
-def test_facts_come_back_as_written_and_the_hash_ignores_them(tmp_path: Path, crops: np.ndarray) -> None:
-    path = write_model(tmp_path / "m.onnx")
-    hash_before, before = model_sha256(path), OnnxEmbedder(path, device="cpu")(crops)
-    assert read_model_info(path) is None
-    info = ModelInfo(DIM, backbone="resnet18", thresholds=(THRESHOLD,))
-    write_model_info(path, info)
-    write_model_info(path, info)
-    assert read_model_info(path) == info
-    model = OnnxEmbedder(path, device="cpu")
-    assert model.info == info and model.model_sha256 == hash_before
-    np.testing.assert_array_equal(model(crops), before)
-    assert model_sha256(write_model(tmp_path / "other.onnx", seed=1)) != hash_before
-
-
-def test_other_metadata_stays_and_a_failed_write_leaves_the_file(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx")
-    model = onnx.load(path)
-    model.metadata_props.add(key="author", value="somebody")
-    onnx.save(model, path)
-    write_model_info(path, ModelInfo(DIM))
-    assert {entry.key for entry in onnx.load(path).metadata_props} == {"author", "zoo"}
-    (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(InputError):
-        write_model_info(tmp_path / "text.onnx", ModelInfo(DIM))
-    assert (tmp_path / "text.onnx").read_text() == "no model"
-    assert sorted(os.listdir(tmp_path)) == ["m.onnx", "text.onnx"]
-
-
 def test_damaged_facts_are_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
     model = onnx.load(path)
     model.metadata_props.add(key="zoo", value=json.dumps({"nothing": 1}))
     onnx.save(model, path)
     assert "metadata of" in refusal(path)
-
-
-def test_weights_in_a_second_file_are_part_of_the_hash(tmp_path: Path) -> None:
-    model = onnx.load(write_model(tmp_path / "m.onnx"))
-    big = tmp_path / "big.onnx"
-    onnx.save(model, big, save_as_external_data=True, location="big.data", size_threshold=0)
-    first = model_sha256(big)
-    content = bytearray((tmp_path / "big.data").read_bytes())
-    content[0] ^= 1
-    (tmp_path / "big.data").write_bytes(content)
-    assert model_sha256(big) != first
-    (tmp_path / "big.data").unlink()
-    with pytest.raises(InputError, match="copy both files"):
-        model_sha256(big)
-
-
-def test_embedding_in_batches_equals_one_by_one_and_flip_adds_the_mirror(tmp_path: Path, crops: np.ndarray) -> None:
-    asymmetric = np.linspace(0, 1, 112)
-
-    def embedder(batch: np.ndarray) -> np.ndarray:
-        return np.einsum("nhwc,w->nc", batch.astype(np.float32), asymmetric.astype(np.float32))
-
-    plain = embed(embedder, crops, batch_size=3, flip=False)
-    np.testing.assert_array_equal(plain, np.concatenate([embedder(crop[None]) for crop in crops]))
-    flipped = embed(embedder, iter(crops), batch_size=2, flip=True)
-    np.testing.assert_allclose(flipped, plain + embedder(crops[:, :, ::-1]), rtol=1e-6)
-    assert np.abs(flipped - 2 * plain).max() > 1
-
-
-def test_progress_is_told_and_pictures_of_two_sizes_pass(crops: np.ndarray) -> None:
-    told: list[int] = []
-    pictures = [*crops[:3], np.zeros((24, 24, 3), np.uint8)]
-    found = embed(lambda batch: np.full((len(batch), 2), batch.shape[1], np.float32), pictures, 2, False, told.append)
-    assert found[:, 0].tolist() == [112, 112, 112, 24] and told == [2, 1, 1]
-    with pytest.raises(InputError, match="found none"):
-        embed(lambda batch: np.zeros((len(batch), 2), np.float32), [])
 
 
 def test_the_real_model_embeds_and_needs_no_torch(shared: Path) -> None:

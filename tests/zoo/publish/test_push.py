@@ -230,7 +230,7 @@ def test_the_token_is_in_no_output(round_trip: dict) -> None:
 
 
 def test_the_license_is_written_where_it_is_looked_for(round_trip: dict, tmp_path: Path) -> None:
-    from zoo.inference.session import read_model_info
+    from zoo.inference.metadata import read_model_info
 
     tree = published(round_trip)
     config = json.loads(tree["config.json"])
@@ -278,7 +278,7 @@ def test_a_measurement_of_another_model_is_none(copy: Path, tmp_path: Path) -> N
 def test_no_proof_no_push(copy: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from zoo.inference.session import read_model_info, write_model_info
+    from zoo.inference.metadata import read_model_info, write_model_info
 
     info = read_model_info(copy / "model.onnx")
     assert info is not None
@@ -351,7 +351,8 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
     from zoo.backbones import load_timm
     from zoo.data.synthetic import synthetic_pairs
     from zoo.formats.images import encode_png
-    from zoo.inference.session import OnnxEmbedder, read_model_info, write_model_info
+    from zoo.inference.metadata import read_model_info, write_model_info
+    from zoo.inference.session import OnnxEmbedder
     from zoo.modelinfo import InputSpec, Threshold
 
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)

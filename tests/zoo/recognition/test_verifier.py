@@ -20,7 +20,7 @@ from tests.support.toy_faces import LOOSE, crop, write_model
 from zoo.errors import InputError
 from zoo.formats.images import Image, encode_png, read_image
 from zoo.formats.pairs import read_pairs_csv
-from zoo.inference.session import write_model_info
+from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo
 from zoo.recognition.verifier import FaceVerifier
 
@@ -92,7 +92,7 @@ def test_conditions_that_differ_from_the_stored_ones_are_said(room: Path) -> Non
 
 
 def test_writing_thresholds_into_a_model_does_not_make_them_strange_to_it(room: Path) -> None:
-    from zoo.inference.session import model_sha256
+    from zoo.inference.metadata import model_sha256
 
     own = replace(LOOSE, model_sha256=model_sha256("model.onnx"))
     write_model_info("model.onnx", ModelInfo(48, thresholds=(own,)))

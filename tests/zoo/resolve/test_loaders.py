@@ -11,6 +11,7 @@ import torch
 import zoo
 from zoo.backbones import create_backbone, save_timm
 from zoo.errors import InputError
+from zoo.resolve import load_embedder
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     folder = tmp_path / "runs" / "toy"
-    save_timm(create_backbone("mobilefacenet", embedding_dim=8).eval(), folder, {})
+    save_timm(create_backbone("mobilefacenet", embedding_dim=8).eval(), folder, {"embedding_dim": 8})
     (folder / "config.yaml").touch()
     return folder
 
@@ -41,3 +42,15 @@ def test_an_onnx_model_loads_by_every_spelling(run: Path) -> None:
     expected = zoo.load_onnx(run / "model.onnx", device="cpu")(crops)
     for spelling in ("toy", "runs/toy", "local-dir:runs/toy", run):
         np.testing.assert_array_equal(zoo.load_onnx(spelling, device="cpu")(crops), expected)
+
+
+def test_an_embedder_is_had_by_either_backend(run: Path) -> None:
+    from tests.support.onnx_models import write_model
+
+    write_model(run / "model.onnx")
+    crops = np.zeros((2, 112, 112, 3), np.uint8)
+    assert load_embedder("toy", "onnx", device="cpu")(crops).shape == (2, 5)
+    by_torch = load_embedder("toy", "torch", device="cpu")
+    assert by_torch(crops).shape == (2, 8) and by_torch.path.name == "model.safetensors"
+    with pytest.raises(InputError, match="expected the backend onnx or torch, found 'jax'"):
+        load_embedder("toy", "jax")
