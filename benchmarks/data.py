@@ -32,11 +32,11 @@ import cv2
 import numpy as np
 
 from zoo.data.augment import build_augmentation
-from zoo.data.base import EncodedFaces, FaceDataset, Selected, to_size
+from zoo.data.base import EncodedFaces, FaceDataset, Selected
 from zoo.data.hashes import NEAR, near_pairs, perceptual_hash
 from zoo.data.open import open_dataset, open_encoded
 from zoo.data.scan import cores, survey
-from zoo.formats.images import Image, decode, encode_jpeg
+from zoo.formats.images import Image, decode, encode_jpeg, resized
 from zoo.formats.recordio import Header, RecordFile, RecordWriter, pack
 
 
@@ -236,8 +236,8 @@ def surveys(dataset: EncodedFaces, repeats: int) -> None:
 COPIES: dict[str, Callable[[Image], Image]] = {
     "JPEG 50": lambda image: decode(encode_jpeg(image, 50), "x"),
     "JPEG 20": lambda image: decode(encode_jpeg(image, 20), "x"),
-    "1/2 size": lambda image: to_size(image, (image.shape[0] // 2, image.shape[1] // 2)),
-    "1/4 size": lambda image: to_size(image, (image.shape[0] // 4, image.shape[1] // 4)),
+    "1/2 size": lambda image: resized(image, (image.shape[0] // 2, image.shape[1] // 2)),
+    "1/4 size": lambda image: resized(image, (image.shape[0] // 4, image.shape[1] // 4)),
     "×0.7": lambda image: (image * 0.7).astype(np.uint8),
     "×1.3": lambda image: np.clip(image * 1.3, 0, 255).astype(np.uint8),
     "grey": lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
