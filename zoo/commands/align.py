@@ -1,7 +1,7 @@
-"""Cut aligned face crops out of photos: 112×112, one folder a person, ready for `zoo data pack` and `zoo train`.
+"""Cut aligned face crops out of photos: 112×112, one folder per person, ready for `zoo data pack` and `zoo train`.
 
-The folders below PHOTOS are kept. What was skipped, and why, is in OUT/align.jsonl, a line a photo. An interrupted
-run goes on where it stopped: photos whose crop is there are not searched again.
+The sub-folders of PHOTOS are kept. OUT/align.jsonl says, one line per photo, what was skipped and why. An interrupted
+run is resumed: photos that are done are not searched again.
 
 zoo align photos/ crops/ --detector face_detection_yunet_2023mar.onnx
 zoo align photos/ crops/ --face all --size 224

@@ -1,6 +1,6 @@
-"""Turn pictures into embeddings: a table with path, box, landmarks, quality and the unit-length embedding.
+"""Turn pictures into a table of embeddings: path, box, landmarks, quality and unit-length embedding of each face.
 
-An interrupted run goes on where it stopped: what is done is kept beside the output, in OUT.partial.
+An interrupted run is resumed: finished work is kept beside the output, in OUT.partial.
 
 zoo embed photos/ -o photos.npz --model model.onnx
 zoo embed a.jpg b.jpg -o faces.parquet --face all

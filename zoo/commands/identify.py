@@ -1,8 +1,8 @@
-"""Tell who is on a photo, among the people of a gallery, or that it is nobody of them.
+"""Identify the faces in a photo among the people of a gallery.
 
-A face is nobody's unless its best similarity is above a threshold: --threshold, or the stored one that keeps the
-false positive identification rate --fpir with this many people. Exit code 0: somebody was identified; 1: nobody;
-3: no threshold is known, only the ranking; 2: wrong input.
+A face is identified when its best similarity is above a threshold: --threshold, or the stored threshold that keeps the
+false positive identification rate --fpir with this many people. Exit code 0: at least one face was identified; 1: none;
+3: no threshold is known, people are only ranked; 2: wrong input.
 
 zoo identify party.jpg --gallery people/ --model model.onnx --threshold 0.4 --draw answer.png
 zoo identify party.jpg --gallery people.gallery --fpir 0.01
@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photo", metavar="PHOTO", help="a photo of one person or several")
+    parser.add_argument("photo", metavar="PHOTO", help="a photo of one or more people")
     parser.add_argument(
         "--gallery", metavar="DIR|FILE", required=True, help="a folder of people, or a gallery of `zoo index`"
     )
     add_model_arguments(parser, face="all")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
-    parser.add_argument("--fpir", type=float, help="the false positive identification rate to keep, e.g. 0.01")
-    parser.add_argument("--threshold", type=float, help="use this cosine similarity as the threshold instead")
+    parser.add_argument(
+        "--fpir",
+        type=float,
+        metavar="RATE",
+        help="use the stored threshold that keeps this false positive identification rate, e.g. 0.01",
+    )
+    parser.add_argument(
+        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
+    )
     parser.add_argument("--draw", metavar="OUT.png", help="draw the photo with every face and its name")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def story(answer: Identification) -> str:
-    """What people read."""
+    """The answer for people."""
     lines = []
     unknown = "no verdict" if answer.decision.threshold is None else "nobody"
     for number, face in enumerate(answer.faces, 1):

@@ -1,7 +1,7 @@
-"""Keep known people as a gallery file for `zoo identify`: one template a person, the mean of the photos.
+"""Enrol known people in a gallery file for `zoo identify`: one template per person, the mean of their photos.
 
-DIR holds one sub-folder a person, named after them. Run again with more photos or people, and they are added;
-an interrupted run goes on where it stopped. A gallery is biometric data: keep it as you would keep passwords.
+DIR holds one sub-folder per person, named after them. Run it again to add photos or people; an interrupted run is
+resumed. A gallery is biometric data: protect it as you would protect passwords.
 
 zoo index people/ -o people.gallery --model model.onnx
 zoo index -o people.gallery --list
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder of people")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the gallery file, new or to be added to")
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder with one sub-folder per person")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the gallery file to create or to add to")
     parser.add_argument(
         "--remove", metavar="NAME", action="append", default=[], help="remove a person; may be repeated"
     )
-    parser.add_argument("--list", action="store_true", help="print everybody with the number of photos")
+    parser.add_argument("--list", action="store_true", help="print the people and how many photos each has")
     add_model_arguments(parser, every_face=False)
     add_batch_arguments(parser)
 

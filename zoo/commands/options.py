@@ -21,7 +21,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True
     """The options of every command that turns photos into embeddings."""
     parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the newest run with a model.onnx)")
     add_detector_arguments(parser, every_face, face)
-    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")
+    parser.add_argument("--aligned", action="store_true", help="take the pictures as aligned crops and detect no faces")
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
@@ -42,7 +42,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") -> None:
-    """Prints what a reader should know on stderr, the first `most` of them with a hint where the others are."""
+    """Prints notes on stderr; of more than `most`, the first ones and `where` the others are."""
     for note in notes[:most]:
         print(f"note: {note}", file=sys.stderr)
     if most is not None and len(notes) > most:

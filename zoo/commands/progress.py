@@ -1,4 +1,4 @@
-"""The progress bar of the commands that work through many files; silent where nobody watches."""
+"""The progress bar of the commands that work through many files; nothing is drawn outside a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tell whether two pictures show the same person: photos, or aligned face crops.
+"""Tell whether two pictures, photos or aligned face crops, show the same person.
 
 Exit code 0: the same person; 1: different people; 3: no threshold is known, only the similarity; 2: wrong input.
-With --pairs 0: the list was worked through, whatever the verdicts.
+With --pairs the exit code is 0 once every pair has been compared, whatever the verdicts.
 
 zoo verify holiday.jpg passport.jpg --model model.onnx --threshold 0.3
 zoo verify holiday.jpg passport.jpg --far 0.001 --draw answer.png
@@ -27,19 +27,22 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", nargs="?", help="a photo or an aligned crop")
-    parser.add_argument("b", metavar="B", nargs="?", help="the other one")
+    parser.add_argument("b", metavar="B", nargs="?", help="the second picture")
     parser.add_argument(
-        "--pairs", metavar="CSV", help="instead of A and B: a list with the columns a, b and same (1 or 0)"
+        "--pairs", metavar="CSV", help="compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)"
     )
     add_model_arguments(parser)
     parser.add_argument(
         "--far",
         type=float,
-        help="use the model's stored threshold for this false accept rate, e.g. 0.001; default: the smallest stored",
+        metavar="RATE",
+        help="use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)",
     )
-    parser.add_argument("--threshold", type=float, help="use this cosine similarity as the threshold instead")
     parser.add_argument(
-        "--draw", metavar="OUT.png", help="draw the faces, the score and the verdict; with --pairs the ROC"
+        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
+    )
+    parser.add_argument(
+        "--draw", metavar="OUT.png", help="draw the faces, the score and the verdict; with --pairs the ROC curve"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
-    """`--pairs`: a row for each pair, then what they say together; done is 0 whatever the verdicts."""
+    """`--pairs`: a row for each pair, then the figures of all."""
     from zoo.formats.pairs import read_pairs_csv
     from zoo.recognition.pairs import summarise, verify_pairs
 
@@ -90,7 +93,7 @@ def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
 
 
 def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision) -> str:
-    """A row for each pair, then the figures of the ROC."""
+    """A row for each pair, then the figures of all."""
     from zoo.formats.photos import printable
 
     words = {True: "same", False: "different", None: "-"}
@@ -107,7 +110,7 @@ def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Deci
     lines += [f"            {reason}" for reason in dict.fromkeys(answer.reason for answer in failed)]
     lines.append(f"threshold   {decision}")
     if summary is None:
-        lines.append("truth       not known for pairs of both kinds: no ROC")
+        lines.append("truth       not known for pairs of both kinds: no ROC curve")
         return "\n".join(lines)
     if summary.judged:
         lines.append(f"right       {summary.right:,} of {summary.judged:,}")
@@ -151,7 +154,7 @@ def table_record(answers: Sequence[PairAnswer], summary: Summary | None, verifie
 
 
 def story(answer: Verification) -> str:
-    """What people read."""
+    """The answer for people."""
     lines = [
         f"A           {sighting(answer.a)}",
         f"B           {sighting(answer.b)}",
@@ -173,4 +176,4 @@ def sighting(crop: FaceCrop) -> str:
     return f"{crop.name}: a face of {width:.0f}×{height:.0f} pixels, {eyes:.0f} between the eyes"
 
 
-VERDICTS = {True: "the same person", False: "different people", None: "none: without a threshold there is no verdict"}
+VERDICTS = {True: "the same person", False: "different people", None: "none, as no threshold is known"}

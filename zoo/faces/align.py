@@ -51,13 +51,13 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
             f"expected as many (x, y) points on both sides, found shapes {source.shape} and {target.shape}"
         )
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
-        raise InputError("expected finite landmarks to align by, found NaN or infinity; leave this face out")
+        raise InputError("expected finite landmarks to align by, found NaN or infinity; leave out this face")
     source_mean, target_mean = source.mean(-2), target.mean(-2)
     z = source - source_mean[..., None, :]
     w = target - target_mean[..., None, :]
     spread = (z**2).sum((-2, -1))
     if not np.all(spread > 0):
-        raise InputError("expected landmarks at different places, found all at one point; leave this face out")
+        raise InputError("expected landmarks at different places, found all at one point; leave out this face")
     cosine = (z * w).sum((-2, -1)) / spread
     sine = (z[..., 0] * w[..., 1] - z[..., 1] * w[..., 0]).sum(-1) / spread
     linear = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
@@ -68,10 +68,10 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
 def align(
     image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: tuple[int, int] = (112, 112)
 ) -> npt.NDArray[np.uint8]:
-    """The aligned crop of one face: RGB uint8 (height, width, 3), black where the picture ends.
+    """The aligned crop of one face: RGB uint8 (height, width, 3), black outside the picture.
 
     `image` is uint8 (H, W, 3), `landmarks` (5, 2) as (x, y) pixels in the order of ARCFACE_TEMPLATE.
-    Bilinear, as insightface's `norm_crop`, from which a pixel differs by one level at most, where rounding falls so.
+    Bilinear, as insightface's `norm_crop`, from which a pixel differs by at most one level, by rounding.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape != (5, 2):

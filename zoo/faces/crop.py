@@ -1,4 +1,4 @@
-"""How a loose picture becomes an aligned crop: by given landmarks, or by a face detector."""
+"""From a loose picture to an aligned crop, by given landmarks or by a face detector."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CROP = (112, 112)
 
 
 class Cut(typing.Protocol):
-    """How a loose picture becomes an aligned crop; it travels by pickle."""
+    """How a loose picture becomes an aligned crop; picklable."""
 
     @property
     def told(self) -> str:
-        """The method in words, for a report and for a threshold."""
+        """The method in words, as reports and stored thresholds state it."""
         ...
 
     def __call__(self, picture: Image, path: Path) -> Image | None:
@@ -33,7 +33,7 @@ class Cut(typing.Protocol):
         ...
 
     def sha256(self) -> str:
-        """The hash of what the crops depend on beside the pictures."""
+        """The hash of everything but the pictures that the crops depend on."""
         ...
 
 
@@ -46,10 +46,10 @@ def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image |
 
 @dataclass(frozen=True)
 class LandmarkCut:
-    """By the landmarks that a benchmark brings along."""
+    """Alignment by the landmarks that come with a benchmark."""
 
     landmarks: dict[str, tuple[float, ...]]
-    """Ten numbers, x and y in turn, by the picture's file name."""
+    """Five (x, y) as ten numbers, by the picture's file name."""
     told: str = "aligned by the benchmark's landmarks"
 
     def __call__(self, picture: Image, path: Path) -> Image | None:
@@ -58,7 +58,7 @@ class LandmarkCut:
         found = self.landmarks.get(path.name)
         if found is None:
             raise InputError(
-                f"expected landmarks for {path}, which is no aligned crop, found none; fetch the lists again"
+                f"expected landmarks for {path}, which is not an aligned crop, found none; download the lists again"
             )
         return align_or_none(picture, np.array(found).reshape(5, 2))
 
@@ -68,7 +68,7 @@ class LandmarkCut:
 
 @dataclass(frozen=True)
 class DetectorCut:
-    """By a face detector, which takes the face nearest the centre, as benchmarks show their person there."""
+    """Alignment by a face detector. The face nearest to the centre is taken, where benchmarks show their person."""
 
     path: str | None
     """YuNet's file; None: the pinned one of the Hub."""

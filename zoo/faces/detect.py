@@ -24,14 +24,14 @@ HUB_FILE = "face_detection_yunet_2023mar.onnx"
 HUB_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 WORKING_SIDE = 640
-"""The longer side in pixels at which a photo is searched first: the face that matters is mostly large."""
+"""The longer side in pixels at which a photo is searched first: the face of interest is mostly large."""
 SMALL_SIDE, LARGE_SIDE = 320, 1280
-"""The longer sides of the second pass: faces that fill a picture are found small, small faces large."""
+"""The longer sides of the second pass: the smaller finds faces that fill the picture, the larger finds small faces."""
 IDEAL_WIDTH = 96
-"""The width in working pixels at which YuNet places landmarks best; a face twice found is taken from the pass
-that came nearest. Wider than three times that, landmarks go astray."""
+"""The width in working pixels at which YuNet places landmarks best. A face found in two passes is taken from the one
+that came nearest to it; beyond three times this width, landmarks become unreliable."""
 MAXIMAL_ENLARGEMENT = 2.0
-"""Small pictures are not enlarged more than this: interpolation adds no face."""
+"""Small pictures are not enlarged more than this: interpolation adds no detail."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Face:
 
 
 def choose_face(faces: Sequence[Face], size: tuple[int, int], rule: Rule = "largest") -> Face:
-    """The face that `rule` picks among at least one, in a photo of `size` (height, width)."""
+    """The face that `rule` picks among `faces`, at least one, in a photo of `size` (height, width)."""
     if rule not in get_args(Rule):
         raise InputError(f"expected the face to be {' or '.join(get_args(Rule))}, found {rule!r}")
     if rule == "largest":
@@ -70,12 +70,12 @@ class FaceDetector:
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023). One detector may serve several threads."""
 
     def __init__(self, content: bytes, name: str, score_threshold: float = 0.6) -> None:
-        """`content` is the ONNX file's bytes and `name` what messages call it; InputError when it is none."""
+        """`content` is YuNet's ONNX file and `name` what messages call it; InputError for any other content."""
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._content = np.frombuffer(content, np.uint8)
         self._score_threshold = score_threshold
-        self._idle: list[cv2.FaceDetectorYN] = []  # OpenCV keeps state inside a detector: one a pass at a time
+        self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
         try:
             self._pass(np.zeros((32, 32, 3), np.uint8), 32)
         except cv2.error:
@@ -87,8 +87,8 @@ class FaceDetector:
     def detect(self, image: npt.NDArray[np.uint8], thorough: bool = False) -> list[Face]:
         """The faces of an RGB uint8 photo (H, W, 3), highest score first.
 
-        One pass at a working size finds what a portrait shows; where it finds nothing, or with `thorough`, the
-        photo is searched smaller and larger too, and smaller where a face is very large.
+        One pass at WORKING_SIDE is enough for a portrait. Where it finds nothing, or with `thorough`, the photo is
+        also searched at SMALL_SIDE and LARGE_SIDE; where a face is very large, at SMALL_SIDE.
         """
         found = self._pass(image, WORKING_SIDE)
         if thorough or not found or max(width for width, _ in found) > 3 * IDEAL_WIDTH:
@@ -121,7 +121,7 @@ class FaceDetector:
         return found
 
     def _borrowed(self) -> cv2.FaceDetectorYN:
-        """A detector that nobody uses at this moment."""
+        """An idle detector, or a new one."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -132,9 +132,9 @@ class FaceDetector:
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
-    """YuNet from `path`, or the pinned file of the Hugging Face Hub, fetched once into the Hub's cache.
+    """YuNet from `path`, or the pinned file of the Hugging Face Hub, downloaded once into the Hub's cache.
 
-    InputError with what to do when the file is not there, is something else, or cannot be fetched.
+    InputError where the file is missing, is something else, or cannot be downloaded.
     """
     if path is not None:
         return FaceDetector(_read(Path(path)), Path(path).name)
@@ -150,7 +150,7 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
 
 
 def detector_at_hand() -> bool:
-    """Whether the pinned detector is in the Hub's cache already, so that using it asks no network."""
+    """Whether the pinned detector is in the Hub's cache, so that it can be used without a network."""
     return _cached() is not None
 
 
@@ -174,8 +174,8 @@ def _fetched() -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    log.info("fetching the face detector %s of %s, once", HUB_FILE, HUB_REPO)
-    chatter = logging.getLogger("huggingface_hub")  # it reports each of its retries; one sentence will do
+    log.info("downloading the face detector %s of %s, once", HUB_FILE, HUB_REPO)
+    chatter = logging.getLogger("huggingface_hub")  # it logs every retry; one sentence is enough
     level = chatter.level
     chatter.setLevel(logging.ERROR)
     try:
@@ -183,7 +183,7 @@ def _fetched() -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"finding faces needs the detector {HUB_FILE} of {HUB_REPO}, which is not on this machine and cannot"
-            f" be fetched ({type(error).__name__}): download it elsewhere and pass it with --detector PATH,"
+            f" be downloaded ({type(error).__name__}): download it elsewhere and pass it with --detector PATH,"
             " or give aligned crops with --aligned"
         ) from None
     finally:
@@ -193,7 +193,7 @@ def _fetched() -> Path:
 def _without_duplicates(found: Sequence[tuple[float, Face]], overlap: float = 0.4) -> list[Face]:
     """The faces, each from the pass that saw it nearest to IDEAL_WIDTH; `found` are (width in working pixels, face).
 
-    A face goes where it shares more than `overlap` of the union with one that stays.
+    A face is dropped where its box and that of a face that is kept overlap, as intersection over union, by more.
     """
     nearness = [min(width / IDEAL_WIDTH, IDEAL_WIDTH / width) for width, _ in found]
     kept = cv2.dnn.NMSBoxes([face.box for _, face in found], nearness, 0.0, overlap)
@@ -202,7 +202,7 @@ def _without_duplicates(found: Sequence[tuple[float, Face]], overlap: float = 0.
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """OpenCV 5 warns on stderr, for every network, about a setting that nobody made."""
+    """Suppresses what OpenCV 5 prints on stderr for every network about one of its own settings."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -1,4 +1,4 @@
-"""What a picture offers a face model: how large, how sharp and how frontal the face is, measured, not guessed."""
+"""How large, how sharp and how frontal a face is, by measurement."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LEAST_EYE_DISTANCE = 18.0
 MOST_BLUR = 0.62
 """Above it a crop is called blurred; `benchmarks/verify.py --quality DATA` prints where real crops lie."""
 MOST_TURN = 0.3
-"""Above it a head is called turned aside; the same command prints where real crops lie."""
+"""Above it a head is called turned sideways; the same command prints where real crops lie."""
 NOD_RANGE = (0.42, 0.74)
-"""Outside it a head is called nodding or thrown back; a frontal template has 0.495."""
+"""Outside it a head is called pitched up or down; the frontal template has 0.495."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One face's measures; what needs landmarks is None for a picture that was an aligned crop already."""
+    """The measures of one face; those that need landmarks are None for a picture that was an aligned crop already."""
 
     blur: float
     """Crété et al., "The blur effect" (SPIE 6492, 2007), of the crop's middle: 0 sharp … 1 blurred."""
@@ -34,17 +34,17 @@ class Quality:
     """Where the nose lies between the eyes (0) and the mouth (1)."""
 
     def warnings(self) -> list[str]:
-        """What is wrong with the face, a clause each with its measure; empty where nothing is."""
+        """The face's faults, one clause each with its measure; empty where there are none."""
         found = []
-        if self.eye_distance is not None and self.eye_distance < LEAST_EYE_DISTANCE:
-            found.append(f"tiny ({self.eye_distance:.0f} pixels between the eyes, {LEAST_EYE_DISTANCE:.0f} wanted)")
+        eyes, turn, (low, high) = self.eye_distance, self.turn, NOD_RANGE
+        if eyes is not None and eyes < LEAST_EYE_DISTANCE:
+            found.append(f"small ({eyes:.0f} pixels between the eyes, at least {LEAST_EYE_DISTANCE:.0f} wanted)")
         if self.blur > MOST_BLUR:
             found.append(f"blurred ({self.blur:.2f} on a scale from 0 to 1, at most {MOST_BLUR} wanted)")
-        if self.turn is not None and abs(self.turn) > MOST_TURN:
-            found.append(f"turned aside (nose {abs(self.turn):.2f} eye distances off the midline, {MOST_TURN} at most)")
-        if self.nod is not None and not NOD_RANGE[0] <= self.nod <= NOD_RANGE[1]:
-            low, high = NOD_RANGE
-            found.append(f"nodding or thrown back (nose at {self.nod:.2f} from eyes to mouth, {low} to {high} wanted)")
+        if turn is not None and abs(turn) > MOST_TURN:
+            found.append(f"turned sideways (nose {abs(turn):.2f} eye distances off the midline, {MOST_TURN} at most)")
+        if self.nod is not None and not low <= self.nod <= high:
+            found.append(f"pitched up or down (nose at {self.nod:.2f} from eyes to mouth, {low} to {high} wanted)")
         return found
 
 
@@ -67,10 +67,10 @@ def measure(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64] | No
 
 
 def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
-    """How little a picture (H, W) loses when it is blurred once more: 0 sharp … 1 blurred, 1 for a flat one.
+    """How little a picture (H, W) changes when it is blurred once more: 0 sharp … 1 blurred, and 1 for a uniform one.
 
     Per axis, 1 − Σ max(0, |∇x| − |∇ blurred x|) / Σ |∇x| with a mean over `window` pixels; the worse axis counts
-    (Crété et al. 2007, equations 1 to 6). Contrast cancels.
+    (Crété et al. 2007, equations 1 to 6). Contrast cancels out.
     """
     x = grey.astype(np.float32)
     worst = 0.0
@@ -83,7 +83,7 @@ def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
 
 
 def _middle(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The grey inner part of a crop at 112 pixels, where the face is and neither background nor black border."""
+    """The grey inner part of a crop at 112 pixels, where there is face and neither background nor black border."""
     if crop.shape[0] != 112:
         crop = np.asarray(cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.cvtColor(crop[16:96, 16:96], cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,4 +1,4 @@
-"""A folder of photos into a folder of aligned crops, with a log of what was skipped and why."""
+"""From a folder of photos to a folder of aligned crops, with a log of what was skipped and why."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from zoo.formats.photos import printable, read_photo
 from zoo.formats.read_ahead import map_ahead
 from zoo.messages import Bar, Progress, no_bar, no_progress
 from zoo.recognition.batch import pictures_in
-from zoo.recognition.verifier import FaceRule
+from zoo.recognition.verifier import FaceRule, require_face_rule
 
 LOG = "align.jsonl"
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What lies in a folder of crops."""
+    """A folder of crops that is complete."""
 
     photos: int
     """How many photos were looked at, now or before an interruption."""
@@ -37,7 +37,7 @@ class Aligned:
     skipped: int
     """How many photos have no crop."""
     log: Path
-    """The file that says why, a line a photo."""
+    """The file that says why, one line per photo."""
 
     def to_json(self) -> str:
         """One JSON object, as `zoo align --json` prints it."""
@@ -56,11 +56,14 @@ def align_photos(
 ) -> Aligned:
     """Cuts the faces out of the photos below a folder into the same sub-folders of `output`: what `zoo align` does.
 
-    The crops are `size` × `size` pixels, as "png" or "jpg"; the rest is told by `Cropper`. After an interruption the
-    next call goes on. InputError where there is no photo, where `output` lies inside `photos`, and where the crops in
-    it were made with other options.
+    The crops are `size` × `size` pixels, as "png" or "jpg"; `Cropper` says how they are named. After an interruption
+    the next call resumes. InputError where there is no photo, where `output` lies inside `photos`, and where the crops
+    in it were made with other options.
     """
     source, target = Path(photos), Path(output)
+    require_face_rule(face)
+    if suffix not in ("png", "jpg"):
+        raise InputError(f"expected crops as png or jpg, found {suffix!r}")
     if not source.is_dir():
         raise InputError(f"expected a folder of photos at {source}, found none; check the path")
     if not 16 <= size <= 1024:
@@ -79,10 +82,10 @@ def align_photos(
 class Cropper:
     """Cuts faces out of the photos below `source` into the same sub-folders of `target`.
 
-    A crop is called as its photo, with the photo's suffix kept in the name (ada/1.jpg → ada/1.jpg.png), so that no
-    two photos share a crop; with face="all", .0, .1 … count the faces from left to right. The log in `target` has a
-    line for each photo: its crops, the quality and warnings, or the reason why there is none; the last line of a
-    photo counts. One process at a time.
+    A crop has its photo's name, suffix included (ada/1.jpg → ada/1.jpg.png), so that no two photos share a crop; with
+    face="all", .0, .1 … number the faces from left to right. The log in `target` has one line per photo: its crops with
+    their warnings, or the reason why there is none; where a photo has several lines, the last one counts. One process
+    at a time.
     """
 
     def __init__(
@@ -112,22 +115,21 @@ class Cropper:
         self._lines.close()
 
     def crop_all(self, photos: Sequence[Path], workers: int = 2, progress: Progress = no_progress) -> Aligned:
-        """Crops every photo that the log does not have yet; the counts are of old and new ones."""
-        entries = [self.done[name] for photo in photos if (name := self._name(photo)) in self.done]
-        progress(len(entries))
-        waiting = [photo for photo in photos if self._name(photo) not in self.done]
+        """Crops every photo that is not in the log yet; the counts include those that are."""
+        crops = [len(self.done[name]["crops"]) for photo in photos if (name := self._name(photo)) in self.done]
+        progress(len(crops))
+        waiting = (photo for photo in photos if self._name(photo) not in self.done)
         for entry in map_ahead(self.crop, waiting, workers, 4 * max(1, workers)):
             self._write(entry)
-            entries.append(entry)
+            crops.append(len(entry["crops"]))
             progress(1)
-        crops = sum(len(entry["crops"]) for entry in entries)
-        return Aligned(len(photos), crops, sum(not entry["crops"] for entry in entries), self.log)
+        return Aligned(len(photos), sum(crops), crops.count(0), self.log)
 
     def _name(self, photo: Path) -> str:
         return printable(photo.relative_to(self.source))
 
     def crop(self, photo: Path) -> dict[str, Any]:
-        """Writes the crops of one photo, each whole or not at all; its line for the log."""
+        """Writes the crops of one photo, each whole or not at all, and returns its line for the log."""
         relative = photo.relative_to(self.source)
         entry: dict[str, Any] = {"photo": self._name(photo), "crops": [], "reason": ""}
         try:
@@ -164,7 +166,7 @@ class Cropper:
         self._lines.flush()
 
     def _read_log(self) -> dict[str, dict[str, Any]]:
-        """The photos that an earlier run of the same options finished, by relative path; a torn line is dropped."""
+        """The photos that an earlier run with the same options finished, by relative path; a torn line is dropped."""
         if not hold(self._lines):
             self._lines.close()
             raise InputError(f"another process is writing into {printable(self.target)}; wait for it")
@@ -181,7 +183,7 @@ class Cropper:
         if entries[0].get("how") != self.how:
             self._lines.close()
             raise InputError(
-                f"expected to go on with the crops in {printable(self.target)}, but they were made with other options;"
+                f"expected to resume the crops in {printable(self.target)}, but they were made with other options;"
                 " repeat those, or choose another folder"
             )
         self._sweep()
@@ -192,7 +194,7 @@ class Cropper:
         }
 
     def _sweep(self) -> None:
-        """Removes the temporary files of a killed run: they end in random letters and are in nobody's way but ours."""
+        """Removes the temporary files of a killed run, which end in random letters."""
         pattern = re.compile(rf"^\..+\.{self.suffix}\.[a-z0-9_]{{8}}$")
         for file in self.target.rglob(f".*.{self.suffix}.*"):
             if pattern.match(file.name):

@@ -1,4 +1,4 @@
-"""Many pictures into embeddings: found in folders, read ahead, embedded in batches, each recorded when it is done."""
+"""From many pictures to embeddings: found in folders, read ahead, embedded in batches, each recorded when done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class FoundFace:
-    """One face of a picture; what an aligned crop does not tell is None."""
+    """One face of a picture; what is not known of an aligned crop is None."""
 
     box: list[float] | None
     """(left, top, width, height) in pixels."""
@@ -36,19 +36,19 @@ class FoundFace:
     """The detector's confidence in [0, 1]."""
     quality: Quality
     norm: float
-    """Of the raw embedding."""
+    """The norm of the raw embedding."""
     embedding: npt.NDArray[np.float32]
     """Unit-length, (dim,)."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One picture of a run: its faces, or why it has none."""
+    """One picture of a run with its faces, or why it has none."""
 
     path: str
-    """As it was named or found; bytes that are no UTF-8 as \\xNN."""
+    """As it was named or found; bytes that are not UTF-8 as \\xNN."""
     sha256: str
-    """Of the file's content; empty where it could not be read."""
+    """The hash of the file's content; empty where it could not be read."""
     faces: tuple[FoundFace, ...]
     shown: int
     """How many faces the picture shows; 0 for an aligned crop."""
@@ -68,7 +68,7 @@ def identity(verifier: FaceVerifier) -> dict[str, str | bool]:
 
 
 def pictures_in(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """The files named, and every picture below the folders named, in sorted order; InputError for what is not there."""
+    """The files in `paths` and every picture below the folders in it, sorted; InputError for a missing path."""
     for path in map(Path, paths):
         if not path.is_dir():
             if not os.path.lexists(path):
@@ -88,7 +88,7 @@ def embed_pictures(
     workers: int = 2,
     progress: Progress = no_progress,
 ) -> int:
-    """Adds a record to `journal` for each picture that is in neither the journal nor `skip` (of content hashes).
+    """Adds a record to `journal` for each picture that is neither in it nor, by its content's SHA-256, in `skip`.
 
     Returns how many were added. A picture that cannot be used is recorded with the reason.
     """
@@ -151,7 +151,7 @@ def found_in(journal: Journal, dim: int) -> Iterator[Found]:
 
 
 def _stamp(path: Path) -> dict[str, int]:
-    """What changes when a file's content does; zeros where there is no file."""
+    """What changes with a file's content; zeros where there is no file."""
     try:
         facts = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Answers as pictures: both photos with their faces, the crops that were compared, the similarity and the verdict."""
+"""Answers as pictures: the photos with their faces, the compared crops, the similarity and the verdict."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequ
     image, _ = read_picture(picture)
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
-    unit = max(image.shape[:2]) / 640  # so that lines and words look alike in large and small photos
+    unit = max(image.shape[:2]) / 640  # lines and words look alike in large and small photos
     for face in others:
         if all(face is not taken for taken, _ in named):
             pen.rectangle(_corners(face), outline=QUIET, width=max(1, round(2 * unit)))

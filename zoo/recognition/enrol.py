@@ -1,4 +1,4 @@
-"""From a folder of people to their photos' embeddings, and what a reader should know of them."""
+"""From a folder of people to the embeddings of their photos, with notes on what was left out and what looks odd."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EnrolledPhoto = tuple[str, str, npt.NDArray[np.float32]]
 
 
 def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """Each person's pictures in a folder of people, and what a reader should know of it.
+    """Each person's pictures in a folder of people, and notes on what was left out.
 
-    A person is a sub-folder; its name is the person's. InputError where no sub-folder holds a picture.
+    A person is a sub-folder and has its name. InputError where no sub-folder holds a picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -40,11 +40,11 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
             notes.append(f"{printable(entry)} holds no picture: left out")
     loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in entries)
     if loose:
-        notes.append(f"{loose} files lie beside the people's folders in {printable(folder)}: left out")
+        notes.append(f"{loose} files lie beside the folders of people in {printable(folder)}: left out")
     notes += alike(people)
     if not people:
         raise InputError(
-            f"expected a folder of people, one sub-folder a person, found no picture in any sub-folder of"
+            f"expected a folder of people, one sub-folder per person, found no picture in any sub-folder of"
             f" {printable(folder)}"
         )
     return people, notes
@@ -58,10 +58,10 @@ def enrol(
     workers: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[list[EnrolledPhoto], list[str]]:
-    """The usable photos of `people` by name, and what a reader should know: failures, several faces, duplicates.
+    """The usable photos of `people` by name, and notes: failures, photos with several faces, duplicates.
 
-    A photo enrols one face, the largest where `verifier` takes all. Photos whose hash is in `known` are left out.
-    `journal` keeps what is done until the caller has saved the result.
+    A photo enrols one face, the largest where `verifier` takes all. Photos whose hash is in `known` are skipped.
+    `journal` keeps finished work until the caller has saved the result.
     """
     if verifier.face == "all":
         one = FaceVerifier(verifier.embedder, verifier.detector_if_needed, aligned=verifier.aligned, flip=verifier.flip)
@@ -74,7 +74,7 @@ def enrol(
     wanted = {printable(path): name for path, name in names.items()}
     for found in found_in(journal, verifier.embedder.embedding_dim):
         name = wanted.get(found.path)
-        if name is None:  # of an interrupted run over another folder
+        if name is None:  # from an interrupted run over another folder
             continue
         if found.reason:
             notes.append(found.reason)

@@ -1,4 +1,4 @@
-"""A gallery of known people: one template a person, searched exactly, kept in one memory-mapped file."""
+"""A gallery of known people: one template per person, searched exactly, in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ DTYPES = {"F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8}
 
 @dataclass(frozen=True)
 class IdentifiedFace:
-    """Who one face of a picture is."""
+    """One face of a picture and the people it resembles."""
 
     crop: FaceCrop
     """The face."""
     candidates: tuple[tuple[str, float], ...]
     """The most similar people and their similarities, best first."""
     name: str | None
-    """The name of the best one above the threshold; None for nobody, and where no threshold is known."""
+    """The best candidate's name where it is above the threshold; None for an unknown face, and without a threshold."""
 
 
 @dataclass(frozen=True)
 class Identification:
-    """Who is in a picture."""
+    """The faces of a picture, identified in a gallery."""
 
     faces: tuple[IdentifiedFace, ...]
     decision: Decision
@@ -98,13 +98,13 @@ class Gallery:
     photo_hashes: npt.NDArray[np.uint8]
     """(photos, 32): the SHA-256 of each photo's file."""
     photo_people: npt.NDArray[np.int32]
-    """(photos,): whose it is."""
+    """(photos,): the index of the person whose photo it is."""
     notes: tuple[str, ...] = ()
-    """What a reader should know of the photos that `add` took, one sentence each; not saved."""
+    """What was odd about the photos of the last `add`, one sentence each; not saved."""
 
     @classmethod
     def empty(cls, dim: int, facts: dict[str, str | bool]) -> Gallery:
-        """A gallery of nobody."""
+        """A gallery without people."""
         return cls(
             facts,
             np.empty((0, dim), np.float32),
@@ -156,7 +156,7 @@ class Gallery:
     def extended(self, photos: Iterable[EnrolledPhoto]) -> Gallery:
         """This gallery with more photos, each (name, SHA-256 in hex, unit embedding (dim,)); new names are appended.
 
-        A photo that a person has already counts once.
+        A photo that a person has already is not counted again.
         """
         names = self.names()
         place = {name: number for number, name in enumerate(names)}
@@ -199,7 +199,7 @@ class Gallery:
         )
 
     def remove(self, names: Sequence[str]) -> Gallery:
-        """This gallery without some people and whatever is known of them; InputError for a name that is not there."""
+        """This gallery without some people and all that belongs to them; InputError for a name that is not there."""
         present = self.names()
         missing = [name for name in names if name not in set(present)]
         if missing:
@@ -226,10 +226,10 @@ class Gallery:
         threshold: float | None = None,
         top: int = 5,
     ) -> Identification:
-        """Who the faces are that `verifier` picks in `picture`, with the `top` most similar people of each.
+        """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people.
 
-        A face is somebody's when its best similarity is above `threshold`, or above the stored one that keeps the false
-        positive identification rate `fpir`; nobody is identified where neither is given. InputError for a gallery of
+        A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps
+        the false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of
         another model.
         """
         self.require(identity(verifier))
@@ -254,9 +254,9 @@ class Gallery:
         bar: Bar = no_bar,
         journal: Journal | None = None,
     ) -> Gallery:
-        """This gallery with the photos below `folder`, one sub-folder a person; its notes say what was odd.
+        """This gallery with the photos below `folder`, one sub-folder per person; its notes say what was odd.
 
-        Photos that it holds already are not embedded again; `journal` has those that an interrupted call has embedded.
+        Photos that it holds already are not embedded again; `journal` holds those that an interrupted call embedded.
         InputError for a gallery of another model, and where no photo of anybody can be used.
         """
         facts = identity(verifier)
@@ -280,8 +280,8 @@ class Gallery:
     ) -> tuple[Gallery, int]:
         """Adds the photos below `folder` to the gallery file at `path`, new or not: what `zoo index` does.
 
-        The gallery, and how many photos are new in it. After an interruption the next call goes on from PATH.partial.
-        InputError as for `add`; the file is then as it was.
+        Returns the gallery and how many photos are new in it. After an interruption the next call resumes from
+        PATH.partial. InputError as for `add`; the file is then as it was.
         """
         path, facts = Path(path), identity(verifier)
         with Journal(path.with_name(path.name + ".partial"), facts) as journal:  # keeps other writers out as well
@@ -293,13 +293,13 @@ class Gallery:
 
     @classmethod
     def of(cls, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Gallery:
-        """The people at `path`: a gallery file, or a folder with one sub-folder a person, enrolled for the moment."""
+        """The people at `path`: a gallery file, or a folder with one sub-folder per person, enrolled in memory."""
         if Path(path).is_dir():
             return cls.empty(verifier.embedder.embedding_dim, identity(verifier)).add(path, verifier, workers, bar)
         gallery = cls.open(path)
         gallery.require(identity(verifier))
         if not len(gallery):
-            raise InputError(f"expected people in {printable(path)}, found nobody; add some with `zoo index`")
+            raise InputError(f"expected people in {printable(path)}, found none; add some with `zoo index`")
         return gallery
 
     def require(self, facts: dict[str, str | bool]) -> None:

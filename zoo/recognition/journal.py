@@ -1,4 +1,4 @@
-"""What a long run has finished, record by record, so that a run that is killed goes on where it stopped."""
+"""The finished work of a long run, record by record, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MAGIC = b"zoo journal 1\n"
 HEAD = struct.Struct("<III")
 """Before each record: the JSON's length, the blob's length, and the CRC-32 of both together."""
 SYNC_SECONDS = 5.0
-"""How often records are forced to the disk; a killed process loses none in between, a power cut these few."""
+"""How often records are forced to the disk. A killed process loses none; a power cut loses the latest."""
 
 Record = tuple[dict[str, Any], bytes]
 """A record's facts, as JSON holds them, and its bytes."""
 
 
 class Journal:
-    """An append-only file of records that belong to one way of working, named by `identity`.
+    """An append-only file of records that were all made in the same way, which `identity` names.
 
-    A record that was cut off while it was written is dropped at the next opening, as is what lies behind it.
-    InputError when another process holds the journal, when it is something else, or when its identity differs:
-    results of two models must not be mixed.
+    A record that was cut off while it was written is dropped at the next opening, with all that follows it.
+    InputError where another process holds the journal, where the file is something else, and where its identity
+    differs, as results of two models must not be mixed.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, object]) -> None:
@@ -69,7 +69,7 @@ class Journal:
             self._synced = time.monotonic()
 
     def delete(self) -> None:
-        """Removes the file: its records are in their final place."""
+        """Removes the file, once its records are in their final place."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -118,7 +118,7 @@ class Journal:
         differing = [key for key in {*known[0], *identity} if known[0].get(key) != identity.get(key)]
         if differing:
             raise InputError(
-                f"expected to go on with the interrupted run in {printable(self.path)}, but it was made with"
+                f"expected to resume the interrupted run in {printable(self.path)}, but it was made with"
                 f" another {', '.join(sorted(differing))}; repeat its options, or delete that file to start over"
             )
         self._body = self._file.tell()
@@ -145,6 +145,6 @@ def _read_record(file: BinaryIO) -> Record | None:
 
 
 def _hold(file: BinaryIO, path: Path) -> None:
-    """Takes the system's lock on the journal: two writers would mix their records."""
+    """Locks the journal: two writers would mix their records."""
     if not hold(file):
         raise InputError(f"another process is working on {printable(path)}; wait for it, or stop it first")

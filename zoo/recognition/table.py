@@ -1,4 +1,4 @@
-"""Embeddings as a table: one row a face, as .npz for numpy or .parquet for everything else."""
+"""Embeddings as a table, one row per face: .npz for numpy, .parquet for everything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zoo.recognition.verifier import FaceVerifier
 
 MEASURES = ("blur", "eye_distance", "turn", "nod")
 ROWS_AT_ONCE = 4096
-"""Rows of a Parquet row group: 100,000 embeddings are never in memory together."""
+"""Rows of a Parquet row group; no more are in memory at once."""
 
 
 Row = tuple[Found, FoundFace | None]
@@ -33,13 +33,13 @@ class Table:
 
     path: Path
     pictures: int
-    """How many pictures were asked for."""
+    """How many pictures there are."""
     embedded_now: int
-    """How many of them had not been embedded before an interruption."""
+    """How many of them this call embedded; the others were done before an interruption."""
     faces: int
     """How many rows have an embedding."""
     failures: tuple[str, ...]
-    """Why a picture has none, one sentence each."""
+    """Why pictures have none, one sentence each."""
 
     def to_json(self) -> str:
         """One JSON object, as `zoo embed --json` prints it."""
@@ -64,9 +64,9 @@ def embed_to_table(
 ) -> Table:
     """Embeds the pictures at `paths` and in the folders among them: what `zoo embed` does.
 
-    After an interruption the next call goes on from OUTPUT.partial. InputError for an output that is there already or
-    of another kind than .npz and .parquet, and where there is no picture; a picture that cannot be used is among the
-    table's failures.
+    After an interruption the next call resumes from OUTPUT.partial. InputError for an output that exists, unless
+    `overwrite`, or is neither .npz nor .parquet, and where there is no picture. A picture that cannot be used is among
+    the table's failures.
     """
     output = Path(output)
     require_table_name(output)
@@ -99,7 +99,7 @@ def require_table_name(path: Path) -> None:
 
 
 def write_table(path: Path, journal: Journal, pictures: Iterable[Path], dim: int) -> tuple[int, list[str]]:
-    """Writes the faces of `pictures` from a journal, whole or not at all; how many rows, and the failures' reasons.
+    """Writes the faces of `pictures` from a journal, whole or not at all; returns the rows and why pictures failed.
 
     Columns: path, sha256, box (left, top, width, height), landmarks (5 × 2), score, faces (shown in the picture),
     blur, eye_distance, turn, nod, norm, embedding (unit-length); NaN where an aligned crop has none. A failed

@@ -1,4 +1,4 @@
-"""The threshold above which two faces count as one person: given, or stored in the model with what it holds for."""
+"""The threshold above which two faces count as the same person: given, or stored in the model with its conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Decision:
     threshold: float | None
     """A pair is the same person when its similarity is greater; None where none is known."""
     origin: str
-    """Where the threshold comes from, or why there is none: one sentence's worth."""
+    """Where the threshold comes from, or why there is none."""
     stored: Threshold | None = None
     """The stored record, where it comes from the model."""
 
@@ -28,7 +28,7 @@ class Decision:
 def decide(info: ModelInfo | None, far: float | None = None, threshold: float | None = None) -> Decision:
     """The threshold for a model: the given one, or the stored one for `far` (default: the smallest stored).
 
-    InputError when both are given, when `threshold` is no cosine, or when `far` is not among those measured.
+    InputError where both are given, where `threshold` is not a cosine, and where `far` was not measured.
     """
     if threshold is not None:
         return _given(threshold, "--far", far)
@@ -53,10 +53,10 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
 def decide_identification(
     info: ModelInfo | None, people: int, fpir: float | None = None, threshold: float | None = None
 ) -> Decision:
-    """The threshold below which a face belongs to none of the `people` of a gallery.
+    """The threshold above which a face is identified in a gallery of `people`.
 
     For `fpir` it is the stored threshold with the largest false accept rate that keeps this false positive
-    identification rate. InputError when none of those measured is small enough, or when both are given.
+    identification rate. InputError where none of the stored ones is small enough, and where both are given.
     """
     if threshold is not None:
         return _given(threshold, "--fpir", fpir)

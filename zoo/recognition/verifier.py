@@ -1,4 +1,4 @@
-"""From two pictures to one answer: the faces, their crops, the similarity and the verdict."""
+"""Verification: from two pictures to their faces, the similarity and the verdict."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FaceRule = Literal["largest", "central", "all"]
 """Which of several faces is taken: the largest, the one nearest to the centre, or each of them."""
 
 CROP_DEVIATION = 0.12
-"""A picture of the model's input size counts as aligned while its landmarks lie this close to the template, as
-a mean distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
+"""A picture of the model's input size counts as aligned while its landmarks lie this close to the template, by
+their mean distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FaceCrop:
     quality: Quality
     """How large, sharp and frontal the face is."""
     notes: tuple[str, ...] = ()
-    """What a reader of the result should know, one sentence each."""
+    """What limits the result, one sentence each."""
 
     def facts(self) -> dict[str, Any]:
         """Where the face is and how good it is, as JSON holds it: box, landmarks, score, quality."""
@@ -82,7 +82,7 @@ class Verification:
     model: Path
     """The ONNX file."""
     notes: tuple[str, ...] = ()
-    """What a reader of the result should know, one sentence each."""
+    """What limits the result, one sentence each."""
 
     def to_json(self) -> str:
         """One JSON object, as `zoo verify --json` prints it."""
@@ -119,21 +119,21 @@ def verify(
 ) -> Verification:
     """Whether two pictures show the same person: what `zoo verify` does.
 
-    The options are those of `FaceVerifier`; who compares many pictures keeps one. InputError for what is no picture or
-    no model, and for a picture without a face.
+    The options are those of `FaceVerifier`, which is loaded anew by each call; keep one to compare many pictures.
+    InputError for what is not a picture or not a model, and for a picture without a face.
     """
     return FaceVerifier(model, detector, far=far, threshold=threshold, face=face, aligned=aligned).verify(a, b)
 
 
 class FaceVerifier:
-    """Compares the faces of two pictures with an ONNX model, without PyTorch; may be shared between threads.
+    """Compares the faces of pictures with an ONNX model, without PyTorch; threads may share it.
 
     `model` is whatever `zoo.resolve` understands (None: the newest run that was exported) or an open OnnxEmbedder;
     `detector` a path or an open FaceDetector, by default the pinned file of the Hugging Face Hub, which is loaded when
     the first photo needs it. `far` and `threshold` choose as `decide` does, `face` picks one of several faces or all;
     `aligned` takes every picture as an aligned crop. With `flip` an embedding is the sum over the crop and its mirror
-    image; by default as the stored threshold was measured. The default device is the CPU, which has answered before a
-    GPU has started.
+    image; by default as the stored threshold was measured. The default device is the CPU, which answers one question
+    before a GPU has started.
     """
 
     def __init__(
@@ -148,9 +148,8 @@ class FaceVerifier:
         flip: bool | None = None,
         device: str = "cpu",
     ) -> None:
-        if face not in get_args(FaceRule):
-            raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
-        # detection and inference take turns on the same cores: threads that spin in between slow both
+        require_face_rule(face)
+        # detection and inference alternate on the same cores: spinning threads would slow both
         if isinstance(model, OnnxEmbedder):
             self.embedder = model
         else:
@@ -270,7 +269,7 @@ class FaceVerifier:
     def verify(self, a: Picture, b: Picture) -> Verification:
         """Whether two pictures show the same person; `same` is None where no threshold is known.
 
-        With face="all" every face of one is compared with every face of the other and the most similar two answer.
+        With face="all" every face of one is compared with every face of the other, and the most similar two count.
         """
         names = [
             None if isinstance(p, str | Path) else f"the {nth} picture" for p, nth in ((a, "first"), (b, "second"))
@@ -284,8 +283,8 @@ class FaceVerifier:
         if similarities.size == 1:
             return answer
         note = (
-            f"the most similar two of {len(every_a)} and {len(every_b)} faces answer: {similarities.size} comparisons"
-            " are as many chances of a false accept"
+            f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
+            f" {similarities.size} comparisons are as many chances of a false accept"
         )
         return replace(answer, notes=(*answer.notes, note))
 
@@ -311,19 +310,25 @@ class FaceVerifier:
             if a.face is not None or b.face is not None:
                 notes += self._detector_note(stored)
             if stored.model_sha256 and stored.model_sha256 != self.embedder.model_sha256:
-                notes.append("the threshold was measured with other weights than this model's: measure it again")
+                notes.append("the threshold was measured with other weights: measure it again")
         return tuple(dict.fromkeys(notes))
 
     def _detector_note(self, stored: Threshold) -> list[str]:
         if stored.detector.startswith("none"):
-            return ["the threshold was measured on ready-made crops, these faces were found and aligned here"]
+            return ["the threshold was measured on aligned crops; these faces were detected and aligned here"]
         if stored.detector not in (self.detector.name, self.detector.sha256):
             return [f"the threshold was measured with the detector {stored.detector}, here it is {self.detector.name}"]
         return []
 
 
+def require_face_rule(face: str) -> None:
+    """InputError for an unknown rule."""
+    if face not in get_args(FaceRule):
+        raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
+
+
 def read_picture(picture: Picture, name: str | None = None) -> tuple[npt.NDArray[np.uint8], str]:
-    """The picture's pixels, RGB uint8 (H, W, 3), and what messages call it; InputError for what is no picture."""
+    """The picture's pixels, RGB uint8 (H, W, 3), and what messages call it; InputError for anything else."""
     if isinstance(picture, str | Path):
         return read_photo(picture), name or printable(picture)
     name = name or "the picture"

@@ -59,12 +59,12 @@ def test_each_warning_answers_its_own_fault_and_no_other() -> None:
     frontal = ARCFACE_TEMPLATE * 4 + 7
     assert warned(sharp, frontal) == ""
     assert warned(blurred, frontal).startswith("blurred (")
-    assert warned(sharp, ARCFACE_TEMPLATE * 0.4).startswith("tiny (14 pixels")
+    assert warned(sharp, ARCFACE_TEMPLATE * 0.4).startswith("small (14 pixels")
     turned, nodding = frontal.copy(), frontal.copy()
     turned[2, 0] += 4 * 20
     nodding[2, 1] += 4 * 15
-    assert warned(sharp, turned).startswith("turned aside (")
-    assert warned(sharp, nodding).startswith("nodding")
+    assert warned(sharp, turned).startswith("turned sideways (")
+    assert warned(sharp, nodding).startswith("pitched up or down (")
 
 
 def test_tilting_the_head_alone_is_no_fault() -> None:

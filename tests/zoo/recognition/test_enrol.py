@@ -24,7 +24,7 @@ def test_each_sub_folder_with_a_picture_is_a_person_and_the_rest_is_said(tmp_pat
     assert {name: len(pictures) for name, pictures in people.items()} == {"Ada": 3, "Bob": 1}
     assert [note.removeprefix(f"{folder}/") for note in notes] == [
         "Nobody holds no picture: left out",
-        f"1 files lie beside the people's folders in {folder}: left out",
+        f"1 files lie beside the folders of people in {folder}: left out",
     ]
 
 

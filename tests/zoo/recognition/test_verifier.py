@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,10 @@ import numpy.typing as npt
 import pytest
 
 import zoo
+from tests.support.places import ROOT
 from tests.support.toy_faces import LOOSE, crop, write_model
 from zoo.errors import InputError
+from zoo.faces.detect import load_detector
 from zoo.formats.images import Image, encode_png, read_image
 from zoo.formats.pairs import read_pairs_csv
 from zoo.inference.metadata import write_model_info
@@ -179,6 +182,25 @@ def test_the_python_interface_is_light(room: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=room)
     assert done.stdout == "True (48,) []\n", done.stdout + done.stderr
+
+
+def test_the_documented_python_code_runs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, models = shared / "photos", shared / "models"
+    detector = load_detector(models / "face_detection_yunet_2026may.onnx")
+    for module in ("verifier", "align_folder"):
+        monkeypatch.setattr(f"zoo.recognition.{module}.load_detector", lambda path: detector)
+    monkeypatch.chdir(tmp_path)
+    for name, photo in (("a", "a_1"), ("b", "a_2"), ("party", "b_1"), ("people/Ada/1", "a_1"), ("people/Bob/1", "b_2")):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{name}.jpg").symlink_to(photos / f"person_{photo}.jpg")
+    Path("photos").symlink_to("people")
+    Path("model.onnx").symlink_to(models / "mobilefacenet.onnx")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "verify.md").read_text(), flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(code.replace("gallery.identify(", "answered = gallery.identify("), scope)
+    assert scope["answered"] == "Bob" and scope["added"] == 2
+    assert zoo.Gallery.open("people.gallery").names() == ["Bob"]
+    assert read_image("answer.png").shape[2] == 3 and Path("crops/Ada/1.jpg.png").is_file()
 
 
 @pytest.mark.parametrize("rule", ["largest", "central", "all"])
