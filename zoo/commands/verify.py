@@ -11,17 +11,14 @@ zoo verify --pairs pairs.csv --draw roc.png
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.commands.options import add_model_arguments
+from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo.recognition.pairs import PairAnswer, Summary
-    from zoo.recognition.threshold import Decision
+    from zoo.recognition.pairs import VerifiedPairs
     from zoo.recognition.verifier import FaceCrop, FaceVerifier, Verification
 
 
@@ -72,43 +69,37 @@ def run(args: argparse.Namespace) -> int:
 
 def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
     """`--pairs`: a row for each pair, then the figures of all."""
-    from zoo.formats.pairs import read_pairs_csv
-    from zoo.recognition.pairs import summarise, verify_pairs
+    from zoo.recognition.pairs import verify_pairs
 
-    if args.face == "all":
-        raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
-    answers = verify_pairs(verifier, read_pairs_csv(args.pairs))
-    summary = summarise(answers)
+    answers = verify_pairs(args.pairs, verifier, bar=bar)
     if args.draw:
         from zoo.recognition.draw import draw_roc, save_picture
 
-        if summary is None:
+        if answers.summary is None:
             raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")
-        save_picture(args.draw, draw_roc(summary.scores, f"{len(answers)} pairs, AUC {summary.auc:.4f}"))
-    if args.json:
-        print(json.dumps(table_record(answers, summary, verifier), indent=2))
-    else:
-        print(table(answers, summary, verifier.decision))
+        title = f"{len(answers.rows)} pairs, AUC {answers.summary.auc:.4f}"
+        save_picture(args.draw, draw_roc(answers.summary.scores, title))
+    print(answers.to_json() if args.json else table(answers))
     return Exit.OK
 
 
-def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Decision) -> str:
+def table(answers: VerifiedPairs) -> str:
     """A row for each pair, then the figures of all."""
     from zoo.formats.photos import printable
 
     words = {True: "same", False: "different", None: "-"}
     marks = {True: "right", False: "WRONG", None: ""}
     lines = [f"{'similarity':>10}  {'verdict':<9}  {'truth':<9}  {'':<5}  pictures"]
-    for answer in answers:
-        similarity = "failed" if answer.similarity is None else f"{answer.similarity:.4f}"
+    for row in answers.rows:
+        similarity = "failed" if row.similarity is None else f"{row.similarity:.4f}"
         lines.append(
-            f"{similarity:>10}  {words[answer.same]:<9}  {words[answer.truth]:<9}  {marks[answer.right]:<5}  "
-            f"{printable(answer.a)}  {printable(answer.b)}"
+            f"{similarity:>10}  {words[row.same]:<9}  {words[row.truth]:<9}  {marks[row.right]:<5}  "
+            f"{printable(row.a)}  {printable(row.b)}"
         )
-    failed = [answer for answer in answers if answer.similarity is None]
-    lines += ["", f"pairs       {len(answers):,}, of which {len(failed):,} failed"]
-    lines += [f"            {reason}" for reason in dict.fromkeys(answer.reason for answer in failed)]
-    lines.append(f"threshold   {decision}")
+    failed, summary = answers.failed, answers.summary
+    lines += ["", f"pairs       {len(answers.rows):,}, of which {len(failed):,} failed"]
+    lines += [f"            {reason}" for reason in dict.fromkeys(row.reason for row in failed)]
+    lines.append(f"threshold   {answers.decision}")
     if summary is None:
         lines.append("truth       not known for pairs of both kinds: no ROC curve")
         return "\n".join(lines)
@@ -121,36 +112,6 @@ def table(answers: Sequence[PairAnswer], summary: Summary | None, decision: Deci
         worst, best = summary.separating
         lines.append(f"separation  every threshold from {worst:.4f} to {best:.4f} is right for all pairs")
     return "\n".join(lines)
-
-
-def table_record(answers: Sequence[PairAnswer], summary: Summary | None, verifier: FaceVerifier) -> dict[str, Any]:
-    """The same for scripts."""
-    return {
-        "model": str(verifier.model),
-        "threshold": verifier.decision.threshold,
-        "origin": verifier.decision.origin,
-        "pairs": [
-            {
-                "a": str(answer.a),
-                "b": str(answer.b),
-                "truth": answer.truth,
-                "similarity": answer.similarity,
-                "same": answer.same,
-                "reason": answer.reason or None,
-            }
-            for answer in answers
-        ],
-        "failed": sum(answer.similarity is None for answer in answers),
-        "summary": summary
-        and {
-            "auc": summary.auc,
-            "eer": summary.eer,
-            "tar_at_far": {f"{far:g}": tar for far, tar in summary.tar_at_far.items()},
-            "separating": summary.separating,
-            "right": summary.right,
-            "judged": summary.judged,
-        },
-    }
 
 
 def story(answer: Verification) -> str:

@@ -1,23 +1,31 @@
-"""A list of picture pairs, verified one by one, and what the similarities are worth where the truth is known."""
+"""A list of picture pairs, each verified as `zoo verify` does, and what the similarities say where the truth is known.
+
+It differs from the benchmark protocol of pairs: a row needs no truth, a picture that cannot be used fails its own rows
+with the reason, and the face is the one that the verifier picks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate.metrics import SortedScores, auc, eer, tar_at_far
-from zoo.recognition.verifier import FaceCrop, FaceVerifier
+from zoo.formats.pairs import read_pairs_csv
+from zoo.formats.photos import printable
+from zoo.messages import Bar, no_bar
+from zoo.recognition.batch import embed_pictures, found_in
+from zoo.recognition.journal import Journal
+from zoo.recognition.threshold import Decision
+from zoo.recognition.verifier import FaceVerifier
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
 """The false accept rates that a list is asked for; those it is too short to measure are left out."""
-
-Progress = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class PairAnswer:
     truth: bool | None
     """Whether the two show the same person; None where the list does not say."""
     similarity: float | None
-    """None where one of the pictures could not be used."""
+    """None where one of the pictures cannot be used."""
     same: bool | None
     """The verdict; None without a threshold or a similarity."""
     reason: str = ""
@@ -43,7 +51,7 @@ class PairAnswer:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the rows with a known truth say together."""
+    """The figures of the rows with a known truth."""
 
     scores: SortedScores
     auc: float
@@ -57,46 +65,97 @@ class Summary:
     """How many rows have both a verdict and a truth."""
 
 
-def verify_pairs(
-    verifier: FaceVerifier,
-    pairs: Sequence[tuple[Path, Path, bool | None]],
-    progress: Progress | None = None,
-    batch_size: int = 32,
-) -> list[PairAnswer]:
-    """An answer for each pair, in order. Each picture is read once; one that cannot be used fails its rows alone."""
-    pictures = list(dict.fromkeys(path for a, b, _ in pairs for path in (a, b)))
-    embeddings: dict[Path, npt.NDArray[np.float32]] = {}
-    reasons: dict[Path, str] = {}
-    for done, (path, embedding, reason) in enumerate(_embedded(verifier, pictures, batch_size), 1):
-        if embedding is None:
-            reasons[path] = reason
-        else:
-            embeddings[path] = embedding
-        if progress is not None:
-            progress(done, len(pictures))
+@dataclass(frozen=True)
+class VerifiedPairs:
+    """The answers to a list of pairs."""
+
+    rows: tuple[PairAnswer, ...]
+    """One for each pair, in the order of the list."""
+    summary: Summary | None
+    """None unless pairs of both kinds have a similarity."""
+    decision: Decision
+    """The threshold and where it comes from."""
+    model: Path
+    """The ONNX file."""
+
+    @property
+    def failed(self) -> list[PairAnswer]:
+        """The rows without a similarity."""
+        return [row for row in self.rows if row.similarity is None]
+
+    def to_json(self) -> str:
+        """One JSON object, as `zoo verify --pairs --json` prints it."""
+        summary = self.summary
+        answer = {
+            "model": str(self.model),
+            "threshold": self.decision.threshold,
+            "origin": self.decision.origin,
+            "pairs": [
+                {
+                    "a": str(row.a),
+                    "b": str(row.b),
+                    "truth": row.truth,
+                    "similarity": row.similarity,
+                    "same": row.same,
+                    "reason": row.reason or None,
+                }
+                for row in self.rows
+            ],
+            "failed": len(self.failed),
+            "summary": summary
+            and {
+                "auc": summary.auc,
+                "eer": summary.eer,
+                "tar_at_far": {f"{far:g}": tar for far, tar in summary.tar_at_far.items()},
+                "separating": summary.separating,
+                "right": summary.right,
+                "judged": summary.judged,
+            },
+        }
+        return json.dumps(answer, indent=2)
+
+
+def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> VerifiedPairs:
+    """Verifies the pairs of a CSV with the columns a, b and same: what `zoo verify --pairs` does.
+
+    Each picture is read once; one that cannot be used fails its own rows alone. InputError for what is no such list,
+    and for a verifier that takes all faces, as a row compares two.
+    """
+    if verifier.face == "all":
+        raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
+    pairs = read_pairs_csv(path)
+    pictures = list(dict.fromkeys(picture for a, b, _ in pairs for picture in (a, b)))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Journal(Path(folder, "journal"), {}) as journal,
+        bar("verify", len(pictures)) as progress,
+    ):
+        embed_pictures(verifier, pictures, journal, workers=workers, progress=progress)
+        found = {one.path: one for one in found_in(journal, verifier.embedder.embedding_dim)}
     threshold = verifier.decision.threshold
-    answers = []
+    rows = []
     for a, b, truth in pairs:
-        failure = reasons.get(a) or reasons.get(b)
-        if failure:
-            answers.append(PairAnswer(a, b, truth, None, None, failure))
+        first, second = found[printable(a)], found[printable(b)]
+        reason = first.reason or second.reason
+        if reason:
+            rows.append(PairAnswer(a, b, truth, None, None, reason))
             continue
-        similarity = float(np.clip(embeddings[a].astype(np.float64) @ embeddings[b].astype(np.float64), -1, 1))
-        answers.append(PairAnswer(a, b, truth, similarity, None if threshold is None else similarity > threshold))
-    return answers
+        x, y = (one.faces[0].embedding.astype(np.float64) for one in (first, second))
+        similarity = float(np.clip(x @ y, -1, 1))
+        rows.append(PairAnswer(a, b, truth, similarity, None if threshold is None else similarity > threshold))
+    return VerifiedPairs(tuple(rows), summarise(rows), verifier.decision, verifier.model)
 
 
-def summarise(answers: Sequence[PairAnswer]) -> Summary | None:
-    """The rows' ROC figures; None unless pairs of both kinds have a similarity."""
-    known = [(answer.similarity, answer.truth) for answer in answers if answer.similarity is not None]
-    known = [(similarity, truth) for similarity, truth in known if truth is not None]
+def summarise(rows: Sequence[PairAnswer]) -> Summary | None:
+    """The rows' figures; None unless pairs of both kinds have a similarity."""
+    known = [(row.similarity, row.truth) for row in rows if row.similarity is not None and row.truth is not None]
     truths = np.array([truth for _, truth in known], dtype=bool)
-    if not known or truths.all() or not truths.any():
+    if truths.all() or not truths.any():
         return None
     scores = SortedScores.of(np.array([similarity for similarity, _ in known], dtype=np.float64), truths)
     points = [tar_at_far(scores, far) for far in FARS]
     worst, best = float(scores.negatives[-1]), float(scores.positives[0])
-    judged = [answer.right for answer in answers if answer.right is not None]
+    judged = [row.right for row in rows if row.right is not None]
     return Summary(
         scores,
         auc(scores),
@@ -106,25 +165,3 @@ def summarise(answers: Sequence[PairAnswer]) -> Summary | None:
         sum(judged),
         len(judged),
     )
-
-
-def _embedded(
-    verifier: FaceVerifier, pictures: Sequence[Path], batch_size: int
-) -> Iterable[tuple[Path, npt.NDArray[np.float32] | None, str]]:
-    """Each picture's unit embedding or the reason why it has none, crops going through the model in batches."""
-    held: list[tuple[Path, FaceCrop]] = []
-
-    def flush() -> Iterable[tuple[Path, npt.NDArray[np.float32] | None, str]]:
-        if held:
-            rows = verifier.embed_crops([crop for _, crop in held])
-            yield from ((path, row, "") for (path, _), row in zip(held, rows, strict=True))
-            held.clear()
-
-    for path in pictures:
-        try:
-            held.append((path, verifier.crop(path)))
-        except InputError as error:
-            yield path, None, str(error)
-        if len(held) == batch_size:
-            yield from flush()
-    yield from flush()
