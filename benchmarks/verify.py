@@ -144,7 +144,7 @@ def galleries(sizes: Sequence[int], rounds: int) -> None:
 def photos(verifier: FaceVerifier, folder: Path) -> None:
     """What is found on each photo, and whether one threshold is right for all pairs."""
     print("\nfaces found (largest; every face)")
-    thorough = FaceVerifier(verifier.embedder, verifier.detector, face="all")
+    thorough = verifier.taking("all")
     for path in sorted(folder.glob("*.jpg")):
         image = read_photo(path)
         largest, every = verifier.crop(image), thorough.crops(image)

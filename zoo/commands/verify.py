@@ -75,10 +75,10 @@ def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
     if args.draw:
         from zoo.recognition.draw import draw_roc, save_picture
 
-        if answers.summary is None:
+        if answers.summary is None or answers.scores is None:
             raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")
         title = f"{len(answers.rows)} pairs, AUC {answers.summary.auc:.4f}"
-        save_picture(args.draw, draw_roc(answers.summary.scores, title))
+        save_picture(args.draw, draw_roc(answers.scores, title))
     print(answers.to_json() if args.json else table(answers))
     return Exit.OK
 

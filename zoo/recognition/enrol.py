@@ -64,8 +64,7 @@ def enrol(
     `journal` keeps finished work until the caller has saved the result.
     """
     if verifier.face == "all":
-        one = FaceVerifier(verifier.embedder, verifier.detector_if_needed, aligned=verifier.aligned, flip=verifier.flip)
-        verifier = one
+        verifier = verifier.taking("largest")
     names = {path: name for name, paths in people.items() for path in paths}
     embed_pictures(verifier, names, journal, known, workers, progress)
     notes: list[str] = []

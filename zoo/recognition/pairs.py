@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class PairAnswer:
     """None where one of the pictures cannot be used."""
     same: bool | None
     """The verdict; None without a threshold or a similarity."""
-    reason: str = ""
+    reason: str | None = None
     """Why there is no similarity: one sentence."""
 
     @property
@@ -53,7 +53,6 @@ class PairAnswer:
 class Summary:
     """The figures of the rows with a known truth."""
 
-    scores: SortedScores
     auc: float
     eer: float
     tar_at_far: dict[float, float]
@@ -72,7 +71,8 @@ class VerifiedPairs:
     rows: tuple[PairAnswer, ...]
     """One for each pair, in the order of the list."""
     summary: Summary | None
-    """None unless pairs of both kinds have a similarity."""
+    scores: SortedScores | None
+    """Behind the summary. Both are None unless pairs of both kinds have a similarity."""
     decision: Decision
     """The threshold and where it comes from."""
     model: Path
@@ -85,34 +85,15 @@ class VerifiedPairs:
 
     def to_json(self) -> str:
         """One JSON object, as `zoo verify --pairs --json` prints it."""
-        summary = self.summary
         answer = {
-            "model": str(self.model),
+            "model": self.model,
             "threshold": self.decision.threshold,
             "origin": self.decision.origin,
-            "pairs": [
-                {
-                    "a": str(row.a),
-                    "b": str(row.b),
-                    "truth": row.truth,
-                    "similarity": row.similarity,
-                    "same": row.same,
-                    "reason": row.reason or None,
-                }
-                for row in self.rows
-            ],
+            "pairs": [asdict(row) for row in self.rows],
             "failed": len(self.failed),
-            "summary": summary
-            and {
-                "auc": summary.auc,
-                "eer": summary.eer,
-                "tar_at_far": {f"{far:g}": tar for far, tar in summary.tar_at_far.items()},
-                "separating": summary.separating,
-                "right": summary.right,
-                "judged": summary.judged,
-            },
+            "summary": self.summary and asdict(self.summary),
         }
-        return json.dumps(answer, indent=2)
+        return json.dumps(answer, indent=2, default=str)
 
 
 def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> VerifiedPairs:
@@ -143,21 +124,26 @@ def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar
         x, y = (one.faces[0].embedding.astype(np.float64) for one in (first, second))
         similarity = float(np.clip(x @ y, -1, 1))
         rows.append(PairAnswer(a, b, truth, similarity, None if threshold is None else similarity > threshold))
-    return VerifiedPairs(tuple(rows), summarise(rows), verifier.decision, verifier.model)
+    scores = known_scores(rows)
+    summary = None if scores is None else summarise(rows, scores)
+    return VerifiedPairs(tuple(rows), summary, scores, verifier.decision, verifier.model)
 
 
-def summarise(rows: Sequence[PairAnswer]) -> Summary | None:
-    """The rows' figures; None unless pairs of both kinds have a similarity."""
+def known_scores(rows: Sequence[PairAnswer]) -> SortedScores | None:
+    """The similarities of the rows with a known truth; None unless there are some of both kinds."""
     known = [(row.similarity, row.truth) for row in rows if row.similarity is not None and row.truth is not None]
     truths = np.array([truth for _, truth in known], dtype=bool)
     if truths.all() or not truths.any():
         return None
-    scores = SortedScores.of(np.array([similarity for similarity, _ in known], dtype=np.float64), truths)
+    return SortedScores.of(np.array([similarity for similarity, _ in known], dtype=np.float64), truths)
+
+
+def summarise(rows: Sequence[PairAnswer], scores: SortedScores) -> Summary:
+    """The figures of rows and of their `known_scores`."""
     points = [tar_at_far(scores, far) for far in FARS]
     worst, best = float(scores.negatives[-1]), float(scores.positives[0])
     judged = [row.right for row in rows if row.right is not None]
     return Summary(
-        scores,
         auc(scores),
         eer(scores),
         {point.far_target: point.tar for point in points if point.measurable},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -178,10 +179,11 @@ class FaceVerifier:
                 self._detector = load_detector(self._detector_path)
             return self._detector
 
-    @property
-    def detector_if_needed(self) -> FaceDetector | None:
-        """The face detector; None where every picture is an aligned crop."""
-        return None if self.aligned else self.detector
+    def taking(self, face: FaceRule) -> FaceVerifier:
+        """The same verifier with another rule for pictures of several faces."""
+        other = copy.copy(self)
+        other.face = face
+        return other
 
     def crop(self, picture: Picture, name: str | None = None) -> FaceCrop:
         """The aligned crop of the face that `face` picks in `picture`, the largest of all; InputError for no face.
