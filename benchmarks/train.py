@@ -74,7 +74,7 @@ def zoo_train(config: TrainConfig, folder: Path) -> tuple[float, float]:
     run = folder / f"run-{time.monotonic_ns()}"
     run.mkdir()
     save_config(config, run / "config.yaml")
-    result = loop.train(config, run, quiet=True)
+    result = loop.train(config, run)
     return result["images_per_second"], result["data_wait"]
 
 
@@ -149,7 +149,7 @@ def main() -> None:
         }
     )
     dataset = InMemory(args.batch_size * args.steps)
-    loop.open_dataset = lambda *_, **__: dataset
+    parts.open_dataset = lambda *_, **__: dataset
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         alone = bare(config, dataset, args.steps)

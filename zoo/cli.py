@@ -103,12 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return outcome(argv)
 
 
+class Lines(logging.Handler):
+    """Messages as lines on whatever is stderr at the moment: a progress bar stands in for it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"zoo: {record.getMessage()}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def messages_on_stderr() -> Iterator[None]:
     """Shows what library code logs, a line each, while the block runs."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("zoo: %(message)s"))
-    level = log.level
+    handler, level = Lines(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:

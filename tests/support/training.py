@@ -59,7 +59,7 @@ def fit(config: TrainConfig, run: Path, resume: bool, die_after_seconds: float |
 
     if die_after_seconds is not None:
         threading.Timer(die_after_seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    train(config, run, resume=resume, quiet=True)
+    train(config, run, resume=resume)
     os._exit(0)  # the timer may still wait
 
 
@@ -67,7 +67,7 @@ def each_rank(config: TrainConfig, run: Path, resume: bool) -> None:
     """What each of torchrun's processes does."""
     from zoo.train.loop import train
 
-    train(config, run, resume=resume, quiet=True)
+    train(config, run, resume=resume)
 
 
 def under_torchrun(config: TrainConfig, run: Path, resume: bool, processes: int) -> None:

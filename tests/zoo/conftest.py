@@ -15,5 +15,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     config = tiny(epochs=2, checkpoint_every=7, keep=9, centres={"sub_centres": 2, "sample_rate": 0.9})
     run = start(config, tmp_path_factory.mktemp("trained") / "run")
-    train(config, run, quiet=True)
+    train(config, run)
     return run

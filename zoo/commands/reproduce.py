@@ -15,12 +15,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import runs
 from zoo.commands import evaluate
+from zoo.commands.progress import training_bar
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json, write_text
 from zoo.train import config as options
@@ -197,19 +198,15 @@ def train_cell(place: Place, quiet: bool, say: Say) -> int:
     """Trains a cell, from its newest checkpoint where it has one; 0, or the exit code of the signal that stopped it."""
     if place.done("trained"):
         return 0
-    from zoo.commands.train import local, made
     from zoo.train import checkpoint
-    from zoo.train.loop import train
     from zoo.train.signals import Interrupted
+    from zoo.train.start import train_in
 
     resume = bool(checkpoint.steps(place.folder / "checkpoint"))
     say(place, "training goes on" if resume else "training")
     try:
-        with made(place.folder), runs.lock(place.folder):
-            if not resume:
-                options.save_config(place.config, place.folder / "config.yaml")
-            here = replace(place.config, init=local(place.config.init, resume))
-            train(here, place.folder, resume=resume, quiet=quiet)
+        with training_bar(quiet) as watch:
+            train_in(place.folder, place.config, resume=resume, watch=watch)
     except Interrupted as stop:
         print(f"zoo: stopped in {place.folder}, which was saved; give the same command again to go on", file=sys.stderr)
         return stop.exit_code

@@ -1,4 +1,6 @@
-"""Training: the options, the loop, its checkpoints and the run folders they live in.
+"""Training: the options, the loop, its checkpoints and the run folders they live in. Importing this loads no torch."""
 
-`config` and `runs` import no torch, so that the command line can describe and find runs at once.
-"""
+from zoo.train.config import TrainConfig
+from zoo.train.start import Trained, resume, train
+
+__all__ = ["TrainConfig", "Trained", "resume", "train"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,10 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm
+from zoo.data.augment import build_augmentation
 from zoo.data.base import FaceDataset
+from zoo.data.loader import TrainLoader
+from zoo.data.open import is_synthetic, open_dataset
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
@@ -22,6 +24,7 @@ from zoo.machine import commit, cores
 from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
+from zoo.train.distributed import Rank
 from zoo.train.optim import build_centre_optimizer, build_optimizer
 
 
@@ -78,6 +81,11 @@ class Training:
         self.best.update(state["best"])
         return passed_over
 
+    @property
+    def trained(self) -> nn.Module:
+        """The model to validate and save: the moving average of the weights, where there is one."""
+        return self.average.module if self.average else self.model
+
     def is_best(self, scores: Mapping[str, float], pairs: str) -> bool:
         """Whether `scores` after this step, on the named `pairs`, beat all before: by accuracy, then by AUC."""
         found = {"step": self.progress["step"], "accuracy": scores["accuracy"], "auc": scores["auc"], "pairs": pairs}
@@ -121,12 +129,7 @@ def build(config: TrainConfig, num_classes: int, device: torch.device) -> Traini
 
 
 def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
-    """The class centres with the run's head; InputError for an option that they do not have, closest names first."""
-    fixed = {"head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through"}
-    options = set(inspect.signature(MarginSoftmaxLoss).parameters) - fixed
-    for name in config.centres:
-        if name not in options:
-            raise unknown_name("option of the class centres", name, options)
+    """The class centres with the run's head."""
     head = build_head(config.head, **config.head_options)
     return MarginSoftmaxLoss(
         head,
@@ -153,14 +156,18 @@ def start_from(model: nn.Module, source: str) -> None:
     model.load_state_dict(given)
 
 
-def freeze(model: nn.Module, beginnings: Sequence[str]) -> None:
-    """Keeps the parameters whose names begin so as they are; InputError for a beginning that fits none."""
-    for beginning in beginnings:
-        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(beginning)]
+def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
+    """Leaves the parameters whose names begin so as they are; InputError for a prefix of none, or of all."""
+    for prefix in prefixes:
+        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
         if not frozen:
-            raise unknown_name("parameter", beginning, [name for name, _ in model.named_parameters()])
+            raise unknown_name("parameter", prefix, [name for name, _ in model.named_parameters()])
         for parameter in frozen:
             parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            f"expected --freeze to leave some parameters to train, found {', '.join(prefixes)}, all of them"
+        )
 
 
 def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
@@ -177,6 +184,30 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     return torch.device(name)
 
 
+def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.device) -> TrainLoader:
+    """The batches of this process; InputError where the training set is smaller than one step."""
+    dataset = open_dataset(
+        config.data, image_size=spec.size, min_images=config.min_images, max_images=config.max_images
+    )
+    loader = TrainLoader(
+        dataset,
+        build_augmentation(config.augment),
+        batch_size=distributed.share(config.batch_size, config.accumulate, rank.world),
+        seed=config.seed,
+        workers=loader_workers(config, device),
+        rank=rank.number,
+        world=rank.world,
+        pin_memory=device.type == "cuda",
+        on_corrupt=config.on_corrupt,
+    )
+    if len(loader) < config.accumulate:
+        raise InputError(
+            f"expected at least one batch of {config.batch_size} images, found {len(dataset)};"
+            " give a smaller --batch-size"
+        )
+    return loader
+
+
 def loader_workers(config: TrainConfig, device: torch.device) -> int:
     """Loader processes: the option, else what leaves the cores to a CPU's training and keeps a GPU fed."""
     if config.workers is not None:
@@ -185,11 +216,22 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
     return max(1, min(8, cores() // processes - 1)) if device.type == "cuda" else 0
 
 
+def same_images(progress: dict[str, int], found: int) -> None:
+    """Notes at a run's start how many images it trains on; InputError where a run that is resumed finds others."""
+    expected = progress["images"] or found
+    if found != expected:
+        raise InputError(
+            f"expected the {expected:,} training images that the run began with, found {found:,}; bring them back,"
+            " or start a new run, with --init if its weights are to be kept"
+        )
+    progress["images"] = found
+
+
 def open_validation(config: TrainConfig) -> PairsProtocol | None:
     """The pairs scored after each epoch; None where there are none."""
     name = config.validation
     if name == "auto":
-        name = "synthetic" if config.data == "synthetic" or config.data.startswith("synthetic:") else "none"
+        name = "synthetic" if is_synthetic(config.data) else "none"
     if name == "none":
         return None
     if name == "synthetic":
@@ -201,17 +243,15 @@ def open_validation(config: TrainConfig) -> PairsProtocol | None:
     return PairsProtocol.from_bin(name)
 
 
-def model_info(
-    config: TrainConfig, model: nn.Module, criterion: MarginSoftmaxLoss, dataset: FaceDataset, spec: InputSpec
-) -> ModelInfo:
+def model_info(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
     """The facts that travel with the model of this run."""
     return ModelInfo(
         embedding_dim=config.embedding_dim,
         input=spec,
         backbone=config.backbone,
-        neck=blueprint_of(model).neck,
+        neck=blueprint_of(training.model).neck,
         stem=config.stem,
-        head=criterion.head.describe(),
+        head=training.criterion.head.describe(),
         training_set=f"{dataset.name}: {dataset.describe()}",
         commit=commit(),
     )

@@ -17,29 +17,34 @@ from zoo.errors import InputError
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among those of the run."""
+class Rank:
+    """A process among those of a run."""
 
-    rank: int = 0
-    """Its number, from 0; rank 0 alone talks and writes."""
+    number: int = 0
+    """From 0."""
     world: int = 1
-    """How many there are."""
-    local_rank: int = 0
+    """How many processes there are."""
+    local: int = 0
     """Its number on this machine, which is the number of its GPU."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and logs."""
+        return self.number == 0
 
 
 @contextlib.contextmanager
-def join(device: torch.device) -> Iterator[Place]:
+def join(device: torch.device) -> Iterator[Rank]:
     """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs); alone where it started none."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        yield Place()
+        yield Rank()
         return
-    place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    rank = Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
-        torch.cuda.set_device(place.local_rank)
+        torch.cuda.set_device(rank.local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield place
+        yield rank
     finally:
         dist.destroy_process_group()
 
@@ -58,12 +63,12 @@ def share(batch_size: int, accumulate: int, world: int) -> int:
     return images
 
 
-def replicate(model: nn.Module, place: Place, device: torch.device) -> nn.Module:
+def replicate(model: nn.Module, rank: Rank, device: torch.device) -> nn.Module:
     """The model whose backward pass averages gradients over all processes; the model itself where there is one.
 
     Batch statistics without SyncBN are rank 0's at every step, so every process holds the same buffers.
     """
-    if place.world == 1:
+    if rank.world == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
@@ -78,27 +83,27 @@ def local_gradients(model: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def everywhere(value: Any, place: Place) -> Any:
+def everywhere(value: Any, rank: Rank) -> Any:
     """Rank 0's `value` on every rank."""
-    if place.world == 1:
+    if rank.world == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def anywhere(flag: int, place: Place, device: torch.device) -> int:
+def anywhere(flag: int, rank: Rank, device: torch.device) -> int:
     """The largest of all ranks' `flag`."""
-    if place.world == 1:
+    if rank.world == 1:
         return flag
     largest = torch.tensor(flag, device=device)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)
 
 
-def total(count: int, place: Place, device: torch.device) -> int:
+def total(count: int, rank: Rank, device: torch.device) -> int:
     """The sum of all ranks' `count`."""
-    if place.world == 1:
+    if rank.world == 1:
         return count
     together = torch.tensor(count, device=device)
     dist.all_reduce(together)

@@ -1,4 +1,4 @@
-"""What people watch: one line of metrics.jsonl every few steps, and a progress bar on the terminal."""
+"""The log of a run: one line of metrics.jsonl every few steps, and TensorBoard's files made from it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zoo.errors import InputError
-from zoo.files import write_text
+from zoo.files import json_safe, write_text
 from zoo.heads import MarginSoftmaxLoss
+from zoo.train.watch import Record
 
 
 class MetricsFile:
@@ -43,9 +40,9 @@ class MetricsFile:
                 self.board.write(json.loads(line))
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """Appends `record`; numbers that are not finite become null, as JSON knows no NaN."""
-        clean = {key: finite_or_none(value) for key, value in record.items()} | {"time": round(time.time(), 3)}
+        clean = json_safe(record) | {"time": round(time.time(), 3)}
         self.file.write(json.dumps(clean) + "\n")
         self.file.flush()
         if self.board:
@@ -75,7 +72,7 @@ class Board:
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = SummaryWriter(str(folder))
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """The numbers of a record of metrics.jsonl: train/loss, …, validation/accuracy, …"""
         figures = {f"train/{name}": value for name, value in record.items() if name not in ("step", "time")}
         figures |= {f"validation/{name}": value for name, value in record.get("validation", {}).items()}
@@ -96,22 +93,8 @@ def reached(line: str) -> float:
         return float("inf")
 
 
-def finite_or_none(value: Any) -> Any:
-    """`value`, or None where it is a float that is not finite."""
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def facts(record: dict[str, Any]) -> list[str]:
-    """The figures of a log line as a person reads them."""
-    shown = [f"{record['images_per_second']:.0f} images/s", f"loss {record['loss']:.3f}"]
-    shown += [f"t {record['t']:.3f}"] if "t" in record else []
-    shown += [f"target cosine {record['mean_target_cosine']:.3f}"] if "mean_target_cosine" in record else []
-    shown += [f"{record['skipped']} damaged images skipped"] if record.get("skipped") else []
-    return shown
-
-
 class Meter:
-    """Sums on the device what the log shows; measures images a second and the share of time spent waiting for data."""
+    """Sums on the device what the log shows; measures images per second and the share of waiting for data."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -145,42 +128,3 @@ class Meter:
         figures |= {"images_per_second": self.images / seconds, "data_wait": self.waited_seconds / seconds}
         self.reset()
         return figures
-
-
-class Watch:
-    """The terminal of a run: a bar with images a second, time left, loss, t and mean target cosine."""
-
-    def __init__(self, total_steps: int, done: int, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-            refresh_per_second=2,
-        )
-        self.task = self.progress.add_task("train", total=total_steps, completed=done, epoch="", facts="")
-
-    def __enter__(self) -> Self:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
-
-    def step(self, done: int, epoch: str) -> None:
-        """Moves the bar."""
-        self.progress.update(self.task, completed=done, epoch=epoch)
-
-    def facts(self, record: dict[str, Any]) -> None:
-        """Shows the figures of a log line beside the bar."""
-        self.progress.update(self.task, facts="  ".join(facts(record)))
-
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        self.progress.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -9,7 +9,7 @@ from zoo.data.base import FaceDataset
 from zoo.errors import InputError
 
 
-class Health:
+class NonfiniteSteps:
     """Withholds the update of a step whose loss or gradient is not finite; the host need not wait for the device."""
 
     def __init__(self, tolerated: int, images: int, device: torch.device, bad_steps: int) -> None:

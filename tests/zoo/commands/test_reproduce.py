@@ -100,7 +100,7 @@ def test_a_killed_cell_ends_with_the_weights_of_one_that_was_not(
 
     killed = reproduction[0] / "out" / KILLED
     config = load_config(killed / "config.yaml")
-    train(config, start(config, tmp_path / "whole"), quiet=True)
+    train(config, start(config, tmp_path / "whole"))
     mine, theirs = weights(killed), weights(tmp_path / "whole")
     assert all(mine[name].tobytes() == theirs[name].tobytes() for name in theirs)
 

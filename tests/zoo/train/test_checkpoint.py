@@ -50,7 +50,7 @@ def test_the_best_checkpoint_and_model_are_kept_beside_the_last(
     config = tiny(keep=1, epochs=4)
     run = start(config, tmp_path / "run")
     validated(monkeypatch, [0.5, 0.75, 0.75, 0.625])
-    train(config, run, quiet=True)
+    train(config, run)
     assert names(run) == ["14", "28"] and (run / "checkpoint/best").read_text() == "step-00000014\n"
     second = parts_of(config, 5, torch.device("cpu"))
     shutil.copytree(run / "checkpoint/step-00000014", tmp_path / "second/step-00000014")
@@ -64,10 +64,10 @@ def test_a_resumed_run_remembers_the_best_validation(tmp_path: Path, monkeypatch
     run = start(tiny(keep=1, epochs=3), tmp_path / "run")
     validated(monkeypatch, [0.75, 0.5])
     with pytest.raises(StopIteration):  # the third validation ends it
-        train(tiny(keep=1, epochs=3), run, quiet=True)
+        train(tiny(keep=1, epochs=3), run)
     assert names(run) == ["7", "14"]
     validated(monkeypatch, [0.625])
-    train(tiny(keep=1, epochs=3), run, resume=True, quiet=True)
+    train(tiny(keep=1, epochs=3), run, resume=True)
     assert names(run) == ["7", "21"]
 
 
@@ -75,18 +75,18 @@ def test_the_best_on_other_pairs_says_nothing(tmp_path: Path, monkeypatch: pytes
     run = start(tiny(keep=1, epochs=2), tmp_path / "run")
     validated(monkeypatch, [0.75])
     with pytest.raises(StopIteration):
-        train(tiny(keep=1, epochs=2), run, quiet=True)
+        train(tiny(keep=1, epochs=2), run)
     validated(monkeypatch, [0.25], data="other pairs")
-    train(tiny(keep=1, epochs=2), run, resume=True, quiet=True)
+    train(tiny(keep=1, epochs=2), run, resume=True)
     assert names(run) == ["14"] and (run / "checkpoint/best").read_text() == "step-00000014\n"
 
 
 def test_a_checkpoint_comes_when_its_minutes_have_passed(tmp_path: Path) -> None:
     often = tiny(epochs=1, checkpoint_minutes=1e-9, keep=99)
-    train(often, start(often, tmp_path / "often"), quiet=True)
+    train(often, start(often, tmp_path / "often"))
     assert names(tmp_path / "often") == ["1", "2", "3", "4", "5", "6", "7"]
     seldom = tiny(epochs=1, checkpoint_minutes=1e9, keep=99)
-    train(seldom, start(seldom, tmp_path / "seldom"), quiet=True)
+    train(seldom, start(seldom, tmp_path / "seldom"))
     assert names(tmp_path / "seldom") == ["7"]
 
 
@@ -124,7 +124,7 @@ def test_a_state_that_changes_while_it_is_written_is_saved_as_it_was(
 
 def test_a_checkpoint_of_another_model_or_set_is_a_sentence(tmp_path: Path) -> None:
     run = start(tiny(epochs=1), tmp_path / "run")
-    train(tiny(epochs=1), run, quiet=True)
+    train(tiny(epochs=1), run)
     for other, found in (
         (tiny(epochs=1, embedding_dim=7), "of shape (9,"),
         (tiny(epochs=1, backbone="test_vit", neck="native"), "of shape ()"),
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_model_or_set_is_a_sentence(tmp_path: Path) -> N
         (tiny(epochs=1, data="synthetic:5x8"), "the 35 training images that the run began with, found 40"),
     ):
         with pytest.raises(InputError) as refused:
-            train(other, run, resume=True, quiet=True)
+            train(other, run, resume=True)
         assert found in str(refused.value)
 
 
@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_at_any_write_is_one_sentence_and_the_run_goes_on_w
 ) -> None:
     config = tiny(epochs=2, curves=True)
     whole = start(config, tmp_path / "whole")
-    train(config, whole, quiet=True)
+    train(config, whole)
     run = small_disk / "runs/run"
     shutil.copytree(whole, run)
     shutil.rmtree(run / "checkpoint/step-00000014")

@@ -30,10 +30,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with TensorBoard and curves that was resumed from the middle of an epoch, after its end."""
     run = tmp_path_factory.mktemp("runs") / "watched"
     config = tiny(epochs=2, log="tensorboard", curves=True, checkpoint_every=5, keep=9)
-    train(config, start(config, run), quiet=True)
+    train(config, start(config, run))
     for step in ("step-00000014", "step-00000010"):
         shutil.rmtree(run / "checkpoint" / step)
-    train(config, run, resume=True, quiet=True)
+    train(config, run, resume=True)
     return run
 
 

@@ -1,0 +1,86 @@
+"""One optimizer step: the forward and backward passes over a batch, and the update unless it must be withheld."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+
+from zoo.backbones.torch_embedder import normalise
+from zoo.data.loader import Batch
+from zoo.heads import clip_grad_norm
+from zoo.modelinfo import InputSpec
+from zoo.train import distributed
+from zoo.train.build import Training
+from zoo.train.config import TrainConfig
+from zoo.train.log import Meter
+from zoo.train.nonfinite import NonfiniteSteps
+
+
+class Stepper:
+    """Takes the steps of a run on `device`, in the process `rank`."""
+
+    def __init__(
+        self, config: TrainConfig, training: Training, rank: distributed.Rank, device: torch.device, spec: InputSpec
+    ) -> None:
+        self.config, self.training, self.rank, self.device, self.spec = config, training, rank, device, spec
+        self.replica = distributed.replicate(training.model, rank, device)
+        self.forward = torch.compile(self.replica) if config.compile else self.replica
+        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+        self.precision = torch.autocast(device.type, low) if low else contextlib.nullcontext()
+        self.meter = Meter(device)
+        images = config.batch_size // rank.world
+        self.nonfinite = NonfiniteSteps(config.skip_nonfinite, images, device, training.progress["bad_steps"])
+        training.model.train()
+        training.criterion.train()
+
+    def __call__(self, batches: Iterator[Batch], step: int) -> None:
+        """Takes step number `step`, counted from 0, on the next `accumulate` of the batches."""
+        training, scaler = self.training, self.training.scaler
+        optimizers = (training.optimizer, training.centre_optimizer)
+        statistics = self.nonfinite.remember(training.model, training.criterion)
+        seen = []
+        for part in range(self.config.accumulate):
+            loss, indices = self.backward(batches, step, part)
+            seen.append(indices)
+        for optimizer in optimizers:
+            if scaler.is_enabled():
+                scaler.unscale_(optimizer)
+        limit = self.config.clip_norm or math.inf
+        weight = training.criterion.weight
+        norm = clip_grad_norm(training.model.parameters(), [weight], limit, distributed.group())
+        withhold = self.nonfinite.check(loss, norm, step, seen, overflow_is_normal=scaler.is_enabled())
+        training.optimizer.found_inf = withhold.float()  # type: ignore[attr-defined]  # the fused step heeds it
+        training.optimizer.step()
+        training.centre_optimizer.step(finite=~withhold)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        scaler.update()
+        self.nonfinite.put_back(statistics, withhold)
+        if training.average:
+            training.average.update(training.model)
+
+    def backward(self, batches: Iterator[Batch], step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One forward and backward pass; the mean loss, a scalar, and the indices of its images."""
+        config, criterion, number = self.config, self.training.criterion, self.training.criterion.weight.dtype
+        with self.meter.waiting():
+            crops, labels, indices = next(batches)
+        pixels = normalise(crops.to(self.device, non_blocking=True), self.spec).to(number)
+        del crops  # the loader's next batch takes its memory
+        if config.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, self.rank.number))
+        with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
+            with self.precision:
+                embeddings = self.forward(pixels)
+            loss = criterion(embeddings.to(number), labels.to(self.device, non_blocking=True))
+            self.training.scaler.scale(loss / config.accumulate).backward()
+        self.meter.add(loss, len(labels) * self.rank.world)
+        return loss, indices
+
+
+def dropout_seed(seed: int, forward_pass: int, rank: int) -> int:
+    """What dropout and stochastic depth draw from in a pass: a function of its number, so a restart needs no state."""
+    return (seed * 1_000_003 + forward_pass) * 65_537 + rank

@@ -1,0 +1,41 @@
+"""How a run is watched while it trains: it tells where it stands after every step. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Record = dict[str, Any]
+"""A line of metrics.jsonl: `step`, `epoch`, and figures by their names."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is."""
+
+    step: int
+    """Optimizer steps done, of `total_steps`."""
+    total_steps: int
+    epoch: int
+    """The epoch of that step, from 1, of `epochs`."""
+    epochs: int
+    record: Record
+    """The last line of the log; empty before the first one."""
+
+
+Watch = Callable[[Standing], None]
+"""Called after each step, which then waits for it."""
+
+
+def unwatched(standing: Standing) -> None:
+    """A `Watch` for whoever does not look."""
+
+
+def facts(record: Record) -> list[str]:
+    """The figures of a log line as a person reads them."""
+    shown = [f"{record['images_per_second']:.0f} images/s", f"loss {record['loss']:.3f}"] if "loss" in record else []
+    shown += [f"t {record['t']:.3f}"] if "t" in record else []
+    shown += [f"target cosine {record['mean_target_cosine']:.3f}"] if "mean_target_cosine" in record else []
+    shown += [f"{record['skipped']} damaged images skipped"] if record.get("skipped") else []
+    return shown
