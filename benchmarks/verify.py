@@ -1,11 +1,11 @@
-"""From two photos to a verdict: cold, warm and against a large gallery, beside a bare script and the peers' imports.
+"""The time from two photos to a verdict and of searching galleries, beside a bare script and other packages.
 
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --photos DIR [--million] [--peer PYTHON …]
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --quality FILE.bin
 
-DIR holds photos and a pairs.csv (a,b,same). Run it alone on the machine. Rounds alternate between the candidates, so
-that a busy moment hits them alike; the tables have medians. `--peer` names the Python of an environment in which
-insightface, deepface or uniface are installed; they do not share one with onnxruntime-gpu.
+DIR holds photos and a pairs.csv (a,b,same). Run it on an idle machine. Rounds alternate between the candidates, so that
+a busy moment affects them alike; the tables show medians. `--peer` names the Python of an environment with insightface,
+deepface or uniface, which cannot share one with onnxruntime-gpu.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 detector.detect(np.zeros((640, 640, 3), np.uint8))
 session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, 112, 112), np.float32)})
 """
-"""Imports cv2 and onnxruntime, opens the two models and runs each once: what nobody can be faster than."""
+"""Imports cv2 and onnxruntime, opens both models and runs each once: the least that any such program must do."""
 
 PEERS = {
     "insightface": "from insightface.app import FaceAnalysis",
     "deepface": "from deepface import DeepFace",
     "uniface": "import uniface",
 }
-"""What a user of each package types first; `import deepface` alone loads nothing."""
+"""The first import that a user of each package writes; `import deepface` alone loads nothing."""
 
 
 def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
@@ -59,7 +59,7 @@ def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
 
 
 def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], rounds: int) -> None:
-    """Process start to the end, for each candidate."""
+    """The whole process of each candidate."""
     zoo = [str(Path(sys.executable).with_name("zoo")), "verify", str(a), str(b)]
     commands: dict[str, list[str]] = {
         "bare script": [sys.executable, "-c", BARE, model, detector],
@@ -86,7 +86,7 @@ def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], roun
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
-    """The median milliseconds of one call, after one that does not count."""
+    """The median milliseconds of a call, after one to warm up."""
     work()
     times = []
     for _ in range(rounds):
@@ -97,7 +97,7 @@ def timed(work: Callable[[], object], rounds: int) -> float:
 
 
 def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
-    """One photo pair after the other in one process, and where the time goes."""
+    """Pair after pair in one process, and how the time divides."""
     image = read_photo(a)
     crop = verifier.crop(image)
     print(f"\nwarm, {rounds} rounds, milliseconds")
@@ -108,7 +108,7 @@ def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
 
 
 def random_gallery(people: int, dim: int) -> Gallery:
-    """People who are random directions, made block by block."""
+    """People with random templates, made block by block."""
     rng = np.random.default_rng(0)
     templates = np.empty((people, dim), np.float32)
     for start in range(0, people, 10_000):
@@ -123,7 +123,7 @@ def random_gallery(people: int, dim: int) -> Gallery:
 
 
 def galleries(sizes: Sequence[int], rounds: int) -> None:
-    """Opening and searching saved galleries, whose pages the system has in memory."""
+    """Opening and searching saved galleries that the page cache holds."""
     dim = 512
     print(f"\ngalleries, {dim}-d, {rounds} rounds, milliseconds")
     print(f"{'people':>10}{'file MB':>9}{'open':>8}{'search 1':>10}{'search 7':>10}")
@@ -142,7 +142,7 @@ def galleries(sizes: Sequence[int], rounds: int) -> None:
 
 
 def photos(verifier: FaceVerifier, folder: Path) -> None:
-    """What is found on each photo, and whether one threshold is right for all pairs."""
+    """The faces found in each photo, and whether one threshold is right for all pairs."""
     print("\nfaces found (largest; every face)")
     thorough = verifier.taking("all")
     for path in sorted(folder.glob("*.jpg")):
@@ -160,7 +160,7 @@ def photos(verifier: FaceVerifier, folder: Path) -> None:
 
 
 def quality(verifier: FaceVerifier, path: Path) -> None:
-    """Where the crops of a benchmark lie in each measure."""
+    """The distribution of each measure over the crops of a benchmark."""
     images, _ = read_bin(path)
     rows, unseen = [], 0
     for content in images:
