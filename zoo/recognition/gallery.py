@@ -53,7 +53,7 @@ class Identification:
     people: int
     """How many people the gallery holds."""
     notes: tuple[str, ...] = ()
-    """What a reader of the result should know, one sentence each."""
+    """What was odd about the photos of the gallery, one sentence each."""
 
     def to_json(self) -> str:
         """One JSON object, as `zoo identify --json` prints it."""
@@ -230,9 +230,11 @@ class Gallery:
 
         A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps
         the false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of
-        another model.
+        another model or without people.
         """
         self.require(identity(verifier))
+        if not len(self):
+            raise InputError("expected people in the gallery, found none; add some with `zoo index`")
         if top < 1:
             raise InputError(f"expected to rank at least 1 person, found {top}")
         decision = decide_identification(verifier.embedder.info, len(self), fpir, threshold)
@@ -296,11 +298,7 @@ class Gallery:
         """The people at `path`: a gallery file, or a folder with one sub-folder per person, enrolled in memory."""
         if Path(path).is_dir():
             return cls.empty(verifier.embedder.embedding_dim, identity(verifier)).add(path, verifier, workers, bar)
-        gallery = cls.open(path)
-        gallery.require(identity(verifier))
-        if not len(gallery):
-            raise InputError(f"expected people in {printable(path)}, found none; add some with `zoo index`")
-        return gallery
+        return cls.open(path)
 
     def require(self, facts: dict[str, str | bool]) -> None:
         """InputError unless the gallery's embeddings may be compared with those made under `facts` (see `identity`)."""

@@ -151,7 +151,6 @@ def test_another_models_gallery_is_refused_by_every_use_and_stays(town: Path) ->
     other = FaceVerifier(write_model(town / "other.onnx", gain=2.0), aligned=True)
     uses = (
         lambda: Gallery.index("people", "g", other),
-        lambda: Gallery.of("g", other),
         lambda: gallery.add("people", other),
         lambda: gallery.identify("bob.png", other),
     )
@@ -161,7 +160,10 @@ def test_another_models_gallery_is_refused_by_every_use_and_stays(town: Path) ->
     assert Path("g").read_bytes() == before and not Path("g.partial").exists()
 
 
-def test_fewer_than_one_candidate_is_refused(town: Path) -> None:
+def test_fewer_than_one_candidate_and_a_gallery_without_people_are_refused(town: Path) -> None:
     verifier = FaceVerifier("model.onnx", aligned=True)
+    gallery, _ = Gallery.index("people", "g", verifier)
+    with pytest.raises(InputError, match="expected people in the gallery"):
+        gallery.remove(gallery.names()).identify("bob.png", verifier)
     with pytest.raises(InputError, match="at least 1 person, found 0"):
         Gallery.of("people", verifier).identify("bob.png", verifier, top=0)
