@@ -1,11 +1,10 @@
-"""What an export buys: eager torch, ONNX Runtime in float32, float16 and int8, in one run, medians and ratios.
+"""The gain of an export: eager torch and ONNX Runtime in float32, float16 and int8, in one run, medians and ratios.
 
     python benchmarks/export.py                                        resnet18, face stem, untrained: speed and size
     python benchmarks/export.py --run runs/first --calibrate faces/ --data pairs.bin     a trained model: accuracy too
 
-Run it alone on the machine. The candidates take turns, so that a busy moment hits them alike. An untrained model has
-batch norms that have seen noise, and weights that nobody learnt: its speed and size are those of a trained one, its
-cosines and its accuracy are not.
+Run it alone on the machine. The candidates take turns, so that load affects all of them alike. An untrained model has
+the speed and size of a trained one, but not its cosines and accuracy.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm, model_info
 from zoo.export import artifacts
-from zoo.export.formats import Options
 from zoo.export.parity import session
 from zoo.export.variants import seconds_of
 from zoo.modelinfo import ModelInfo
@@ -38,9 +36,9 @@ TARGETS = [
 
 
 def turns(model: nn.Module, paths: dict[str, Path], batch: int, threads: int, seconds: float) -> dict[str, float]:
-    """Median milliseconds of one inference of each candidate at `batch`, each some `seconds`, in five turns.
+    """Median milliseconds of one inference of each candidate at `batch`: about `seconds` each, in five turns.
 
-    A turn opens a session of its own: the idle threads of an open one wait busily and would slow whoever comes next.
+    Each turn opens its own session: the idle threads of an open one wait busily and would slow down the next candidate.
     """
     pixels = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 112, 112)).astype(np.float32)
     tensor = torch.from_numpy(pixels)
@@ -75,33 +73,34 @@ def main() -> None:
     model = model.eval()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.onnx"
-        options = Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data, say=print)
-        facts = artifacts.write(model, info, target, options)
-        rows = {row["precision"]: row for row in facts["variants"]}
-        paths = {name: Path(folder) / row["file"] for name, row in rows.items()}
+        options = artifacts.Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data)
+        compared = artifacts.write(model, info, target, options).comparison
+        assert compared is not None
+        rows = {row.precision: row for row in compared.rows}
+        paths = {name: Path(folder) / row.file for name, row in rows.items()}
         times = {batch: turns(model, paths, batch, args.threads, args.seconds) for batch in (1, 32)}
-    print(f"\n{info.backbone}, {info.stem} stem, {info.neck} neck; {args.threads} threads; pairs: {facts['pairs']}")
+    print(f"\n{info.backbone}, {info.stem} stem, {info.neck} neck; {args.threads} threads; pairs: {compared.pairs}")
     print(f"{'':10}{'MiB':>8}{'size':>8}{'ms @1':>9}{'speed':>8}{'ms @32':>9}{'speed':>8}{'cosine':>9}{'accuracy':>10}")
     for name in ("torch", *paths):
         row = rows.get(name)
-        size = f"{row['bytes'] / 2**20:8.1f}{row['size_ratio']:8.3f}" if row else f"{'':16}"
+        size = f"{row.bytes / 2**20:8.1f}{row.size_ratio:8.3f}" if row else f"{'':16}"
         speed = "".join(f"{times[b][name]:9.1f}{times[b]['float32'] / times[b][name]:8.2f}" for b in (1, 32))
-        worth = f"{row['mean_cosine']:9.5f}{row['accuracy']:10.4f}" if row else ""
+        worth = f"{row.mean_cosine:9.5f}{row.accuracy:10.4f}" if row else ""
         print(f"{name:10}{size}{speed}{worth}")
     found = [
         times[1]["float32"] / times[1]["torch"],
         times[1]["float32"] / times[1]["int8"],
-        rows["int8"]["size_ratio"],
-        rows["float16"]["size_ratio"],
-        rows["int8"]["mean_cosine"],
-        rows["int8"]["accuracy_change"]["value"],
+        rows["int8"].size_ratio,
+        rows["float16"].size_ratio,
+        rows["int8"].mean_cosine,
+        rows["int8"].accuracy_change.value,
     ]
     print()
     for (what, bound, side), value in zip(TARGETS, found, strict=True):
         reached = value <= bound if side == "at most" else value >= bound
         print(f"{'reached' if reached else 'MISSED':8} {what}: {value:.4f} ({side} {bound})")
-    for name, how in facts["quantisation"].items():
-        print(f"{name}: {how}")
+    for how in compared.conversions:
+        print(how.facts())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The ONNX format: the float32 file, its float16 and int8 variants, and export.json, which tells how they compare."""
+"""The ONNX export of a model: the float32 file, its float16 and int8 variants, and export.json, which compares them."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,92 +13,224 @@ import numpy as np
 import onnx
 from torch import nn
 
+from zoo import runs
+from zoo.backbones import load_timm, model_info
 from zoo.data.synthetic import synthetic_pairs
 from zoo.errors import InputError
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
 from zoo.export.calibration import CALIBRATION_CROPS, CropSet, read_crops
-from zoo.export.formats import Options
-from zoo.export.onnx import OPSET, SINGLE_FILE_BYTES, draft_folder, export_onnx, publish
-from zoo.export.quantize import Variant, to_half, to_int8
-from zoo.export.variants import Row, as_json, compare
-from zoo.files import write_json
-from zoo.inference.metadata import load_proto, read_model_info, set_facts
+from zoo.export.onnx import OPSET, SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
+from zoo.export.parity import Compared
+from zoo.export.quantize import DEFAULT_METHODS, Conversion, Variant, to_float16, to_int8
+from zoo.export.timm_folder import require_free, source
+from zoo.export.variants import Row, compare
+from zoo.files import new_folder, write_json
+from zoo.inference.metadata import load_proto, set_facts
+from zoo.messages import log
 from zoo.modelinfo import ModelInfo
+from zoo.resolve import find_model
+from zoo.resolve.kinds import HubModel
 
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
-DRAWN_PAIRS = 600
-"""Pairs of drawn faces that variants are compared on where the user names no benchmark."""
+SYNTHETIC_PAIRS = 600
+"""The number of synthetic pairs that variants are compared on where no benchmark is named."""
 
 
-def default_target(folder: Path, output: Path | None) -> Path:
-    """model.onnx in the run's folder, the user's file, or model.onnx in the user's folder."""
+@dataclass(frozen=True)
+class Options:
+    """What to write, and how to prove and compare it; `export_onnx` describes each option."""
+
+    opset: int = OPSET
+    fp16: bool = False
+    int8: bool = False
+    calibrate: str | None = None
+    training_data: str | None = None
+    """Used where `calibrate` is None, if its crops have the model's size."""
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    data: str | None = None
+    max_accuracy_drop: float | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        limit = self.max_accuracy_drop
+        if self.data is not None and not self.variants:
+            raise InputError("--data is what smaller files are compared on; add --fp16 or --int8, or use zoo evaluate")
+        if limit is not None and not self.variants:
+            raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
+        if limit is not None and not 0 <= limit < 1:
+            raise InputError(
+                f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}; 0 allows no loss"
+            )
+        if self.strict and limit is None:
+            raise InputError("--strict changes what --max-accuracy-drop rejects; add it")
+
+    @property
+    def variants(self) -> list[str]:
+        """The precisions besides float32."""
+        return [name for name, wanted in (("float16", self.fp16), ("int8", self.int8)) if wanted]
+
+    @property
+    def pairs(self) -> str:
+        """The pairs that variants are compared on, by name."""
+        return Path(self.data).name if self.data else f"{SYNTHETIC_PAIRS} pairs of synthetic faces"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The variants beside the float32 file."""
+
+    pairs: str
+    """The pairs that accuracy and TAR were measured on."""
+    rows: tuple[Row, ...]
+    """The float32 file, then the variants."""
+    conversions: tuple[Conversion, ...]
+    """How each variant was made."""
+    to_float32: tuple[tuple[Compared, ...], ...]
+    """The parity of each variant with the float32 file."""
+    max_accuracy_drop: float | None
+    strict: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of export.json about variants."""
+        facts: dict[str, Any] = {"pairs": self.pairs, "variants": [row.to_json() for row in self.rows]}
+        if self.max_accuracy_drop is not None:
+            facts["max_accuracy_drop"] = {"limit": self.max_accuracy_drop, "strict": self.strict}
+        made = zip(self.conversions, self.to_float32, strict=True)
+        return {**facts, "quantisation": {how.precision: quantisation(how, compared) for how, compared in made}}
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What `export_onnx` wrote, and what it measured."""
+
+    model: Path
+    """The float32 file."""
+    info: ModelInfo
+    """The facts in its metadata, the parity with torch among them."""
+    measured_on: str
+    """The crops that parity was measured on."""
+    comparison: Comparison | None = None
+    """The variants beside the float32 file; None where none was asked for."""
+
+    def facts(self) -> dict[str, Any]:
+        """The content of export.json."""
+        facts = {"info": asdict(self.info), "parity": self.info.parity, "measured_on": self.measured_on}
+        return {**facts, **(self.comparison.to_json() if self.comparison else {})}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `zoo export --json` prints."""
+        return {"model": str(self.model), **self.facts()}
+
+
+def export_onnx(
+    model: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    opset: int = OPSET,
+    fp16: bool = False,
+    int8: bool = False,
+    calibrate: str | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    data: str | None = None,
+    max_accuracy_drop: float | None = None,
+    strict: bool = False,
+    force: bool = False,
+) -> OnnxExport:
+    """Exports MODEL (see `zoo.resolve`; None: the newest run) to ONNX, with proof that it computes the same.
+
+    `output` is an .onnx file or a folder, which is created; by default model.onnx in the model's folder. `fp16` and
+    `int8` write smaller files beside it. `calibrate` names the crops for parity and int8's ranges, as `read_crops`
+    takes them; by default the run's training data where it is at hand and has the model's size, else synthetic faces.
+    `methods` are the ways of finding int8's ranges that are tried (percentile, entropy, minmax).
+
+    Variants are compared with float32 on the pairs of the .bin file `data`, by default on synthetic faces. A variant
+    that loses more than the fraction `max_accuracy_drop` of accuracy is rejected; with `strict` also one whose 95 %
+    interval of the loss reaches beyond it. Existing files are replaced only with `force`.
+
+    InputError for contradictory options, a model that cannot be read, an existing file and a rejected variant;
+    ParityError where the file computes something else than torch. In each case nothing is written.
+    """
+    if isinstance(find_model(model), HubModel) and output is None:
+        raise InputError(f"expected --output for {model}, which is on the Hub and not in a local folder")
+    folder = source(model)
+    output = None if output is None else Path(output)
+    options = Options(
+        opset=opset,
+        fp16=fp16,
+        int8=int8,
+        calibrate=calibrate,
+        training_data=runs.training_data(folder),
+        methods=tuple(methods),
+        data=data,
+        max_accuracy_drop=max_accuracy_drop,
+        strict=strict,
+    )
+    target = onnx_target(folder, output)
+    require_free(files(target, options), force)
+    built = load_timm(folder)
+    with new_folder(output) if output is not None and output != target else contextlib.nullcontext():
+        return write(built, model_info(folder), target, options)
+
+
+def onnx_target(folder: Path, output: Path | None) -> Path:
+    """The float32 file of an export from `folder`: `output`, or model.onnx in it, or in `folder` by default."""
     if output is None:
         return folder / "model.onnx"
-    return output if output.suffix == ".onnx" else output / "model.onnx"
+    if output.suffix == ".onnx":
+        return output
+    if output.exists() and not output.is_dir():
+        raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
+    return output / "model.onnx"
 
 
 def files(target: Path, options: Options) -> list[Path]:
-    """Everything that an export to `target` writes, or removes because it belongs to an earlier export."""
+    """Every file that an export to `target` writes, or removes because it belongs to an earlier export."""
     models = list(model_files(target, options).values())
     return [*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)]
 
 
 def model_files(target: Path, options: Options) -> dict[str, Path]:
-    """The file of each precision that was asked for."""
-    wanted = [name for name, asked in (("float16", options.fp16), ("int8", options.int8)) if asked]
-    return {"float32": target, **{name: target.with_name(target.stem + SUFFIX[name]) for name in wanted}}
+    """The file of each precision."""
+    return {"float32": target, **{name: target.with_name(target.stem + SUFFIX[name]) for name in options.variants}}
 
 
 def report_file(target: Path) -> Path:
-    """export.json, or NAME.export.json for a model that is not called model.onnx: two exports may share a folder."""
+    """export.json, or NAME.export.json for a model not called model.onnx: two exports may share a folder."""
     return target.with_name("export.json" if target.stem == "model" else f"{target.stem}.export.json")
 
 
-def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> dict[str, Any]:
-    """Writes `target`, its variants beside it and export.json; returns what export.json holds.
+def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> OnnxExport:
+    """Writes `target`, its variants beside it and export.json.
 
-    Everything is proven before anything is written: a variant that is refused leaves no file of this export behind.
+    Everything is proven before anything is written: a rejected variant leaves no file of this export behind.
     """
     paths = model_files(target, options)
-    wanted = [name for name in paths if name != "float32"]
     for name, suffix in SUFFIX.items():
         stale = target.with_name(target.stem + suffix)
         if name not in paths and stale.exists():
-            options.say(f"{stale} is left as it is, of an earlier export: make it again or delete it")
-    if wanted:  # before minutes of exporting, and again when the graph is there
+            log.warning("%s is from an earlier export and stays unchanged: export it again or delete it", stale)
+    if options.variants:  # before minutes of exporting, and again when the graph is there
         _require_one_file(4 * sum(tensor.numel() for tensor in model.state_dict().values()))
-    crops = _crops(info, options, bool(wanted))
+    crops = choose_crops(info, options)
     with draft_folder(target) as draft:
         drafts = {name: draft / path.name for name, path in paths.items()}
-        info = export_onnx(
-            model,
-            drafts["float32"],
-            info,
-            opset=OPSET if options.opset is None else options.opset,
-            crops=_at_least(crops.crops, max(parity.BATCHES)),
-            single_file_bytes=SINGLE_FILE_BYTES,
+        proof = _at_least(crops.crops, max(parity.BATCHES))
+        info = write_onnx(
+            model, drafts["float32"], info, opset=options.opset, crops=proof, single_file_bytes=SINGLE_FILE_BYTES
         )
-        if wanted and (weights := draft / f"{target.name}.data").exists():
+        if options.variants and (weights := draft / f"{target.name}.data").exists():
             _require_one_file(weights.stat().st_size)
-        facts: dict[str, Any] = {"info": asdict(info), "parity": info.parity, "measured_on": crops.name}
-        rows: list[Row] = []
-        if wanted:
-            rows = _write_variants(drafts, info, crops, options)
-            facts["pairs"] = _pairs_name(options)
-            facts["variants"] = as_json(rows)
-            if options.max_accuracy_drop is not None:
-                facts["max_accuracy_drop"] = {"limit": options.max_accuracy_drop, "strict": options.strict}
-            stated = {name: read_model_info(drafts[name]) for name in wanted}
-            facts["quantisation"] = {name: found.quantisation for name, found in stated.items() if found}
+        comparison = _write_variants(drafts, info, crops, options) if options.variants else None
         for name, path in paths.items():
             publish(load_proto(drafts[name]), draft, path)
-    write_json(report_file(target), facts)
-    return {"model": str(target), **facts}
+    written = OnnxExport(target, info, crops.name, comparison)
+    write_json(report_file(target), written.facts())
+    return written
 
 
 def _require_one_file(weights: int) -> None:
-    """InputError where `weights`, in bytes, do not fit into one file, which is all that the converters read."""
+    """InputError where `weights`, in bytes, do not fit into one file, which the converters need."""
     if weights >= SINGLE_FILE_BYTES:
         raise InputError(
             f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, found "
@@ -104,38 +238,38 @@ def _require_one_file(weights: int) -> None:
         )
 
 
-def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, options: Options) -> list[Row]:
+def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, options: Options) -> Comparison:
     """Makes each variant beside the float32 draft and compares them; InputError for one that loses too much."""
     proto = load_proto(drafts["float32"], weights=True)
     del proto.metadata_props[:]
     inputs = info.input.to_input(crops.crops)
-    for name, path in drafts.items():
-        if name == "float32":
-            continue
-        options.say(f"making {path.name} …")
+    conversions, to_float32 = [], []
+    for name in options.variants:
+        log.info("making %s …", drafts[name].name)
         if name == "float16":
-            variant = to_half(proto, inputs[:33])
+            variant = to_float16(proto, inputs[:33])
         else:
-            variant = to_int8(proto, inputs, options.methods, crops.name, options.say)
-        _save(variant, path, drafts["float32"], info, inputs)
-    options.say(f"comparing on {_pairs_name(options)} …")
+            variant = to_int8(proto, inputs, options.methods, crops.name)
+        conversions.append(variant.conversion)
+        to_float32.append(_save(variant, drafts[name], drafts["float32"], info, inputs))
+    log.info("comparing on %s …", options.pairs)
     rows = compare(drafts, _protocol(info, options))
     for row in rows[1:]:
         if not np.isfinite(row.mean_cosine):
             raise InputError(f"{row.precision} gives embeddings that are not finite: nothing was written")
         if options.max_accuracy_drop is not None:
-            require_accuracy(row, options.max_accuracy_drop, options.strict, _pairs_name(options))
-    return rows
+            require_accuracy(row, options.max_accuracy_drop, options.strict, options.pairs)
+    limits = options.max_accuracy_drop, options.strict
+    return Comparison(options.pairs, tuple(rows), tuple(conversions), tuple(to_float32), *limits)
 
 
 def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:
-    """InputError where the variant's accuracy falls by more than `limit`, a fraction, on these very pairs.
+    """InputError where the variant's accuracy on these pairs falls by more than `limit`, a fraction.
 
-    That judges the point estimate: the loss that was measured. `strict` judges the far end of its paired 95 % interval,
-    so that few pairs, which prove little, are refused rather than believed.
+    This judges the measured loss, a point estimate. `strict` judges the upper end of its paired 95 % interval, so that
+    too few pairs lead to rejection.
     """
-    change = row.accuracy_change
-    loss, least, most = (0.0 - value for value in (change.value, change.high, change.low))
+    loss, least, most = row.accuracy_change.as_loss()
     interval = f"95 % interval {least:+.4f} to {most:+.4f}"
     if loss > limit:
         raise InputError(
@@ -150,33 +284,36 @@ def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:
         )
 
 
-def _save(variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs) -> None:
-    """A variant's draft with its facts: thresholds are left behind, since they hold for the float32 file alone."""
+def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict[str, Any]:
+    """The facts of a variant in its metadata and in export.json."""
+    return {**conversion.facts(), "to_float32": parity.as_record(to_float32)}
+
+
+def _save(
+    variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs
+) -> tuple[Compared, ...]:
+    """Writes a variant's draft with its facts; returns its parity with `reference`, the float32 file.
+
+    Thresholds are left out: they hold for the float32 file only.
+    """
     onnx.checker.check_model(variant.proto, full_check=True)
     path.write_bytes(variant.proto.SerializeToString(deterministic=True))
-    session = parity.session(reference, optimise=True)
-    name = session.get_inputs()[0].name
-
-    def float32(batch: parity.Inputs) -> parity.Embeddings:
-        embeddings: parity.Embeddings = session.run(None, {name: batch})[0]
-        return embeddings
-
+    float32 = parity.session(reference, optimise=True)
     few = _at_least(inputs, max(parity.BATCHES))
-    record = parity.measure(float32, path, few)
-    facts = {**variant.facts, "to_float32": record}
-    own = replace(info, quantisation=facts, thresholds=())
-    set_facts(variant.proto, own)
+    compared = parity.measure(lambda batch: parity.run_session(float32, batch), path, few)
+    set_facts(variant.proto, replace(info, quantisation=quantisation(variant.conversion, compared), thresholds=()))
     path.write_bytes(variant.proto.SerializeToString(deterministic=True))
+    return compared
 
 
-def _crops(info: ModelInfo, options: Options, many: bool) -> CropSet:
-    """The crops of --calibrate, else of the training data where they fit, else drawn faces; few where few do."""
-    count = CALIBRATION_CROPS if many else max(parity.BATCHES)
+def choose_crops(info: ModelInfo, options: Options) -> CropSet:
+    """The crops of --calibrate, else of the training data where they have the model's size, else synthetic faces."""
+    count = CALIBRATION_CROPS if options.variants else max(parity.BATCHES)
     if options.calibrate is None and options.training_data is not None:
         try:
             return read_crops(options.training_data, info.input.size, count)
         except InputError as error:
-            options.say(f"drawn faces are used instead of the training data: {error}")
+            log.warning("synthetic faces are used instead of the training data: %s", error)
     return read_crops(options.calibrate, info.input.size, count)
 
 
@@ -185,13 +322,9 @@ def _at_least(values: Any, count: int) -> Any:
     return values[np.arange(count) % len(values)]
 
 
-def _pairs_name(options: Options) -> str:
-    return Path(options.data).name if options.data else f"{DRAWN_PAIRS} pairs of drawn faces, which are not faces"
-
-
 def _protocol(info: ModelInfo, options: Options) -> PairsProtocol:
     if options.data:
         return PairsProtocol.from_bin(options.data)
-    height, width = info.input.size
-    images, same = synthetic_pairs(DRAWN_PAIRS, seed=0, image_size=(height, width))
-    return PairsProtocol(images, same, data="drawn faces", data_sha256=hashlib.sha256(images.tobytes()).hexdigest())
+    images, same = synthetic_pairs(SYNTHETIC_PAIRS, seed=0, image_size=info.input.size)
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest)

@@ -12,21 +12,22 @@ from torch import nn
 
 from zoo.export import parity
 from zoo.export.parity import Inputs
+from zoo.inference.metadata import load_proto
 
 ROWS = 2
-"""The last pictures of a batch, whose intermediate values are compared: those of 33 would fill the memory."""
+"""Only the last crops of a batch have their intermediate values compared: those of 33 would not fit in memory."""
 HELD = 256
-"""Intermediate tensors, of one picture each, that ONNX Runtime hands out at a time."""
+"""Intermediate tensors, of one crop each, that ONNX Runtime returns at a time."""
 
 Values = npt.NDArray[np.float32]
 
 
-def parting(model: nn.Module, path: Path, inputs: Inputs) -> str:
-    """Where the file at `path` parts from `model` on `inputs` (batch, 3, H, W), as a clause of a sentence.
+def diagnose(model: nn.Module, path: Path, inputs: Inputs) -> str:
+    """Where the file at `path` deviates from `model` on `inputs` (batch, 3, H, W), as a clause of a sentence.
 
-    Layers are found by what they compute, not by name: one is reproduced where some tensor of the graph, computed
-    without graph optimisation, has its shape and its values within parity's tolerances. Optimised exports fold layers
-    into their neighbours, so the last layer that is reproduced counts and the one after it is named.
+    Layers are identified by their values, not by name: a layer is reproduced where some tensor of the graph, computed
+    without graph optimisation, has its shape and agrees within parity's tolerances. Exports fold layers into their
+    neighbours, so the clause names the last layer that is reproduced and the one after it.
     """
     layers = layer_outputs(model, inputs)
     tensors = graph_tensors(path, inputs)
@@ -36,18 +37,15 @@ def parting(model: nn.Module, path: Path, inputs: Inputs) -> str:
         if any(theirs.shape == ours.shape and parity.agree(ours, theirs) for theirs in tensors)
     ]
     if not reproduced:
-        return f"they part at the first layer, {layers[0][0]}"
+        return f"they differ from the first layer on, {layers[0][0]}"
     last = reproduced[-1]
     if last + 1 == len(layers):
-        return f"they agree up to the last layer, {layers[last][0]}, and part after it"
-    return f"they agree up to the layer {layers[last][0]} and no longer from {layers[last + 1][0]} on"
+        return f"they agree up to the last layer, {layers[last][0]}, and differ after it"
+    return f"they agree up to the layer {layers[last][0]} and differ from {layers[last + 1][0]} on"
 
 
 def layer_outputs(model: nn.Module, inputs: Inputs) -> list[tuple[str, Values]]:
-    """Name and output of every layer, in the order of their ending, for the last ROWS of `inputs`.
-
-    The model itself, which ends last, is left out.
-    """
+    """Name and output of every layer but the model itself, in the order of completion, for the last ROWS inputs."""
     outputs: list[tuple[str, Values]] = []
 
     def keep(name: str) -> object:
@@ -68,12 +66,12 @@ def layer_outputs(model: nn.Module, inputs: Inputs) -> list[tuple[str, Values]]:
 
 
 def graph_tensors(path: Path, inputs: Inputs) -> list[Values]:
-    """Every float tensor that the graph at `path` computes, for the last ROWS of `inputs`; writes a file beside it."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+    """Every float tensor that the graph at `path` computes, for the last ROWS inputs; needs a writable folder."""
+    proto = onnx.shape_inference.infer_shapes(load_proto(path))
     ours = list(proto.graph.output)
     floats = [v for v in proto.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
     found: list[Values] = []
-    exposed = path.with_name(f"exposed-{path.name}")
+    exposed = path.with_name(f"exposed-{path.name}")  # beside the weights that a large graph names
     step = max(1, HELD // len(inputs))
     for start in range(0, len(floats), step):
         del proto.graph.output[:]

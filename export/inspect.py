@@ -1,4 +1,4 @@
-"""What an ONNX face model holds, ours or a stranger's, and what is suspicious about it."""
+"""What an ONNX face model contains, from zoo or a third party, and what looks wrong with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +19,7 @@ from zoo.modelinfo import ModelInfo
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
 BGR_NORM_RATIO = 1.02
-"""A face embedding is longer the more of a face the model sees; longer by this with swapped colours is suspicious."""
+"""A model gives a larger norm to a clearer face; a norm larger by this factor with swapped colours is suspicious."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Port:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
-    """Numbers where the size is fixed, names where it is dynamic, "?" where nothing is said."""
+    """Numbers where the size is fixed, names where it is dynamic, "?" where it is not stated."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that the file tells, and what follows from it."""
+    """The content of a file, and the warnings that follow from it."""
 
     file: str
     bytes: int
@@ -45,13 +44,13 @@ class Inspection:
     outputs: tuple[Port, ...]
     parameters: int
     operators: dict[str, int]
-    """How often each operator occurs, the most frequent first."""
+    """The number of nodes of each operator, the most frequent first."""
     weights: dict[str, int]
-    """How many weights there are of each type."""
+    """The number of weights of each type."""
     normalisation: str
-    """What the input is, stated by the file or guessed from the graph."""
-    facts: dict[str, Any] | None
-    """ModelInfo, where zoo wrote the file."""
+    """The meaning of the input, as the file states it or guessed from the graph."""
+    facts: ModelInfo | None
+    """What zoo knows of the model, where it wrote the file."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -60,7 +59,7 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Reads and tries the file. InputError for what is no ONNX model; what is merely odd becomes a warning."""
+    """Reads the file and runs it on synthetic faces. InputError where it is no ONNX model; all else gives warnings."""
     path = Path(path)
     proto = load_proto(path)
     if not proto.graph.node or not proto.graph.output:
@@ -73,7 +72,7 @@ def inspect(path: str | Path) -> Inspection:
     for tensor in (*proto.graph.initializer, *constants):
         counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += int(np.prod(tensor.dims, dtype=np.int64))
     facts = None
-    with contextlib.suppress(InputError):  # trying the model says so, among the warnings
+    with contextlib.suppress(InputError):  # running the model reports it, among the warnings
         facts = parse_facts(facts_text(proto), path)
     steps = input_steps(proto, inputs[0].name) if inputs else ()
     beside = [path.parent / name for name in external_files(proto)]
@@ -88,22 +87,22 @@ def inspect(path: str | Path) -> Inspection:
         operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         weights=dict(counts.most_common()),
         normalisation=normalisation(facts, steps, embedder=len(inputs) == len(outputs) == 1),
-        facts=None if facts is None else json.loads(facts.to_json()),
+        facts=facts,
         warnings=tuple(warnings(path, inputs, outputs, facts, bool(steps))),
     )
 
 
 def input_steps(proto: onnx.ModelProto, name: str) -> tuple[str, ...]:
-    """What the graph itself does to the pixels of its input `name` before anything else, e.g. ("− 127.5", "/ 128").
+    """The arithmetic that the graph applies to its input `name` first, e.g. ("− 127.5", "/ 128").
 
-    insightface's older files start so, and batch norm on the pixels is the same in another form.
+    insightface's older files begin like that; a batch norm on the pixels has the same effect.
     """
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
     steps: list[str] = []
-    for _ in proto.graph.node:  # a bound: every turn passes one node
+    for _ in proto.graph.node:  # an upper bound: every turn passes one node
         readers = [node for node in proto.graph.node if name in node.input]
         if len(readers) != 1:
             break
@@ -120,7 +119,7 @@ def input_steps(proto: onnx.ModelProto, name: str) -> tuple[str, ...]:
 
 
 def _numbers(tensor: onnx.TensorProto) -> str:
-    """A constant in words: its one value, or the few of its channels."""
+    """A constant as text: its value, or the values of its few channels."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return "a constant"
     values = list(dict.fromkeys(onnx.numpy_helper.to_array(tensor).ravel().tolist()))
@@ -128,21 +127,21 @@ def _numbers(tensor: onnx.TensorProto) -> str:
 
 
 def normalisation(facts: ModelInfo | None, steps: tuple[str, ...], embedder: bool) -> str:
-    """The input's meaning in words; the field's habit is a guess about an `embedder` alone."""
+    """The meaning of the input as text; the field's convention is only assumed of an `embedder`."""
     if facts is not None:
         spec = facts.input
         return f"{spec.channel_order}, (x − {spec.mean:g}) / {spec.std:g}, stated by the file"
     if steps:
         return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
     if not embedder:
-        return "unknown: the graph does not scale its input, and it is no embedder's"
+        return "unknown: the graph does not scale its input and is no embedder"
     return "RGB, (x − 127.5) / 127.5, guessed: the graph does not scale its input"
 
 
 def warnings(
     path: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], facts: ModelInfo | None, scaled: bool
 ) -> list[str]:
-    """What a user should look at, each in one sentence."""
+    """What a user should check, each in one sentence."""
     found = []
     if len(inputs) != 1:
         found.append(f"{len(inputs)} inputs, an embedder has one")
@@ -158,7 +157,7 @@ def warnings(
     if len(inputs) != 1 or len(outputs) != 1:
         return found
     if facts is None and scaled:
-        found.append("zoo would scale its input a second time: say --mean 0 --std 1 where a command has them")
+        found.append("zoo would scale its input a second time: add --mean 0 --std 1 where a command has them")
     try:
         embedder = OnnxEmbedder(path, device="cpu", threads=1)
     except InputError as error:
@@ -170,7 +169,7 @@ def warnings(
 
 
 def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
-    """What only running the model tells: values that are not finite, unit length, swapped `colours`."""
+    """Warnings that need the model to run: values that are not finite, a norm of 1, swapped `colours`."""
     size = embedder.input.size
     if min(size) < 16 or max(size) > 512:
         return []
@@ -181,15 +180,13 @@ def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
         return [f"it fails on pictures: {str(error).splitlines()[0]}"]
     if not np.isfinite(straight).all():
         return ["some embeddings are not finite"]
-    lengths, others = (np.linalg.norm(embeddings, axis=1) for embeddings in (straight, swapped))
-    if np.allclose(lengths, 1, atol=1e-3):
+    norms, others = (np.linalg.norm(embeddings, axis=1) for embeddings in (straight, swapped))
+    if np.allclose(norms, 1, atol=1e-3):
+        return ["the embeddings have norm 1: norms tell nothing of picture quality, and swapped colours go unnoticed"]
+    if colours and np.median(others / np.where(norms > 0, norms, np.inf)) > BGR_NORM_RATIO:
         return [
-            "the embeddings have length 1: norms tell nothing of picture quality, and swapped colours cannot be seen"
-        ]
-    if colours and np.median(others / np.where(lengths > 0, lengths, np.inf)) > BGR_NORM_RATIO:
-        return [
-            "embeddings are longer with red and blue swapped: the model may have been trained on BGR; say --bgr where "
-            "a command has it"
+            "norms are larger with red and blue swapped: the model may have been trained on BGR; add --bgr where a "
+            "command has it"
         ]
     return []
 

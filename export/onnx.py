@@ -1,4 +1,4 @@
-"""Torch to ONNX: one input, one output, dynamic batch, and no file without proof that it computes the same."""
+"""Torch to ONNX: one input, one output, a dynamic batch, and proof that the file computes the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import nn
 from zoo.backbones import FlatNeck
 from zoo.errors import InputError
 from zoo.export import parity
-from zoo.export.diagnose import parting
+from zoo.export.diagnose import diagnose
 from zoo.files import atomic_path
 from zoo.inference.metadata import load_proto, set_facts
 from zoo.modelinfo import Crops, ModelInfo
@@ -32,13 +32,13 @@ from zoo.modelinfo import Crops, ModelInfo
 OPSET = 18
 """The ONNX operator set of an export; every ONNX Runtime from 1.14 (February 2023) on runs it."""
 OPSETS = range(18, 24)
-"""The operator sets that may be asked for instead."""
+"""The operator sets to choose from."""
 INPUT, OUTPUT = "input", "embedding"
 SINGLE_FILE_BYTES = 2**31 - 2**20
-"""A protobuf message ends at 2 GiB; larger weights go into a file of their own beside the graph."""
+"""The limit of a protobuf message is 2 GiB; larger weights go into a separate file beside the graph."""
 
 
-def export_onnx(
+def write_onnx(
     model: nn.Module,
     path: str | Path,
     info: ModelInfo,
@@ -48,15 +48,15 @@ def export_onnx(
     batches: Sequence[int] = parity.BATCHES,
     single_file_bytes: int = SINGLE_FILE_BYTES,
 ) -> ModelInfo:
-    """Writes `model` to `path` and returns `info` with the parity that was measured, which the file carries too.
+    """Writes `model` to `path`; returns `info` with the measured parity, which the file's metadata has as well.
 
     The graph has one input `input`, float32 (batch, 3, H, W) with H and W of `info.input.size`, and one output
     `embedding`, float32 (batch, dim), not normalised; the batch is dynamic. Batch norms are folded where arithmetic
-    allows (one in front of a zero-padded convolution has to stay). `crops`, RGB uint8 (count, H, W, 3), are what
-    parity is measured on, at `batches`; drawn faces by default. Weights above `single_file_bytes` go to `path`.data.
+    allows (not in front of a zero-padded convolution). Parity is measured on `crops`, RGB uint8 (count, H, W, 3), at
+    `batches`; synthetic faces by default. Weights above `single_file_bytes` go to `path`.data.
 
-    ParityError where the file computes something else than torch, InputError for an opset out of range or an operator
-    that ONNX does not know; either way no file is left. The same weights give the same bytes on one machine.
+    ParityError where the file computes something else than torch; InputError for an opset out of range or an operator
+    that ONNX lacks. In both cases nothing is written. The same weights give the same bytes on one machine.
     """
     path = Path(path)
     if opset not in OPSETS:
@@ -71,8 +71,8 @@ def export_onnx(
             embeddings: parity.Embeddings = original(torch.from_numpy(batch)).numpy()
         if not np.isfinite(embeddings).all():
             raise InputError(
-                "expected a model that works, found one whose embeddings are not finite in torch itself; its weights "
-                "are damaged or its training diverged: export an earlier run"
+                "expected a model with finite embeddings, found NaN or infinity in torch itself; its weights are "
+                "damaged or its training diverged: export an earlier run"
             )
         return embeddings
 
@@ -81,12 +81,12 @@ def export_onnx(
     with draft_folder(path) as draft:
         save(proto, draft / path.name, single_file_bytes)
         onnx.checker.check_model(str(draft / path.name), full_check=True)
-        record = parity.measure(reference, draft / path.name, inputs, batches)
-        failed = parity.failure(record)
+        compared = parity.measure(reference, draft / path.name, inputs, batches)
+        failed = parity.failure(compared)
         if failed is not None:
-            where = "" if failed.only_optimised else parting(original, draft / path.name, inputs[: failed.batch])
-            raise parity.refusal(failed, path.name, where)
-        info = replace(info, parity={**info.parity, **record})
+            where = "" if failed.only_optimised else diagnose(original, draft / path.name, inputs[: failed.batch])
+            raise parity.parity_error(failed, path.name, where)
+        info = replace(info, parity={**info.parity, **parity.as_record(compared)})
         proto = load_proto(draft / path.name)
         set_facts(proto, info)
         publish(proto, draft, path)
@@ -94,13 +94,13 @@ def export_onnx(
 
 
 def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onnx.ModelProto:
-    """The ONNX graph of a model in evaluation mode on the CPU, cleaned of everything that is not arithmetic."""
+    """The ONNX graph of a model in evaluation mode on the CPU, without anything that is not arithmetic."""
     folded = fold_neck(copy.deepcopy(model))
     with quiet_exporter():
         try:
             program = torch.onnx.export(
                 folded,
-                (torch.zeros(2, 3, *size),),  # two: the exporter would take a batch of one for a constant
+                (torch.zeros(2, 3, *size),),  # two: the exporter treats a batch of one as a constant
                 dynamo=True,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
@@ -119,9 +119,9 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onn
 
 
 def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its constant arithmetic folded (transformers lose a sixth of their nodes), or as it was.
+    """The graph with its constant arithmetic folded by onnxslim (transformers lose a sixth of their nodes).
 
-    onnxslim is left out where it removes nothing, and for weights that fill more than one file.
+    Unchanged where onnxslim removes no node, and for weights too large for one file.
     """
     if weight_bytes(proto) >= SINGLE_FILE_BYTES:
         return proto
@@ -130,7 +130,7 @@ def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fold_neck(model: nn.Module) -> nn.Module:
-    """Folds the batch norm before a flat neck's FC into the FC, in place; the exporter does not see through Flatten."""
+    """Folds the batch norm before a flat neck's FC into the FC, in place; the exporter does not fold across Flatten."""
     for neck in [module for module in model.modules() if isinstance(module, FlatNeck)]:
         norm, linear = neck[0], neck[3]
         assert isinstance(norm, nn.BatchNorm2d) and isinstance(linear, nn.Linear)
@@ -147,7 +147,7 @@ def fold_neck(model: nn.Module) -> nn.Module:
 
 
 def strip(proto: onnx.ModelProto) -> None:
-    """Removes doc strings and per-node metadata: the exporter writes source paths and stack traces there."""
+    """Removes doc strings and per-node metadata, where the exporter writes source paths and stack traces."""
     del proto.metadata_props[:]
     proto.doc_string = ""
     _strip_graph(proto.graph)
@@ -199,7 +199,7 @@ def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
 
 
 def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -> str:
-    """What the exporter could not translate, and in which layer, in one sentence."""
+    """The operator that the exporter could not translate, and its layer, in one sentence."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
@@ -217,13 +217,13 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
     }
     where = f", used in {', '.join(sorted(layers))}" if layers else ""
     return (
-        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that it can express"
+        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that ONNX can express"
     )
 
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Hides the exporter's remarks to its developers; what fails is raised."""
+    """Hides the exporter's messages to its developers; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -239,7 +239,7 @@ def quiet_exporter() -> Iterator[None]:
 
 @contextlib.contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that goes away with all it holds; InputError where none can be made."""
+    """A temporary folder beside `path`, removed at the end; InputError where none can be made."""
     if not path.parent.is_dir():
         raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
     try:
@@ -256,7 +256,7 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 
 def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
-    """Writes a graph, its weights beside it in `path`.data where together they exceed `single_file_bytes`."""
+    """Writes a graph; its weights go to `path`.data where they exceed `single_file_bytes`."""
     if weight_bytes(proto) < single_file_bytes:
         path.write_bytes(proto.SerializeToString(deterministic=True))
     else:
@@ -264,12 +264,12 @@ def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FIL
 
 
 def weight_bytes(proto: onnx.ModelProto) -> int:
-    """How much the weights take, counted without serialising what may be too large to be serialised."""
+    """The size of the weights in bytes, without serialising them: a graph above 2 GiB cannot be serialised."""
     return sum(tensor.ByteSize() for tensor in proto.graph.initializer)
 
 
 def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:
-    """Moves a proven draft to its place: the weights first, so that a graph never names a file that is not there."""
+    """Moves a proven draft to its place: the weights first, so that the graph never names a missing file."""
     weights = draft / f"{path.name}.data"
     target = path.parent / weights.name
     if weights.exists():

@@ -1,4 +1,4 @@
-"""Half and eighth: a proven float32 file turned into float16 or int8, with what had to stay in float32 by name."""
+"""float16 and int8 variants of a proven float32 model, with the names of the layers that stay in float32."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,54 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from zoo.errors import InputError
 from zoo.export import parity
 from zoo.export.parity import Embeddings, Inputs
+from zoo.messages import log
 
 HALF_LIMIT = 65504.0 / 2
-"""float16 ends at 65504; a factor of two is kept for pictures brighter than those that were looked at."""
+"""float16 ends at 65504; a factor of two is reserved for crops with larger values than those inspected."""
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add")
-"""The operators that int8 computes; what is neither here nor in CARRIED stays in float32 between them."""
+"""The operators computed in int8; those neither here nor in CARRIED stay in float32 between them."""
 REMOVABLE = ("Relu", "Clip")
-"""Those that vanish into the range of the tensor before them: what is cut off needs no codes."""
+"""The operators absorbed by the range of the tensor before them: what they cut off needs no codes."""
 CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
-"""Those that take int8 as it comes, so that two quantised layers need no float32 between them."""
+"""The operators that pass int8 through, so that two quantised layers need no float32 between them."""
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
-"""How a tensor's range is found: all of it, the range that loses the least information, or all but 0.001 %."""
+"""How a tensor's range is found: minimum to maximum, the least loss of information, or all but 0.001 % of values."""
+DEFAULT_METHODS = ("percentile", "entropy")
 GOOD_COSINE = 0.999
 """The mean cosine to float32 at which the search for nodes to keep in float32 stops."""
 CHUNK = 8
-"""Crops that calibration holds at a time: every intermediate tensor of them is in memory."""
+"""Crops per calibration batch: all their intermediate tensors are in memory."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a variant was made."""
+
+    precision: str
+    """float16 or int8."""
+    kept_in_float32: tuple[str, ...] = ()
+    """The layers that were not converted, by name."""
+    why: str = ""
+    """The reason, where there are such layers."""
+    method: str = ""
+    """int8: how ranges were found, a key of METHODS."""
+    mean_cosine_by_method: dict[str, float] = field(default_factory=dict)
+    """int8: to float32, for each method that was tried."""
+    calibration: str = ""
+    """int8: the crops that the ranges were found on."""
+
+    def facts(self) -> dict[str, Any]:
+        """The facts for the file's metadata."""
+        facts = {**asdict(self), "kept_in_float32": list(self.kept_in_float32)}
+        return (
+            facts
+            if self.precision == "int8"
+            else {name: facts[name] for name in ("precision", "kept_in_float32", "why")}
+        )
 
 
 @dataclass(frozen=True)
@@ -48,17 +77,14 @@ class Variant:
     """A model in a lower precision, and how it was made."""
 
     proto: onnx.ModelProto
-    precision: str
-    """float16 or int8."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """For the metadata: method, calibration, layers kept in float32 and why."""
+    conversion: Conversion
 
 
-def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
-    """`proto` in float16 with float32 input and output; layers whose values leave float16's range stay in float32.
+def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
+    """`proto` in float16 with float32 input and output; layers whose values exceed float16's range stay in float32.
 
-    The range is looked at on `inputs` (count, 3, H, W): a node is kept where an input, an output, or the
-    square that a norm sums inside, exceeds half of what float16 holds.
+    The values are those on `inputs` (count, 3, H, W). A node stays where an input, an output, or the square that a norm
+    sums internally, exceeds half of float16's range.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -67,7 +93,7 @@ def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     weights = {tensor.name: _magnitude(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
     kept = []
     for node in proto.graph.node:
-        # an input counts too: whoever reads a value beyond the range would read infinity
+        # inputs count too: a value beyond the range would be read as infinity
         reached = max(largest.get(name, weights.get(name, 0.0)) for name in (*node.input, *node.output))
         if node.op_type in ("ReduceL2", "ReduceSumSquare"):
             reached = max(reached, reached**2)
@@ -79,22 +105,15 @@ def to_half(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
         half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=[node.name for node, _ in kept])
         tidy_casts(half)
         OnnxModel(half).topological_sort(is_deterministic=True)  # the casts were appended at the end
-    return Variant(
-        half,
-        "float16",
-        {
-            "precision": "float16",
-            "kept_in_float32": [layer_name(node, proto) for node, _ in kept],
-            "why": f"their values reach {max(reached for _, reached in kept):.0f}" if kept else "",
-        },
-    )
+    why = f"their values reach {max(reached for _, reached in kept):.0f}" if kept else ""
+    return Variant(half, Conversion("float16", tuple(layer_name(node, proto) for node, _ in kept), why))
 
 
 def tidy_casts(proto: onnx.ModelProto) -> None:
-    """Mends what the converter leaves around float32 nodes, in place.
+    """Corrects the casts that onnxruntime's converter leaves around float32 nodes, in place.
 
-    It sends the values between two of them through float16, where they become infinite; it casts float32 weights to
-    float32; and it adds a node once for each input that reads it.
+    It passes values between two of them through float16, where they become infinite; it casts float32 weights to
+    float32; and it repeats a cast for each input that reads it.
     """
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
@@ -127,15 +146,15 @@ def tidy_casts(proto: onnx.ModelProto) -> None:
 def to_int8(
     proto: onnx.ModelProto,
     inputs: Inputs,
-    methods: Sequence[str] = ("percentile", "entropy"),
+    methods: Sequence[str] = DEFAULT_METHODS,
     calibration: str = "",
-    say: Callable[[str], None] = lambda line: None,
 ) -> Variant:
     """`proto` in static int8 (QDQ): per-channel 7-bit signed weights, unsigned 8-bit activations, float32 in and out.
 
-    Seven bits of weight, because AVX2 without VNNI adds two products in 16 bits and saturates with eight. The ranges
-    are found on the first three quarters of `inputs` (count, 3, H, W) by each of `methods`; the best of them, and the
-    layers to keep in float32, are chosen by the cosine to float32 on the last quarter, which no range has seen.
+    Weights have seven bits because AVX2 without VNNI adds two products in 16 bits and saturates with eight. Ranges are
+    found on the first three quarters of `inputs` (count, 3, H, W) by each of `methods`. The last quarter, which no
+    range has seen, decides by the cosine to float32 which method is best and which layers stay in float32.
+    `calibration` names the crops, for the metadata. InputError for an unknown method and fewer than 4 inputs.
     """
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
@@ -152,41 +171,33 @@ def to_int8(
     for method in methods:
         ranges = tensor_ranges(proto, inputs[:split], method)
         scores[method] = _mean_cosine(expected, _run(quantised(proto, ranges), held_out))
-        say(f"int8, ranges by {method}: mean cosine to float32 {scores[method]:.5f}")
+        log.info("int8, ranges by %s: mean cosine to float32 %.5f", method, scores[method])
         if best is None or scores[method] > best[0]:
             best = (scores[method], method, ranges)
     assert best is not None
     score, method, ranges = best
     kept: list[str] = []
     if score < GOOD_COSINE:
-        kept, score = sensitive_nodes(proto, ranges, held_out, expected, score, say)
+        kept, score = sensitive_nodes(proto, ranges, held_out, expected, score)
     nodes = {node.name: node for node in proto.graph.node}
-    return Variant(
-        quantised(proto, ranges, exclude=kept),
+    conversion = Conversion(
         "int8",
-        {
-            "precision": "int8",
-            "method": method,
-            "mean_cosine_by_method": {name: round(value, 5) for name, value in scores.items()},
-            "calibration": calibration,
-            "kept_in_float32": [layer_name(nodes[name], proto) for name in kept],
-            "why": f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else "",
-        },
+        kept_in_float32=tuple(layer_name(nodes[name], proto) for name in kept),
+        why=f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else "",
+        method=method,
+        mean_cosine_by_method={name: round(value, 5) for name, value in scores.items()},
+        calibration=calibration,
     )
+    return Variant(quantised(proto, ranges, exclude=kept), conversion)
 
 
 def sensitive_nodes(
-    proto: onnx.ModelProto,
-    ranges: Any,
-    inputs: Inputs,
-    expected: Embeddings,
-    score: float,
-    say: Callable[[str], None] = lambda line: None,
+    proto: onnx.ModelProto, ranges: Any, inputs: Inputs, expected: Embeddings, score: float
 ) -> tuple[list[str], float]:
-    """The nodes to keep in float32, and the mean cosine then: the fewest for GOOD_COSINE, else those that buy the most.
+    """The nodes to keep in float32, and the mean cosine then: the fewest for GOOD_COSINE, else those that gain most.
 
-    Each node is quantised alone to see what it costs; then the 1, 2, 4, … costliest, at most a quarter of all, are kept
-    in float32 until the aim is reached.
+    Each node is quantised alone to measure its cost; then the 1, 2, 4, … costliest, at most a quarter of all, are kept
+    in float32 until GOOD_COSINE is reached.
     """
     candidates = [node.name for node in proto.graph.node if node.op_type in QUANTISED]
     cost = {
@@ -198,7 +209,7 @@ def sensitive_nodes(
     while count <= max(1, len(ranked) // 4):
         kept = ranked[:count]
         reached = _mean_cosine(expected, _run(quantised(proto, ranges, exclude=kept), inputs))
-        say(f"int8, {count} of {len(ranked)} layers kept in float32: mean cosine {reached:.5f}")
+        log.info("int8, %d of %d layers kept in float32: mean cosine %.5f", count, len(ranked), reached)
         if reached > best[1]:
             best = (kept, reached)
         if reached >= GOOD_COSINE:
@@ -213,7 +224,7 @@ def quantised(
     """`proto` with QDQ pairs around its QUANTISED nodes: all of them, `only` those named, or all but `exclude`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    if only:  # a layer alone is judged with the activation that vanishes into it
+    if only:  # a single layer is judged together with the activation that it absorbs
         only = [*only, *(node.name for node in proto.graph.node if node.op_type in REMOVABLE)]
     with _silent():
         quantizer = QDQQuantizer(
@@ -235,7 +246,7 @@ def quantised(
 
 
 def tensor_ranges(proto: onnx.ModelProto, inputs: Inputs, method: str) -> Any:
-    """The range of every tensor that quantisation needs, found on `inputs` by `method`: onnxruntime's TensorsData."""
+    """The range of every tensor that quantisation needs on `inputs`, by `method`, as onnxruntime's TensorsData."""
     name = proto.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder, _silent():
         path = Path(folder) / "model.onnx"
@@ -251,7 +262,7 @@ def tensor_ranges(proto: onnx.ModelProto, inputs: Inputs, method: str) -> Any:
 
 
 class _Chunk(CalibrationDataReader):  # type: ignore[misc]
-    """One batch for onnxruntime's calibrators, which keep everything they are given in memory."""
+    """One batch for onnxruntime's calibrators, which keep every batch of a reader in memory."""
 
     def __init__(self, feed: dict[str, Inputs]) -> None:
         self._feeds = iter([feed])
@@ -261,7 +272,7 @@ class _Chunk(CalibrationDataReader):  # type: ignore[misc]
 
 
 def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, float]:
-    """The largest absolute value that every float tensor of the graph takes on `inputs`, by the tensor's name."""
+    """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
     exposed = onnx.shape_inference.infer_shapes(proto)
     known = {value.name for value in exposed.graph.output}
     floats = [
@@ -281,7 +292,7 @@ def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, floa
 
 
 def layer_name(node: onnx.NodeProto, proto: onnx.ModelProto) -> str:
-    """What a person calls a node: the module whose weight it has, e.g. body.layer1.0.conv1, else operator and name."""
+    """A readable name: the module whose weight the node has, e.g. body.layer1.0.conv1, else operator and node name."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     named = [name for name in node.input if name in weights and name.endswith(".weight")]
     return named[0].removesuffix(".weight") if named else f"{node.op_type} {node.name}"
@@ -293,9 +304,7 @@ def _magnitude(values: npt.NDArray[Any]) -> float:
 
 def _run(proto: onnx.ModelProto, inputs: Inputs) -> Embeddings:
     session = parity.session(proto.SerializeToString(), optimise=True)
-    name = session.get_inputs()[0].name
-    parts = [session.run(None, {name: np.ascontiguousarray(inputs[i : i + 16])})[0] for i in range(0, len(inputs), 16)]
-    return np.concatenate(parts)
+    return np.concatenate([parity.run_session(session, inputs[i : i + 16]) for i in range(0, len(inputs), 16)])
 
 
 def _mean_cosine(ours: Embeddings, theirs: Embeddings) -> float:
@@ -304,7 +313,7 @@ def _mean_cosine(ours: Embeddings, theirs: Embeddings) -> float:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps onnxruntime's tools from printing into the user's terminal; what fails is raised."""
+    """Keeps onnxruntime's tools from printing to the terminal; errors are still raised."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,37 +1,70 @@
-"""The safetensors format: a folder in timm's layout, which timm.create_model("local-dir:FOLDER") loads."""
+"""Export to timm's layout: a folder that timm.create_model("local-dir:FOLDER") loads."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from zoo import runs
+from zoo.backbones import load_timm, model_info
 from zoo.backbones.timm_folder import CONFIG, WEIGHTS, save_timm
 from zoo.errors import InputError
-from zoo.export.formats import Options
-from zoo.modelinfo import ModelInfo
+from zoo.resolve import find_model
+from zoo.resolve.kinds import Folder
 
 
-def default_target(folder: Path, output: Path | None) -> Path:
-    """The folder to write: the user has to name one, since a run is in this layout already."""
-    if output is None or output.suffix == ".onnx":
+@dataclass(frozen=True)
+class TimmExport:
+    """What `export_timm` wrote."""
+
+    folder: Path
+    files: tuple[str, ...]
+    bytes: int
+    """The size of the weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `zoo export --json` prints."""
+        return {"folder": str(self.folder), "files": list(self.files), "bytes": self.bytes}
+
+
+def export_timm(model: str | Path | None, output: str | Path | None, *, force: bool = False) -> TimmExport:
+    """Copies config.json and model.safetensors of MODEL (see `zoo.resolve`) into the folder `output`.
+
+    Existing files are replaced only with `force`. InputError where the model cannot be read or the folder not written.
+    """
+    folder = source(model)
+    target = timm_target(folder, output, force=force)
+    try:
+        save_timm(load_timm(folder), target, asdict(model_info(folder)))
+    except OSError as error:
+        raise InputError(f"cannot write into {target} ({error.strerror}); choose another folder") from None
+    return TimmExport(target, (CONFIG, WEIGHTS), (target / WEIGHTS).stat().st_size)
+
+
+def timm_target(folder: Path, output: str | Path | None, *, force: bool = False) -> Path:
+    """The folder `output`; InputError where the model in `folder` cannot be written there."""
+    if output is None or Path(output).suffix == ".onnx":
         raise InputError(
             f"{folder} has timm's layout already; name another folder with --output to copy the model there"
         )
-    return output
+    require_free((Path(output) / name for name in (CONFIG, WEIGHTS)), force)
+    return Path(output)
 
 
-def files(target: Path, options: Options) -> list[Path]:
-    """What an export into the folder `target` writes."""
-    return [target / CONFIG, target / WEIGHTS]
+def source(model: str | Path | None) -> Path:
+    """MODEL's folder in timm's layout; InputError for a run without a finished epoch or one being written."""
+    place = find_model(model)
+    if isinstance(place, Folder) and runs.is_being_written(place.path):
+        raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
+    return place.folder()
 
 
-def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> dict[str, Any]:
-    """Writes config.json and model.safetensors into the folder `target`."""
-    try:
-        save_timm(model, target, asdict(info))
-    except OSError as error:
-        raise InputError(f"cannot write into {target} ({error.strerror}); choose another folder") from None
-    return {"folder": str(target), "files": [CONFIG, WEIGHTS], "bytes": (target / WEIGHTS).stat().st_size}
+def require_free(paths: Iterable[Path], force: bool) -> None:
+    """InputError where one of `paths` exists, unless `force`."""
+    for path in paths:
+        if path.exists() and not force:
+            raise InputError(
+                f"expected no file at {path}, found one; add --force to replace it or name another --output"
+            )

@@ -1,4 +1,4 @@
-"""What a smaller file costs: size, latency, cosine, accuracy and TAR beside the float32 file, both in one run."""
+"""What a smaller file costs: size, latency, cosine, accuracy and TAR beside the float32 file, measured in one run."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from zoo.evaluate import metrics
-from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.comparison import paired_difference, unpack
+from zoo.evaluate.intervals import Estimate
+from zoo.evaluate.protocols.base import Evaluation
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
+from zoo.files import json_safe
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
 FAR = 0.01
-"""The false accept rate of the TAR that is compared: thousands of negatives measure it."""
+"""The false accept rate of the compared TAR: thousands of negatives measure it."""
 TURNS = 3
-"""How often each file's latency is measured, so that a busy moment of the machine does not hit one file alone."""
-RESAMPLES = 1000
-"""Bootstrap resamples behind an interval."""
+"""How often each file's latency is measured, so that load on the machine does not affect one file alone."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A figure of the variant less that of the float32 file, a fraction, with the paired bootstrap's 95 % interval."""
+    """A figure of the variant less that of the float32 file, a fraction, with its paired 95 % interval."""
 
     value: float
     low: float
     high: float
+
+    def as_loss(self) -> tuple[float, float, float]:
+        """The change with its sign turned: the loss, and the least and the most of its interval."""
+        return 0.0 - self.value, 0.0 - self.high, 0.0 - self.low
 
 
 @dataclass(frozen=True)
@@ -55,52 +58,36 @@ class Row:
     accuracy: float
     accuracy_change: Change
     tar: float
+    """At FAR; NaN where the pairs are too few to measure it."""
     tar_change: Change
 
-
-@dataclass(frozen=True)
-class Scores:
-    """What one model scores on the pairs."""
-
-    cosines: npt.NDArray[np.float64]
-    """(pairs,)."""
-    same: npt.NDArray[np.bool_]
-    """(pairs,)."""
-    correct: npt.NDArray[np.bool_]
-    """(pairs,): right at the threshold that the other folds chose."""
-
-    @classmethod
-    def of(cls, cosines: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> Scores:
-        """Scores with each pair judged as 10-fold accuracy judges it."""
-        result = metrics.kfold_accuracy(cosines, same, min(10, len(same)))
-        folds = np.array_split(np.arange(len(same)), len(result.thresholds))
-        thresholds = np.concatenate([np.full(len(f), t) for f, t in zip(folds, result.thresholds, strict=True)])
-        return cls(cosines, same, (cosines > thresholds) == same)
-
-    def tar(self, rows: npt.NDArray[np.int64] | slice = slice(None)) -> float:
-        """TAR at FAR of the pairs `rows`; NaN where they cannot measure it."""
-        return metrics.tar_at_far(SortedScores.of(self.cosines[rows], self.same[rows]), FAR).tar
+    def to_json(self) -> dict[str, Any]:
+        """The row in export.json; what these pairs cannot measure is None."""
+        row: dict[str, Any] = json_safe(asdict(self))
+        return row
 
 
 def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None = None) -> list[Row]:
-    """A row for each file of `paths` (precision → file), the first being the float32 file that the others are beside.
+    """A row for each file of `paths` (precision → file), the first being the float32 file that the others compare with.
 
-    Accuracy and TAR are those of `zoo evaluate`, of the sum over a picture and its mirror image; the cosine is over
-    both, each alone. Latency is the median of runs that take turns, so that a busy machine slows all files alike.
+    Accuracy, TAR and the intervals of their changes are those of `zoo evaluate`, for the sum over a picture and its
+    mirror image; the cosine is over both, each alone. Latency is the median of runs that alternate between the files,
+    so that load on the machine affects all of them alike.
     """
-    embeddings, scores = {}, {}
+    embeddings, evaluations = {}, {}
     for name, path in paths.items():
         embedder = OnnxEmbedder(path, device="cpu", threads=threads)
         plain = embed(embedder, protocol.images(), flip=False)
         mirrored = embed(embedder, (None if p is None else p[:, ::-1] for p in protocol.images()), flip=False)
         embeddings[name] = np.concatenate([plain, mirrored])
-        scores[name] = Scores.of(protocol.cosines(plain + mirrored), protocol.same)
+        evaluations[name] = protocol.evaluate(plain + mirrored)
     times = {batch: latency(paths, batch, threads) for batch in (1, 32)}
     first = next(iter(paths))
     reference_bytes = total_bytes(paths[first])
     rows = []
     for name, path in paths.items():
         cosines = parity.row_cosines(embeddings[first], embeddings[name])
+        accuracy, tar = changes(evaluations[first], evaluations[name])
         rows.append(
             Row(
                 file=path.name,
@@ -111,13 +98,27 @@ def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None
                 speed={str(batch): result[first] / result[name] for batch, result in times.items()},
                 mean_cosine=float(cosines.mean()),
                 worst_cosine=float(cosines.min()),
-                accuracy=float(scores[name].correct.mean()),
-                accuracy_change=accuracy_change(scores[first], scores[name]),
-                tar=scores[name].tar(),
-                tar_change=tar_change(scores[first], scores[name]),
+                accuracy=evaluations[name].figures["accuracy"],
+                accuracy_change=accuracy,
+                tar=evaluations[name].figures["tar_at_far"][f"{FAR:g}"],
+                tar_change=tar,
             )
         )
     return rows
+
+
+def changes(reference: Evaluation, other: Evaluation) -> tuple[Change, Change]:
+    """The changes of accuracy and of TAR from `reference` to `other`, on the same pairs."""
+    if reference is other:
+        return Change(0.0, 0.0, 0.0), Change(0.0, 0.0, 0.0)
+    both = (reference, other)
+    accuracy = paired_difference(*(unpack(one.curves["right"], one.figures["pairs"]) for one in both))
+    tars = [one.curves["estimates"].get(f"TAR@FAR {FAR:g}") for one in both]
+    if None in tars:
+        return Change(accuracy.value, *accuracy.interval), Change(np.nan, np.nan, np.nan)
+    first, second = (Estimate.unpacked(packed) for packed in tars)
+    tar, interval = second.less(first)
+    return Change(accuracy.value, *accuracy.interval), Change(tar, *interval)
 
 
 def total_bytes(path: Path) -> int:
@@ -127,9 +128,9 @@ def total_bytes(path: Path) -> int:
 
 
 def latency(paths: dict[str, Path], batch: int, threads: int | None = None, seconds: float = 2.0) -> dict[str, float]:
-    """Median seconds of one inference at `batch`, by name: each file some `seconds`, in TURNS with the others.
+    """Median seconds of one inference at `batch`, by name: about `seconds` per file, in TURNS turns.
 
-    A turn opens a session of its own: the idle threads of an open one wait busily and would slow whoever comes next.
+    Each turn opens its own session: the idle threads of an open one wait busily and would slow down the next file.
     """
     taken: dict[str, list[float]] = {name: [] for name in paths}
     for _ in range(TURNS):
@@ -142,7 +143,7 @@ def latency(paths: dict[str, Path], batch: int, threads: int | None = None, seco
 
 
 def seconds_of(inference: Callable[[], object], seconds: float) -> list[float]:
-    """The seconds that each of the inferences took that fit into `seconds`, at least 2, after two to warm up."""
+    """The duration in seconds of each inference that fits into `seconds`, at least two, after two to warm up."""
     inference()
     inference()
     taken: list[float] = []
@@ -152,37 +153,3 @@ def seconds_of(inference: Callable[[], object], seconds: float) -> list[float]:
         inference()
         taken.append(time.perf_counter() - start)
     return taken
-
-
-def accuracy_change(reference: Scores, other: Scores) -> Change:
-    """The change of accuracy, from pairs drawn with replacement, each with both models' judgement of it."""
-    gain = other.correct.astype(np.int64) - reference.correct.astype(np.int64)
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(len(gain), [float(np.mean(gain == k)) for k in (-1, 0, 1)], size=RESAMPLES)
-    low, high = np.quantile((counts[:, 2] - counts[:, 0]) / len(gain), [0.025, 0.975])
-    return Change(float(gain.mean()), float(low), float(high))
-
-
-def tar_change(reference: Scores, other: Scores) -> Change:
-    """The change of TAR@FAR, from both kinds of pairs drawn with replacement, the threshold found anew each time."""
-    if reference is other:
-        return Change(0.0, 0.0, 0.0)
-    rng = np.random.default_rng(0)
-    positives, negatives = np.flatnonzero(reference.same), np.flatnonzero(~reference.same)
-    changes = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([rng.choice(positives, len(positives)), rng.choice(negatives, len(negatives))])
-        changes.append(other.tar(rows) - reference.tar(rows))
-    low, high = np.quantile(changes, [0.025, 0.975])
-    return Change(other.tar() - reference.tar(), float(low), float(high))
-
-
-def as_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """The rows for export.json; what these pairs cannot measure is None."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: clean(inner) for name, inner in value.items()}
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    return [clean(asdict(row)) for row in rows]

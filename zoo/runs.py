@@ -46,6 +46,15 @@ def find_run(run: str | Path | None = None, root: Path = RUNS) -> Path:
     raise InputError(f"expected a run folder (with config.yaml) at {run}, found none; {hint}")
 
 
+def training_data(run: Path) -> str | None:
+    """The training set of a run, as its config.yaml names it; None where it is not a path of this machine."""
+    import yaml
+
+    config = run / "config.yaml"
+    data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data") if config.is_file() else None
+    return data if data and Path(data).exists() else None
+
+
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
     """Holds a run folder for writing; InputError naming the other process where one holds it already.

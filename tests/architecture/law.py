@@ -55,7 +55,7 @@ ROOMS = (
     Room("zoo.messages", "the logger and the progress callback"),
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
-    Room("zoo.runs", "run folders", (), ("safetensors",)),
+    Room("zoo.runs", "run folders", (), ("safetensors", "yaml")),
     Room("zoo.formats", "the field's file formats", (), (*LIGHT, "simplejpeg", "PIL", "pillow_heif", "pyarrow")),
     Room("zoo.faces", "detection, alignment, quality, crops", ("zoo.formats",), (*LIGHT, "huggingface_hub")),
     Room(
@@ -122,8 +122,8 @@ ROOMS = (
         "zoo.export",
         "ONNX and its parity proof",
         (
-            *("zoo.formats", "zoo.inference", "zoo.backbones", "zoo.data", "zoo.data.synthetic", "zoo.resolve"),
-            *("zoo.evaluate", "zoo.evaluate.protocols", "zoo.evaluate.benchmarks"),
+            *("zoo.runs", "zoo.formats", "zoo.inference", "zoo.backbones", "zoo.data", "zoo.data.synthetic"),
+            *("zoo.resolve", "zoo.evaluate", "zoo.evaluate.protocols"),
         ),
         (*LIGHT, "torch", "timm", "onnx", "google", "onnxscript", "onnxruntime", "safetensors", "onnxslim"),
     ),
@@ -285,14 +285,14 @@ def arrows() -> dict[str, set[str]]:
     """Which folder imports which, from the source; what a package's __init__ offers of its own sub-folders is none."""
     found: dict[str, set[str]] = {}
     by_module = {module_name(file): file for file in sources()}
-    for file in by_module.values():
+    for module, file in by_module.items():
         here = str(file.parent.relative_to(ROOT))
         for name in imports(file.read_text(encoding="utf-8")):
             target = by_module.get(name) or by_module.get(name.rpartition(".")[0])
             if target is None:
                 continue
             there = str(target.parent.relative_to(ROOT))
-            offered = file.name == "__init__.py" and there.startswith(here + "/")
+            offered = file.name == "__init__.py" and name.startswith(module + ".")
             if there != here and not offered:
                 found.setdefault(here, set()).add(there)
     return found

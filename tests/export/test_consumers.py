@@ -22,7 +22,7 @@ from torch import nn
 from tests.support.places import NODE
 from zoo.backbones import create_backbone
 from zoo.export import parity
-from zoo.export.onnx import export_onnx
+from zoo.export.onnx import write_onnx
 from zoo.inference.session import OnnxEmbedder
 from zoo.modelinfo import InputSpec, ModelInfo
 
@@ -66,7 +66,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.nda
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = 1.0  # statistics of these crops alone, else an untrained model hardly sees the colours
     model.train()(torch.from_numpy(InputSpec().to_input(parity.crops_for_parity((112, 112), 16))))
-    export_onnx(model, folder / "model.onnx", ModelInfo(128, backbone="mobilefacenet"), batches=(1, 2))
+    write_onnx(model, folder / "model.onnx", ModelInfo(128, backbone="mobilefacenet"), batches=(1, 2))
     crop = parity.crops_for_parity((112, 112), 1)[0]
     cv2.imwrite(str(folder / "crop.png"), crop[..., ::-1])
     expected = OnnxEmbedder(folder / "model.onnx", device="cpu")(np.stack([crop, crop, crop[:, ::-1]]))

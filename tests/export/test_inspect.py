@@ -1,65 +1,41 @@
-"""`zoo inspect` tells what a file holds and warns of what makes embedders fail."""
+"""Inspection of ONNX files: what they contain, and warnings of what makes embedders fail."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import onnx
 import pytest
-import torch
 from onnx import helper as make
-from torch import nn
 
-from zoo.cli import main
+from tests.support.exporting import Flat, write_flat
 from zoo.errors import InputError
 from zoo.export.inspect import inspect
-from zoo.export.onnx import export_onnx, to_proto
-from zoo.modelinfo import ModelInfo
-
-
-class Flat(nn.Module):
-    """The smallest embedder."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv2d(3, 7, 16, 16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        embedding: torch.Tensor = self.conv(x).relu().mean((2, 3))
-        return embedding
+from zoo.export.onnx import to_proto
 
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inspect") / "model.onnx"
-    export_onnx(Flat(), path, ModelInfo(7, backbone="flat", head="arcface(scale=64)"), batches=(1, 2))
-    return path
+    return write_flat(tmp_path_factory.mktemp("inspect") / "model.onnx")
 
 
-def stranger(folder: Path, change: object = None) -> Path:
-    """The graph without our facts, changed as a stranger might have it."""
+def third_party(folder: Path, change: object = None) -> Path:
+    """The graph without our facts, changed as a third party might have it."""
     proto = to_proto(Flat().eval(), (112, 112))
     if change is not None:
         change(proto)  # type: ignore[operator]
-    path = folder / "stranger.onnx"
+    path = folder / "third_party.onnx"
     onnx.save(proto, path)
     return path
 
 
-def test_our_file_is_told_in_full_and_without_a_warning(ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_file_is_described_in_full_and_without_a_warning(ours: Path) -> None:
     found = inspect(ours)
-    assert found.facts is not None and found.facts["backbone"] == "flat"
+    assert found.facts is not None and found.facts.backbone == "flat"
     assert found.opset == {"ai.onnx": 18}
     assert found.inputs[0].shape == ("batch", 3, 112, 112) and found.outputs[0].shape == ("batch", 7)
     assert found.weights["float"] == 3 * 7 * 16 * 16 + 7
     assert not [w for w in found.warnings if "swapped" not in w], "random weights may prefer any colour"
-    assert main(["inspect", str(ours)]) == 0
-    told = capsys.readouterr().out
-    assert "arcface(scale=64)" in told and "batch 2: cosine" in told and "license       not stated" in told
-    assert main(["inspect", str(ours), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["facts"]["embedding_dim"] == 7
 
 
 def fixed_batch(proto: onnx.ModelProto) -> None:
@@ -77,7 +53,7 @@ def scaled(proto: onnx.ModelProto) -> None:
     proto.graph.node.insert(0, make.make_node("Mul", ["input", "half"], ["halved"], name="scale"))
 
 
-def unit_length(proto: onnx.ModelProto) -> None:
+def unit_norm(proto: onnx.ModelProto) -> None:
     last = proto.graph.output[0].name
     for node in proto.graph.node:
         node.output[:] = ["long" if name == last else name for name in node.output]
@@ -90,12 +66,12 @@ def unit_length(proto: onnx.ModelProto) -> None:
         (fixed_batch, "batch is fixed at 1"),
         (two_outputs, "2 outputs"),
         (scaled, "a second time"),
-        (unit_length, "length 1"),
+        (unit_norm, "norm 1"),
     ],
 )
-def test_a_strangers_oddity_becomes_a_warning(change: object, warning: str, tmp_path: Path) -> None:
-    assert [w for w in inspect(stranger(tmp_path, change)).warnings if warning in w]
-    assert not [w for w in inspect(stranger(tmp_path)).warnings if warning in w]
+def test_a_third_partys_oddity_becomes_a_warning(change: object, warning: str, tmp_path: Path) -> None:
+    assert [w for w in inspect(third_party(tmp_path, change)).warnings if warning in w]
+    assert not [w for w in inspect(third_party(tmp_path)).warnings if warning in w]
 
 
 def shifted_and_scaled(proto: onnx.ModelProto) -> None:
@@ -107,18 +83,18 @@ def shifted_and_scaled(proto: onnx.ModelProto) -> None:
 
 
 def test_normalisation_is_guessed_from_the_graph(tmp_path: Path) -> None:
-    assert "127.5, guessed" in inspect(stranger(tmp_path)).normalisation
-    assert "0 to 255, guessed" in inspect(stranger(tmp_path, scaled)).normalisation
-    assert "itself (− 127.5, × 0.5)" in inspect(stranger(tmp_path, shifted_and_scaled)).normalisation
+    assert "127.5, guessed" in inspect(third_party(tmp_path)).normalisation
+    assert "0 to 255, guessed" in inspect(third_party(tmp_path, scaled)).normalisation
+    assert "itself (− 127.5, × 0.5)" in inspect(third_party(tmp_path, shifted_and_scaled)).normalisation
 
 
 def test_nothing_is_guessed_of_what_is_no_embedder(tmp_path: Path) -> None:
-    assert inspect(stranger(tmp_path, two_outputs)).normalisation.startswith("unknown")
+    assert inspect(third_party(tmp_path, two_outputs)).normalisation.startswith("unknown")
 
 
-def test_weights_beside_a_strangers_graph_count_and_are_missed_when_they_are_gone(tmp_path: Path) -> None:
+def test_weights_beside_a_third_partys_graph_count_and_are_missed_when_they_are_gone(tmp_path: Path) -> None:
     proto = to_proto(Flat().eval(), (112, 112))
-    path = tmp_path / "stranger.onnx"
+    path = tmp_path / "third_party.onnx"
     onnx.save_model(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert inspect(path).bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
     (tmp_path / "weights.bin").unlink()

@@ -14,7 +14,7 @@ from tests.support.exporting import require_same, silent_layers, trained_a_littl
 from zoo.backbones.face_backbone import NECKS, STEMS, create_backbone
 from zoo.errors import InputError
 from zoo.export import parity
-from zoo.export.onnx import export_onnx
+from zoo.export.onnx import write_onnx
 from zoo.modelinfo import InputSpec, ModelInfo
 
 DIM = 37
@@ -57,7 +57,7 @@ def test_a_named_backbone_exports_with_parity(name: str, stem: str, neck: str, t
     silent, layers = silent_layers(model, crops), sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules())
     assert len(silent) <= layers / 4, f"a wrong conversion of {silent} would pass"  # 12 of edgenext's 51: small weights
     path = tmp_path / "model.onnx"
-    info = export_onnx(model, path, ModelInfo(DIM, backbone=name, stem=stem, neck=neck))
+    info = write_onnx(model, path, ModelInfo(DIM, backbone=name, stem=stem, neck=neck))
     proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)

@@ -1,18 +1,27 @@
-"""What the tests of the export share: models in which a wrong conversion of any layer would show."""
+"""What the tests of the export share: small models, models in which a wrong conversion of any layer would show."""
 
 from __future__ import annotations
 
+import functools
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from tests.support.places import ROOT
+from zoo.backbones import FlatNeck, blueprint_of, create_backbone, save_timm
+from zoo.export import artifacts, variants
+from zoo.export.onnx import write_onnx
 from zoo.export.parity import MAX_RELATIVE, crops_for_parity
 from zoo.inference.session import OnnxEmbedder
-from zoo.modelinfo import InputSpec
+from zoo.modelinfo import InputSpec, ModelInfo
+
+DIM = 37
+SMALL = "mobilefacenet"
 
 
 def trained_a_little(model: nn.Module, size: tuple[int, int] = (112, 112)) -> nn.Module:
@@ -66,3 +75,87 @@ def require_same(path: Path, model: nn.Module) -> None:
         expected = model(torch.from_numpy(InputSpec().to_input(crops))).numpy()
     found = OnnxEmbedder(path, device="cpu")(crops)
     assert np.abs(found - expected).max() <= MAX_RELATIVE * np.abs(expected).max()
+
+
+class Tiny(nn.Module):
+    """The smallest embedder with a flat neck: what tests of the machinery export."""
+
+    def __init__(self, size: tuple[int, int] = (112, 112)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 16, 16)
+        self.norm = nn.BatchNorm2d(5)
+        self.neck = FlatNeck(5, size[0] // 16, size[1] // 16, DIM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.neck(self.norm(self.conv(x)).relu())
+        return embedding
+
+
+@functools.cache
+def backbone(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return trained_a_little(create_backbone(name, DIM))
+
+
+def info_for(name: str) -> ModelInfo:
+    model = backbone(name)
+    return ModelInfo(
+        DIM, backbone=name, neck=blueprint_of(model).neck, stem="face", head="softmax", training_set="none"
+    )
+
+
+@torch.library.custom_op("zootest::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    """An operator that ONNX has never heard of."""
+    return x.clone()
+
+
+@odd.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Odd(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.ops.zootest.odd(x)
+        return result
+
+
+class Flat(nn.Module):
+    """The smallest embedder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 7, 16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.conv(x).relu().mean((2, 3))
+        return embedding
+
+
+def make_run(root: Path) -> Path:
+    """A finished run called `first` below `root`/runs."""
+    run = root / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}\n")
+    save_timm(backbone(SMALL), run, asdict(info_for(SMALL)))
+    return run
+
+
+def make_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """timm's smallest model in a folder of its layout; variants are compared on few pairs and for a short time."""
+    monkeypatch.setattr(artifacts, "SYNTHETIC_PAIRS", 40)
+    plain = variants.latency
+    monkeypatch.setattr(variants, "latency", lambda paths, batch, threads: plain(paths, batch, threads, seconds=0.05))
+    torch.manual_seed(0)
+    model = create_backbone("test_resnet", DIM, stem="stock", neck="gap")
+    model.train()(torch.randn(8, 3, 112, 112))
+    save_timm(model, folder, asdict(ModelInfo(DIM, backbone="test_resnet", neck="gap", stem="stock")))
+    return folder
+
+
+def write_flat(path: Path) -> Path:
+    """A file that zoo wrote: `Flat` with some facts."""
+    write_onnx(Flat(), path, ModelInfo(7, backbone="flat", head="arcface(scale=64)"), batches=(1, 2))
+    return path

@@ -44,7 +44,7 @@ def make_run(
     from zoo.data.synthetic import synthetic_pairs
     from zoo.evaluate.protocols.pairs import PairsProtocol
     from zoo.evaluate.report.record import Report
-    from zoo.export.onnx import export_onnx
+    from zoo.export.onnx import write_onnx
     from zoo.files import write_text
     from zoo.inference.embed import embed
     from zoo.inference.session import OnnxEmbedder
@@ -64,7 +64,7 @@ def make_run(
     )
     save_timm(model, folder, asdict(info))
     write_text(folder / "config.yaml", f"backbone: {name}\nhead: arcface\nepochs: 0\ndata: /home/somebody/faces\n")
-    export_onnx(model, folder / "model.onnx", info)
+    write_onnx(model, folder / "model.onnx", info)
     embedder = OnnxEmbedder(folder / "model.onnx", device="cpu", threads=1)
     images, same = synthetic_pairs(100)
     protocol = PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256="ab" * 32)

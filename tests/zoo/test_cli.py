@@ -86,14 +86,14 @@ def test_the_readmes_training_code_runs() -> None:
 def test_the_readmes_onnxruntime_code_gives_zoos_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.backbones import create_backbone
     from zoo.data.synthetic import SyntheticFaces
-    from zoo.export.onnx import export_onnx
+    from zoo.export.onnx import write_onnx
     from zoo.inference.session import OnnxEmbedder
     from zoo.modelinfo import ModelInfo
 
     folder = tmp_path / "runs/NAME"
     folder.mkdir(parents=True)
     model = create_backbone("test_resnet", embedding_dim=7, stem="stock", neck="gap").eval()
-    export_onnx(model, folder / "model.onnx", ModelInfo(embedding_dim=7))
+    write_onnx(model, folder / "model.onnx", ModelInfo(embedding_dim=7))
     crop = SyntheticFaces(2, 1).image(0)
     cv2.imwrite(str(tmp_path / "aligned.png"), crop[..., ::-1])
     monkeypatch.chdir(tmp_path)

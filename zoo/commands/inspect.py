@@ -1,15 +1,19 @@
-"""Tell what an ONNX face model holds, ours or a stranger's, and what is suspicious about it.
+"""Describe an ONNX model, from zoo or a third party, and warn of what looks wrong.
 
-zoo inspect runs/first/model.onnx
-zoo inspect somebody.onnx --json
+zoo inspect runs/first
+zoo inspect model.onnx --json
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zoo.commands.options import MODEL_HELP
+
+if TYPE_CHECKING:
+    from zoo.export.inspect import Port
+    from zoo.modelinfo import ModelInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(found.to_json())
         return 0
-    lines: list[tuple[str, Any]] = [
+    lines = [
         ("file", f"{found.file}, {found.bytes / 2**20:.1f} MiB, by {found.producer or 'an unnamed program'}"),
         ("opset", ", ".join(f"{domain} {version}" for domain, version in found.opset.items())),
         *(("input", port_text(port)) for port in found.inputs),
@@ -35,39 +39,33 @@ def run(args: argparse.Namespace) -> int:
         ("pixels", found.normalisation),
         ("parameters", f"{found.parameters:,} ({', '.join(f'{n:,} {kind}' for kind, n in found.weights.items())})"),
         ("operators", ", ".join(f"{count} {name}" for name, count in found.operators.items())),
+        *(fact_lines(found.facts) if found.facts else [("facts", "none: the file was not written by zoo")]),
+        *(("warning", warning) for warning in found.warnings),
     ]
-    if found.facts is None:
-        lines.append(("facts", "none: the file was not written by zoo"))
-    else:
-        lines += fact_lines(found.facts)
-    lines += [("warning", warning) for warning in found.warnings]
     for name, value in lines:
         print(f"{name:<14}{value}")
     return 0
 
 
-def port_text(port: Any) -> str:
-    """A port in words."""
+def port_text(port: Port) -> str:
+    """A port as text."""
     return f"{port.name}: {port.dtype} ({', '.join(map(str, port.shape))})"
 
 
-def fact_lines(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The facts that zoo wrote into the file; what nobody stated is called so."""
-    lines: list[tuple[str, Any]] = [
-        (name.replace("_", " "), facts.get(name) or "not stated")
+def fact_lines(facts: ModelInfo) -> list[tuple[str, str]]:
+    """The facts that zoo wrote into the file, "not stated" where one is empty."""
+    lines = [
+        (name.replace("_", " "), getattr(facts, name) or "not stated")
         for name in ("backbone", "stem", "neck", "head", "training_set", "license", "commit")
     ]
-    for batch, figures in sorted(facts.get("parity", {}).items(), key=lambda item: int(item[0])):
+    for batch, figures in sorted(facts.parity.items(), key=lambda item: int(item[0])):
         lines.append(
             ("parity", f"batch {batch}: cosine {figures['cosine']}, largest difference {figures['max_abs']:.0e}")
         )
-    quantisation = facts.get("quantisation") or {}
-    if quantisation:
-        kept = ", ".join(quantisation.get("kept_in_float32", [])) or "nothing"
-        how = f", ranges by {quantisation['method']}" if "method" in quantisation else ""
-        lines.append(("precision", f"{quantisation['precision']}{how}; kept in float32: {kept}"))
-    for entry in facts.get("thresholds", ()):
-        lines.append(
-            ("threshold", f"{entry['threshold']:.4f} at FAR {entry['far']:g} on {entry['data']} ({entry['precision']})")
-        )
+    if facts.quantisation:
+        kept = ", ".join(facts.quantisation.get("kept_in_float32", [])) or "nothing"
+        how = f", ranges by {facts.quantisation['method']}" if "method" in facts.quantisation else ""
+        lines.append(("precision", f"{facts.quantisation['precision']}{how}; kept in float32: {kept}"))
+    for entry in facts.thresholds:
+        lines.append(("threshold", f"{entry.threshold:.4f} at FAR {entry.far:g} on {entry.data} ({entry.precision})"))
     return lines

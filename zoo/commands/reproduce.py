@@ -218,14 +218,10 @@ def export_cell(place: Place, say: Say) -> None:
     """Writes a cell's model.onnx, proven against torch."""
     if place.done("exported"):
         return
-    from zoo.backbones import load_timm, model_info
-    from zoo.commands.export import training_data
-    from zoo.export.formats import FORMATS, Options
+    from zoo.export.artifacts import export_onnx
 
     say(place, "exporting")
-    onnx = FORMATS["onnx"]
-    wishes = Options(training_data=training_data(place.folder), force=True)
-    onnx.write(load_timm(place.folder), model_info(place.folder), onnx.target(place.folder, None), wishes)
+    export_onnx(place.folder, force=True)
     place.finish("exported")
 
 

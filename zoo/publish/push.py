@@ -98,7 +98,7 @@ def require_same_model(folder: Path) -> None:
     crops = crops_for_parity(embedder.input.size, 5)
     ours = TorchEmbedder(load_timm(folder), embedder.input)(crops)
     try:
-        cosine = differences(ours, embedder(crops))["cosine"]
+        cosine = differences(ours, embedder(crops)).cosine
     except ParityError as error:
         raise InputError(
             f"model.safetensors and model.onnx are not one model ({error}); export the run again"

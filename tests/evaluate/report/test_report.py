@@ -236,7 +236,7 @@ def test_a_run_scores_the_same_by_torch_as_by_its_export(tmp_path: Path, capsys:
     import torch
 
     from zoo.backbones import create_backbone, save_timm
-    from zoo.export.onnx import export_onnx
+    from zoo.export.onnx import write_onnx
     from zoo.modelinfo import ModelInfo
 
     torch.manual_seed(0)
@@ -244,7 +244,7 @@ def test_a_run_scores_the_same_by_torch_as_by_its_export(tmp_path: Path, capsys:
     folder = tmp_path / "run"
     save_timm(network, folder, asdict(ModelInfo(64, backbone="mobilefacenet")))
     (folder / "config.yaml").write_text("backbone: mobilefacenet\n")
-    export_onnx(network, folder / "model.onnx", ModelInfo(64, backbone="mobilefacenet"))
+    write_onnx(network, folder / "model.onnx", ModelInfo(64, backbone="mobilefacenet"))
     data = write_pairs(tmp_path / "c.bin", 60)
     by: dict[str, Any] = {}
     for backend in ("onnx", "torch"):

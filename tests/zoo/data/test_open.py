@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import io
-import json
 import pickle
 import subprocess
 import sys
@@ -19,7 +17,16 @@ import pytest
 
 import zoo.data.shards
 import zoo.data.tar
-from tests.support.records import identity_payloads, write
+from tests.support.layouts import (
+    CONTENTS,
+    LABELS,
+    SOURCES,
+    add,
+    make_parquet,
+    make_tars,
+    picture,
+    write_tar,
+)
 from zoo.data import open_dataset
 from zoo.data.augment import build_augmentation
 from zoo.data.base import contiguous
@@ -27,89 +34,8 @@ from zoo.data.loader import OPEN_BLOCKS, TrainLoader
 from zoo.data.open import open_crops
 from zoo.errors import InputError
 from zoo.formats.bins import write_bin
-from zoo.formats.images import encode_png
-
-COUNTS = (3, 2, 4, 6)
-"""Pictures of each of four people."""
-LABELS = [label for label, count in enumerate(COUNTS) for _ in range(count)]
-
-
-def picture(i: int) -> np.ndarray:
-    return np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-
-CONTENTS = [encode_png(picture(i)) for i in range(len(LABELS))]
-
-
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))
-
-
-def write_tar(path: Path, numbers: range, label_as: str = "cls", contents: list[bytes] = CONTENTS) -> None:
-    with tarfile.open(path, "w") as archive:
-        for i in numbers:
-            add(archive, f"sub.dir/{i:04d}.png", contents[i])
-            text = json.dumps({"label": LABELS[i]}) if label_as == "json" else str(LABELS[i])
-            add(archive, f"sub.dir/{i:04d}.{label_as}", text.encode())
-
-
-def make_rec(root: Path) -> str:
-    people = [[CONTENTS[i] for i, label in enumerate(LABELS) if label == person] for person in range(len(COUNTS))]
-    return str(write(root, identity_payloads(people)))
-
-
-def make_folder(root: Path) -> str:
-    for i, label in enumerate(LABELS):
-        (root / f"p{label}").mkdir(exist_ok=True)
-        (root / f"p{label}" / f"{i:03d}.PNG").write_bytes(CONTENTS[i])
-    return str(root)
-
-
-def make_list(root: Path, name: str, line: str) -> str:
-    make_folder(root)
-    rows = [line.format(i=i, path=f"p{label}/{i:03d}.PNG", label=label) for i, label in enumerate(LABELS)]
-    (root / name).write_text("\n".join(rows))
-    return str(root / name)
-
-
-def make_tars(root: Path, label_as: str) -> str:
-    write_tar(root / "a-000.tar", range(0, 7), label_as)
-    write_tar(root / "a-001.tar", range(7, 15), label_as)
-    return str(root)
-
-
-def make_parquet(root: Path, images: list[object], rows: int = 4) -> str:
-    pyarrow = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = pyarrow.table({"image": images, "note": ["x"] * len(LABELS), "label": LABELS})
-    parquet.write_table(table.slice(0, 9), root / "a.parquet", row_group_size=rows)
-    parquet.write_table(table.slice(9), root / "b.parquet", row_group_size=rows)
-    return str(root)
-
-
-def make_hub(root: Path) -> str:
-    pytest.importorskip("datasets", reason="the extra `data` is not installed")
-    make_parquet(root, [{"bytes": content, "path": None} for content in CONTENTS])
-    return f"hf://datasets/{root}"
-
-
-SOURCES = {
-    "RecordIO": make_rec,
-    "folder": make_folder,
-    "list with blanks": lambda root: make_list(root, "train.txt", "{path} {label}"),
-    "list with tabs": lambda root: make_list(root, "train.tsv", "{path}\t{label}"),
-    "list with commas": lambda root: make_list(root, "train.csv", "{path},{label}"),
-    "MXNet's list": lambda root: make_list(root, "train.lst", "{i}\t{label}.000000\t{path}"),
-    "tar, .cls": lambda root: make_tars(root, "cls"),
-    "tar, .json": lambda root: make_tars(root, "json"),
-    "parquet, Hub's struct": lambda root: make_parquet(root, [{"bytes": c, "path": None} for c in CONTENTS]),
-    "parquet, bytes": lambda root: make_parquet(root, CONTENTS),
-    "Hub dataset": make_hub,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -268,7 +194,7 @@ def test_skipped_pictures_are_replaced_counted_once_and_leave_the_length_as_it_w
 @pytest.mark.parametrize("source", ["RecordIO", "folder", "parquet, bytes"])
 def test_damage_of_every_layout_is_skipped_by_batches_as_one_by_one(root, source, monkeypatch):
     contents = [b"damaged" if i in (3, 4, 14) else content for i, content in enumerate(CONTENTS)]
-    monkeypatch.setattr(sys.modules[__name__], "CONTENTS", contents)
+    monkeypatch.setattr("tests.support.layouts.CONTENTS", contents)
     uri = make_parquet(root, contents) if source == "parquet, bytes" else SOURCES[source](root)
     dataset = open_dataset(uri, image_size=(8, 8))
     found = []

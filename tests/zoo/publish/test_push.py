@@ -499,7 +499,7 @@ def test_models_that_others_published_in_timms_layout_load(tmp_path: Path, name:
     import timm
     import torch
 
-    from zoo.backbones import load_timm
+    from zoo.backbones import blueprint_of, load_timm
 
     model = timm.create_model(name, num_classes=48, pretrained_cfg_overlay=FACE_CFG, **arguments).eval()
     timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
@@ -507,7 +507,7 @@ def test_models_that_others_published_in_timms_layout_load(tmp_path: Path, name:
     x = torch.randn(2, 3, 112, 112)
     with torch.no_grad():
         torch.testing.assert_close(found(x), model(x))
-    assert found.embedding_dim == 48
+    assert blueprint_of(found).embedding_dim == 48
 
 
 def test_importing_zoo_and_the_hub_is_light() -> None:
