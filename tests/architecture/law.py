@@ -64,7 +64,7 @@ ROOMS = (
         ("zoo.formats",),
         (*LIGHT, "onnxruntime", "onnx", "google"),
     ),
-    Room("zoo.hub", "guarded pulls from the Hugging Face Hub", (), ("huggingface_hub",)),
+    Room("zoo.hub", "guarded pulls from the Hugging Face Hub", ("zoo.inference",), ("huggingface_hub",)),
     Room(
         "zoo.backbones",
         "timm backbones with a face stem and neck",

@@ -212,19 +212,14 @@ def content_hash(file: Path, digits: int) -> str:
     return digest.hexdigest()
 
 
-def external_files(model: Path) -> list[str]:
+def require_weights_beside(model: Path) -> list[str]:
     """The names of the weight files that an ONNX file refers to.
 
     InputError where one is outside the model's own folder, or where the file is no ONNX model at all.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
+    from zoo.inference.metadata import external_files, load_proto
 
-    try:
-        proto = onnx.load(str(model), load_external_data=False)
-    except DecodeError:
-        raise InputError(f"expected an ONNX model in {model.name}, found something else; it was not used") from None
-    names = sorted({name for tensor in tensors_of(proto) if (name := location(tensor)) is not None})
+    names = external_files(load_proto(model))
     for name in names:
         if not EXTERNAL.fullmatch(name):
             raise InputError(
@@ -232,27 +227,3 @@ def external_files(model: Path) -> list[str]:
                 "trust this model"
             )
     return names
-
-
-def location(tensor: Any) -> str | None:
-    """Where a tensor's numbers lie, if outside the file."""
-    from onnx import TensorProto
-
-    if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
-        return None
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-
-
-def tensors_of(message: Any) -> Iterator[Any]:
-    """Every tensor anywhere in an ONNX message: initialisers, attributes, sub-graphs, functions, training graphs."""
-    from google.protobuf.message import Message
-    from onnx import TensorProto
-
-    if isinstance(message, TensorProto):
-        yield message
-        return
-    for kind, value in message.ListFields():
-        if kind.message_type is None:
-            continue
-        for part in (value,) if isinstance(value, Message) else value:
-            yield from tensors_of(part)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from zoo.errors import InputError
 from zoo.files import write_text
-from zoo.hub.checks import COMMIT, MOST_BYTES, external_files, guarded, require_content, require_safe_url
+from zoo.hub.checks import COMMIT, MOST_BYTES, guarded, require_content, require_safe_url, require_weights_beside
 from zoo.messages import log
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def pull(
         room = Room(most_bytes)
         paths = {name: fetch(wanted, commit, name, token, room) for name in names}
         for name in [name for name in names if name.endswith(".onnx")]:
-            for weights in external_files(paths[name]):
+            for weights in require_weights_beside(paths[name]):
                 paths[weights] = fetch(wanted, commit, weights, token, room)
         folder = next(iter(paths.values())).parent
         if not wanted.revision or not COMMIT.fullmatch(wanted.revision):

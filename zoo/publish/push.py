@@ -183,14 +183,14 @@ def licensed_config(run: Path, license: License) -> dict[str, Any]:
 
 def stage_onnx(model: Path, folder: Path, license: License) -> None:
     """A copy of an ONNX file, and of the weights beside it, whose facts name the license."""
-    from zoo.hub.checks import external_files
+    from zoo.hub.checks import require_weights_beside
     from zoo.inference.metadata import read_model_info, write_model_info
 
     info = read_model_info(model)
     if info is None:
         raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")
     require_parity(model, info)
-    for name in external_files(model):
+    for name in require_weights_beside(model):
         shutil.copyfile(existing(model.parent / name), folder / name)
     shutil.copyfile(model, folder / model.name)
     write_model_info(folder / model.name, replace(info, license=license.name or license.identifier))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.hub_models import tiny_onnx
 from zoo.errors import InputError
-from zoo.hub.checks import external_files, is_loopback, require_safe_url
+from zoo.hub.checks import is_loopback, require_safe_url, require_weights_beside
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ def test_loopback_is_this_machine() -> None:
 def test_external_weights_stay_beside_the_model(tmp_path: Path, name: str) -> None:
     (tmp_path / "model.onnx").write_bytes(tiny_onnx(external=name))
     if name == "-":
-        assert external_files(tmp_path / "model.onnx") == ["-"]
+        assert require_weights_beside(tmp_path / "model.onnx") == ["-"]
         return
     with pytest.raises(InputError, match="do not trust this model"):
-        external_files(tmp_path / "model.onnx")
+        require_weights_beside(tmp_path / "model.onnx")
 
 
 def test_external_weights_are_found_in_subgraphs_and_attributes(tmp_path: Path) -> None:
@@ -51,4 +51,4 @@ def test_external_weights_are_found_in_subgraphs_and_attributes(tmp_path: Path) 
     model = helper.make_model(helper.make_graph([node], "g", [], []))
     onnx.save(model, str(tmp_path / "model.onnx"))
     with pytest.raises(InputError, match="secret"):
-        external_files(tmp_path / "model.onnx")
+        require_weights_beside(tmp_path / "model.onnx")

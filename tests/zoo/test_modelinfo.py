@@ -1,0 +1,59 @@
+"""The facts that travel with a model, and how crops become input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from zoo.errors import InputError
+from zoo.modelinfo import InputSpec, ModelInfo, Threshold
+
+THRESHOLD = Threshold(1e-3, 0.25, "pairs", "LFW", "0" * 64, 3000, 30, (0.005, 0.015), True)
+INFO = ModelInfo(8, InputSpec((96, 112), 0.0, 255.0, "BGR"), license="apache-2.0", thresholds=(THRESHOLD,))
+
+
+def test_facts_come_back_as_they_were_written() -> None:
+    assert ModelInfo.from_json(INFO.to_json()) == INFO
+    assert INFO.to_json() == ModelInfo.from_json(INFO.to_json()).to_json()
+
+
+def test_facts_of_an_older_version_keep_their_license_and_those_of_a_later_one_load() -> None:
+    facts = json.loads(INFO.to_json())
+    facts["licence"] = facts.pop("license")
+    facts["something_new"] = 1
+    assert ModelInfo.from_json(json.dumps(facts)) == INFO
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"embedding_dim": 8, "input": 3}', '{"embedding_dim": 8, "thresholds": [1]}']
+)
+def test_other_text_is_one_sentence(text: str) -> None:
+    with pytest.raises(InputError, match="expected the model facts that zoo writes"):
+        ModelInfo.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "options", [{"channel_order": "GBR"}, {"size": (0, 112)}, {"size": (112,)}, {"std": 0.0}, {"std": -1.0}]
+)
+def test_an_impossible_input_is_refused(options: dict) -> None:
+    with pytest.raises(InputError, match="expected"):
+        InputSpec(**options)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_input_is_scaled_ordered_and_contiguous(order: str) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)
+    planes = InputSpec((5, 7), 10.0, 3.0, order).to_input(crops)
+    expected = (crops[..., :: -1 if order == "BGR" else 1].astype(np.float64).transpose(0, 3, 1, 2) - 10) / 3
+    np.testing.assert_allclose(planes, expected, rtol=1e-6)
+    assert planes.dtype == np.float32 and planes.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 5, 8, 3), (1, 5, 7, 4)])
+def test_crops_of_another_shape_or_type_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="expected RGB uint8 crops"):
+        InputSpec((5, 7)).to_input(np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match="expected RGB uint8 crops"):
+        InputSpec((5, 7)).to_input(np.zeros((1, 5, 7, 3), np.float32))  # type: ignore[arg-type]
