@@ -178,12 +178,6 @@ def roc(scores: SortedScores) -> Roc:
     )
 
 
-def det(scores: SortedScores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The detection error trade-off: false match and false non-match rates at every distinct score."""
-    curve = roc(scores)
-    return curve.far, 1 - curve.tar
-
-
 def auc(scores: SortedScores) -> float:
     """The area under the ROC: how often a positive beats a negative, ties counting half (Mann and Whitney)."""
     below = np.searchsorted(scores.negatives, scores.positives, side="left").sum(dtype=np.int64)
@@ -293,6 +287,20 @@ def _folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
     sizes = np.full(folds, pairs // folds, np.int64)
     sizes[: pairs % folds] += 1
     return np.repeat(np.arange(folds, dtype=np.int64), sizes), sizes
+
+
+def error_versus_reject(
+    positives: Floats, quality: Floats, threshold: float, rejected: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The false non-match rate among the pairs that stay when the share `rejected` of lowest `quality` is rejected.
+
+    `positives` (pairs,) are same-person scores, `quality` (pairs,) that of each pair, e.g. the smaller norm of its
+    embeddings; the result is (shares,). Grother and Tabassi (IEEE TPAMI 29(4), 2007).
+    """
+    wrong = (positives <= threshold)[np.argsort(quality, kind="stable")]
+    left = np.concatenate([[0], np.cumsum(wrong[::-1])])
+    kept = len(wrong) - np.floor(np.asarray(rejected) * len(wrong)).astype(np.int64)
+    return left[kept] / np.maximum(kept, 1)
 
 
 def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.evaluate.comparison import paired_difference, unpack
-from zoo.evaluate.intervals import Estimate
-from zoo.evaluate.protocols.base import Evaluation
+from zoo.evaluate.intervals import ACCURACY
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.results import Evaluation, differences
 from zoo.export import parity
 from zoo.files import json_safe
 from zoo.inference.embed import embed
@@ -80,7 +79,7 @@ def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None
         plain = embed(embedder, protocol.images(), flip=False)
         mirrored = embed(embedder, (None if p is None else p[:, ::-1] for p in protocol.images()), flip=False)
         embeddings[name] = np.concatenate([plain, mirrored])
-        evaluations[name] = protocol.evaluate(plain + mirrored)
+        evaluations[name] = protocol.score(plain + mirrored)
     times = {batch: latency(paths, batch, threads) for batch in (1, 32)}
     first = next(iter(paths))
     reference_bytes = total_bytes(paths[first])
@@ -98,9 +97,9 @@ def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None
                 speed={str(batch): result[first] / result[name] for batch, result in times.items()},
                 mean_cosine=float(cosines.mean()),
                 worst_cosine=float(cosines.min()),
-                accuracy=evaluations[name].figures["accuracy"],
+                accuracy=evaluations[name].accuracy or 0.0,
                 accuracy_change=accuracy,
-                tar=evaluations[name].figures["tar_at_far"][f"{FAR:g}"],
+                tar=evaluations[name].tar_at_far[FAR],
                 tar_change=tar,
             )
         )
@@ -108,17 +107,16 @@ def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None
 
 
 def changes(reference: Evaluation, other: Evaluation) -> tuple[Change, Change]:
-    """The changes of accuracy and of TAR from `reference` to `other`, on the same pairs."""
+    """The changes of accuracy and of TAR from `reference` to `other`, as `zoo evaluate` prints them of these files."""
     if reference is other:
         return Change(0.0, 0.0, 0.0), Change(0.0, 0.0, 0.0)
-    both = (reference, other)
-    accuracy = paired_difference(*(unpack(one.curves["right"], one.figures["pairs"]) for one in both))
-    tars = [one.curves["estimates"].get(f"TAR@FAR {FAR:g}") for one in both]
-    if None in tars:
-        return Change(accuracy.value, *accuracy.interval), Change(np.nan, np.nan, np.nan)
-    first, second = (Estimate.unpacked(packed) for packed in tars)
-    tar, interval = second.less(first)
-    return Change(accuracy.value, *accuracy.interval), Change(tar, *interval)
+    found = differences(reference, other)
+    accuracy, tar = (found.get(label) for label in (ACCURACY, f"TAR@FAR {FAR:g}"))
+    unknown = Change(np.nan, np.nan, np.nan)
+    return (
+        unknown if accuracy is None else Change(accuracy.value, *accuracy.interval),
+        unknown if tar is None else Change(tar.value, *tar.interval),
+    )
 
 
 def total_bytes(path: Path) -> int:

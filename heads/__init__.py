@@ -9,14 +9,12 @@ from zoo.heads.adaface import AdaFace
 from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, angle
 from zoo.heads.arcface import ArcFace
 from zoo.heads.base import (
-    FAILED,
     HEADS,
     HeadOption,
     MarginHead,
     build_head,
     check_range,
     head_options,
-    load_entry_points,
     moving_average,
     type_name,
 )
@@ -35,7 +33,6 @@ from zoo.heads.softmax import Softmax
 from zoo.heads.sphereface import SphereFace
 
 __all__ = [
-    "FAILED",
     "HEADS",
     "MVAM",
     "AdaFace",
@@ -65,7 +62,6 @@ __all__ = [
     "check_range",
     "clip_grad_norm",
     "head_options",
-    "load_entry_points",
     "minimum_separation_asymptotic",
     "moving_average",
     "nearest_centre_angle",
@@ -74,4 +70,4 @@ __all__ = [
     "type_name",
 ]
 
-load_entry_points()  # last: the modules of third-party heads import from here
+HEADS.load_entry_points("zoo.heads", MarginHead)  # last: the modules of third-party heads import from here

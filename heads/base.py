@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import math
 from dataclasses import dataclass
@@ -88,9 +87,6 @@ class MarginHead(nn.Module):
 HEADS: Registry[type[MarginHead]] = Registry("head")
 """Every head by name. A head's options are the parameters of its `__init__`."""
 
-FAILED: dict[str, InputError] = {}
-"""Failed entry points of installed packages: the head's name, and the error raised when it is asked for."""
-
 
 @dataclass(frozen=True)
 class HeadOption:
@@ -120,8 +116,6 @@ def build_head(name: str, **options: Any) -> MarginHead:
     >>> build_head("cosface", margin=0.4).describe()
     'cosface(scale=64.0, margin=0.4)'
     """
-    if name in FAILED and name not in HEADS:
-        raise FAILED[name]
     kind = HEADS[name]
     known = {option.name: option for option in head_options(kind)}
     for given in options:
@@ -183,26 +177,3 @@ def guarded_update(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor
     head.update(cos_y.detach(), norm.detach())
     for buffer, old in zip(head.buffers(), before, strict=True):
         buffer.copy_(torch.where(finite, buffer, old))
-
-
-def load_entry_points(group: str = "zoo.heads") -> None:
-    """Registers every entry point of `group` under its name. One that fails goes to `FAILED`; the others still work.
-
-    A package declares, in its pyproject.toml,
-
-        [project.entry-points."zoo.heads"]
-        my-head = "my_package.my_head:MyHead"
-    """
-    for entry in importlib.metadata.entry_points(group=group):
-        package = entry.dist.name if entry.dist else entry.value
-        try:
-            head = entry.load()
-            if not (isinstance(head, type) and issubclass(head, MarginHead)):
-                raise TypeError(f"{head!r} is no subclass of zoo.heads.MarginHead")
-            if entry.name not in HEADS or HEADS[entry.name] is not head:  # the module may use the decorator as well
-                HEADS.register(entry.name)(head)
-        except Exception as error:  # third-party code may raise anything; reported when its head is asked for
-            FAILED[entry.name] = InputError(
-                f"expected the package {package} to provide the head {entry.name} ({entry.value}), found that it "
-                f"cannot be loaded ({type(error).__name__}: {error}); repair or uninstall {package}"
-            )

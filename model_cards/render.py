@@ -15,7 +15,6 @@ from pathlib import Path
 
 import yaml
 
-from zoo.evaluate.report.record import without_pictures
 from zoo.files import write_json, write_text
 from zoo.publish.card import facts_in, figures_in, may_be_told, recipe_in, render_card, report_in
 
@@ -23,18 +22,18 @@ from zoo.publish.card import facts_in, figures_in, may_be_told, recipe_in, rende
 def main(run: Path) -> None:
     folder = Path(__file__).parent / run.resolve().name
     folder.mkdir(exist_ok=True)
-    info, record = facts_in(run), report_in(run)
+    info, report = facts_in(run), report_in(run)
     recipe = {option: value for option, value in recipe_in(run).items() if may_be_told(option, value)}
-    if record is None:
+    if report is None:
         raise SystemExit(f"expected report.json in {run}, found none; measure the run with `zoo evaluate --report`")
     for figure in figures_in(run):
         shutil.copyfile(run / figure, folder / figure)
     write_json(folder / "facts.json", json.loads(info.to_json()))
-    write_json(folder / "report.json", without_pictures(record))
+    report.save(folder / "report.json")
     write_text(folder / "config.yaml", yaml.safe_dump(recipe))
     write_text(
         folder / "README.md",
-        render_card(info, record, recipe, f"owner/{folder.name}", figures=figures_in(folder)),
+        render_card(info, report, recipe, f"owner/{folder.name}", figures=figures_in(folder)),
     )
 
 

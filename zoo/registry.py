@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from zoo.errors import unknown_name
+from zoo.errors import InputError, unknown_name
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self.failed: dict[str, InputError] = {}
+        """Entry points of installed packages that could not be loaded: the name, and the error when it is asked for."""
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files the decorated thing under `name`; ValueError when the name is taken."""
@@ -36,11 +39,32 @@ class Registry(Generic[T]):
 
         return file
 
+    def load_entry_points(self, group: str, base: type[Any]) -> None:
+        """Registers the subclasses of `base` that installed packages name as entry points of `group`.
+
+        One that cannot be loaded goes to `failed`; the others still work. A package declares, in its pyproject.toml,
+
+            [project.entry-points."zoo.heads"]
+            my-head = "my_package.my_head:MyHead"
+        """
+        for entry in importlib.metadata.entry_points(group=group):
+            package = entry.dist.name if entry.dist else entry.value
+            try:
+                found = entry.load()
+                if not (isinstance(found, type) and issubclass(found, base)):
+                    raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__name__}")
+                if self._entries.get(entry.name) is not found:  # the module may use the decorator as well
+                    self.register(entry.name)(found)  # type: ignore[arg-type]  # a T, as it is a subclass of base
+            except Exception as error:  # third-party code may raise anything; reported when its name is asked for
+                self.failed[entry.name] = InputError(
+                    f"expected the package {package} to provide the {self.kind} {entry.name} ({entry.value}), found "
+                    f"that it cannot be loaded ({type(error).__name__}: {error}); repair or uninstall {package}"
+                )
+
     def __getitem__(self, name: str) -> T:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise unknown_name(self.kind, name, self._entries) from None
+        if name not in self._entries:
+            raise self.failed.get(name) or unknown_name(self.kind, name, self._entries)
+        return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import zipfile
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-import zoo.evaluate.protocols
-import zoo.faces.align
-import zoo.faces.detect
-import zoo.formats.images
-import zoo.inference.embed
-import zoo.inference.providers
-import zoo.inference.session
-import zoo.modelinfo
+import zoo
+from zoo.evaluate.protocols import Protocol
 from zoo.files import atomic_path, sha256
 
+PACKAGE = Path(zoo.__file__).parent
+ROOMS = ("modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols")
+"""Every room whose code touches a picture before or while it is embedded."""
+LIBRARIES = ("numpy", "simplejpeg", "pillow", "timm-face-zoo")
+BY_TORCH = (("backbones",), ("torch", "timm"))
+"""The rooms and libraries that compute an embedding by torch, which ONNX Runtime's do not depend on."""
 
-def cache_key(facts: dict[str, Any]) -> str:
-    """The name of an entry: a hash over `facts` (model, data, options) and over the code and libraries that embed."""
-    code = [Path(module.__file__ or "") for module in (zoo.faces.align, zoo.modelinfo, zoo.formats.images)]
-    code += [
-        Path(module.__file__ or "") for module in (zoo.inference.embed, zoo.inference.providers, zoo.inference.session)
-    ]
-    code += sorted(Path(zoo.evaluate.protocols.__file__ or "").parent.glob("*.py"))
+
+def cache_key(facts: Mapping[str, Any], protocol: Protocol, torch: bool = False) -> str:
+    """The name of an entry: a hash over `facts` (model, options), the pictures, and the code that embeds them."""
+    rooms, libraries = BY_TORCH if torch else ((), ("onnxruntime-gpu", "onnxruntime"))
+    own = inspect.getsourcefile(type(protocol))
     made_by = {
-        "code": [sha256(path) for path in code],
-        "numpy": np.__version__,
+        "rooms": {room: source_sha256(PACKAGE / room) for room in (*ROOMS, *rooms)},
+        "protocol": [type(protocol).__name__, source_sha256(Path(own)) if own else ""],
+        "libraries": {name: _version(name) for name in (*LIBRARIES, *libraries)},
         "cv2": cv2.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "zoo": version("timm-face-zoo"),
     }
-    text = json.dumps({**facts, "made_by": made_by}, sort_keys=True, allow_nan=False)
+    text = json.dumps({**facts, "data": protocol.content_sha256(), "made_by": made_by}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def source_sha256(room: Path) -> str:
+    """One hash over the source of a module, or of every module in a folder: by name and content, once a process."""
+    files = sorted(room.rglob("*.py")) if room.is_dir() else [room]
+    assert files, f"there is no source in {room}"
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(room.parent)}\0{sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
 
 
 def load(folder: Path, key: str, images: int) -> npt.NDArray[np.float32] | None:

@@ -1,4 +1,4 @@
-"""Whether red and blue are where they belong: a drawn picture of known colours, and what skin tells of a benchmark."""
+"""Whether red and blue are where they belong, as the colour of skin shows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,6 @@ SAMPLE = 64
 
 BLUER = 3.0
 """Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture."""
-
-GOLDEN_MEANS = (166.5, 124.5, 97.5)
-"""The means of red, green and blue over `golden()`."""
-
-
-def golden() -> Image:
-    """A face of skin colour on a dark red ground, drawn by whole numbers: RGB uint8 (112, 112, 3).
-
-    Its means are GOLDEN_MEANS; a reader or a model's input that swaps red and blue has them the other way round.
-    """
-    picture = np.empty((112, 112, 3), np.uint8)
-    picture[:] = 120, 60, 45
-    picture[28:84] = 213, 189, 150
-    return picture
 
 
 def channel_means(picture: Image) -> npt.NDArray[np.float64]:

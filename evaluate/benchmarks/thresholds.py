@@ -2,55 +2,77 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from zoo.evaluate.protocols.base import Figures
+from zoo.evaluate.results import Evaluation
+from zoo.files import write_json
+from zoo.inference.embed import FaceModel
+from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo, Threshold
 
 FEWEST_FALSE_ACCEPTS = 30
 """A rate counted on fewer events is known to no better than a third of itself, and is not stored."""
 
 
-def measured_thresholds(
-    figures: Figures,
-    model_sha256: str,
-    flip: bool,
-    precision: str,
-    detector: str = "none (aligned crops)",
-    alignment: str = "arcface-5-points",
-) -> tuple[list[Threshold], list[str]]:
+def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tuple[list[Threshold], list[str]]:
     """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not."""
-    kept, refused = [], list(figures["not_measurable"])
-    for point in figures["operating_points"]:
-        if point["false_accepts"] < FEWEST_FALSE_ACCEPTS:
+    kept, refused = [], list(found.not_measurable)
+    for point in found.operating_points:
+        if point.false_accepts < FEWEST_FALSE_ACCEPTS:
             refused.append(
-                f"no threshold for FAR {point['far_target']:g}: {point['false_accepts']} false accepts are behind it, "
+                f"no threshold for FAR {point.far_target:g}: {point.false_accepts} false accepts are behind it, "
                 f"{FEWEST_FALSE_ACCEPTS} are needed"
             )
             continue
         kept.append(
             Threshold(
-                far=point["far_target"],
-                threshold=point["threshold"],
-                protocol=figures["protocol"],
-                data=figures["data"],
-                data_sha256=figures["data_sha256"],
-                negatives=point["negatives"],
-                false_accepts=point["false_accepts"],
-                far_interval=tuple(point["far_interval"]),
+                far=point.far_target,
+                threshold=point.threshold,
+                protocol=found.protocol,
+                data=found.data,
+                data_sha256=found.data_sha256,
+                negatives=point.negatives,
+                false_accepts=point.false_accepts,
+                far_interval=point.far_interval,
                 flip=flip,
-                precision=precision,
-                detector=detector,
-                alignment=alignment,
-                model_sha256=model_sha256,
+                precision=model.precision,
+                detector=(found.failures and found.failures.cut) or "none (aligned crops)",
+                alignment=model.input.alignment,
+                model_sha256=model.model_sha256,
             )
         )
     return kept, refused
 
 
-def with_thresholds(info: ModelInfo, measured: list[Threshold]) -> ModelInfo:
+def with_thresholds(info: ModelInfo, measured: Sequence[Threshold]) -> ModelInfo:
     """`info` with `measured` in place of older ones of the same rate; thresholds of another model are dropped."""
     models = {threshold.model_sha256 for threshold in measured}
     rates = {threshold.far for threshold in measured}
     others = [old for old in info.thresholds if old.far not in rates and old.model_sha256 in models]
     return replace(info, thresholds=tuple(sorted([*measured, *others], key=lambda threshold: threshold.far)))
+
+
+def store_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> list[str]:
+    """Writes what was measured into the ONNX file, and into the config.json of its run; returns what to tell."""
+    if not found.tar_at_far:
+        return []
+    kept, told = measured_thresholds(found, model, flip)
+    if kept:
+        model.info = with_thresholds(model.info or ModelInfo(model.embedding_dim, model.input), kept)
+        write_model_info(model.path, model.info)
+        _store_in_config(model.path.with_name("config.json"), model.info)
+    return told + [
+        f"stored the threshold {threshold.threshold:.6f} for FAR {threshold.far:g} "
+        f"({threshold.false_accepts} false accepts among {threshold.negatives:,} negatives)"
+        for threshold in kept
+    ]
+
+
+def _store_in_config(config: Path, info: ModelInfo) -> None:
+    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    if "zoo" in content:
+        content["zoo"]["thresholds"] = json.loads(info.to_json())["thresholds"]
+        write_json(config, content)

@@ -1,7 +1,18 @@
-"""Benchmarks, one protocol a module; importing this registers them all."""
+"""Benchmarks, one protocol a module; importing this registers them all, those of installed packages too."""
 
-from zoo.evaluate.protocols import ijb as ijb
-from zoo.evaluate.protocols import pairs as pairs
-from zoo.evaluate.protocols import tinyface as tinyface
-from zoo.evaluate.protocols.base import PROTOCOLS as PROTOCOLS
-from zoo.evaluate.protocols.base import Protocol as Protocol
+from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, Found, Protocol
+from zoo.evaluate.protocols.ijb import IJBProtocol
+from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
+
+__all__ = [
+    "PROTOCOLS",
+    "Benchmark",
+    "Found",
+    "IJBProtocol",
+    "PairsProtocol",
+    "Protocol",
+    "TinyFaceProtocol",
+]
+
+PROTOCOLS.load_entry_points("zoo.protocols", Protocol)  # last: third-party modules import from here

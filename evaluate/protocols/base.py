@@ -1,76 +1,161 @@
-"""What every protocol offers: images to embed, then figures from the embeddings. It never loads a model."""
+"""What every protocol offers: benchmarks that it finds on disk, images to embed, and figures from the embeddings."""
 
 from __future__ import annotations
 
+import abc
 import hashlib
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.intervals import Estimate
-from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
+from zoo.evaluate.metrics import Bools, Floats, SortedScores
+from zoo.evaluate.results import Curves, Evaluation, Histogram, Point, RocPoints, Sweep
 from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
 
-Figures = dict[str, Any]
-"""Names to numbers, lists and sentences, fit for JSON but for NaN, which stands for "not measurable"."""
+FEATURES = ("N1D1", "N1D0", "N0D1", "N0D0")
+"""How IJB's images are weighed, in insightface's letters without F, which is the embedder's flip."""
+COMPATS = ("insightface",)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One benchmark's outcome: the figures, and the curves that a report draws."""
-
-    figures: Figures
-    curves: Figures = field(default_factory=dict)
-
-
-class Protocol(typing.Protocol):
-    """A benchmark at hand: embeddings = embed(embedder, protocol.images()); protocol.score(embeddings)."""
+class Benchmark:
+    """A benchmark as published: what a whole copy holds."""
 
     name: str
+    """What --protocol calls it."""
+    title: str
+    """What people call it."""
+    files: tuple[str, ...] = ()
+    """The names under which its file is handed out."""
+    counts: tuple[tuple[str, int], ...] = ()
+    """Figures of a result and what they are for the whole benchmark; those that a layout cannot tell are not asked."""
+    whole: tuple[tuple[str, int], ...] = ()
+    """What the publication counts beyond that, e.g. pictures of people in no pair."""
+    family: str = ""
+    """A name for several benchmarks together, whose people are groups to be compared at one threshold: rfw."""
+
+    @property
+    def holds(self) -> dict[str, int]:
+        """Everything that is counted, by name."""
+        return {**dict(self.whole), **dict(self.counts)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A benchmark that lies at `path`, not opened yet."""
+
+    name: str
+    """That of one of the protocol's `benchmarks`, or any other for data of one's own."""
+    protocol: str
     """The protocol's name in PROTOCOLS."""
+    path: Path
+    layout: str = ""
+    """Which of its layouts, where the protocol has several."""
+    own_folders: tuple[str, ...] = ()
+    """Folders beside it that hold its pictures: no other benchmark is looked for in them."""
+
+    @property
+    def benchmark(self) -> Benchmark | None:
+        """The published benchmark that it is a copy of."""
+        return next((one for one in PROTOCOLS[self.protocol].benchmarks if one.name == self.name), None)
+
+    @property
+    def family(self) -> str:
+        """That of the published benchmark; empty where it has none."""
+        return self.benchmark.family if self.benchmark else ""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.benchmark.title if self.benchmark else self.path.name
+
+    def open(self, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
+        """The benchmark, ready to embed. InputError, naming what is missing, for an incomplete one.
+
+        `features` are IJB's; `detector` cuts the faces out of the pictures of a list: YuNet's file, or `yunet` for the
+        pinned one.
+        """
+        return PROTOCOLS[self.protocol].open(self, features, detector)
+
+    def shortfall(self, found: Evaluation) -> str:
+        """The sentence for a copy of another size than the published one; empty where all counts are right."""
+        counts = self.benchmark.counts if self.benchmark else ()
+        sizes = {key: getattr(found, key) for key, _ in counts}
+        wrong = [f"{sizes[key]:,} {key} instead of {n:,}" for key, n in counts if sizes[key] not in (None, n)]
+        if not wrong:
+            return ""
+        return f"{self.path} is not all of {self.title}: {', '.join(wrong)}; no published figure compares"
+
+
+class Protocol(abc.ABC):
+    """A benchmark at hand: embeddings = embed(embedder, protocol.images()); protocol.score(embeddings).
+
+    A protocol never loads a model. It travels by pickle to the processes that read its pictures. The first line of a
+    subclass's docstring says what it measures; `find` tells where its benchmarks lie.
+    """
+
     data: str
     """The benchmark's name, e.g. that of its file."""
     data_sha256: str
     """What the benchmark's content hashes to."""
+    benchmarks: ClassVar[tuple[Benchmark, ...]] = ()
+    """The published benchmarks of this protocol."""
+    crowded: ClassVar[frozenset[str]] = frozenset()
+    """Folders of pictures by the hundred thousand, by name: no benchmark is looked for in them."""
 
+    @classmethod
+    def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
+        """The benchmarks that lie in `folder` itself, which holds `folders` and `files`; not those further below."""
+        return []
+
+    @classmethod
+    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
+        """A benchmark that `find` found; the options are those of `Found.open`."""
+        return cls(found.path)  # type: ignore[call-arg]  # every subclass has an __init__ of its own
+
+    @abc.abstractmethod
     def __len__(self) -> int:
         """How many images there are to embed."""
-        ...
 
+    @abc.abstractmethod
     def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
-        ...
 
-    def content_sha256(self) -> str:
-        """The hash of the pictures and of whatever else the embeddings depend on."""
-        ...
+    @abc.abstractmethod
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
+        """The figures for raw embeddings (images, dim), which the protocol normalises as it defines.
+
+        A row of zeros stands for a picture without a face. `compat` asks for the figures as other code computes them.
+        """
 
     def images(self) -> Iterator[Image | None]:
         """The pictures in the order of the embeddings: RGB uint8 (H, W, 3), one at a time; None without a face."""
-        ...
+        for index in range(len(self)):
+            yield self.image(index)
 
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
-        """The figures for raw embeddings (images, dim), which the protocol normalises as it defines."""
-        ...
+    def content_sha256(self) -> str:
+        """The hash of the pictures and of whatever else the embeddings depend on."""
+        digest = hashlib.sha256()
+        for image in self.images():
+            digest.update(b"" if image is None else repr(image.shape).encode() + image.tobytes())
+        return digest.hexdigest()
 
-    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures and the curves."""
-        ...
+    def remarks(self) -> list[str]:
+        """What is noticeable of the pictures, in sentences."""
+        return []
 
 
 PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")
-"""Every protocol's class by its name; the first line of a class's docstring describes it."""
-
-COMPATS = ("insightface",)
+"""Every protocol's class by its name."""
 
 
 def check_embeddings(embeddings: npt.NDArray[np.floating], images: int) -> None:
@@ -80,7 +165,7 @@ def check_embeddings(embeddings: npt.NDArray[np.floating], images: int) -> None:
 
 
 def check_compat(compat: str | None) -> None:
-    """InputError for a compatibility mode that nobody knows."""
+    """InputError for an unknown compatibility mode."""
     if compat is not None and compat not in COMPATS:
         raise InputError(f"expected the compatibility mode {' or '.join(COMPATS)}, found {compat!r}")
 
@@ -93,44 +178,44 @@ def hash_files(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def points_figures(
-    points: Sequence[metrics.OperatingPoint], estimates: Mapping[str, Estimate] | None = None
-) -> Figures:
-    """TAR@FAR for JSON: the plain table by target, all that holds at each threshold, and what is not measurable.
+def verification(
+    similarities: Floats, same: Bools, who: PeoplePairs, fars: Sequence[float]
+) -> tuple[dict[str, Any], dict[str, Estimate], SortedScores]:
+    """What pairs of either kind have in common, from scores and truths (pairs,): fields of an Evaluation.
 
-    TAR's interval comes from `estimates` where they are given, else it is exact binomial.
+    Also AUC, EER and TARs in every draw of people or pairs, by label, and the sorted scores. TAR's intervals are those
+    of the draws where people are known, else exact binomial.
     """
-    return {
-        "tar_at_far": {f"{point.far_target:g}": point.tar for point in points},
-        "operating_points": [
-            {
-                "far_target": point.far_target,
-                "threshold": point.threshold,
-                "tar": point.tar,
-                "tar_interval": metrics.binomial_interval(point.true_accepts, point.positives)
-                if estimates is None
-                else estimates[f"TAR@FAR {point.far_target:g}"].interval,
-                "false_accepts": point.false_accepts,
-                "negatives": point.negatives,
-                "far": point.far,
-                "far_interval": metrics.binomial_interval(point.false_accepts, point.negatives),
-            }
+    scores = SortedScores.of(similarities, same)
+    points = [metrics.tar_at_far(scores, far) for far in fars]
+    auc, eer = metrics.auc(scores), metrics.eer(scores)
+    tars = {point.far_target: point.tar for point in points if point.measurable}
+    estimates = who.rates(similarities, same, auc, eer, tars)
+    told = [point.why_not for point in points if not point.measurable]
+    if scores.negatives[0] == scores.negatives[-1] == scores.positives[0] == scores.positives[-1]:
+        told.append(f"all scores are {scores.negatives[0]:g}: the model gives every picture the same embedding")
+    fields = {
+        "pairs": len(same),
+        "positives": len(scores.positives),
+        "negatives": len(scores.negatives),
+        "auc": auc,
+        "auc_interval": estimates[AUC].interval,
+        "eer": eer,
+        "eer_interval": estimates[EER].interval,
+        "tar_at_far": {point.far_target: point.tar for point in points},
+        "operating_points": tuple(
+            Point.of(point, estimates[f"TAR@FAR {point.far_target:g}"].interval if who.known else None)
             for point in points
             if point.measurable
-        ],
-        "not_measurable": [point.why_not for point in points if not point.measurable],
+        ),
+        "not_measurable": tuple(told),
+        "intervals": who.told,
     }
+    return fields, estimates, scores
 
 
-def all_equal(scores: SortedScores) -> list[str]:
-    """The sentence for scores that tell nothing apart; none where two of them differ."""
-    if scores.negatives[0] == scores.negatives[-1] == scores.positives[0] == scores.positives[-1]:
-        return [f"all scores are {scores.negatives[0]:g}: the model gives every picture the same embedding"]
-    return []
-
-
-def curves(scores: SortedScores, points: int = 400) -> Figures:
-    """What a report draws, small however many pairs there are.
+def curves(scores: SortedScores, points: int = 400, **more: Any) -> Curves:
+    """What a report draws, small however many pairs there are, and `more` fields of Curves.
 
     roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
     histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
@@ -143,17 +228,10 @@ def curves(scores: SortedScores, points: int = 400) -> Figures:
     tar = scores.true_accepts(thresholds, inclusive=True) / positives
     edges = np.round(np.linspace(-1, 1, 101), 6)
     grid = np.round(np.linspace(-1, 1, 2001), 6)
-    return {
-        "roc": {"far": [0.0, *far.tolist()], "tar": [strictest / positives, *tar.tolist()]},
-        "histogram": {
-            "edges": edges.tolist(),
-            "positives": np.histogram(scores.positives, edges)[0].tolist(),
-            "negatives": np.histogram(scores.negatives, edges)[0].tolist(),
-        },
-        "sweep": {
-            "positives": positives,
-            "negatives": negatives,
-            "true_accepts": scores.true_accepts(grid).tolist(),
-            "false_accepts": scores.false_accepts(grid).tolist(),
-        },
-    }
+    counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))
+    return Curves(
+        roc=RocPoints([0.0, *far.tolist()], [strictest / positives, *tar.tolist()]),
+        histogram=Histogram(edges.tolist(), *counts),
+        sweep=Sweep(positives, negatives, scores.true_accepts(grid).tolist(), scores.false_accepts(grid).tolist()),
+        **more,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,19 +15,20 @@ from scipy.sparse.csgraph import connected_components
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.intervals import AUC, EER, PeoplePairs
-from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.intervals import PeoplePairs
 from zoo.evaluate.protocols.base import (
+    FEATURES,
     PROTOCOLS,
-    Evaluation,
-    Figures,
-    all_equal,
+    Benchmark,
+    Found,
+    Protocol,
     check_compat,
     check_embeddings,
     curves,
     hash_files,
-    points_figures,
+    verification,
 )
+from zoo.evaluate.results import Evaluation, Failures, Identification
 from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
 from zoo.faces.crop import align_or_none
 from zoo.formats.images import Image, read_image
@@ -38,7 +39,7 @@ FPIRS = (0.1, 0.01)
 
 
 @PROTOCOLS.register("ijb")
-class IJBProtocol:
+class IJBProtocol(Protocol):
     """IJB-B and IJB-C: template pairs (TAR@FAR 1e-6 … 1e-1) and open-set searches of both galleries (rank, TPIR@FPIR).
 
     `folder` holds meta/ and loose_crop/. `norm` keeps an embedding's norm as a weight (N1) or drops it (N0);
@@ -46,7 +47,31 @@ class IJBProtocol:
     naming the files, where the folder is incomplete or its files contradict each other.
     """
 
-    name = "ijb"
+    benchmarks = (
+        Benchmark(
+            "ijbb",
+            "IJB-B",
+            counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845)),
+        ),
+        Benchmark(
+            "ijbc",
+            "IJB-C",
+            counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531)),
+        ),
+    )
+    crowded = frozenset({"loose_crop"})
+
+    @classmethod
+    def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
+        """The releases whose lists lie in a folder meta/."""
+        lists = [name for name in files if name[:5] in ("ijbb_", "ijbc_") and not name.endswith(".csv")]
+        releases = sorted({name[:4] for name in lists}) if folder.name == "meta" else []
+        return [Found(release, "ijb", folder.parent) for release in releases]
+
+    @classmethod
+    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> IJBProtocol:
+        """The benchmark with its templates pooled as `features` say; the landmarks are its own."""
+        return cls(found.path, norm=features[1] == "1", detector_score=features[3] == "1")
 
     def __init__(self, folder: str | Path, norm: bool = True, detector_score: bool = True) -> None:
         self.folder = Path(folder)
@@ -59,7 +84,7 @@ class IJBProtocol:
                 f"{len(releases)} of them; point at the folder IJBB or IJBC of insightface's release"
             )
         self.release = releases[0]
-        self.data = {"ijbb": "IJB-B", "ijbc": "IJB-C"}.get(self.release, self.release)
+        self.data = {one.name: one.title for one in self.benchmarks}.get(self.release, self.release)
         files = {
             part: meta / f"{self.release}_{part}.txt"
             for part in ("name_5pts_score", "face_tid_mid", "template_pair_label")
@@ -180,11 +205,6 @@ class IJBProtocol:
         _, person = connected_components(linked, directed=False)
         return PeoplePairs.of(person[self.left], person[self.right])
 
-    def images(self) -> Iterator[Image | None]:
-        """Every picture aligned by its five landmarks: RGB uint8 (112, 112, 3), in the order of the landmark file."""
-        for index in range(len(self)):
-            yield self.image(index)
-
     def content_sha256(self) -> str:
         """The hash of the pictures and of the landmarks that align them."""
         return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files(
@@ -214,61 +234,43 @@ class IJBProtocol:
             features = features[image_of]
         return pool(features, template_of, media, weight, len(self.template_ids))
 
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim); `compat="insightface"` takes the nearest rate as they do."""
-        return self.evaluate(embeddings, compat).figures
-
-    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures, and what a report draws of the same scores."""
         check_compat(compat)
         templates = self.templates(embeddings)
-        similarities = pair_scores(templates, self.left, self.right)
-        scores = SortedScores.of(similarities, self.same)
-        points = [metrics.tar_at_far(scores, far) for far in FARS]
-        who = self.who
-        auc, eer = metrics.auc(scores), metrics.eer(scores)
-        tars = {point.far_target: point.tar for point in points if point.measurable}
-        estimates = who.rates(similarities, self.same, auc, eer, tars)
-        empty = metrics.empty_rows(templates)
-        figures: Figures = {
-            "protocol": self.name,
-            "data": self.data,
-            "data_sha256": self.data_sha256,
-            "compat": compat,
-            "features": self.features,
-            "images": len(self),
-            "templates": len(self.template_ids),
-            "pairs": len(self.same),
-            "positives": len(scores.positives),
-            "negatives": len(scores.negatives),
-            "auc": auc,
-            "auc_interval": estimates[AUC].interval,
-            "eer": eer,
-            "eer_interval": estimates[EER].interval,
-            **points_figures(points, estimates),
-            "people": who.draws.people,
-            "intervals": who.told,
-            "failures": {
-                "images": int(metrics.empty_rows(embeddings).sum()),
-                "of": len(self),
-                "templates": int(empty.sum()),
-                "pairs": int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0,
-                "policy": "they are left out of their templates, and a template without any is scored as no match",
-                "cut": "aligned by the benchmark's landmarks",
-            },
-        }
-        figures["not_measurable"] += all_equal(scores)
+        fields, estimates, scores = verification(
+            pair_scores(templates, self.left, self.right), self.same, self.who, FARS
+        )
         if compat == "insightface":
-            nearest = metrics.tar_at_far_insightface(scores, FARS)
-            figures["tar_at_far"] = {f"{far:g}": tar for far, tar in zip(FARS, nearest, strict=True)}
+            fields["tar_at_far"] = dict(zip(FARS, metrics.tar_at_far_insightface(scores, FARS), strict=True))
         searches = self.searches(templates)
-        figures["identification"] = {name: search_figures(found, RANKS, FPIRS) for name, found in searches.items()}
-        drawn = curves(scores)
         for name, found in searches.items():
             estimates |= {f"{name} {label}": estimate for label, estimate in found.estimates(RANKS, FPIRS).items()}
-        drawn["estimates"] = {label: estimate.packed() for label, estimate in estimates.items()}
-        drawn["cmc"] = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
-        return Evaluation(figures, drawn)
+        cmc = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
+        return Evaluation(
+            protocol="ijb",
+            data=self.data,
+            data_sha256=self.data_sha256,
+            compat=compat,
+            features=self.features,
+            images=len(self),
+            templates=len(self.template_ids),
+            people=self.who.draws.people,
+            failures=self._failures(embeddings, metrics.empty_rows(templates)),
+            identification={name: identification(found, RANKS, FPIRS) for name, found in searches.items()},
+            curves=curves(scores, estimates=estimates, cmc=cmc),
+            **fields,
+        )
+
+    def _failures(self, embeddings: npt.NDArray[np.floating], empty: metrics.Bools) -> Failures:
+        return Failures(
+            images=int(metrics.empty_rows(embeddings).sum()),
+            of=len(self),
+            templates=int(empty.sum()),
+            pairs=int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0,
+            policy="they are left out of their templates, and a template without any is scored as no match",
+            cut="aligned by the benchmark's landmarks",
+        )
 
     def searches(self, templates: Vectors) -> dict[str, Search]:
         """The probes against each gallery by itself; empty without the 1:N lists."""
@@ -279,23 +281,23 @@ class IJBProtocol:
         return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
 
 
-def search_figures(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Figures:
+def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Identification:
     """A search's ranks and, where probes without a mate allow it, its open-set rates."""
     points = [found.tpir_at_fpir(fpir) for fpir in fpirs] if (~found.mated).any() else []
     estimates = found.estimates(ranks, fpirs)
-    return {
-        "mated_probes": int(found.mated.sum()),
-        "non_mated_probes": int((~found.mated).sum()),
-        "rank": {str(n): found.rank(n) for n in ranks},
-        "rank_interval": {str(n): estimates[f"rank {n}"].interval for n in ranks},
-        "tpir_at_fpir": {f"{point.far_target:g}": point.tar for point in points},
-        "tpir_interval": {
-            f"{point.far_target:g}": estimates[f"TPIR@FPIR {point.far_target:g}"].interval
+    return Identification(
+        mated_probes=int(found.mated.sum()),
+        non_mated_probes=int((~found.mated).sum()),
+        rank={n: found.rank(n) for n in ranks},
+        rank_interval={n: estimates[f"rank {n}"].interval for n in ranks},
+        tpir_at_fpir={point.far_target: point.tar for point in points},
+        tpir_interval={
+            point.far_target: estimates[f"TPIR@FPIR {point.far_target:g}"].interval
             for point in points
             if point.measurable
         },
-        "intervals": found.told,
-    }
+        intervals=found.told,
+    )
 
 
 def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,21 +12,22 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.comparison import error_versus_reject, pack
-from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
-from zoo.evaluate.lists import Listed
-from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
+from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.metrics import Bools, SortedScores
 from zoo.evaluate.protocols.base import (
+    FEATURES,
     PROTOCOLS,
-    Evaluation,
-    Figures,
-    all_equal,
+    Benchmark,
+    Found,
+    Protocol,
     check_compat,
     check_embeddings,
     curves,
-    points_figures,
+    verification,
 )
-from zoo.faces.crop import Cut
+from zoo.evaluate.results import Evaluation, Failures, Hardest, Rejection
+from zoo.faces.crop import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
@@ -35,9 +36,21 @@ from zoo.formats.photos import read_photo
 FARS = (0.1, 0.01, 0.001, 0.0001)
 """The false accept rates that are asked for."""
 
+RFW_GROUPS = ("African", "Asian", "Caucasian", "Indian")
+RFW_SIZES = ((10415, 2995), (9688, 2492), (10196, 2959), (10308, 2984))
+"""Images and people of each group (Wang et al., ICCV 2019, table 2)."""
+
+LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
+"""Lists of pairs in LFW's form, and whose they are."""
+
+
+def _benchmark(name: str, title: str, pairs: int, images: int, people: int) -> Benchmark:
+    """Images and people are those of table 1 in Deng et al., CVPR 2019."""
+    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),), (("images", images), ("people", people)))
+
 
 @PROTOCOLS.register("pairs")
-class PairsProtocol:
+class PairsProtocol(Protocol):
     """Same person or not, over pairs of faces: 10-fold accuracy, AUC, EER, TAR@FAR (LFW, CFP-FP, AgeDB-30, …).
 
     `images` are encoded pictures, paths, or RGB uint8 (2 · pairs, H, W, 3); those of pair i lie at 2i and 2i + 1.
@@ -47,11 +60,63 @@ class PairsProtocol:
     fails to enrol, and its pairs are scored −1: as no match.
     """
 
+    benchmarks = (
+        _benchmark("lfw", "LFW", 6000, 13233, 5749),
+        _benchmark("cfp_fp", "CFP-FP", 7000, 7000, 500),
+        _benchmark("agedb_30", "AgeDB-30", 6000, 16488, 568),
+        _benchmark("calfw", "CALFW", 6000, 12174, 5749),
+        _benchmark("cplfw", "CPLFW", 6000, 11652, 5749),
+        _benchmark("xqlfw", "XQLFW", 6000, 13233, 5749),
+        *(
+            Benchmark(
+                f"rfw_{group.lower()}",
+                f"RFW {group}",
+                (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin"),
+                (("pairs", 6000), ("images", images), ("people", people)),
+                family="rfw",
+            )
+            for group, (images, people) in zip(RFW_GROUPS, RFW_SIZES, strict=True)
+        ),
+    )
+
+    @classmethod
+    def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
+        """Every .bin, the lists of LFW and XQLFW, and the groups of RFW as handed out."""
+        found = [cls.named(folder / name) for name in files if name.endswith(".bin") or name in LISTS]
+        if {"data", "txts"} <= set(folders):
+            inside = {path.name for part in ("data", "txts") for path in (folder / part).iterdir()}
+            groups = [group for group in RFW_GROUPS if group in inside]
+            found += [Found(f"rfw_{group.lower()}", "pairs", folder, "rfw", ("data", "txts")) for group in groups]
+        return found
+
+    @classmethod
+    def named(cls, path: Path) -> Found:
+        """The file at `path`, which somebody named: a CSV or a list of pairs by its suffix, else a .bin."""
+        if path.suffix == ".csv":
+            return Found(path.stem, "pairs", path, "csv")
+        if path.suffix == ".txt":
+            return Found(LISTS.get(path.name, path.stem), "pairs", path, "pairs.txt")
+        published = (benchmark.name for benchmark in cls.benchmarks if path.name in benchmark.files)
+        return Found(next(published, path.stem), "pairs", path, "bin")
+
+    @classmethod
+    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> PairsProtocol:
+        """The benchmark; `detector` cuts the faces out of the photos of a list, `features` are not asked."""
+        cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
+        if found.layout == "bin":
+            pairs = cls.from_bin(found.path)
+            pairs.data = found.title
+            return pairs
+        if found.layout == "rfw":
+            listed, landmarks = read_rfw(found.path, found.title.removeprefix("RFW "))
+            return cls.from_list(listed, found.title, cut or landmarks)
+        read = read_pairs_txt if found.layout == "pairs.txt" else read_csv
+        return cls.from_list(read(found.path), found.title, cut)
+
     def __init__(
         self,
         images: Sequence[bytes | Path] | npt.NDArray[np.uint8],
         same: npt.NDArray[np.bool_],
-        name: str = "pairs",
         data: str = "",
         data_sha256: str = "",
         people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None = None,
@@ -61,7 +126,7 @@ class PairsProtocol:
             raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
         self._images, self._place = _distinct(images)
         self.same = np.asarray(same, bool)
-        self.name, self.data, self.data_sha256 = name, data, data_sha256
+        self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
 
     @classmethod
@@ -78,11 +143,6 @@ class PairsProtocol:
 
     def __len__(self) -> int:
         return len(self._images)
-
-    def images(self) -> Iterator[Image | None]:
-        """RGB uint8 (H, W, 3), each picture once, in the order in which the pairs first name it."""
-        for index in range(len(self)):
-            yield self.image(index)
 
     def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
@@ -116,122 +176,100 @@ class PairsProtocol:
         cosines[self._failed(embeddings)] = -1.0
         return cosines
 
-    def _failed(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    def _failed(self, embeddings: npt.NDArray[np.floating]) -> Bools:
         """Which pairs hold a picture without an embedding: bool (pairs,)."""
         failed = metrics.empty_rows(embeddings)[self._place]
         return np.asarray(failed[0::2] | failed[1::2])
 
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+    def remarks(self) -> list[str]:
+        """That photos are taken for crops, where the pictures of a list have another size than crops have."""
+        first = self.image(0) if self.people and self.cut is None and len(self) else None
+        if first is None or first.shape[:2] == (112, 112):
+            return []
+        height, width = first.shape[:2]
+        return [f"pictures of {height}×{width} are taken as aligned crops; --detector yunet finds the faces first"]
+
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim); `compat="insightface"` finds the accuracy as they do."""
         check_compat(compat)
         cosines = self.cosines(embeddings)
-        figures, _, _ = self._figures(cosines, SortedScores.of(cosines, self.same), embeddings, compat)
-        return figures
-
-    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures, and what a report draws of the same scores."""
-        check_compat(compat)
-        cosines = self.cosines(embeddings)
-        scores = SortedScores.of(cosines, self.same)
-        figures, right, estimates = self._figures(cosines, scores, embeddings, compat)
+        fields, estimates, scores = verification(cosines, self.same, self.who, FARS)
+        accuracy = self._accuracy(cosines, embeddings, compat)
+        interval = metrics.binomial_interval(accuracy.correct, accuracy.pairs)
+        if self.who.known:
+            estimates[ACCURACY] = self.who.share(accuracy.right, accuracy.mean)
+            interval = estimates[ACCURACY].interval
         return Evaluation(
-            figures,
-            {
-                **curves(scores),
-                "right": pack(right),
-                "estimates": {label: estimate.packed() for label, estimate in estimates.items()},
-                "hardest": self._hardest(cosines),
-                "rejection": self._rejection(cosines, scores, embeddings),
-            },
+            protocol="pairs",
+            data=self.data,
+            data_sha256=self.data_sha256,
+            compat=compat,
+            accuracy=accuracy.mean,
+            accuracy_std=accuracy.std,
+            accuracy_interval=interval,
+            folds=len(accuracy.accuracies),
+            fold_accuracies=tuple(accuracy.accuracies.tolist()),
+            fold_thresholds=tuple(accuracy.thresholds.tolist()),
+            fold_thresholds_are="squared L2 distances" if compat else "cosine similarities",
+            images=len(self) if self.people else None,
+            people=self.who.draws.people if self.people else None,
+            failures=self._failures(embeddings),
+            curves=curves(
+                scores,
+                right=pack(accuracy.right),
+                estimates=estimates,
+                hardest=self._hardest(cosines),
+                rejection=self._rejection(cosines, scores, embeddings),
+            ),
+            **fields,
         )
 
-    def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> dict[str, list[tuple[int, float]]]:
-        """The most similar pairs of two people and the least similar of one: (pair, similarity)."""
+    def _accuracy(
+        self, cosines: npt.NDArray[np.float64], embeddings: npt.NDArray[np.floating], compat: str | None
+    ) -> metrics.FoldAccuracy:
+        folds = min(10, len(self.same))
+        if compat is None:
+            return metrics.kfold_accuracy(cosines, self.same, folds)
+        units = metrics.unit(embeddings)[self._place]
+        distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
+        distances[self._failed(embeddings)] = 4.0
+        return metrics.kfold_accuracy_insightface(distances, self.same, folds)
+
+    def _failures(self, embeddings: npt.NDArray[np.floating]) -> Failures | None:
+        failed = int(metrics.empty_rows(embeddings).sum())
+        if self.cut is None and not failed:
+            return None
+        return Failures(
+            images=failed,
+            of=len(self),
+            pairs=int(self._failed(embeddings).sum()),
+            policy="their pairs are scored as no match",
+            cut=self.cut.told if self.cut else "",
+        )
+
+    def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> Hardest:
         order = np.argsort(cosines, kind="stable")
         alike, unlike = order[~self.same[order]][::-1][:count], order[self.same[order]][:count]
-        return {
-            "false_accepts": [(int(pair), float(cosines[pair])) for pair in alike],
-            "false_rejects": [(int(pair), float(cosines[pair])) for pair in unlike],
-        }
+        return Hardest(*([(int(pair), float(cosines[pair])) for pair in pairs] for pairs in (alike, unlike)))
 
     def _rejection(
         self, cosines: npt.NDArray[np.float64], scores: SortedScores, embeddings: npt.NDArray[np.floating]
-    ) -> Figures:
-        """How errors fall when the pairs of the shortest embeddings are turned away, at the threshold of FAR 0.01."""
+    ) -> Rejection | None:
+        """How errors fall when the pairs of the lowest norms are rejected, at the threshold of FAR 0.01."""
         point = metrics.tar_at_far(scores, 0.01)
         if not point.measurable:
-            return {}
+            return None
         norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)[self._place]
         quality = np.minimum(norms[0::2], norms[1::2])
         shares = np.round(np.arange(0, 0.96, 0.05), 2)
-        rates = error_versus_reject(cosines[self.same], quality[self.same], point.threshold, shares)
-        return {"far": 0.01, "rejected": shares.tolist(), "fnmr": rates.tolist()}
+        rates = metrics.error_versus_reject(cosines[self.same], quality[self.same], point.threshold, shares)
+        return Rejection(0.01, shares.tolist(), rates.tolist())
 
     def pair_images(self, pair: int) -> tuple[Image, Image]:
         """Both pictures of a pair: RGB uint8 (H, W, 3), black where no face was found."""
         first, second = (self.image(int(self._place[2 * pair + side])) for side in (0, 1))
         black = np.zeros((112, 112, 3), np.uint8)
         return black if first is None else first, black if second is None else second
-
-    def _figures(
-        self,
-        cosines: npt.NDArray[np.float64],
-        scores: SortedScores,
-        embeddings: npt.NDArray[np.floating],
-        compat: str | None,
-    ) -> tuple[Figures, metrics.Bools, dict[str, Estimate]]:
-        folds = min(10, len(self.same))
-        if compat == "insightface":
-            units = metrics.unit(embeddings)[self._place]
-            distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
-            distances[self._failed(embeddings)] = 4.0
-            accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
-        else:
-            accuracy = metrics.kfold_accuracy(cosines, self.same, folds)
-        points = [metrics.tar_at_far(scores, far) for far in FARS]
-        auc, eer = metrics.auc(scores), metrics.eer(scores)
-        who = self.who
-        tars = {point.far_target: point.tar for point in points if point.measurable}
-        estimates = who.rates(cosines, self.same, auc, eer, tars)
-        if who.known:
-            estimates["accuracy"] = who.share(accuracy.right, accuracy.mean)
-        figures = {
-            "protocol": self.name,
-            "data": self.data,
-            "data_sha256": self.data_sha256,
-            "compat": compat,
-            "pairs": len(self.same),
-            "positives": len(scores.positives),
-            "negatives": len(scores.negatives),
-            "accuracy": accuracy.mean,
-            "accuracy_std": accuracy.std,
-            "accuracy_interval": estimates["accuracy"].interval
-            if who.known
-            else metrics.binomial_interval(accuracy.correct, accuracy.pairs),
-            "folds": folds,
-            "fold_accuracies": accuracy.accuracies.tolist(),
-            "fold_thresholds": accuracy.thresholds.tolist(),
-            "fold_thresholds_are": "squared L2 distances" if compat else "cosine similarities",
-            "auc": auc,
-            "auc_interval": estimates[AUC].interval,
-            "eer": eer,
-            "eer_interval": estimates[EER].interval,
-            **points_figures(points, estimates if who.known else None),
-            "intervals": who.told,
-        }
-        figures["not_measurable"] += all_equal(scores)
-        if self.people:
-            figures |= {"images": len(self), "people": who.draws.people}
-        failed = int(metrics.empty_rows(embeddings).sum())
-        if self.cut is not None or failed:
-            figures["failures"] = {
-                "images": failed,
-                "of": len(self),
-                "pairs": int(self._failed(embeddings).sum()),
-                "policy": "their pairs are scored as no match",
-                "cut": self.cut.told if self.cut else "",
-            }
-        return figures, accuracy.right, estimates
 
 
 def _distinct(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,17 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate.metrics import refuse_non_finite
-from zoo.evaluate.protocols.base import PROTOCOLS, Evaluation, Figures, check_compat, check_embeddings, hash_files
-from zoo.evaluate.protocols.ijb import search_figures
+from zoo.evaluate.protocols.base import (
+    PROTOCOLS,
+    Benchmark,
+    Found,
+    Protocol,
+    check_compat,
+    check_embeddings,
+    hash_files,
+)
+from zoo.evaluate.protocols.ijb import identification
+from zoo.evaluate.results import Curves, Evaluation
 from zoo.evaluate.similarity import Indices, search, unit_rows
 from zoo.formats.images import SUFFIXES, read_image, resized
 
@@ -20,14 +29,27 @@ PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
 
 
 @PROTOCOLS.register("tinyface")
-class TinyFaceProtocol:
+class TinyFaceProtocol(Protocol):
     """TinyFace: closed-set search of low-resolution probes among matches and distractors (rank 1, 5, 20).
 
     `folder` is tinyface/ or its Testing_Set/. Pictures of any size are resized to 112×112, bilinear. Ties count
     against the mate. InputError, naming the files, where the folder is incomplete.
     """
 
-    name = "tinyface"
+    benchmarks = (
+        Benchmark(
+            "tinyface",
+            "TinyFace",
+            counts=(("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569)),
+        ),
+    )
+    crowded = frozenset({"Probe", "Gallery_Match", "Gallery_Distractor", "Training_Set"})
+
+    @classmethod
+    def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
+        """A folder Testing_Set/, or any with the release's lists."""
+        here = folder.name == "Testing_Set" or any(name.endswith("_img_ID_pairs.mat") for name in files)
+        return [Found("tinyface", "tinyface", folder)] if here else []
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -68,11 +90,6 @@ class TinyFaceProtocol:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def images(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """RGB uint8 (112, 112, 3): probes, then matches, then distractors."""
-        for index in range(len(self)):
-            yield self.image(index)
-
     def content_sha256(self) -> str:
         """The hash of the pictures."""
         return hash_files(self.paths)
@@ -81,12 +98,8 @@ class TinyFaceProtocol:
         """One picture, resized: RGB uint8 (112, 112, 3)."""
         return resized(read_image(self.paths[index]), (112, 112), bilinear=True)
 
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Figures:
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim)."""
-        return self.evaluate(embeddings, compat).figures
-
-    def evaluate(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures, and the CMC that a report draws."""
         check_compat(compat)
         check_embeddings(embeddings, len(self))
         refuse_non_finite(embeddings, names=self.paths)
@@ -98,21 +111,19 @@ class TinyFaceProtocol:
                 f"expected a match in the gallery for each of {probes} probes of {self.folder}, missing for "
                 f"{int((~found.mated).sum())}; use the files of one release"
             )
-        figures: Figures = {
-            "protocol": self.name,
-            "data": self.data,
-            "data_sha256": self.data_sha256,
-            "compat": compat,
-            "images": len(self),
-            "probes": probes,
-            "gallery": len(self.gallery_ids) - self.distractors,
-            "distractors": self.distractors,
-            "people": len(np.unique(self.probe_ids)),
-            "identification": {"": search_figures(found, RANKS, ())},
-            "not_measurable": [],
-        }
-        estimates = {label: estimate.packed() for label, estimate in found.estimates(RANKS, ()).items()}
-        return Evaluation(figures, {"cmc": {"": [found.rank(n) for n in range(1, 21)]}, "estimates": estimates})
+        return Evaluation(
+            protocol="tinyface",
+            data=self.data,
+            data_sha256=self.data_sha256,
+            compat=compat,
+            images=len(self),
+            probes=probes,
+            gallery=len(self.gallery_ids) - self.distractors,
+            distractors=self.distractors,
+            people=len(np.unique(self.probe_ids)),
+            identification={"": identification(found, RANKS, ())},
+            curves=Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=found.estimates(RANKS, ())),
+        )
 
 
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn by matplotlib without a screen."""
+"""The one style of every plot, and the figures of a report: drawn by matplotlib without a screen."""
 
 from __future__ import annotations
 
@@ -6,114 +6,43 @@ import html
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.evaluate.results import Curves, Histogram
+from zoo.formats.images import Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0b62a4", "#d1495b", "#2e7d5b", "#8a5fbf", "#c77d0a", "#3b8ea5")
 """One a model, told apart by colour-blind eyes too; the lines' dashes differ as well."""
-
-
 DASHES = ("-", "--", "-.", ":")
+OTHERS = "#9aa5b1"
+"""The colour of pairs of different people."""
 
-
-Drawn = tuple[str, int, dict[str, Any]]
+Drawn = tuple[str, int, Curves]
 """What a figure shows of one model: its name, its place among the models, its curves."""
 
 
-def roc_figure(drawn: Sequence[Drawn]) -> Any:
-    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
-    drawn = [entry for entry in drawn if "roc" in entry[2]]
-    if not drawn:
-        return None
-    figure, axes = _axes(6.4, 4.2)
-    for name, index, curves in drawn:
-        far, tar = curves["roc"]["far"], curves["roc"]["tar"]
-        measured = [(x, y) for x, y in zip(far, tar, strict=True) if x > 0]
-        axes.step(*zip(*measured, strict=True), where="post", label=name, **_line(index))
-    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
-    return _finish(figure, axes, "lower right")
+def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` plots side by side in the style of every plot; a plot is `width` × `height` inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * count, height), layout="constrained")
+    axes = list(figure.subplots(1, count, squeeze=False)[0])
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
+        one.set_axisbelow(True)
+    return figure, axes
 
 
-def det_figure(drawn: Sequence[Drawn]) -> Any:
-    """False non-match over false match rate, both logarithmic; None where no model has a curve."""
-    drawn = [entry for entry in drawn if "roc" in entry[2]]
-    if not drawn:
-        return None
-    figure, axes = _axes(6.4, 4.2)
-    for name, index, curves in drawn:
-        points = [
-            (x, 1 - y) for x, y in zip(curves["roc"]["far"], curves["roc"]["tar"], strict=True) if x > 0 and y < 1
-        ]
-        if points:
-            axes.step(*zip(*points, strict=True), where="post", label=name, **_line(index))
-    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
-    return _finish(figure, axes, "upper right")
-
-
-def cmc_figure(drawn: Sequence[Drawn]) -> Any:
-    """The share of probes found within the first n, one line a model and gallery; None where nothing was searched."""
-    lines = [(name, index, gallery, rates) for name, index, c in drawn for gallery, rates in c.get("cmc", {}).items()]
-    if not lines:
-        return None
-    figure, axes = _axes(6.4, 4.2)
-    for name, index, gallery, rates in lines:
-        style = {**_line(index), "linestyle": ":" if gallery.endswith("2") else "-"}
-        axes.plot(range(1, len(rates) + 1), rates, label=f"{name} {gallery}".strip(), marker=".", **style)
-    axes.set(xlabel="rank", ylabel="share of probes found")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    return _finish(figure, axes, "lower right")
-
-
-def rejection_figure(drawn: Sequence[Drawn]) -> Any:
-    """False non-match rate over the share of pairs turned away for their short embeddings; None without pairs."""
-    drawn = [entry for entry in drawn if entry[2].get("rejection")]
-    if not drawn:
-        return None
-    figure, axes = _axes(6.4, 4.2)
-    for name, index, curves in drawn:
-        axes.plot(curves["rejection"]["rejected"], curves["rejection"]["fnmr"], label=name, marker=".", **_line(index))
-    axes.set(xlabel="share of pairs turned away, shortest embeddings first", ylabel="false non-match rate at FAR 0.01")
-    return _finish(figure, axes, "upper right")
-
-
-FIGURES: tuple[tuple[str, Callable[[Sequence[Drawn]], Any]], ...] = (
-    ("ROC", roc_figure),
-    ("DET", det_figure),
-    ("CMC", cmc_figure),
-    ("Error versus reject", rejection_figure),
-)
-
-
-def _finish(figure: Any, axes: Any, corner: str) -> Any:
-    axes.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
-    axes.legend(loc=corner, frameon=False)
-    return figure
-
-
-def histogram_svg(name: str, index: int, curves: dict[str, Any]) -> str:
-    """How the scores of both kinds of pairs are spread, as an SVG element."""
-    histogram = curves["histogram"]
-    figure, axes = _axes(6.4, 3.0)
-    for kind, colour, label in (
-        ("negatives", "#9aa5b1", "different people"),
-        ("positives", COLOURS[index % len(COLOURS)], "same person"),
-    ):
-        total = sum(histogram[kind]) or 1
-        shares = [count / total for count in histogram[kind]]
-        axes.stairs(shares, histogram["edges"], fill=True, color=colour, alpha=0.55, label=label)
-        axes.stairs(shares, histogram["edges"], color=colour, linewidth=1.0)
-    filled = [
-        edge
-        for kind in ("positives", "negatives")
-        for edge, count in zip(histogram["edges"], histogram[kind], strict=False)
-        if count
-    ]
-    axes.set(xlabel="cosine similarity", ylabel="share of pairs", xlim=(min(filled) - 0.05, max(filled) + 0.07))
-    axes.set_title(name, loc="left", fontsize=10)
-    axes.legend(frameon=False)
-    return svg(figure, f"Histogram of similarities, {name}")
-
-
-def _line(index: int) -> dict[str, Any]:
+def line(index: int) -> dict[str, Any]:
+    """Colour, dashes and width of the line of model number `index`, for matplotlib."""
     return {
         "color": COLOURS[index % len(COLOURS)],
         "linestyle": DASHES[index % len(DASHES)],
@@ -121,23 +50,134 @@ def _line(index: int) -> dict[str, Any]:
     }
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def title(axes: Axes, text: str) -> None:
+    """Writes a plot's title."""
+    axes.set_title(text, loc="left", fontsize=10)
 
 
-def svg(figure: Any, title: str) -> str:
-    """A matplotlib figure as an <svg> element to put into a page, with its title for those who cannot see it."""
+def legend(axes: Axes, corner: Any = "best") -> None:
+    """Adds the names of the lines in a `corner`, e.g. "lower right"."""
+    axes.legend(loc=corner, frameon=False)
+
+
+def roc_axes(axes: Axes) -> None:
+    """Labels and limits of a ROC with a logarithmic false accept rate."""
+    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
+
+
+def draw_roc(axes: Axes, far: Sequence[float], tar: Sequence[float], **style: Any) -> None:
+    """The ROC through these points, from the strictest threshold on, without those that a logarithm cannot show."""
+    shown = [(x, y) for x, y in zip(far, tar, strict=True) if x > 0]
+    axes.step(*zip(*shown, strict=True), where="post", **style)
+
+
+def draw_histogram(axes: Axes, histogram: Histogram, colour: str = COLOURS[0]) -> None:
+    """How the scores of both kinds of pairs are spread, each as shares of its pairs."""
+    filled = []
+    for counts, fill, label in (
+        (histogram.negatives, OTHERS, "different people"),
+        (histogram.positives, colour, "same person"),
+    ):
+        shares = [count / (sum(counts) or 1) for count in counts]
+        axes.stairs(shares, histogram.edges, fill=True, color=fill, alpha=0.55, label=label)
+        axes.stairs(shares, histogram.edges, color=fill, linewidth=1.0)
+        filled += [edge for edge, count in zip(histogram.edges, counts, strict=False) if count]
+    axes.set(xlabel="cosine similarity", ylabel="share of pairs", xlim=(min(filled) - 0.05, max(filled) + 0.07))
+    axes.grid(False)
+    legend(axes)
+
+
+def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
+    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
+    lines = [(name, index, curves.roc) for name, index, curves in drawn if curves.roc]
+    if not lines:
+        return None
+    figure, (axes,) = panels()
+    for name, index, roc in lines:
+        draw_roc(axes, roc.far, roc.tar, label=name, **line(index))
+    roc_axes(axes)
+    legend(axes, "lower right")
+    return figure
+
+
+def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
+    """False non-match over false match rate, both logarithmic; None where no model has a curve."""
+    lines = [(name, index, curves.roc) for name, index, curves in drawn if curves.roc]
+    if not lines:
+        return None
+    figure, (axes,) = panels()
+    for name, index, roc in lines:
+        points = [(x, 1 - y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and y < 1]
+        if points:
+            axes.step(*zip(*points, strict=True), where="post", label=name, **line(index))
+    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
+    legend(axes, "upper right")
+    return figure
+
+
+def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
+    """The share of probes found within the first n, one line a model and gallery; None where nothing was searched."""
+    lines = [(name, index, gallery, rates) for name, index, c in drawn for gallery, rates in c.cmc.items()]
+    if not lines:
+        return None
+    figure, (axes,) = panels()
+    for name, index, gallery, rates in lines:
+        style = {**line(index), "linestyle": ":" if gallery.endswith("2") else "-"}
+        axes.plot(range(1, len(rates) + 1), rates, label=f"{name} {gallery}".strip(), marker=".", **style)
+    axes.set(xlabel="rank", ylabel="share of probes found")
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # MaxNLocator has it
+    legend(axes, "lower right")
+    return figure
+
+
+def rejection_figure(drawn: Sequence[Drawn]) -> Figure | None:
+    """False non-match rate over the share of pairs rejected for their low norms; None without pairs."""
+    lines = [(name, index, curves.rejection) for name, index, curves in drawn if curves.rejection]
+    if not lines:
+        return None
+    figure, (axes,) = panels()
+    for name, index, rejection in lines:
+        axes.plot(rejection.rejected, rejection.fnmr, label=name, marker=".", **line(index))
+    axes.set(xlabel="share of pairs rejected, lowest norms first", ylabel="false non-match rate at FAR 0.01")
+    legend(axes, "upper right")
+    return figure
+
+
+FIGURES: tuple[tuple[str, Callable[[Sequence[Drawn]], Figure | None]], ...] = (
+    ("ROC", roc_figure),
+    ("DET", det_figure),
+    ("CMC", cmc_figure),
+    ("Error versus reject", rejection_figure),
+)
+
+
+def histogram_svg(name: str, index: int, histogram: Histogram) -> str:
+    """How the scores of both kinds of pairs are spread, as an SVG element."""
+    figure, (axes,) = panels(height=3.0)
+    draw_histogram(axes, histogram, COLOURS[index % len(COLOURS)])
+    title(axes, name)
+    return svg(figure, f"Histogram of similarities, {name}")
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as an <svg> element to put into a page, with its name for those who cannot see it."""
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     element = text.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title, quote=True)}" ', 1)
+    return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name, quote=True)}" ', 1)
+
+
+def pixels(figure: Figure, dpi: int = 100) -> Image:
+    """A figure as a picture: RGB uint8 (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
+    return drawn[..., :3].copy()

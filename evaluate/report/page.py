@@ -3,64 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.evaluate.report.figures import COLOURS, FIGURES, histogram_svg, svg
-from zoo.evaluate.report.record import Record
+from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import (
     benchmarks_in,
-    distinct_names,
     group_rows,
     holds,
+    model_names,
     remarks,
     results_of,
     rows,
     sentences_of_difference,
 )
 
-
-def page(records: Sequence[Record]) -> str:
-    """report.html for one model or several side by side: one page without any request to a network."""
+if TYPE_CHECKING:
     import jinja2
 
-    if not records:
-        raise InputError("expected at least one report to show, found none")
-    names = distinct_names([record["model"]["name"] for record in records])
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("zoo").joinpath("templates/report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        models=[
-            {**record, "group_rows": group_rows(record), "name": name, "colour": COLOURS[index % len(COLOURS)]}
-            for index, (name, record) in enumerate(zip(names, records, strict=True))
-        ],
-        benchmarks=[_benchmark(data, names, records) for data in benchmarks_in(records)],
-        not_measured=list(dict.fromkeys(line for record in records for line in record.get("not_measured", []))),
+
+def templates(package: str) -> jinja2.Environment:
+    """The templates in a package's folder templates/; they may `include` base.css, the style of all pages."""
+    import jinja2
+
+    loaders = [jinja2.PackageLoader(name) for name in dict.fromkeys((package, "zoo.evaluate.report"))]
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
 
 
-def _benchmark(key: tuple[str, str], names: Sequence[str], records: Sequence[Record]) -> dict[str, Any]:
-    entries = results_of(key, records)
-    tables = [dict(rows(result)) for _, result in entries]
+def page(reports: Sequence[Report]) -> str:
+    """report.html for one model or several side by side: one page without any request to a network."""
+    if not reports:
+        raise InputError("expected at least one report to show, found none")
+    names = model_names(reports)
+    return (
+        templates("zoo.evaluate.report")
+        .get_template("report.html.j2")
+        .render(
+            models=[
+                {
+                    "name": name,
+                    "colour": COLOURS[index % len(COLOURS)],
+                    "facts": report.model,
+                    "flip": report.options.flip,
+                    "provenance": report.provenance,
+                    "group_rows": group_rows(report),
+                }
+                for index, (name, report) in enumerate(zip(names, reports, strict=True))
+            ],
+            benchmarks=[_benchmark(key, names, reports) for key in benchmarks_in(reports)],
+            not_measured=list(dict.fromkeys(line for report in reports for line in report.not_measured)),
+        )
+    )
+
+
+def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Report]) -> dict[str, Any]:
+    entries = results_of(key, reports)
+    tables = [dict(rows(found)) for _, found in entries]
     labels = list(dict.fromkeys(label for table in tables for label in table))
-    drawn = [(names[index], index, result["curves"]) for index, result in entries if result.get("curves")]
-    first = entries[0][1]
-    figures = [svg(figure, f"{kind}, {key[0]}") for kind, draw in FIGURES if (figure := draw(drawn)) is not None]
+    drawn = [(names[index], index, found.curves) for index, found in entries]
     return {
         "data": key[0],
         "sha256": key[1],
-        "holds": holds(first),
+        "holds": holds(entries[0][1]),
         "columns": [(names[index], COLOURS[index % len(COLOURS)]) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
-        "notes": list(dict.fromkeys(note for _, result in entries for note in remarks(result))),
+        "notes": list(dict.fromkeys(note for _, found in entries for note in remarks(found))),
         "differences": sentences_of_difference(names, entries),
-        "figures": figures,
-        "histograms": [histogram_svg(*entry) for entry in drawn if "histogram" in entry[2]],
-        "thumbnails": [
-            (names[index], result["curves"]["thumbnails"])
-            for index, result in entries
-            if "thumbnails" in result["curves"]
+        "figures": [
+            *(svg(figure, f"{kind}, {key[0]}") for kind, draw in FIGURES if (figure := draw(drawn)) is not None),
+            *(histogram_svg(name, index, curves.histogram) for name, index, curves in drawn if curves.histogram),
         ],
-        "sweeps": [{"name": name, **curves["sweep"]} for name, _, curves in drawn if "sweep" in curves],
+        "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
+        "sweeps": [{"name": name, **vars(curves.sweep)} for name, _, curves in drawn if curves.sweep],
     }

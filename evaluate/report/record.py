@@ -7,49 +7,122 @@ import datetime
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.evaluate.comparison import group_rates
-from zoo.evaluate.metrics import Bools, Floats
-from zoo.evaluate.protocols.base import Evaluation
-from zoo.files import json_safe, write_json, write_text
+from zoo.evaluate.codec import from_json, to_json
+from zoo.evaluate.groups import Groups
+from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.results import Evaluation, Hardest, Thumbnail
+from zoo.files import write_json, write_text
 from zoo.formats.images import encode_jpeg
 from zoo.machine import commit
+from zoo.modelinfo import InputSpec, ModelInfo
 
-Record = dict[str, Any]
-"""What report.json holds: "model", "options", "provenance" and "results"."""
+FORMAT = 1
+PACKAGES = ("timm-face-zoo", "numpy", "onnxruntime-gpu", "onnxruntime", "opencv-python-headless")
 
 
-class Report:
-    """One model's results on one or several benchmarks.
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model that was measured."""
 
-    `model` holds the facts of the model (name, sha256, …), `options` what was asked for (flip, device, …), and
-    `groups` the scores and truths of groups of people who are to be compared at one threshold. `not_measured` are
-    sentences on benchmarks that were found and could not be measured.
-    """
+    name: str
+    file: str = ""
+    sha256: str = ""
+    """Of the graph and weights without metadata."""
+    embedding_dim: int = 0
+    precision: str = "float32"
+    provider: str = ""
+    """What computed the embeddings, and where."""
+    input: InputSpec | None = None
+    info: ModelInfo | None = None
+    """The facts that travel with the model; None where it has none."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results should know of the model, in sentences."""
 
-    def __init__(
-        self,
-        model: dict[str, Any],
-        evaluations: Sequence[Evaluation],
-        options: dict[str, Any],
-        groups: Mapping[str, tuple[Floats, Bools]] | None = None,
-        not_measured: Sequence[str] = (),
-    ) -> None:
-        self.record: Record = json_safe(
-            {
-                "format": 1,
-                "model": model,
-                "options": options,
-                "provenance": provenance(),
-                "not_measured": list(not_measured),
-                "results": [{**e.figures, "curves": e.curves} for e in evaluations],
-                "groups": group_rates(groups) if groups and len(groups) > 1 else None,
-            }
+
+@dataclass(frozen=True)
+class Settings:
+    """How it was measured."""
+
+    flip: bool = True
+    """Whether an embedding is the sum over a picture and its mirror image."""
+    compat: str | None = None
+    batch_size: int = 64
+    features: str = "N1D1"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What computed the figures, when and where."""
+
+    versions: Mapping[str, str]
+    python: str
+    machine: str
+    commit: str
+    created: str
+    """ISO 8601, UTC."""
+
+    @classmethod
+    def here(cls) -> Provenance:
+        """This process, now."""
+        return cls(
+            {name: found for name in PACKAGES if (found := _version(name))},
+            platform.python_version(),
+            f"{platform.system()} {platform.machine()}",
+            commit(),
+            datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One model's results on one or several benchmarks: what report.json holds."""
+
+    model: ModelFacts
+    results: tuple[Evaluation, ...]
+    options: Settings = field(default_factory=Settings)
+    groups: Groups | None = None
+    """Groups of people compared at one threshold, where several were measured."""
+    not_measured: tuple[str, ...] = ()
+    """Sentences on benchmarks that were found and could not be measured."""
+    provenance: Provenance = field(default_factory=Provenance.here)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report in format 1, without thumbnails."""
+        return {"format": FORMAT, **to_json(self)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote; what a later version wrote beside it is left out. InputError otherwise."""
+        try:
+            if record["format"] == FORMAT and record["results"]:
+                report: Report = from_json(cls, record)
+                return report
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"expected a report in format {FORMAT}, found something else ({error})") from None
+        raise InputError(f"expected a report in format {FORMAT} with results, found none")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Report:
+        """The content of a report.json; InputError for another file."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected a report.json of `zoo evaluate --report` at {path}, found something else ({error})"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Writes .json, .html, .md, .csv or .tex, by the name's ending; whole or not at all."""
@@ -58,69 +131,27 @@ class Report:
 
         path = Path(path)
         if path.suffix == ".json":
-            write_json(path, without_pictures(self.record))
+            write_json(path, self.to_json())
         elif path.suffix == ".html":
-            write_text(path, page([self.record]))
+            write_text(path, page([self]))
         elif path.suffix[1:] in TABLES:
-            write_text(path, TABLES[path.suffix[1:]]([self.record]))
+            write_text(path, TABLES[path.suffix[1:]]([self]))
         else:
             raise InputError(f"expected a report named .json, .html, .md, .csv or .tex, found {path.name}")
 
 
-def without_pictures(record: Record) -> Record:
-    """The record without thumbnails: a report.json is passed around, and faces are not ours to pass around."""
-    results = [
-        {**result, "curves": {name: curve for name, curve in result["curves"].items() if name != "thumbnails"}}
-        for result in record["results"]
-    ]
-    return {**record, "results": results}
+def thumbnails(protocol: PairsProtocol, hardest: Hardest) -> dict[str, list[Thumbnail]]:
+    """Both pictures of each of the hardest pairs, for a page that its owner asked for."""
 
-
-def thumbnails(protocol: Any, hardest: dict[str, list[tuple[int, float]]]) -> dict[str, list[dict[str, Any]]]:
-    """Both pictures of each of the hardest pairs as data URIs, for a page that its owner asked for."""
-    return {
-        kind: [
-            {
-                "pair": pair,
-                "similarity": round(score, 4),
-                "pictures": [
-                    "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()
-                    for picture in protocol.pair_images(pair)
-                ],
-            }
+    def shown(pairs: Sequence[tuple[int, float]]) -> list[Thumbnail]:
+        return [
+            Thumbnail(pair, round(score, 4), (_data_uri(first), _data_uri(second)))
             for pair, score in pairs
+            for first, second in [protocol.pair_images(pair)]
         ]
-        for kind, pairs in hardest.items()
-    }
+
+    return {"false_accepts": shown(hardest.false_accepts), "false_rejects": shown(hardest.false_rejects)}
 
 
-def provenance() -> dict[str, Any]:
-    """What computed the figures: versions, commit, machine and time."""
-    packages = ("timm-face-zoo", "numpy", "onnxruntime-gpu", "onnxruntime", "opencv-python-headless")
-    return {
-        "versions": {name: found for name in packages if (found := _version(name))},
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "commit": commit(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def read_record(path: str | Path) -> Record:
-    """The content of a report.json; InputError for another file."""
-    try:
-        record = json.loads(Path(path).read_text())
-        if record["format"] == 1 and record["results"] and record["model"]:
-            return dict(record)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise InputError(f"expected a report.json of `zoo evaluate --report` at {path}, found something else")
+def _data_uri(picture: Any) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()

@@ -11,7 +11,7 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.evaluate import intervals, metrics
-from zoo.evaluate.intervals import Estimate, PeoplePairs, Replicates, Resampling
+from zoo.evaluate.intervals import Estimate, PeoplePairs, Replicates, Resampling, difference, pack, unpack
 from zoo.evaluate.metrics import SortedScores
 
 
@@ -121,14 +121,18 @@ def test_two_models_on_the_same_draws_differ_by_less_than_either_is_known() -> N
         Estimate(metrics.auc(SortedScores.of(s, same)), Replicates.of(s, same, left, right, who.draws).auc(), 80)
         for s in (scores + noise[0], scores + noise[1], scores - 0.1 * same)
     )
-    value, (low, high) = second.less(first)
-    assert low <= 0 <= high and value == second.value - first.value
+    found = difference(first, second)
+    low, high = found.interval
+    assert low <= 0 <= high and found.value == second.value - first.value
     assert high - low < 0.5 * (first.interval[1] - first.interval[0])
-    assert worse.less(first)[1][1] < 0
+    assert difference(first, worse).verdict() == "worse"
+    assert difference(first, worse).verdict(lower_is_better=True) == "better"
     again = Estimate.unpacked(json.loads(json.dumps(second.packed())))
     np.testing.assert_allclose(again.replicates, second.replicates, atol=1e-7)
     assert (again.value, again.people) == (second.value, 80)
     assert second.same_draws(again) and not second.same_draws(Estimate(0.5, np.ones(3), 80))
+    assert difference(first, again) == difference(first, second), "a stored report gives the same interval"
+    assert difference(first, Estimate(0.5, np.ones(3), 80)) is None
 
 
 def test_labels_of_people_may_be_words() -> None:
@@ -136,3 +140,20 @@ def test_labels_of_people_may_be_words() -> None:
     assert who.draws.people == 3 and who.left.tolist() == [0, 1, 0] and who.right.tolist() == [0, 2, 1]
     assert "bootstrap of 3 people, 1,000 replicates, seed 0" in who.told
     assert "names no people" in PeoplePairs.unknown(5).told
+
+
+def test_a_paired_difference_covers_the_truth_and_finds_a_gain() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        both = rng.random(601) < 0.9
+        first, second = both ^ (rng.random(601) < 0.03), both ^ (rng.random(601) < 0.03)
+        low, high = difference(first, second).interval
+        covered += low <= 0 <= high
+    assert covered >= 400 * 0.95 - 3 * math.sqrt(400 * 0.95 * 0.05)
+    better = np.ones(601, bool)
+    worse = better.copy()
+    worse[:25] = False
+    assert difference(worse, better).verdict() == "better" and difference(better, worse).verdict() == "worse"
+    assert difference(better, better).verdict() == "no difference shown"
+    assert unpack(pack(worse), 601).tolist() == worse.tolist()

@@ -186,3 +186,32 @@ def test_all_scores_equal_accept_nobody_at_a_measurable_rate() -> None:
     assert metrics.tar_at_far(kernel, 0.5).tar == 0.0
     assert metrics.tar_at_far(kernel, 1.0).tar == 1.0
     assert metrics.auc(kernel) == 0.5 and metrics.eer(kernel) == 0.5
+
+
+@pytest.mark.parametrize("decimals", [1, 3, None])
+def test_the_nearest_rate_is_read_off_as_insightface_does(decimals: int | None) -> None:
+    rng = np.random.default_rng(8)
+    same = rng.random(2003) < 0.2
+    scores = rng.normal(np.where(same, 0.5, 0.1), 0.2)
+    scores = scores if decimals is None else np.round(scores, decimals)
+    fpr, tpr, _ = roc_curve(same, scores)
+    fpr, tpr = np.flipud(fpr), np.flipud(tpr)
+    fars = [10.0**-power for power in range(6, 0, -1)]
+    expected = [tpr[min(zip(abs(fpr - far), range(len(fpr)), strict=True))[1]] for far in fars]
+    assert metrics.tar_at_far_insightface(SortedScores.of(scores, same), fars) == expected
+
+
+def test_float32_scores_are_counted_exactly_at_float64_thresholds() -> None:
+    scores = np.sort(np.random.default_rng(0).uniform(-1, 1, 999).astype(np.float32))
+    kernel = SortedScores(scores, scores)
+    for score in scores[::50].astype(np.float64):
+        for threshold in (np.nextafter(score, -9), score, np.nextafter(score, 9)):
+            assert kernel.true_accepts(threshold) == (scores.astype(np.float64) > threshold).sum()
+            assert kernel.true_accepts(threshold, inclusive=True) == (scores.astype(np.float64) >= threshold).sum()
+
+
+def test_turning_away_the_worst_pairs_leaves_the_errors_of_the_rest() -> None:
+    quality = np.arange(10.0)
+    scores = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1, 1.0])
+    found = metrics.error_versus_reject(scores, quality, 0.5, np.array([0, 0.2, 0.4, 0.9]))
+    assert found.tolist() == [0.3, 1 / 8, 0, 0]

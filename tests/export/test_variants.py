@@ -10,13 +10,11 @@ import pytest
 
 from zoo.cli import main
 from zoo.data.synthetic import synthetic_pairs
-from zoo.evaluate.protocols.base import Evaluation
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.results import Evaluation
 from zoo.export import variants
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
-from zoo.inference.embed import embed
-from zoo.inference.session import OnnxEmbedder
 
 
 def evaluated(seed: int, shift: float, pairs: int = 600) -> Evaluation:
@@ -27,7 +25,7 @@ def evaluated(seed: int, shift: float, pairs: int = 600) -> Evaluation:
     angles = np.stack([np.zeros(pairs), np.arccos(cosines)], axis=1).reshape(-1)
     images = np.arange(2 * pairs, dtype=np.uint8)
     protocol = PairsProtocol([f"{i}".encode() for i in range(len(images))], same, data="made.bin")
-    return protocol.evaluate(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    return protocol.score(np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
 
 def test_the_interval_of_a_change_holds_it_and_is_nothing_for_the_same_model() -> None:
@@ -45,15 +43,23 @@ def test_a_change_that_the_pairs_cannot_measure_is_not_a_number() -> None:
     assert np.isfinite(accuracy.value) and np.isnan([tar.value, tar.low, tar.high]).all()
 
 
-def test_the_accuracy_of_the_comparison_is_that_of_evaluation(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_export_and_evaluate_say_the_same_of_the_same_pairs(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, same = synthetic_pairs(40, seed=3)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    images, same = synthetic_pairs(400, seed=3)
     write_bin(tmp_path / "pairs.bin", [encode_png(image) for image in images], same)
-    exported = ["export", str(model_folder), "--json", "--onnx", "--fp16", "--data", str(tmp_path / "pairs.bin")]
-    assert main(exported) == 0
-    rows = {row["file"]: row for row in json.loads(capsys.readouterr().out)["variants"]}
-    for name, row in rows.items():
-        model = OnnxEmbedder(model_folder / name, device="cpu")
-        protocol = PairsProtocol.from_bin(tmp_path / "pairs.bin")
-        assert row["accuracy"] == protocol.score(embed(model, protocol.images(), flip=True))["accuracy"]
+    data = ["--data", str(tmp_path / "pairs.bin")]
+    assert main(["export", str(model_folder), "--onnx", "--int8", "--calibration-method", "minmax", *data]) == 0
+    exported = capsys.readouterr().out
+    _, int8 = json.loads((model_folder / "export.json").read_text())["variants"]
+    files = [str(model_folder / name) for name in ("model.onnx", "model.int8.onnx")]
+    assert main(["evaluate", *files, *data, "--device", "cpu"]) == 0
+    evaluated = capsys.readouterr().out
+    assert f"{int8['accuracy']:.6f} ±" in evaluated
+    for key, label in (("accuracy_change", "accuracy"), ("tar_change", "TAR@FAR 0.01")):
+        change = int8[key]
+        assert key == "tar_change" or change["low"] < change["high"], "models that never differ prove nothing"
+        told = f"{label}: {change['value']:+.6f} [{change['low']:+.6f}, {change['high']:+.6f}]"
+        assert told in evaluated
+        assert all(f"{bound:+.4f}" in exported for bound in change.values())

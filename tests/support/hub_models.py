@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def make_run(
     from zoo.backbones import create_backbone, save_timm
     from zoo.data.synthetic import synthetic_pairs
     from zoo.evaluate.protocols.pairs import PairsProtocol
-    from zoo.evaluate.report.record import Report
+    from zoo.evaluate.report.record import ModelFacts, Report
     from zoo.export.onnx import write_onnx
     from zoo.files import write_text
     from zoo.inference.embed import embed
@@ -68,14 +67,7 @@ def make_run(
     embedder = OnnxEmbedder(folder / "model.onnx", device="cpu", threads=1)
     images, same = synthetic_pairs(100)
     protocol = PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256="ab" * 32)
-    evaluation = protocol.evaluate(embed(embedder, protocol.images()))
-    facts = {
-        "name": folder.name,
-        "file": "model.onnx",
-        "sha256": embedder.model_sha256,
-        "embedding_dim": dim,
-        "precision": "float32",
-        "info": json.loads(info.to_json()),
-    }
-    Report(facts, [evaluation], {"flip": True, "compat": None, "batch_size": 64}).save(folder / "report.json")
+    found = protocol.score(embed(embedder, protocol.images()))
+    facts = ModelFacts(folder.name, "model.onnx", embedder.model_sha256, dim, info=info)
+    Report(facts, (found,)).save(folder / "report.json")
     return folder

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from zoo.errors import InputError, unknown_name
+from zoo.registry import Registry
 
 Row = dict[str, Any]
 """One thing that can be named: "name", and whatever else is known of it."""
@@ -51,12 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
 def heads() -> list[Row]:
     """Every head with its paper, its T and N, and its options: type and default."""
-    import sys
+    from zoo.heads import HEADS, head_options, type_name
 
-    from zoo.heads import FAILED, HEADS, head_options, type_name
-
-    for problem in FAILED.values():
-        print(f"zoo: {problem}", file=sys.stderr)
+    tell_failed(HEADS)
     return [
         {
             "name": name,
@@ -78,6 +77,12 @@ def show_head(row: Row) -> str:
     return "\n".join([*lines, *(f"    {choice}" for choice in choices)])
 
 
+def tell_failed(registry: Registry[Any]) -> None:
+    """One sentence on stderr for each entry point of an installed package that cannot be loaded."""
+    for problem in registry.failed.values():
+        print(f"zoo: {problem}", file=sys.stderr)
+
+
 def backbones() -> list[Row]:
     """Every timm architecture; importing zoo.backbones registers ours among them."""
     import timm
@@ -92,6 +97,7 @@ def protocols() -> list[Row]:
     from zoo.evaluate.benchmarks.find import describe
     from zoo.evaluate.protocols import PROTOCOLS
 
+    tell_failed(PROTOCOLS)
     return [describe(name) for name in PROTOCOLS]
 
 

@@ -20,15 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import runs
-from zoo.commands import evaluate
 from zoo.commands.progress import training_bar
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json, write_text
 from zoo.train import config as options
 
 if TYPE_CHECKING:
-    from zoo.evaluate.benchmarks.find import Found
-    from zoo.evaluate.protocols.base import Protocol
+    from zoo.evaluate.benchmarks.runner import Benchmarks
     from zoo.reproduce.tables import Cell, Stated
 
 HEADS = ("arcface", "curricularface", "recurricularface")
@@ -98,16 +96,18 @@ def run(args: argparse.Namespace) -> int:
     """Trains, exports and evaluates what is missing; 0 when all is there, 130 or 143 when a signal stopped it."""
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
-    from zoo.evaluate.benchmarks.find import find_benchmarks
+    from zoo.evaluate.benchmarks.runner import open_benchmarks
     from zoo.reproduce.tables import read_stated
 
     stated = read_stated(Path(args.stated)) if args.stated else {}
     out = Path(args.output)
     places = plan(args, out)
-    benchmarks = [(one, one.open()) for one in find_benchmarks(args.benchmarks)]
+    benchmarks = open_benchmarks(args.benchmarks)
+    if benchmarks.not_whole:
+        raise InputError(benchmarks.not_whole[0])
     facts = {
         "training set": check_training(places),
-        "benchmarks": [[protocol.data, protocol.data_sha256] for _, protocol in benchmarks],
+        "benchmarks": [[one.protocol.data, one.protocol.data_sha256] for one in benchmarks.opened],
     }
 
     def say(place: Place, what: str) -> None:
@@ -225,35 +225,23 @@ def export_cell(place: Place, say: Say) -> None:
     place.finish("exported")
 
 
-def evaluate_cell(place: Place, benchmarks: Sequence[tuple[Found, Protocol]], say: Say) -> Cell:
-    """A cell's figures on every benchmark, measured by `zoo evaluate`'s defaults or read from its report.json."""
-    from zoo.evaluate.report.record import Report, read_record
+def evaluate_cell(place: Place, benchmarks: Benchmarks, say: Say) -> Cell:
+    """A cell's figures on every benchmark, measured as `zoo evaluate` does or read from its report.json."""
+    from zoo.evaluate.benchmarks.runner import Options, load_model, measure
+    from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.write import save_all
     from zoo.reproduce.tables import Cell
 
     if not place.done("evaluated"):
         say(place, "evaluating")
-        args = evaluation_options(place.config)
-        model = evaluate.load_model(str(place.folder), args)
-        evaluations = []
-        notes = []
-        for found, protocol in benchmarks:
-            embeddings, _ = evaluate.embeddings_of(model, protocol, args)
-            evaluations.append(protocol.evaluate(embeddings))
-            notes.append(found.shortfall(evaluations[-1].figures))
-        model.facts["notes"] = [note for note in [*notes, *model.embedder.notes] if note]
-        asked = {"flip": args.flip, "compat": None, "batch_size": args.batch_size, "features": args.features}
-        save_all(place.folder, [Report(model.facts, evaluations, asked).record])
+        # without the cache: embeddings of IJB-C would take a gigabyte a cell
+        options = Options(cache=False, device=place.config.device, threads=place.config.threads)
+        report = measure(load_model(place.folder, options), benchmarks)
+        if report.not_measured:
+            raise InputError(report.not_measured[0])
+        save_all(place.folder, [report])
         place.finish("evaluated")
-    return Cell(place.head, place.seed, read_record(place.folder / "report.json"))
-
-
-def evaluation_options(config: options.TrainConfig) -> argparse.Namespace:
-    """What `zoo evaluate` is asked for: its defaults, on the device and threads of the training."""
-    parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    words = ["--no-cache", "--device", config.device]  # embeddings of IJB-C would take a gigabyte a cell
-    return parser.parse_args([*words, *(["--threads", str(config.threads)] if config.threads else [])])
+    return Cell(place.head, place.seed, Report.read(place.folder / "report.json"))
 
 
 def write_tables(
@@ -265,20 +253,22 @@ def write_tables(
     stated: Stated,
 ) -> None:
     """reproduction.md, reproduction.json, roc.svg and roc.png of the cells that are finished."""
-    from zoo.evaluate.report.record import provenance
+    from zoo.evaluate.codec import to_json
+    from zoo.evaluate.report.record import Provenance
     from zoo.reproduce import tables
 
     config = places[0].config
     missing = [f"{place.head} seed {place.seed}" for place in places[len(cells) :]]
     losses = {f"{place.head} seed {place.seed}": last_loss(place.folder) for place in places[: len(cells)]}
     command = shlex.join(["zoo", "reproduce", *words_of(args)])
-    notes = [note for cell in cells for note in cell.record["model"].get("notes", [])]
+    notes = [note for cell in cells for found in cell.report.results for note in found.notes]
+    notes += [note for cell in cells for note in cell.report.model.notes]
     whose = (
         f"What stands below a figure, as stated, is quoted from {args.stated}."
         if stated
         else "The paper's own figures are not quoted here (doi 10.23977/acss.2024.080201): --stated puts them beside."
     )
-    unmeasured = [why for cell in cells for r in cell.record["results"] for why in r.get("not_measurable", [])]
+    unmeasured = [why for cell in cells for found in cell.report.results for why in found.not_measurable]
     if alone := tables.unmatched(cells, stated):
         notes.append(f"{args.stated} states what is not measured here: {', '.join(alone)}")
     lines = [
@@ -311,7 +301,7 @@ def write_tables(
         {
             "command": command,
             "options": json.loads((out / "plan.json").read_text()),
-            "provenance": provenance(),
+            "provenance": to_json(Provenance.here()),
             "missing": missing,
             "training_loss": losses,
             **tables.summary(cells, args.heads[-1]),

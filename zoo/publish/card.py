@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.evaluate.report.record import Record
+from zoo.evaluate.report.record import Provenance, Report
 from zoo.evaluate.report.rows import rows
+from zoo.evaluate.results import Evaluation
 from zoo.files import write_text
 from zoo.modelinfo import ModelInfo
 from zoo.runs import find_run
@@ -67,7 +69,7 @@ class License:
 
 def render_card(
     info: ModelInfo,
-    record: Record | None,
+    report: Report | None,
     recipe: dict[str, Any],
     repo: str,
     license: License | None = None,
@@ -77,7 +79,7 @@ def render_card(
 ) -> str:
     """README.md for the Hub: YAML metadata and the card. The same facts give the same text.
 
-    `record` is the content of report.json, None where nothing was measured; `recipe` that of config.yaml; `plain`
+    `report` is that of report.json, None where nothing was measured; `recipe` the content of config.yaml; `plain`
     says that the model loads in timm without zoo; `centres` that class centres are published with it; `figures` are the
     names of pictures beside the card.
     """
@@ -86,7 +88,7 @@ def render_card(
 
     name = repo.rpartition("/")[2]
     head = info.head.partition("(")[0]
-    results = record["results"] if record else []
+    results = report.results if report else ()
     environment = jinja2.Environment(  # Markdown, for a page that shows no HTML: `cell` guards what is filled in
         trim_blocks=True,
         lstrip_blocks=True,
@@ -103,11 +105,11 @@ def render_card(
         repo=repo,
         info=info,
         drawn="drawn by zoo" in info.training_set,
-        facts=[(label, value) for label, value in facts_of(info, record) if value],
+        facts=[(label, value) for label, value in facts_of(info, report) if value],
         results=[result_of(result) for result in results],
-        flip=bool(record and record["options"].get("flip")),
-        intervals_told=any("intervals" in result or "probes" in result for result in results),
-        provenance=provenance_of(record) if record else "",
+        flip=bool(report and report.options.flip),
+        intervals_told=any(result.intervals or result.probes is not None for result in results),
+        provenance=provenance_of(report.provenance) if report else "",
         thresholds=[threshold_of(threshold) for threshold in info.thresholds],
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
         recipe=[(option, str(value)) for option, value in sorted(recipe.items()) if may_be_told(option, value)],
@@ -130,7 +132,7 @@ def render_card(
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
 
 
-def facts_of(info: ModelInfo, record: Record | None) -> list[tuple[str, str]]:
+def facts_of(info: ModelInfo, report: Report | None) -> list[tuple[str, str]]:
     """The table at the top."""
     architecture = ", ".join(
         part
@@ -143,29 +145,28 @@ def facts_of(info: ModelInfo, record: Record | None) -> list[tuple[str, str]]:
         ("head", info.head),
         ("training data", info.training_set),
         ("code", f"commit {info.commit}" if info.commit else ""),
-        ("model sha256", f"{record['model']['sha256']} (graph and weights without metadata)" if record else ""),
+        ("model sha256", f"{report.model.sha256} (graph and weights without metadata)" if report else ""),
     ]
 
 
-def result_of(result: dict[str, Any]) -> dict[str, Any]:
+def result_of(result: Evaluation) -> dict[str, Any]:
     """One benchmark as the template shows it."""
     return {
-        "data": result["data"],
-        "protocol": result["protocol"],
-        "compat": result.get("compat"),
-        "sha256": result["data_sha256"],
-        "pairs": f"{result['pairs']:,}" if "pairs" in result else "All",
+        "data": result.data,
+        "protocol": result.protocol,
+        "compat": result.compat,
+        "sha256": result.data_sha256,
+        "pairs": "All" if result.pairs is None else f"{result.pairs:,}",
         "rows": rows(result),
-        "notes": result.get("not_measurable", []),
+        "notes": result.not_measurable,
     }
 
 
-def provenance_of(record: Record) -> str:
+def provenance_of(facts: Provenance) -> str:
     """What computed the figures, in a sentence."""
-    facts = record["provenance"]
-    versions = ", ".join(f"{package} {version}" for package, version in sorted(facts["versions"].items()))
-    commit = f" at commit {facts['commit']}" if facts.get("commit") else ""
-    return f"Computed{commit} on {facts['created'][:10]} with {versions} on {facts['machine']}."
+    versions = ", ".join(f"{package} {version}" for package, version in sorted(facts.versions.items()))
+    commit = f" at commit {facts.commit}" if facts.commit else ""
+    return f"Computed{commit} on {facts.created[:10]} with {versions} on {facts.machine}."
 
 
 def threshold_of(threshold: Any) -> dict[str, str]:
@@ -185,26 +186,26 @@ def may_be_told(option: str, value: Any) -> bool:
     return option not in UNTOLD and value not in (None, {}, "") and "/" not in str(value) and "\\" not in str(value)
 
 
-def eval_results(result: dict[str, Any]) -> list[EvalResult]:
+def eval_results(result: Evaluation) -> list[EvalResult]:
     """A benchmark's figures as the Hub's metadata has them, fractions."""
     from huggingface_hub import EvalResult
 
-    stem = Path(result["data"]).stem
+    stem = Path(result.data).stem
     kind = HUB_TYPES.get(stem.lower().replace("-", "_"), re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "pairs")
-    figures = [("accuracy", "accuracy", result.get("accuracy")), ("roc_auc", "AUC", result.get("auc"))]
-    figures += [(f"tar_at_far_{far}", f"TAR@FAR {far}", tar) for far, tar in result.get("tar_at_far", {}).items()]
+    figures = [("accuracy", "accuracy", result.accuracy), ("roc_auc", "AUC", result.auc)]
+    figures += [(f"tar_at_far_{far:g}", f"TAR@FAR {far:g}", tar) for far, tar in result.tar_at_far.items()]
     return [
         EvalResult(
             task_type="image-feature-extraction",
             task_name="Face verification",
             dataset_type=kind,
-            dataset_name=result["data"],
+            dataset_name=result.data,
             metric_type=metric,
             metric_name=label,
             metric_value=round(float(value), 6),
         )
         for metric, label, value in figures
-        if value is not None
+        if value is not None and not math.isnan(value)
     ]
 
 
@@ -282,20 +283,19 @@ def facts_in(run: Path) -> ModelInfo:
     return info
 
 
-def report_in(run: Path) -> Record | None:
+def report_in(run: Path) -> Report | None:
     """A run's report.json; None where there is none. InputError where it is of another model than model.onnx."""
-    from zoo.evaluate.report.record import read_record
     from zoo.inference.metadata import model_sha256
 
     if not (run / "report.json").is_file():
         return None
-    record = read_record(run / "report.json")
-    if record["model"].get("sha256") != model_sha256(run / "model.onnx"):
+    report = Report.read(run / "report.json")
+    if report.model.sha256 != model_sha256(run / "model.onnx"):
         raise InputError(
             f"expected a report of {run / 'model.onnx'}, found {run / 'report.json'} of another model; measure it with "
             f"`zoo evaluate {run} --report {run}`"
         )
-    return record
+    return report
 
 
 def recipe_in(run: Path) -> dict[str, Any]:

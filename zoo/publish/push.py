@@ -128,8 +128,8 @@ def stage(
     """
     info = facts_in(run)
     require_parity(run / ONNX, info)
-    record = report_in(run)
-    if record is None and not allow_unmeasured:
+    report = report_in(run)
+    if report is None and not allow_unmeasured:
         raise InputError(
             f"expected a measurement of the model in {run}, found no report.json; make one with `zoo evaluate {run} "
             f"--report {run}`, or publish without with --allow-unmeasured"
@@ -138,18 +138,15 @@ def stage(
     shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, license)
-    if record is not None:
-        from zoo.evaluate.report.page import page
-        from zoo.evaluate.report.record import without_pictures
+    if report is not None:
         from zoo.evaluate.report.write import save_all
 
-        record = without_pictures(record)
         with tempfile.TemporaryDirectory() as drawn:
-            save_all(drawn, [record])
+            save_all(drawn, [report])
             for figure in figures_in(Path(drawn)):
                 shutil.copyfile(Path(drawn) / figure, folder / figure)
-        write_json(folder / "report.json", record)
-        write_text(folder / "report.html", page([record]))
+        for name in ("report.json", "report.html"):
+            report.save(folder / name)
     if centres is not None:
         shutil.copyfile(existing(centres), folder / CENTRES)
     write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from zoo.errors import InputError
-from zoo.evaluate.comparison import Difference, paired_difference, unpack
-from zoo.evaluate.report.figures import COLOURS, DASHES
-from zoo.evaluate.report.record import Record
+from zoo.evaluate.intervals import ACCURACY, Difference
+from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
+from zoo.evaluate.report.record import Report
+from zoo.evaluate.results import Evaluation, RocPoints, differences
 
 TABLES = {
     "pairs": "Table 1: verification of pairs",
@@ -34,7 +35,7 @@ class Cell:
 
     head: str
     seed: int
-    record: Record
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -116,27 +117,27 @@ def spelling(benchmark: str, figure: str, head: str) -> tuple[str, str, str]:
     return name, " ".join(words), head.strip().lower()
 
 
-def figures(result: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
     """A benchmark's figures as (kind in TABLES, label, fraction), those that it cannot measure left out."""
-    kind = "pairs" if "accuracy" in result else "ijb"
-    named = [("accuracy", result.get("accuracy")), ("AUC", result.get("auc"))]
-    named += [(f"TAR@FAR {far}", tar) for far, tar in result.get("tar_at_far", {}).items()]
-    yield from ((kind, label, value) for label, value in named if value is not None)
-    for gallery, found in result.get("identification", {}).items():
-        for rank, rate in found["rank"].items():
+    kind = "ijb" if result.accuracy is None else "pairs"
+    named = [("accuracy", result.accuracy), ("AUC", result.auc)]
+    named += [(f"TAR@FAR {far:g}", tar) for far, tar in result.tar_at_far.items()]
+    yield from ((kind, label, value) for label, value in named if value is not None and not math.isnan(value))
+    for gallery, found in result.identification.items():
+        for rank, rate in found.rank.items():
             yield "search", f"{gallery} rank {rank}".strip(), rate
-        for fpir, rate in found["tpir_at_fpir"].items():
-            if rate is not None:
-                yield "search", f"{gallery} TPIR@FPIR {fpir}".strip(), rate
+        for fpir, rate in found.tpir_at_fpir.items():
+            if not math.isnan(rate):
+                yield "search", f"{gallery} TPIR@FPIR {fpir:g}".strip(), rate
 
 
 def spreads(cells: Sequence[Cell]) -> dict[str, list[Row]]:
     """{kind: rows} over all cells, kinds and rows in the order of TABLES and of the reports."""
     gathered: dict[str, dict[tuple[str, str], dict[str, list[float]]]] = {kind: {} for kind in TABLES}
     for cell in cells:
-        for result in cell.record["results"]:
+        for result in cell.report.results:
             for kind, label, value in figures(result):
-                by_head = gathered[kind].setdefault((result["data"], label), {})
+                by_head = gathered[kind].setdefault((result.data, label), {})
                 by_head.setdefault(cell.head, []).append(value)
     return {
         kind: [(*key, {head: Spread(tuple(values)) for head, values in heads.items()}) for key, heads in rows.items()]
@@ -174,7 +175,7 @@ class Gain:
         The interval over pairs holds for these trained weights, the one over seeds for these pairs; a claim about the
         heads needs both.
         """
-        pairs = {one.verdict for one in self.seeds.values()}
+        pairs = {one.verdict() for one in self.seeds.values()}
         if len(pairs) > 1 or "no difference shown" in pairs:
             return "no difference shown"
         (verdict,) = pairs
@@ -186,18 +187,18 @@ class Gain:
 
 def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
     """`second` against every other head, on every benchmark of pairs, seed by seed on the same pairs."""
-    right: dict[str, dict[str, dict[int, npt.NDArray[np.bool_]]]] = {}
+    measured: dict[str, dict[str, dict[int, Evaluation]]] = {}
     for cell in cells:
-        for result in cell.record["results"]:
-            if "right" in result["curves"]:
-                by_head = right.setdefault(result["data"], {})
-                by_head.setdefault(cell.head, {})[cell.seed] = unpack(result["curves"]["right"], result["pairs"])
+        for result in cell.report.results:
+            if ACCURACY in result.compared_by():
+                measured.setdefault(result.data, {}).setdefault(cell.head, {})[cell.seed] = result
     found = []
-    for data, by_head in right.items():
+    for data, by_head in measured.items():
         for first in by_head:
             shared = sorted(by_head[first].keys() & by_head.get(second, {}).keys())
-            if first != second and shared:
-                each = {seed: paired_difference(by_head[first][seed], by_head[second][seed]) for seed in shared}
+            pairs = {seed: (by_head[first][seed], by_head[second][seed]) for seed in shared if first != second}
+            each = {seed: one for seed, pair in pairs.items() if (one := differences(*pair).get(ACCURACY))}
+            if each:
                 found.append(Gain(data, first, second, each))
     return found
 
@@ -214,46 +215,37 @@ class Curves:
 
 def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, Curves]]:
     """{benchmark: {head: curves}}: at each FAR the mean, smallest and largest TAR over the seeds."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, dict[str, list[tuple[RocPoints, int]]]] = {}
     for cell in cells:
-        for result in cell.record["results"]:
-            if "roc" in result["curves"]:
-                by_head = found.setdefault(result["data"], {})
-                by_head.setdefault(cell.head, []).append({**result["curves"]["roc"], "negatives": result["negatives"]})
+        for result in cell.report.results:
+            if result.curves.roc and result.negatives:
+                by_head = found.setdefault(result.data, {})
+                by_head.setdefault(cell.head, []).append((result.curves.roc, result.negatives))
     return {data: {head: _over_seeds(curves) for head, curves in by_head.items()} for data, by_head in found.items()}
 
 
-def _over_seeds(curves: Sequence[dict[str, Any]]) -> Curves:
-    far = np.geomspace(1 / curves[0]["negatives"], 1, 300)
-    at = [np.searchsorted(curve["far"], far * (1 + 1e-12), side="right") - 1 for curve in curves]
-    tar = np.stack([np.asarray(curve["tar"])[place] for curve, place in zip(curves, at, strict=True)])
+def _over_seeds(curves: Sequence[tuple[RocPoints, int]]) -> Curves:
+    far = np.geomspace(1 / curves[0][1], 1, 300)
+    at = [np.searchsorted(roc.far, far * (1 + 1e-12), side="right") - 1 for roc, _ in curves]
+    tar = np.stack([np.asarray(roc.tar)[place] for (roc, _), place in zip(curves, at, strict=True)])
     return Curves(far, tar.mean(axis=0), tar.min(axis=0), tar.max(axis=0))
 
 
 def roc_figure(cells: Sequence[Cell]) -> Any:
     """Figure 2: TAR over FAR on a logarithmic axis, a panel a benchmark, a line a head, a band from seed to seed."""
-    from matplotlib.figure import Figure
-
     benchmarks = mean_curves(cells)
     if not benchmarks:
         return None
     heads = list(dict.fromkeys(cell.head for cell in cells))
-    figure = Figure(figsize=(5.2 * len(benchmarks) + 1.2, 4.2), layout="constrained")
-    for axes, (data, by_head) in zip(
-        figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks.items(), strict=True
-    ):
+    figure, plots = panels(len(benchmarks), width=5.6)
+    for axes, (data, by_head) in zip(plots, benchmarks.items(), strict=True):
         for head, curves in by_head.items():
-            index = heads.index(head)
-            colour = COLOURS[index % len(COLOURS)]
-            axes.plot(curves.far, curves.mean, label=head, color=colour, linestyle=DASHES[index % len(DASHES)])
-            axes.fill_between(curves.far, curves.low, curves.high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(
-            xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1)
-        )
-        axes.set_title(data, loc="left", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
-        axes.legend(loc="lower right", frameon=False)
+            style = line(heads.index(head))
+            axes.plot(curves.far, curves.mean, label=head, **style)
+            axes.fill_between(curves.far, curves.low, curves.high, color=style["color"], alpha=0.15, linewidth=0)
+        roc_axes(axes)
+        title(axes, data)
+        legend(axes, "lower right")
     return figure
 
 

@@ -239,7 +239,7 @@ def open_validation(config: TrainConfig) -> PairsProtocol | None:
 
         # a seed of its own: the pairs of `zoo evaluate --data synthetic` stay unseen
         images, same = synthetic_pairs(pairs=300, seed=1)
-        return PairsProtocol(images, same, name="pairs", data="synthetic validation", data_sha256="")
+        return PairsProtocol(images, same, data="synthetic validation")
     return PairsProtocol.from_bin(name)
 
 

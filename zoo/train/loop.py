@@ -133,7 +133,7 @@ def save_epoch(
     if validation is None:
         return {}
     scores = validation.score(embed(TorchEmbedder(trained, spec, device), validation.images()))
-    found = {name: float(scores[name]) for name in ("accuracy", "auc")}
+    found = {name: float(getattr(scores, name)) for name in ("accuracy", "auc")}
     if training.is_best(found, validation.data):
         save_timm(trained, run / "best", info)
     return found

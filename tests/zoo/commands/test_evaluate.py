@@ -1,106 +1,31 @@
-"""`zoo evaluate` from the command line to the report, on made-up pairs and, where they are there, on real faces."""
+"""`zoo evaluate` from the command line to the report."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from tests.support.benchmarks import (
+    bench,
+    lfw,
+    model,
+    own_cache,
+    pair_lines,
+    rfw,
+    run,
+    write_pairs,
+    write_people,
+)
 from tests.support.onnx_models import write_model
-from zoo import cli
-from zoo.errors import InputError
-from zoo.evaluate.benchmarks.find import describe
-from zoo.evaluate.benchmarks.thresholds import measured_thresholds, with_thresholds
-from zoo.evaluate.protocols import PROTOCOLS
-from zoo.evaluate.protocols.base import curves
-from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.evaluate.report.page import page
-from zoo.evaluate.report.record import Report, read_record
-from zoo.formats.bins import write_bin
-from zoo.formats.images import encode_png
-from zoo.inference.embed import embed
-from zoo.inference.metadata import model_sha256, read_model_info
-from zoo.inference.session import OnnxEmbedder
+from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.protocols import PairsProtocol
+from zoo.formats.images import decode, encode_jpeg, encode_png
 from zoo.modelinfo import ModelInfo
 
-
-def colour_pairs(pairs: int, seed: int = 0) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Flat pictures whose colour is the person; the two of a pair differ by a little noise."""
-    rng = np.random.default_rng(seed)
-    same = np.arange(pairs) % 2 == 0
-    colours = rng.integers(30, 226, (2 * pairs, 3))
-    colours[1::2][same] = colours[0::2][same]
-    noisy = np.clip(colours + rng.integers(-25, 26, colours.shape), 0, 255).astype(np.uint8)
-    return np.broadcast_to(noisy[:, None, None, :], (2 * pairs, 112, 112, 3)).copy(), same
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves embeddings in the user's cache."""
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Path:
-    """A .bin of 60 pairs."""
-    images, same = colour_pairs(60)
-    write_bin(tmp_path / "colours.bin", [encode_png(image) for image in images], same)
-    return tmp_path / "colours.bin"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "m.onnx")
-
-
-def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    status = cli.main([str(argument) for argument in argv])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def test_a_bin_file_scores_as_its_pictures_do(bench: Path, model: Path) -> None:
-    images, same = colour_pairs(60)
-    embedder = OnnxEmbedder(model, device="cpu")
-    from_file, from_arrays = PairsProtocol.from_bin(bench), PairsProtocol(images, same)
-    first = from_file.score(embed(embedder, from_file.images()))
-    second = from_arrays.score(embed(embedder, from_arrays.images()))
-    assert first.pop("data") == "colours.bin" and len(first.pop("data_sha256")) == 64
-    del second["data"], second["data_sha256"]
-    assert repr(first) == repr(second)  # NaN is not equal to itself
-    assert 0.6 < first["accuracy"] <= 1 and first["auc"] > 0.7
-
-
-def test_a_picture_in_many_pairs_is_embedded_once() -> None:
-    images, same = colour_pairs(5)
-    repeated = PairsProtocol(np.concatenate([images, images[::-1], images[:2]]), np.tile(same, 3)[:11])
-    assert len(repeated) == len(list(repeated.images())) == 10
-    vectors = np.random.default_rng(0).normal(size=(10, 4))
-    left, right = vectors / np.linalg.norm(vectors, axis=1, keepdims=True), None
-    right = np.concatenate([left, left[::-1], left[:2]])
-    np.testing.assert_allclose(repeated.cosines(vectors), (right[0::2] * right[1::2]).sum(1), atol=1e-15)
-
-
-def test_the_norm_of_an_embedding_does_not_matter_to_pairs() -> None:
-    images, same = colour_pairs(31)
-    protocol = PairsProtocol(images, same)
-    vectors = np.random.default_rng(0).normal(size=(len(protocol), 7))
-    scaled = vectors * np.random.default_rng(1).uniform(0.1, 90, (len(protocol), 1))
-    one, other = protocol.score(vectors), protocol.score(scaled)
-    assert one["accuracy"] == other["accuracy"] and one["auc"] == pytest.approx(other["auc"], abs=1e-9)
-
-
-def test_a_constant_embedding_is_worth_nothing() -> None:
-    images, same = colour_pairs(40)
-    protocol = PairsProtocol(images, same)
-    figures = protocol.score(np.ones((len(protocol), 3)))
-    assert figures["auc"] == 0.5 and figures["tar_at_far"]["0.1"] == 0.0
-    assert "all scores are 1: the model gives every picture the same embedding" in figures["not_measurable"]
+__all__ = ["bench", "lfw", "model", "own_cache", "rfw"]
 
 
 @pytest.mark.parametrize("compat", [None, "insightface"])
@@ -160,106 +85,148 @@ def test_wrong_input_is_one_sentence(
     assert err.count("\n") == 1 and err.startswith("zoo: ")
 
 
-def test_thresholds_with_enough_false_accepts_are_stored_with_what_they_hold_for(
+def test_strict_refuses_another_input_size(tmp_path: Path, bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = write_model(tmp_path / "small.onnx", ("n", 3, 96, 96))
+    status, out, _ = run(capsys, "evaluate", small, "--data", bench, "--device", "cpu")
+    assert status == 0 and "the model's input 96×96: resized" in out
+    status, _, err = run(capsys, "evaluate", small, "--data", bench, "--device", "cpu", "--strict", "--no-cache")
+    assert status == 2 and "leave out --strict" in err
+
+
+def test_a_folder_of_groups_is_measured_and_their_spread_told(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images, same = colour_pairs(900)
-    write_bin(tmp_path / "many.bin", [encode_png(image[:9, :9]) for image in images], same)
-    before = model_sha256(model)
-    arguments = ["evaluate", model, "--data", tmp_path / "many.bin", "--device", "cpu", "--write-thresholds"]
-    status, out, _ = run(capsys, *arguments, "--no-flip")
-    assert status == 0 and "stored the threshold" in out
-    assert "no threshold for FAR 0.01: 4 false accepts are behind it, 30 are needed" in out
-    info = read_model_info(model)
-    assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
-    stored = info.thresholds[0]
-    assert stored.model_sha256 == before == model_sha256(model)
-    assert (stored.negatives, stored.false_accepts, stored.flip, stored.data) == (450, 45, False, "many.bin")
-    assert stored.far_interval[0] < 0.1 < stored.far_interval[1]
-    run(capsys, *arguments)
-    again = read_model_info(model)
-    assert again is not None and len(again.thresholds) == 1 and again.thresholds[0].flip
+    for seed, group in enumerate(("African", "Asian")):
+        write_pairs(tmp_path / "rfw" / f"{group}_test.bin", pairs=240, seed=seed)
+    status, out, _ = run(
+        capsys, "evaluate", model, "--data", tmp_path / "rfw", "--device", "cpu", "--report", tmp_path / "r"
+    )
+    assert status == 0 and "RFW African: FMR" in out and "spread between groups" in out
+    record = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert len(record["groups"]["groups"]) == len(record["results"]) == 2
 
 
-def test_thresholds_of_another_model_are_dropped() -> None:
-    images, same = colour_pairs(900)
-    protocol = PairsProtocol(images[:, :2, :2], same)
-    figures = protocol.score(embed(lambda c: c.mean(axis=(1, 2)).astype(np.float32) - 127, protocol.images()))
-    mine, _ = measured_thresholds(figures, "mine", flip=True, precision="float32")
-    theirs, _ = measured_thresholds(figures, "theirs", flip=True, precision="float32")
-    info = with_thresholds(with_thresholds(ModelInfo(3), theirs), mine)
-    assert {threshold.model_sha256 for threshold in info.thresholds} == {"mine"}
-
-
-def a_record(bench: Path, model: Path, name: str) -> dict[str, Any]:
-    protocol = PairsProtocol.from_bin(bench)
-    embedder = OnnxEmbedder(model, device="cpu")
-    facts = {
-        "name": name, "sha256": embedder.model_sha256, "embedding_dim": 5, "precision": "float32", "provider": "CPU",
-        "notes": [],
-    }  # fmt: skip
-    evaluation = protocol.evaluate(embed(embedder, protocol.images()))
-    return Report(facts, [evaluation], {"flip": True}).record
-
-
-def test_the_report_is_whole_and_needs_no_network(
-    bench: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_pairs_txt_over_a_folder_is_a_benchmark_whose_people_are_known(
+    lfw: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "new" / "r"
-    status, _, _ = run(capsys, "evaluate", model, "--data", bench, "--device", "cpu", "--report", folder)
-    assert status == 0
-    record = read_record(folder / "report.json")
-    assert record["model"]["sha256"] == model_sha256(model) and record["results"][0]["pairs"] == 60
-    assert record["provenance"]["versions"]["numpy"] == np.__version__
-    text = (folder / "report.html").read_text()
-    assert text.count("<svg") == 3 and f"{record['results'][0]['auc']:.6f}" in text
-    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?http|@import""", text)
+    for data in (lfw, lfw / "pairs.txt"):
+        status, out, _ = run(capsys, "evaluate", model, "--data", data, "--device", "cpu", "--json")
+        figures = json.loads(out)
+        assert status == 0 and figures["data"] == "LFW" and figures["pairs"] == 80 and figures["people"] == 12
+        assert figures["intervals"].startswith("bootstrap of 12 people, 1,000 replicates")
+        assert "80 pairs instead of 6,000" in " ".join(figures["notes"])
+        for name in ("accuracy", "auc", "eer"):
+            low, high = figures[f"{name}_interval"]
+            assert low <= figures[name] <= high and high - low > 0
 
 
-def test_two_models_stand_side_by_side_and_a_name_is_no_markup(bench: Path, model: Path) -> None:
-    text = page([a_record(bench, model, "one"), a_record(bench, model, "<script>alert(1)</script>")])
-    assert text.count("<svg") == 4 and "<script>alert" not in text and "&lt;script&gt;" in text
-    assert "one (1)" in page([a_record(bench, model, "one"), a_record(bench, model, "one")])
+def test_rfw_as_handed_out_is_four_groups_of_known_people(
+    rfw: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = find_benchmarks(rfw.parent)
+    assert [one.name for one in found] == ["rfw_african", "rfw_asian", "rfw_caucasian", "rfw_indian"]
+    assert [one.name for one in find_benchmarks(rfw.parent, ["rfw"])] == [one.name for one in found]
+    protocol = found[1].open()
+    assert isinstance(protocol, PairsProtocol) and protocol.data == "RFW Asian"
+    assert {picture.shape for picture in protocol.images() if picture is not None} == {(112, 112, 3)}
+    status, out, _ = run(capsys, "evaluate", model, "--data", rfw, "--device", "cpu")
+    assert status == 0 and "spread between groups" in out
+    assert "is not all of RFW Asian: 60 pairs instead of 6,000" in out and "6 people instead of 2,492" in out
+    assert "aligned by the benchmark's landmarks" in out and "failures to enrol" in out
 
 
-def test_something_else_than_a_report_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="expected a report"):
-        read_record(tmp_path / "x.json")
+def test_an_incomplete_group_says_what_is_missing_and_the_others_are_measured(
+    rfw: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rfw / "txts" / "Asian" / "Asian_pairs.txt").unlink()
+    (rfw / "data" / "Indian" / "Person_02" / "Person_02_0001.jpg").write_bytes(b"no picture")
+    arguments = ["evaluate", model, "--data", rfw, "--device", "cpu"]
+    status, out, err = run(capsys, *arguments, "--report", tmp_path / "r")
+    assert status == 2 and "RFW African" in out and "RFW Caucasian" in out
+    lines = err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("zoo: ") for line in lines)
+    assert "missing there: txts/Asian/Asian_pairs.txt" in lines[0] and "RFW Indian, m.onnx: expected a" in lines[1]
+    record = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert len(record["results"]) == 2 and len(record["not_measured"]) == 2
+    assert "Not measured:" in (tmp_path / "r" / "report.html").read_text()
+    assert "failures to enrol" in (tmp_path / "r" / "report.md").read_text()
+    told = json.loads(run(capsys, *arguments, "--json")[1])
+    assert len(told["results"]) == 2 and len(told["not_measured"]) == 2
 
 
-def test_the_sweep_counts_every_pair(bench: Path) -> None:
-    rng = np.random.default_rng(0)
-    scores, same = np.round(rng.uniform(-1, 1, 501), 3), rng.random(501) < 0.5
-    from zoo.evaluate.metrics import SortedScores
-
-    sweep = curves(SortedScores.of(scores, same))["sweep"]
-    for place in (0, 700, 1000, 1301, 2000):
-        threshold = place / 1000 - 1
-        assert sweep["true_accepts"][place] == (scores[same] > threshold + 1e-9).sum()
-        assert sweep["false_accepts"][place] == (scores[~same] > threshold + 1e-9).sum()
+def test_a_benchmark_with_swapped_colours_is_reported(
+    lfw: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "look swapped" not in run(capsys, "evaluate", model, "--data", lfw, "--device", "cpu")[1]
+    for file in lfw.rglob("*.jpg"):
+        file.write_bytes(encode_jpeg(decode(file.read_bytes(), "x")[..., ::-1]))
+    assert "red and blue look swapped" in run(capsys, "evaluate", model, "--data", lfw, "--device", "cpu")[1]
 
 
-def test_every_protocol_has_a_line_that_describes_it() -> None:
-    assert "pairs" in PROTOCOLS
-    for name in PROTOCOLS:
-        assert 20 < len(describe(name)["summary"]) < 140
+def test_a_strangers_input_can_be_told(lfw: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", model, "--data", lfw, "--device", "cpu", "--json"]
+    plain = json.loads(run(capsys, *arguments)[1])
+    assert "RGB and (x − 127.5) / 127.5 are assumed" in " ".join(plain["notes"])
+    told = json.loads(run(capsys, *arguments, "--bgr", "--mean", "0", "--std", "255")[1])
+    assert told["model"]["input"]["channel_order"] == "BGR" and told["model"]["input"]["std"] == 255
+    assert "assumed" not in " ".join(told["notes"]) and told["auc"] != plain["auc"]
+    status, _, err = run(capsys, *arguments, "--std", "0")
+    assert status == 2 and "expected a positive input std" in err
 
 
-def test_real_pairs_score_as_the_reference_says(shared: Path, real_embeddings: npt.NDArray[np.float32]) -> None:
-    reference = json.loads((shared / "oracle_dev.json").read_text())["bin"]
-    protocol = PairsProtocol.from_bin(shared / "data/lfw_rec/lfw_dev.bin")
-    figures = protocol.score(real_embeddings, compat="insightface")
-    assert figures["pairs"] == reference["pairs"]
-    assert figures["accuracy"] == pytest.approx(reference["insightface_accuracy"], abs=1e-9)
-    assert figures["accuracy_std"] == pytest.approx(reference["insightface_std"], abs=1e-9)
-    assert figures["auc"] == pytest.approx(reference["auc"], abs=1e-9)
-    for far in ("0.1", "0.01"):
-        assert figures["tar_at_far"][far] == reference[f"tar_at_far_{far}"]
+def test_thresholds_are_not_stored_for_another_input_than_the_models(
+    lfw: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zoo.inference.metadata import write_model_info
+
+    write_model_info(model, ModelInfo(5))
+    status, _, err = run(capsys, "evaluate", model, "--data", lfw, "--device", "cpu", "--bgr", "--write-thresholds")
+    assert status == 2 and "expected the input that" in err
 
 
-@pytest.fixture(scope="session")
-def real_embeddings(shared: Path) -> npt.NDArray[np.float32]:
-    protocol = PairsProtocol.from_bin(shared / "data/lfw_rec/lfw_dev.bin")
-    embedder = OnnxEmbedder(shared / "models/mobilefacenet.onnx", device="cpu", threads=1)
-    return embed(embedder, protocol.images())
+def test_photos_taken_for_crops_are_noted_and_a_detector_needs_photos(
+    tmp_path: Path, model: Path, lfw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = write_people(tmp_path / "raw" / "pictures", 4, size=130)
+    (tmp_path / "raw" / "pairs.txt").write_text("\n".join(["2 5", *pair_lines(names, 20)]))
+    out = run(capsys, "evaluate", model, "--data", tmp_path / "raw", "--device", "cpu")[1]
+    assert "pictures of 130×130 are taken as aligned crops; --detector yunet" in out
+    data = write_pairs(tmp_path / "b.bin")
+    status, _, err = run(capsys, "evaluate", model, "--data", data, "--device", "cpu", "--detector", "yunet")
+    assert status == 2 and "expected a list of pairs over photos" in err
+
+
+def test_faces_are_found_in_photos_and_those_that_are_not_are_counted(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = shared / "models/face_detection_yunet_2026may.onnx"
+    (tmp_path / "blank.png").write_bytes(encode_png(np.full((200, 300, 3), 90, np.uint8)))
+    rows = (shared / "photos/pairs.csv").read_text().splitlines()
+    names = [row.split(",") for row in rows[1:]]
+    lines = [rows[0]] + [
+        ",".join([str(shared / "photos" / row[0]), str(shared / "photos" / row[1]), *row[2:]]) for row in names
+    ]
+    lines.append(f"{tmp_path / 'blank.png'},{shared / 'photos' / names[0][0]},0" + "," * (len(names[0]) - 3))
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    arguments = [shared / "models/mobilefacenet.onnx", "--data", tmp_path / "own.csv", "--detector", detector]
+    status, out, _ = run(capsys, "evaluate", *arguments, "--device", "cpu", "--json")
+    figures = json.loads(out)
+    assert status == 0 and figures["failures"]["images"] == 1 and figures["failures"]["pairs"] == 1
+    assert figures["auc"] > 0.95 and "the face nearest the centre" in figures["failures"]["cut"]
+
+
+def test_several_devices_from_the_command_line_and_missing_ones(
+    lfw: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["evaluate", model, "--data", lfw, "--no-cache", "--json", "--device"]
+    one, two = (json.loads(run(capsys, *arguments, device)[1]) for device in ("cpu", "cpu,cpu"))
+    assert one == two
+    monkeypatch.setattr("zoo.inference.providers.count_gpus", lambda: 0)
+    for devices, sentence in (
+        ("cuda:0,cuda:1", "expected to run on cuda:1, but no CUDA GPU was found"),
+        ("cpu,cuda:1", "expected several devices of one kind"),
+        ("auto,auto", "expected several devices of one kind"),
+        ("cpu,", "expected the device"),
+    ):
+        status, _, err = run(capsys, *arguments, devices)
+        assert status == 2 and sentence in err and err.count("\n") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -17,7 +18,9 @@ import yaml
 from tests.support.training import TINY, start, weights
 from zoo import cli
 from zoo.errors import InputError
-from zoo.evaluate.comparison import pack
+from zoo.evaluate.intervals import pack
+from zoo.evaluate.report.record import ModelFacts, Report
+from zoo.evaluate.results import Curves, Evaluation, Identification, RocPoints
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_jpeg
 from zoo.reproduce.tables import Cell, gains, markdown, mean_curves, read_stated, roc_figure, spreads
@@ -131,7 +134,7 @@ def test_all_finished_means_no_training_and_no_embedding(
 ) -> None:
     folder, _ = reproduction
     monkeypatch.setattr("zoo.train.loop.train", None)
-    monkeypatch.setattr("zoo.commands.evaluate.load_model", None)
+    monkeypatch.setattr("zoo.evaluate.benchmarks.runner.load_model", None)
     before = (folder / "out/reproduction.md").read_text()
     assert cli.main(words(folder, "--set", "threads=2")) == 0, "threads do not decide the weights"
     assert (folder / "out/reproduction.md").read_text().replace(" --set threads=2", "") == before
@@ -263,19 +266,23 @@ def test_a_head_without_a_recipe_of_the_paper_needs_one(tmp_path: Path, capsys: 
     assert "name one for all by --recipe" in capsys.readouterr().err
 
 
-def made_up(head: str, seed: int, right: np.ndarray[Any, Any], **figures: Any) -> Cell:
+def made_up(head: str, seed: int, right: np.ndarray[Any, Any]) -> Cell:
     """A cell on one benchmark of pairs, of which the model has `right` right."""
-    result = {
-        "data": "made.bin",
-        "pairs": len(right),
-        "negatives": len(right) // 2,
-        "accuracy": float(right.mean()),
-        "auc": 0.5,
-        "tar_at_far": {"0.1": 0.25, "0.001": None},
-        "curves": {"right": pack(right), "roc": {"far": [0.0, 0.1, 1.0], "tar": [0.1 * (seed + 1), 0.5, 1.0]}},
-        **figures,
-    }
-    return Cell(head, seed, {"model": {}, "results": [result]})
+    roc = RocPoints([0.0, 0.1, 1.0], [0.1 * (seed + 1), 0.5, 1.0])
+    found = Evaluation(
+        *("pairs", "made.bin", "", None),
+        pairs=len(right),
+        negatives=len(right) // 2,
+        accuracy=float(right.mean()),
+        auc=0.5,
+        tar_at_far={0.1: 0.25, 0.001: math.nan},
+        curves=Curves(roc=roc, right=pack(right)),
+    )
+    return cell_of(head, seed, found)
+
+
+def cell_of(head: str, seed: int, found: Evaluation) -> Cell:
+    return Cell(head, seed, Report(ModelFacts(head), (found,)))
 
 
 def first_right(count: int, pairs: int = 1000) -> np.ndarray[Any, Any]:
@@ -327,15 +334,15 @@ def test_what_a_benchmark_cannot_measure_is_no_row() -> None:
 
 
 def test_templates_and_searches_get_tables_of_their_own() -> None:
-    result = {
-        "data": "IJB-C",
-        "negatives": 10,
-        "auc": 0.9,
-        "tar_at_far": {"0.0001": 0.8},
-        "identification": {"G1": {"rank": {"1": 0.7}, "tpir_at_fpir": {"0.01": 0.6, "0.1": None}}},
-        "curves": {},
-    }
-    tables = spreads([Cell("arcface", 0, {"model": {}, "results": [result]})])
+    search = Identification(9, 9, {1: 0.7}, {1: (0.6, 0.8)}, {0.01: 0.6, 0.1: math.nan})
+    found = Evaluation(
+        *("ijb", "IJB-C", "", None),
+        negatives=10,
+        auc=0.9,
+        tar_at_far={0.0001: 0.8},
+        identification={"G1": search},
+    )
+    tables = spreads([cell_of("arcface", 0, found)])
     assert [label for _, label, _ in tables["ijb"]] == ["AUC", "TAR@FAR 0.0001"]
     assert [label for _, label, _ in tables["search"]] == ["G1 rank 1", "G1 TPIR@FPIR 0.01"]
 

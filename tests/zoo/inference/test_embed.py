@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.inference.embed import embed
+from zoo.inference.embed import batches, embed
 
 
 @pytest.fixture
@@ -34,3 +34,14 @@ def test_progress_is_told_and_pictures_of_two_sizes_pass(crops: np.ndarray) -> N
     assert found[:, 0].tolist() == [112, 112, 112, 24] and told == [2, 1, 1]
     with pytest.raises(InputError, match="found none"):
         embed(lambda batch: np.zeros((len(batch), 2), np.float32), [])
+
+
+def test_a_picture_without_a_face_is_a_row_of_zeros_and_batches_stay_where_they_were() -> None:
+    pictures = [None if index in (1, 4, 5) else np.full((2, 2, 3), index, np.uint8) for index in range(9)]
+    told: list[int] = []
+    found = embed(lambda crops: crops[:, 0, 0].astype(np.float32) + 1, pictures, 3, flip=False, progress=told.append)
+    assert found[:, 0].tolist() == [1, 0, 3, 4, 0, 0, 7, 8, 9] and sum(told) == 6
+    assert [len(batch) for batch in batches(pictures, 3)] == [2, 1, 3]
+    assert embed(lambda crops: crops, [None] * 4, dim=5).shape == (4, 5)
+    with pytest.raises(InputError, match="no face in any of 4"):
+        embed(lambda crops: crops, [None] * 4)

@@ -67,12 +67,12 @@ def test_a_recipe_tells_nothing_of_a_machine(option: str, value: object, told: b
 @pytest.mark.parametrize("folder", sorted((ROOT / "model_cards").glob("*/")), ids=lambda f: f.name)
 def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
     """Each folder holds the card and the records it was rendered from."""
-    from zoo.evaluate.report.record import read_record
+    from zoo.evaluate.report.record import Report
     from zoo.modelinfo import ModelInfo
     from zoo.publish.card import figures_in, recipe_in, render_card
 
     info = ModelInfo.from_json((folder / "facts.json").read_text())
-    record = read_record(folder / "report.json")
+    report = Report.read(folder / "report.json")
     assert (folder / "README.md").read_text() == render_card(
-        info, record, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
+        info, report, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
     )

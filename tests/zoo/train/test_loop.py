@@ -399,4 +399,4 @@ def test_the_demos_recipe_learns_to_tell_drawn_people_apart_that_it_never_saw(tm
     run = start(config, tmp_path / "run")
     train(config, run)
     protocol = PairsProtocol(*synthetic_pairs())
-    assert protocol.score(embed(TorchEmbedder(load_timm(run), InputSpec()), protocol.images()))["auc"] > 0.95
+    assert protocol.score(embed(TorchEmbedder(load_timm(run), InputSpec()), protocol.images())).auc > 0.95

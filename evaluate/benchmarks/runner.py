@@ -1,0 +1,345 @@
+"""One model measured on one benchmark or many: what `zoo evaluate` does, as calls of Python."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.evaluate.benchmarks import cache
+from zoo.evaluate.benchmarks.channel_check import look
+from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.benchmarks.thresholds import store_thresholds
+from zoo.evaluate.groups import group_rates
+from zoo.evaluate.protocols import PairsProtocol, Protocol
+from zoo.evaluate.protocols.base import FEATURES, check_compat
+from zoo.evaluate.report.record import ModelFacts, Report, Settings, thumbnails
+from zoo.evaluate.results import Evaluation
+from zoo.files import cache_folder
+from zoo.formats.read_ahead import read_ahead
+from zoo.inference.embed import FaceModel, embed
+from zoo.inference.metadata import read_model_info
+from zoo.inference.multi_device import Job, embed_on
+from zoo.inference.providers import Device, choose
+from zoo.messages import Progress, log, no_progress
+from zoo.modelinfo import InputSpec
+from zoo.resolve import find_model, load_embedder
+
+Watch = Callable[[str, int], AbstractContextManager[Progress]]
+"""Told what is done and of how many pictures, gives the progress callback of that."""
+Tell = Callable[[str], object]
+"""Takes a sentence for whoever watches."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is measured: the options of `zoo evaluate`, and the keywords of `evaluate` and `evaluate_all`."""
+
+    flip: bool = True
+    """Sum the embeddings of each picture and its mirror image."""
+    features: str = "N1D1"
+    """IJB: N1 keeps an embedding's norm, D1 weighs by the detector's score."""
+    compat: str | None = None
+    """insightface: its figures, digit for digit."""
+    detector: str | None = None
+    """YuNet's file, or `yunet` for the pinned one: find the faces in the photos of a list."""
+    backend: str = "onnx"
+    """onnx, or torch for a model that was not exported."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, tensorrt; several by commas, each with a process of its own."""
+    precision: str = "float32"
+    """float32, or float16 with TensorRT."""
+    cuda_graph: bool = False
+    """Record one batch on the GPU and play it again."""
+    batch_size: int = 64
+    """Pictures at a time."""
+    threads: int | None = None
+    """CPU threads of an inference; None: all cores."""
+    workers: int = 2
+    """Threads that read ahead of each device."""
+    cache: bool = True
+    """Reuse embeddings that were computed before, and keep those that are."""
+    mean: float | None = None
+    """Of a third-party model: what is subtracted from 0 … 255; None: as the file states."""
+    std: float | None = None
+    """Of a third-party model: what the difference is divided by."""
+    bgr: bool = False
+    """Of a third-party model: blue comes first."""
+    strict: bool = False
+    """Refuse a model whose input does not have the size of the crops."""
+    thumbnails: bool = False
+    """Keep the hardest pairs' pictures for report.html."""
+    write_thresholds: bool = False
+    """Store the measured thresholds in the model's metadata, those with 30 false accepts or more behind them."""
+
+    def __post_init__(self) -> None:
+        check_compat(self.compat)
+        if self.features not in FEATURES:
+            raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
+        if self.workers < 0:
+            raise InputError(f"expected 0 workers or more, found {self.workers}")
+        for flag, value in (("mean", self.mean), ("std", self.std)):
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"expected a finite number for --{flag}, found {value}")
+        if self.backend != "torch":
+            return
+        for name in ("write_thresholds", "cuda_graph", "bgr", "mean", "std"):
+            if getattr(self, name) not in (None, False):
+                flag = name.replace("_", "-")
+                raise InputError(f"expected an ONNX model for --{flag}, found --backend torch; leave one out")
+        if len(self.devices) > 1 or self.precision != "float32":
+            raise InputError("expected one device and float32 for --backend torch, found more; leave --backend out")
+
+    @property
+    def devices(self) -> list[str]:
+        """Each of the devices."""
+        return self.device.split(",")
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the options that a report tells."""
+        return Settings(self.flip, self.compat, self.batch_size, self.features)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to be measured."""
+
+    name: str
+    """What people call it."""
+    embedder: FaceModel
+    options: Options
+    input: InputSpec | None = None
+    """What --mean, --std and --bgr say of its input; None: as the file states."""
+    onnx_options: dict[str, Any] = field(default_factory=dict)
+    """What each process of several devices opens the file with; empty for torch."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What a report says of it, with the notes of its inferences so far."""
+        embedder = self.embedder
+        return ModelFacts(
+            name=self.name,
+            file=embedder.path.name,
+            sha256=embedder.model_sha256,
+            embedding_dim=embedder.embedding_dim,
+            precision=embedder.precision,
+            provider=embedder.provider,
+            input=embedder.input,
+            info=embedder.info,
+            notes=tuple(embedder.notes),
+        )
+
+
+def load_model(model: str | Path | None, options: Options | None = None) -> Model:
+    """The MODEL of that name, on the backend and device asked for; None: the newest run, which must have been exported.
+
+    InputError for a model that is not there or is no face embedder, and for devices that are not there.
+    """
+    options = options or Options()
+    place = find_model(model)
+    if options.backend == "torch":
+        by_torch = {"device": options.device, "threads": options.threads, "strict": options.strict}
+        return Model(place.name, load_embedder(place.folder(), "torch", **by_torch), options)
+    path = place.onnx()
+    kinds = {Device.parse(device).kind for device in options.devices}
+    if len(options.devices) > 1 and (len(kinds) > 1 or kinds == {"auto"}):
+        raise InputError(f"expected several devices of one kind, e.g. cuda:0,cuda:1, found {options.device}")
+    for device in options.devices[1:]:
+        choose(Device.parse(device))
+    given = _given_input(path, options)
+    wishes: dict[str, Any] = {
+        "threads": options.threads,
+        "strict": options.strict,
+        "input": given,
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+        "graph": options.cuda_graph,
+    }
+    embedder = load_embedder(path, options.backend, device=options.devices[0], **wishes)
+    return Model(place.name, embedder, options, given, wishes)
+
+
+def _given_input(path: Path, options: Options) -> InputSpec | None:
+    """The input of --mean, --std and --bgr over what the file states; None without any of them."""
+    if options.mean is None and options.std is None and not options.bgr:
+        return None
+    info = read_model_info(path)
+    stated = info.input if info else InputSpec()
+    given = replace(
+        stated,
+        mean=stated.mean if options.mean is None else options.mean,
+        std=stated.std if options.std is None else options.std,
+        channel_order="BGR" if options.bgr else stated.channel_order,
+    )
+    if options.write_thresholds and info and given != stated:
+        raise InputError(
+            f"expected the input that {path} states ({stated.channel_order}, mean {stated.mean:g}, std {stated.std:g}) "
+            "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
+        )
+    return given
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A benchmark ready to be measured."""
+
+    protocol: Protocol
+    shortfall: Callable[[Evaluation], str] = lambda found: ""
+    """The sentence for figures of a partial copy."""
+    family: str = ""
+    """Several of one family are groups of people, compared at one threshold."""
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """What --data and --protocol name."""
+
+    opened: tuple[Opened, ...]
+    not_whole: tuple[str, ...] = ()
+    """A sentence for each benchmark that is there and incomplete."""
+
+
+def open_benchmarks(
+    data: str | Path | Protocol = "synthetic", only: Sequence[str] = (), options: Options | None = None
+) -> Benchmarks:
+    """The benchmarks at or under `data`: a file, a folder, `synthetic`, or a protocol that is open already.
+
+    `only` narrows by names of benchmarks, families or protocols. InputError where nothing is found.
+    """
+    options = options or Options()
+    if isinstance(data, Protocol):
+        return Benchmarks((Opened(data),))
+    if data == "synthetic":
+        return Benchmarks((Opened(synthetic()),))
+    found = find_benchmarks(data, only)
+    if options.detector and not any(one.protocol == "pairs" and one.layout != "bin" for one in found):
+        raise InputError(
+            f"expected a list of pairs over photos (pairs.txt, RFW, .csv) for --detector, found none at {data}; "
+            "leave it out"
+        )
+    opened, not_whole = [], []
+    for one in found:
+        try:
+            opened.append(Opened(one.open(options.features, options.detector), one.shortfall, one.family))
+        except InputError as error:
+            not_whole.append(str(error))
+    return Benchmarks(tuple(opened), tuple(not_whole))
+
+
+def synthetic() -> PairsProtocol:
+    """The pairs of synthetic faces that are in no training set, which say nothing of real ones."""
+    from zoo.data.synthetic import synthetic_pairs
+
+    images, same = synthetic_pairs()
+    digest = hashlib.sha256(images.data)
+    digest.update(same.data)
+    return PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
+
+
+def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:
+    """The raw embeddings (images, dim) of a benchmark, from the cache where the very same were computed before."""
+    options, embedder = model.options, model.embedder
+    key = ""
+    if options.cache:
+        depends = {
+            "model": [embedder.path.name, embedder.model_sha256, embedder.precision, embedder.provider],
+            "input": asdict(embedder.input),
+            "options": [options.flip, options.strict, options.cuda_graph],
+        }
+        key = cache.cache_key(depends, protocol, torch=options.backend == "torch")
+        known = cache.load(cache_folder("embeddings"), key, len(protocol))
+        if known is not None:
+            tell(f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)")
+            return known
+    watched = watch(f"embedding {protocol.data}", len(protocol)) if watch else contextlib.nullcontext(no_progress)
+    with watched as progress:
+        if len(options.devices) > 1:
+            wishes = model.onnx_options
+            job = Job(embedder.path, protocol, options.batch_size, options.flip, options.workers, wishes)
+            found, notes = embed_on(job, options.devices, progress)
+            embedder.notes[:] = dict.fromkeys([*embedder.notes, *notes])
+        else:
+            pictures = read_ahead(protocol, options.workers)
+            found = embed(embedder, pictures, options.batch_size, flip=options.flip, progress=progress)
+    if options.cache:
+        cache.store(cache_folder("embeddings"), key, found)
+    return found
+
+
+Embeddings = npt.NDArray[np.float32]
+
+
+def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, tell: Tell = log.info) -> Report:
+    """One model on every benchmark. One that cannot be measured is a sentence in `not_measured`; the others are."""
+    results, groups, failed = [], {}, list(benchmarks.not_whole)
+    for one in benchmarks.opened:
+        protocol = one.protocol
+        try:
+            embeddings = embeddings_of(model, protocol, watch, tell)
+            found = protocol.score(embeddings, model.options.compat)
+            noticed = look(protocol, order_is_assumed=model.embedder.info is None and model.input is None)
+            told = [*noticed, *protocol.remarks(), one.shortfall(found)]
+            found = replace(found, notes=(*found.notes, *(note for note in told if note)))
+            if isinstance(protocol, PairsProtocol) and one.family:
+                groups[protocol.data] = (protocol.cosines(embeddings), protocol.same)
+            if isinstance(protocol, PairsProtocol) and model.options.thumbnails and found.curves.hardest:
+                found = replace(found, thumbnails=thumbnails(protocol, found.curves.hardest))
+        except InputError as error:
+            failed.append(f"{protocol.data}, {model.name}: {error}")
+        else:
+            results.append(found)
+    compared = group_rates(groups) if len(groups) > 1 else None
+    report = Report(model.facts, tuple(results), model.options.settings, compared, tuple(failed))
+    for found in results if model.options.write_thresholds else ():
+        for sentence in store_thresholds(found, model.embedder, model.options.flip):
+            tell(sentence)
+    return report
+
+
+def evaluate(
+    model: str | Path | None, data: str | Path | Protocol = "synthetic", *, watch: Watch | None = None, **options: Any
+) -> Evaluation:
+    """One model on one benchmark: `evaluate("model.onnx", "lfw.bin").accuracy`.
+
+    `model` is whatever names a model (`zoo.resolve`; None: the newest run); `data` is a benchmark's file or folder,
+    `synthetic`, or an open protocol. `options` are the fields of `Options`: flip, features, compat, device, …
+    InputError, in one sentence, for what cannot be measured, and where `data` holds several benchmarks.
+    """
+    chosen = Options(**options)
+    benchmarks = open_benchmarks(data, options=chosen)
+    found = [*(one.protocol.data for one in benchmarks.opened), *benchmarks.not_whole]
+    if len(found) > 1:
+        raise InputError(
+            f"expected one benchmark at {data}, found {len(found)} ({', '.join(found)}); evaluate_all measures them all"
+        )
+    report = measure(load_model(model, chosen), benchmarks, watch)
+    if report.not_measured:
+        raise InputError(report.not_measured[0])
+    return report.results[0]
+
+
+def evaluate_all(
+    model: str | Path | None,
+    data: str | Path = "synthetic",
+    *,
+    only: Sequence[str] = (),
+    watch: Watch | None = None,
+    **options: Any,
+) -> Report:
+    """One model on every benchmark at or under `data`, as a report: `results`, `not_measured`, `groups`, `save`.
+
+    `only` narrows by names of benchmarks, families (rfw) or protocols; the rest is as for `evaluate`.
+    """
+    chosen = Options(**options)
+    benchmarks = open_benchmarks(data, only, chosen)
+    return measure(load_model(model, chosen), benchmarks, watch)

@@ -1,0 +1,235 @@
+"""What a benchmark says of a model: the figures, what they were counted on, and the curves that a report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.evaluate.codec import to_json
+from zoo.evaluate.intervals import ACCURACY, Difference, Estimate, Interval, difference, unpack
+from zoo.evaluate.metrics import Bools, OperatingPoint, binomial_interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """What holds at the threshold of one false accept rate, with 95 % intervals."""
+
+    far_target: float
+    """The false accept rate that was asked for."""
+    threshold: float
+    tar: float
+    tar_interval: Interval
+    false_accepts: int
+    negatives: int
+    far: float
+    """The false accept rate that the threshold has on these pairs: at most the target."""
+    far_interval: Interval
+
+    @classmethod
+    def of(cls, point: OperatingPoint, tar_interval: Interval | None = None) -> Point:
+        """A measurable point; TAR's interval is exact binomial unless it is given."""
+        return cls(
+            point.far_target,
+            point.threshold,
+            point.tar,
+            tar_interval or binomial_interval(point.true_accepts, point.positives),
+            point.false_accepts,
+            point.negatives,
+            point.far,
+            binomial_interval(point.false_accepts, point.negatives),
+        )
+
+
+@dataclass(frozen=True)
+class Identification:
+    """A search of probes in one gallery, by rank and by false positive identification rate (FPIR)."""
+
+    mated_probes: int
+    """Probes whose person the gallery holds."""
+    non_mated_probes: int
+    rank: Mapping[int, float]
+    """The share of mated probes with fewer than n entries of other people at or above their mate."""
+    rank_interval: Mapping[int, Interval]
+    tpir_at_fpir: Mapping[float, float] = field(default_factory=dict)
+    """The share of mated probes at rank 1 above the threshold of that FPIR; NaN where it is not measurable."""
+    tpir_interval: Mapping[float, Interval] = field(default_factory=dict)
+    intervals: str | None = None
+    """How the intervals were found, in words."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Pictures without a usable face, and what became of them."""
+
+    images: int
+    of: int
+    """The pictures in all."""
+    pairs: int
+    """Pairs that hold such a picture."""
+    policy: str
+    cut: str
+    """How the faces were cut out of the pictures; empty for aligned crops."""
+    templates: int | None = None
+    """IJB: templates without any other picture."""
+
+
+@dataclass(frozen=True)
+class RocPoints:
+    """TAR over FAR, both (points,), from the strictest threshold on."""
+
+    far: Sequence[float]
+    tar: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many scores of both kinds of pairs lie between neighbouring `edges`."""
+
+    edges: Sequence[float]
+    positives: Sequence[int]
+    negatives: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How many pairs are accepted above −1, −0.999, …, 1."""
+
+    positives: int
+    negatives: int
+    true_accepts: Sequence[int]
+    false_accepts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The false non-match rates at FAR `far` that stay when shares of the pairs are rejected for their low norms."""
+
+    far: float
+    rejected: Sequence[float]
+    fnmr: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Hardest:
+    """The most similar pairs of two people and the least similar of one: (pair, similarity)."""
+
+    false_accepts: Sequence[tuple[int, float]] = ()
+    false_rejects: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a report draws, and what two models are compared by; None or empty where a protocol has no such thing."""
+
+    roc: RocPoints | None = None
+    histogram: Histogram | None = None
+    sweep: Sweep | None = None
+    cmc: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By gallery: the shares of probes found within rank 1, 2, …"""
+    rejection: Rejection | None = None
+    hardest: Hardest | None = None
+    right: str | None = None
+    """Which pairs the model has right, as `intervals.pack` writes it."""
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    """Figures in every draw of people or pairs, by their label."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """Both pictures of a pair as data URIs, for a page that their owner asked for."""
+
+    pair: int
+    similarity: float
+    pictures: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one benchmark. Rates are fractions; None or empty stands for what a protocol does not measure."""
+
+    protocol: str
+    """The protocol's name in PROTOCOLS."""
+    data: str
+    """The benchmark's name, e.g. that of its file."""
+    data_sha256: str
+    compat: str | None
+    """Whose definitions the figures follow, where not our own: insightface."""
+    features: str | None = None
+    """IJB: N1 keeps norms, D1 weighs by the detector."""
+    images: int | None = None
+    people: int | None = None
+    """How many people are known to be shown; None where the benchmark does not tell."""
+    templates: int | None = None
+    pairs: int | None = None
+    positives: int | None = None
+    """Pairs of one person."""
+    negatives: int | None = None
+    """Pairs of two people."""
+    probes: int | None = None
+    gallery: int | None = None
+    distractors: int | None = None
+    accuracy: float | None = None
+    """The mean over folds, each at the threshold that is best on the other folds."""
+    accuracy_std: float | None = None
+    """Over folds."""
+    accuracy_interval: Interval | None = None
+    folds: int | None = None
+    fold_accuracies: tuple[float, ...] = ()
+    fold_thresholds: tuple[float, ...] = ()
+    fold_thresholds_are: str | None = None
+    """Cosine similarities, or squared L2 distances."""
+    auc: float | None = None
+    auc_interval: Interval | None = None
+    eer: float | None = None
+    eer_interval: Interval | None = None
+    tar_at_far: Mapping[float, float] = field(default_factory=dict)
+    """True accept rate by false accept rate; NaN where the pairs cannot measure it."""
+    operating_points: tuple[Point, ...] = ()
+    """All that holds at each measurable false accept rate."""
+    identification: Mapping[str, Identification] = field(default_factory=dict)
+    """By gallery; "" where there is only one."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of a protocol that this class does not know, by their label."""
+    failures: Failures | None = None
+    intervals: str | None = None
+    """How the intervals were found, in words."""
+    not_measurable: tuple[str, ...] = ()
+    """What these pairs are too few for, in sentences."""
+    notes: tuple[str, ...] = ()
+    """What else a reader should know, in sentences."""
+    curves: Curves = field(default_factory=Curves)
+    thumbnails: Mapping[str, Sequence[Thumbnail]] = field(default_factory=dict)
+    """The hardest pairs' faces: never part of report.json, since faces are not ours to pass around."""
+
+    def to_json(self, curves: bool = True) -> dict[str, Any]:
+        """The evaluation as report.json holds it, or its figures alone."""
+        found: dict[str, Any] = to_json(self)
+        if not curves:
+            del found["curves"]
+        return found
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells benchmarks apart: name and content."""
+        return self.data, self.data_sha256
+
+    def compared_by(self) -> dict[str, Estimate | Bools]:
+        """What `differences` compares, by label."""
+        found: dict[str, Estimate | Bools] = dict(self.curves.estimates)
+        if ACCURACY not in found and self.curves.right is not None and self.pairs:
+            found = {ACCURACY: unpack(self.curves.right, self.pairs), **found}
+        return found
+
+
+def differences(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
+    """How every figure of the second model differs from the first one's on the same benchmark, where both have it."""
+    found = {}
+    known = first.compared_by()
+    for label, outcome in second.compared_by().items():
+        if label not in known or (label == ACCURACY and first.compat != second.compat):
+            continue
+        one = difference(known[label], outcome)
+        if one is not None:
+            found[label] = one
+    return found

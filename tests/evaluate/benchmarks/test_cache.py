@@ -1,0 +1,108 @@
+"""Embeddings are reused for the very same question alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.benchmarks import colour_pairs, model, own_cache, run, write_pairs
+from tests.support.onnx_models import write_model
+from tests.support.places import ROOT
+from zoo.evaluate.benchmarks import cache
+from zoo.evaluate.protocols import PairsProtocol
+
+__all__ = ["model", "own_cache"]
+
+
+def test_the_cache_is_reused_and_never_for_something_else(
+    tmp_path: Path, model: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pairs(tmp_path / "a.bin")
+    first = run(capsys, "evaluate", model, "--data", data, "--device", "cpu")[1]
+    second = run(capsys, "evaluate", model, "--data", data, "--device", "cpu")[1]
+    assert "reused from the cache" not in first and "reused from the cache" in second
+    assert first.splitlines()[:8] == second.splitlines()[:8]
+    other_data = write_pairs(tmp_path / "b.bin", seed=1)
+    other_model = write_model(tmp_path / "other.onnx", seed=1)
+    for changed in (
+        [model, "--data", other_data],
+        [other_model, "--data", data],
+        [model, "--data", data, "--no-flip"],
+        [model, "--data", data, "--no-cache"],
+    ):
+        assert "reused" not in run(capsys, "evaluate", *changed, "--device", "cpu")[1]
+    for entry in (own_cache / "embeddings").glob("*.npz"):
+        entry.write_bytes(entry.read_bytes()[:-40])
+    assert "reused" not in run(capsys, "evaluate", model, "--data", data, "--device", "cpu")[1]
+
+
+def test_an_altered_entry_is_not_believed(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((7, 3), dtype=np.float32)
+    cache.store(tmp_path / "new", "key", vectors)
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    np.testing.assert_array_equal(cache.load(tmp_path / "new", "key", 7), vectors)
+    assert cache.load(tmp_path / "new", "key", 8) is None and cache.load(tmp_path / "new", "other", 7) is None
+    np.savez(tmp_path / "new" / "key.npz", embeddings=vectors + 1, sha256="0" * 64)
+    assert cache.load(tmp_path / "new", "key", 7) is None
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the whole package, whose source the keys are made of."""
+    copy = tmp_path / "zoo"
+    shutil.copytree(ROOT / "zoo", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "PACKAGE", copy)
+    yield copy
+    cache.source_sha256.cache_clear()
+
+
+def key(torch: bool = False) -> str:
+    images, same = colour_pairs(3)
+    cache.source_sha256.cache_clear()
+    return cache.cache_key({"flip": True}, PairsProtocol(images, same), torch)
+
+
+@pytest.mark.parametrize(
+    "room", ["modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols"]
+)
+def test_every_file_of_a_room_that_touches_a_picture_changes_the_key(package: Path, room: str) -> None:
+    before = key()
+    files = sorted((package / room).rglob("*.py")) if (package / room).is_dir() else [package / room]
+    for file in files:
+        source = file.read_text()
+        file.write_text(f"{source}# changed\n")
+        assert key() != before, file
+        file.write_text(source)
+    assert key() == before
+    if (package / room).is_dir():
+        (package / room / "new.py").touch()
+        assert key() != before
+
+
+def test_backbones_change_the_key_of_torch_alone_and_other_rooms_none(package: Path) -> None:
+    before, by_torch = key(), key(torch=True)
+    assert before != by_torch
+    for file in ("heads/arcface.py", "commands/evaluate.py", "evaluate/metrics.py"):
+        (package / file).write_text("# changed\n")
+    assert (key(), key(torch=True)) == (before, by_torch)
+    (package / "backbones/stems.py").write_text("# changed\n")
+    assert key() == before and key(torch=True) != by_torch
+
+
+def test_the_pictures_the_facts_and_the_protocol_are_part_of_the_key() -> None:
+    images, same = colour_pairs(3)
+
+    class Other(PairsProtocol):
+        pass
+
+    keys = {
+        cache.cache_key({"flip": True}, PairsProtocol(images, same)),
+        cache.cache_key({"flip": False}, PairsProtocol(images, same)),
+        cache.cache_key({"flip": True}, PairsProtocol(images[::-1], same)),
+        cache.cache_key({"flip": True}, Other(images, same)),
+    }
+    assert len(keys) == 4

@@ -1,0 +1,181 @@
+"""One model measured on one benchmark or many, by a call of Python."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.benchmarks import bench, lfw, model, own_cache, rfw, run, write_pairs
+from zoo.errors import InputError
+from zoo.evaluate import Options, evaluate, evaluate_all
+from zoo.evaluate.benchmarks import runner
+from zoo.evaluate.protocols import PairsProtocol
+from zoo.inference.embed import embed
+from zoo.inference.metadata import read_model_info
+from zoo.inference.session import OnnxEmbedder
+from zoo.modelinfo import ModelInfo
+
+__all__ = ["bench", "lfw", "model", "own_cache", "rfw"]
+
+CPU = {"device": "cpu"}
+
+
+def test_a_model_is_measured_by_one_call(bench: Path, model: Path) -> None:
+    found = evaluate(model, bench, **CPU)
+    protocol = PairsProtocol.from_bin(bench)
+    expected = protocol.score(embed(OnnxEmbedder(model, device="cpu"), protocol.images()))
+    assert found.accuracy == expected.accuracy and found.tar_at_far[0.1] == expected.tar_at_far[0.1]
+    assert evaluate(model, protocol, **CPU).auc == expected.auc
+    report = evaluate_all(model, bench, flip=False, **CPU)
+    assert report.options.flip is False and report.results[0].data == "colours.bin"
+
+
+def test_the_command_prints_what_the_call_returns(bench: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = evaluate(model, bench, compat="insightface", **CPU)
+    words = ["evaluate", model, "--data", bench, "--device", "cpu", "--compat", "insightface", "--json"]
+    told = json.loads(run(capsys, *words)[1])
+    assert {key: told[key] for key in ("accuracy", "auc", "eer", "tar_at_far")} == {
+        key: found.to_json()[key] for key in ("accuracy", "auc", "eer", "tar_at_far")
+    }
+
+
+def test_a_folder_of_benchmarks_is_a_report(tmp_path: Path, model: Path) -> None:
+    for name in ("lfw", "cfp_fp"):
+        write_pairs(tmp_path / "b" / f"{name}.bin")
+    (tmp_path / "b" / "broken.bin").write_bytes(b"no pairs")
+    report = evaluate_all(model, tmp_path / "b", **CPU)
+    assert [found.data for found in report.results] == ["CFP-FP", "LFW"]
+    assert len(report.not_measured) == 1 and "broken.bin" in report.not_measured[0]
+    assert "is not all of LFW: 40 pairs instead of 6,000" in report.results[1].notes[-1]
+    assert [found.data for found in evaluate_all(model, tmp_path / "b", only=["lfw"], **CPU).results] == ["LFW"]
+    with pytest.raises(InputError, match=r"expected one benchmark .*, found 3 .*; evaluate_all measures them all"):
+        evaluate(model, tmp_path / "b", **CPU)
+
+
+def test_groups_of_one_family_are_compared_at_one_threshold(rfw: Path, model: Path) -> None:
+    groups = evaluate_all(model, rfw, **CPU).groups
+    assert groups is not None and groups.not_measurable is None
+    assert sorted(groups.groups) == ["RFW African", "RFW Asian", "RFW Caucasian", "RFW Indian"]
+
+
+def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, lfw: Path, model: Path) -> None:
+    (lfw / "aligned" / "Person_03" / "Person_03_0002.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"LFW, m\.onnx: expected a .*Person_03_0002"):
+        evaluate(model, lfw, **CPU)
+    with pytest.raises(InputError, match="no such file"):
+        evaluate(tmp_path / "absent.onnx", "synthetic", **CPU)
+
+
+def test_embeddings_are_watched_and_reused_with_a_word(bench: Path, model: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @contextlib.contextmanager
+    def watch(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        seen.append((what, total - sum(done)))
+
+    told: list[str] = []
+    loaded = runner.load_model(model, Options(**CPU))
+    for _ in range(2):
+        runner.measure(loaded, runner.open_benchmarks(bench), watch, told.append)
+    assert seen == [("embedding colours.bin", 0)]
+    assert told == ["colours.bin: embeddings reused from the cache (--no-cache computes them again)"]
+
+
+def test_a_batch_size_or_more_readers_reuse_what_another_precision_does_not(bench: Path, model: Path) -> None:
+    told: list[str] = []
+    for options in ({}, {"batch_size": 7}, {"workers": 0}, {"strict": True}):
+        loaded = runner.load_model(model, Options(**CPU, **options))
+        runner.measure(loaded, runner.open_benchmarks(bench), tell=told.append)
+    assert len(told) == 2
+
+
+def test_thresholds_are_stored_by_the_call_too(tmp_path: Path, model: Path) -> None:
+    data = write_pairs(tmp_path / "many.bin", 900, size=9)
+    evaluate(model, data, write_thresholds=True, **CPU)
+    info = read_model_info(model)
+    assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"features": "N2D1"}, "found 'N2D1'"),
+        ({"compat": "facenet"}, "found 'facenet'"),
+        ({"workers": -1}, "expected 0 workers or more"),
+        ({"mean": float("inf")}, "expected a finite number for --mean"),
+        ({"backend": "jax"}, "expected the backend onnx or torch, found 'jax'"),
+        ({"backend": "torch", "write_thresholds": True}, "expected an ONNX model for --write-thresholds"),
+        ({"backend": "torch", "precision": "float16"}, "expected one device and float32 for --backend torch"),
+        ({"backend": "torch", "device": "cpu,cpu"}, "expected one device and float32 for --backend torch"),
+        ({"device": "cpu,cuda:1"}, "expected several devices of one kind"),
+        ({"detector": "yunet"}, "expected a list of pairs over photos"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_refused(
+    options: dict[str, object], sentence: str, bench: Path, model: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        evaluate(model, bench, **options)
+
+
+def test_every_option_is_one_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from zoo.cli import main
+
+    with contextlib.suppress(SystemExit):
+        main(["evaluate", "--help"])
+    told = capsys.readouterr().out
+    assert all(f"--{field.name.replace('_', '-')}" in told for field in fields(Options))
+    with pytest.raises(TypeError, match="flop"):
+        evaluate("m.onnx", flop=True)
+
+
+@pytest.fixture(scope="module")
+def torch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model in timm's layout, without our block, and its export."""
+    import torch
+
+    from zoo.backbones import create_backbone, save_timm
+    from zoo.export.onnx import write_onnx
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("torch") / "third-party"
+    network = create_backbone("test_resnet", 16, stem="stock", neck="gap").eval()
+    save_timm(network, folder, asdict(ModelInfo(16)))
+    write_onnx(network, folder / "model.onnx", ModelInfo(16))
+    config = json.loads((folder / "config.json").read_text())
+    del config["zoo"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_scores_the_same_by_torch_as_by_its_export(torch_run: Path, tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "c.bin", 60, size=112)
+    by_onnx, by_torch = (evaluate(torch_run, data, backend=backend, **CPU) for backend in ("onnx", "torch"))
+    for key in ("accuracy", "auc", "eer"):
+        assert getattr(by_onnx, key) == pytest.approx(getattr(by_torch, key), abs=1e-5)
+    np.testing.assert_allclose(by_onnx.fold_thresholds, by_torch.fold_thresholds, atol=1e-4)
+    report = evaluate_all(f"local-dir:{torch_run}", data, backend="torch", **CPU)
+    assert report.model.file == "model.safetensors" and report.model.provider.startswith("torch ")
+    assert report.model.name == "third-party" and report.model.embedding_dim == 16
+
+
+def test_evaluating_by_onnx_never_loads_torch(bench: Path, model: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from zoo.evaluate import evaluate;"
+        f"evaluate({str(model)!r}, {str(bench)!r}, device='cpu', cache=False);"
+        "print([name for name in ('torch', 'timm', 'albumentations', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

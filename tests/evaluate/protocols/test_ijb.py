@@ -1,0 +1,198 @@
+"""IJB: templates, people and searches against loops and reference figures, and files that contradict each other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.benchmarks import mobilefacenet, pooled_by_loops
+from zoo.errors import InputError
+from zoo.evaluate.protocols import IJBProtocol
+from zoo.evaluate.report.record import ModelFacts, Report
+from zoo.evaluate.report.rows import compared
+from zoo.formats.images import encode_jpeg
+from zoo.formats.read_ahead import read_ahead
+from zoo.inference.embed import embed
+from zoo.inference.session import OnnxEmbedder
+
+LANDMARKS = "38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2"
+
+__all__ = ["mobilefacenet"]
+
+
+@pytest.fixture
+def ijb(tmp_path: Path) -> Path:
+    """Eleven pictures, five templates of three subjects, both galleries and a list of probes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "IJBC"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "loose_crop").mkdir()
+    names = [f"{i}.jpg" for i in range(11)]
+    for name in names:
+        (folder / "loose_crop" / name).write_bytes(encode_jpeg(rng.integers(0, 256, (120, 130, 3), dtype=np.uint8)))
+    meta = folder / "meta"
+    confidence = rng.uniform(0.2, 1, 11)
+    meta.joinpath("ijbc_name_5pts_score.txt").write_text(
+        "".join(f"{name} {LANDMARKS} {score:.6f}\n" for name, score in zip(names, confidence, strict=True))
+    )
+    template, medium = [3, 3, 3, 5, 5, 8, 8, 9, 9, 9, 12], [1, 1, 2, 4, 4, 5, 6, 7, 7, 7, 8]
+    meta.joinpath("ijbc_face_tid_mid.txt").write_text(
+        "".join(f"{n} {t} {m}\n" for n, t, m in zip(names, template, medium, strict=True))
+    )
+    meta.joinpath("ijbc_template_pair_label.txt").write_text("3 5 1\n3 8 0\n5 9 0\n9 8 0\n3 12 0\n12 9 1\n")
+    for name, rows in (
+        ("gallery_G1", [(3, 0), (3, 0)]),
+        ("gallery_G2", [(8, 1), (9, 2)]),
+        ("probe_mixed", [(5, 0), (12, 2)]),
+    ):
+        with open(meta / f"ijbc_1N_{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("TEMPLATE_ID", "SUBJECT_ID", "FILENAME"), *[(*row, "x") for row in rows]])
+    return folder
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("detector_score", [True, False])
+def test_ijb_templates_follow_the_switches(ijb: Path, norm: bool, detector_score: bool) -> None:
+    protocol = IJBProtocol(ijb, norm, detector_score)
+    vectors = (
+        np.random.default_rng(1).standard_normal((11, 6), dtype=np.float32)
+        * np.arange(1, 12, dtype=np.float32)[:, None]
+    )
+    features = vectors if norm else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    weight = protocol.confidence if detector_score else np.ones(11)
+    expected = pooled_by_loops(features, protocol.template_of, protocol.media, weight, 5)
+    np.testing.assert_allclose(protocol.templates(vectors), expected, atol=1e-6)
+    figures = protocol.score(vectors)
+    assert figures.positives == 2 and figures.negatives == 4 and math.isnan(figures.tar_at_far[0.1])
+    assert figures.identification["G1"].mated_probes == figures.identification["G2"].mated_probes == 1
+    assert [picture.shape for picture in protocol.images()] == [(112, 112, 3)] * 11
+
+
+def test_templates_without_a_usable_picture_are_no_match_and_counted(ijb: Path) -> None:
+    replace(ijb / "meta" / "ijbc_name_5pts_score.txt", f"10.jpg {LANDMARKS}", "10.jpg" + " 0" * 10)
+    replace(ijb / "meta" / "ijbc_name_5pts_score.txt", f"1.jpg {LANDMARKS}", "1.jpg" + " -1" * 10)
+    protocol = IJBProtocol(ijb)
+    assert protocol.image(10) is None and protocol.image(1) is None and protocol.image(0) is not None
+    embedder = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    embeddings = embed(
+        lambda crops: crops.mean(axis=(1, 2)).astype(np.float32) @ embedder, protocol.images(), flip=False
+    )
+    assert not embeddings[[1, 10]].any()
+    figures = protocol.score(embeddings)
+    found = figures.failures
+    assert (found.images, found.of, found.templates, found.pairs) == (2, 11, 1, 2)
+    kept = np.delete(np.arange(11), [1, 10])
+    weight = protocol.confidence[kept]
+    expected = pooled_by_loops(embeddings[kept], protocol.template_of[kept], protocol.media[kept], weight, 4)
+    np.testing.assert_allclose(protocol.templates(embeddings)[:4], expected, atol=1e-6)
+    assert figures.identification["G2"].rank[1] == 0.0  # template 12 is subject 2's only probe
+
+
+def test_the_people_of_ijb_are_the_lists_subjects_joined_by_same_person_pairs(ijb: Path) -> None:
+    who = IJBProtocol(ijb).who
+    people = dict(zip(["3", "3", "5", "9", "3", "12"], who.left.tolist(), strict=True))
+    people |= dict(zip(["5", "8", "9", "8", "12", "9"], who.right.tolist(), strict=True))
+    assert who.known and who.draws.people == 3
+    assert people["3"] == people["5"] and people["9"] == people["12"] and len(set(people.values())) == 3
+    for file in (ijb / "meta").glob("*.csv"):
+        file.unlink()
+    assert IJBProtocol(ijb).who.draws.people == 3  # 3 and 5, 12 and 9, and 8 by itself
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "file, old, new, sentence",
+    [
+        ("name_5pts_score.txt", "4.jpg", "x4.jpg", r"missing for 1 \(4.jpg\)"),
+        ("name_5pts_score.txt", "38.3 ", "", "expected 12 columns in line 1"),
+        ("name_5pts_score.txt", "38.3", "nan", "expected finite landmarks"),
+        ("face_tid_mid.txt", "12 8", "12", "expected 3 columns in line 11"),
+        ("face_tid_mid.txt", "12 8", "x 8", "found 'x'"),
+        ("template_pair_label.txt", "3 5 1", "3 77 1", r"1 without any \(77\)"),
+        ("template_pair_label.txt", "3 5 1", "3 5 2", "expected 0 or 1"),
+        ("template_pair_label.txt", "3 5 1", "3 5", "found 17 numbers"),
+        ("template_pair_label.txt", "3 5 1", "3 five 1", "expected whole numbers"),
+        ("1N_probe_mixed.csv", "5,0", "6,0", r"1 without any \(6\)"),
+        ("1N_gallery_G2.csv", "TEMPLATE_ID", "NAME", "expected the columns"),
+    ],
+)
+def test_contradicting_ijb_files_are_refused_by_name(ijb: Path, file: str, old: str, new: str, sentence: str) -> None:
+    replace(ijb / "meta" / f"ijbc_{file}", old, new)
+    with pytest.raises(InputError, match=sentence):
+        IJBProtocol(ijb).galleries  # noqa: B018
+
+
+def test_an_empty_gallery_list_is_refused(ijb: Path) -> None:
+    (ijb / "meta" / "ijbc_1N_gallery_G1.csv").write_text("TEMPLATE_ID,SUBJECT_ID\n")
+    with pytest.raises(InputError, match="found an empty list"):
+        IJBProtocol(ijb).score(np.ones((11, 3), np.float32) + np.eye(11, 3, dtype=np.float32))
+
+
+def test_an_incomplete_ijb_says_what_is_missing_where(ijb: Path) -> None:
+    (ijb / "loose_crop" / "7.jpg").unlink()
+    with pytest.raises(InputError, match=r"missing 1 of them \(7.jpg\)"):
+        IJBProtocol(ijb)
+    shutil.rmtree(ijb / "loose_crop")
+    (ijb / "meta" / "ijbc_template_pair_label.txt").unlink()
+    with pytest.raises(InputError, match=r"missing there: meta/ijbc_template_pair_label\.txt, loose_crop/"):
+        IJBProtocol(ijb)
+
+
+def test_nan_and_one_kind_of_pairs_are_refused_for_ijb(ijb: Path) -> None:
+    vectors = np.ones((11, 3), np.float32)
+    vectors[6] = np.nan
+    with pytest.raises(InputError, match=r"NaN or infinity for 1 of 11 images \(image 6.jpg\)"):
+        IJBProtocol(ijb).score(vectors)
+    (ijb / "meta" / "ijbc_template_pair_label.txt").write_text("3 5 1\n")
+    with pytest.raises(InputError, match="pairs of both kinds"):
+        IJBProtocol(ijb).score(np.ones((11, 3), np.float32))
+
+
+def test_two_models_are_compared_by_every_figure_that_counts_cases(ijb: Path) -> None:
+    protocol = IJBProtocol(ijb)
+    (ijb / "meta" / "ijbc_template_pair_label.txt").write_text("3 5 1\n9 12 1\n" + "3 8 0\n5 9 0\n9 8 0\n3 12 0\n" * 3)
+    protocol = IJBProtocol(ijb)
+    rng = np.random.default_rng(0)
+    vectors = [rng.standard_normal((11, 6), dtype=np.float32) for _ in range(2)]
+    records: list[Any] = [
+        Report(ModelFacts(name), (protocol.score(found),)) for name, found in zip(("one", "two"), vectors, strict=True)
+    ]
+    told = [sentence for _, sentence in compared(records)]
+    labels = ["AUC", "equal error rate", "TAR@FAR 0.1", *(f"{g} rank {n}" for g in ("G1", "G2") for n in (1, 5, 10))]
+    assert [sentence.split(":")[0] for sentence in told] == [f"two against one, {label}" for label in labels]
+    first, second = (protocol.score(found).tar_at_far[0.1] for found in vectors)
+    assert f"{second - first:+.6f}" in told[2] and "the same draws of people" in told[2]
+    assert compared(records[:1]) == []
+
+
+def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:
+    reference = json.loads((shared / "oracle_dev.json").read_text())["ijb"]
+    folder = shared / "data/ijb_mini/IJBC"
+    embeddings = embed(mobilefacenet, read_ahead(IJBProtocol(folder)))
+    for norm in (1, 0):
+        for detector in (1, 0):
+            protocol = IJBProtocol(folder, bool(norm), bool(detector))
+            exact, compat = protocol.score(embeddings), protocol.score(embeddings, "insightface")
+            expected = reference[f"N{norm}D{detector}F1"]
+            for kind, found in (("exact", exact), ("insightface", compat)):
+                for far, tar in expected[f"{kind}_tar_at_far"].items():
+                    assert found.tar_at_far[float(far)] == tar, (norm, detector, kind, far)
+            if norm and detector:
+                for name in ("G1", "G2"):
+                    found = exact.identification[name]
+                    assert found.mated_probes == reference[f"gallery_{name}"]["mated_probes"]
+                    assert found.non_mated_probes == reference[f"gallery_{name}"]["non_mated_probes"]
+                    for n in (1, 5, 10):
+                        assert found.rank[n] == pytest.approx(reference[f"gallery_{name}"][f"rank_{n}"], abs=1e-9)

@@ -1,0 +1,65 @@
+"""The style of every plot and the figures of a report, as matplotlib holds them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.protocols.base import curves
+from zoo.evaluate.report import figures
+from zoo.evaluate.results import Curves, Rejection
+
+RNG = np.random.default_rng(0)
+SAME = RNG.random(301) < 0.5
+DRAWN = [
+    (name, index, curves(SortedScores.of(RNG.normal(SAME, 0.7), SAME), cmc={"G2": [0.5, 0.75]}))
+    for index, name in enumerate(("one", "two"))
+]
+NOTHING = [("empty", 0, Curves())]
+
+
+@pytest.mark.parametrize("draw", [draw for _, draw in figures.FIGURES])
+def test_a_model_without_a_curve_is_no_figure(draw) -> None:
+    assert draw(NOTHING) is None and draw([]) is None
+
+
+def test_the_roc_has_a_line_a_model_on_a_logarithmic_axis() -> None:
+    (axes,) = figures.roc_figure([*NOTHING, *DRAWN]).axes
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "false accept rate"
+    assert [line.get_label() for line in axes.lines] == ["one", "two"]
+    assert [line.get_color() for line in axes.lines] == list(figures.COLOURS[:2])
+    far = axes.lines[0].get_xdata()
+    assert (far > 0).all() and len(far) == len(DRAWN[0][2].roc.far) - 1
+
+
+def test_the_det_is_the_roc_turned_over() -> None:
+    (axes,) = figures.det_figure(DRAWN).axes
+    roc = DRAWN[0][2].roc
+    expected = [(x, 1 - y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and y < 1]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), expected)
+
+
+def test_searches_and_rejections_are_drawn() -> None:
+    (axes,) = figures.cmc_figure(DRAWN).axes
+    assert [line.get_label() for line in axes.lines] == ["one G2", "two G2"]
+    rejected = Curves(rejection=Rejection(0.01, [0, 0.5], [0.25, 0.125]))
+    (axes,) = figures.rejection_figure([("m", 0, rejected)]).axes
+    assert axes.lines[0].get_ydata().tolist() == [0.25, 0.125]
+
+
+def test_panels_share_one_style() -> None:
+    figure, axes = figures.panels(3, width=2.0, height=1.5)
+    assert len(axes) == 3 and figure.get_size_inches().tolist() == [6.0, 1.5]
+    assert not any(one.spines[side].get_visible() for one in axes for side in ("top", "right"))
+    assert figures.line(1)["color"] == figures.line(1 + len(figures.COLOURS))["color"]
+    assert figures.line(0)["linestyle"] != figures.line(1)["linestyle"]
+
+
+def test_a_figure_becomes_pixels_and_an_element_without_a_date() -> None:
+    picture = figures.pixels(figures.roc_figure(DRAWN), dpi=50)
+    assert picture.shape == (210, 320, 3) and picture.dtype == np.uint8 and picture.min() < 200 < picture.max()
+    element = figures.svg(figures.roc_figure(DRAWN), 'a "title"')
+    assert element.startswith('<svg role="img" aria-label="a &quot;title&quot;"') and "<metadata>" not in element
+    histogram = figures.histogram_svg("<m>", 0, DRAWN[0][2].histogram)
+    assert "same person" in histogram and "<m>" not in histogram
