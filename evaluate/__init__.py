@@ -1,6 +1,6 @@
 """Measuring face models: exact metrics, the field's protocols, intervals that draw people, and reports. Never torch.
 
-from zoo.evaluate import evaluate
+from zoo.evaluate import evaluate, evaluate_all
 
 evaluate("model.onnx", "lfw.bin").accuracy
 evaluate_all("model.onnx", "benchmarks/").save("report.html")
@@ -12,31 +12,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.evaluate.benchmarks.find import find_benchmarks as find_benchmarks
-    from zoo.evaluate.benchmarks.runner import Options as Options
-    from zoo.evaluate.benchmarks.runner import evaluate as evaluate
-    from zoo.evaluate.benchmarks.runner import evaluate_all as evaluate_all
-    from zoo.evaluate.protocols import PROTOCOLS as PROTOCOLS
-    from zoo.evaluate.protocols import Found as Found
-    from zoo.evaluate.protocols import Protocol as Protocol
-    from zoo.evaluate.report.record import Report as Report
-    from zoo.evaluate.report.write import save_all as save_all
-    from zoo.evaluate.results import Evaluation as Evaluation
-    from zoo.evaluate.results import differences as differences
+    from zoo.evaluate.benchmarks.find import find_benchmarks
+    from zoo.evaluate.benchmarks.options import Options
+    from zoo.evaluate.benchmarks.runner import evaluate, evaluate_all
+    from zoo.evaluate.protocols import PROTOCOLS, Found, Protocol
+    from zoo.evaluate.report.record import Report
+    from zoo.evaluate.report.write import save_all
+    from zoo.evaluate.results import Evaluation, differences
 
-LAZY = {
-    "Evaluation": "zoo.evaluate.results",
-    "Found": "zoo.evaluate.protocols",
-    "Options": "zoo.evaluate.benchmarks.runner",
-    "PROTOCOLS": "zoo.evaluate.protocols",
-    "Protocol": "zoo.evaluate.protocols",
-    "Report": "zoo.evaluate.report.record",
-    "differences": "zoo.evaluate.results",
-    "evaluate": "zoo.evaluate.benchmarks.runner",
-    "evaluate_all": "zoo.evaluate.benchmarks.runner",
-    "find_benchmarks": "zoo.evaluate.benchmarks.find",
-    "save_all": "zoo.evaluate.report.write",
+PLACES = {
+    "benchmarks.find": ("find_benchmarks",),
+    "benchmarks.options": ("Options",),
+    "benchmarks.runner": ("evaluate", "evaluate_all"),
+    "protocols": ("PROTOCOLS", "Found", "Protocol"),
+    "report.record": ("Report",),
+    "report.write": ("save_all",),
+    "results": ("Evaluation", "differences"),
 }
+LAZY = {name: f"zoo.evaluate.{module}" for module, names in PLACES.items() for name in names}
 """Names that are imported when they are first used, so that `import zoo.evaluate.metrics` stays light."""
 
 __all__ = [

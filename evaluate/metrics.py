@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,12 +56,6 @@ class SortedScores:
     def false_accepts(self, threshold: npt.ArrayLike, inclusive: bool = False) -> Counts:
         """How many negatives are > threshold (≥ where `inclusive`), for one or many thresholds."""
         return _above(self.negatives, threshold, inclusive)
-
-    @cached_property
-    def thresholds(self) -> npt.NDArray[np.float64]:
-        """Every distinct score, ascending, with −∞ before: all that a threshold can tell apart."""
-        distinct = np.union1d(self.positives, self.negatives).astype(np.float64)
-        return np.concatenate([[-np.inf], distinct])
 
 
 @dataclass(frozen=True)
@@ -157,25 +150,6 @@ def allowed_count(rate: float, of: int) -> int:
     """The largest whole number ≤ rate · of, where 0.01 · 300 is 3 although 0.01 is no binary fraction."""
     nearest = round(rate * of)
     return nearest if math.isclose(nearest, rate * of, rel_tol=1e-12) else math.floor(rate * of)
-
-
-@dataclass(frozen=True)
-class Roc:
-    """False and true accept rates from the strictest threshold to the loosest, each (points,)."""
-
-    threshold: npt.NDArray[np.float64]
-    far: npt.NDArray[np.float64]
-    tar: npt.NDArray[np.float64]
-
-
-def roc(scores: SortedScores) -> Roc:
-    """The curve at every distinct score, from nothing accepted to everything accepted."""
-    thresholds = scores.thresholds[::-1]
-    return Roc(
-        thresholds,
-        scores.false_accepts(thresholds) / len(scores.negatives),
-        scores.true_accepts(thresholds) / len(scores.positives),
-    )
 
 
 def auc(scores: SortedScores) -> float:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from zoo.evaluate.codec import to_json
 from zoo.evaluate.intervals import ACCURACY, Difference, Estimate, Interval, difference, unpack
-from zoo.evaluate.metrics import Bools, OperatingPoint, binomial_interval
+from zoo.evaluate.metrics import Bools, OperatingPoint, SortedScores, binomial_interval
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,30 @@ class Curves:
     """Which pairs the model has right, as `intervals.pack` writes it."""
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """Figures in every draw of people or pairs, by their label."""
+
+    @classmethod
+    def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> Curves:
+        """What a report draws of scores, small however many pairs there are, and `more` fields.
+
+        roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
+        histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
+        """
+        negatives, positives = len(scores.negatives), len(scores.positives)
+        ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
+        thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
+        strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
+        far = scores.false_accepts(thresholds, inclusive=True) / negatives
+        tar = scores.true_accepts(thresholds, inclusive=True) / positives
+        edges = np.round(np.linspace(-1, 1, 101), 6)
+        grid = np.round(np.linspace(-1, 1, 2001), 6)
+        counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))
+        accepted = (found(grid).tolist() for found in (scores.true_accepts, scores.false_accepts))
+        return cls(
+            roc=RocPoints([0.0, *far.tolist()], [strictest / positives, *tar.tolist()]),
+            histogram=Histogram(edges.tolist(), *counts),
+            sweep=Sweep(positives, negatives, *accepted),
+            **more,
+        )
 
 
 @dataclass(frozen=True)

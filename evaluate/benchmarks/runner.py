@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +17,11 @@ from zoo.errors import InputError
 from zoo.evaluate.benchmarks import cache
 from zoo.evaluate.benchmarks.channel_check import look
 from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
 from zoo.evaluate.groups import group_rates
 from zoo.evaluate.protocols import PairsProtocol, Protocol
-from zoo.evaluate.protocols.base import FEATURES, check_compat
-from zoo.evaluate.report.record import ModelFacts, Report, Settings, thumbnails
+from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
 from zoo.formats.read_ahead import read_ahead
@@ -38,76 +37,6 @@ Watch = Callable[[str, int], AbstractContextManager[Progress]]
 """Told what is done and of how many pictures, gives the progress callback of that."""
 Tell = Callable[[str], object]
 """Takes a sentence for whoever watches."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a model is measured: the options of `zoo evaluate`, and the keywords of `evaluate` and `evaluate_all`."""
-
-    flip: bool = True
-    """Sum the embeddings of each picture and its mirror image."""
-    features: str = "N1D1"
-    """IJB: N1 keeps an embedding's norm, D1 weighs by the detector's score."""
-    compat: str | None = None
-    """insightface: its figures, digit for digit."""
-    detector: str | None = None
-    """YuNet's file, or `yunet` for the pinned one: find the faces in the photos of a list."""
-    backend: str = "onnx"
-    """onnx, or torch for a model that was not exported."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, tensorrt; several by commas, each with a process of its own."""
-    precision: str = "float32"
-    """float32, or float16 with TensorRT."""
-    cuda_graph: bool = False
-    """Record one batch on the GPU and play it again."""
-    batch_size: int = 64
-    """Pictures at a time."""
-    threads: int | None = None
-    """CPU threads of an inference; None: all cores."""
-    workers: int = 2
-    """Threads that read ahead of each device."""
-    cache: bool = True
-    """Reuse embeddings that were computed before, and keep those that are."""
-    mean: float | None = None
-    """Of a third-party model: what is subtracted from 0 … 255; None: as the file states."""
-    std: float | None = None
-    """Of a third-party model: what the difference is divided by."""
-    bgr: bool = False
-    """Of a third-party model: blue comes first."""
-    strict: bool = False
-    """Refuse a model whose input does not have the size of the crops."""
-    thumbnails: bool = False
-    """Keep the hardest pairs' pictures for report.html."""
-    write_thresholds: bool = False
-    """Store the measured thresholds in the model's metadata, those with 30 false accepts or more behind them."""
-
-    def __post_init__(self) -> None:
-        check_compat(self.compat)
-        if self.features not in FEATURES:
-            raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
-        if self.workers < 0:
-            raise InputError(f"expected 0 workers or more, found {self.workers}")
-        for flag, value in (("mean", self.mean), ("std", self.std)):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"expected a finite number for --{flag}, found {value}")
-        if self.backend != "torch":
-            return
-        for name in ("write_thresholds", "cuda_graph", "bgr", "mean", "std"):
-            if getattr(self, name) not in (None, False):
-                flag = name.replace("_", "-")
-                raise InputError(f"expected an ONNX model for --{flag}, found --backend torch; leave one out")
-        if len(self.devices) > 1 or self.precision != "float32":
-            raise InputError("expected one device and float32 for --backend torch, found more; leave --backend out")
-
-    @property
-    def devices(self) -> list[str]:
-        """Each of the devices."""
-        return self.device.split(",")
-
-    @property
-    def settings(self) -> Settings:
-        """Those of the options that a report tells."""
-        return Settings(self.flip, self.compat, self.batch_size, self.features)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
 from zoo.evaluate.metrics import Bools, Floats, SortedScores
-from zoo.evaluate.results import Curves, Evaluation, Histogram, Point, RocPoints, Sweep
+from zoo.evaluate.results import Evaluation, Point
 from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
@@ -212,26 +212,3 @@ def verification(
         "intervals": who.told,
     }
     return fields, estimates, scores
-
-
-def curves(scores: SortedScores, points: int = 400, **more: Any) -> Curves:
-    """What a report draws, small however many pairs there are, and `more` fields of Curves.
-
-    roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
-    histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
-    """
-    negatives, positives = len(scores.negatives), len(scores.positives)
-    ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
-    thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
-    strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
-    far = scores.false_accepts(thresholds, inclusive=True) / negatives
-    tar = scores.true_accepts(thresholds, inclusive=True) / positives
-    edges = np.round(np.linspace(-1, 1, 101), 6)
-    grid = np.round(np.linspace(-1, 1, 2001), 6)
-    counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))
-    return Curves(
-        roc=RocPoints([0.0, *far.tolist()], [strictest / positives, *tar.tolist()]),
-        histogram=Histogram(edges.tolist(), *counts),
-        sweep=Sweep(positives, negatives, scores.true_accepts(grid).tolist(), scores.false_accepts(grid).tolist()),
-        **more,
-    )

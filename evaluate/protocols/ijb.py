@@ -24,11 +24,10 @@ from zoo.evaluate.protocols.base import (
     Protocol,
     check_compat,
     check_embeddings,
-    curves,
     hash_files,
     verification,
 )
-from zoo.evaluate.results import Evaluation, Failures, Identification
+from zoo.evaluate.results import Curves, Evaluation, Failures, Identification
 from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
 from zoo.faces.crop import align_or_none
 from zoo.formats.images import Image, read_image
@@ -258,7 +257,7 @@ class IJBProtocol(Protocol):
             people=self.who.draws.people,
             failures=self._failures(embeddings, metrics.empty_rows(templates)),
             identification={name: identification(found, RANKS, FPIRS) for name, found in searches.items()},
-            curves=curves(scores, estimates=estimates, cmc=cmc),
+            curves=Curves.of(scores, estimates=estimates, cmc=cmc),
             **fields,
         )
 

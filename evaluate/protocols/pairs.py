@@ -23,10 +23,9 @@ from zoo.evaluate.protocols.base import (
     Protocol,
     check_compat,
     check_embeddings,
-    curves,
     verification,
 )
-from zoo.evaluate.results import Evaluation, Failures, Hardest, Rejection
+from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejection
 from zoo.faces.crop import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
@@ -214,7 +213,7 @@ class PairsProtocol(Protocol):
             images=len(self) if self.people else None,
             people=self.who.draws.people if self.people else None,
             failures=self._failures(embeddings),
-            curves=curves(
+            curves=Curves.of(
                 scores,
                 right=pack(accuracy.right),
                 estimates=estimates,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.evaluate.results import Curves, Histogram
+from zoo.evaluate.results import Curves, Histogram, RocPoints
 from zoo.formats.images import Image
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def roc_axes(axes: Axes) -> None:
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
 
 
-def draw_roc(axes: Axes, far: Sequence[float], tar: Sequence[float], **style: Any) -> None:
-    """The ROC through these points, from the strictest threshold on, without those that a logarithm cannot show."""
-    shown = [(x, y) for x, y in zip(far, tar, strict=True) if x > 0]
+def draw_roc(axes: Axes, roc: RocPoints, floor: float = 0.0, **style: Any) -> None:
+    """The ROC; where no false accept was seen, a logarithm shows nothing, or the point stands at `floor`."""
+    shown = [(max(x, floor), y) for x, y in zip(roc.far, roc.tar, strict=True) if max(x, floor) > 0]
     axes.step(*zip(*shown, strict=True), where="post", **style)
 
 
@@ -94,7 +94,7 @@ def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
         return None
     figure, (axes,) = panels()
     for name, index, roc in lines:
-        draw_roc(axes, roc.far, roc.tar, label=name, **line(index))
+        draw_roc(axes, roc, label=name, **line(index))
     roc_axes(axes)
     legend(axes, "lower right")
     return figure

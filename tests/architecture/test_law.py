@@ -102,7 +102,8 @@ def test_every_folder_with_python_files_or_data_is_packaged() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     listed = set(setuptools["packages"])
     found = {law.module_name(file.parent / "__init__.py") for file in law.sources()}
-    data = {file for suffix in ("yaml", "j2") for file in (ROOT / "zoo").rglob(f"*.{suffix}")}
+    folders, suffixes = law.FOLDERS.values(), (".yaml", ".j2", ".css")
+    data = {file for folder in folders for file in folder.rglob("*") if file.suffix in suffixes}
     assert listed == found | {law.module_name(file.parent / "__init__.py") for file in data}
     for file in data:
         patterns = setuptools["package-data"][law.module_name(file.parent / "__init__.py")]

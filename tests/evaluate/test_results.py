@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_curve
 
 from zoo.evaluate.intervals import Estimate, difference, pack
-from zoo.evaluate.metrics import tar_at_rate
+from zoo.evaluate.metrics import SortedScores, tar_at_rate
 from zoo.evaluate.results import Curves, Evaluation, Point, differences
 
 RIGHT = np.random.default_rng(0).random((2, 51)) < 0.8
@@ -38,6 +39,28 @@ def test_what_only_one_model_has_or_other_draws_made_is_not_compared() -> None:
 
 def test_accuracies_of_other_definitions_are_not_compared() -> None:
     assert differences(found(0, compat="insightface"), found(1)) == {}
+
+
+@pytest.mark.parametrize("points", [3, 17, 400])
+def test_the_roc_of_a_report_lies_on_the_exact_curve(points: int) -> None:
+    rng = np.random.default_rng(points)
+    same = rng.random(501) < 0.4
+    scores = np.round(rng.normal(np.where(same, 0.4, 0.1), 0.25), 2)
+    fpr, tpr, _ = roc_curve(same, scores, drop_intermediate=False)
+    exact = set(zip(fpr.tolist(), tpr.tolist(), strict=True))
+    roc = Curves.of(SortedScores.of(scores, same), points).roc
+    assert set(zip(roc.far, roc.tar, strict=True)) <= exact and roc.far[0] == 0.0 and roc.tar[-1] == 1.0
+    assert len(roc.far) <= points + 1
+
+
+def test_the_sweep_counts_every_pair() -> None:
+    rng = np.random.default_rng(0)
+    scores, same = np.round(rng.uniform(-1, 1, 501), 3), rng.random(501) < 0.5
+    sweep = Curves.of(SortedScores.of(scores, same)).sweep
+    for place in (0, 700, 1000, 1301, 2000):
+        threshold = place / 1000 - 1
+        assert sweep.true_accepts[place] == (scores[same] > threshold + 1e-9).sum()
+        assert sweep.false_accepts[place] == (scores[~same] > threshold + 1e-9).sum()
 
 
 def test_a_points_interval_is_binomial_unless_people_were_drawn() -> None:

@@ -12,10 +12,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP
+from zoo.commands.options import MODEL_HELP, add_options
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from zoo.evaluate.benchmarks.options import Options
+
     parser.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL_HELP} (default: the newest run)")
     parser.add_argument(
         "--data",
@@ -35,56 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", nargs="+", default=[], metavar="NAME", help="only these benchmarks or protocols: lfw, rfw, ijb, …"
     )
-    parser.add_argument(
-        "--flip",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="sum the embeddings of each picture and its mirror image (default: yes)",
-    )
-    parser.add_argument(
-        "--features",
-        default="N1D1",
-        help="IJB: N1 keeps an embedding's norm, D1 weights by the detector's score (default: N1D1)",
-    )
-    parser.add_argument("--compat", metavar="NAME", help="insightface: compute the figures as its scripts do")
-    parser.add_argument(
-        "--backend", default="onnx", help="onnx, or torch for a model that was not exported (default: onnx)"
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="auto, cpu, cuda, cuda:1, tensorrt; several separated by commas run in parallel (default: auto)",
-    )
-    parser.add_argument("--precision", default="float32", help="float32, or float16 with TensorRT (default: float32)")
-    parser.add_argument("--cuda-graph", action="store_true", help="record a CUDA graph of one batch and replay it")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures per batch (default: 64)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--workers", type=int, default=2, help="threads that read ahead of each device (default: 2)")
-    parser.add_argument(
-        "--cache", action=argparse.BooleanOptionalAction, default=True, help="reuse embeddings (default: yes)"
-    )
-    parser.add_argument("--mean", type=float, help="third-party model: subtracted from pixel values 0 … 255")
-    parser.add_argument("--std", type=float, help="third-party model: what the difference is divided by")
-    parser.add_argument("--bgr", action="store_true", help="third-party model: the input is BGR")
-    parser.add_argument(
-        "--detector", metavar="PATH", help="detect the faces in the photos of a list: a YuNet file, or yunet"
-    )
-    parser.add_argument("--strict", action="store_true", help="refuse a model whose input is not the crops' size")
+    add_options(parser, Options)
     parser.add_argument("--report", metavar="DIR", help="write report.json, report.html, tables and figures there")
     parser.add_argument("--compare", nargs="+", default=[], metavar="JSON", help="add these report.json to the report")
-    parser.add_argument("--thumbnails", action="store_true", help="show the faces of the hardest pairs in report.html")
-    parser.add_argument(
-        "--write-thresholds",
-        action="store_true",
-        help="store measured thresholds in the model's metadata where at least 30 false accepts support them",
-    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import fields
-
-    from zoo.evaluate.benchmarks.runner import Options, load_model, measure, open_benchmarks
+    from zoo.evaluate.benchmarks.options import Options
+    from zoo.evaluate.benchmarks.runner import load_model, measure, open_benchmarks
     from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.rows import compared
     from zoo.evaluate.report.write import save_all

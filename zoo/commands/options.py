@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import typing
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
 """What MODEL may be, in every command's help."""
@@ -54,3 +59,20 @@ def add_license_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", metavar="ID", help="the license of the weights, as the Hub names it, or other")
     parser.add_argument("--license-name", metavar="NAME", default="", help="with --license other: its name")
     parser.add_argument("--license-link", metavar="URL", default="", help="with --license other: its text")
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance]) -> None:
+    """A flag for every field of a dataclass whose metadata holds its `help` and `metavar`."""
+    for name, hint in typing.get_type_hints(options).items():
+        field = options.__dataclass_fields__[name]
+        flag, told = f"--{name.replace('_', '-')}", field.metadata["help"]
+        if hint is bool and field.default:
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=True, help=f"{told} (default: yes)"
+            )
+        elif hint is bool:
+            parser.add_argument(flag, action="store_true", help=told)
+        else:
+            kind = (*typing.get_args(hint), hint)[0]
+            told += "" if field.default is None else f" (default: {field.default})"
+            parser.add_argument(flag, type=kind, default=field.default, metavar=field.metadata["metavar"], help=told)

@@ -227,7 +227,8 @@ def export_cell(place: Place, say: Say) -> None:
 
 def evaluate_cell(place: Place, benchmarks: Benchmarks, say: Say) -> Cell:
     """A cell's figures on every benchmark, measured as `zoo evaluate` does or read from its report.json."""
-    from zoo.evaluate.benchmarks.runner import Options, load_model, measure
+    from zoo.evaluate.benchmarks.options import Options
+    from zoo.evaluate.benchmarks.runner import load_model, measure
     from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.write import save_all
     from zoo.reproduce.tables import Cell

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import SortedScores, roc
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.results import Curves
 from zoo.faces.detect import Face
 from zoo.files import write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
@@ -96,26 +97,18 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequ
 
 def draw_roc(scores: SortedScores, title: str) -> Pixels:
     """The ROC with a logarithmic axis of false accepts, and both kinds of scores beside it: RGB uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from zoo.evaluate.report import figures
 
-    curve = roc(scores)
-    figure = Figure(figsize=(11, 4.6), dpi=100, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    floor = 0.5 / len(scores.negatives)  # where "no false accept seen" is drawn on a logarithmic axis
-    left.step(np.maximum(curve.far, floor), curve.tar, where="post", color="#14824a")
-    left.set(xscale="log", xlim=(floor, 1), ylim=(0, 1.02), xlabel="false accept rate", ylabel="true accept rate")
-    left.set_title(title)
-    left.grid(alpha=0.3)
-    bins = np.linspace(-1, 1, 81)
-    right.hist(scores.negatives, bins, density=True, alpha=0.6, color="#be2828", label="different people")
-    right.hist(scores.positives, bins, density=True, alpha=0.6, color="#14824a", label="the same person")
-    low = min(float(scores.negatives[0]), float(scores.positives[0]))
-    right.set(xlabel="cosine similarity", ylabel="density", xlim=(max(-1, low - 0.1), 1))
-    right.legend(frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()  # type: ignore[no-untyped-call]
+    curves = Curves.of(scores)
+    assert curves.roc and curves.histogram
+    figure, (left, right) = figures.panels(2, 5.5, 4.6)
+    floor = 0.5 / len(scores.negatives)  # where "no false accept seen" is drawn
+    figures.draw_roc(left, curves.roc, floor, **figures.line(0))
+    figures.roc_axes(left)
+    left.set(xlim=(floor, 1), ylim=(0, 1.02))
+    figures.title(left, title)
+    figures.draw_histogram(right, curves.histogram)
+    return figures.pixels(figure)
 
 
 def save_picture(path: str | Path, image: Pixels) -> None:

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from zoo.evaluate.metrics import SortedScores
-from zoo.evaluate.protocols.base import curves
 from zoo.evaluate.report import figures
 from zoo.evaluate.results import Curves, Rejection
 
 RNG = np.random.default_rng(0)
 SAME = RNG.random(301) < 0.5
 DRAWN = [
-    (name, index, curves(SortedScores.of(RNG.normal(SAME, 0.7), SAME), cmc={"G2": [0.5, 0.75]}))
+    (name, index, Curves.of(SortedScores.of(RNG.normal(SAME, 0.7), SAME), cmc={"G2": [0.5, 0.75]}))
     for index, name in enumerate(("one", "two"))
 ]
 NOTHING = [("empty", 0, Curves())]

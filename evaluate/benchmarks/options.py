@@ -1,0 +1,69 @@
+"""How a model is measured: declared once, for `zoo evaluate`'s flags and for the keywords of `evaluate`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.evaluate.report.record import Settings
+
+
+def option(default: Any, told: str, metavar: str | None = None) -> Any:
+    """A field with the line of `zoo evaluate --help` that describes it."""
+    return field(default=default, metadata={"help": told, "metavar": metavar})
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is measured. InputError, in the flags' spelling, for values that are wrong or contradict others."""
+
+    flip: bool = option(True, "sum the embeddings of each picture and its mirror image")
+    features: str = option("N1D1", "IJB: N1 keeps an embedding's norm, D1 weights by the detector's score", "NXDX")
+    compat: str | None = option(None, "insightface: compute the figures as its scripts do", "NAME")
+    backend: str = option("onnx", "onnx, or torch for a model that was not exported", "NAME")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, tensorrt; several, with commas, run in parallel", "NAME")
+    precision: str = option("float32", "float32, or float16 with TensorRT", "NAME")
+    cuda_graph: bool = option(False, "record a CUDA graph of one batch and replay it")
+    batch_size: int = option(64, "pictures per batch", "N")
+    threads: int | None = option(None, "CPU threads (default: all cores)", "N")
+    workers: int = option(2, "threads that read ahead of each device", "N")
+    cache: bool = option(True, "reuse embeddings")
+    mean: float | None = option(None, "third-party model: subtracted from pixel values 0 … 255", "X")
+    std: float | None = option(None, "third-party model: what the difference is divided by", "X")
+    bgr: bool = option(False, "third-party model: the input is BGR")
+    detector: str | None = option(None, "detect the faces in the photos of a list: a YuNet file, or yunet", "PATH")
+    strict: bool = option(False, "refuse a model whose input is not the crops' size")
+    thumbnails: bool = option(False, "show the faces of the hardest pairs in report.html")
+    write_thresholds: bool = option(
+        False, "store measured thresholds in the model's metadata where at least 30 false accepts support them"
+    )
+
+    def __post_init__(self) -> None:
+        from zoo.evaluate.protocols.base import FEATURES, check_compat
+
+        check_compat(self.compat)
+        if self.features not in FEATURES:
+            raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
+        if self.workers < 0:
+            raise InputError(f"expected 0 workers or more, found {self.workers}")
+        for flag, value in (("mean", self.mean), ("std", self.std)):
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"expected a finite number for --{flag}, found {value}")
+        for name in ("write_thresholds", "cuda_graph", "bgr", "mean", "std") if self.backend == "torch" else ():
+            if getattr(self, name) not in (None, False):
+                flag = name.replace("_", "-")
+                raise InputError(f"expected an ONNX model for --{flag}, found --backend torch; leave one out")
+        if self.backend == "torch" and (len(self.devices) > 1 or self.precision != "float32"):
+            raise InputError("expected one device and float32 for --backend torch, found more; leave --backend out")
+
+    @property
+    def devices(self) -> list[str]:
+        """Each of the devices."""
+        return self.device.split(",")
+
+    @property
+    def settings(self) -> Settings:
+        """The options that a report holds."""
+        return Settings(self.flip, self.compat, self.batch_size, self.features)
