@@ -39,18 +39,26 @@ SYNTHETIC_PAIRS = 600
 
 @dataclass(frozen=True)
 class Options:
-    """What to write, and how to prove and compare it; `export_onnx` describes each option."""
+    """What `export_onnx` writes, and how it is proven and compared."""
 
     opset: int = OPSET
+    """The ONNX operator set, 18 to 23."""
     fp16: bool = False
+    """Write a float16 file beside the float32 one."""
     int8: bool = False
+    """Write an int8 file beside the float32 one."""
     calibrate: str | None = None
+    """The crops for parity and int8's ranges, as `read_crops` takes them; None: the training data, else synthetic."""
     training_data: str | None = None
-    """Used where `calibrate` is None, if its crops have the model's size."""
-    methods: tuple[str, ...] = DEFAULT_METHODS
+    """Used where `calibrate` is None, if its crops have the model's size; `export_onnx` takes it from the run."""
+    methods: Sequence[str] = DEFAULT_METHODS
+    """The ways of finding int8's ranges that are tried: percentile, entropy, minmax."""
     data: str | None = None
+    """A .bin file of pairs to compare variants on; None: synthetic faces."""
     max_accuracy_drop: float | None = None
+    """Reject a variant that loses more than this fraction of accuracy on the pairs."""
     strict: bool = False
+    """Also reject one whose 95 % interval of the loss reaches beyond `max_accuracy_drop`."""
 
     def __post_init__(self) -> None:
         limit = self.max_accuracy_drop
@@ -124,29 +132,12 @@ class OnnxExport:
 
 
 def export_onnx(
-    model: str | Path | None = None,
-    output: str | Path | None = None,
-    *,
-    opset: int = OPSET,
-    fp16: bool = False,
-    int8: bool = False,
-    calibrate: str | None = None,
-    methods: Sequence[str] = DEFAULT_METHODS,
-    data: str | None = None,
-    max_accuracy_drop: float | None = None,
-    strict: bool = False,
-    force: bool = False,
+    model: str | Path | None = None, output: str | Path | None = None, *, force: bool = False, **options: Any
 ) -> OnnxExport:
     """Exports MODEL (see `zoo.resolve`; None: the newest run) to ONNX, with proof that it computes the same.
 
-    `output` is an .onnx file or a folder, which is created; by default model.onnx in the model's folder. `fp16` and
-    `int8` write smaller files beside it. `calibrate` names the crops for parity and int8's ranges, as `read_crops`
-    takes them; by default the run's training data where it is at hand and has the model's size, else synthetic faces.
-    `methods` are the ways of finding int8's ranges that are tried (percentile, entropy, minmax).
-
-    Variants are compared with float32 on the pairs of the .bin file `data`, by default on synthetic faces. A variant
-    that loses more than the fraction `max_accuracy_drop` of accuracy is rejected; with `strict` also one whose 95 %
-    interval of the loss reaches beyond it. Existing files are replaced only with `force`.
+    `output` is an .onnx file or a folder, which is created; by default model.onnx in the model's folder. Existing files
+    are replaced only with `force`. `options` are the fields of `Options`: fp16, int8, calibrate, data, …
 
     InputError for contradictory options, a model that cannot be read, an existing file and a rejected variant;
     ParityError where the file computes something else than torch. In each case nothing is written.
@@ -155,22 +146,12 @@ def export_onnx(
         raise InputError(f"expected --output for {model}, which is on the Hub and not in a local folder")
     folder = source(model)
     output = None if output is None else Path(output)
-    options = Options(
-        opset=opset,
-        fp16=fp16,
-        int8=int8,
-        calibrate=calibrate,
-        training_data=runs.training_data(folder),
-        methods=tuple(methods),
-        data=data,
-        max_accuracy_drop=max_accuracy_drop,
-        strict=strict,
-    )
+    chosen = Options(**{"training_data": runs.training_data(folder), **options})
     target = onnx_target(folder, output)
-    require_free(files(target, options), force)
+    require_free(files(target, chosen), force)
     built = load_timm(folder)
     with new_folder(output) if output is not None and output != target else contextlib.nullcontext():
-        return write(built, model_info(folder), target, options)
+        return write(built, model_info(folder), target, chosen)
 
 
 def onnx_target(folder: Path, output: Path | None) -> Path:

@@ -78,7 +78,7 @@ def test_a_native_stock_model_loads_in_timm_without_zoo(tmp_path: Path) -> None:
         ({"num_classes": DIM + 1}, "does not fit"),
     ],
 )
-def test_a_strangers_folder_builds_only_what_is_known(change: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_a_third_party_folder_builds_only_what_it_may(change: dict[str, object], message: str, tmp_path: Path) -> None:
     save_timm(create_backbone("mobilenetv3_small_050", DIM), tmp_path, {})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
