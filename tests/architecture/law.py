@@ -152,6 +152,8 @@ ROOMS = (
         (
             *(
                 "zoo.runs",
+                "zoo.data",
+                "zoo.heads",
                 "zoo.train",
                 "zoo.export",
                 "zoo.evaluate",

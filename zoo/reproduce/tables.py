@@ -1,14 +1,11 @@
-"""Several trainings of several heads, compared: mean ± deviation over seeds, and whether a gain is one."""
+"""Tables of several trainings of several heads: mean ± deviation over seeds, and whether a gain is shown."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +17,14 @@ from zoo.evaluate.intervals import ACCURACY, Difference
 from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.results import Evaluation, RocPoints, differences
+from zoo.reproduce.stated import Stated, spelling
 
 TABLES = {
     "pairs": "Table 1: verification of pairs",
     "ijb": "Table 2: verification of templates, IJB-B and IJB-C",
     "search": "Table 3: search, TinyFace and IJB 1:N",
 }
-"""The kinds of figures, in the order and under the headings in which they are printed."""
+"""The kinds of figures with their headings, in the order of printing."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStats:
     """One figure of one head over its seeds."""
 
     values: tuple[float, ...]
-    """Fractions, one a seed."""
+    """Fractions, one per seed."""
 
     @property
     def mean(self) -> float:
@@ -55,70 +53,16 @@ class Spread:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def percent(self) -> str:
-        """The figure as a table prints it."""
+        """The figure as the tables print it."""
         return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
 
 
-Row = tuple[str, str, dict[str, Spread]]
-"""Benchmark, figure, and for each head its spread."""
-
-
-Stated = Mapping[tuple[str, str, str], float]
-"""What others state: (benchmark, figure, head), spelled as `spelling` has it → a fraction."""
-
-STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
-
-
-def read_stated(path: Path) -> Stated:
-    """The figures that somebody else states, from a CSV with the columns STATED_COLUMNS; # starts a comment.
-
-    A benchmark is named as its file or as its paper has it (`cfp_fp.bin`, CFP-FP), a figure as the tables have it.
-    InputError, with the line, for another layout or a percentage that is none.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"expected quoted figures as CSV in {path}, cannot read it ({reason}); check the path"
-        ) from None
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader([line for _, line in numbered], skipinitialspace=True)
-    if tuple(rows.fieldnames or ()) != STATED_COLUMNS:
-        found = ",".join(rows.fieldnames or ()) or "nothing"
-        raise InputError(
-            f"expected the columns {','.join(STATED_COLUMNS)} in {path}, found {found}; name them in the first line"
-        )
-    stated: dict[tuple[str, str, str], float] = {}
-    for (number, _), row in zip(numbered[1:], rows, strict=False):
-        try:
-            percent = float(row["percent"])
-        except (TypeError, ValueError):
-            percent = math.nan
-        if None in row or None in row.values() or not 0 <= percent <= 100:
-            raise InputError(
-                f"expected a benchmark, a figure, a head and a percentage from 0 to 100 in line {number} of {path},"
-                f" found {lines[number - 1]!r}; correct that line"
-            )
-        key = spelling(row["benchmark"], row["figure"], row["head"])
-        if key in stated:
-            raise InputError(f"expected each figure once, found {' '.join(key)} again in line {number} of {path}")
-        stated[key] = percent / 100
-    return stated
-
-
-def spelling(benchmark: str, figure: str, head: str) -> tuple[str, str, str]:
-    """One spelling of a benchmark (CFP-FP, cfp_fp.bin), a figure (TAR@FAR 1e-4, TAR@FAR 0.0001) and a head."""
-    words = figure.lower().split()
-    for place, word in enumerate(words):
-        with contextlib.suppress(ValueError):
-            words[place] = f"{float(word):g}"
-    name = "".join(letter for letter in benchmark.lower().removesuffix(".bin") if letter.isalnum())
-    return name, " ".join(words), head.strip().lower()
+Row = tuple[str, str, dict[str, SeedStats]]
+"""Benchmark, figure, and the statistics of each head."""
 
 
 def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
-    """A benchmark's figures as (kind in TABLES, label, fraction), those that it cannot measure left out."""
+    """A benchmark's measurable figures as (kind in TABLES, label, fraction)."""
     kind = "ijb" if result.accuracy is None else "pairs"
     named = [("accuracy", result.accuracy), ("AUC", result.auc)]
     named += [(f"TAR@FAR {far:g}", tar) for far, tar in result.tar_at_far.items()]
@@ -131,8 +75,8 @@ def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
                 yield "search", f"{gallery} TPIR@FPIR {fpir:g}".strip(), rate
 
 
-def spreads(cells: Sequence[Cell]) -> dict[str, list[Row]]:
-    """{kind: rows} over all cells, kinds and rows in the order of TABLES and of the reports."""
+def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:
+    """{kind: rows} over all cells, in the order of TABLES and of the reports."""
     gathered: dict[str, dict[tuple[str, str], dict[str, list[float]]]] = {kind: {} for kind in TABLES}
     for cell in cells:
         for result in cell.report.results:
@@ -140,7 +84,9 @@ def spreads(cells: Sequence[Cell]) -> dict[str, list[Row]]:
                 by_head = gathered[kind].setdefault((result.data, label), {})
                 by_head.setdefault(cell.head, []).append(value)
     return {
-        kind: [(*key, {head: Spread(tuple(values)) for head, values in heads.items()}) for key, heads in rows.items()]
+        kind: [
+            (*key, {head: SeedStats(tuple(values)) for head, values in heads.items()}) for key, heads in rows.items()
+        ]
         for kind, rows in gathered.items()
         if rows
     }
@@ -170,7 +116,7 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """Whether the gain is one: over pairs at every seed, and over seeds where there are several.
+        """Whether a gain is shown: over pairs at every seed, and over seeds where there are several.
 
         The interval over pairs holds for these trained weights, the one over seeds for these pairs; a claim about the
         heads needs both.
@@ -186,7 +132,7 @@ class Gain:
 
 
 def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
-    """`second` against every other head, on every benchmark of pairs, seed by seed on the same pairs."""
+    """`second` compared with every other head on every benchmark of pairs, seed by seed on the same pairs."""
     measured: dict[str, dict[str, dict[int, Evaluation]]] = {}
     for cell in cells:
         for result in cell.report.results:
@@ -232,7 +178,7 @@ def _over_seeds(curves: Sequence[tuple[RocPoints, int]]) -> Curves:
 
 
 def roc_figure(cells: Sequence[Cell]) -> Any:
-    """Figure 2: TAR over FAR on a logarithmic axis, a panel a benchmark, a line a head, a band from seed to seed."""
+    """Figure 2: TAR over FAR on a logarithmic axis; a panel per benchmark, a line per head, a band over its seeds."""
     benchmarks = mean_curves(cells)
     if not benchmarks:
         return None
@@ -252,14 +198,14 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
 def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -> str:
     """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
 
-    Below a figure of which others state something stands what they state.
+    A figure that is `stated` has a row of its own below the measured one.
     """
     if not cells:
         raise InputError("expected at least one evaluated training to tabulate, found none")
     heads = list(dict.fromkeys(cell.head for cell in cells))
     counted = {head: sum(cell.head == head for cell in cells) for head in heads}
     parts = []
-    for kind, rows in spreads(cells).items():
+    for kind, rows in seed_stats(cells).items():
         parts.append(f"## {TABLES[kind]}\n")
         lines = [["benchmark", "figure, %", *(f"{head} ({_seeds(counted[head])})" for head in heads)]]
         lines += [["---", "---", *["---:"] * len(heads)]]
@@ -271,16 +217,16 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     found = gains(cells, second)
     if found:
-        parts.append("## Is the gain one?\n")
+        parts.append("## Is there a gain?\n")
         parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
     return "\n".join(parts)
 
 
 def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
-    """The stated figures that none of these cells measures, as `spelling` has them."""
+    """The stated figures that none of these cells measures, in the form of `spelling`."""
     measured = {
         spelling(data, label, head)
-        for rows in spreads(cells).values()
+        for rows in seed_stats(cells).values()
         for data, label, by_head in rows
         for head in by_head
     }
@@ -288,7 +234,7 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
 
 
 def sentence(gain: Gain) -> str:
-    """A gain in words: the mean over seeds, each seed's paired difference, and the verdict."""
+    """A gain as text: the mean over seeds, each seed's paired difference, and the verdict."""
     over = "" if gain.interval is None else " [{:+.2f}, {:+.2f}] over seeds".format(*(100 * x for x in gain.interval))
     each = "; ".join(
         f"seed {seed} {100 * one.value:+.2f} [{100 * one.interval[0]:+.2f}, {100 * one.interval[1]:+.2f}]"
@@ -301,7 +247,7 @@ def sentence(gain: Gain) -> str:
 
 
 def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
-    """What `markdown` prints, for a script: every figure's values by head, and every gain."""
+    """The content of `markdown` as JSON: every figure's values by head, and every gain."""
     figures_ = [
         {
             "table": kind,
@@ -311,7 +257,7 @@ def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
                 head: {"values": list(one.values), "mean": one.mean, "std": one.std} for head, one in by_head.items()
             },
         }
-        for kind, rows in spreads(cells).items()
+        for kind, rows in seed_stats(cells).items()
         for data, label, by_head in rows
     ]
     compared = [

@@ -1,9 +1,8 @@
-"""Many trainings compared: a reproduction that is killed and goes on, its tables, and when a gain is one."""
+"""`zoo reproduce`: killed and continued, with its tables; wrong input is one sentence and leaves no cell."""
 
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import re
@@ -13,20 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.support.training import TINY, start, weights
+from tests.support.reproducing import HEADS, prepare
+from tests.support.training import start, weights
 from zoo import cli
-from zoo.errors import InputError
-from zoo.evaluate.intervals import pack
-from zoo.evaluate.report.record import ModelFacts, Report
-from zoo.evaluate.results import Curves, Evaluation, Identification, RocPoints
-from zoo.formats.bins import write_bin
-from zoo.formats.images import encode_jpeg
-from zoo.reproduce.tables import Cell, gains, markdown, mean_curves, read_stated, roc_figure, spreads
 from zoo.train.config import load_config
 
-HEADS = ("arcface", "recurricularface")
 KILLED = "recurricularface-seed0"
 
 
@@ -39,18 +30,6 @@ def words(folder: Path, *more: str) -> list[str]:
         *("--heads", *HEADS),
         *more,
     ]
-
-
-def prepare(folder: Path, pairs: int = 30) -> Path:
-    """A recipe and a benchmark of drawn faces."""
-    from zoo.data.synthetic import synthetic_pairs
-
-    recipe = {name: value for name, value in TINY.items() if name != "data"} | {"checkpoint_every": 2, "epochs": 2}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
-    (folder / "benchmarks").mkdir()
-    images, same = synthetic_pairs(pairs=pairs, seed=3)
-    write_bin(folder / "benchmarks/drawn.bin", [encode_jpeg(image) for image in images], same)
-    return folder
 
 
 def run_until_killed(folder: Path, step: int) -> None:
@@ -134,7 +113,7 @@ def test_all_finished_means_no_training_and_no_embedding(
 ) -> None:
     folder, _ = reproduction
     monkeypatch.setattr("zoo.train.loop.train", None)
-    monkeypatch.setattr("zoo.evaluate.benchmarks.runner.load_model", None)
+    monkeypatch.setattr("zoo.reproduce.grid.load_model", None)
     before = (folder / "out/reproduction.md").read_text()
     assert cli.main(words(folder, "--set", "threads=2")) == 0, "threads do not decide the weights"
     assert (folder / "out/reproduction.md").read_text().replace(" --set threads=2", "") == before
@@ -197,7 +176,7 @@ def test_another_benchmark_is_refused(
         (["--set", "device=gpu"], "expected --device auto, cpu, cuda or cuda:N"),
         (["--set", "head_options.marign=0.3"], "marign"),
         (["--data", "nothing-there"], "nothing-there"),
-        (["-o", "tiny.yaml/out"], "expected a folder for --output"),
+        (["-o", "tiny.yaml/out"], "cannot create the folder tiny.yaml/out"),
         (["--stated", "none.csv"], "expected quoted figures as CSV in none.csv, cannot read it"),
         (["--stated", "tiny.yaml"], "expected the columns benchmark,figure,head,percent in tiny.yaml"),
     ],
@@ -212,7 +191,7 @@ def test_wrong_input_is_one_sentence_and_leaves_no_cell(
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("config.yaml"))
-    assert not (tmp_path / "out/reproduction.md").exists()
+    assert not (tmp_path / "out").exists()
 
 
 STATED = """# the example's own table 1
@@ -241,117 +220,8 @@ def test_stated_figures_stand_below_ours_and_are_said_to_be_quoted(
     assert (folder / "out/reproduction.md").read_text() == before
 
 
-@pytest.mark.parametrize(
-    "line", ["lfw,accuracy,arcface", "lfw,accuracy,arcface,101", "lfw,accuracy,arcface,x", "a,b,c,1,2"]
-)
-def test_a_stated_figure_that_is_none_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
-    (tmp_path / "stated.csv").write_text(f"# a comment\nbenchmark,figure,head,percent\nlfw,AUC,arcface,99\n{line}\n")
-    with pytest.raises(InputError, match=r"in line 4 of .*stated\.csv"):
-        read_stated(tmp_path / "stated.csv")
-
-
-def test_a_figure_stated_twice_is_refused_and_a_spreadsheets_mark_is_not(tmp_path: Path) -> None:
-    rows = "benchmark,figure,head,percent\nlfw,AUC,arcface,99\n"
-    (tmp_path / "stated.csv").write_text("\ufeff" + rows)
-    assert read_stated(tmp_path / "stated.csv") == {("lfw", "auc", "arcface"): 0.99}
-    (tmp_path / "stated.csv").write_text(rows + "LFW.bin,auc,ArcFace,98\n")
-    with pytest.raises(InputError, match=r"found lfw auc arcface again in line 3"):
-        read_stated(tmp_path / "stated.csv")
-
-
 def test_a_head_without_a_recipe_of_the_paper_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path, pairs=3)
     line = [word for word in words(tmp_path) if word not in ("--recipe", str(tmp_path / "tiny.yaml"))]
     assert cli.main([*line, "--heads", "circle"]) == 2
     assert "name one for all by --recipe" in capsys.readouterr().err
-
-
-def made_up(head: str, seed: int, right: np.ndarray[Any, Any]) -> Cell:
-    """A cell on one benchmark of pairs, of which the model has `right` right."""
-    roc = RocPoints([0.0, 0.1, 1.0], [0.1 * (seed + 1), 0.5, 1.0])
-    found = Evaluation(
-        *("pairs", "made.bin", "", None),
-        pairs=len(right),
-        negatives=len(right) // 2,
-        accuracy=float(right.mean()),
-        auc=0.5,
-        tar_at_far={0.1: 0.25, 0.001: math.nan},
-        curves=Curves(roc=roc, right=pack(right)),
-    )
-    return cell_of(head, seed, found)
-
-
-def cell_of(head: str, seed: int, found: Evaluation) -> Cell:
-    return Cell(head, seed, Report(ModelFacts(head), (found,)))
-
-
-def first_right(count: int, pairs: int = 1000) -> np.ndarray[Any, Any]:
-    return np.arange(pairs) < count
-
-
-@pytest.mark.parametrize(
-    ("counts", "verdict"),
-    [
-        ([(700, 800), (701, 803), (699, 798)], "better"),
-        ([(800, 700), (803, 701), (798, 699)], "worse"),
-        ([(700, 800), (701, 700), (699, 798)], "no difference shown"),
-        ([(700, 710), (700, 780), (700, 900)], "no difference shown"),
-        ([(700, 701), (700, 701), (700, 701)], "no difference shown"),
-        ([(700, 800)], "better at one seed"),
-    ],
-    ids=str,
-)
-def test_a_gain_is_one_when_pairs_and_seeds_both_show_it(counts: list[tuple[int, int]], verdict: str) -> None:
-    cells = [
-        made_up(head, seed, first_right(count))
-        for seed, both in enumerate(counts)
-        for head, count in zip(HEADS, both, strict=True)
-    ]
-    (gain,) = gains(cells, HEADS[1])
-    assert gain.verdict == verdict
-    assert gain.mean == pytest.approx(np.mean([b - a for a, b in counts]) / 1000)
-    if gain.interval:
-        from scipy import stats
-
-        values = np.array([b - a for a, b in counts]) / 1000
-        if np.ptp(values) > 0:
-            expected = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-            np.testing.assert_allclose(gain.interval, expected)
-    assert verdict in markdown(cells, HEADS[1])
-
-
-def test_seeds_that_one_head_lacks_are_in_no_difference() -> None:
-    cells = [made_up("arcface", seed, first_right(700)) for seed in range(3)]
-    cells += [made_up("recurricularface", 1, first_right(800))]
-    (gain,) = gains(cells, "recurricularface")
-    assert list(gain.seeds) == [1]
-    assert "| arcface (3 seeds) | recurricularface (1 seed) |" in markdown(cells, "recurricularface")
-
-
-def test_what_a_benchmark_cannot_measure_is_no_row() -> None:
-    rows = spreads([made_up("arcface", 0, first_right(7, 10))])["pairs"]
-    assert [label for _, label, _ in rows] == ["accuracy", "AUC", "TAR@FAR 0.1"]
-
-
-def test_templates_and_searches_get_tables_of_their_own() -> None:
-    search = Identification(9, 9, {1: 0.7}, {1: (0.6, 0.8)}, {0.01: 0.6, 0.1: math.nan})
-    found = Evaluation(
-        *("ijb", "IJB-C", "", None),
-        negatives=10,
-        auc=0.9,
-        tar_at_far={0.0001: 0.8},
-        identification={"G1": search},
-    )
-    tables = spreads([cell_of("arcface", 0, found)])
-    assert [label for _, label, _ in tables["ijb"]] == ["AUC", "TAR@FAR 0.0001"]
-    assert [label for _, label, _ in tables["search"]] == ["G1 rank 1", "G1 TPIR@FPIR 0.01"]
-
-
-def test_the_roc_of_several_seeds_is_their_mean_at_each_rate() -> None:
-    cells = [made_up("arcface", seed, first_right(7, 10)) for seed in (0, 1, 2)]
-    curves = mean_curves(cells)["made.bin"]["arcface"]
-    for far, mean, low, high in zip(curves.far, curves.mean, curves.low, curves.high, strict=True):
-        at = [0.1 * (seed + 1) if far < 0.1 else 0.5 if far < 1 else 1.0 for seed in (0, 1, 2)]
-        assert (mean, low, high) == pytest.approx((np.mean(at), min(at), max(at)))
-    (axes,) = roc_figure(cells).axes
-    assert axes.get_xscale() == "log" and [line.get_label() for line in axes.lines] == ["arcface"]

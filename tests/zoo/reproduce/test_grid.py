@@ -1,0 +1,84 @@
+"""A grid as a Python call: its plan, its command line, and what an earlier version of it left on disk."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.reproducing import prepare
+from zoo.cli import Parser
+from zoo.commands import reproduce as command
+from zoo.errors import InputError
+from zoo.reproduce.grid import HEADS, Grid, reproduce
+from zoo.train.config import load_config
+
+
+def grid_in(folder: Path, **options: object) -> Grid:
+    given = {"epochs": 1, "checkpoint_every": None, **options}
+    return Grid(
+        "synthetic:5x7", str(folder / "benchmarks"), folder / "out", ("arcface",), 1, str(folder / "tiny.yaml"), given
+    )
+
+
+def test_all_heads_of_a_seed_come_before_the_next_seed(tmp_path: Path) -> None:
+    grid = Grid("synthetic:5x7", "lfw.bin", tmp_path, seeds=2, options={"epochs": 33, "head_options": {"margin": 0.4}})
+    jobs = grid.jobs()
+    assert [str(job) for job in jobs] == [f"{head} seed {seed}" for seed in (0, 1) for head in HEADS]
+    assert {job.config.epochs for job in jobs} == {33} and jobs[4].config.head == "curricularface"
+    assert jobs[5].config.seed == 1 and jobs[5].folder == tmp_path / "recurricularface-seed1"
+    assert jobs[0].config.head_options["margin"] == 0.4
+
+
+def test_the_command_line_of_a_grid_plans_the_same_grid(tmp_path: Path) -> None:
+    options = {"epochs": 5, "head_options": {"margin": 0.3}, "freeze": ["body.conv1"]}
+    grid = Grid("a b/", "lfw.bin", tmp_path, ("arcface", "cosface"), 2, "quick-cpu", options)
+    parser = Parser()
+    command.add_arguments(parser)
+    args = parser.parse(shlex.split(grid.command)[2:])
+    assert args.set == ["epochs=5", "head_options.margin=0.3", "freeze=['body.conv1']"]
+    again = Grid(
+        *(args.data, args.benchmarks, Path(args.output), tuple(args.heads), args.seeds, args.recipe),
+        dict(assignment.split("=", 1) for assignment in args.set),
+    )
+    assert [job.config for job in again.jobs()] == [job.config for job in grid.jobs()]
+    assert "--heads" not in replace(grid, heads=HEADS).command
+
+
+@pytest.mark.parametrize("name", ["head", "seed", "data"])
+def test_an_option_with_a_flag_of_its_own_is_not_one_for_all_cells(name: str) -> None:
+    with pytest.raises(InputError, match=f"in place of --set {name}"):
+        Grid("synthetic", "lfw.bin", options={name: 1})
+
+
+def test_a_python_call_runs_a_grid_and_goes_on_with_what_an_earlier_version_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = grid_in(prepare(tmp_path, pairs=6))
+    steps: list[int] = []
+    with caplog.at_level("INFO", logger="zoo"):
+        done = reproduce(grid, lambda standing: steps.append(standing.step))
+    assert steps[-1] == 7 and "[1/1] arcface, seed 0: evaluating" in caplog.text
+    (cell,) = done.cells
+    assert (cell.head, cell.seed, cell.report.results[0].pairs) == ("arcface", 0, 6)
+    assert load_config(tmp_path / "out/arcface-seed0/config.yaml").epochs == 1
+    plan = json.loads((tmp_path / "out/plan.json").read_text())
+    del plan["options"]["skip_nonfinite"]  # an option that did not exist
+    plan["training set"] = "35 pictures of 5 people"  # worded otherwise
+    (tmp_path / "out/plan.json").write_text(json.dumps(plan))
+    assert [cell.report.to_json() for cell in reproduce(grid).cells] == [cell.report.to_json()]
+    with pytest.raises(InputError, match="found other values for lr;"):
+        reproduce(grid_in(tmp_path, lr=0.06))
+    plan["training set"] = "36 pictures of 5 people"
+    (tmp_path / "out/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(InputError, match="found other values for training set;"):
+        reproduce(grid)
+
+
+def test_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InputError, match="found torchrun"):
+        reproduce(Grid("synthetic", "lfw.bin"))

@@ -1,0 +1,99 @@
+"""Means and deviations over seeds, and when a gain is shown."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.support.reproducing import HEADS, cell_of, first_right, made_up
+from zoo.evaluate.results import Evaluation, Identification
+from zoo.reproduce.tables import gains, markdown, mean_curves, roc_figure, seed_stats, summary, unmatched
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ([(700, 800), (701, 803), (699, 798)], "better"),
+        ([(800, 700), (803, 701), (798, 699)], "worse"),
+        ([(700, 800), (701, 700), (699, 798)], "no difference shown"),
+        ([(700, 710), (700, 780), (700, 900)], "no difference shown"),
+        ([(700, 701), (700, 701), (700, 701)], "no difference shown"),
+        ([(700, 800)], "better at one seed"),
+    ],
+    ids=str,
+)
+def test_a_gain_is_shown_when_pairs_and_seeds_both_show_it(counts: list[tuple[int, int]], verdict: str) -> None:
+    cells = [
+        made_up(head, seed, first_right(count))
+        for seed, both in enumerate(counts)
+        for head, count in zip(HEADS, both, strict=True)
+    ]
+    (gain,) = gains(cells, HEADS[1])
+    assert gain.verdict == verdict
+    assert gain.mean == pytest.approx(np.mean([b - a for a, b in counts]) / 1000)
+    if gain.interval:
+        from scipy import stats
+
+        values = np.array([b - a for a, b in counts]) / 1000
+        if np.ptp(values) > 0:
+            expected = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+            np.testing.assert_allclose(gain.interval, expected)
+    assert verdict in markdown(cells, HEADS[1])
+
+
+def test_seeds_that_one_head_lacks_are_in_no_difference() -> None:
+    cells = [made_up("arcface", seed, first_right(700)) for seed in range(3)]
+    cells += [made_up("recurricularface", 1, first_right(800))]
+    (gain,) = gains(cells, "recurricularface")
+    assert list(gain.seeds) == [1]
+    assert "| arcface (3 seeds) | recurricularface (1 seed) |" in markdown(cells, "recurricularface")
+
+
+def test_what_a_benchmark_cannot_measure_is_no_row() -> None:
+    rows = seed_stats([made_up("arcface", 0, first_right(7, 10))])["pairs"]
+    assert [label for _, label, _ in rows] == ["accuracy", "AUC", "TAR@FAR 0.1"]
+
+
+def test_templates_and_searches_get_tables_of_their_own() -> None:
+    search = Identification(9, 9, {1: 0.7}, {1: (0.6, 0.8)}, {0.01: 0.6, 0.1: math.nan})
+    found = Evaluation(
+        *("ijb", "IJB-C", "", None),
+        negatives=10,
+        auc=0.9,
+        tar_at_far={0.0001: 0.8},
+        identification={"G1": search},
+    )
+    tables = seed_stats([cell_of("arcface", 0, found)])
+    assert [label for _, label, _ in tables["ijb"]] == ["AUC", "TAR@FAR 0.0001"]
+    assert [label for _, label, _ in tables["search"]] == ["G1 rank 1", "G1 TPIR@FPIR 0.01"]
+
+
+def test_the_roc_of_several_seeds_is_their_mean_at_each_rate() -> None:
+    cells = [made_up("arcface", seed, first_right(7, 10)) for seed in (0, 1, 2)]
+    curves = mean_curves(cells)["made.bin"]["arcface"]
+    for far, mean, low, high in zip(curves.far, curves.mean, curves.low, curves.high, strict=True):
+        at = [0.1 * (seed + 1) if far < 0.1 else 0.5 if far < 1 else 1.0 for seed in (0, 1, 2)]
+        assert (mean, low, high) == pytest.approx((np.mean(at), min(at), max(at)))
+    (axes,) = roc_figure(cells).axes
+    assert axes.get_xscale() == "log" and [line.get_label() for line in axes.lines] == ["arcface"]
+
+
+def test_stated_figures_stand_below_the_measured_ones_and_the_others_are_listed() -> None:
+    cells = [made_up("arcface", 0, first_right(7, 10))]
+    stated = {("made", "accuracy", "arcface"): 0.995, ("lfw", "auc", "arcface"): 0.9}
+    assert "| made.bin | accuracy | 70.00 |\n|  | as stated | 99.50 |\n" in markdown(cells, "arcface", stated)
+    assert unmatched(cells, stated) == ["lfw auc arcface"]
+
+
+def test_a_script_gets_the_values_of_every_seed() -> None:
+    cells = [made_up(head, seed, first_right(700 + seed)) for seed in (0, 1) for head in HEADS]
+    found = json.loads(json.dumps(summary(cells, HEADS[1])))
+    assert found["cells"] == [[head, seed] for seed in (0, 1) for head in HEADS]
+    accuracy = found["figures"][0]
+    assert (accuracy["benchmark"], accuracy["figure"]) == ("made.bin", "accuracy")
+    assert accuracy["heads"]["arcface"]["values"] == [0.7, 0.701]
+    (gain,) = found["gains"]
+    assert gain["verdict"] == "no difference shown" and gain["seeds"]["1"]["difference"] == 0
