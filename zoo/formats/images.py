@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
-import struct
 from pathlib import Path
 
 import cv2
@@ -39,16 +39,9 @@ def decode(content: bytes, name: str) -> Image:
     alpha channel is dropped. InputError, naming `name`, for anything else: another format, a truncated file, or a
     header that announces no pixel or more than MAX_PIXELS.
     """
-    size = _announced_size(content)
-    if size is None:
+    if _size(content, name) is None:
         found = "an empty file" if not content else f"{len(content):,} bytes that begin with {bytes(content[:8])!r}"
         raise InputError(f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name}, found {found}; convert it")
-    height, width = size
-    if not 0 < height * width <= MAX_PIXELS:
-        raise InputError(
-            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces"
-            f" {width:,} × {height:,}; leave it out or scale it down"
-        )
     if content[:2] == b"\xff\xd8":
         if not _may_be_turned(content):
             with contextlib.suppress(ValueError):  # small damage that cv2 mends
@@ -167,24 +160,49 @@ def suffix_of(content: bytes) -> str:
     return {b"P5": ".pgm", b"P6": ".ppm"}.get(bytes(content[:2]), ".bin")
 
 
-def _announced_size(content: bytes) -> tuple[int, int] | None:
-    """(height, width) as the header tells them, or None where it is not the header of a known format.
+def _size(content: bytes, name: str) -> tuple[int, int] | None:
+    """(height, width) as the header states them, or None where it is not the header of a known format."""
+    if content[:2] != b"\xff\xd8":
+        found = header(content, name, ("PNG", "WEBP", "BMP", "PPM"))
+        return found and found[:2]
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    return sane_size(height, width, name)
+
+
+def header(content: bytes, name: str, formats: tuple[str, ...]) -> tuple[int, int, bool] | None:
+    """(height, width, has alpha) as a header of one of Pillow's `formats` states them; None for any other content.
 
     No pixel is unpacked: cv2 has no such question, and by itself it would allocate gigabytes for a forged header.
+    InputError, naming `name`, where the header announces no pixel or more than MAX_PIXELS.
     """
-    if content[:2] == b"\xff\xd8":
-        return _jpeg_size(content)
-    if content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and len(content) >= 24:
-        width, height = struct.unpack_from(">II", content, 16)
-        return height, width
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP" and len(content) >= 30:
-        return _webp_size(content)
-    if content[:2] == b"BM" and len(content) >= 26:
-        width, height = struct.unpack_from("<ii", content, 18)
-        return abs(height), width
-    if content[:2] in (b"P5", b"P6"):
-        return _netpbm_size(content)
-    return None
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(io.BytesIO(content), formats=formats) as found:
+            return (*sane_size(found.height, found.width, name), "A" in found.getbands())
+    except Pillow.DecompressionBombError:
+        raise _insane(name, "more") from None
+    except InputError:
+        raise
+    except (OSError, ValueError):
+        return None
+
+
+def sane_size(height: int, width: int, name: str) -> tuple[int, int]:
+    """(height, width); InputError, naming `name`, where that is no pixel or more than MAX_PIXELS."""
+    if not 0 < height * width <= MAX_PIXELS:
+        raise _insane(name, f"{height:,} × {width:,}")
+    return height, width
+
+
+def _insane(name: str, announced: str) -> InputError:
+    return InputError(
+        f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces {announced};"
+        " leave it out or scale it down"
+    )
 
 
 def _may_be_turned(content: bytes) -> bool:
@@ -199,46 +217,3 @@ def _may_be_turned(content: bytes) -> bool:
             return True
         position += 2 + int.from_bytes(content[position + 2 : position + 4])
     return content.find(_EXIF, position, content.find(_SCAN, position)) >= 0
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    position = 2
-    while position + 9 <= len(content):
-        if content[position] != 0xFF:
-            return None
-        marker = content[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", content, position + 5)
-            return height, width
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these have no length
-            position += 2
-        elif marker in (0xD9, 0xDA):
-            return None
-        else:
-            position += 2 + max(2, (content[position + 2] << 8) + content[position + 3])
-    return None
-
-
-def _webp_size(content: bytes) -> tuple[int, int] | None:
-    kind = content[12:16]
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", content, 26)
-        return height & 0x3FFF, width & 0x3FFF
-    if kind == b"VP8L":
-        bits = struct.unpack_from("<I", content, 21)[0]
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-    if kind == b"VP8X":
-        return int.from_bytes(content[27:30], "little") + 1, int.from_bytes(content[24:27], "little") + 1
-    return None
-
-
-def _netpbm_size(content: bytes) -> tuple[int, int] | None:
-    words: list[bytes] = []
-    for line in content[:512].split(b"\n")[:8]:
-        words += line.split(b"#")[0].split()
-        if len(words) >= 3:
-            numbers = words[1:3]
-            return (int(numbers[1]), int(numbers[0])) if all(n.isdigit() and len(n) < 10 for n in numbers) else None
-    return None

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.formats.images import MAX_PIXELS, Image, decode
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
+from zoo.formats.images import Image, decode, header, sane_size
 from zoo.formats.images import printable as printable
 from zoo.formats.images import read_file as read_file
 
@@ -36,9 +36,11 @@ def decode_photo(content: bytes, name: str) -> Image:
         return decode(content, name)
     if kind == "HEIC":
         return _decode_heic(content, name)
-    width, height, alpha = _header(content, kind, name)
-    _refuse_oversized(width, height, name)
-    if kind == "TIFF" and alpha:
+    with _silence():
+        found = header(content, name, (kind,))
+    if found is None:
+        raise InputError(f"expected a {kind} picture in {name}, found a damaged one; fetch it again")
+    if kind == "TIFF" and found[2]:
         return _decode_by_pillow(content, kind, name)  # cv2 gives colours that alpha has darkened
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -65,21 +67,6 @@ def _kind(content: bytes) -> str | None:
     return None
 
 
-def _header(content: bytes, kind: str, name: str) -> tuple[int, int, bool]:
-    """(width, height, has alpha) from the header alone; cv2 has no such question and would trust a forged one."""
-    from PIL import Image as PillowImage
-
-    try:
-        with _silence(), PillowImage.open(io.BytesIO(content)) as header:
-            return (*header.size, "A" in header.getbands())
-    except PillowImage.DecompressionBombError:
-        return MAX_PIXELS, MAX_PIXELS, False
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"expected a {kind} picture in {name}, found a damaged one ({error}); fetch it again"
-        ) from None
-
-
 def _decode_by_pillow(content: bytes, kind: str, name: str) -> Image:
     from PIL import Image as PillowImage
     from PIL import ImageOps
@@ -101,14 +88,6 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _refuse_oversized(width: int, height: int, name: str) -> None:
-    if not 0 < width * height <= MAX_PIXELS:
-        raise InputError(
-            f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces"
-            f" {height:,} × {width:,}; leave it out or scale it down"
-        )
-
-
 def _decode_heic(content: bytes, name: str) -> Image:
     try:
         import pillow_heif
@@ -120,7 +99,7 @@ def _decode_heic(content: bytes, name: str) -> Image:
     try:
         photo = pillow_heif.open_heif(content, convert_hdr_to_8bit=True)
         width, height = photo.size
-        _refuse_oversized(width, height, name)
+        sane_size(height, width, name)
         pixels = np.asarray(photo.to_pillow().convert("RGB"), np.uint8)  # libheif has turned it upright
     except InputError:
         raise
