@@ -1,14 +1,13 @@
 """insightface's pickled pair benchmarks (`lfw.bin`), read without ever running what a pickle asks for.
 
 A .bin is `pickle.dump((images, same))`: encoded pictures, two by two, and whether each two show one person. Python
-2, Python 3 and numpy each wrote their own flavour. `pickle.Unpickler` with a closed `find_class` would still
-allocate what a forged length or memo index announces, so the few opcodes that the format needs are interpreted
-here, on a budget; everything else is refused by its name.
+2, Python 3 and numpy each wrote their own flavour. Python's own interpreter of pickles reads it here with the few
+opcodes that the format needs, on a budget, and with harmless stand-ins for the few globals; everything else is refused
+by its name.
 """
 
 from __future__ import annotations
 
-import codecs
 import mmap
 import pickle
 import pickletools
@@ -23,14 +22,9 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.files import atomic_path
 
-BUDGET_BYTES = 56 << 20
-"""What the objects around the pictures may take: some 250,000 pictures, more than any benchmark has."""
-
-_OVERHEAD = {"object": 80, "slot": 24, "memo": 120}
-"""Bytes that CPython takes for a small object, a reference in a list and an entry of the memo, rounded up.
-
-A reference counts three times: while a list is put together it lies on the stack, in a copy and in the list.
-"""
+MOST_OPCODES = 600_000
+"""What a pickle may consist of: some 250,000 pictures, more than any benchmark has. An opcode makes at most a small
+object, a reference or an entry of the memo, so that all of them together take less than 64 MiB."""
 
 
 def read_bin(path: str | Path) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
@@ -42,7 +36,7 @@ def read_bin(path: str | Path) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
     path = Path(path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = _Machine(content, str(path)).run()
+            found = _Unpickler(content).read_benchmark(str(path))
     except OSError as error:
         raise InputError(f"expected a .bin benchmark at {path}, cannot read it ({error.strerror})") from None
     except ValueError as error:
@@ -66,6 +60,8 @@ def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool] | 
 class _Array:
     """A numpy array as the pickle describes it: shape, dtype and content, none of them trusted yet."""
 
+    __slots__ = ("content", "dtype", "shape")
+
     def __init__(self, shape: Any = (), dtype: Any = None, content: Any = b"") -> None:
         self.shape, self.dtype, self.content = shape, dtype, content
 
@@ -73,15 +69,10 @@ class _Array:
 class _DType:
     """numpy's name of an element type, "u1" or "b1"."""
 
-    def __init__(self, name: Any) -> None:
+    __slots__ = ("name",)
+
+    def __init__(self, name: Any, *_: Any) -> None:
         self.name = _text(name)
-
-
-class _Global:
-    """A name that the pickle may call, and what stands in for it."""
-
-    def __init__(self, name: str, call: Callable[..., Any]) -> None:
-        self.name, self.call = name, call
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -116,7 +107,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("__builtin__", "bytearray"): _bytes,
     ("builtins", "bytearray"): _bytes,
     ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): lambda name, *_: _DType(name),
+    ("numpy", "dtype"): _DType,
     **{
         (f"numpy.{core}.multiarray", name): call
         for core in ("core", "_core")
@@ -129,204 +120,90 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 """Every global that the format needs, and the harmless function that answers for it."""
 
-_MARK = object()
+_OPCODE_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+_NEEDED = (
+    *("PROTO", "STOP", "MARK", "POP", "NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG", "BININT", "BININT1", "BININT2"),
+    *("LONG1", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "UNICODE"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+    *("GLOBAL", "INST", "STACK_GLOBAL", "REDUCE"),
+)
+"""The opcodes of the format; those of dictionaries, sets, classes, extensions and persistent names are left out."""
 
 
-class _Machine:
-    """Interprets a pickle's opcodes on a stack of its own, without importing or calling anything that it names."""
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, EOFError, struct.error, pickle.PickleError)
+"""What the interpreter raises at opcodes in a wrong order or without their operands."""
+_PYTHONS: Any = vars(pickle)["_Unpickler"]
+"""The interpreter in Python, whose parts can be left out; that in C cannot be restricted so."""
 
-    def __init__(self, content: mmap.mmap, name: str) -> None:
-        self.content, self.name = content, name
-        self.position = 0
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.budget = BUDGET_BYTES
 
-    def run(self) -> Any:
+class _Unpickler(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its parts
+    """Python's interpreter of pickles with the opcodes that a benchmark needs, on a budget.
+
+    It reads from a map of the file, which gives no more than there is whatever a forged length announces.
+    """
+
+    def __init__(self, content: mmap.mmap) -> None:
+        super().__init__(content, encoding="bytes")
+        self.content = content
+        self.dispatch = self  # an opcode's work is looked up here, one after the other
+        self.opcodes = self.start = 0
+
+    def read_benchmark(self, name: str) -> Any:
         """The object that the pickle describes; InputError with the reason where it describes something else."""
-        start = 0
         try:
-            while True:
-                start = self.position
-                code = self.take(1)
-                if code == b".":
-                    return self.pop()
-                operation = _OPERATIONS.get(code)
-                if operation is None:
-                    raise ValueError(f"the pickle opcode {_OPCODE_NAMES.get(code, code)}, which no benchmark needs")
-                operation(self)
-        except (ValueError, TypeError, IndexError, KeyError, struct.error) as error:
-            reason = str(error) if isinstance(error, ValueError) else "an opcode without its operands"
+            return self.load()
+        except _DAMAGE as error:
+            plain = str(error) and isinstance(error, (ValueError, pickle.PickleError))
+            reason = str(error) if plain else "an opcode without its operands"
             raise InputError(
-                f"expected a .bin benchmark (a pickle of pictures and truths) in {self.name}, "
-                f"found {reason} at byte {start:,}; get the file from a source you trust"
+                f"expected a .bin benchmark (a pickle of pictures and truths) in {name}, "
+                f"found {reason} at byte {self.start:,}; get the file from a source you trust"
             ) from None
 
-    def spend(self, kind: str, count: int = 1) -> None:
-        self.budget -= _OVERHEAD[kind] * count
-        if self.budget < 0:
+    def __getitem__(self, opcode: int) -> Callable[[_Unpickler], None]:
+        self.start, self.opcodes = self.content.tell() - 1, self.opcodes + 1
+        if self.opcodes > MOST_OPCODES:
             raise ValueError("more small objects than any benchmark holds")
+        if opcode not in _WORK:
+            raise ValueError(f"the pickle opcode {_OPCODE_NAMES.get(opcode, opcode)}, which no benchmark needs")
+        return _WORK[opcode]
 
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes; a length beyond the file's end is refused before anything is allocated."""
-        if count > len(self.content) - self.position:
-            raise ValueError(f"an end of file where {count:,} more bytes were announced")
-        self.position += count
-        return self.content[self.position - count : self.position]
-
-    def unsigned(self, width: int) -> int:
-        return int.from_bytes(self.take(width), "little")
-
-    def line(self, limit: int | None = None) -> bytes:
-        end = self.content.find(b"\n", self.position)
-        if end < 0 or (limit is not None and end - self.position > limit):
-            raise ValueError("a text argument without an end")
-        found = self.content[self.position : end]
-        self.position = end + 1
-        return found
-
-    def push(self, thing: Any) -> None:
-        self.spend("slot")
-        self.stack.append(thing)
-
-    def create(self, thing: Any) -> None:
-        self.spend("object")
-        self.push(thing)
-
-    def pop(self) -> Any:
-        thing = self.stack.pop()
-        self.budget += _OVERHEAD["slot"]
-        if thing is _MARK:
-            raise ValueError("a mark where an object belongs")
-        return thing
-
-    def pop_to_mark(self) -> list[Any]:
-        things = []
-        while (thing := self.stack.pop()) is not _MARK:
-            things.append(thing)
-        self.budget += _OVERHEAD["slot"] * (len(things) + 1)
-        return things[::-1]
-
-    def extend(self, things: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
-            raise ValueError("an append to something that is no list")
-        self.spend("slot", len(things))
-        self.stack[-1].extend(things)
-
-    def remember(self, key: int) -> None:
-        self.spend("memo")
-        self.memo[key] = self.stack[-1]
-
-    def recall(self, key: int) -> None:
-        if key not in self.memo:
-            raise ValueError(f"a reference to memo entry {key}, which was never written")
-        self.push(self.memo[key])
-
-    def find(self, module: Any, name: Any) -> None:
-        module, name = _text(module), _text(name)
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a global; ValueError for one that the format has no use for."""
         if (module, name) not in _CALLS:
             raise ValueError(
                 f"the global {module[:80]}.{name[:80]}, which a benchmark has no use for and which was not run"
             )
-        self.create(_Global(f"{module}.{name}", _CALLS[module, name]))
+        return _CALLS[module, name]
 
-    def reduce(self) -> None:
-        arguments, function = self.pop(), self.pop()
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+    def skip_frame(self) -> None:
+        """A frame's length only helps readers that read ahead, and would have this one copy the frame."""
+        self.read(8)
+
+    def call(self) -> None:
+        """REDUCE, for stand-ins alone."""
+        if not callable(self.stack[-2]) or not isinstance(self.stack[-1], tuple):
             raise ValueError("a call of something that is no function")
-        self.create(function.call(*arguments))
+        self.load_reduce()
 
-    def build(self) -> None:
-        state, thing = self.pop(), self.stack[-1]
+    def set_state(self) -> None:
+        """BUILD, for arrays alone; a dtype's state is its byte order, which one byte has not."""
+        state, thing = self.stack.pop(), self.stack[-1]
         if isinstance(thing, _Array) and isinstance(state, tuple) and len(state) == 5:
             thing.shape, thing.dtype, thing.content = state[1], state[2], state[4]
-        elif not isinstance(thing, _DType):  # a dtype's state is its byte order, which one byte has not
+        elif not isinstance(thing, _DType):
             raise ValueError("a state for something that is no array")
 
 
-def _line_integer(machine: _Machine) -> None:
-    digits = machine.line(limit=24)
-    machine.create({b"00": False, b"01": True}[digits] if digits in (b"00", b"01") else int(digits.rstrip(b"L")))
-
-
-def _quoted(machine: _Machine) -> None:
-    text = machine.line()
-    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
-        raise ValueError("a string without quotes")
-    machine.create(codecs.escape_decode(text[1:-1])[0])
-
-
-def _counted(width: int, what: Callable[[bytes], Any]) -> Callable[[_Machine], None]:
-    return lambda machine: machine.create(what(machine.take(machine.unsigned(width))))
-
-
-def _utf8(content: bytes) -> str:
-    return str(content, "utf-8", "surrogatepass")
-
-
-def _global(machine: _Machine) -> None:
-    machine.find(machine.line(limit=200), machine.line(limit=200))
-
-
-def _stack_global(machine: _Machine) -> None:
-    name, module = machine.pop(), machine.pop()
-    machine.find(module, name)
-
-
-def _append(machine: _Machine) -> None:
-    machine.extend([machine.pop()])
-
-
-_OPERATIONS: dict[bytes, Callable[[_Machine], object]] = {
-    pickle.PROTO: lambda m: m.take(1),
-    pickle.FRAME: lambda m: m.take(8),  # the frame's length only helps readers that read ahead
-    pickle.MARK: lambda m: m.push(_MARK),
-    pickle.POP: lambda m: m.pop(),
-    pickle.NONE: lambda m: m.push(None),
-    pickle.NEWTRUE: lambda m: m.push(True),
-    pickle.NEWFALSE: lambda m: m.push(False),
-    pickle.INT: _line_integer,
-    pickle.LONG: _line_integer,
-    pickle.BININT: lambda m: m.create(struct.unpack("<i", m.take(4))[0]),
-    pickle.BININT1: lambda m: m.create(m.unsigned(1)),
-    pickle.BININT2: lambda m: m.create(m.unsigned(2)),
-    pickle.LONG1: lambda m: m.create(int.from_bytes(m.take(min(m.unsigned(1), 9)), "little", signed=True)),
-    pickle.STRING: _quoted,
-    pickle.BINSTRING: _counted(4, bytes),
-    pickle.SHORT_BINSTRING: _counted(1, bytes),
-    pickle.BINBYTES: _counted(4, bytes),
-    pickle.SHORT_BINBYTES: _counted(1, bytes),
-    pickle.BINBYTES8: _counted(8, bytes),
-    pickle.BYTEARRAY8: _counted(8, bytes),
-    pickle.UNICODE: lambda m: m.create(str(m.line(), "raw-unicode-escape")),
-    pickle.BINUNICODE: _counted(4, _utf8),
-    pickle.SHORT_BINUNICODE: _counted(1, _utf8),
-    pickle.BINUNICODE8: _counted(8, _utf8),
-    pickle.EMPTY_LIST: lambda m: m.create([]),
-    pickle.LIST: lambda m: m.create(m.pop_to_mark()),
-    pickle.APPEND: _append,
-    pickle.APPENDS: lambda m: m.extend(m.pop_to_mark()),
-    pickle.EMPTY_TUPLE: lambda m: m.create(()),
-    pickle.TUPLE: lambda m: m.create(tuple(m.pop_to_mark())),
-    pickle.TUPLE1: lambda m: m.create((m.pop(),)),
-    pickle.TUPLE2: lambda m: m.create((m.pop(), m.pop())[::-1]),
-    pickle.TUPLE3: lambda m: m.create((m.pop(), m.pop(), m.pop())[::-1]),
-    pickle.PUT: lambda m: m.remember(int(m.line(limit=20))),
-    pickle.BINPUT: lambda m: m.remember(m.unsigned(1)),
-    pickle.LONG_BINPUT: lambda m: m.remember(m.unsigned(4)),
-    pickle.MEMOIZE: lambda m: m.remember(len(m.memo)),
-    pickle.GET: lambda m: m.recall(int(m.line(limit=20))),
-    pickle.BINGET: lambda m: m.recall(m.unsigned(1)),
-    pickle.LONG_BINGET: lambda m: m.recall(m.unsigned(4)),
-    pickle.GLOBAL: _global,
-    pickle.INST: _global,
-    pickle.STACK_GLOBAL: _stack_global,
-    pickle.REDUCE: lambda m: m.reduce(),
-    pickle.BUILD: lambda m: m.build(),
+_WORK: dict[int, Callable[[Any], None]] = {
+    code: _PYTHONS.dispatch[code] for code, name in _OPCODE_NAMES.items() if name in _NEEDED
+} | {
+    pickle.FRAME[0]: _Unpickler.skip_frame,
+    pickle.BYTEARRAY8[0]: _PYTHONS.dispatch[pickle.BINBYTES8[0]],  # its own would make what is announced
+    pickle.REDUCE[0]: _Unpickler.call,
+    pickle.BUILD[0]: _Unpickler.set_state,
 }
-"""What each opcode of the format does; those of dictionaries, sets, classes and persistent names are left out."""
-
-_OPCODE_NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}
 
 
 def _text(thing: Any) -> str:
