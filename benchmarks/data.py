@@ -36,8 +36,9 @@ from zoo.data.base import EncodedFaces, FaceDataset, Selected
 from zoo.data.hashes import NEAR, near_pairs, perceptual_hash
 from zoo.data.open import open_dataset, open_encoded
 from zoo.data.scan import cores, survey
+from zoo.formats.frames import Header, RecordWriter, pack
 from zoo.formats.images import Image, decode, encode_jpeg, resized
-from zoo.formats.recordio import Header, RecordFile, RecordWriter, pack
+from zoo.formats.recordio import RecordFile
 
 
 def decoders() -> tuple[dict[str, Callable[[bytes], object]], dict[str, str]]:

@@ -17,10 +17,10 @@ from zoo.data.scan import Progress
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin
+from zoo.formats.frames import Header, RecordWriter, frame
+from zoo.formats.frames import pack as pack_record
 from zoo.formats.images import decode, encode_jpeg, read_file, resized, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
-from zoo.formats.recordio import Header, RecordWriter, frame
-from zoo.formats.recordio import pack as pack_record
 
 
 def pack_records(

@@ -1,10 +1,7 @@
-"""MXNet's RecordIO as insightface packs training sets in it (train.rec, train.idx, property), without MXNet.
+"""insightface's training sets in MXNet's RecordIO (train.rec, train.idx, property), without MXNet.
 
-A record is magic, a word of 3 bits of part kind and 29 bits of length, the payload, and zeros up to 4 bytes. A payload
-that contains the magic at an aligned place is split there into parts, and a reader puts the magic back. The payload
-of a picture is `flag, label, id, id2`, then `flag` more labels, then the encoded picture. In insightface's layout
-record 0 has the labels (N, M): pictures are the records 1 … N − 1, identities the records N … M − 1, each with the
-labels (first picture, last picture + 1).
+In insightface's layout record 0 has the labels (N, M): pictures are the records 1 … N − 1, identities the records
+N … M − 1, each with the labels (first picture, last picture + 1).
 """
 
 from __future__ import annotations
@@ -14,90 +11,22 @@ import functools
 import mmap
 import struct
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Header, end_of, parts, unpack, whole_record
 
-MAGIC = 0xCED7230A
-_MAGIC_BYTES = struct.pack("<I", MAGIC)
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_MAX_PART = (1 << 29) - 1
-_HEADER = struct.Struct("<IfQQ")
-_FRAME = struct.Struct("<II")
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24
 """float32, in which the format keeps its ranges, tells whole numbers apart up to here."""
 
-
 _CROWD, _LEAST_BYTES = 100_000, 96
-"""A file of more records than this has at least so many bytes a record, or it holds no pictures: their numbers alone
+"""A file of more records than this has at least so many bytes per record, or it holds no pictures: their numbers alone
 would take more memory than the file."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What precedes the picture in a record: insightface's IRHeader."""
-
-    labels: tuple[float, ...]
-    """The label, or all of them where the record says that it has several."""
-    id: int
-    """The record's key."""
-    id2: int = 0
-    """Unused by the field."""
-    several: bool = False
-    """Whether the labels are stored as a list, which even one label can be."""
-
-
-def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:
-    """The header and the encoded picture of a record's payload; InputError, naming `name`, when it is too short."""
-    if len(payload) < _HEADER.size:
-        raise InputError(
-            f"expected a header of {_HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again"
-        )
-    flag, label, key, key2 = _HEADER.unpack_from(payload)
-    start = _HEADER.size + 4 * flag
-    if start > len(payload):
-        raise InputError(f"expected {flag:,} labels in {name}, found {len(payload):,} bytes; fetch the file again")
-    labels = struct.unpack_from(f"<{flag}f", payload, _HEADER.size) if flag else (label,)
-    return Header(labels, key, key2, several=flag > 0), payload[start:]
-
-
-def pack(header: Header, picture: bytes) -> bytes:
-    """The payload of a record, as `mx.recordio.pack` makes it."""
-    if not header.several:
-        return _HEADER.pack(0, header.labels[0], header.id, header.id2) + picture
-    labels = struct.pack(f"<{len(header.labels)}f", *header.labels)
-    return _HEADER.pack(len(header.labels), 0.0, header.id, header.id2) + labels + picture
-
-
-def frame(payload: bytes) -> bytes:
-    """The payload as it lies in the file: split at each aligned magic, framed and padded, as dmlc-core writes it."""
-    pieces, start = [], 0
-    position = payload.find(_MAGIC_BYTES)
-    while position >= 0:
-        if position % 4 == 0:
-            pieces.append(payload[start:position])
-            start = position + 4
-            position = payload.find(_MAGIC_BYTES, start)
-        else:
-            position = payload.find(_MAGIC_BYTES, position + 1)
-    pieces.append(payload[start:])
-    kinds = [_WHOLE] if len(pieces) == 1 else [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST]
-    framed = []
-    for kind, piece in zip(kinds, pieces, strict=True):
-        if len(piece) > _MAX_PART:
-            raise InputError(
-                f"expected a record below {_MAX_PART:,} bytes, found {len(piece):,}; leave that picture out"
-            )
-        framed += [_MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
-    framed.append(bytes(-len(pieces[-1]) % 4))
-    return b"".join(framed)
 
 
 class RecordFile:
@@ -114,8 +43,6 @@ class RecordFile:
     """How many identities there are."""
     index_note: str
     """Where the offsets came from: "train.idx" or "a scan: …" with the reason."""
-    has_ranges: bool
-    """Whether record 0 told the identities' ranges; otherwise each picture's header told its label."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = _find_rec(Path(path))
@@ -143,10 +70,10 @@ class RecordFile:
         end = self._offsets.item(position + 1) if position + 1 < len(self._offsets) else self._size
         if end - start >= _FRAME_AND_FLAG.size:  # nearly every record: one part with one label
             magic, word, flag = _FRAME_AND_FLAG.unpack_from(self._map, start)
-            if magic == MAGIC and flag == 0 and _HEADER.size <= word <= _MAX_PART:
+            if magic == MAGIC and flag == 0 and HEADER.size <= word <= MAX_PART:
                 after = start + 8 + word
                 if after + -word % 4 == end:
-                    return self._map[start + 8 + _HEADER.size : after]
+                    return self._map[start + 8 + HEADER.size : after]
         return self.picture(i)[1]
 
     def picture(self, i: int) -> tuple[Header, bytes]:
@@ -164,28 +91,20 @@ class RecordFile:
         """Where picture i lies, for messages: "train.rec, record 17 (byte 51,200)"."""
         return self._record_name(int(self._images[i]))
 
-    def records(self) -> Iterator[bytes]:
-        """The payload of every record in file order, record 0 and the identities' included."""
-        return (self.payload(position) for position in range(len(self._offsets)))
-
     def payload(self, position: int) -> bytes:
         """The payload of the record that is `position`-th in the file, its parts put together."""
         start = int(self._offsets[position])
         end = int(self._offsets[position + 1]) if position + 1 < len(self._offsets) else self._size
-        whole = _whole_record(self._map, start)
+        whole = whole_record(self._map, start)
         if whole is not None and whole + -whole % 4 == end:
             return self._map[start + 8 : whole]
-        pieces, after = _parts(self._map, start, end, self._record_name(position))
+        pieces, after = parts(self._map, start, end, self._record_name(position))
         if after != end:
             raise InputError(
                 f"expected {self._record_name(position)} to end at byte {end:,}, found its end at {after:,};"
                 f" delete {self.path.with_suffix('.idx').name} if it belongs to another file"
             )
-        return pieces[0] if len(pieces) == 1 else _MAGIC_BYTES.join(pieces)
-
-    def describe(self) -> str:
-        """The set in one line: "4,462 images of 941 identities, RecordIO"."""
-        return f"{len(self):,} images of {self.num_classes:,} identities, RecordIO"
+        return pieces[0] if len(pieces) == 1 else MAGIC_BYTES.join(pieces)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_map"}
@@ -230,7 +149,7 @@ class RecordFile:
         for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
             end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
             try:
-                if _parts(self._map, int(offsets[position]), end, "")[1] != end:
+                if parts(self._map, int(offsets[position]), end, "")[1] != end:
                     return False
             except InputError:
                 return False
@@ -240,10 +159,8 @@ class RecordFile:
         """The positions of the pictures among the records, and the raw label of each."""
         first, rest = unpack(self.payload(0), self._record_name(0))
         if not first.several or len(first.labels) != 2 or rest:
-            self.has_ranges = False
             images = np.arange(len(self._offsets), dtype=np.int64)
             return images, self._header_labels(images)
-        self.has_ranges = True
         images_end, identities_end = (self._whole(label, 0) for label in first.labels)
         count = len(self._offsets)
         if not 1 <= images_end <= identities_end:
@@ -295,7 +212,7 @@ class RecordFile:
         if start + 12 > self._size:
             self.payload(position)  # which says what is wrong with a record that ends before its header
         word, flag = struct.unpack_from("<4xII", self._map, start)
-        return bool(word >> 29 != _WHOLE or (word & _MAX_PART) > _HEADER.size + 4 * flag)
+        return bool(word >> 29 != WHOLE or (word & MAX_PART) > HEADER.size + 4 * flag)
 
     def _header_labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The first label of each record; InputError for one that is not a finite number."""
@@ -305,7 +222,7 @@ class RecordFile:
             if start + 16 > self._size:  # it ends before its label
                 unpack(self.payload(position), self._record_name(position))
             word, flag, label = struct.unpack_from("<4xIIf", self._map, start)
-            if word >> 29 == _WHOLE and flag == 0 and (word & _MAX_PART) >= _HEADER.size:
+            if word >> 29 == WHOLE and flag == 0 and (word & MAX_PART) >= HEADER.size:
                 labels[i] = label
             else:
                 labels[i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
@@ -320,21 +237,6 @@ class RecordFile:
         if not label.is_integer() or label < 0:
             raise InputError(f"expected a whole number in {self._record_name(position)}, found {label}")
         return int(label)
-
-
-class RecordWriter:
-    """Writes payloads into `records` and their lines into `index`, byte for byte as MXIndexedRecordIO does."""
-
-    def __init__(self, records: IO[bytes], index: IO[bytes]) -> None:
-        self._records, self._index = records, index
-        self._offset = 0
-
-    def write(self, key: int, payload: bytes) -> None:
-        """Appends one record under `key`."""
-        framed = frame(payload)
-        self._index.write(b"%d\t%d\n" % (key, self._offset))
-        self._records.write(framed)
-        self._offset += len(framed)
 
 
 def _find_rec(path: Path) -> Path:
@@ -383,65 +285,9 @@ def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
             offsets.resize(2 * count, refcheck=False)
         offsets[count] = position
         count += 1
-        whole = _whole_record(content, position)
+        whole = whole_record(content, position)
         if whole is not None and (after := whole + -whole % 4) <= len(content):
             position = after
         else:
-            position = _end(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
+            position = end_of(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
     return offsets[:count].copy()
-
-
-def _whole_record(content: mmap.mmap, position: int) -> int | None:
-    """Where the payload ends of a record in one part at `position`; None for anything else, which needs a closer look.
-
-    This is the short way that nearly every record takes. Records begin at multiples of 4, so that padding does too.
-    """
-    if position + 8 > len(content):
-        return None
-    magic, word = _FRAME.unpack_from(content, position)
-    return position + 8 + word if magic == MAGIC and word <= _MAX_PART else None
-
-
-def _part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int, int]:
-    """(kind, start, length) of the part at `position`, whose padded payload ends by `end`."""
-    if end - position < 8:
-        raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
-    magic, word = struct.unpack_from("<II", content, position)
-    if magic != MAGIC:
-        raise InputError(
-            f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again"
-        )
-    length = word & _MAX_PART
-    if position + 8 + length + -length % 4 > end:
-        raise InputError(
-            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged;"
-            " fetch it again"
-        )
-    return word >> 29, position + 8, length
-
-
-def _end(content: mmap.mmap, position: int, end: int, name: str) -> int:
-    """The offset behind the record at `position`, found without copying it."""
-    kind, start, length = _part(content, position, end, name)
-    if kind not in (_WHOLE, _FIRST):
-        raise InputError(f"expected the start of a record at byte {position:,} of {name}, found part kind {kind}")
-    while kind not in (_WHOLE, _LAST):
-        position = start + length + -length % 4
-        kind, start, length = _part(content, position, end, name)
-        if kind not in (_MIDDLE, _LAST):
-            raise InputError(f"expected a further part at byte {position:,} of {name}, found part kind {kind}")
-    return start + length + -length % 4
-
-
-def _parts(content: mmap.mmap, position: int, end: int, name: str) -> tuple[list[bytes], int]:
-    """The payloads of the record's parts and the offset behind the last of them."""
-    kind, start, length = _part(content, position, end, name)
-    if kind == _WHOLE:
-        return [content[start : start + length]], start + length + -length % 4
-    after = _end(content, position, end, name)
-    pieces = []
-    while position < after:
-        _, start, length = _part(content, position, end, name)
-        pieces.append(content[start : start + length])
-        position = start + length + -length % 4
-    return pieces, after

@@ -1,0 +1,154 @@
+"""MXNet's RecordIO record by record: how one lies in the file, what precedes its picture, and a writer.
+
+A record is magic, a word of 3 bits of part kind and 29 bits of length, the payload, and zeros up to 4 bytes. A payload
+that contains the magic at an aligned place is split there into parts, and a reader puts the magic back. The payload
+of a picture is `flag, label, id, id2`, then `flag` more labels, then the encoded picture.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from typing import IO
+
+from zoo.errors import InputError
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+"""The kinds of a record's parts."""
+MAX_PART = (1 << 29) - 1
+HEADER = struct.Struct("<IfQQ")
+_FRAME = struct.Struct("<II")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What precedes the picture in a record: insightface's IRHeader."""
+
+    labels: tuple[float, ...]
+    """The label, or all of them where the record says that it has several."""
+    id: int
+    """The record's key."""
+    id2: int = 0
+    """Unused by the field."""
+    several: bool = False
+    """Whether the labels are stored as a list, which even one label can be."""
+
+
+def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:
+    """The header and the encoded picture of a record's payload; InputError, naming `name`, when it is too short."""
+    if len(payload) < HEADER.size:
+        raise InputError(
+            f"expected a header of {HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again"
+        )
+    flag, label, key, key2 = HEADER.unpack_from(payload)
+    start = HEADER.size + 4 * flag
+    if start > len(payload):
+        raise InputError(f"expected {flag:,} labels in {name}, found {len(payload):,} bytes; fetch the file again")
+    labels = struct.unpack_from(f"<{flag}f", payload, HEADER.size) if flag else (label,)
+    return Header(labels, key, key2, several=flag > 0), payload[start:]
+
+
+def pack(header: Header, picture: bytes) -> bytes:
+    """The payload of a record, as `mx.recordio.pack` makes it."""
+    if not header.several:
+        return HEADER.pack(0, header.labels[0], header.id, header.id2) + picture
+    labels = struct.pack(f"<{len(header.labels)}f", *header.labels)
+    return HEADER.pack(len(header.labels), 0.0, header.id, header.id2) + labels + picture
+
+
+def frame(payload: bytes) -> bytes:
+    """The payload as it lies in the file: split at each aligned magic, framed and padded, as dmlc-core writes it."""
+    pieces, start = [], 0
+    position = payload.find(MAGIC_BYTES)
+    while position >= 0:
+        if position % 4 == 0:
+            pieces.append(payload[start:position])
+            start = position + 4
+            position = payload.find(MAGIC_BYTES, start)
+        else:
+            position = payload.find(MAGIC_BYTES, position + 1)
+    pieces.append(payload[start:])
+    kinds = [WHOLE] if len(pieces) == 1 else [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST]
+    framed = []
+    for kind, piece in zip(kinds, pieces, strict=True):
+        if len(piece) > MAX_PART:
+            raise InputError(
+                f"expected a record below {MAX_PART:,} bytes, found {len(piece):,}; leave that picture out"
+            )
+        framed += [MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
+    framed.append(bytes(-len(pieces[-1]) % 4))
+    return b"".join(framed)
+
+
+class RecordWriter:
+    """Writes payloads into `records` and their lines into `index`, byte for byte as MXIndexedRecordIO does."""
+
+    def __init__(self, records: IO[bytes], index: IO[bytes]) -> None:
+        self._records, self._index = records, index
+        self._offset = 0
+
+    def write(self, key: int, payload: bytes) -> None:
+        """Appends one record under `key`."""
+        framed = frame(payload)
+        self._index.write(b"%d\t%d\n" % (key, self._offset))
+        self._records.write(framed)
+        self._offset += len(framed)
+
+
+def whole_record(content: mmap.mmap, position: int) -> int | None:
+    """Where the payload ends of a record in one part at `position`; None for anything else, which needs a closer look.
+
+    This is the short way that nearly every record takes. Records begin at multiples of 4, so that padding does too.
+    """
+    if position + 8 > len(content):
+        return None
+    magic, word = _FRAME.unpack_from(content, position)
+    return position + 8 + word if magic == MAGIC and word <= MAX_PART else None
+
+
+def part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int, int]:
+    """(kind, start, length) of the part at `position`, whose padded payload ends by `end`."""
+    if end - position < 8:
+        raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
+    magic, word = struct.unpack_from("<II", content, position)
+    if magic != MAGIC:
+        raise InputError(
+            f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again"
+        )
+    length = word & MAX_PART
+    if position + 8 + length + -length % 4 > end:
+        raise InputError(
+            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged;"
+            " fetch it again"
+        )
+    return word >> 29, position + 8, length
+
+
+def end_of(content: mmap.mmap, position: int, end: int, name: str) -> int:
+    """The offset behind the record at `position`, found without copying it."""
+    kind, start, length = part(content, position, end, name)
+    if kind not in (WHOLE, _FIRST):
+        raise InputError(f"expected the start of a record at byte {position:,} of {name}, found part kind {kind}")
+    while kind not in (WHOLE, _LAST):
+        position = start + length + -length % 4
+        kind, start, length = part(content, position, end, name)
+        if kind not in (_MIDDLE, _LAST):
+            raise InputError(f"expected a further part at byte {position:,} of {name}, found part kind {kind}")
+    return start + length + -length % 4
+
+
+def parts(content: mmap.mmap, position: int, end: int, name: str) -> tuple[list[bytes], int]:
+    """The payloads of the record's parts and the offset behind the last of them."""
+    kind, start, length = part(content, position, end, name)
+    if kind == WHOLE:
+        return [content[start : start + length]], start + length + -length % 4
+    after = end_of(content, position, end, name)
+    pieces = []
+    while position < after:
+        _, start, length = part(content, position, end, name)
+        pieces.append(content[start : start + length])
+        position = start + length + -length % 4
+    return pieces, after
