@@ -1,0 +1,228 @@
+"""Who is drawn, and in which moment: the traits of an identity and what varies between its images."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Points = npt.NDArray[np.float64]
+"""Points (points, 2): x to the right, y down, in pixels of a 112-pixel crop, from the middle between the eyes."""
+Colour = npt.NDArray[np.float64]
+"""(red, green, blue) between 0 and 255, shape (3,)."""
+
+
+class Draws:
+    """Uniform draws that depend on a key alone."""
+
+    def __init__(self, *key: int) -> None:
+        words = np.random.PCG64(np.random.SeedSequence(key)).random_raw(128)
+        self._values = iter(((words >> np.uint64(11)) * 2.0**-53).tolist())
+
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * float(next(self._values))
+
+    def bell(self, spread: float) -> float:
+        """A number in (−spread, spread), small ones more often (the sum of two uniform ones)."""
+        return spread * (self.between(-1, 1) + self.between(-1, 1)) / 2
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return self.between(0, 1) < probability
+
+    def below(self, count: int) -> int:
+        """An integer from 0 to count − 1."""
+        return min(int(self.between(0, count)), count - 1)
+
+    def colour(self, low: float = 0, high: float = 255) -> Colour:
+        """A colour whose channels lie in [low, high)."""
+        return np.array([self.between(low, high) for _ in range(3)])
+
+
+def mix(a: Colour, b: Colour, share: float) -> Colour:
+    """`share` of `b` in `a`."""
+    return a + (b - a) * share
+
+
+@functools.cache
+def circle(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Cosine and sine of `count` angles once around."""
+    angles = np.arange(count) * (2 * np.pi / count)
+    return np.cos(angles), np.sin(angles)
+
+
+def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, count: int = 16) -> Points:
+    """An ellipse of half axes `width` and `height`, turned by `tilt` radians: (count, 2)."""
+    cos, sin = circle(count)
+    across, down = width * cos, height * sin
+    return np.stack(
+        [x + across * np.cos(tilt) - down * np.sin(tilt), y + across * np.sin(tilt) + down * np.cos(tilt)], axis=1
+    )
+
+
+def band(spine: Points, thickness: npt.NDArray[np.float64] | float) -> Points:
+    """The outline of a stroke along `spine` (points, 2), `thickness` pixels high: (2 · points, 2)."""
+    half = np.zeros_like(spine)
+    half[:, 1] = np.asarray(thickness) / 2
+    return np.concatenate([spine - half, (spine + half)[::-1]])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays the same in every image of a person; lengths in pixels of a 112-pixel crop."""
+
+    skin: Colour
+    hair: Colour
+    iris: Colour
+    lips: Colour
+    cheek: float  # half the width of the head
+    crown: float  # the top of the skull above the eyes
+    chin: float  # the chin below the eyes
+    jaw: float  # exponent of the jaw line: small is square, large is pointed
+    taper: float  # how much narrower the jaw is
+    eye_gap: float  # half the distance of the pupils
+    eye_width: float
+    eye_height: float
+    eye_tilt: float  # radians
+    iris_size: float
+    lid: float  # thickness of the upper lid's line
+    brow_height: float  # above the eye
+    brow_length: float
+    brow_thick: float
+    brow_arch: float
+    brow_tilt: float
+    nose_length: float
+    nose_width: float
+    bridge: float
+    mouth_height: float  # below the eyes
+    mouth_width: float
+    upper_lip: float
+    lower_lip: float
+    ear_size: float
+    ear_height: float
+    hairline: float  # above the eyes
+    parting: float  # x of the parting as a fraction of the cheek
+    fringe: float  # how far the hair falls from the parting to the temples
+    waves: float
+    volume: float
+    hair_length: float  # below the eyes; negative is above the ears
+    bald: bool
+    beard: float  # share of the hair's colour in the beard, 0 for none
+    beard_line: float  # where the beard begins, below the eyes
+    moustache: float  # thickness
+    moles: Points  # (moles, 2)
+    fold: float  # depth of the line from nose to mouth
+
+
+def draw_identity(draws: Draws) -> Identity:
+    """A person, from uniform draws."""
+    d = draws
+    tone = d.between(0, 1)
+    skin = mix(np.array([238.0, 196, 168]), np.array([118.0, 78, 58]), tone) + d.bell(14) * np.array([0.4, 1, -0.6])
+    hairs = np.array([[38.0, 30, 28], [84, 54, 34], [150, 104, 58], [204, 168, 104], [142, 62, 36], [150, 148, 146]])
+    hair = mix(hairs[d.below(6)], hairs[d.below(6)], d.between(0, 0.6))
+    irises = np.array([[70.0, 44, 26], [64, 106, 140], [84, 116, 70], [120, 92, 44], [104, 112, 118]])
+    beard = d.between(0.25, 0.9) if d.chance(0.3) else 0.0
+    return Identity(
+        skin=skin,
+        hair=hair,
+        iris=mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5)),
+        lips=mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4),
+        cheek=d.between(30, 41),
+        crown=d.between(44, 56),
+        chin=d.between(52, 68),
+        jaw=d.between(0.5, 1.15),
+        taper=d.between(0.0, 0.22),
+        eye_gap=d.between(14.5, 20),
+        eye_width=d.between(5.6, 9),
+        eye_height=d.between(2.6, 5.6),
+        eye_tilt=d.between(-0.22, 0.22),
+        iris_size=d.between(2.5, 3.9),
+        lid=d.between(0.8, 2.6),
+        brow_height=d.between(7, 14.5),
+        brow_length=d.between(7, 12),
+        brow_thick=d.between(1.4, 5),
+        brow_arch=d.between(-1, 4.5),
+        brow_tilt=d.between(-0.28, 0.28),
+        nose_length=d.between(15.5, 26),
+        nose_width=d.between(4.5, 10.5),
+        bridge=d.between(1.8, 4.6),
+        mouth_height=d.between(34, 46),
+        mouth_width=d.between(9.5, 18),
+        upper_lip=d.between(1.2, 4.2),
+        lower_lip=d.between(1.8, 5.6),
+        ear_size=d.between(6, 12),
+        ear_height=d.between(0, 14),
+        hairline=d.between(22, 42),
+        parting=d.between(-0.8, 0.8),
+        fringe=d.between(-6, 22),
+        waves=d.between(0, 3),
+        volume=d.between(2, 11),
+        hair_length=d.between(-60, 75),
+        bald=d.chance(0.1),
+        beard=beard,
+        beard_line=d.between(20, 46),
+        moustache=d.between(1.5, 5) if beard or d.chance(0.1) else 0.0,
+        moles=np.array([[d.between(-22, 22), d.between(8, 44)] for _ in range(d.below(4))]).reshape(-1, 2),
+        fold=d.between(0, 0.4),
+    )
+
+
+def head_outline(who: Identity, count: int = 48) -> Points:
+    """The outline of the bare head: (count, 2), clockwise from the right temple."""
+    cos, sin = circle(count)
+    below = np.clip(sin, 0, None)
+    width = np.where(sin > 0, np.abs(cos) ** who.jaw * (1 - who.taper * below**2), np.abs(cos) ** 0.85)
+    return np.stack([np.sign(cos) * width * who.cheek, np.where(sin > 0, who.chin, who.crown) * sin], axis=1)
+
+
+def hair_front(who: Identity) -> Points:
+    """The hair above the forehead: skull cap outside, hairline inside: (points, 2)."""
+    angles = np.linspace(np.pi, 2 * np.pi, 17)
+    cap = np.stack(
+        [(who.cheek + who.volume * 0.6) * np.cos(angles), (who.crown + who.volume) * np.sin(angles) - 2], axis=1
+    )
+    x = np.linspace(1, -1, 17)
+    fall = who.fringe * np.abs(x - who.parting) ** 1.5 + 3 * who.waves * np.sin(9 * x) * 0.3
+    edge = np.stack([x * who.cheek * 0.96, np.minimum(-who.hairline + fall + 14 * x**8, -4)], axis=1)
+    return np.concatenate([cap, edge])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What differs between two images of a person."""
+
+    turn: npt.NDArray[np.float64]  # rotation matrix (3, 3)
+    smile: float
+    open: float  # how far the mouth is open, pixels
+    eyes: float  # how far the eyes are open, fraction
+    gaze: tuple[float, float]
+    brows: float  # raised by, pixels
+    glasses: bool
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
+    """The matrix (3, 3) that nods by `pitch`, then turns by `yaw`, then leans by `roll` radians."""
+    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
+    lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    side = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    turn: npt.NDArray[np.float64] = lean @ side @ nod
+    return turn
+
+
+def draw_shot(draws: Draws) -> Shot:
+    """A moment, from uniform draws."""
+    d = draws
+    return Shot(
+        turn=rotation(d.bell(0.5), d.bell(0.28), d.bell(0.12)),
+        smile=d.between(-2.5, 5),
+        open=max(0.0, d.between(-5, 6)),
+        eyes=d.between(0.6, 1.1),
+        gaze=(d.between(-1.8, 1.8), d.between(-0.8, 0.8)),
+        brows=d.between(-1.5, 2),
+        glasses=d.chance(0.15),
+    )
