@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zoo.evaluate.report.figures import COLOURS, svg
+from zoo.evaluate.report.figures import legend, line, panels, svg, title
+from zoo.evaluate.report.page import templates
 from zoo.files import write_text
 from zoo.train.config import load_yaml
-
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Loss", ("loss",)),
     ("Learning rate", ("lr",)),
     ("Validation", ("accuracy", "auc")),
-    ("Mean cosine to the own centre", ("mean_target_cosine",)),
+    ("Mean cosine to the class centre", ("mean_target_cosine",)),
     ("Share of hard negatives", ("hard_negative_share",)),
     ("t of the head", ("t",)),
-    ("Mean length of embeddings", ("embedding_norm",)),
-    ("Images a second", ("images_per_second",)),
-    ("Share of time spent waiting for data", ("data_wait",)),
+    ("Mean norm of the embeddings", ("embedding_norm",)),
+    ("Images per second", ("images_per_second",)),
+    ("Fraction of the time spent waiting for data", ("data_wait",)),
 )
 """Each figure's title and the figures of a record that it shows; one that no record has is left out."""
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 
@@ -39,15 +41,11 @@ def write_curves(run: Path) -> None:
 
 def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str:
     """The HTML page of a run called `name` with these options and records of metrics.jsonl."""
-    import jinja2
-
     flat = [{**record, **record.get("validation", {})} for record in records]
-    figures = [svg(figure, title) for title, keys in CURVES if (figure := draw(title, keys, flat)) is not None]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    figures = [svg(figure, text) for text, keys in CURVES if (figure := draw(text, keys, flat)) is not None]
     validated = [record for record in flat if "accuracy" in record]
-    return environment.get_template("curves.html.j2").render(
+    template = templates("zoo.train").get_template("curves.html.j2")
+    return template.render(
         name=name,
         config=config,
         last=flat[-1] if flat else {},
@@ -56,25 +54,18 @@ def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str
     )
 
 
-def draw(title: str, keys: Sequence[str], records: Sequence[Record]) -> Any:
-    """The matplotlib figure of `keys` over the steps; None where no record has one of them as a finite number."""
+def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> Figure | None:
+    """A figure of `keys` over the steps, titled `text`; None where no record has one of them as a finite number."""
     curves = {key: [(r["step"], r[key]) for r in records if r.get(key) is not None] for key in keys}
     curves = {key: points for key, points in curves.items() if points}
     if not curves:
         return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="#e4e7eb", linewidth=0.8)
-    axes.set_title(title, loc="left", fontsize=10)
+    figure, (axes,) = panels(1, 5.6, 3.2)
+    title(axes, text)
     axes.set_xlabel("step")
-    for (key, points), colour in zip(curves.items(), COLOURS, strict=False):
+    for index, (key, points) in enumerate(curves.items()):
         few = "." if len(points) < 40 else ""
-        axes.plot(
-            *zip(*points, strict=True), color=colour, linewidth=1.6, marker=few, label={"auc": "AUC"}.get(key, key)
-        )
+        axes.plot(*zip(*points, strict=True), marker=few, label={"auc": "AUC"}.get(key, key), **line(index))
     if len(keys) > 1:
-        axes.legend(frameon=False)
+        legend(axes)
     return figure
