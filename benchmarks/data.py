@@ -1,10 +1,10 @@
-"""What data costs: decoders, the loader, its share of a training step, the survey of a set, and near-duplicates.
+"""What data costs: decoders, the loader, its share of a training step, the scan of a set, and near-duplicates.
 
-    python benchmarks/data.py [decode loader train survey near] [--data TRAIN.rec] [--images 2000] [--repeats 5]
+    python benchmarks/data.py [decode loader train scan near] [--data TRAIN.rec] [--images 2000] [--repeats 5]
 
 decode, loader: images per second of one core, as this process's CPU time, which other programs on the machine stretch
 less than the clock's; files come from the page cache, so a disk's own speed is not in it. train: a resnet18 (stock
-stem) learns on every core, with its batches at hand or from the loader; time is the clock's. survey: `zoo data info`
+stem) learns on every core, with its batches at hand or from the loader; time is the clock's. scan: `zoo data info`
 and `check` with one process and with one a core, by the clock. near: false matches between different people and found
 copies for several limits of the perceptual hash. Every round measures all candidates one after another, so that a busy
 moment hits them alike; the tables have medians. Without --data, the pictures are the synthetic faces as JPEG of
@@ -35,10 +35,11 @@ from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected
 from zoo.data.hashes import NEAR, near_pairs, perceptual_hash
 from zoo.data.open import open_dataset, open_encoded
-from zoo.data.scan import cores, survey
+from zoo.data.scan import scan
 from zoo.formats.frames import Header, RecordWriter, pack
 from zoo.formats.images import Image, decode, encode_jpeg, resized
 from zoo.formats.recordio import RecordFile
+from zoo.machine import cores
 
 
 def decoders() -> tuple[dict[str, Callable[[bytes], object]], dict[str, str]]:
@@ -146,7 +147,7 @@ def write_sources(folder: Path, contents: Sequence[bytes], labels: Iterable[int]
 
 
 def epoch_of(dataset: FaceDataset, preset: str, batch_size: int) -> Callable[[], int]:
-    from zoo.data.loader import TrainLoader  # not above: the processes of `survey` import this file, without torch
+    from zoo.data.loader import TrainLoader  # not above: the processes of `scan` import this file, without torch
 
     loader = TrainLoader(dataset, build_augmentation(preset), batch_size)
     numbers = iter(range(10**9))
@@ -215,7 +216,7 @@ def training(dataset: FaceDataset, batch_size: int, steps: int, repeats: int) ->
         print(f"  {name:<20}  {rate:>8,.1f} images/s  {rate / base:>5.2f} of batch at hand  waits {waited:>6.2%}")
 
 
-def surveys(dataset: EncodedFaces, repeats: int) -> None:
+def scans(dataset: EncodedFaces, repeats: int) -> None:
     """`zoo data info` and the hashing of `zoo data check`, with one process and with one a core, by the clock."""
     print(f"\nLooking at every picture ({cores()} cores)")
     for images in (2_000, 20_000, 60_000):
@@ -225,7 +226,7 @@ def surveys(dataset: EncodedFaces, repeats: int) -> None:
             for _ in range(min(repeats, 3)):
                 for workers, measured in seconds.items():
                     start = time.perf_counter()
-                    collections.deque(survey(some, views=views, workers=workers), maxlen=0)
+                    collections.deque(scan(some, views=views, workers=workers), maxlen=0)
                     measured.append(time.perf_counter() - start)
             one, several = (statistics.median(measured) for measured in seconds.values())
             print(
@@ -277,7 +278,7 @@ def near_limits(dataset: EncodedFaces, images: int) -> None:
         print(f"  {limit:>4}  {false[place]:>13,}  {false[place] / strangers * 1e6:>10.2f}                {shares}")
 
 
-SECTIONS = ("decode", "loader", "train", "survey", "near")
+SECTIONS = ("decode", "loader", "train", "scan", "near")
 
 
 def main() -> None:
@@ -329,8 +330,8 @@ def main() -> None:
                     work[f"{name}, {preset}"] = epoch_of(open_dataset(address), preset, args.batch_size)
             table("Read, decode, augment, collate: one core, no workers", rates(work, args.repeats), bare_name)
         encoded = open_encoded(args.data or sources["RecordIO"])
-        if "survey" in sections:
-            surveys(encoded, args.repeats)
+        if "scan" in sections:
+            scans(encoded, args.repeats)
         if "near" in sections:
             near_limits(encoded, args.images)
         if "train" in sections:

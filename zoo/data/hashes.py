@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -39,9 +39,7 @@ def perceptual_hash(image: Image) -> Hashes:
     return np.packbits(waves > np.median(waves)).view(np.uint64)
 
 
-def near_pairs(
-    a: Hashes, b: Hashes, distance: int = NEAR, progress: Callable[[int], None] = lambda done: None
-) -> Iterator[tuple[int, int, int]]:
+def near_pairs(a: Hashes, b: Hashes, distance: int = NEAR) -> Iterator[tuple[int, int, int]]:
     """(i, j, bits) for every a[i] and b[j] that differ in at most `distance` bits, by i; in blocks of a few MB."""
     for start in range(0, len(a), _ROWS):
         block = a[start : start + _ROWS]
@@ -52,4 +50,3 @@ def near_pairs(
                 bits += np.bitwise_count(block[:, word, None] ^ other[None, :, word])
             for i, j in np.argwhere(bits <= distance).tolist():
                 yield start + i, place + j, int(bits[i, j])
-        progress(min(start + _ROWS, len(a)))

@@ -7,57 +7,64 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces
-from zoo.data.scan import Progress
+from zoo.data.open import open_people
 from zoo.errors import InputError
 from zoo.files import fsync_folder
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.frames import Header, RecordWriter, frame
 from zoo.formats.frames import pack as pack_record
-from zoo.formats.images import decode, encode_jpeg, read_file, resized, suffix_of
+from zoo.formats.images import Image, decode, encode_jpeg, read_file, resized, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
+from zoo.messages import Bar, Progress, no_bar
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of a set."""
+
+    images: int
+    identities: int
+    problems: list[str]
+    """What was wrong with each picture that was left out."""
 
 
 def pack_records(
-    dataset: EncodedFaces,
+    uri: str,
     out: str | Path,
     *,
-    resize: tuple[int, int] | None = None,
+    image_size: int | None = None,
     skip_corrupt: bool = False,
-    progress: Progress = lambda count: None,
-) -> list[str]:
-    """Writes `out`/train.rec, train.idx and property as insightface has them; gives what was wrong with the left-out.
+    bar: Bar = no_bar,
+) -> Written:
+    """Writes the set at `uri` as `out`/train.rec, train.idx and property, as insightface has them.
 
-    Pictures are stored as they are, sorted by identity: a set that MXNet wrote comes back byte for byte. With `resize`,
-    (height, width), those of another size are scaled and encoded as JPEG of quality 95. InputError for a damaged
-    picture unless `skip_corrupt`, for pictures of several sizes, and when `out` exists already.
+    Pictures are stored as they are, sorted by identity: a set that MXNet wrote comes back byte for byte. With
+    `image_size`, those that are not squares of so many pixels are scaled and encoded as JPEG of quality 95. InputError
+    for a damaged picture unless `skip_corrupt`, for pictures of several sizes, and when `out` exists already.
     """
+    if image_size is not None and image_size < 1:
+        raise InputError(f"expected --image-size of at least 1 pixel, found {image_size}")
+    dataset = open_people(uri)
     problems: list[str] = []
-    lengths: list[int] = []
-    size = resize
-    with _new_folder(Path(out)) as folder:
+    with _new_folder(Path(out)) as folder, bar("packing", len(dataset)) as progress:
         with open(folder / "train.rec", "wb") as records, open(folder / "train.idx", "wb") as index:
             writer = RecordWriter(records, index)
             writer.write(0, _record_0(0, 0))
+            size = None if image_size is None else (image_size, image_size)
+            lengths: list[int] = []
             key, last = 1, None
-            for number in np.argsort(dataset.labels, kind="stable").tolist():
-                progress(1)
-                try:
-                    content = dataset.content(number)
-                    image = decode(content, dataset.where(number))
-                except InputError as error:
-                    if not skip_corrupt:
-                        raise
-                    problems.append(str(error))
-                    continue
+            order = np.argsort(dataset.labels, kind="stable").tolist()
+            for number, content, image in _intact(dataset, order, skip_corrupt, problems, progress):
                 size = size or (image.shape[0], image.shape[1])
                 if image.shape[:2] != size:
-                    if resize is None:
+                    if image_size is None:
                         raise InputError(
                             f"expected every picture to be {size[0]}×{size[1]} as the first, found"
                             f" {dataset.where(number)} with {image.shape[0]}×{image.shape[1]}; pass --image-size"
@@ -79,7 +86,24 @@ def pack_records(
             records.seek(0)
             records.write(frame(_record_0(key, key + len(lengths))))
         (folder / "property").write_text(f"{len(lengths)},{size[0]},{size[1]}")
-    return problems
+    return Written(key - 1, len(lengths), problems)
+
+
+def _intact(
+    dataset: EncodedFaces, order: Iterable[int], skip_corrupt: bool, problems: list[str], progress: Progress
+) -> Iterator[tuple[int, bytes, Image]]:
+    """(number, encoded, decoded) of each picture; a damaged one is raised, or noted in `problems` and left out."""
+    for number in order:
+        progress(1)
+        try:
+            content = dataset.content(number)
+            image = decode(content, dataset.where(number))
+        except InputError as error:
+            if not skip_corrupt:
+                raise
+            problems.append(str(error))
+            continue
+        yield number, content, image
 
 
 def _record_0(images_end: int, identities_end: int) -> bytes:
@@ -87,35 +111,24 @@ def _record_0(images_end: int, identities_end: int) -> bytes:
     return pack_record(Header((float(images_end), float(identities_end)), 0, several=True), b"")
 
 
-def extract(
-    dataset: EncodedFaces, out: str | Path, *, skip_corrupt: bool = False, progress: Progress = lambda count: None
-) -> list[str]:
-    """Writes each picture, as it is stored, to `out`/IDENTITY/NUMBER.jpg (or .png, …); gives what was wrong with the
-    left-out.
+def extract(uri: str, out: str | Path, *, skip_corrupt: bool = False, bar: Bar = no_bar) -> Written:
+    """Writes each picture of the set at `uri`, as it is stored, to `out`/IDENTITY/NUMBER.jpg (or .png, …).
 
     The folders are numbered as the labels are; where the set has names, `identities.csv` says which is which. Nothing
     of the source decides a file's name. InputError for a damaged picture unless `skip_corrupt`, and when `out` exists.
     """
+    dataset = open_people(uri)
     problems: list[str] = []
     digits = max(6, len(str(dataset.num_classes - 1)))
-    with _new_folder(Path(out)) as folder:
-        for number, label in enumerate(dataset.labels.tolist()):
-            progress(1)
-            try:
-                content = dataset.content(number)
-                decode(content, dataset.where(number))
-            except InputError as error:
-                if not skip_corrupt:
-                    raise
-                problems.append(str(error))
-                continue
-            person = folder / f"{label:0{digits}d}"
+    with _new_folder(Path(out)) as folder, bar("extracting", len(dataset)) as progress:
+        for number, content, _ in _intact(dataset, range(len(dataset)), skip_corrupt, problems, progress):
+            person = folder / f"{dataset.labels[number]:0{digits}d}"
             person.mkdir(exist_ok=True)
             (person / f"{number:08d}{suffix_of(content)}").write_bytes(content)
         if dataset.identities is not None:
             with open(folder / "identities.csv", "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("label", "name"), *enumerate(dataset.identities)])
-    return problems
+    return Written(len(dataset) - len(problems), dataset.num_classes, problems)
 
 
 def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = None) -> tuple[int, int]:

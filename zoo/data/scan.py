@@ -1,12 +1,12 @@
-"""Every picture of a set looked at once, in order: its size, its hashes, or what is wrong with it."""
+"""Every picture of a set read once, in order: its size, its hashes, or what is wrong with it."""
 
 from __future__ import annotations
 
-import collections
-import itertools
+import contextlib
+import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -16,14 +16,14 @@ from zoo.data.base import EncodedFaces
 from zoo.data.hashes import Hashes, exact_hash, perceptual_hash
 from zoo.errors import InputError
 from zoo.formats.images import decode
-
-Progress = Callable[[int], None]
-"""Called with how many pictures were done since the last call."""
+from zoo.formats.read_ahead import map_ahead
+from zoo.machine import cores
+from zoo.messages import Progress, no_progress
 
 PAYS_FROM = 20_000
 """Pictures from which several processes are faster than one: it takes them some tenths of a second to start.
 
-`benchmarks/data.py survey` measures it.
+`benchmarks/data.py scan` measures it.
 """
 
 _CHUNK = 128
@@ -31,7 +31,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a sound picture."""
+    """What is known of an intact picture."""
 
     size: tuple[int, int]
     """(height, width) in pixels."""
@@ -43,32 +43,27 @@ class Look:
     """(views, 4): perceptual hashes of the picture and of its mirror image, as many as were asked for."""
 
 
-def survey(
-    dataset: EncodedFaces, *, views: int = 0, workers: int = 1, progress: Progress = lambda count: None
+def scan(
+    dataset: EncodedFaces, *, views: int = 0, workers: int | None = None, progress: Progress = no_progress
 ) -> Iterator[Look | str]:
     """A look at each picture in order, or one sentence about why it cannot be read.
 
-    `views` perceptual hashes a picture: 0 none, 1 as it is, 2 its mirror image too. This process reads, `workers`
-    processes unpack and hash; with 1, this one does. A few chunks are in memory, whatever the set's size. Threads would
-    not do: for pictures of 40 µs each they spend their time passing the interpreter's lock.
+    `views` perceptual hashes per picture: 0 none, 1 as it is, 2 its mirror image too. This process reads, `workers`
+    processes unpack and hash; with 1, this one does. None takes as many as there are cores from PAYS_FROM pictures on.
+    A few chunks are in memory, whatever the set's size. Threads would not do: for pictures of 40 µs each they spend
+    their time passing the interpreter's lock.
     """
-    starts = range(0, len(dataset), _CHUNK)
-    if workers <= 1:
-        for start in starts:
-            found = _look(_read(dataset, start), views)
-            yield from found
-            progress(len(found))
-        return
-    # spawned: a fork would copy the threads' locks of whatever library reads the set
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_settle) as pool:
-        pending: collections.deque[Future[list[Look | str]]] = collections.deque()
-        left = iter(starts)
-        while True:
-            for start in itertools.islice(left, 3 * workers - len(pending)):
-                pending.append(pool.submit(_look, _read(dataset, start), views))
-            if not pending:
-                return
-            found = pending.popleft().result()
+    if workers is None:
+        workers = cores() if len(dataset) >= PAYS_FROM else 1
+    if workers < 1:
+        raise InputError(f"expected --workers of at least 1, found {workers}")
+    chunks = (_read(dataset, start) for start in range(0, len(dataset), _CHUNK))
+    with contextlib.ExitStack() as held:
+        pool = None
+        if workers > 1:  # spawned: a fork would copy the threads' locks of whatever library reads the set
+            spawn = multiprocessing.get_context("spawn")
+            pool = held.enter_context(ProcessPoolExecutor(workers, spawn, initializer=_settle))
+        for found in map_ahead(functools.partial(_look, views=views), chunks, 0, 3 * workers, pool):
             yield from found
             progress(len(found))
 

@@ -200,6 +200,8 @@ def test_info_counts_what_a_loop_counts(folder, capsys):
     assert facts["bytes"] == sum(len(c) for c in contents(folder) if c != b"damaged")
     out = zoo(capsys, "info", folder)[1]
     assert "17 images of 3 identities" in out and "damaged: 1" in out and "█" in out
+    assert list(facts)[:5] == ["name", "format", "images", "identities", "images_per_identity"]
+    assert set(list(facts)[5:]) == {"sizes", "bytes", "corrupt", "duplicates"}
     quick = json.loads(zoo(capsys, "info", folder, "--json", "--quick")[1])
     assert quick == {key: facts[key] for key in quick} and "sizes" not in quick
 
@@ -327,4 +329,6 @@ def test_wrong_input_is_one_sentence_and_exit_2(folder, tmp_path, capsys, words)
 def test_each_action_has_help_with_an_example(capsys, action):
     with pytest.raises(SystemExit) as done:
         main(["data", action, "--help"])
-    assert done.value.code == 0 and "Example: zoo data " + action in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert done.value.code == 0 and "Example: zoo data " + action in told
+    assert action != "check" or f"(default: {NEAR})" in " ".join(told.split())
