@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.crop import LandmarkCut
 from zoo.files import sha256
-from zoo.formats.pairs import Pair, read_lfw_pairs, read_pairs_csv
+from zoo.formats.pairs import Pair, read_lfw_pairs, read_pairs_beside, read_pairs_csv
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,7 @@ class Listed:
 
 def read_pairs_txt(path: Path) -> Listed:
     """LFW's pairs.txt, whose people lie as NAME/NAME_0001.jpg beside it or in a folder beside it."""
-    folders = [path.parent, *sorted(folder for folder in path.parent.iterdir() if folder.is_dir())]
-    first, _, _ = read_lfw_pairs(path, path.parent)[0]
-    for folder in folders:
-        if (folder / first.parent.name).is_dir():
-            return Listed.of(read_lfw_pairs(path, folder), path)
-    raise InputError(
-        f"expected the people of {path} as folders in {path.parent} or in a folder there, found none of "
-        f"{first.parent.name}; put the pictures beside the list"
-    )
+    return Listed.of(read_pairs_beside(path), path)
 
 
 def read_rfw(folder: Path, group: str) -> tuple[Listed, LandmarkCut]:

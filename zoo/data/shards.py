@@ -1,4 +1,4 @@
-"""Shards that lie behind an http address: fetched when they are needed, kept on disk up to a limit, never half."""
+"""Shards at an http address: fetched when they are needed, kept on disk up to a limit, never partly."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from typing import IO
 import filelock
 
 from zoo.errors import InputError
-from zoo.files import atomic_path
+from zoo.files import atomic_path, cache_folder
 
 TRIES = 5
-"""How often a shard is asked for, each time from where the connection broke."""
+"""How often a shard is requested, each time from where the connection broke."""
 
 PAUSE_SECONDS = 1.0
 """Before the second try; each further one waits twice as long."""
 
 PATIENCE_SECONDS = 60.0
-"""How long a server may say nothing."""
+"""How long a server may be silent."""
 
 _PIECE = 1 << 20
 
 
-def cache_folder() -> Path:
-    """$WDS_CACHE, which webdataset knows too, by default ~/.cache/zoo/shards; it is made where it is missing."""
-    folder = Path(os.environ.get("WDS_CACHE") or Path.home() / ".cache" / "zoo" / "shards")
+def shard_folder() -> Path:
+    """$WDS_CACHE, which webdataset knows too, by default shards/ of zoo's cache; it is made where it is missing."""
+    folder = Path(os.environ.get("WDS_CACHE") or cache_folder("shards"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def cache_limit() -> float:
-    """How many bytes of fetched shards may lie in the folder: $WDS_CACHE_SIZE, by default 100 GB."""
+    """How many bytes of fetched shards the folder may hold: $WDS_CACHE_SIZE, by default 100 GB."""
     text = os.environ.get("WDS_CACHE_SIZE") or "1e11"
     try:
         return float(text)
@@ -46,18 +46,18 @@ def cache_limit() -> float:
 
 
 def cache_name(address: str, suffix: str) -> str:
-    """A file name for what belongs to an address or a path: two hosts may both have a train-000.tar."""
+    """A file name that is unique to an address or a path: two hosts may both have a train-000.tar."""
     return f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{PurePosixPath(address.split('?')[0]).stem}{suffix}"
 
 
 def fetched(url: str) -> IO[bytes]:
-    """The shard at `url`, opened, fetched now unless it was kept.
+    """The shard at `url`, opened; it is fetched unless the cache has it.
 
-    Processes that want the same shard wait for the one that fetches it. Those that nobody asked for longest make room;
-    an open file stays readable. InputError where it cannot be fetched whole.
+    Processes that want the same shard wait for the one that fetches it. The least recently used ones make room; an open
+    file stays readable. InputError where it cannot be fetched whole.
     """
     try:
-        folder = cache_folder()
+        folder = shard_folder()
         shard = folder / cache_name(url, ".tar")
         with filelock.FileLock(f"{shard}.lock"):
             for _ in range(TRIES):  # another process may make room of this very shard before it is open
@@ -70,19 +70,19 @@ def fetched(url: str) -> IO[bytes]:
                 _make_room(folder, keep=shard)
     except OSError as error:
         raise InputError(
-            f"expected room for the shard {url} in $WDS_CACHE or ~/.cache/zoo/shards, cannot write there ({error})"
+            f"expected room for the shard {url} in the cache, cannot write there ({error}); set $WDS_CACHE"
         ) from None
-    raise InputError(f"expected room for the shard {url}, found it thrown out at once; set $WDS_CACHE_SIZE higher")
+    raise InputError(f"expected room for the shard {url}, found it removed at once; set $WDS_CACHE_SIZE higher")
 
 
 def forget(url: str) -> None:
-    """Removes what was kept of the shard at `url`."""
+    """Removes the shard at `url` from the cache."""
     with contextlib.suppress(OSError):
-        (cache_folder() / cache_name(url, ".tar")).unlink()
+        (shard_folder() / cache_name(url, ".tar")).unlink()
 
 
 def _touch(shard: Path) -> None:
-    """Notes that the shard was asked for now; its time of change stays."""
+    """Notes that the shard was used now; its time of change stays."""
     with contextlib.suppress(FileNotFoundError):
         os.utime(shard, ns=(time.time_ns(), shard.stat().st_mtime_ns))
 
@@ -104,7 +104,7 @@ def _make_room(folder: Path, keep: Path) -> None:
 
 
 def _fetch(url: str, file: IO[bytes]) -> None:
-    """Copies what lies at `url` into `file`, a piece at a time; InputError when it never comes whole."""
+    """Copies what is at `url` into `file`, a piece at a time; InputError when it cannot be had whole."""
     whole: int | None = None
     reason = ""
     for attempt in range(TRIES):
@@ -114,7 +114,9 @@ def _fetch(url: str, file: IO[bytes]) -> None:
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-                if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # it knows no ranges: from the start
+                if (
+                    have and answer.status != http.HTTPStatus.PARTIAL_CONTENT
+                ):  # it does not support ranges: from the start
                     file.seek(0)
                     file.truncate()
                     have = 0

@@ -6,19 +6,19 @@ import collections
 import contextlib
 import json
 import mmap
-import sys
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
-from zoo.data.shards import cache_folder, cache_name, fetched, forget
+from zoo.data.shards import cache_name, fetched, forget, shard_folder
 from zoo.errors import InputError
 from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
+from zoo.messages import log
 
 _OPEN_SHARDS = 18
 """Shards that a process keeps mapped: those that the loader shuffles together, and the next."""
@@ -32,7 +32,7 @@ class TarDataset(EncodedFaces):
 
     Shards are paths or http addresses. Opening reads the headers and labels of each, once: they are kept in the folder
     of `zoo.data.shards` for the next time. A picture is then one slice of a mapped file, so nothing of a shard stays in
-    memory; a shard behind an address is fetched when its first picture is asked for. Nothing is ever unpacked.
+    memory; a shard at an address is fetched when its first picture is requested. Nothing is ever unpacked.
     InputError for a shard that is truncated or compressed, for a member that is a link or whose name leads out of the
     archive, and for a sample without a label.
     """
@@ -50,7 +50,7 @@ class TarDataset(EncodedFaces):
         places: list[tuple[int, int]] = []
         words: list[str] = []
         starts = [0]
-        for shard in _watched(self._shards):
+        for shard in self._shards:
             size, samples = _indexed(shard)
             self._sizes.append(size)
             for key, offset, length, label in samples:
@@ -130,16 +130,6 @@ def _is_remote(shard: str) -> bool:
     return shard.startswith(("http://", "https://"))
 
 
-def _watched(shards: Sequence[str]) -> Iterable[str]:
-    """The shards, with a bar on a terminal's stderr where there are many."""
-    if len(shards) < 2 or not sys.stderr.isatty():
-        return shards
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(shards, "opening shards", console=Console(stderr=True), transient=True)
-
-
 def _opened(shard: str) -> IO[bytes]:
     return fetched(shard) if _is_remote(shard) else open(shard, "rb")
 
@@ -147,10 +137,10 @@ def _opened(shard: str) -> IO[bytes]:
 def _index_file(shard: str) -> Path:
     """Where a shard's index is kept: by its address, or by its path and what tells one state of a file from another."""
     if _is_remote(shard):
-        return cache_folder() / cache_name(shard, ".json")
+        return shard_folder() / cache_name(shard, ".json")
     facts = Path(shard).stat()
     state = f"{facts.st_size} {facts.st_mtime_ns} {Path(shard).resolve()}"
-    return cache_folder() / cache_name(state, ".json")
+    return shard_folder() / cache_name(state, ".json")
 
 
 def _indexed(shard: str) -> tuple[int, list[Sample]]:
@@ -158,6 +148,8 @@ def _indexed(shard: str) -> tuple[int, list[Sample]]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none is kept, or none that can be read
         found = json.loads(_index_file(shard).read_bytes())
         return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
+    if _is_remote(shard):
+        log.info("reading the labels of %s", shard)
     try:
         with _opened(shard) as file:
             size, samples = file.seek(0, 2), _samples(file, shard)

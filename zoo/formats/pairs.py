@@ -77,7 +77,13 @@ def listed_pairs(path: str | Path) -> list[Pair] | None:
         return None
     if not (len(lines[1]) in (3, 4) and lines[1][1].isdigit() and lines[1][-1].isdigit()):
         return None
-    person = lines[1][0]
+    return read_pairs_beside(path)
+
+
+def read_pairs_beside(path: Path) -> list[Pair]:
+    """The pairs of LFW's pairs.txt whose people lie beside it or in a folder beside it; InputError where they do not."""
+    first, _, _ = read_lfw_pairs(path, path.parent)[0]
+    person = first.parent.name
     for folder in (path.parent, *sorted(entry for entry in path.parent.iterdir() if entry.is_dir())):
         if (folder / person).is_dir():
             return read_lfw_pairs(path, folder)
