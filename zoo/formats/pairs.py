@@ -81,7 +81,7 @@ def listed_pairs(path: str | Path) -> list[Pair] | None:
 
 
 def read_pairs_beside(path: Path) -> list[Pair]:
-    """The pairs of LFW's pairs.txt whose people lie beside it or in a folder beside it; InputError where they do not."""
+    """The pairs of LFW's pairs.txt with its people beside it or in a folder there; InputError where they are not."""
     first, _, _ = read_lfw_pairs(path, path.parent)[0]
     person = first.parent.name
     for folder in (path.parent, *sorted(entry for entry in path.parent.iterdir() if entry.is_dir())):
