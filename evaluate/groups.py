@@ -1,4 +1,4 @@
-"""Whether a model serves one group of people worse than another: rates of every group at one threshold."""
+"""Error rates of groups of people at one threshold."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Groups:
 def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float = 0.01) -> Groups:
     """False match and non-match rates of each group at ONE threshold, and how far the groups lie apart.
 
-    `groups` maps a name to scores (pairs,) and same (pairs,). The threshold is that of `far` over all groups' pairs: a
-    threshold for each group would hide what people meet in use.
+    `groups` maps a name to scores (pairs,) and same (pairs,). The threshold is that of `far` over all groups' pairs, as
+    in use: a threshold for each group would hide the differences.
     """
     if len(groups) < 2:
         raise InputError(f"expected at least two groups to compare, found {len(groups)}")

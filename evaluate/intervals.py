@@ -1,7 +1,7 @@
-"""How far a figure would move with other people: bootstrap intervals that draw people, not pairs.
+"""Confidence intervals: bootstrap over people rather than pairs, and the difference of two models.
 
-Pairs that share a person rise and fall together, so intervals that take them as independent are too narrow. Here
-people are drawn with replacement and their pairs come along. `difference` compares two models on the same pairs.
+Pairs that share a person are correlated, so intervals that treat pairs as independent are too narrow. Here people are
+drawn with replacement, together with their pairs. `difference` compares two models on the same pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Indices = npt.NDArray[np.integer]
 Interval = tuple[float, float]
 
 ACCURACY, AUC, EER = "accuracy", "AUC", "equal error rate"
-"""What a report calls them."""
+"""Their labels in a report."""
 
 NORMAL_95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
@@ -31,29 +31,29 @@ NORMAL_95 = 1.959963984540054
 SEED = 0
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
 WORK = 3_000_000_000
-"""Pairs times replicates that are affordable: some seconds on two cores."""
+"""The most pairs times replicates: some seconds on two cores."""
 
 DRAWS = 40_000_000
-"""People times replicates that are affordable: half a gigabyte while they are drawn."""
+"""The most people times replicates: half a gigabyte while they are drawn."""
 
 EXACT_CUTS = 1000
-"""Up to so many distinct scores a replicate is exact; beyond, thresholds are taken at so many ranks."""
+"""Replicates are exact up to this many scores; beyond, thresholds are taken at this many ranks."""
 BLOCK = 1 << 23
-"""Weights held at once: 64 MiB of float64."""
+"""Weights in memory at once: 64 MiB of float64."""
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """Who was drawn how often: the same draws for every figure of a benchmark."""
+    """How often each person was drawn: the same draws for every figure of a benchmark."""
 
     weights: npt.NDArray[np.float32]
     """(people, replicates)."""
 
     @classmethod
     def of(cls, people: int, pairs: int, seed: int = SEED) -> Resampling:
-        """As many replicates as `pairs` and `people` allow, from 200 to 1,000. InputError for nobody."""
+        """As many replicates as `pairs` and `people` allow, from 200 to 1,000. InputError without people."""
         if people < 1:
-            raise InputError("expected people to draw from, found nobody")
+            raise InputError("expected people to draw from, found none")
         allowed = min(WORK // max(pairs, 1), DRAWS // people)
         replicates = int(np.clip(allowed, FEWEST_REPLICATES, MOST_REPLICATES))
         drawn = np.random.default_rng(seed).integers(0, people, (replicates, people), dtype=np.int32)
@@ -72,8 +72,8 @@ class Resampling:
     def sums(self, row: Indices, rows: int, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
         """Every replicate's number of pairs in each of `rows`: (rows, replicates).
 
-        A pair (row, left, right), each (pairs,), counts as often as its person was drawn, or, of two people, as often
-        as the one times the other.
+        A pair (row, left, right), each (pairs,), counts as often as its person was drawn; a pair of two people as
+        often as the product of both.
         """
         own = left == right
         total = np.zeros((rows, self.replicates))
@@ -113,7 +113,7 @@ def _stable_order(keys: Indices, below: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Replicates:
-    """The counts of every replicate at every threshold, from which all rates follow.
+    """The accepted pairs of every replicate at every threshold, from which all rates follow.
 
     Threshold k accepts what is above `cuts[k]`; arrays are (cuts + 1, replicates), the first row accepting all.
     """
@@ -186,7 +186,7 @@ class Estimate:
     def interval(self) -> Interval:
         """The middle 95 % of the replicates, widened to hold the value.
 
-        Where all replicates agree, as at a rate of 1, they say nothing of what was never seen: then it is the exact
+        Where all replicates agree, as at a rate of 1, they carry no information on unseen errors: then it is the exact
         binomial interval of the same rate among the people.
         """
         low, high = (float(bound) for bound in np.percentile(self.replicates, (2.5, 97.5)))
@@ -195,17 +195,17 @@ class Estimate:
         return min(low, self.value), max(high, self.value)
 
     def same_draws(self, other: Estimate) -> bool:
-        """Whether another estimate can come from the same draws."""
+        """Whether another estimate has as many draws of as many people, so that it comes from the same draws."""
         return (len(self.replicates), self.people) == (len(other.replicates), other.people)
 
     def packed(self) -> dict[str, Any]:
-        """What `unpacked` reads, in JSON."""
+        """The estimate in JSON, for `unpacked`."""
         content = self.replicates.astype("<f4").tobytes()
         return {"value": self.value, "people": self.people, "replicates": base64.b64encode(content).decode()}
 
     @classmethod
     def unpacked(cls, packed: dict[str, Any]) -> Estimate:
-        """The estimate that `packed` wrote, replicates to float32."""
+        """The estimate that `packed` wrote, with replicates rounded to float32."""
         replicates = np.frombuffer(base64.b64decode(packed["replicates"]), "<f4").astype(np.float64)
         return cls(float(packed["value"]), replicates, int(packed["people"]))
 
@@ -225,7 +225,7 @@ class Difference:
     """Pairs that only the first one has right."""
 
     def verdict(self, lower_is_better: bool = False) -> str:
-        """Whether the difference is one."""
+        """Better, worse, or that no difference is shown."""
         low, high = self.interval
         if not low > 0 and not high < 0:
             return "no difference shown"
@@ -233,14 +233,14 @@ class Difference:
 
 
 def difference(first: Estimate | Bools, second: Estimate | Bools) -> Difference | None:
-    """How the same figure of two models differs, with a 95 % interval; None where the two cannot be compared.
+    """The difference of one figure of two models, with a 95 % interval; None where the two cannot be compared.
 
-    Two estimates of the same draws, of people wherever they are known, are subtracted draw by draw, so that what both
-    models find hard cancels out: the interval is the middle 95 % of the differences, widened to hold the value.
+    Estimates from the same draws, of people wherever they are known, are subtracted draw by draw, so that what is hard
+    for both models cancels out. The interval is the middle 95 % of the differences, widened to hold the value.
 
-    An accuracy whose people nobody knows is given by which pairs a model has right, bool (pairs,). Its interval is that
-    of Agresti and Min (Statistics in Medicine 24, 2005) for matched pairs: Wald's with half a pair added to each of the
-    four cells, which keeps its coverage when few pairs differ, where a bootstrap would be too narrow.
+    The fallback, for the accuracy on a benchmark whose people are unknown: which pairs each model has right, bool
+    (pairs,). Its interval is that of Agresti and Min (Statistics in Medicine 24, 2005) for matched pairs, Wald's with
+    half a pair added to each of the four cells, which keeps its coverage when few pairs differ; a bootstrap would not.
     """
     if isinstance(first, Estimate) and isinstance(second, Estimate):
         if not first.same_draws(second):
@@ -271,14 +271,14 @@ def unpack(text: str, pairs: int) -> Bools:
 
 @dataclass(frozen=True)
 class PeoplePairs:
-    """Whose pairs they are, and the draws of these people."""
+    """The people of each pair, and the draws of these people."""
 
     left: Indices
     right: Indices
-    """The person on either side, numbered from 0: (pairs,) each. Pairs of nobody known are people of their own."""
+    """The person on either side, numbered from 0: (pairs,) each. Each pair of unknown people counts as a person."""
     draws: Resampling
     known: bool
-    """Whether people were drawn; else pairs."""
+    """Whether people are known and were drawn; otherwise pairs were."""
 
     @classmethod
     def of(cls, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> PeoplePairs:
@@ -293,13 +293,13 @@ class PeoplePairs:
 
     @classmethod
     def unknown(cls, pairs: int) -> PeoplePairs:
-        """Every pair by itself, for benchmarks that do not tell who is shown."""
+        """Each pair by itself, for benchmarks that do not identify their people."""
         alone = np.arange(pairs)
         return cls(alone, alone, Resampling.of(pairs, pairs), False)
 
     @property
-    def told(self) -> str:
-        """The method in words, for a report."""
+    def method(self) -> str:
+        """How the intervals were found, for a report."""
         draws = f"{self.draws.replicates:,} replicates, seed {SEED}"
         if self.known:
             return f"bootstrap of {self.draws.people:,} people, {draws}"
@@ -309,14 +309,14 @@ class PeoplePairs:
         )
 
     def share(self, right: Bools, value: float) -> Estimate:
-        """A share of the pairs, from which ones count: bool (pairs,)."""
+        """The share of pairs that are `right`, bool (pairs,), whose value on all pairs is `value`."""
         found = self.draws.sums(right.astype(np.int64), 2, self.left, self.right)
         return Estimate(value, found[1] / np.maximum(found.sum(axis=0), 1), self.draws.people)
 
     def rates(
         self, scores: Floats, same: Bools, auc: float, eer: float, tars: Mapping[float, float]
     ) -> dict[str, Estimate]:
-        """AUC, EER and the TARs by false accept rate, as labels for people, from scores and truths (pairs,)."""
+        """AUC, EER and the TARs by false accept rate, by their label, from scores and truths (pairs,)."""
         found = Replicates.of(scores, same, self.left, self.right, self.draws)
         values = {AUC: (auc, found.auc()), EER: (eer, found.eer())}
         values |= {f"TAR@FAR {far:g}": (tar, found.tar(far)) for far, tar in tars.items()}

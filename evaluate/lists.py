@@ -1,4 +1,4 @@
-"""Loose pictures cut to aligned crops, and pairs listed over folders: LFW's pairs.txt, RFW, a CSV of one's own."""
+"""Pairs listed over folders of pictures: LFW's pairs.txt, RFW, or a CSV."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class Listed:
     """The pairs of a list: their pictures, whether they show one person, and who is shown."""
 
     pictures: list[Path]
-    """Those of pair i lie at 2i and 2i + 1."""
+    """Those of pair i are at 2i and 2i + 1."""
     same: npt.NDArray[np.bool_]
     people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None
-    """The names on either side, (pairs,) each; None where the list does not tell."""
+    """The names on either side, (pairs,) each; None where the list does not identify them."""
     sha256: str
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], source: Path) -> Listed:
-        """InputError, naming some, for pairs without a truth and for pictures that are not there.
+        """InputError, naming some, for pairs without a truth and for missing pictures.
 
-        People are told by the pictures' folders where the truth agrees with that for every pair.
+        A picture's folder identifies its person where the truth of every pair agrees with that.
         """
-        unsaid = sum(same is None for _, _, same in pairs)
-        if unsaid:
+        unknown = sum(same is None for _, _, same in pairs)
+        if unknown:
             raise InputError(
-                f"expected 1 or 0 in the column `same` of {source}, missing for {unsaid} of {len(pairs)} pairs"
+                f"expected 1 or 0 in the column `same` of {source}, missing for {unknown} of {len(pairs)} pairs"
             )
         pictures = [picture for a, b, _ in pairs for picture in (a, b)]
         absent = sorted({picture for picture in pictures if not picture.is_file()})

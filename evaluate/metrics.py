@@ -1,4 +1,4 @@
-"""What scores are worth: every figure is a pure function of arrays, counted exactly over one sorted kernel.
+"""Verification metrics: every figure is a pure function of arrays, counted exactly over scores sorted once.
 
 A pair is accepted when its score is greater than the threshold. Rates are fractions.
 """
@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class SortedScores:
-    """The kernel: the scores of both kinds of pairs, each sorted once; every question is a binary search in them."""
+    """The scores of both kinds of pairs, each sorted once, so that every count is a binary search."""
 
     positives: Floats
     """The same-person pairs' scores, ascending: (positives,)."""
@@ -33,7 +33,7 @@ class SortedScores:
 
     @classmethod
     def of(cls, scores: Floats, same: Bools) -> SortedScores:
-        """Sorts `scores` (pairs,) by `same` (pairs,). InputError unless both kinds are there and all are finite."""
+        """Sorts `scores` (pairs,) by `same` (pairs,). InputError unless both kinds occur and all scores are finite."""
         if scores.shape != same.shape or scores.ndim != 1:
             raise InputError(f"expected one score and one truth a pair, found {scores.shape} and {same.shape}")
         unusable = np.flatnonzero(~np.isfinite(scores))
@@ -45,7 +45,7 @@ class SortedScores:
         if same.all() or not same.any():
             kind = "same" if len(same) and same.all() else "different"
             raise InputError(
-                f"expected pairs of both kinds, found {len(same)} of {kind} people and none else; no rate can be had"
+                f"expected pairs of both kinds, found {len(same)} of {kind} people and no others: no rate is defined"
             )
         return cls(np.sort(scores[same]), np.sort(scores[~same]))
 
@@ -63,7 +63,7 @@ class OperatingPoint:
     """What holds at one threshold."""
 
     far_target: float
-    """The false accept rate that was asked for."""
+    """The requested false accept rate."""
     threshold: float
     """NaN where the target is below 1 / negatives."""
     tar: float
@@ -125,8 +125,8 @@ def tar_at_rate(positives: Floats, negatives: Floats, rate: float) -> OperatingP
 def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[float]:
     """TAR as insightface's IJB script reads it off scikit-learn's roc_curve: at the NEAREST false positive rate.
 
-    That rate may lie above the target. roc_curve leaves out points inside straight lines, the script turns the
-    curve around and takes the first of equally near ones, so of those the loosest.
+    That rate may exceed the target. roc_curve drops points inside straight lines; the script reverses the curve and
+    takes the first of equally near points, which is the loosest.
     """
     merged = np.sort(np.concatenate([scores.positives, scores.negatives]))
     last = np.flatnonzero(np.concatenate([merged[1:] != merged[:-1], [True]]))  # of each run of equal scores
@@ -147,7 +147,7 @@ def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[
 
 
 def allowed_count(rate: float, of: int) -> int:
-    """The largest whole number ≤ rate · of, where 0.01 · 300 is 3 although 0.01 is no binary fraction."""
+    """The largest integer ≤ rate · of, where 0.01 · 300 is 3 although 0.01 has no exact binary representation."""
     nearest = round(rate * of)
     return nearest if math.isclose(nearest, rate * of, rel_tol=1e-12) else math.floor(rate * of)
 
@@ -162,7 +162,7 @@ def auc(scores: SortedScores) -> float:
 def eer(scores: SortedScores) -> float:
     """The equal error rate: where the straight lines between the ROC's points cross FAR = 1 − TAR.
 
-    Only the points on both sides of a positive score bend the curve, so only those are looked at.
+    The curve bends only beside positive scores, so only those points are evaluated.
     """
     steps = np.unique(scores.positives)[::-1]
     far = np.stack([scores.false_accepts(steps), scores.false_accepts(steps, inclusive=True)], axis=1)
@@ -232,7 +232,7 @@ def _widest_optimum(edges: npt.NDArray[np.float64], gain: Counts) -> float:
     low, high = edges[bounds[0::2]], edges[bounds[1::2]]
     widest = int(np.argmax(high - low))
     middle = 0.5 * (low[widest] + high[widest])
-    return float(low[widest] if middle >= high[widest] else middle)  # neighbouring floats have no middle
+    return float(low[widest] if middle >= high[widest] else middle)  # adjacent floats have no midpoint
 
 
 def kfold_accuracy_insightface(distances: Floats, same: Bools, folds: int = 10) -> FoldAccuracy:
@@ -299,7 +299,7 @@ def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArr
 
 
 def empty_rows(rows: npt.NDArray[np.floating]) -> Bools:
-    """Which of the rows (rows, dim) hold nothing but zeros: they stand for what failed to enrol."""
+    """Which of the rows (rows, dim) are all zeros, as those of pictures that failed to enrol: bool (rows,)."""
     return np.asarray(np.logical_not(rows.any(axis=1)), bool)
 
 
@@ -319,8 +319,8 @@ def refuse_non_finite(
 def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:
     """How many are > threshold (≥ where inclusive), compared exactly.
 
-    Scores in float32 are compared with the float32 next to the threshold on the side that keeps the answer: cast to
-    nearest, a threshold could pass a score that it separates, and casting the scores up would copy millions.
+    float32 scores are compared with the float32 next to the threshold on the side that keeps the answer: rounded to
+    nearest, a threshold could pass a score that it separates, and converting the scores would copy millions.
     """
     wide = np.asarray(threshold, np.float64)
     near = wide.astype(ascending.dtype)

@@ -1,4 +1,4 @@
-"""Sums and products over many embeddings at once: pooling into templates, scores of pairs, searches of a gallery.
+"""Pooling embeddings into templates, scoring pairs and searching galleries, over many embeddings at once.
 
 Everything runs in blocks of bounded memory and without a Python loop over templates, pairs or probes.
 """
@@ -22,13 +22,13 @@ Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 BLOCK_ENTRIES = 1 << 24
-"""Scores held at once: 64 MiB of float32."""
+"""Scores in memory at once: 64 MiB of float32."""
 
 TIE = 2e-6
-"""Two float32 scores of unit vectors that are closer than this may be one score, summed in another order."""
+"""Two float32 scores of unit vectors closer than this may be one score summed in another order."""
 
 PRODUCT_PAYS = 64
-"""A score out of a matrix product costs about a 64th of one whose two vectors are fetched by themselves."""
+"""A score from a matrix product costs about a 64th of one whose two vectors are gathered."""
 
 
 def unit_rows(vectors: npt.NDArray[np.floating], what: str = "image") -> Vectors:
@@ -60,10 +60,10 @@ def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np
     """⟨units[left], units[right]⟩ for every pair: (pairs,) float32 in [−1, 1]; −1 with a row of zeros.
 
     Pairs are taken by blocks of left rows. Where a block's pairs are dense, one matrix product gives them all;
-    where they are sparse, their vectors are fetched, so that time stays linear in the pairs.
+    where they are sparse, their vectors are gathered, so that time stays linear in the pairs.
     """
     rows, columns = _named(left, len(units)), _named(right, len(units))
-    if len(rows) * len(columns) > len(units) ** 2 / 2:  # anybody meets anybody: half of the square is enough
+    if len(rows) * len(columns) > len(units) ** 2 / 2:  # nearly all pairs: one triangle is enough
         left, right = np.minimum(left, right), np.maximum(left, right)
         rows = _named(left, len(units))
     place = np.empty(len(units), np.int64)
@@ -88,13 +88,13 @@ def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np
                 scores[part] = np.einsum("pd,pd->p", units[left[part]], units[right[part]])
     np.clip(scores, -1.0, 1.0, out=scores)
     empty = empty_rows(units)
-    if empty.any():  # who failed to enrol is like nobody
+    if empty.any():  # what failed to enrol matches nothing
         scores[empty[left] | empty[right]] = -1.0
     return scores
 
 
 def _named(rows: Indices, size: int) -> Indices:
-    """Which of `size` rows are named, ascending and each once."""
+    """The distinct row numbers below `size` among `rows`, ascending."""
     named = np.zeros(size, bool)
     named[rows] = True
     return np.flatnonzero(named)
@@ -102,10 +102,10 @@ def _named(rows: Indices, size: int) -> Indices:
 
 @dataclass(frozen=True)
 class Search:
-    """How probes fared against a gallery; all arrays are (probes,)."""
+    """The outcome of searching probes in a gallery; all arrays are (probes,)."""
 
     people: Indices
-    """Who each probe shows."""
+    """The person of each probe."""
     mated: npt.NDArray[np.bool_]
     """Whether the gallery holds the probe's person."""
     mate: npt.NDArray[np.float32]
@@ -125,8 +125,8 @@ class Search:
         return Resampling.of(int(person.max()) + 1, len(person)), person
 
     @property
-    def told(self) -> str:
-        """How the intervals are found, in words."""
+    def method(self) -> str:
+        """How the intervals are found, for a report."""
         draws, _ = self._draws
         return f"bootstrap of {draws.people:,} people's probes, {draws.replicates:,} replicates, seed {SEED}"
 
@@ -136,9 +136,9 @@ class Search:
         return np.where(self.ahead[self.mated] == 0, self.mate[self.mated], -np.inf).astype(np.float32)
 
     def estimates(self, ranks: Sequence[int], fpirs: Sequence[float]) -> dict[str, Estimate]:
-        """The ranks and the measurable rates, as labels for people, with what they were in every draw of people.
+        """The ranks and the measurable rates by their label, with their values in every draw of people.
 
-        Whoever is drawn brings their probes along; the gallery stays, and thresholds are found anew in every draw.
+        A person is drawn with their probes; the gallery stays, and thresholds are found anew in every draw.
         """
         draws, person = self._draws
         own = person[self.mated]
@@ -169,7 +169,7 @@ class Search:
 def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: Indices) -> Search:
     """Compares every unit probe (probes, dim) with every unit gallery vector (gallery, dim), by blocks.
 
-    Ids below 0 belong to nobody: distractors. Ties count against the mate, so that a constant embedding has rank 0.
+    Ids below 0 are distractors. Ties count against the mate, so that a constant embedding has rank 0.
     A row of zeros failed to enrol: all of its scores are −1. InputError for an empty gallery.
     """
     if not len(gallery) or not len(probes):
@@ -195,7 +195,7 @@ def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: I
         scores[empty_probes] = -1.0
         scores[:, empty_entries[start : start + columns]] = -1.0
         mine = slice(*np.searchsorted(entry_of, [start, start + columns]))
-        scores[probe_of[mine], entry_of[mine] - start] = -np.inf  # one's own pictures are never in one's way
+        scores[probe_of[mine], entry_of[mine] - start] = -np.inf  # a probe's mates do not compete with each other
         ahead += np.count_nonzero(scores >= threshold, axis=1)
         np.maximum(best, scores.max(axis=1), out=best)
     return Search(probe_ids, mates > 0, mate, ahead, best)

@@ -1,4 +1,4 @@
-"""Embeddings kept between evaluations, under a key of everything that they depend on."""
+"""Embeddings stored between evaluations, under a key of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo.files import atomic_path, sha256
 
 PACKAGE = Path(zoo.__file__).parent
 ROOMS = ("modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols")
-"""Every room whose code touches a picture before or while it is embedded."""
+"""Every room whose code handles a picture before or while it is embedded."""
 LIBRARIES = ("numpy", "simplejpeg", "pillow", "timm-face-zoo")
 BY_TORCH = (("backbones",), ("torch", "timm"))
 """The rooms and libraries that compute an embedding by torch, which ONNX Runtime's do not depend on."""
@@ -61,7 +61,7 @@ def _version(library: str) -> str:
 
 
 def load(folder: Path, key: str, images: int) -> npt.NDArray[np.float32] | None:
-    """The embeddings (images, dim) of an entry; None where there is none that is whole and of this length."""
+    """The embeddings (images, dim) of an entry; None unless it is intact and holds this many."""
     try:
         with np.load(folder / f"{key}.npz", allow_pickle=False) as entry:
             embeddings, digest = entry["embeddings"], str(entry["sha256"])
@@ -74,7 +74,7 @@ def load(folder: Path, key: str, images: int) -> npt.NDArray[np.float32] | None:
 
 
 def store(folder: Path, key: str, embeddings: npt.NDArray[np.float32]) -> None:
-    """Keeps embeddings, which are biometric data, in a folder that nobody else may read."""
+    """Stores embeddings, which are biometric data, in a folder that only its owner may read."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     embeddings = np.ascontiguousarray(embeddings, np.float32)
     with atomic_path(folder / f"{key}.npz") as temporary, open(temporary, "wb") as file:

@@ -9,7 +9,7 @@ from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures
 
 SAMPLE = 64
-"""Pictures of a benchmark that are looked at."""
+"""How many pictures of a benchmark are checked."""
 
 BLUER = 3.0
 """Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture."""
@@ -23,7 +23,7 @@ def channel_means(picture: Image) -> npt.NDArray[np.float64]:
 
 
 def look(pictures: Pictures, order_is_assumed: bool = False) -> list[str]:
-    """What the colours of up to 64 pictures tell, one sentence each; empty for the colours of skin.
+    """What is suspicious about the colours of up to 64 pictures, in sentences; none for the colours of skin.
 
     Skin of every tone is redder than blue, so a benchmark whose faces are bluer has its channels swapped. Grey
     pictures cannot show whether a model takes RGB or BGR, which matters where its order is only assumed.

@@ -20,11 +20,10 @@ from zoo.evaluate.benchmarks.find import find_benchmarks
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
 from zoo.evaluate.groups import group_rates
-from zoo.evaluate.protocols import PairsProtocol, Protocol
+from zoo.evaluate.protocols import Found, PairsProtocol, Protocol
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
-from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import FaceModel, embed
 from zoo.inference.metadata import read_model_info
 from zoo.inference.multi_device import Job, embed_on
@@ -37,6 +36,8 @@ Watch = Callable[[str, int], AbstractContextManager[Progress]]
 """Told what is done and of how many pictures, gives the progress callback of that."""
 Tell = Callable[[str], object]
 """Takes a sentence for whoever watches."""
+Embeddings = npt.NDArray[np.float32]
+"""(images, dim), not normalised."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Model:
 
 
 def load_model(model: str | Path | None, options: Options | None = None) -> Model:
-    """The MODEL of that name, on the backend and device asked for; None: the newest run, which must have been exported.
+    """The model that MODEL names, opened as the options say; None is the newest run, which must have been exported.
 
-    InputError for a model that is not there or is no face embedder, and for devices that are not there.
+    InputError for a model that is missing or no face embedder, and for devices that are missing.
     """
     options = options or Options()
     place = find_model(model)
@@ -86,14 +87,8 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
     for device in options.devices[1:]:
         choose(Device.parse(device))
     given = _given_input(path, options)
-    wishes: dict[str, Any] = {
-        "threads": options.threads,
-        "strict": options.strict,
-        "input": given,
-        "batch_size": options.batch_size,
-        "precision": options.precision,
-        "graph": options.cuda_graph,
-    }
+    wishes = {name: getattr(options, name) for name in ("threads", "strict", "batch_size", "precision")}
+    wishes |= {"input": given, "graph": options.cuda_graph}
     embedder = load_embedder(path, options.backend, device=options.devices[0], **wishes)
     return Model(place.name, embedder, options, given, wishes)
 
@@ -123,10 +118,8 @@ class Opened:
     """A benchmark ready to be measured."""
 
     protocol: Protocol
-    shortfall: Callable[[Evaluation], str] = lambda found: ""
-    """The sentence for figures of a partial copy."""
-    family: str = ""
-    """Several of one family are groups of people, compared at one threshold."""
+    place: Found | None = None
+    """Where it was found; None for one that was opened otherwise."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +152,14 @@ def open_benchmarks(
     opened, not_whole = [], []
     for one in found:
         try:
-            opened.append(Opened(one.open(options.features, options.detector), one.shortfall, one.family))
+            opened.append(Opened(one.open(options.features, options.detector), one))
         except InputError as error:
             not_whole.append(str(error))
     return Benchmarks(tuple(opened), tuple(not_whole))
 
 
 def synthetic() -> PairsProtocol:
-    """The pairs of synthetic faces that are in no training set, which say nothing of real ones."""
+    """Pairs of synthetic faces, which say nothing about real ones; the people are in no training set."""
     from zoo.data.synthetic import synthetic_pairs
 
     images, same = synthetic_pairs()
@@ -176,7 +169,7 @@ def synthetic() -> PairsProtocol:
 
 
 def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:
-    """The raw embeddings (images, dim) of a benchmark, from the cache where the very same were computed before."""
+    """The raw embeddings of a benchmark, from the cache where the same were computed before."""
     options, embedder = model.options, model.embedder
     key = ""
     if options.cache:
@@ -198,18 +191,14 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, 
             found, notes = embed_on(job, options.devices, progress)
             embedder.notes[:] = dict.fromkeys([*embedder.notes, *notes])
         else:
-            pictures = read_ahead(protocol, options.workers)
-            found = embed(embedder, pictures, options.batch_size, flip=options.flip, progress=progress)
+            found = embed(embedder, protocol, options.batch_size, options.flip, progress, workers=options.workers)
     if options.cache:
         cache.store(cache_folder("embeddings"), key, found)
     return found
 
 
-Embeddings = npt.NDArray[np.float32]
-
-
 def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, tell: Tell = log.info) -> Report:
-    """One model on every benchmark. One that cannot be measured is a sentence in `not_measured`; the others are."""
+    """One model on every benchmark; for one that cannot be measured, `not_measured` holds a sentence."""
     results, groups, failed = [], {}, list(benchmarks.not_whole)
     for one in benchmarks.opened:
         protocol = one.protocol
@@ -217,9 +206,9 @@ def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, te
             embeddings = embeddings_of(model, protocol, watch, tell)
             found = protocol.score(embeddings, model.options.compat)
             noticed = look(protocol, order_is_assumed=model.embedder.info is None and model.input is None)
-            told = [*noticed, *protocol.remarks(), one.shortfall(found)]
+            told = [*noticed, *protocol.remarks(), one.place.shortfall(found) if one.place else ""]
             found = replace(found, notes=(*found.notes, *(note for note in told if note)))
-            if isinstance(protocol, PairsProtocol) and one.family:
+            if isinstance(protocol, PairsProtocol) and one.place and one.place.family:
                 groups[protocol.data] = (protocol.cosines(embeddings), protocol.same)
             if isinstance(protocol, PairsProtocol) and model.options.thumbnails and found.curves.hardest:
                 found = replace(found, thumbnails=thumbnails(protocol, found.curves.hardest))

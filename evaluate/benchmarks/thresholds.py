@@ -1,4 +1,4 @@
-"""Thresholds that mean something: measured, with all that they hold for, or not stored at all."""
+"""Measured thresholds: stored with everything that they hold for, or not at all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo, Threshold
 
 FEWEST_FALSE_ACCEPTS = 30
-"""A rate counted on fewer events is known to no better than a third of itself, and is not stored."""
+"""A rate that is counted on fewer events is uncertain by more than a third, and is not stored."""
 
 
 def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tuple[list[Threshold], list[str]]:
-    """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not."""
+    """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not support."""
     kept, refused = [], list(found.not_measurable)
     for point in found.operating_points:
         if point.false_accepts < FEWEST_FALSE_ACCEPTS:
             refused.append(
-                f"no threshold for FAR {point.far_target:g}: {point.false_accepts} false accepts are behind it, "
+                f"no threshold for FAR {point.far_target:g}: {point.false_accepts} false accepts support it, "
                 f"{FEWEST_FALSE_ACCEPTS} are needed"
             )
             continue
@@ -56,7 +56,7 @@ def with_thresholds(info: ModelInfo, measured: Sequence[Threshold]) -> ModelInfo
 
 
 def store_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> list[str]:
-    """Writes what was measured into the ONNX file, and into the config.json of its run; returns what to tell."""
+    """Writes the thresholds into the ONNX file and the config.json of its run; returns what to report."""
     if not found.tar_at_far:
         return []
     kept, told = measured_thresholds(found, model, flip)

@@ -37,9 +37,9 @@ class Benchmark:
     files: tuple[str, ...] = ()
     """The names under which its file is handed out."""
     counts: tuple[tuple[str, int], ...] = ()
-    """Figures of a result and what they are for the whole benchmark; those that a layout cannot tell are not asked."""
+    """Fields of an Evaluation and their values for a whole copy; those that a layout does not give are not compared."""
     whole: tuple[tuple[str, int], ...] = ()
-    """What the publication counts beyond that, e.g. pictures of people in no pair."""
+    """Further counts of the publication, e.g. pictures that are in no pair."""
     family: str = ""
     """A name for several benchmarks together, whose people are groups to be compared at one threshold: rfw."""
 
@@ -54,18 +54,18 @@ class Found:
     """A benchmark that lies at `path`, not opened yet."""
 
     name: str
-    """That of one of the protocol's `benchmarks`, or any other for data of one's own."""
+    """That of one of the protocol's `benchmarks`, or any other for unpublished data."""
     protocol: str
     """The protocol's name in PROTOCOLS."""
     path: Path
     layout: str = ""
-    """Which of its layouts, where the protocol has several."""
+    """Which layout, where the protocol has several."""
     own_folders: tuple[str, ...] = ()
-    """Folders beside it that hold its pictures: no other benchmark is looked for in them."""
+    """Folders in `path` that hold its pictures: they are not searched for other benchmarks."""
 
     @property
     def benchmark(self) -> Benchmark | None:
-        """The published benchmark that it is a copy of."""
+        """The published benchmark that this is a copy of."""
         return next((one for one in PROTOCOLS[self.protocol].benchmarks if one.name == self.name), None)
 
     @property
@@ -75,7 +75,7 @@ class Found:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The published title, or the file's name."""
         return self.benchmark.title if self.benchmark else self.path.name
 
     def open(self, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
@@ -110,7 +110,7 @@ class Protocol(abc.ABC):
     benchmarks: ClassVar[tuple[Benchmark, ...]] = ()
     """The published benchmarks of this protocol."""
     crowded: ClassVar[frozenset[str]] = frozenset()
-    """Folders of pictures by the hundred thousand, by name: no benchmark is looked for in them."""
+    """Names of folders with pictures by the hundred thousand: they are not searched for benchmarks."""
 
     @classmethod
     def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
@@ -209,6 +209,6 @@ def verification(
             if point.measurable
         ),
         "not_measurable": tuple(told),
-        "intervals": who.told,
+        "intervals": who.method,
     }
     return fields, estimates, scores

@@ -295,7 +295,7 @@ def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ..
             for point in points
             if point.measurable
         },
-        intervals=found.told,
+        intervals=found.method,
     )
 
 

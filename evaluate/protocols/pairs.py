@@ -33,14 +33,14 @@ from zoo.formats.images import Image, decode
 from zoo.formats.photos import read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
-"""The false accept rates that are asked for."""
+"""The false accept rates that are measured."""
 
 RFW_GROUPS = ("African", "Asian", "Caucasian", "Indian")
 RFW_SIZES = ((10415, 2995), (9688, 2492), (10196, 2959), (10308, 2984))
 """Images and people of each group (Wang et al., ICCV 2019, table 2)."""
 
 LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
-"""Lists of pairs in LFW's form, and whose they are."""
+"""Lists of pairs in LFW's format, and their benchmarks."""
 
 
 def _benchmark(name: str, title: str, pairs: int, images: int, people: int) -> Benchmark:
@@ -53,10 +53,10 @@ class PairsProtocol(Protocol):
     """Same person or not, over pairs of faces: 10-fold accuracy, AUC, EER, TAR@FAR (LFW, CFP-FP, AgeDB-30, …).
 
     `images` are encoded pictures, paths, or RGB uint8 (2 · pairs, H, W, 3); those of pair i lie at 2i and 2i + 1.
-    `same` is bool (pairs,). Pairs keep their order: folds are cut from it. A picture that several pairs show is
-    embedded once, so `len` counts distinct pictures. `people` names who is on either side, (pairs,) each, where that
-    is known: then intervals draw people, else pairs. `cut` makes aligned crops of loose pictures; one without a face
-    fails to enrol, and its pairs are scored −1: as no match.
+    `same` is bool (pairs,). Pairs keep their order, from which folds are cut. A picture in several pairs is embedded
+    once, so `len` counts distinct pictures. `people` names the person on either side, (pairs,) each, where they are
+    known: then intervals draw people, else pairs. `cut` makes aligned crops of loose pictures; one without a face fails
+    to enrol, and its pairs score −1, as no match.
     """
 
     benchmarks = (
@@ -90,7 +90,7 @@ class PairsProtocol(Protocol):
 
     @classmethod
     def named(cls, path: Path) -> Found:
-        """The file at `path`, which somebody named: a CSV or a list of pairs by its suffix, else a .bin."""
+        """A file that was named itself: a CSV or a list of pairs by its suffix, else a .bin."""
         if path.suffix == ".csv":
             return Found(path.stem, "pairs", path, "csv")
         if path.suffix == ".txt":
@@ -152,7 +152,7 @@ class PairsProtocol(Protocol):
         return decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
 
     def content_sha256(self) -> str:
-        """The hash of the pictures and of what cuts them, which alone the embeddings depend on."""
+        """The hash of the pictures and of the cut, on which alone the embeddings depend."""
         digest = hashlib.sha256((self.cut.sha256() if self.cut else "").encode())
         for image in self._images:
             digest.update(bytes.fromhex(sha256(image)) if isinstance(image, Path) else _digest(image))
@@ -161,7 +161,7 @@ class PairsProtocol(Protocol):
 
     @cached_property
     def who(self) -> PeoplePairs:
-        """The people of the pairs, or the pairs themselves where nobody is named."""
+        """The people of the pairs, or the pairs themselves where people are unknown."""
         return PeoplePairs.of(*self.people) if self.people else PeoplePairs.unknown(len(self.same))
 
     def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -181,7 +181,7 @@ class PairsProtocol(Protocol):
         return np.asarray(failed[0::2] | failed[1::2])
 
     def remarks(self) -> list[str]:
-        """That photos are taken for crops, where the pictures of a list have another size than crops have."""
+        """Whether photos are taken for crops: whether the pictures of a list have another size than crops."""
         first = self.image(0) if self.people and self.cut is None and len(self) else None
         if first is None or first.shape[:2] == (112, 112):
             return []
@@ -274,7 +274,7 @@ class PairsProtocol(Protocol):
 def _distinct(
     images: Sequence[bytes | Path] | npt.NDArray[np.uint8],
 ) -> tuple[list[bytes | Path | Image], npt.NDArray[np.int64]]:
-    """The pictures without repetitions, and which of them each one was; paths are told apart by name."""
+    """The distinct pictures, and the number of each one given; paths are compared by name."""
     kept: list[bytes | Path | Image] = []
     seen: dict[object, int] = {}
     place = np.empty(len(images), np.int64)

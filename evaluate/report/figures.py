@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0b62a4", "#d1495b", "#2e7d5b", "#8a5fbf", "#c77d0a", "#3b8ea5")
-"""One a model, told apart by colour-blind eyes too; the lines' dashes differ as well."""
+"""One per model, distinguishable for colour-blind readers; the dashes of lines differ as well."""
 DASHES = ("-", "--", "-.", ":")
 OTHERS = "#9aa5b1"
 """The colour of pairs of different people."""

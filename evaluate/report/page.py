@@ -1,4 +1,4 @@
-"""report.html: one page for one model or several side by side, which asks no network for anything."""
+"""report.html: one page for one model or several side by side, without any request to a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def templates(package: str) -> jinja2.Environment:
 
 
 def page(reports: Sequence[Report]) -> str:
-    """report.html for one model or several side by side: one page without any request to a network."""
+    """The HTML of the page; InputError without a report."""
     if not reports:
         raise InputError("expected at least one report to show, found none")
     names = model_names(reports)

@@ -1,4 +1,4 @@
-"""A report as rows, sentences and differences for people; from them Markdown, CSV and LaTeX tables."""
+"""A report as rows and sentences, and from them tables in Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.evaluate.results import Evaluation, Identification, differences
 
 
 def rows(found: Evaluation) -> list[tuple[str, str]]:
-    """The figures as a table for people: (label, value with its interval)."""
+    """The figures as a table: (label, value with its interval)."""
     table = []
     if found.accuracy is not None:
         compat = f" as {found.compat} computes it" if found.compat else ""
@@ -65,12 +65,12 @@ def methods(found: Evaluation) -> list[str]:
 
 
 def remarks(found: Evaluation) -> list[str]:
-    """All that a reader of a benchmark's table should know, in sentences."""
+    """What a reader of a benchmark's table should know, in sentences."""
     return [*methods(found), *found.not_measurable, *found.notes]
 
 
 def holds(found: Evaluation) -> str:
-    """What a benchmark's figures were counted on, in words."""
+    """The pairs, probes or pictures that the figures were counted on."""
     if found.probes is not None:
         parts = f"{found.probes:,} probes, {found.gallery:,} matches, {found.distractors:,} distractors"
         return f"{parts}; ties count against the mate"
@@ -147,7 +147,7 @@ TABLES = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
 def benchmarks_in(reports: Sequence[Report]) -> list[tuple[str, str]]:
-    """Every benchmark that any model was measured on, told apart by its content as well as its name."""
+    """Every benchmark that any model was measured on, by name and content."""
     return list(dict.fromkeys(result.key for report in reports for result in report.results))
 
 

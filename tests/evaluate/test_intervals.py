@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_seed_others() -> None:
     first, second, other = (Resampling.of(23, 500, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.weights, second.weights)
     assert (first.weights != other.weights).any()
-    with pytest.raises(InputError, match="found nobody"):
+    with pytest.raises(InputError, match="found none"):
         Resampling.of(0, 3)
 
 
@@ -138,8 +138,8 @@ def test_two_models_on_the_same_draws_differ_by_less_than_either_is_known() -> N
 def test_labels_of_people_may_be_words() -> None:
     who = PeoplePairs.of(np.array(["ada", "bo", "ada"]), np.array(["ada", "cy", "bo"]))
     assert who.draws.people == 3 and who.left.tolist() == [0, 1, 0] and who.right.tolist() == [0, 2, 1]
-    assert "bootstrap of 3 people, 1,000 replicates, seed 0" in who.told
-    assert "names no people" in PeoplePairs.unknown(5).told
+    assert "bootstrap of 3 people, 1,000 replicates, seed 0" in who.method
+    assert "names no people" in PeoplePairs.unknown(5).method
 
 
 def test_a_paired_difference_covers_the_truth_and_finds_a_gain() -> None:

@@ -13,6 +13,7 @@ T = typing.TypeVar("T")
 R = typing.TypeVar("R")
 
 
+@typing.runtime_checkable
 class Pictures(typing.Protocol):
     """What can be read in any order: a protocol, for one."""
 

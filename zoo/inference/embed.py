@@ -1,4 +1,4 @@
-"""From a stream of pictures to one array of embeddings, whatever computes them."""
+"""From pictures to one array of embeddings, by any embedder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.formats.images import Image
+from zoo.formats.read_ahead import Pictures, read_ahead
 from zoo.messages import Progress
 from zoo.modelinfo import Crops, InputSpec, ModelInfo
 
@@ -19,7 +20,7 @@ Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 
 
 class FaceModel(typing.Protocol):
-    """An embedder that tells what it is: `OnnxEmbedder`, or the same model by torch."""
+    """An embedder with the facts of its model: `OnnxEmbedder`, or `TorchFolder` for torch."""
 
     path: Path
     """The file with the weights."""
@@ -28,7 +29,7 @@ class FaceModel(typing.Protocol):
     """The facts that travel with the model; None where it has none."""
     embedding_dim: int
     provider: str
-    """What computes, and where."""
+    """The library and the device that compute."""
     notes: list[str]
     """What a reader of the results should know; an inference may add to it."""
 
@@ -46,25 +47,27 @@ class FaceModel(typing.Protocol):
 
 def embed(
     embedder: Embedder,
-    images: Iterable[Image | None],
+    images: Iterable[Image | None] | Pictures,
     batch_size: int = 64,
     flip: bool = True,
     progress: Progress | None = None,
     dim: int | None = None,
+    workers: int = 2,
 ) -> npt.NDArray[np.float32]:
     """Raw embeddings (images, dim) of RGB uint8 pictures (H, W, 3), read as a stream, one batch in memory.
 
-    With `flip` each is e(x) + e(mirror x), the sum over the picture and its mirror image. Nothing is
-    normalised: each protocol does it as its definition has it. None stands for a picture in which no face was
-    found, and becomes a row of zeros, which protocols count as a failure to enrol; where all are, `dim` tells how
-    long the rows are.
+    `images` are the pictures in order, or `Pictures` such as a protocol, which `workers` threads read ahead. With
+    `flip` an embedding is e(x) + e(mirror x), the sum over a picture and its mirror image. Nothing is normalised: each
+    protocol does that by its own definition. None stands for a picture without a face and becomes a row of zeros, which
+    protocols count as a failure to enrol; where all are None, `dim` is the dimension of the rows.
     """
     if batch_size < 1:
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
+    stream = read_ahead(images, workers) if isinstance(images, Pictures) else images
     missing: list[int] = []
 
     def watched() -> Iterator[Image | None]:
-        for index, image in enumerate(images):
+        for index, image in enumerate(stream):
             if image is None:
                 missing.append(index)
             yield image
@@ -83,11 +86,7 @@ def embed(
         found = f"no face in any of {len(missing)}" if missing else "none"
         raise InputError(f"expected images to embed, found {found}")
     found_in = np.concatenate(parts)
-    if not missing:
-        return found_in
-    embeddings = np.zeros((len(found_in) + len(missing), found_in.shape[1]), np.float32)
-    embeddings[np.delete(np.arange(len(embeddings)), missing)] = found_in
-    return embeddings
+    return np.insert(found_in, np.array(missing, np.int64) - np.arange(len(missing)), 0, axis=0)
 
 
 def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:

@@ -1,4 +1,4 @@
-"""One benchmark embedded by several processes, one a device: what the next device is free for, it takes."""
+"""Pictures embedded by several processes, one per device; each takes the next part when it is free."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from zoo.machine import cores
 from zoo.messages import Progress
 
 BATCHES_AT_ONCE = 16
-"""Batches handed to a process at once, at most: enough that reading runs ahead, few enough to share fairly."""
+"""The most batches handed to a process at once: enough to read ahead, few enough to share evenly."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process needs; it travels by pickle."""
+    """What every process needs; it is pickled."""
 
     model: Path
     pictures: Pictures
@@ -34,7 +34,7 @@ class Job:
     flip: bool = True
     workers: int = 2
     options: dict[str, Any] = field(default_factory=dict)
-    """OnnxEmbedder's, all but the device."""
+    """OnnxEmbedder's, without the device."""
 
 
 Part = tuple[npt.NDArray[np.float32], list[str]]
@@ -45,7 +45,7 @@ def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None)
     """Raw embeddings (images, dim) of the job's pictures by one process on each device, and the models' notes.
 
     The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind.
-    InputError for what a process finds wrong, or when one is ended from outside.
+    InputError for an error in a process, or when one was killed.
     """
     images = len(job.pictures)
     if not images:
@@ -70,7 +70,7 @@ def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None)
                 running[pools[device].submit(_embed, start, stop)] = (device, start, stop)
 
         try:
-            for device in [*range(len(pools))] * 2:  # one part to work on and one to go on with
+            for device in [*range(len(pools))] * 2:  # one part to work on and one queued
                 hand_out(device)
             while running:
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -81,8 +81,8 @@ def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None)
                         progress(stop - start)
         except BrokenProcessPool:
             raise InputError(
-                f"expected {len(devices)} processes to embed on {', '.join(devices)}, but one was ended from outside; "
-                "is there memory for so many? try fewer devices or a smaller --batch-size"
+                f"expected {len(devices)} processes to embed on {', '.join(devices)}, but one was killed; if memory "
+                "ran out, try fewer devices or a smaller --batch-size"
             ) from None
     notes = list(dict.fromkeys(note for start in sorted(parts) for note in parts[start][1]))
     return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
@@ -93,7 +93,7 @@ _embedder: Any = None
 
 
 def _take(job: Job, device: str, processes: int) -> None:
-    """Keeps the job; the model is opened with the first part, where an error finds its way back."""
+    """Stores the job; the model is opened with the first part, so that an error is passed back."""
     global _taken
     _taken = job, device, processes
 

@@ -1,4 +1,4 @@
-"""Where ONNX Runtime computes: the CPU, CUDA or TensorRT, and the options that each is asked for."""
+"""Where ONNX Runtime computes: the CPU, CUDA or TensorRT, and the options of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROVIDERS = {
 PRECISIONS = ("float32", "float16")
 
 Options = dict[str, str]
-"""A provider's options, in the provider's own words."""
+"""A provider's options, in its own spelling."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """The device of `--device`, e.g. cuda:1; InputError for a word that names none."""
+        """The device of `--device`, e.g. cuda:1; InputError for anything else."""
         kind, colon, index = text.strip().partition(":")
         if kind not in DEVICES or (colon and not index.isdigit()) or (colon and kind in ("auto", "cpu")):
             raise InputError(f"expected the device {', '.join(DEVICES)} or cuda:1, found {text!r}")
@@ -51,14 +51,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Engine:
-    """What a TensorRT engine is built for, and the name under which it is kept."""
+    """What a TensorRT engine is built for."""
 
     model_sha256: str
     input_name: str
     image: tuple[int, int, int]
     """One image's shape as the model takes it: (3, height, width) or (height, width, 3)."""
     batch: int
-    """The largest batch, and the one that the engine is tuned for."""
+    """The largest batch, which the engine is tuned for."""
     smallest: int = 1
     """The smallest batch; `batch` where the file's own batch is fixed."""
 
@@ -68,9 +68,9 @@ class Engine:
 
 
 def cuda_options(index: int, graph: bool = False) -> Options:
-    """CUDA's options: full float32 convolutions picked by trial, memory taken only as needed.
+    """CUDA's options: full float32 convolutions chosen by exhaustive search, memory allocated only as needed.
 
-    `graph` records the first inference and plays it again: for one batch size, with buffers that stay in place.
+    `graph` records the first inference and replays it: for one batch size, with fixed buffers.
     """
     return {
         "device_id": str(index),
@@ -78,15 +78,15 @@ def cuda_options(index: int, graph: bool = False) -> Options:
         "cudnn_conv_use_max_workspace": "1",
         "arena_extend_strategy": "kSameAsRequested",
         "do_copy_in_default_stream": "1",
-        "use_tf32": "0",  # a tenth of a percent of a cosine is more than two models may differ by
+        "use_tf32": "0",  # TF32 moves a cosine by up to 1e-3, more than two models may differ by
         "enable_cuda_graph": str(int(graph)),
     }
 
 
 def tensorrt_options(index: int, engine: Engine, precision: str = "float32", graph: bool = False) -> Options:
-    """TensorRT's options: engines for every batch up to `engine.batch`, kept between runs in the user's cache folder.
+    """TensorRT's options: engines for every batch up to `engine.batch`, stored in the user's cache folder.
 
-    Building one takes minutes. An engine is kept by the model's hash and everything that shapes it.
+    Building one takes minutes. An engine is stored under the model's hash and everything that shapes it.
     """
     folder = engine_folder(engine.model_sha256)
     smallest = engine.batch if graph else engine.smallest
@@ -106,14 +106,14 @@ def tensorrt_options(index: int, engine: Engine, precision: str = "float32", gra
 
 
 def engine_folder(model_sha256: str) -> Path:
-    """Where a model's TensorRT engines are kept: tensorrt/HASH in $ZOO_CACHE, else in zoo/ of the user's cache."""
+    """The folder of a model's TensorRT engines: tensorrt/HASH in $ZOO_CACHE, else in zoo/ of the user's cache."""
     return cache_folder("tensorrt") / model_sha256[:32]
 
 
 def choose(device: Device) -> tuple[list[str], str]:
-    """The providers to ask for, in order of preference, and why a GPU is not among them.
+    """The providers to request, in order of preference, and why a GPU is not among them.
 
-    InputError where a GPU was asked for and is not there; auto takes the CPU instead.
+    InputError where a requested GPU is missing; auto takes the CPU instead.
     """
     if device.kind == "cpu":
         return ["cpu"], ""
@@ -141,7 +141,7 @@ def with_options(
 
 
 def driver() -> Any:
-    """The CUDA driver's library; None where there is none."""
+    """The CUDA driver's library; None if it is missing."""
     try:
         return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -149,7 +149,7 @@ def driver() -> Any:
 
 
 def count_gpus() -> int:
-    """How many CUDA GPUs the driver offers; asked of the driver, since ONNX Runtime only tells by failing."""
+    """How many CUDA GPUs the driver reports; ONNX Runtime has no such query."""
     cuda = driver()
     count = ctypes.c_int(0)
     if cuda is None or cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
@@ -158,9 +158,9 @@ def count_gpus() -> int:
 
 
 def lock_pages(array: npt.NDArray[Any]) -> bool:
-    """Page-locks an array's memory, from which a GPU copies at full speed; whether the driver did.
+    """Page-locks an array's memory, from which a GPU copies at full speed; returns whether that worked.
 
-    The pages are released when the array is collected.
+    The pages are released when the array is garbage-collected.
     """
     cuda, portable = driver(), 1
     address = ctypes.c_void_p(array.ctypes.data)
@@ -172,7 +172,7 @@ def lock_pages(array: npt.NDArray[Any]) -> bool:
 
 @contextlib.contextmanager
 def quiet(wanted: Sequence[str]) -> Iterator[None]:
-    """Loads the CUDA libraries that pip installed, and silences what is told in one sentence instead."""
+    """Loads the CUDA libraries that pip installed, and silences messages that are reported in one sentence instead."""
     ort.set_default_logger_severity(4)
     try:
         if wanted[0] != "cpu" and hasattr(ort, "preload_dlls"):
@@ -184,12 +184,12 @@ def quiet(wanted: Sequence[str]) -> Iterator[None]:
 
 
 class Binding:
-    """A batch's buffers, which stay where they are: the same for the CPU and for a GPU.
+    """Fixed buffers for the input and output of a batch, on the CPU or a GPU.
 
-    Input is copied into a host buffer, page-locked for a GPU, and from there into the device's; the embedding is
-    left on the device and fetched. ONNX Runtime allocates and moves nothing of its own, and a CUDA graph, which
-    has the addresses built in, can be played again. There is one set of buffers a batch size, and the last two
-    sizes are kept: full batches and the rest.
+    Input is copied into a host buffer, page-locked for a GPU, and from there to the device; the embedding is written
+    on the device and copied back. ONNX Runtime allocates nothing itself, and a CUDA graph, which contains the
+    addresses, can be replayed. Each batch size has its own buffers; those of the last two sizes are kept: full batches
+    and the rest.
     """
 
     def __init__(

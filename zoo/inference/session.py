@@ -1,4 +1,4 @@
-"""Any face model in an ONNX file, ours or a stranger's, as a callable from crops to embeddings."""
+"""Any face model in an ONNX file, ours or a third party's, as a callable from crops to embeddings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from zoo.errors import InputError
 from zoo.formats.images import resized_crops
 from zoo.inference import providers
-from zoo.inference.metadata import METADATA_KEY, model_sha256, parse_facts
+from zoo.inference.metadata import METADATA_KEY, facts_text, load_proto, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
-from zoo.modelinfo import Crops, InputSpec, ModelInfo
+from zoo.modelinfo import Crops, InputSpec
 
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 REFUSALS: tuple[type[Exception], ...] = (
@@ -32,23 +32,22 @@ REFUSALS: tuple[type[Exception], ...] = (
 )
 """What onnxruntime raises for a file that it cannot load or run."""
 UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)
-"""Those, and what is wrong by our own measure."""
+"""Those, and what this module refuses itself."""
 
 
 class OnnxEmbedder:
     """A face model: RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), not normalised.
 
-    `device` is auto, cpu, cuda or tensorrt; cuda:1 names the second GPU. A GPU that was asked for and is
-    not there is an InputError; auto falls back to the CPU and says so in `notes`, which collects whatever a
-    reader of the results should know. `threads` is the number of CPU threads of one inference (default: all cores);
-    with `spin` they wait for the next inference at full load, which takes the cores from whatever runs in between.
-    `input` overrides what the file says of its input, for strangers' models whose file says nothing.
-    `strict` refuses crops of another size instead of resizing them. `batch_size` is the largest batch that
-    TensorRT builds an engine for. `precision` float16 lets TensorRT compute in halves. `graph` records a CUDA
-    graph of one batch of `batch_size` and plays it again; smaller batches are filled up. `bound` keeps input and
-    output in buffers that stay in place (default: on a GPU).
+    `device` is auto, cpu, cuda or tensorrt; cuda:1 is the second GPU. A requested GPU that is missing is an InputError;
+    auto falls back to the CPU and says so in `notes`, which collects what a reader of the results should know.
+    `threads` is the number of CPU threads of one inference (default: all cores); with `spin` they busy-wait for the
+    next inference, which takes the cores from whatever runs in between. `input` overrides the input that the file
+    states, for third-party models whose file states none. `strict` refuses crops of another size instead of resizing
+    them. `batch_size` is the largest batch that TensorRT builds an engine for; `precision` float16 is TensorRT's.
+    `graph` records a CUDA graph of one batch of `batch_size` and replays it; smaller batches are padded. `bound` keeps
+    input and output in fixed buffers (default: on a GPU).
 
-    InputError for a file that is no ONNX model or no face embedder: not one image input, not one output.
+    InputError for a file that is no ONNX model or no face embedder: one image input, one output.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class OnnxEmbedder:
         _refuse_contradictions(self.device, precision, graph, batch_size)
         self.session, self.provider = self._opened(threads, spin, graph=False)
         self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
-        self.info = _facts_in(self.session, self.path)
+        self.info = parse_facts(self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), self.path)
         node = self._only_input()
         self._name = node.name
         self._dtype = FLOATS[node.type]
@@ -94,7 +93,36 @@ class OnnxEmbedder:
             self._binding = Binding(self.session, self.device, dtypes, output)
 
     def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
-        return _open(self.path, self.device, threads, self.notes, True, spin, self._precision, graph, self._batch_size)
+        """A session on the device that was asked for, and the provider that it runs on."""
+        if threads is not None and threads < 1:
+            raise InputError(f"expected at least one thread, found {threads}")
+        device = self.device
+        wanted, why = providers.choose(device)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # every failure is raised as well, and becomes one sentence
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        engine = _engine(self.path, self._batch_size) if wanted[0] == "tensorrt" else None
+        chosen = providers.with_options(wanted, device.index, engine, self._precision, graph)
+        with providers.quiet(wanted):
+            try:
+                session = ort.InferenceSession(str(self.path), options, providers=chosen)
+            except REFUSALS as error:
+                raise InputError(
+                    f"expected an ONNX model at {self.path}, but ONNX Runtime cannot load it: {_first_line(error)}"
+                ) from None
+        provider = str(session.get_providers()[0])
+        if provider != PROVIDERS[wanted[0]]:
+            why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
+        if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
+            raise InputError(
+                f"expected to run on {device.kind}:{device.index}, but {why}; use --device cpu or auto, or install them"
+            )
+        if device.kind == "auto":
+            self._note(why and f"{why}: computed on the CPU")
+        return session, provider
 
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
         """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""
@@ -184,9 +212,9 @@ class OnnxEmbedder:
         return embeddings
 
     def _probe(self) -> tuple[int, ...]:
-        """One image's output shape, from one inference of a grey picture: a file that cannot run fails here.
+        """One image's output shape, from an inference of a grey picture: a file that cannot run fails here.
 
-        A graph may call its batch dynamic and still reshape to one image; a batch of two finds that out.
+        A graph may declare its batch dynamic and still reshape to one image; a batch of two finds that out.
         """
         grey = np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
         try:
@@ -211,67 +239,22 @@ class OnnxEmbedder:
         return tuple(declared) if whole else (dim,)
 
 
-def _open(
-    path: Path,
-    device: Device,
-    threads: int | None,
-    notes: list[str],
-    optimise: bool = True,
-    spin: bool = True,
-    precision: str = "float32",
-    graph: bool = False,
-    batch_size: int = 64,
-) -> tuple[ort.InferenceSession, str]:
-    """A session on the device that was asked for, and the provider that it runs on."""
-    if threads is not None and threads < 1:
-        raise InputError(f"expected at least one thread, found {threads}")
-    wanted, why = providers.choose(device)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # every failure is raised as well, and we tell it in one sentence
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    engine = _engine(path, batch_size) if wanted[0] == "tensorrt" else None
-    chosen = providers.with_options(wanted, device.index, engine, precision, graph)
-    with providers.quiet(wanted):
-        try:
-            session = ort.InferenceSession(str(path), options, providers=chosen)
-        except REFUSALS as error:
-            raise InputError(
-                f"expected an ONNX model at {path}, but ONNX Runtime cannot load it: {_first_line(error)}"
-            ) from None
-    provider = str(session.get_providers()[0])
-    if provider != PROVIDERS[wanted[0]]:
-        why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
-    if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
-        raise InputError(
-            f"expected to run on {device.kind}:{device.index}, but {why}; use --device cpu or auto, or install them"
-        )
-    if why and device.kind == "auto":
-        notes.append(f"{why}: computed on the CPU")
-    return session, provider
-
-
 def _engine(path: Path, batch_size: int) -> Engine:
-    """What TensorRT must know before it opens the file: its input, from a session that computes nothing."""
-    session, _ = _open(path, Device("cpu"), 1, [], optimise=False)
-    node = session.get_inputs()[0]
-    info = _facts_in(session, path)
+    """What TensorRT must know before it opens the file: its input, read from the file."""
+    proto = load_proto(path)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    node = next((value for value in proto.graph.input if value.name not in weights), None)
+    dims = [dim.dim_value for dim in node.type.tensor_type.shape.dim] if node else []  # 0 where the size is dynamic
+    info = parse_facts(facts_text(proto), path)
     height, width = (info.input if info else InputSpec()).size
-    default = (height, width, 3) if node.shape[3:] == [3] and node.shape[1:2] != [3] else (3, height, width)
-    shape = node.shape[1:] if len(node.shape) == 4 else default  # what is no picture is refused when it is opened
-    sides = [side if isinstance(side, int) else known for side, known in zip(shape, default, strict=True)]
-    fixed = node.shape[0] if isinstance(node.shape[0], int) else 0
-    engine = Engine(model_sha256(path), node.name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
+    default = (height, width, 3) if dims[3:] == [3] and dims[1:2] != [3] else (3, height, width)
+    shape = dims[1:] if len(dims) == 4 else default  # what is no picture is refused when it is opened
+    sides = [side or known for side, known in zip(shape, default, strict=True)]
+    fixed = dims[0] if dims else 0
+    name = node.name if node else ""
+    engine = Engine(model_sha256(path), name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
     providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
     return engine
-
-
-def _facts_in(session: ort.InferenceSession, path: Path) -> ModelInfo | None:
-    return parse_facts(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), path)
 
 
 def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_size: int) -> None:
@@ -280,7 +263,7 @@ def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_si
     if precision == "float16" and device.kind != "tensorrt":
         raise InputError(
             f"expected --device tensorrt for --precision float16, found {device.kind}; elsewhere a model computes as "
-            "it was exported: `zoo export --onnx --fp16` writes one in halves"
+            "it was exported: `zoo export --onnx --fp16` writes one in float16"
         )
     if graph and device.kind in ("cpu", "auto"):
         raise InputError(f"expected --device cuda or tensorrt for --cuda-graph, found {device.kind}; leave one out")

@@ -44,7 +44,7 @@ def test_thresholds_with_enough_false_accepts_are_stored_with_what_they_hold_for
     arguments = ["evaluate", model, "--data", tmp_path / "many.bin", "--device", "cpu", "--write-thresholds"]
     status, out, _ = run(capsys, *arguments, "--no-flip")
     assert status == 0 and "stored the threshold" in out
-    assert "no threshold for FAR 0.01: 4 false accepts are behind it, 30 are needed" in out
+    assert "no threshold for FAR 0.01: 4 false accepts support it, 30 are needed" in out
     info = read_model_info(model)
     assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
     stored = info.thresholds[0]

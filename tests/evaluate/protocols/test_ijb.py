@@ -18,7 +18,6 @@ from zoo.evaluate.protocols import IJBProtocol
 from zoo.evaluate.report.record import ModelFacts, Report
 from zoo.evaluate.report.rows import compared
 from zoo.formats.images import encode_jpeg
-from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -180,7 +179,7 @@ def test_two_models_are_compared_by_every_figure_that_counts_cases(ijb: Path) ->
 def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:
     reference = json.loads((shared / "oracle_dev.json").read_text())["ijb"]
     folder = shared / "data/ijb_mini/IJBC"
-    embeddings = embed(mobilefacenet, read_ahead(IJBProtocol(folder)))
+    embeddings = embed(mobilefacenet, IJBProtocol(folder))
     for norm in (1, 0):
         for detector in (1, 0):
             protocol = IJBProtocol(folder, bool(norm), bool(detector))

@@ -20,7 +20,6 @@ from zoo.errors import InputError
 from zoo.evaluate.intervals import unpack
 from zoo.evaluate.lists import read_pairs_txt
 from zoo.evaluate.protocols import PairsProtocol
-from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -91,7 +90,7 @@ def test_pairs_with_a_failed_picture_are_no_match_and_counted(lfw: Path, compat:
 def test_real_pairs_score_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:
     reference = json.loads((shared / "oracle_dev.json").read_text())["bin"]
     protocol = PairsProtocol.from_bin(shared / "data/lfw_rec/lfw_dev.bin")
-    figures = protocol.score(embed(mobilefacenet, read_ahead(protocol)), compat="insightface")
+    figures = protocol.score(embed(mobilefacenet, protocol), compat="insightface")
     assert figures.pairs == reference["pairs"]
     assert figures.accuracy == pytest.approx(reference["insightface_accuracy"], abs=1e-9)
     assert figures.accuracy_std == pytest.approx(reference["insightface_std"], abs=1e-9)

@@ -14,7 +14,6 @@ from tests.support.benchmarks import mobilefacenet
 from zoo.errors import InputError
 from zoo.evaluate.protocols import TinyFaceProtocol
 from zoo.formats.images import encode_jpeg
-from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -73,7 +72,7 @@ def test_an_incomplete_tinyface_says_what_is_missing(tiny: Path) -> None:
 def test_real_tinyface_scores_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:
     reference = json.loads((shared / "oracle_dev.json").read_text())["tinyface"]
     protocol = TinyFaceProtocol(shared / "data/tinyface_mini/tinyface")
-    figures = protocol.score(embed(mobilefacenet, read_ahead(protocol)))
+    figures = protocol.score(embed(mobilefacenet, protocol))
     assert [getattr(figures, key) for key in ("probes", "gallery", "distractors")] == [
         reference[key] for key in ("probes", "gallery", "distractors")
     ]
