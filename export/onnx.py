@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnxslim
 import torch
+from google.protobuf.message import Message
 from torch import nn
 
 from zoo.backbones import FlatNeck
@@ -146,36 +147,14 @@ def fold_neck(model: nn.Module) -> nn.Module:
     return model
 
 
-def strip(proto: onnx.ModelProto) -> None:
-    """Removes doc strings and per-node metadata, where the exporter writes source paths and stack traces."""
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    _strip_graph(proto.graph)
-    for function in proto.functions:
-        _strip(function)
-        for node in function.node:
-            _strip_node(node)
-
-
-def _strip(message: Any) -> None:
-    message.doc_string = ""
-    if hasattr(message, "metadata_props"):
-        del message.metadata_props[:]
-
-
-def _strip_graph(graph: onnx.GraphProto) -> None:
-    for message in (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        _strip(message)
-    for node in graph.node:
-        _strip_node(node)
-
-
-def _strip_node(node: onnx.NodeProto) -> None:
-    _strip(node)
-    for attribute in node.attribute:
-        attribute.doc_string = ""
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            _strip_graph(attribute.g)
+def strip(message: Any) -> None:
+    """Removes doc strings and metadata from a message and all within, where the exporter writes paths and traces."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in (value,) if isinstance(value, Message) else value:
+                strip(part)
 
 
 def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
