@@ -243,7 +243,7 @@ class PairsProtocol(Protocol):
             of=len(self),
             pairs=int(self._failed(embeddings).sum()),
             policy="their pairs are scored as no match",
-            cut=self.cut.told if self.cut else "",
+            cut=self.cut.description if self.cut else "",
         )
 
     def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> Hardest:

@@ -110,7 +110,7 @@ ROOMS = (
         "zoo.recognition",
         "verification, galleries, batches of photos",
         ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report"),
-        (*LIGHT, "PIL", "pyarrow", "faiss", "scipy", "matplotlib"),
+        (*LIGHT, "PIL", "pyarrow", "faiss"),
     ),
     Room(
         "zoo.data",

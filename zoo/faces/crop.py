@@ -24,7 +24,7 @@ class Cut(typing.Protocol):
     """How a loose picture becomes an aligned crop; picklable."""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The method in words, as reports and stored thresholds state it."""
         ...
 
@@ -50,7 +50,7 @@ class LandmarkCut:
 
     landmarks: dict[str, tuple[float, ...]]
     """Five (x, y) as ten numbers, by the picture's file name."""
-    told: str = "aligned by the benchmark's landmarks"
+    description: str = "aligned by the benchmark's landmarks"
 
     def __call__(self, picture: Image, path: Path) -> Image | None:
         if picture.shape[:2] == CROP:
@@ -74,7 +74,7 @@ class DetectorCut:
     """YuNet's file; None: the pinned one of the Hub."""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         detector = _detector(self.path)
         return f"aligned by {detector.name} {detector.sha256[:12]}, the face nearest the centre"
 

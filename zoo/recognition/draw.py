@@ -96,7 +96,7 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequ
 
 
 def draw_roc(scores: SortedScores, title: str) -> Pixels:
-    """The ROC with a logarithmic axis of false accepts, and both kinds of scores beside it: RGB uint8."""
+    """The ROC curve with a logarithmic false accept rate, and both kinds of similarities beside it: RGB uint8."""
     from zoo.evaluate.report import figures
 
     curves = Curves.of(scores)

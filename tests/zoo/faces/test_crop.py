@@ -46,4 +46,4 @@ def test_the_detectors_crop_is_the_central_face_after_pickling_too(shared: Path)
     found = cut(wide, Path("a.jpg"))
     assert found is not None and found.shape == (112, 112, 3)
     assert cut(np.full((90, 90, 3), 128, np.uint8), Path("wall.png")) is None
-    assert cut.sha256()[:12] in cut.told and file.name in cut.told
+    assert cut.sha256()[:12] in cut.description and file.name in cut.description

@@ -10,9 +10,17 @@ import pytest
 
 from tests.support.toy_faces import crop, write_model
 from zoo.errors import InputError
+from zoo.evaluate.metrics import SortedScores
 from zoo.faces.detect import Face
 from zoo.formats.images import Image, encode_png, read_image
-from zoo.recognition.draw import draw_faces, draw_identification, draw_verification, require_picture_name, save_picture
+from zoo.recognition.draw import (
+    draw_faces,
+    draw_identification,
+    draw_roc,
+    draw_verification,
+    require_picture_name,
+    save_picture,
+)
 from zoo.recognition.gallery import Identification, IdentifiedFace
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
@@ -69,6 +77,18 @@ def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_nobody(
     )
     draw_identification(crop(1), Identification(found, Decision(threshold, ""), 2))
     assert labels == [{(0.5, "Ada"): "Ada 0.75", (0.5, None): "nobody 0.75"}.get((threshold, name), "Ada? 0.75")]
+
+
+def test_the_roc_and_both_kinds_of_similarities_are_drawn_side_by_side() -> None:
+    places = []
+    for positives in ([0.8, 0.9], [0.15, 0.9]):  # all above the different pairs, and one among them
+        drawn = draw_roc(SortedScores(np.array(positives), np.array([0.1, 0.2, 0.3])), "5 pairs")
+        height, width, _ = drawn.shape
+        assert width > 2 * height and (drawn[:, width // 2 :] < 128).any()
+        rows, columns = np.nonzero((drawn[:, : width // 2] == (11, 98, 164)).all(2))
+        assert len(set(columns.tolist())) > width // 4  # the curve runs over the whole plot
+        places.append(float(np.median(rows)) / height)
+    assert places[0] < 0.2 and 0.4 < places[1] < 0.6  # at a true accept rate of 1, and of a half
 
 
 def test_other_endings_than_png_and_jpg_are_refused(tmp_path: Path) -> None:
