@@ -1,9 +1,9 @@
-"""What the evaluation costs, each part beside the way it is usually done, both in one process.
+"""The cost of an evaluation: each part compared with the usual implementation, in one process.
 
     python benchmarks/evaluate.py [folds|ijbc|tinyface|embed|decode] [--model M.onnx --data F.bin|IJBC] [--scale 1.0]
 
-Sizes are those of the benchmarks, embeddings are made up. Medians of several rounds; peak memory is the process's
-own high-water mark, so a part is best run by itself.
+The sizes are those of the benchmarks, the embeddings are random. Medians of several rounds; peak memory is the
+high-water mark of the process, so run a part by itself to measure it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def tinyface(args: argparse.Namespace) -> None:
 
 
 def embed(args: argparse.Namespace) -> None:
-    """Embedding a .bin from its encoded pictures, against bare ONNX Runtime over tensors made ready before."""
+    """Embedding a .bin from its encoded pictures, against ONNX Runtime alone on prepared tensors."""
     if not (args.model and args.data):
         print("embed: give --model and --data")
         return
@@ -171,7 +171,7 @@ def embed(args: argparse.Namespace) -> None:
         embed_pictures(model, read_ahead(protocol), 64, flip=False)
 
     ours_times, bare_times = [], []
-    for _ in range(args.rounds):  # turn about, so that a busy moment of the machine meets both
+    for _ in range(args.rounds):  # alternately, so that load on the machine affects both
         ours_times.append(seconds(ours, 1))
         bare_times.append(seconds(bare, 1))
     mine, theirs = statistics.median(ours_times), statistics.median(bare_times)
@@ -180,7 +180,7 @@ def embed(args: argparse.Namespace) -> None:
 
 
 def decode(args: argparse.Namespace) -> None:
-    """Reading ahead by threads, as zoo does it, against as many processes that hand their pictures over by pickle."""
+    """Reading ahead by threads, as zoo does, against as many processes that return their pictures by pickle."""
     if not args.data:
         print("decode: give --data")
         return
@@ -224,7 +224,7 @@ def decode(args: argparse.Namespace) -> None:
             )
         for what, sides in works.items():
             times: tuple[list[float], list[float]] = ([], [])
-            for _ in range(args.rounds):  # turn about, so that a busy moment of the machine meets both
+            for _ in range(args.rounds):  # alternately, so that load on the machine affects both
                 for side, work in enumerate(sides):
                     times[side].append(seconds(work, 1))
             threads, processes = (statistics.median(side) for side in times)

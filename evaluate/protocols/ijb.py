@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
-from zoo.evaluate.intervals import PeoplePairs
+from zoo.evaluate.intervals import Estimate, PeoplePairs
 from zoo.evaluate.protocols.base import (
     FEATURES,
     PROTOCOLS,
@@ -243,8 +243,9 @@ class IJBProtocol(Protocol):
         if compat == "insightface":
             fields["tar_at_far"] = dict(zip(FARS, metrics.tar_at_far_insightface(scores, FARS), strict=True))
         searches = self.searches(templates)
-        for name, found in searches.items():
-            estimates |= {f"{name} {label}": estimate for label, estimate in found.estimates(RANKS, FPIRS).items()}
+        searched = {name: identification(found, RANKS, FPIRS) for name, found in searches.items()}
+        for name, (_, own) in searched.items():
+            estimates |= {f"{name} {label}": estimate for label, estimate in own.items()}
         cmc = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
         return Evaluation(
             protocol="ijb",
@@ -256,7 +257,7 @@ class IJBProtocol(Protocol):
             templates=len(self.template_ids),
             people=self.who.draws.people,
             failures=self._failures(embeddings, metrics.empty_rows(templates)),
-            identification={name: identification(found, RANKS, FPIRS) for name, found in searches.items()},
+            identification={name: found for name, (found, _) in searched.items()},
             curves=Curves.of(scores, estimates=estimates, cmc=cmc),
             **fields,
         )
@@ -280,11 +281,13 @@ class IJBProtocol(Protocol):
         return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
 
 
-def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Identification:
-    """A search's ranks and, where probes without a mate allow it, its open-set rates."""
+def identification(
+    found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]
+) -> tuple[Identification, dict[str, Estimate]]:
+    """A search's ranks and, where probes without a mate allow it, its open-set rates; also in every draw of people."""
     points = [found.tpir_at_fpir(fpir) for fpir in fpirs] if (~found.mated).any() else []
     estimates = found.estimates(ranks, fpirs)
-    return Identification(
+    rates = Identification(
         mated_probes=int(found.mated.sum()),
         non_mated_probes=int((~found.mated).sum()),
         rank={n: found.rank(n) for n in ranks},
@@ -297,6 +300,7 @@ def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ..
         },
         intervals=found.method,
     )
+    return rates, estimates
 
 
 def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -111,6 +111,7 @@ class TinyFaceProtocol(Protocol):
                 f"expected a match in the gallery for each of {probes} probes of {self.folder}, missing for "
                 f"{int((~found.mated).sum())}; use the files of one release"
             )
+        ranks, estimates = identification(found, RANKS, ())
         return Evaluation(
             protocol="tinyface",
             data=self.data,
@@ -121,8 +122,8 @@ class TinyFaceProtocol(Protocol):
             gallery=len(self.gallery_ids) - self.distractors,
             distractors=self.distractors,
             people=len(np.unique(self.probe_ids)),
-            identification={"": identification(found, RANKS, ())},
-            curves=Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=found.estimates(RANKS, ())),
+            identification={"": ranks},
+            curves=Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=estimates),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -102,40 +102,6 @@ def test_thresholds_are_stored_by_the_call_too(tmp_path: Path, model: Path) -> N
     evaluate(model, data, write_thresholds=True, **CPU)
     info = read_model_info(model)
     assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"features": "N2D1"}, "found 'N2D1'"),
-        ({"compat": "facenet"}, "found 'facenet'"),
-        ({"workers": -1}, "expected 0 workers or more"),
-        ({"mean": float("inf")}, "expected a finite number for --mean"),
-        ({"backend": "jax"}, "expected the backend onnx or torch, found 'jax'"),
-        ({"backend": "torch", "write_thresholds": True}, "expected an ONNX model for --write-thresholds"),
-        ({"backend": "torch", "precision": "float16"}, "expected one device and float32 for --backend torch"),
-        ({"backend": "torch", "device": "cpu,cpu"}, "expected one device and float32 for --backend torch"),
-        ({"device": "cpu,cuda:1"}, "expected several devices of one kind"),
-        ({"detector": "yunet"}, "expected a list of pairs over photos"),
-    ],
-    ids=str,
-)
-def test_options_that_do_not_fit_are_refused(
-    options: dict[str, object], sentence: str, bench: Path, model: Path
-) -> None:
-    with pytest.raises(InputError, match=sentence):
-        evaluate(model, bench, **options)
-
-
-def test_every_option_is_one_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from zoo.cli import main
-
-    with contextlib.suppress(SystemExit):
-        main(["evaluate", "--help"])
-    told = capsys.readouterr().out
-    assert all(f"--{field.name.replace('_', '-')}" in told for field in fields(Options))
-    with pytest.raises(TypeError, match="flop"):
-        evaluate("m.onnx", flop=True)
 
 
 @pytest.fixture(scope="module")
