@@ -88,6 +88,33 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a model that others trained comes from, as far as it is known; empty strings where nobody states it."""
+
+    name: str
+    """Its name in the catalogue, or the file's."""
+    file: str
+    """The file that it was made of, e.g. owner/name:FILE."""
+    sha256: str
+    """The hash of that file."""
+    convention: str
+    """Whose input convention it was taken to have, and where that is stated."""
+    authors: str = ""
+    paper: str = ""
+    license: str = ""
+    """The license of the weights."""
+    license_link: str = ""
+    data_license: str = ""
+    consent: str = ""
+    """Whether the people in the training data agreed."""
+    stated: dict[str, float] = field(default_factory=dict)
+    """What its authors measured, as fractions, by benchmark."""
+    stated_from: str = ""
+    leftovers: tuple[str, ...] = ()
+    """The tensors of the file that have no share in the embedding and were left."""
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """The facts of one model: an ONNX file's metadata and the `zoo` block of config.json."""
 
@@ -115,6 +142,8 @@ class ModelInfo:
     """How a float16 or int8 file was made: precision, calibration, layers kept in float32; empty for float32."""
     thresholds: tuple[Threshold, ...] = ()
     """Measured thresholds, smallest false accept rate first."""
+    origin: Origin | None = None
+    """Where the weights come from, if others trained them."""
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, the same for the same facts."""
@@ -134,6 +163,10 @@ class ModelInfo:
             facts["thresholds"] = tuple(
                 Threshold(**{**t, "far_interval": tuple(t["far_interval"])}) for t in facts.get("thresholds", ())
             )
+            if facts.get("origin"):
+                facts["origin"] = Origin(
+                    **{**facts["origin"], "leftovers": tuple(facts["origin"].get("leftovers", ()))}
+                )
             return cls(**facts)
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise InputError(f"expected the model facts that zoo writes, found something else ({error})") from None

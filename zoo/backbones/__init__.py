@@ -1,10 +1,11 @@
 """The timm plugin: any timm model as a face backbone for 112×112 crops.
 
-Importing this package registers `face_backbone`, `iresnet18/34/50/100` and `mobilefacenet` with timm, after which
-`timm.create_model("hf-hub:owner/name", pretrained=True)` and `"local-dir:FOLDER"` load what `save_timm` wrote.
+Importing this package registers `face_backbone` and our own architectures with timm (iresnet*, mobilefacenet, mbf*,
+facevit*), after which `timm.create_model("hf-hub:owner/name", pretrained=True)` and `"local-dir:FOLDER"` load what
+`save_timm` wrote.
 """
 
-from zoo.backbones import iresnet, mobilefacenet
+from zoo.backbones import face_vit, iresnet, mobilefacenet
 from zoo.backbones.face_backbone import Blueprint, FaceBackbone, blueprint_of, create_backbone
 from zoo.backbones.necks import FlatNeck
 from zoo.backbones.timm_folder import load_timm, model_info, read_config, save_timm, timm_config
@@ -15,6 +16,7 @@ __all__ = [
     "FlatNeck",
     "blueprint_of",
     "create_backbone",
+    "face_vit",
     "iresnet",
     "load_timm",
     "mobilefacenet",

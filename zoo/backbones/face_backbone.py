@@ -16,6 +16,9 @@ from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, ste
 from zoo.backbones.timm_model import FaceArchitecture, build_timm, face_cfg, family
 from zoo.errors import InputError, unknown_name
 
+OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")
+"""Our own architectures, which bring a stem and a neck for crops."""
+
 
 class FaceBackbone(nn.Module):
     """A timm model with our stem or neck. x: float32 (batch, 3, H, W) → embedding (batch, num_classes).
@@ -141,10 +144,10 @@ def create_backbone(
 
     `stem`: "face" halves the stock stride, for a total of 16 and a 7×7 final map of a 112×112 crop (resnets,
     mobilenetv3, efficientnet: the first convolution gets stride 1; convnext, edgenext: a patch of 2; swin: a patch
-    of 2; ViT: a patch of 8, 14×14 tokens; iresnet and mobilefacenet need no change). "stock" keeps timm's stem.
+    of 2; ViT: a patch of 8, 14×14 tokens; OWN_FAMILIES need no change). "stock" keeps timm's stem.
 
     `neck`: "flat" is BN–dropout–flatten–FC–BN, "gap" is pool–dropout–FC–BN, "native" is timm's own classifier with
-    `embedding_dim` outputs. None chooses: iresnet and mobilefacenet keep their own (native); the others take flat
+    `embedding_dim` outputs. None chooses: OWN_FAMILIES keep their own (native); the others take flat
     where channels × height × width of the final map is at most 512 × 7 × 7, else gap: resnet50 (2048 channels) and
     ViT with patch 8 (196 tokens of 192) are gap, resnet18 and convnext_atto flat.
 
@@ -157,7 +160,7 @@ def create_backbone(
     (use stem="stock").
     """
     check_options(name, embedding_dim, neck, stem, image_size, dropout)
-    own = family(name) in ("iresnet", "mobilefacenet")
+    own = family(name) in OWN_FAMILIES
     chosen = "native" if neck is None and own else neck
     if chosen == "native" and (stem == "stock" or own or family(name) in STEM_ARGUMENTS):
         architecture, args = name, stem_arguments(name, stem, image_size)

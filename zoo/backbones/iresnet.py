@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers.squeeze_excite import SEModule
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
@@ -13,9 +14,12 @@ from zoo.backbones.timm_model import FaceArchitecture, face_cfg
 
 
 class Block(nn.Module):
-    """BN–conv–BN–PReLU–conv–BN beside a shortcut (Deng et al. 2019, section 3.2.2); the second conv has the stride."""
+    """BN–conv–BN–PReLU–conv–BN beside a shortcut (Deng et al. 2019, section 3.2.2); the second conv has the stride.
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    With `se` the residual ends in squeeze and excitation with a sixteenth of the channels.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int, se: bool = False) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             nn.BatchNorm2d(channels_in),
@@ -24,6 +28,7 @@ class Block(nn.Module):
             nn.PReLU(channels),
             nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(channels),
+            *([SEModule(channels, rd_channels=channels // 16, bias=False)] if se else []),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
@@ -51,14 +56,14 @@ class IResNet(FaceArchitecture):
         in_chans: int = 3,
         img_size: int | tuple[int, int] = 112,
         drop_rate: float = 0.0,
+        se: bool = False,
     ) -> None:
         super().__init__(num_classes, in_chans, img_size, drop_rate)
         self.stem = nn.Sequential(nn.Conv2d(in_chans, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         stages, channels_in = [], 64
         for width, depth in zip(self.widths, layers, strict=True):
-            stages.append(
-                nn.Sequential(Block(channels_in, width, 2), *(Block(width, width, 1) for _ in range(depth - 1)))
-            )
+            rest = (Block(width, width, 1, se) for _ in range(depth - 1))
+            stages.append(nn.Sequential(Block(channels_in, width, 2, se), *rest))
             channels_in = width
         self.stages = nn.Sequential(*stages)
         self.num_features = self.head_hidden_size = channels_in
@@ -76,38 +81,67 @@ class IResNet(FaceArchitecture):
         return FlatNeck(self.num_features, *self.map_size, dim, self.drop_rate)
 
 
+LAYERS = {
+    "iresnet18": (2, 2, 2, 2),
+    "iresnet34": (3, 4, 6, 3),
+    "iresnet50": (3, 4, 14, 3),
+    "iresnet100": (3, 13, 30, 3),
+    "iresnet200": (6, 26, 60, 6),
+}
+"""The blocks of the four stages of every size."""
+
 default_cfgs = generate_default_cfgs(
     {
         f"{name}.untrained": face_cfg(first_conv="stem.0", classifier="neck.3")
-        for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")
+        for name in (*LAYERS, "iresnet50_se", "iresnet100_se")
     }
 )
 
 
-def _iresnet(name: str, layers: tuple[int, int, int, int], pretrained: bool, options: dict[str, Any]) -> IResNet:
-    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, layers=layers, **options)
+def _iresnet(name: str, pretrained: bool, options: dict[str, Any]) -> IResNet:
+    size = name.removesuffix("_se")
+    options = {"layers": LAYERS[size], "se": size != name, **options}
+    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, **options)
     return model
 
 
 @register_model
 def iresnet18(pretrained: bool = False, **options: Any) -> IResNet:
     """IResNet of 18 layers; IR-18 of the face papers."""
-    return _iresnet("iresnet18", (2, 2, 2, 2), pretrained, options)
+    return _iresnet("iresnet18", pretrained, options)
 
 
 @register_model
 def iresnet34(pretrained: bool = False, **options: Any) -> IResNet:
     """IResNet of 34 layers."""
-    return _iresnet("iresnet34", (3, 4, 6, 3), pretrained, options)
+    return _iresnet("iresnet34", pretrained, options)
 
 
 @register_model
 def iresnet50(pretrained: bool = False, **options: Any) -> IResNet:
     """IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers."""
-    return _iresnet("iresnet50", (3, 4, 14, 3), pretrained, options)
+    return _iresnet("iresnet50", pretrained, options)
 
 
 @register_model
 def iresnet100(pretrained: bool = False, **options: Any) -> IResNet:
     """IResNet of 100 layers; IR-100 of the face papers."""
-    return _iresnet("iresnet100", (3, 13, 30, 3), pretrained, options)
+    return _iresnet("iresnet100", pretrained, options)
+
+
+@register_model
+def iresnet200(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 200 layers; IR-200 of the face papers."""
+    return _iresnet("iresnet200", pretrained, options)
+
+
+@register_model
+def iresnet50_se(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers."""
+    return _iresnet("iresnet50_se", pretrained, options)
+
+
+@register_model
+def iresnet100_se(pretrained: bool = False, **options: Any) -> IResNet:
+    """IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers."""
+    return _iresnet("iresnet100_se", pretrained, options)

@@ -29,9 +29,9 @@ def conv(
 class Bottleneck(nn.Module):
     """Inverted residual: 1×1 expansion, 3×3 depthwise, linear 1×1; a shortcut where the shapes agree."""
 
-    def __init__(self, channels_in: int, channels: int, expansion: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, expansion: float, stride: int) -> None:
         super().__init__()
-        hidden = channels_in * expansion
+        hidden = int(channels_in * expansion)
         self.residual = nn.Sequential(
             conv(channels_in, hidden, 1),
             conv(hidden, hidden, 3, stride, groups=hidden),
@@ -44,26 +44,39 @@ class Bottleneck(nn.Module):
         return x + residual if self.has_shortcut else residual
 
 
-class MobileFaceNet(FaceArchitecture):
-    """Table 1 of the paper, with the global depthwise convolution (GDC) as its neck.
+Rows = tuple[tuple[float, int, int, int], ...]
+"""Expansion t, channels c, repetitions n, stride of the first s."""
+TABLE_1: Rows = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+MBF: Rows = ((1, 128, 1, 2), (1, 128, 4, 1), (2, 256, 1, 2), (1, 256, 6, 1), (2, 256, 1, 2), (1, 256, 2, 1))
+"""Those of insightface's code: twice the channels, half the expansion, and no shortcut where a stage begins."""
+MBF_LARGE: Rows = (
+    *((0.5, 256, 2, 1), (0.5, 256, 1, 2), (0.5, 256, 8, 1), (1, 512, 1, 2), (0.5, 512, 12, 1)),
+    *((1, 512, 1, 2), (0.5, 512, 4, 1)),
+)
 
+
+class MobileFaceNet(FaceArchitecture):
+    """The paper's network, or another of its shape, with the global depthwise convolution (GDC) as its neck.
+
+    `stem` is the width of the first convolution, and `stem_groups` the groups of the second one; 0 leaves it out.
     x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
     """
 
-    rows = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
-    """Expansion t, channels c, repetitions n, stride of the first s."""
-
     def __init__(
         self,
+        rows: Rows = TABLE_1,
+        stem: int = 64,
+        stem_groups: int = 64,
         num_classes: int = 512,
         in_chans: int = 3,
         img_size: int | tuple[int, int] = 112,
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__(num_classes, in_chans, img_size, drop_rate)
-        self.stem = nn.Sequential(conv(in_chans, 64, 3, 2), conv(64, 64, 3, groups=64))
-        blocks, channels_in = [], 64
-        for expansion, channels, repeats, stride in self.rows:
+        second = [conv(stem, stem, 3, groups=stem_groups)] if stem_groups else []
+        self.stem = nn.Sequential(conv(in_chans, stem, 3, 2), *second)
+        blocks, channels_in = [], stem
+        for expansion, channels, repeats, stride in rows:
             for i in range(repeats):
                 blocks.append(Bottleneck(channels_in, channels, expansion, stride if i == 0 else 1))
                 channels_in = channels
@@ -84,11 +97,36 @@ class MobileFaceNet(FaceArchitecture):
         return GdcNeck(self.num_features, *self.map_size, dim, self.drop_rate)
 
 
-default_cfgs = generate_default_cfgs({"mobilefacenet.untrained": face_cfg(first_conv="stem.0.0", classifier="neck.4")})
+SIZES: dict[str, dict[str, Any]] = {
+    "mobilefacenet": {},
+    "mbf": {"rows": MBF, "stem": 128},
+    "mbf_large": {"rows": MBF_LARGE, "stem": 256, "stem_groups": 0},
+}
+"""The arguments of every size."""
+
+default_cfgs = generate_default_cfgs(
+    {f"{name}.untrained": face_cfg(first_conv="stem.0.0", classifier="neck.4") for name in SIZES}
+)
+
+
+def _mobilefacenet(name: str, pretrained: bool, options: dict[str, Any]) -> MobileFaceNet:
+    model: MobileFaceNet = build_model_with_cfg(MobileFaceNet, name, pretrained, **{**SIZES[name], **options})
+    return model
 
 
 @register_model
 def mobilefacenet(pretrained: bool = False, **options: Any) -> MobileFaceNet:
     """MobileFaceNet of the paper's Table 1."""
-    model: MobileFaceNet = build_model_with_cfg(MobileFaceNet, "mobilefacenet", pretrained, **options)
-    return model
+    return _mobilefacenet("mobilefacenet", pretrained, options)
+
+
+@register_model
+def mbf(pretrained: bool = False, **options: Any) -> MobileFaceNet:
+    """The wider MobileFaceNet of insightface's code, which calls it so."""
+    return _mobilefacenet("mbf", pretrained, options)
+
+
+@register_model
+def mbf_large(pretrained: bool = False, **options: Any) -> MobileFaceNet:
+    """The largest MobileFaceNet of insightface's code."""
+    return _mobilefacenet("mbf_large", pretrained, options)

@@ -103,7 +103,7 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
 def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
     """InputError where patches do not tile the crop: timm would ignore a margin of the face."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if image_size is None or not isinstance(patch, tuple):
+    if image_size is None or not isinstance(patch, tuple) or not getattr(model, "whole_patches", True):
         return
     if image_size[0] % patch[0] or image_size[1] % patch[1]:
         raise InputError(

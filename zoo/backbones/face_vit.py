@@ -1,0 +1,143 @@
+"""FaceViT: the vision transformer of insightface's code for 112×112 crops, in the sizes that were published.
+
+A plain ViT (Dosovitskiy et al. 2021) without class token and biases of the attention, with ReLU6, whose tokens are
+concatenated, not averaged, before the embedding: every place of the aligned face has weights of its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from zoo.backbones.timm_model import face_cfg, pair
+
+
+class FaceViT(VisionTransformer):
+    """x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
+
+    Patches that do not tile the crop leave out its last rows and columns, as insightface's 9×9 ones do with 4 of 112
+    pixels.
+    """
+
+    whole_patches = False
+
+    def __init__(
+        self,
+        patch_size: int,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 512,
+        in_chans: int = 3,
+        img_size: int | tuple[int, int] = 112,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__(
+            img_size=pair(img_size),
+            patch_size=patch_size,
+            in_chans=in_chans,
+            num_classes=0,
+            global_pool="",
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=False,
+            class_token=False,
+            fc_norm=False,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            norm_layer=partial(nn.LayerNorm, eps=1e-5),
+            act_layer=nn.ReLU6,
+        )
+        self.drop_rate = drop_rate
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """The neck."""
+        return self.neck
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new neck with `num_classes` outputs, none for 0. `global_pool` has no effect: the neck takes all tokens."""
+        self.num_classes = num_classes
+        width = self.embed_dim
+        self.neck: nn.Module = nn.Identity()
+        if num_classes:
+            self.neck = nn.Sequential(
+                nn.Flatten(),
+                nn.Dropout(self.drop_rate),
+                nn.Linear(width * self.patch_embed.num_patches, width, bias=False),
+                nn.BatchNorm1d(width),
+                nn.Linear(width, num_classes, bias=False),
+                nn.BatchNorm1d(num_classes),
+            )
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """(batch, tokens, embed_dim) → (batch, num_classes), or the mean token where there are no classes."""
+        if pre_logits or self.num_classes == 0:
+            return x.mean(1)
+        embedding: torch.Tensor = self.neck(x)
+        return embedding
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "facevit_tiny_patch9": {"patch_size": 9, "embed_dim": 256, "depth": 12, "num_heads": 8},
+    "facevit_small_patch9": {"patch_size": 9, "embed_dim": 512, "depth": 12, "num_heads": 8},
+    "facevit_base_patch9": {"patch_size": 9, "embed_dim": 512, "depth": 24, "num_heads": 8},
+    "facevit_large_patch9": {"patch_size": 9, "embed_dim": 768, "depth": 24, "num_heads": 8},
+    "facevit_small_patch8": {"patch_size": 8, "embed_dim": 512, "depth": 12, "num_heads": 8, "mlp_ratio": 5.0},
+    "facevit_base_patch8": {"patch_size": 8, "embed_dim": 512, "depth": 24, "num_heads": 16, "mlp_ratio": 3.0},
+}
+"""The arguments of every size."""
+
+default_cfgs = generate_default_cfgs(
+    {f"{name}.untrained": face_cfg(first_conv="patch_embed.proj", classifier="neck.4") for name in SIZES}
+)
+
+
+def _facevit(name: str, pretrained: bool, options: dict[str, Any]) -> FaceViT:
+    model: FaceViT = build_model_with_cfg(FaceViT, name, pretrained, **{**SIZES[name], **options})
+    return model
+
+
+@register_model
+def facevit_tiny_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
+    """vit_t of insightface's code, LVFace-T."""
+    return _facevit("facevit_tiny_patch9", pretrained, options)
+
+
+@register_model
+def facevit_small_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
+    """vit_s of insightface's code, LVFace-S."""
+    return _facevit("facevit_small_patch9", pretrained, options)
+
+
+@register_model
+def facevit_base_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
+    """vit_b of insightface's code, LVFace-B."""
+    return _facevit("facevit_base_patch9", pretrained, options)
+
+
+@register_model
+def facevit_large_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
+    """vit_l of insightface's code, LVFace-L."""
+    return _facevit("facevit_large_patch9", pretrained, options)
+
+
+@register_model
+def facevit_small_patch8(pretrained: bool = False, **options: Any) -> FaceViT:
+    """CVLface's ViT small."""
+    return _facevit("facevit_small_patch8", pretrained, options)
+
+
+@register_model
+def facevit_base_patch8(pretrained: bool = False, **options: Any) -> FaceViT:
+    """CVLface's ViT base."""
+    return _facevit("facevit_base_patch8", pretrained, options)

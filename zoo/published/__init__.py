@@ -1,0 +1,1 @@
+"""Models that others have published: read inertly, recognised by their keys, mapped onto our architectures."""

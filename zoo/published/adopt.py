@@ -1,0 +1,166 @@
+"""Takes in a model that others trained: from their file to a folder that every command takes like a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from zoo.backbones import blueprint_of, create_backbone, save_timm
+from zoo.errors import InputError
+from zoo.files import new_folder, sha256
+from zoo.messages import log
+from zoo.modelinfo import InputSpec, ModelInfo, Origin
+from zoo.published.catalogue import Convention, Published, catalogue
+from zoo.published.layouts import Mapped, map_tensors, recognise
+from zoo.published.read import read_tensors
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was made of a published model."""
+
+    folder: Path
+    info: ModelInfo
+    known: Published | None
+    """The entry of the catalogue that it is; None where nothing tells."""
+
+
+def adopt(source: str | Path, folder: str | Path, convention: str | None = None) -> Adopted:
+    """Makes a model folder in timm's layout of what others published.
+
+    `source` is a checkpoint file, a name of the catalogue, or owner/name:FILE on the Hub. `convention` says whose
+    checkpoint it is where neither its hash nor its name does (`zoo list conventions`): colours, scaling, epsilon and
+    heads are never guessed. No code of a pickle is ever run. InputError where the file is not what it should be, holds
+    parts that no architecture of ours has, or where nothing tells its convention; nothing is written then.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"expected a new or empty folder for the model, found {folder}; choose another one")
+    found = find(source)
+    tensors = read_tensors(found.path)
+    layout, _ = recognise(tensors)
+    taken = agreed(found.known, convention, layout)
+    mapped, leftovers = map_tensors(tensors, taken)
+    model = build(mapped)
+    info = facts(found, taken, model, leftovers)
+    with new_folder(folder):
+        save_timm(model, folder, asdict(info))
+    return Adopted(folder, info, found.known)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A published file on this machine."""
+
+    path: Path
+    name: str
+    """How it was named: a path, or owner/name:FILE."""
+    sha256: str
+    known: Published | None
+
+
+def find(source: str | Path) -> Found:
+    """The file that `source` names, fetched where it is on the Hub, and what the catalogue knows of it.
+
+    InputError for a name of which only the place can be told, and for a file that is not as its hash says.
+    """
+    path, models = Path(source), catalogue()
+    if path.is_file():
+        digest = sha256(path)
+        return Found(path, path.name, digest, models.by_hash(digest))
+    known = models.models.get(str(source))
+    if known is not None and not known.hub:
+        raise InputError(f"{known.name} must be fetched by hand from {known.by_hand}; then `zoo adopt FILE`")
+    where = f"{known.hub}:{known.file}" if known is not None else str(source)
+    path = fetched(where)
+    digest = sha256(path)
+    known = known or models.by_hash(digest) or models.by_place(where)
+    if known is not None and known.sha256 not in ("", digest):
+        raise InputError(
+            f"expected {where} with the hash {known.sha256[:12]}…, as {known.sha256_from} states it, found"
+            f" {digest[:12]}…; it was not opened"
+        )
+    if known is not None and not known.sha256:
+        log.warning("no hash of %s is known: that it is %s rests on the repository's name", where, known.name)
+    return Found(path, where, digest, known)
+
+
+def fetched(where: str) -> Path:
+    """The file of owner/name:FILE, in the Hub client's cache; InputError where that is no such name."""
+    from zoo.resolve import find_model
+    from zoo.resolve.kinds import HubFile
+
+    place = find_model(where)
+    if not isinstance(place, HubFile):
+        raise InputError(
+            f"expected a checkpoint file, a name of `zoo list published`, or owner/name:FILE on the Hub, found {where!r}"
+        )
+    return place.file()
+
+
+def agreed(known: Published | None, name: str | None, layout: str) -> Convention:
+    """The convention of a checkpoint with these keys; InputError where nothing tells it, or two sources disagree."""
+    if known is not None and name not in (None, known.convention):
+        raise InputError(f"expected no --as, or {known.convention}: the file is {known.name}, found --as {name}")
+    return catalogue().convention(known.convention if known is not None else name, layout)
+
+
+def build(mapped: Mapped) -> nn.Module:
+    """The architecture with the mapped weights, in evaluation mode; InputError, naming three, where they do not fit."""
+    dim = len(mapped.tensors[mapped.last])
+    ours = not mapped.architecture.startswith("edgenext")
+    stem = "face" if ours else "stock"
+    model = create_backbone(mapped.architecture, dim, neck="native", stem=stem, image_size=mapped.image_size).eval()
+    require_same_names({name: tuple(t.shape) for name, t in model.state_dict().items()}, mapped)
+    model.load_state_dict(mapped.tensors)
+    with torch.inference_mode():
+        embeddings = model(torch.linspace(-1, 1, 2 * 3 * 112 * 112).reshape(2, 3, 112, 112))
+    if not bool(embeddings.isfinite().all()):
+        raise InputError(f"expected finite embeddings of {mapped.architecture}, found others; fetch the file again")
+    return model
+
+
+def require_same_names(wanted: dict[str, tuple[int, ...]], mapped: Mapped) -> None:
+    """InputError unless the mapped tensors are those of the architecture, naming the first three that are not."""
+    given = {name: tuple(tensor.shape) for name, tensor in mapped.tensors.items()}
+    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if wrong:
+        raise InputError(
+            f"expected the tensors of {mapped.architecture}, found others in {', '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; the checkpoint is of another architecture"
+        )
+
+
+def facts(found: Found, taken: Convention, model: nn.Module, leftovers: Sequence[str]) -> ModelInfo:
+    """What is known of an adopted model: its input after the colours were folded, and where it comes from."""
+    built, known = blueprint_of(model), found.known
+    origin = Origin(found.path.name, found.name, found.sha256, f"{taken.name} ({taken.source})")
+    if known is not None:
+        origin = Origin(
+            name=known.name,
+            file=found.name,
+            sha256=found.sha256,
+            convention=origin.convention,
+            authors=known.authors,
+            paper=known.paper,
+            license=str(known.weights_license),
+            license_link=known.weights_license.link,
+            data_license=known.data.license,
+            consent=known.data.consent,
+            stated=known.stated,
+            stated_from=known.stated_from,
+        )
+    return ModelInfo(
+        embedding_dim=built.embedding_dim,
+        input=InputSpec(size=built.image_size, mean=taken.mean, std=taken.std),
+        backbone=built.backbone,
+        neck=built.neck,
+        stem=built.stem,
+        training_set=known.data.name if known is not None else "",
+        license=origin.license,
+        origin=replace(origin, leftovers=tuple(leftovers)),
+    )

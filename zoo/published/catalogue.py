@@ -1,0 +1,164 @@
+"""What others have published, as data: where each model is, what it expects, and the terms that it stands under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.errors import InputError, unknown_name
+
+PERMISSIVE = frozenset(
+    {"mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0", "cc-by-4.0"}
+)
+"""Licenses that allow commercial use and changes."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What the shapes of a checkpoint do not tell."""
+
+    name: str
+    """Whose it is: its name for --as, e.g. adaface."""
+    layout: str
+    """The layout that it holds for: one of zoo.published.layouts, or onnx."""
+    channel_order: str
+    """What the first convolution was trained on, RGB or BGR."""
+    mean: float
+    std: float
+    """The input is (x − mean) / std, x from 0 to 255."""
+    eps: float = 1e-5
+    """The epsilon of its batch norms."""
+    sizes: tuple[str, ...] = ()
+    """The transformers that its checkpoints may be, which settles the number of their heads."""
+    source: str = ""
+    """Where this is stated."""
+
+
+@dataclass(frozen=True)
+class License:
+    """The terms of code or weights."""
+
+    id: str
+    """As the Hub names it; "other" with a `name`; empty where none is stated."""
+    link: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.id
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The terms of the pictures that a model was trained on."""
+
+    name: str
+    license: str
+    link: str
+    consent: str
+    """Whether the people agreed, as far as it is stated, and by whom."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model."""
+
+    name: str
+    authors: str
+    convention: str
+    """The name of its Convention."""
+    layout: str
+    backbone: str
+    """The architecture in timm that it maps to; empty for an ONNX file of another."""
+    data: TrainingData
+    code_license: License
+    weights_license: License
+    paper: str
+    hub: str = ""
+    """The authors' own repository, owner/name; empty where the file must be fetched by hand."""
+    file: str = ""
+    by_hand: str = ""
+    """Where a person gets the file."""
+    sha256: str = ""
+    """The file's hash; empty where nobody stated it."""
+    sha256_from: str = ""
+    """Who stated the hash."""
+    bytes: int = 0
+    """The file's size; 0 where nobody stated it."""
+    dim: int = 512
+    """The embedding's dimension."""
+    stated: dict[str, float] = field(default_factory=dict)
+    """What its authors measured, as fractions, by benchmark."""
+    stated_from: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where the file is, in words."""
+        return f"{self.hub}:{self.file} on the Hub" if self.hub else self.by_hand
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything in models.yaml."""
+
+    models: dict[str, Published]
+    conventions: dict[tuple[str, str], Convention]
+    """By name and layout."""
+
+    def model(self, name: str) -> Published:
+        """The model of that name; InputError, closest names first, for none."""
+        if name not in self.models:
+            raise unknown_name("published model", name, self.models)
+        return self.models[name]
+
+    def by_hash(self, sha256: str) -> Published | None:
+        """The model whose file has this hash."""
+        return next((model for model in self.models.values() if model.sha256 == sha256), None)
+
+    def by_place(self, where: str) -> Published | None:
+        """The model whose file is at owner/name:FILE."""
+        return next((model for model in self.models.values() if f"{model.hub}:{model.file}" == where), None)
+
+    def convention(self, name: str | None, layout: str) -> Convention:
+        """The convention called `name` for a layout; InputError with those that there are, as nothing is guessed."""
+        known = [convention for (_, its), convention in self.conventions.items() if its == layout]
+        found = next((convention for convention in known if convention.name == name), None)
+        if found is not None:
+            return found
+        told = "; ".join(
+            f"{one.name}: {one.channel_order}, (x − {one.mean:g}) / {one.std:g}, epsilon {one.eps:g}" for one in known
+        )
+        if name is None:
+            raise InputError(f"expected --as, as the keys of the layout {layout} do not tell whose it is. {told}")
+        raise InputError(f"no convention called {name!r} is known for the layout {layout}. Known: {told}")
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue that ships with zoo."""
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text(encoding="utf-8"))
+    data = {name: TrainingData(name, **facts) for name, facts in content["data"].items()}
+    licenses = {name: License(**facts) for name, facts in content["licenses"].items()}
+    conventions = [Convention(**{**facts, "sizes": tuple(facts.get("sizes", ()))}) for facts in content["conventions"]]
+    models = {}
+    for facts in content["models"]:
+        terms = {key: licenses[facts[key]] for key in ("code_license", "weights_license")}
+        models[facts["name"]] = Published(**{**facts, **terms, "data": data[facts["data"]]})
+    return Catalogue(models, {(one.name, one.layout): one for one in conventions})
+
+
+def select(models: Catalogue, terms: str | None = None) -> list[Published]:
+    """The models whose weights stand under `terms`: permissive, or a license's id; None: all.
+
+    The license of weights says nothing of the training data: see `Published.data`.
+    """
+    if terms is None:
+        return list(models.models.values())
+    known = {model.weights_license.id for model in models.models.values()} - {""}
+    if terms != "permissive" and terms not in known:
+        raise unknown_name("license", terms, known | {"permissive"})
+    wanted = PERMISSIVE if terms == "permissive" else {terms}
+    return [model for model in models.models.values() if model.weights_license.id in wanted]
