@@ -35,6 +35,7 @@ COMMANDS = {
     "push": "publish a run on the Hugging Face Hub",
     "pull": "fetch and check a model from the Hugging Face Hub",
     "card": "write the model card of a run",
+    "adopt": "take in a model that others trained, from their checkpoint",
     "list": "list heads, backbones, protocols, recipes, models and runs",
     "data": "inspect, check, convert and preview datasets and benchmarks",
 }

@@ -74,6 +74,12 @@ ROOMS = (
     Room(
         "zoo.resolve", "the one meaning of MODEL", ("zoo.runs", "zoo.hub", "zoo.inference", "zoo.backbones"), ("torch",)
     ),
+    Room(
+        "zoo.published",
+        "models that others published: read, mapped, catalogued",
+        ("zoo.formats", "zoo.backbones", "zoo.inference", "zoo.resolve"),
+        (*LIGHT, "torch", "safetensors", "yaml", "onnx"),
+    ),
     Room("zoo.heads", "margin heads and row-wise optimizers", (), ("torch", "numpy", "scipy")),
     Room(
         "zoo.heads.loss", "class centres: dense, chunked, sharded, sampled", ("zoo.heads",), ("torch", "numpy", "scipy")

@@ -77,7 +77,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"expected timm's configuration in {path}, found something else ({error})") from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        raise InputError(f'expected timm\'s configuration in {path}, found one without an "architecture"')
+        raise InputError(
+            f'expected timm\'s configuration in {path}, found one without an "architecture"; `zoo adopt` takes in the'
+            " checkpoints of other projects"
+        )
     return config
 
 

@@ -1,8 +1,9 @@
-"""List what can be named: heads, backbones, protocols, recipes, models and runs.
+"""List what can be named: heads, backbones, protocols, recipes, models, runs, and what others have published.
 
 zoo list heads
 zoo list backbones 'mobilefacenet*'
 zoo list recipes --json
+zoo list published --weights-license permissive      others' models, with the terms of weights and training data
 zoo list models            runs and pulled models; `zoo list models OWNER` asks the Hub
 """
 
@@ -25,6 +26,9 @@ Row = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(LISTS))
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="names to show, e.g. 'arc*'")
+    parser.add_argument(
+        "--weights-license", metavar="ID", help="published: those whose weights stand under it, or permissive"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of records for a script")
 
 
@@ -32,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
     if args.kind not in LISTS:
         raise unknown_name("list", args.kind, LISTS)
     rows, show = LISTS[args.kind]
-    if args.kind == "models" and args.pattern.replace("-", "_").replace(".", "_").isidentifier():
+    if args.weights_license is not None and args.kind != "published":
+        raise InputError(f"expected `zoo list published` for --weights-license, found the list {args.kind}")
+    if args.kind == "published":
+        found = published(args.weights_license)
+    elif args.kind == "models" and args.pattern.replace("-", "_").replace(".", "_").isidentifier():
         from zoo.hub.browse import owner_models
 
         found, args.pattern = owner_models(args.pattern), "*"
@@ -154,6 +162,43 @@ def show_model(row: Row) -> str:
     return "\n".join(line for line in lines if line.strip())
 
 
+def published(terms: str | None = None) -> list[Row]:
+    """Others' models, by the license of the weights where `terms` are given; that of the data stands beside it."""
+    from dataclasses import asdict
+
+    from zoo.published.catalogue import catalogue, select
+
+    return [{**asdict(model), "where": model.where} for model in select(catalogue(), terms)]
+
+
+def show_published(row: Row) -> str:
+    weights, data = row["weights_license"], row["data"]
+    stated = ", ".join(f"{name} {100 * value:.2f}" for name, value in row["stated"].items())
+    known = f"sha256 {row['sha256'][:12]}…, from {row['sha256_from']}" if row["sha256"] else "no hash is known"
+    lines = [
+        f"{row['name']}   {row['backbone'] or row['layout']}, {row['dim']} dimensions, by {row['authors']}",
+        f"    {row['where']} ({known}; not checked here)",
+        f"    weights: {weights['name'] or weights['id']} {weights['link']}",
+        f"    data {data['name']}: {data['license']} {data['link']}; consent: {data['consent']}",
+        f"    stated by its authors (%): {stated} {row['stated_from']}" if stated else "",
+    ]
+    return "\n".join(line.rstrip() for line in lines if line)
+
+
+def conventions() -> list[Row]:
+    """The names for `zoo adopt --as`."""
+    from dataclasses import asdict
+
+    from zoo.published.catalogue import catalogue
+
+    return [asdict(convention) for convention in catalogue().conventions.values()]
+
+
+def show_convention(row: Row) -> str:
+    scaling = f"{row['channel_order']}, (x − {row['mean']:g}) / {row['std']:g}, epsilon {row['eps']:g}"
+    return f"{row['name']:<16} {row['layout']:<14} {scaling}   {row['source']}"
+
+
 def show_named(row: Row) -> str:
     return f"{row['name']:<24} {row['summary']}".rstrip() if row.get("summary") else str(row["name"])
 
@@ -164,6 +209,8 @@ LISTS: dict[str, tuple[Callable[[], list[Row]], Callable[[Row], str]]] = {
     "protocols": (protocols, show_protocol),
     "recipes": (recipes, show_named),
     "models": (models, show_model),
+    "published": (published, show_published),
+    "conventions": (conventions, show_convention),
     "runs": (runs, show_named),
 }
 """Every list: what gathers its rows, and what turns a row into lines for people."""

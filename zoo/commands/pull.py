@@ -1,7 +1,9 @@
-"""Fetch a model from the Hugging Face Hub into the cache: one commit, checked, never a pickle.
+"""Fetch a model from the Hugging Face Hub into the cache: one commit, checked, no pickle ever opened.
 
 zoo pull owner/name
 zoo pull owner/name@v1.0 --json
+zoo pull owner/name:FILE             one file of anybody's repository
+zoo pull sface                       a model of `zoo list published`, from its authors' own repository
 zoo pull owner/name --token          a private or gated one, with the token of `hf auth login` or HF_TOKEN
 """
 
@@ -15,7 +17,11 @@ from zoo.errors import Exit, InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo pull`."""
-    parser.add_argument("model", metavar="MODEL", help="owner/name, owner/name@revision")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="owner/name[@revision][:FILE], or a name of `zoo list published`",
+    )
     parser.add_argument("--onnx", action="store_true", help="model.onnx alone: all that evaluate and verify need")
     parser.add_argument("--token", action="store_true", help="send your stored token; without it none is sent")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="fetch no more than this in all (default: 8 GiB)")
@@ -29,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from zoo.resolve import check_pulled
     from zoo.resolve.kinds import ONNX
 
+    if ":" in args.model.removeprefix("hf-hub:") or "/" not in args.model:
+        return run_file(args)
     most = MOST_BYTES if args.max_bytes is None else args.max_bytes
     if most < 1:
         raise InputError(f"expected --max-bytes to be at least 1, found {most}")
@@ -41,4 +49,18 @@ def run(args: argparse.Namespace) -> int:
         return Exit.OK
     print(f"{name}\n  {', '.join(pulled.files)}\n  in {pulled.folder}")
     print("\n".join(f"  {part}" for part in parts))
+    return Exit.OK
+
+
+def run_file(args: argparse.Namespace) -> int:
+    """Fetches one file; 0 when it is there and as its hash says."""
+    from zoo.published.find import find
+
+    found = find(args.model)
+    name = found.known.name if found.known is not None else found.name
+    if args.json:
+        print(json.dumps({"model": name, "file": str(found.path), "sha256": found.sha256}, indent=2))
+        return Exit.OK
+    print(f"{found.name}\n  sha256 {found.sha256}\n  in {found.path}")
+    print(f"  not opened: `zoo adopt {args.model} -o FOLDER` makes a model of it")
     return Exit.OK

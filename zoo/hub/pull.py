@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from zoo.errors import InputError
+from zoo.errors import InputError, closest
 from zoo.files import write_text
 from zoo.hub.checks import COMMIT, MOST_BYTES, guarded, require_content, require_safe_url, require_weights_beside
 from zoo.messages import log
@@ -27,6 +27,9 @@ WANTED = re.compile(
     r"config\.json|model\.safetensors|model[A-Za-z0-9_-]*\.onnx(\.data)?|report\.(json|html)|README\.md"
 )
 """The files that are ever fetched: no pickle is among them."""
+
+FOREIGN = re.compile(r"(?:\w[\w.-]*/){0,4}\w[\w.-]*\.(?:onnx|safetensors|pt|pth|ckpt|bin)", re.ASCII)
+"""The names of files in others' repositories that `pull_file` fetches; it opens none of them but ONNX files."""
 
 ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -102,6 +105,30 @@ def pull(
     return Pulled(wanted.repo, commit, folder, tuple(sorted(paths)))
 
 
+def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int = MOST_BYTES) -> Path:
+    """One file of anybody's repository, by its name there, such as onnx/model.onnx: fetched and checked as by `pull`.
+
+    Weights beside an ONNX file come with it. A pickle is fetched as it is and not opened. InputError as for `pull`.
+    """
+    if FOREIGN.fullmatch(file) is None or ".." in file:
+        raise InputError(f"expected the name of a model's file (.onnx, .safetensors, .pt, .pth, .ckpt), found {file!r}")
+    wanted = parse_id(model)
+    with told(wanted):
+        commit, listing = resolve(wanted, (file,), token)
+        if listing is not None and file not in listing:
+            models = [name for name in listing if FOREIGN.fullmatch(name)]
+            near = ", ".join(closest(file, models) or models[:3]) or "no model at all"
+            raise InputError(f"expected {file} in {wanted.repo} on the Hub, found none; it has {near}")
+        room = Room(most_bytes)
+        path = fetch(wanted, commit, file, token, room)
+        if file.endswith(".onnx"):
+            for weights in external_files(path):
+                fetch(wanted, commit, f"{file.rpartition('/')[0]}/{weights}".lstrip("/"), token, room)
+        if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
+            remember(cache_folder(wanted.repo) / "snapshots" / commit, wanted.revision or "main", commit)
+    return path
+
+
 def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> tuple[str, list[str] | None]:
     """The commit that a revision means at this moment, and the names of its files; None for names that nobody asked.
 
@@ -146,15 +173,27 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
         return list(files or ())
     missing = [name for name in files or () if name not in listing]
     if missing:
-        pickles = [name for name in listing if name.endswith((".bin", ".pth", ".pt", ".pkl", ".ckpt"))]
-        why = f"; it has {pickles[0]}, a pickle, which zoo never reads" if pickles else ""
-        raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none{why}; choose another model")
+        raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none; {instead(wanted, missing[0], listing)}")
     chosen = list(files) if files is not None else sorted(name for name in listing if WANTED.fullmatch(name))
     if not any(name.endswith((".onnx", ".safetensors")) for name in chosen):
         raise InputError(
-            f"expected {ONNX} or {WEIGHTS} in {wanted.repo} on the Hub, found neither; choose another model"
+            f"expected {ONNX} or {WEIGHTS} in {wanted.repo} on the Hub, found neither; {instead(wanted, ONNX, listing)}"
         )
     return chosen
+
+
+def instead(wanted: ModelId, missing: str, listing: Sequence[str]) -> str:
+    """What to do with a repository whose files have other names than ours."""
+    models = [name for name in listing if FOREIGN.fullmatch(name)]
+    onnx = next((name for name in models if name.endswith(".onnx")), None)
+    checkpoint = next((name for name in models if not name.endswith(".onnx")), None)
+    if missing == ONNX and onnx is not None:
+        return f"name its file: {wanted.repo}:{onnx}"
+    if missing == ONNX and WEIGHTS in models and CONFIG in listing:
+        return f"export it with `zoo export {wanted.repo} --onnx -o FOLDER`"
+    if checkpoint is not None:
+        return f"it has {checkpoint}: `zoo adopt {wanted.repo}:{checkpoint} -o FOLDER` makes a model of it"
+    return "choose another model"
 
 
 def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, room: Room) -> Path:
@@ -211,7 +250,7 @@ def cached(wanted: ModelId, commit: str, name: str) -> Path | None:
 def cached_files(wanted: ModelId, commit: str) -> list[str]:
     """The names of a commit's files in the cache."""
     snapshot = cache_folder(wanted.repo) / "snapshots" / commit
-    return sorted(path.name for path in snapshot.iterdir()) if snapshot.is_dir() else []
+    return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
 
 
 def cache_folder(repo: str) -> Path:

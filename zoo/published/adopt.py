@@ -11,10 +11,10 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, save_timm
 from zoo.errors import InputError
-from zoo.files import new_folder, sha256
-from zoo.messages import log
+from zoo.files import new_folder
 from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.published.catalogue import Convention, Published, catalogue
+from zoo.published.find import Found, find
 from zoo.published.layouts import Mapped, map_tensors, recognise
 from zoo.published.read import read_tensors
 
@@ -50,56 +50,6 @@ def adopt(source: str | Path, folder: str | Path, convention: str | None = None)
     with new_folder(folder):
         save_timm(model, folder, asdict(info))
     return Adopted(folder, info, found.known)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A published file on this machine."""
-
-    path: Path
-    name: str
-    """How it was named: a path, or owner/name:FILE."""
-    sha256: str
-    known: Published | None
-
-
-def find(source: str | Path) -> Found:
-    """The file that `source` names, fetched where it is on the Hub, and what the catalogue knows of it.
-
-    InputError for a name of which only the place can be told, and for a file that is not as its hash says.
-    """
-    path, models = Path(source), catalogue()
-    if path.is_file():
-        digest = sha256(path)
-        return Found(path, path.name, digest, models.by_hash(digest))
-    known = models.models.get(str(source))
-    if known is not None and not known.hub:
-        raise InputError(f"{known.name} must be fetched by hand from {known.by_hand}; then `zoo adopt FILE`")
-    where = f"{known.hub}:{known.file}" if known is not None else str(source)
-    path = fetched(where)
-    digest = sha256(path)
-    known = known or models.by_hash(digest) or models.by_place(where)
-    if known is not None and known.sha256 not in ("", digest):
-        raise InputError(
-            f"expected {where} with the hash {known.sha256[:12]}…, as {known.sha256_from} states it, found"
-            f" {digest[:12]}…; it was not opened"
-        )
-    if known is not None and not known.sha256:
-        log.warning("no hash of %s is known: that it is %s rests on the repository's name", where, known.name)
-    return Found(path, where, digest, known)
-
-
-def fetched(where: str) -> Path:
-    """The file of owner/name:FILE, in the Hub client's cache; InputError where that is no such name."""
-    from zoo.resolve import find_model
-    from zoo.resolve.kinds import HubFile
-
-    place = find_model(where)
-    if not isinstance(place, HubFile):
-        raise InputError(
-            f"expected a checkpoint file, a name of `zoo list published`, or owner/name:FILE on the Hub, found {where!r}"
-        )
-    return place.file()
 
 
 def agreed(known: Published | None, name: str | None, layout: str) -> Convention:

@@ -118,9 +118,12 @@ class Catalogue:
         """The model whose file has this hash."""
         return next((model for model in self.models.values() if model.sha256 == sha256), None)
 
-    def by_place(self, where: str) -> Published | None:
-        """The model whose file is at owner/name:FILE."""
-        return next((model for model in self.models.values() if f"{model.hub}:{model.file}" == where), None)
+    def named(self, text: str) -> Published | None:
+        """The model that a name, owner/name or owner/name:FILE means; None where the catalogue has none such."""
+        if text in self.models:
+            return self.models[text]
+        found = [model for model in self.models.values() if text in (model.hub, f"{model.hub}:{model.file}") and text]
+        return found[0] if len(found) == 1 else None
 
     def convention(self, name: str | None, layout: str) -> Convention:
         """The convention called `name` for a layout; InputError with those that there are, as nothing is guessed."""

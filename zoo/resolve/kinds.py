@@ -100,6 +100,39 @@ class HubModel:
 
 
 @dataclass(frozen=True)
+class HubFile:
+    """One file of anybody's repository on the Hub, fetched into the cache and checked when it is asked for."""
+
+    id: str
+    """owner/name or owner/name@revision."""
+    file_name: str
+    """The file's name there, such as onnx/model.onnx."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.id.partition('@')[0]}:{self.file_name}"
+
+    def file(self) -> Path:
+        """The file itself, of whatever kind."""
+        from zoo.hub.pull import pull_file
+
+        return pull_file(self.id, self.file_name)
+
+    def onnx(self) -> Path:
+        if not self.file_name.endswith(".onnx"):
+            raise InputError(
+                f"expected an ONNX file, found {self.name}; `zoo adopt {self.name} -o FOLDER` makes a model of it"
+            )
+        return self.file()
+
+    def folder(self) -> Path:
+        raise InputError(
+            f"expected a model with PyTorch weights in timm's layout, found the file {self.name};"
+            f" `zoo adopt {self.name} -o FOLDER` makes one of it"
+        )
+
+
+@dataclass(frozen=True)
 class Kind:
     """One way of naming a model."""
 
@@ -110,7 +143,10 @@ class Kind:
 
 
 def _explicit_hub(text: str) -> Place | None:
-    return HubModel(text.removeprefix("hf-hub:")) if text.startswith("hf-hub:") else None
+    if not text.startswith("hf-hub:"):
+        return None
+    repo, _, file = text.removeprefix("hf-hub:").partition(":")
+    return HubFile(repo, file) if file else HubModel(repo)
 
 
 def _explicit_folder(text: str) -> Place | None:
@@ -140,11 +176,19 @@ def _hub(text: str) -> Place | None:
     return HubModel(text) if is_hub_id(text) else None
 
 
+def _hub_file(text: str) -> Place | None:
+    from zoo.hub.pull import is_hub_id
+
+    repo, _, file = text.partition(":")
+    return HubFile(repo, file) if file and is_hub_id(repo) else None
+
+
 KINDS: list[Kind] = [
     Kind("hf-hub:OWNER/NAME", _explicit_hub),
     Kind("local-dir:FOLDER", _explicit_folder),
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
+    Kind("OWNER/NAME:FILE on the Hub", _hub_file),
     Kind("OWNER/NAME or OWNER/NAME@REVISION on the Hub", _hub),
 ]
 """Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub."""

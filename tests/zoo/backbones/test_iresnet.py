@@ -13,6 +13,7 @@ PARAMETERS = {
     "iresnet34": 34_139_328,
     "iresnet50": 43_590_848,
     "iresnet100": 65_156_160,
+    "iresnet200": 118_833_920,
 }
 """With 512 dimensions: those of insightface's recognition/arcface_torch/backbones/iresnet.py."""
 
@@ -34,3 +35,12 @@ def test_every_stage_halves_the_map_and_odd_sides_round_up() -> None:
     assert shapes == [(64, 25, 19), (128, 13, 10), (256, 7, 5), (512, 4, 3)]
     assert model.map_size == (4, 3)
     assert model(torch.zeros(1, 3, 50, 37)).shape == (1, 7)
+
+
+def test_squeeze_and_excitation_ends_each_residual_with_a_sixteenth_of_its_channels() -> None:
+    with torch.device("meta"):
+        plain, gated = (timm.create_model(name, num_classes=7) for name in ("iresnet50", "iresnet50_se"))
+    count = [sum(parameter.numel() for parameter in model.parameters()) for model in (plain, gated)]
+    gates = sum(2 * width * (width // 16) * depth for width, depth in zip(plain.widths, (3, 4, 14, 3), strict=True))
+    assert count[1] - count[0] == gates
+    assert gated.stages[3][0].residual[6].fc1.weight.shape == (32, 512, 1, 1)

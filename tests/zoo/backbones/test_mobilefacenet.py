@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import timm
 import torch
 
@@ -21,6 +22,14 @@ def test_maps_and_repetitions_are_those_of_table_1() -> None:
     assert stem.shape == (1, 64, 56, 56)
     assert len(model.blocks) == 5 + 1 + 6 + 1 + 2
     assert model.forward_features(torch.zeros(1, 3, 112, 112)).shape == (1, 512, 7, 7)
+
+
+@pytest.mark.parametrize(("name", "blocks", "parameters"), [("mbf", 15, 2_059_520), ("mbf_large", 29, 6_314_880)])
+def test_insightfaces_sizes_have_as_many_parameters_as_its_code(name: str, blocks: int, parameters: int) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=512)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert len(model.blocks) == blocks
 
 
 def test_a_bottleneck_has_a_shortcut_only_where_its_shapes_agree() -> None:

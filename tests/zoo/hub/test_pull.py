@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -179,7 +180,7 @@ REFUSED = {
     "evil/missing-commit": "files of commit",
     "evil/named-commit": "expected a commit",
     "evil/forbidden": "403",
-    "evil/pickle": "a pickle, which zoo never reads",
+    "evil/pickle": "`zoo adopt evil/pickle:pytorch_model.bin -o FOLDER`",
     "evil/external": "do not trust this model",
     "evil/external-absolute": "do not trust this model",
     "evil/external-backslash": "do not trust this model",
@@ -514,3 +515,48 @@ def test_only_known_kinds_of_files_are_taken() -> None:
     assert choose(ModelId("o/n"), None, [*listing, *others]) == sorted(listing)
     with pytest.raises(InputError, match="neither"):
         choose(ModelId("o/n"), None, others)
+
+
+FILES = """
+import json
+from zoo.errors import InputError
+from zoo.hub.pull import pull_file
+for repo, name in [("o/n", "onnx/model.onnx"), ("o/n", "face.pt"), ("o/n@v9", "face.pt"), ("o/n", "fase.pt"),
+                   ("o/n", "../face.pt"), ("o/n", "setup.py"), ("o/n", "bad/model.onnx")]:
+    try:
+        print(json.dumps([str(pull_file(repo, name))]))
+    except InputError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_one_file_of_a_foreign_repository_is_fetched_with_the_weights_beside_it(tmp_path: Path) -> None:
+    with HubServer() as hub:
+        tree = {"onnx/model.onnx": tiny_onnx(external="model.data"), "onnx/model.data": bytes(96), "face.pt": b"pickle"}
+        hub.repos["o/n"].commit({**tree, "bad/model.onnx": tiny_onnx(external="../face.pt")})
+        done = hub_client.python(hub, tmp_path, FILES)
+        asked = [seen.path for seen in hub.requests]
+    nested, pickle, revision, misspelt, climbing, program, bad = map(json.loads, done.stdout.splitlines())
+    assert Path(nested[0]).read_bytes() == tree["onnx/model.onnx"]
+    assert Path(nested[0]).with_name("model.data").read_bytes() == bytes(96)
+    assert Path(pickle[0]).read_bytes() == b"pickle"
+    assert "no branch, tag or commit 'v9'" in revision
+    assert misspelt == "expected fase.pt in o/n on the Hub, found none; it has face.pt"
+    assert "expected the name of a model's file" in climbing and "expected the name of a model's file" in program
+    assert "do not trust this model" in bad
+    assert not [path for path in asked if ".." in path or "setup.py" in path]
+
+
+@pytest.mark.parametrize(
+    ("listing", "advice"),
+    [
+        (["LVFace-T.onnx", "LVFace-T.pt"], "name its file: o/n:LVFace-T.onnx"),
+        (["onnx/model.onnx"], "name its file: o/n:onnx/model.onnx"),
+        (["config.json", "model.safetensors"], "export it with `zoo export o/n --onnx -o FOLDER`"),
+        (["face.ckpt"], "it has face.ckpt: `zoo adopt o/n:face.ckpt -o FOLDER` makes a model of it"),
+        (["README.md"], "choose another model"),
+    ],
+)
+def test_a_repository_whose_files_have_other_names_is_told_what_to_do_with(listing: list[str], advice: str) -> None:
+    with pytest.raises(InputError, match=re.escape(advice)):
+        choose(ModelId("o/n"), ["model.onnx"], listing)

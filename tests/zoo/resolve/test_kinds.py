@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import InputError
-from zoo.resolve.kinds import KINDS, Folder, HubModel, OnnxFile
+from zoo.resolve.kinds import KINDS, Folder, HubFile, HubModel, OnnxFile
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,10 @@ def place(text: str) -> object:
         ("owner/name@v1", HubModel("owner/name@v1")),
         ("hf-hub:owner/name", HubModel("owner/name")),
         ("hf-hub:runs/demo", HubModel("runs/demo")),
+        ("owner/name:face.onnx", HubFile("owner/name", "face.onnx")),
+        ("owner/name@v1:onnx/model.onnx", HubFile("owner/name@v1", "onnx/model.onnx")),
+        ("hf-hub:owner/name:face.pt", HubFile("owner/name", "face.pt")),
+        ("runs/demo:face.onnx", None),
         ("runs/nothing", None),
         ("nothing", None),
         ("", None),
@@ -83,3 +87,12 @@ def test_names_are_those_that_people_use() -> None:
     assert OnnxFile(Path("runs/demo/model.onnx")).name == Folder(Path("runs/demo")).name == "demo"
     assert OnnxFile(Path("face.onnx")).name == "face.onnx"
     assert HubModel("owner/name@v1").name == "owner/name"
+
+
+def test_a_file_on_the_hub_that_is_no_onnx_file_must_be_adopted_first() -> None:
+    place = HubFile("owner/name", "face.pt")
+    assert place.name == "owner/name:face.pt"
+    with pytest.raises(InputError, match=r"expected an ONNX file, found owner/name:face\.pt; `zoo adopt owner"):
+        place.onnx()
+    with pytest.raises(InputError, match=r"in timm's layout, found the file owner/name:face\.pt; `zoo adopt"):
+        place.folder()
