@@ -122,7 +122,7 @@ def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int 
         room = Room(most_bytes)
         path = fetch(wanted, commit, file, token, room)
         if file.endswith(".onnx"):
-            for weights in external_files(path):
+            for weights in require_weights_beside(path):
                 fetch(wanted, commit, f"{file.rpartition('/')[0]}/{weights}".lstrip("/"), token, room)
         if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
             remember(cache_folder(wanted.repo) / "snapshots" / commit, wanted.revision or "main", commit)

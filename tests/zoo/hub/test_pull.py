@@ -533,9 +533,11 @@ for repo, name in [("o/n", "onnx/model.onnx"), ("o/n", "face.pt"), ("o/n@v9", "f
 def test_one_file_of_a_foreign_repository_is_fetched_with_the_weights_beside_it(tmp_path: Path) -> None:
     with HubServer() as hub:
         tree = {"onnx/model.onnx": tiny_onnx(external="model.data"), "onnx/model.data": bytes(96), "face.pt": b"pickle"}
+        hub.repos["o/n"] = Repo()
         hub.repos["o/n"].commit({**tree, "bad/model.onnx": tiny_onnx(external="../face.pt")})
         done = hub_client.python(hub, tmp_path, FILES)
         asked = [seen.path for seen in hub.requests]
+    assert done.returncode == 0, done.stderr
     nested, pickle, revision, misspelt, climbing, program, bad = map(json.loads, done.stdout.splitlines())
     assert Path(nested[0]).read_bytes() == tree["onnx/model.onnx"]
     assert Path(nested[0]).with_name("model.data").read_bytes() == bytes(96)
