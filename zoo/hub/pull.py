@@ -173,7 +173,8 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
         return list(files or ())
     missing = [name for name in files or () if name not in listing]
     if missing:
-        raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none; {instead(wanted, missing[0], listing)}")
+        advice = instead(wanted, missing[0], listing)
+        raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none; {advice}")
     chosen = list(files) if files is not None else sorted(name for name in listing if WANTED.fullmatch(name))
     if not any(name.endswith((".onnx", ".safetensors")) for name in chosen):
         raise InputError(
