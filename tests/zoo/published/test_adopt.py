@@ -13,7 +13,7 @@ from tests.support.official import FULL, SMALL, ArcFaceNet, Case, IRNet, draw, p
 from zoo.backbones import load_timm, model_info
 from zoo.backbones.torch_embedder import TorchFolder
 from zoo.errors import InputError
-from zoo.export.onnx import export_onnx
+from zoo.export.onnx import write_onnx
 from zoo.export.parity import differences
 from zoo.files import sha256
 from zoo.inference.session import OnnxEmbedder
@@ -63,7 +63,7 @@ def test_an_adopted_folder_exports_with_proof_and_states_its_input(name: str, tm
         {f"model.{key}": tensor for key, tensor in network.state_dict().items()}, tmp_path / "checkpoint.safetensors"
     )
     folder = adopt(tmp_path / "checkpoint.safetensors", tmp_path / "model", case.convention).folder
-    export_onnx(load_timm(folder), folder / "model.onnx", model_info(folder), batches=(1, 5))
+    write_onnx(load_timm(folder), folder / "model.onnx", model_info(folder), batches=(1, 5))
     embedder = OnnxEmbedder(folder / "model.onnx", device="cpu", threads=1)
     assert embedder.info is not None and embedder.info.origin == model_info(folder).origin
     assert differences(case.embed(network, CROPS).numpy(), embedder(CROPS.numpy()))["cosine"] >= 0.999999
@@ -76,7 +76,7 @@ def test_every_size_of_the_catalogue_embeds_as_its_own_network_and_exports(name:
     network = draw(case.network())
     torch.save(case.wrap(network.state_dict()), tmp_path / "checkpoint.pth")
     assert worst_cosine(case, tmp_path / "checkpoint.pth", tmp_path / "model", network) >= 0.999999
-    export_onnx(load_timm(tmp_path / "model"), tmp_path / "model.onnx", model_info(tmp_path / "model"), batches=(1, 5))
+    write_onnx(load_timm(tmp_path / "model"), tmp_path / "model.onnx", model_info(tmp_path / "model"), batches=(1, 5))
     embeddings = OnnxEmbedder(tmp_path / "model.onnx", device="cpu")(CROPS.numpy())
     assert differences(case.embed(network, CROPS).numpy(), embeddings)["cosine"] >= 0.999999
 
