@@ -14,7 +14,22 @@ from zoo.formats.pairs import listed_pairs
 from zoo.formats.recordio import RecordFile
 
 
-class FolderDataset(EncodedFaces):
+class Files(EncodedFaces):
+    """Pictures in files of their own."""
+
+    def __init__(self, name: str, root: Path, image_size: tuple[int, int] | None) -> None:
+        self.name, self.root, self.image_size = name, root, image_size
+        self._files: list[str] = []
+        """The path of each picture from `root`."""
+
+    def content(self, i: int) -> bytes:
+        return read_file(self.root / self._files[i])
+
+    def where(self, i: int) -> str:
+        return str(self.root / self._files[i])
+
+
+class FolderDataset(Files):
     """The pictures of `root`/IDENTITY/PICTURE at `image_size` (height, width), identities and pictures by name.
 
     Sub-folders without pictures are no identities. InputError for a folder without any, and for a link that leads
@@ -24,12 +39,9 @@ class FolderDataset(EncodedFaces):
     kind = "folder"
 
     def __init__(self, root: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
-        self.root = Path(root)
-        self.image_size = image_size
-        self.name = self.root.resolve().name
+        super().__init__(Path(root).resolve().name, Path(root), image_size)
         identities: list[str] = []
         self.identities = identities
-        self._files: list[str] = []
         labels: list[int] = []
         loose = 0
         for entry in _entries(self.root, self.root):
@@ -52,14 +64,8 @@ class FolderDataset(EncodedFaces):
             )
         self.labels = np.array(labels, np.int64)
 
-    def content(self, i: int) -> bytes:
-        return read_file(self.root / self._files[i])
 
-    def where(self, i: int) -> str:
-        return str(self.root / self._files[i])
-
-
-class ListDataset(EncodedFaces):
+class ListDataset(Files):
     """The pictures that a text file lists, one `path label` a line: blanks, a tab or a comma between, # for comments.
 
     An .lst file is MXNet's: number, label, path, with tabs. Relative paths start at the list's folder; a label is any
@@ -70,8 +76,7 @@ class ListDataset(EncodedFaces):
 
     def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
         path = Path(path)
-        self.root, self.name, self.image_size = path.parent, path.stem, image_size
-        self._files: list[str] = []
+        super().__init__(path.stem, path.parent, image_size)
         words: list[str] = []
         if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
             raise InputError(
@@ -95,12 +100,6 @@ class ListDataset(EncodedFaces):
         numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
         self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
 
-    def content(self, i: int) -> bytes:
-        return read_file(self.root / self._files[i])
-
-    def where(self, i: int) -> str:
-        return str(self.root / self._files[i])
-
 
 class RecordDataset(EncodedFaces):
     """The pictures of a .rec file, or of the one in a folder."""
@@ -121,21 +120,16 @@ class RecordDataset(EncodedFaces):
         return self.records.name(i)
 
 
-class LoosePictures(EncodedFaces):
+class LoosePictures(Files):
     """The pictures in a folder at any depth, by path; nothing says whose they are, so all have one label."""
 
     kind = "pictures"
 
     def __init__(self, root: Path) -> None:
-        self.name, self.image_size = root.resolve().name, None
-        self._files = sorted(file for file in root.rglob("*") if file.name.lower().endswith(SUFFIXES))
-        self.labels = np.zeros(len(self._files), np.int64)
-
-    def content(self, i: int) -> bytes:
-        return read_file(self._files[i])
-
-    def where(self, i: int) -> str:
-        return str(self._files[i])
+        super().__init__(root.resolve().name, root, None)
+        found = sorted(file for file in root.rglob("*") if file.name.lower().endswith(SUFFIXES))
+        self._files = [str(file.relative_to(root)) for file in found]
+        self.labels = np.zeros(len(found), np.int64)
 
 
 def _list_line(line: str, mxnet: bool) -> tuple[str, str]:

@@ -143,44 +143,37 @@ class TrainConfig:
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "embedding_dim", "accumulate", "log_every", "keep"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        require(self.lr > 0, "lr", "a positive learning rate", self.lr)
-        require(0 <= self.momentum < 1, "momentum", "a fraction in [0, 1)", self.momentum)
-        require(0 <= self.dropout < 1, "dropout", "a fraction in [0, 1)", self.dropout)
-        require(self.weight_decay >= 0, "weight-decay", "0 or more", self.weight_decay)
-        require(self.ema is None or 0 < self.ema < 1, "ema", "a fraction in (0, 1)", self.ema)
-        require(self.clip_norm is None or self.clip_norm > 0, "clip-norm", "a positive norm", self.clip_norm)
-        require(self.workers is None or self.workers >= 0, "workers", "0 or more", self.workers)
-        require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
-        require(self.min_images >= 1, "min-images", "at least 1", self.min_images)
-        require(
-            self.max_images is None or self.max_images >= self.min_images,
-            "max-images",
-            f"at least --min-images {self.min_images}",
-            self.max_images,
-        )
+        for name in ("epochs", "batch_size", "embedding_dim", "accumulate", "log_every", "keep", "min_images"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("lr", self.lr > 0, "a positive learning rate")
+        self._require("momentum", 0 <= self.momentum < 1, "a fraction in [0, 1)")
+        self._require("dropout", 0 <= self.dropout < 1, "a fraction in [0, 1)")
+        self._require("weight_decay", self.weight_decay >= 0, "0 or more")
+        self._require("ema", self.ema is None or 0 < self.ema < 1, "a fraction in (0, 1)")
+        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "a positive norm")
+        self._require("workers", self.workers is None or self.workers >= 0, "0 or more")
+        self._require("threads", self.threads is None or self.threads >= 1, "at least 1")
+        enough = self.max_images is None or self.max_images >= self.min_images
+        self._require("max_images", enough, f"at least --min-images {self.min_images}")
         every, minutes = self.checkpoint_every, self.checkpoint_minutes
-        require(every is None or every >= 1, "checkpoint-every", "at least 1 step", every)
-        require(minutes is None or minutes > 0, "checkpoint-minutes", "a positive number of minutes", minutes)
-        require(
-            0 <= self.warmup_epochs < self.epochs,
-            "warmup-epochs",
-            f"less than the {self.epochs} epochs",
-            self.warmup_epochs,
-        )
-        require(
-            self.batch_size % self.accumulate == 0,
-            "accumulate",
-            f"a divisor of the batch size {self.batch_size}",
-            self.accumulate,
-        )
-        late = [m for m in self.milestones or () if not 0 < m < self.epochs]
-        require(not late, "milestones", f"epochs between 1 and {self.epochs - 1}", late)
+        self._require("checkpoint_every", every is None or every >= 1, "at least 1 step")
+        self._require("checkpoint_minutes", minutes is None or minutes > 0, "a positive number of minutes")
+        self._require("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"less than the {self.epochs} epochs")
+        divides = self.batch_size % self.accumulate == 0
+        self._require("accumulate", divides, f"a divisor of the batch size {self.batch_size}")
+        within = all(0 < milestone < self.epochs for milestone in self.milestones or ())
+        self._require("milestones", within, f"epochs between 1 and {self.epochs - 1}")
         if self.precision == "fp16" and self.device == "cpu":
             raise InputError(
                 "expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16"
             )
+
+    def _require(self, option: str, holds: bool, expected: str) -> None:
+        """Refuses the value of an option, in the spelling of its flag."""
+        if not holds:
+            value = getattr(self, option)
+            found = list(value) if isinstance(value, tuple) else value
+            raise InputError(f"expected {flag(option)} to be {expected}, found {found}")
 
     def decay_epochs(self) -> list[int]:
         """The epochs (counted from 0) at whose start `multistep` lowers the learning rate.
@@ -191,12 +184,6 @@ class TrainConfig:
         if self.milestones is not None:
             return sorted(self.milestones)
         return sorted({round(self.epochs * part / 34) for part in (20, 28, 32)} - {0, self.epochs})
-
-
-def require(holds: bool, option: str, expected: str, found: object) -> None:
-    """Refuses an option's value, in the spelling of its flag."""
-    if not holds:
-        raise InputError(f"expected {flag(option)} to be {expected}, found {found}")
 
 
 OPTIONS: dict[str, Option] = {

@@ -303,7 +303,7 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "--skip-nonfinite", "0.5"], "expected --skip-nonfinite to be a whole number, found '0.5'"),
         (["train", "--init", "nowhere"], "nowhere"),
         (["train", "--epochs", "0"], "expected --epochs to be at least 1, found 0"),
-        (["train", "--epochs", "5", "--set", "milestones=[2, 5]"], "epochs between 1 and 4, found [5]"),
+        (["train", "--epochs", "5", "--set", "milestones=[2, 5]"], "epochs between 1 and 4, found [2, 5]"),
         (["train", "--recipe", "recuricularface-r18"], "no recipe is called 'recuricularface-r18'; did you mean"),
         (["train", "--recipe", "mine.yaml"], "expected a file of training options at mine.yaml, found none"),
         (["train", "--data", "synthetic:5x7", "--min-images", "3"], "expected no filter on the synthetic set"),

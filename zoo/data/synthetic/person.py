@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,11 @@ def band(spine: Points, thickness: npt.NDArray[np.float64] | float) -> Points:
     return np.concatenate([spine - half, (spine + half)[::-1]])
 
 
+def between(low: float, high: float) -> Any:
+    """A measure that is drawn from [low, high)."""
+    return field(metadata={"between": (low, high)})
+
+
 @dataclass(frozen=True)
 class Identity:
     """What stays the same in every image of a person; lengths in pixels of a 112-pixel crop."""
@@ -78,43 +84,43 @@ class Identity:
     hair: Colour
     iris: Colour
     lips: Colour
-    cheek: float  # half the width of the head
-    crown: float  # the top of the skull above the eyes
-    chin: float  # the chin below the eyes
-    jaw: float  # exponent of the jaw line: small is square, large is pointed
-    taper: float  # how much narrower the jaw is
-    eye_gap: float  # half the distance of the pupils
-    eye_width: float
-    eye_height: float
-    eye_tilt: float  # radians
-    iris_size: float
-    lid: float  # thickness of the upper lid's line
-    brow_height: float  # above the eye
-    brow_length: float
-    brow_thick: float
-    brow_arch: float
-    brow_tilt: float
-    nose_length: float
-    nose_width: float
-    bridge: float
-    mouth_height: float  # below the eyes
-    mouth_width: float
-    upper_lip: float
-    lower_lip: float
-    ear_size: float
-    ear_height: float
-    hairline: float  # above the eyes
-    parting: float  # x of the parting as a fraction of the cheek
-    fringe: float  # how far the hair falls from the parting to the temples
-    waves: float
-    volume: float
-    hair_length: float  # below the eyes; negative is above the ears
     bald: bool
     beard: float  # share of the hair's colour in the beard, 0 for none
     beard_line: float  # where the beard begins, below the eyes
     moustache: float  # thickness
     moles: Points  # (moles, 2)
     fold: float  # depth of the line from nose to mouth
+    cheek: float = between(30, 41)  # half the width of the head
+    crown: float = between(44, 56)  # the top of the skull above the eyes
+    chin: float = between(52, 68)  # the chin below the eyes
+    jaw: float = between(0.5, 1.15)  # exponent of the jaw line: small is square, large is pointed
+    taper: float = between(0.0, 0.22)  # how much narrower the jaw is
+    eye_gap: float = between(14.5, 20)  # half the distance of the pupils
+    eye_width: float = between(5.6, 9)
+    eye_height: float = between(2.6, 5.6)
+    eye_tilt: float = between(-0.22, 0.22)  # radians
+    iris_size: float = between(2.5, 3.9)
+    lid: float = between(0.8, 2.6)  # thickness of the upper lid's line
+    brow_height: float = between(7, 14.5)  # above the eye
+    brow_length: float = between(7, 12)
+    brow_thick: float = between(1.4, 5)
+    brow_arch: float = between(-1, 4.5)
+    brow_tilt: float = between(-0.28, 0.28)
+    nose_length: float = between(15.5, 26)
+    nose_width: float = between(4.5, 10.5)
+    bridge: float = between(1.8, 4.6)
+    mouth_height: float = between(34, 46)  # below the eyes
+    mouth_width: float = between(9.5, 18)
+    upper_lip: float = between(1.2, 4.2)
+    lower_lip: float = between(1.8, 5.6)
+    ear_size: float = between(6, 12)
+    ear_height: float = between(0, 14)
+    hairline: float = between(22, 42)  # above the eyes
+    parting: float = between(-0.8, 0.8)  # x of the parting as a fraction of the cheek
+    fringe: float = between(-6, 22)  # how far the hair falls from the parting to the temples
+    waves: float = between(0, 3)
+    volume: float = between(2, 11)
+    hair_length: float = between(-60, 75)  # below the eyes; negative is above the ears
 
 
 def draw_identity(draws: Draws) -> Identity:
@@ -126,42 +132,15 @@ def draw_identity(draws: Draws) -> Identity:
     hair = mix(hairs[d.below(6)], hairs[d.below(6)], d.between(0, 0.6))
     irises = np.array([[70.0, 44, 26], [64, 106, 140], [84, 116, 70], [120, 92, 44], [104, 112, 118]])
     beard = d.between(0.25, 0.9) if d.chance(0.3) else 0.0
+    traits: dict[str, Any] = {
+        "skin": skin,
+        "hair": hair,
+        "iris": mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5)),
+        "lips": mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4),
+    }
+    traits |= {one.name: d.between(*one.metadata["between"]) for one in fields(Identity) if one.metadata}
     return Identity(
-        skin=skin,
-        hair=hair,
-        iris=mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5)),
-        lips=mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4),
-        cheek=d.between(30, 41),
-        crown=d.between(44, 56),
-        chin=d.between(52, 68),
-        jaw=d.between(0.5, 1.15),
-        taper=d.between(0.0, 0.22),
-        eye_gap=d.between(14.5, 20),
-        eye_width=d.between(5.6, 9),
-        eye_height=d.between(2.6, 5.6),
-        eye_tilt=d.between(-0.22, 0.22),
-        iris_size=d.between(2.5, 3.9),
-        lid=d.between(0.8, 2.6),
-        brow_height=d.between(7, 14.5),
-        brow_length=d.between(7, 12),
-        brow_thick=d.between(1.4, 5),
-        brow_arch=d.between(-1, 4.5),
-        brow_tilt=d.between(-0.28, 0.28),
-        nose_length=d.between(15.5, 26),
-        nose_width=d.between(4.5, 10.5),
-        bridge=d.between(1.8, 4.6),
-        mouth_height=d.between(34, 46),
-        mouth_width=d.between(9.5, 18),
-        upper_lip=d.between(1.2, 4.2),
-        lower_lip=d.between(1.8, 5.6),
-        ear_size=d.between(6, 12),
-        ear_height=d.between(0, 14),
-        hairline=d.between(22, 42),
-        parting=d.between(-0.8, 0.8),
-        fringe=d.between(-6, 22),
-        waves=d.between(0, 3),
-        volume=d.between(2, 11),
-        hair_length=d.between(-60, 75),
+        **traits,
         bald=d.chance(0.1),
         beard=beard,
         beard_line=d.between(20, 46),
