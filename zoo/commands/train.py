@@ -23,24 +23,30 @@ from zoo.train.start import first_process, resume, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo train`, made from TrainConfig."""
+    """The flags of `zoo train`, made from TrainConfig; each says the same as --set."""
     parser.add_argument("backbone", nargs="?", help=described("backbone"))
-    for name in options.option_names(listed=True):
-        parser.add_argument(options.flag(name), metavar=metavar(options.hints()[name]), help=described(name))
     others = [name for name in options.option_names(listed=False) if name != "backbone"]
-    usual = options.plain(options.TrainConfig())
-    parser.add_argument(*map(options.flag, others), action=Assign, help=argparse.SUPPRESS)
+    for name in [*options.option_names(listed=True), *others]:
+        parser.add_argument(
+            options.flag(name),
+            dest="set",
+            action="append",
+            type=f"{name}={{}}".format,
+            metavar=metavar(options.hints()[name]),
+            help=argparse.SUPPRESS if name in others else described(name),
+        )
     parser.add_argument(
         "--recipe", metavar="NAME|FILE", help="start from a packaged recipe (`zoo list recipes`) or a YAML file"
     )
+    usual = options.plain(options.TrainConfig())
     parser.add_argument(
         "--set",
         metavar="key=value",
         action="append",
-        default=[],
         help="any option, as a flag of its name does; those without a line here, with their defaults: "
         + ", ".join(f"{name}={str(usual[name]).lower()}" for name in others),
     )
+    parser.set_defaults(set=[])
     parser.add_argument("--name", help="the run's name under runs/ (default: backbone, head and time)")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
@@ -54,31 +60,17 @@ def described(option: str) -> str:
     return told.replace("%", "%%") + ("" if default is None else f" (default: {default})")
 
 
-class Assign(argparse.Action):
-    """The flag of an option that the help does not list: the same as --set."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        namespace.set = [*namespace.set, f"{str(option_string).removeprefix('--')}={values}"]
-
-
 def metavar(hint: Any) -> str:
     """What stands for a flag's value in the help."""
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(typing.get_args(hint))
     words: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
-    return words.get(hint) or words.get(typing.get_args(hint)[0], "VALUE")
+    return words.get((*typing.get_args(hint), hint)[0], "VALUE")
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains; returns 0, or 130 / 143 when a signal stopped the run after saving it."""
     given: dict[str, Any] = {"backbone": args.backbone} if args.backbone else {}
-    given |= {name: text for name in options.option_names(listed=True) if (text := getattr(args, name)) is not None}
     for assignment in args.set:
         options.set_option(given, assignment)
     if args.quiet:

@@ -83,7 +83,7 @@ class EncodedFaces(abc.ABC):
 
     def describe(self) -> str:
         """The set in one line."""
-        return describe(self, self.kind)
+        return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"
 
 
 class Selected(EncodedFaces):
@@ -124,9 +124,10 @@ def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[
     return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)
 
 
-def describe(dataset: FaceDataset, kind: str) -> str:
-    """One line: how many images of how many identities, and the format."""
-    return f"{len(dataset):,} images of {dataset.num_classes:,} identities, {kind}"
+def identities_of(words: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """`contiguous` of labels read from a text, in the order of numbers where all of them are numbers."""
+    numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
+    return contiguous([int(word) for word in words] if numbers else words)
 
 
 def require_identities(num_classes: int, where: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, contiguous
+from zoo.data.base import EncodedFaces, identities_of
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES, read_file
 from zoo.formats.pairs import listed_pairs
@@ -97,8 +97,7 @@ class ListDataset(Files):
             words.append(label)
         if not words:
             raise InputError(f"expected pictures in the list {path}, found none; write `path label` lines into it")
-        numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
-        self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
+        self.identities, self.labels = identities_of(words)
 
 
 class RecordDataset(EncodedFaces):

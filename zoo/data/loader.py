@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.augment import Augmentation
 from zoo.data.base import EncodedFaces, FaceDataset
@@ -77,7 +77,8 @@ class TrainLoader:
                 f" use a batch size of at most {max(1, len(dataset) // world):,}"
             )
         self.skipped = {}
-        self._plan = _Plan()
+        self._plan: list[tuple[int, npt.NDArray[np.int64]]] = []
+        """What the workers are to make next: (epoch, indices) of each batch."""
         self._loader: DataLoader[Any] = DataLoader(
             _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip"),
             batch_size=None,
@@ -113,7 +114,7 @@ class TrainLoader:
         """This rank's batches of `epoch`, from step `start_step` on: exactly those that a whole epoch ends with."""
         self.skipped = {}
         batches = self.order(epoch)[start_step:, self.rank]
-        self._plan.items = [(epoch, batch) for batch in batches]
+        self._plan[:] = [(epoch, batch) for batch in batches]
         # no variable here holds a batch: the memory of one that its reader is done with serves the next
         yield from map(self._sound, self._loader)
 
@@ -124,19 +125,6 @@ class TrainLoader:
         batch, damaged = found
         self.skipped.update(damaged)
         return batch
-
-
-class _Plan(Sampler[Any]):
-    """What the workers are to make next: (epoch, indices) of each batch."""
-
-    def __init__(self) -> None:
-        self.items: list[tuple[int, npt.NDArray[np.int64]]] = []
-
-    def __iter__(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 class _Batches(Dataset[Any]):

@@ -77,11 +77,15 @@ class ParquetDataset(EncodedFaces):
                 raise InputError(f"expected a Parquet file at {self._files[number]}, found none ({reason})") from None
         return self._tables[number]
 
-    def content(self, i: int) -> bytes:
+    def _place(self, i: int) -> tuple[int, int, int, int]:
+        """Where picture i lies: (block, file, row group, row)."""
         assert self.blocks is not None, "set by the constructor"
         block = int(np.searchsorted(self.blocks, i, side="right")) - 1
-        number, group = self._groups[block]
-        table = self._open(number)
+        return (block, *self._groups[block], i - int(self.blocks[block]))
+
+    def content(self, i: int) -> bytes:
+        block, file, group, row = self._place(i)
+        table = self._open(file)
         if block not in self._rows:
             import pyarrow
 
@@ -93,13 +97,11 @@ class ParquetDataset(EncodedFaces):
             while len(self._rows) > _OPEN_GROUPS:
                 self._rows.popitem(last=False)
         self._rows.move_to_end(block)
-        return _bytes_of(self._rows[block][i - int(self.blocks[block])].as_py(), self.where(i))
+        return _bytes_of(self._rows[block][row].as_py(), self.where(i))
 
     def where(self, i: int) -> str:
-        assert self.blocks is not None, "set by the constructor"
-        block = int(np.searchsorted(self.blocks, i, side="right")) - 1
-        number, group = self._groups[block]
-        return f"{self._files[number]}, row group {group}, row {i - int(self.blocks[block])}"
+        _, file, group, row = self._place(i)
+        return f"{self._files[file]}, row group {group}, row {row}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": {}, "_rows": collections.OrderedDict()}

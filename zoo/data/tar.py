@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, contiguous
+from zoo.data.base import EncodedFaces, identities_of
 from zoo.data.shards import cache_name, fetched, forget, shard_folder
 from zoo.errors import InputError
 from zoo.files import write_text
@@ -60,8 +60,7 @@ class TarDataset(EncodedFaces):
             starts.append(len(words))
         if not words:
             raise InputError(f"expected pictures with labels in {name}, found none in {len(self._shards):,} shards")
-        numbers = all(word.isdecimal() and len(word) < 18 for word in words)
-        self.identities, self.labels = contiguous([int(word) for word in words] if numbers else words)
+        self.identities, self.labels = identities_of(words)
         self.blocks = np.array(starts, np.int64)
         self._places = np.array(places, np.int64)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -127,28 +128,22 @@ def part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, i
     return word >> 29, position + 8, length
 
 
-def end_of(content: mmap.mmap, position: int, end: int, name: str) -> int:
-    """The offset behind the record at `position`, found without copying it."""
+def parts(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[tuple[int, int]]:
+    """(start, length) of the payload of each part of the record at `position`; InputError where they do not line up."""
     kind, start, length = part(content, position, end, name)
     if kind not in (WHOLE, _FIRST):
         raise InputError(f"expected the start of a record at byte {position:,} of {name}, found part kind {kind}")
+    yield start, length
     while kind not in (WHOLE, _LAST):
         position = start + length + -length % 4
         kind, start, length = part(content, position, end, name)
         if kind not in (_MIDDLE, _LAST):
             raise InputError(f"expected a further part at byte {position:,} of {name}, found part kind {kind}")
-    return start + length + -length % 4
+        yield start, length
 
 
-def parts(content: mmap.mmap, position: int, end: int, name: str) -> tuple[list[bytes], int]:
-    """The payloads of the record's parts and the offset behind the last of them."""
-    kind, start, length = part(content, position, end, name)
-    if kind == WHOLE:
-        return [content[start : start + length]], start + length + -length % 4
-    after = end_of(content, position, end, name)
-    pieces = []
-    while position < after:
-        _, start, length = part(content, position, end, name)
-        pieces.append(content[start : start + length])
-        position = start + length + -length % 4
-    return pieces, after
+def end_of(content: mmap.mmap, position: int, end: int, name: str) -> int:
+    """The offset behind the record at `position`, found without copying it."""
+    for start, length in parts(content, position, end, name):
+        after = start + length + -length % 4
+    return after

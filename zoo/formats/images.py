@@ -51,12 +51,17 @@ def decode(content: bytes, name: str) -> Image:
             raise InputError(
                 f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again"
             )
+    return decode_by_cv2(content, name, "picture")
+
+
+def decode_by_cv2(content: bytes, name: str, kind: str) -> Image:
+    """What cv2 makes of `content`, a "picture" or a "GIF picture": RGB uint8 (height, width, 3)."""
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise InputError(f"expected a picture in {name}, found a damaged one ({error.err}); fetch it again") from None
+        raise InputError(f"expected a {kind} in {name}, found a damaged one ({error.err}); fetch it again") from None
     if bgr is None:
-        raise InputError(f"expected a picture in {name}, found a damaged one of {len(content):,} bytes; fetch it again")
+        raise InputError(f"expected a {kind} in {name}, found a damaged or rare one; convert it to PNG")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)  # type: ignore[return-value]  # cv2's stubs know no dtype
 
 

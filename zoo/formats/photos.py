@@ -8,12 +8,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
-from zoo.formats.images import Image, decode, header, sane_size
+from zoo.formats.images import Image, decode, decode_by_cv2, header, sane_size
 from zoo.formats.images import printable as printable
 from zoo.formats.images import read_file as read_file
 
@@ -42,15 +41,7 @@ def decode_photo(content: bytes, name: str) -> Image:
         raise InputError(f"expected a {kind} picture in {name}, found a damaged one; fetch it again")
     if kind == "TIFF" and found[2]:
         return _decode_by_pillow(content, kind, name)  # cv2 gives colours that alpha has darkened
-    try:
-        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise InputError(f"expected a {kind} picture in {name}, found a damaged one ({error.err})") from None
-    if bgr is None:
-        raise InputError(
-            f"expected a {kind} picture in {name}, found a damaged one or a rare variety; convert it to PNG"
-        )
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return decode_by_cv2(content, name, f"{kind} picture")
 
 
 def _kind(content: bytes) -> str | None:

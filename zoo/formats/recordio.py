@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Header, end_of, parts, unpack, whole_record
+from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, end_of, parts, unpack, whole_record
 
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24
@@ -74,18 +74,7 @@ class RecordFile:
                 after = start + 8 + word
                 if after + -word % 4 == end:
                     return self._map[start + 8 + HEADER.size : after]
-        return self.picture(i)[1]
-
-    def picture(self, i: int) -> tuple[Header, bytes]:
-        """The header and the encoded bytes of picture i."""
-        if not 0 <= i < len(self._images):
-            raise IndexError(f"picture {i} of {len(self._images)}")
-        position = int(self._images[i])
-        payload = self.payload(position)
-        try:
-            return unpack(payload, "")
-        except InputError:
-            return unpack(payload, self._record_name(position))
+        return unpack(self.payload(position), self._record_name(position))[1]
 
     def name(self, i: int) -> str:
         """Where picture i lies, for messages: "train.rec, record 17 (byte 51,200)"."""
@@ -95,16 +84,14 @@ class RecordFile:
         """The payload of the record that is `position`-th in the file, its parts put together."""
         start = int(self._offsets[position])
         end = int(self._offsets[position + 1]) if position + 1 < len(self._offsets) else self._size
-        whole = whole_record(self._map, start)
-        if whole is not None and whole + -whole % 4 == end:
-            return self._map[start + 8 : whole]
-        pieces, after = parts(self._map, start, end, self._record_name(position))
+        name = self._record_name(position)
+        after = end_of(self._map, start, end, name)
         if after != end:
             raise InputError(
-                f"expected {self._record_name(position)} to end at byte {end:,}, found its end at {after:,};"
+                f"expected {name} to end at byte {end:,}, found its end at {after:,};"
                 f" delete {self.path.with_suffix('.idx').name} if it belongs to another file"
             )
-        return pieces[0] if len(pieces) == 1 else MAGIC_BYTES.join(pieces)
+        return MAGIC_BYTES.join(self._map[at : at + length] for at, length in parts(self._map, start, end, name))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_map"}
@@ -149,7 +136,7 @@ class RecordFile:
         for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
             end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
             try:
-                if parts(self._map, int(offsets[position]), end, "")[1] != end:
+                if end_of(self._map, int(offsets[position]), end, "") != end:
                     return False
             except InputError:
                 return False

@@ -11,6 +11,10 @@ from zoo.evaluate.report.figures import legend, line, panels, svg, title
 from zoo.evaluate.report.page import templates
 from zoo.files import write_text
 from zoo.train.config import load_yaml
+from zoo.train.watch import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Loss", ("loss",)),
@@ -24,11 +28,6 @@ CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Fraction of the time spent waiting for data", ("data_wait",)),
 )
 """Each figure's title and the figures of a record that it shows; one that no record has is left out."""
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Record = Mapping[str, Any]
 
 
 def write_curves(run: Path) -> None:

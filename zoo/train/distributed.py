@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +74,9 @@ def replicate(model: nn.Module, rank: Rank, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-@contextlib.contextmanager
-def local_gradients(model: nn.Module, last: bool) -> Iterator[None]:
+def local_gradients(model: nn.Module, last: bool) -> AbstractContextManager[object]:
     """Keeps gradients to this process for all but the last pass of an accumulated step."""
-    if isinstance(model, DistributedDataParallel) and not last:
-        with model.no_sync():
-            yield
-    else:
-        yield
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else contextlib.nullcontext()
 
 
 def everywhere(value: Any, rank: Rank) -> Any:
