@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,9 @@ class Verdicts:
     def images(self) -> list[np.ndarray[Any, Any]]:
         return [np.zeros((112, 112, 3), np.uint8)]
 
-    def score(self, embeddings: np.ndarray[Any, Any]) -> dict[str, float]:
+    def score(self, embeddings: np.ndarray[Any, Any]) -> SimpleNamespace:
         assert embeddings.shape == (1, 9)
-        return {"accuracy": next(self.accuracies), "auc": 0.5}
+        return SimpleNamespace(accuracy=next(self.accuracies), auc=0.5)
 
 
 def validated(monkeypatch: pytest.MonkeyPatch, accuracies: list[float], data: str = "pairs") -> None:
