@@ -130,7 +130,7 @@ def normalisation(facts: ModelInfo | None, steps: tuple[str, ...], embedder: boo
     """The meaning of the input as text; the field's convention is only assumed of an `embedder`."""
     if facts is not None:
         spec = facts.input
-        return f"{spec.channel_order}, (x − {spec.mean:g}) / {spec.std:g}, stated by the file"
+        return f"{spec.channel_order}, {spec.scaling}, stated by the file"
     if steps:
         return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
     if not embedder:

@@ -15,16 +15,20 @@ Crops = npt.NDArray[np.uint8]
 """Aligned face crops: RGB uint8 of shape (batch, height, width, 3)."""
 
 
+Scale = float | tuple[float, float, float]
+"""A number for every channel, or one for each."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
 
     size: tuple[int, int] = (112, 112)
     """(height, width) in pixels."""
-    mean: float = 127.5
-    """Subtracted from every 8-bit value."""
-    std: float = 127.5
-    """Divided by, after the subtraction."""
+    mean: Scale = 127.5
+    """Subtracted from every 8-bit value; three numbers where each channel has its own, in the order given."""
+    std: Scale = 127.5
+    """Divided by, after the subtraction; likewise."""
     channel_order: str = "RGB"
     """"RGB", or "BGR" for strangers' models."""
     alignment: str = "arcface-5-points"
@@ -35,8 +39,25 @@ class InputSpec:
             raise InputError(f"expected the channel order RGB or BGR, found {self.channel_order!r}")
         if len(self.size) != 2 or min(self.size) < 1:
             raise InputError(f"expected an input size (height, width) of positive pixels, found {self.size}")
-        if not self.std > 0:
+        if any(isinstance(scale, tuple) and len(scale) != 3 for scale in (self.mean, self.std)):
+            raise InputError(f"expected a number or one for each channel, found {self.mean} and {self.std}")
+        if not np.all(np.asarray(self.std) > 0):
             raise InputError(f"expected a positive input std, found {self.std}")
+
+    @property
+    def scaling(self) -> str:
+        """How a value becomes input, in words: (x − 127.5) / 127.5."""
+        mean, std = (
+            f"{scale:g}" if not isinstance(scale, tuple) else f"({', '.join(f'{one:.4g}' for one in scale)})"
+            for scale in (self.mean, self.std)
+        )
+        return f"(x − {mean}) / {std}"
+
+    @classmethod
+    def from_dict(cls, spec: dict[str, Any]) -> InputSpec:
+        """The input that `asdict`, or JSON of it, describes."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}
+        return cls(**given)
 
     def to_input(self, crops: Crops) -> npt.NDArray[np.float32]:
         """The model's input for RGB crops: (batch, H, W, 3) uint8 → (batch, 3, H, W) float32, contiguous.
@@ -50,9 +71,13 @@ class InputSpec:
             )
         ordered = crops[..., ::-1] if self.channel_order == "BGR" else crops
         planes = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), dtype=np.float32)
-        planes -= np.float32(self.mean)
-        planes /= np.float32(self.std)
+        planes -= _per_channel(self.mean)
+        planes /= _per_channel(self.std)
         return planes
+
+
+def _per_channel(scale: Scale) -> npt.NDArray[np.float32]:
+    return np.array(scale, np.float32).reshape(-1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +184,7 @@ class ModelInfo:
             known = {f.name for f in fields(cls)}
             facts = {name: value for name, value in facts.items() if name in known}  # written by a later version
             spec = facts.get("input", {})
-            facts["input"] = InputSpec(**{**spec, "size": tuple(spec.get("size", (112, 112)))})
+            facts["input"] = InputSpec.from_dict(spec)
             facts["thresholds"] = tuple(
                 Threshold(**{**t, "far_interval": tuple(t["far_interval"])}) for t in facts.get("thresholds", ())
             )

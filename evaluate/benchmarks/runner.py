@@ -107,7 +107,7 @@ def _given_input(path: Path, options: Options) -> InputSpec | None:
     )
     if options.write_thresholds and info and given != stated:
         raise InputError(
-            f"expected the input that {path} states ({stated.channel_order}, mean {stated.mean:g}, std {stated.std:g}) "
+            f"expected the input that {path} states ({stated.channel_order}, {stated.scaling}) "
             "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
         )
     return given

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.modelinfo import InputSpec, ModelInfo, Threshold
+from zoo.modelinfo import InputSpec, ModelInfo, Origin, Threshold
 
 THRESHOLD = Threshold(1e-3, 0.25, "pairs", "LFW", "0" * 64, 3000, 30, (0.005, 0.015), True)
 INFO = ModelInfo(8, InputSpec((96, 112), 0.0, 255.0, "BGR"), license="apache-2.0", thresholds=(THRESHOLD,))
@@ -35,7 +35,11 @@ def test_other_text_is_one_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"channel_order": "GBR"}, {"size": (0, 112)}, {"size": (112,)}, {"std": 0.0}, {"std": -1.0}]
+    "options",
+    [
+        *({"channel_order": "GBR"}, {"size": (0, 112)}, {"size": (112,)}, {"std": 0.0}, {"std": -1.0}),
+        *({"std": (1.0, 0.0, 1.0)}, {"mean": (1.0, 2.0)}),
+    ],
 )
 def test_an_impossible_input_is_refused(options: dict) -> None:
     with pytest.raises(InputError, match="expected"):
@@ -49,6 +53,17 @@ def test_input_is_scaled_ordered_and_contiguous(order: str) -> None:
     expected = (crops[..., :: -1 if order == "BGR" else 1].astype(np.float64).transpose(0, 3, 1, 2) - 10) / 3
     np.testing.assert_allclose(planes, expected, rtol=1e-6)
     assert planes.dtype == np.float32 and planes.flags.c_contiguous
+
+
+def test_each_channel_may_have_a_scale_of_its_own() -> None:
+    spec = InputSpec((5, 7), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    crops = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)
+    expected = ((crops - np.array(spec.mean)) / np.array(spec.std)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(spec.to_input(crops), expected, rtol=1e-5, atol=1e-6)
+    info = ModelInfo(8, spec, origin=Origin("n", "f", "0" * 64, "c", leftovers=("weight",)))
+    assert ModelInfo.from_json(info.to_json()) == info
+    assert spec.scaling == "(x − (123.7, 116.3, 103.5)) / (58.4, 57.12, 57.38)"
+    assert InputSpec().scaling == "(x − 127.5) / 127.5"
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (1, 5, 8, 3), (1, 5, 7, 4)])

@@ -13,7 +13,7 @@ from torch import nn
 
 from zoo.backbones.necks import FLAT_LIMIT, NECKS, FlatNeck, GapNeck, as_map
 from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, stem_arguments, stemmed_body
-from zoo.backbones.timm_model import FaceArchitecture, build_timm, face_cfg, family
+from zoo.backbones.timm_model import FaceArchitecture, build_timm, face_cfg, family, fit_neck
 from zoo.errors import InputError, unknown_name
 
 OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")
@@ -47,27 +47,55 @@ class FaceBackbone(nn.Module):
         self.prefix_tokens = int(getattr(body, "num_prefix_tokens", 0))
         self.channels_last = getattr(body, "output_fmt", "NCHW") == "NHWC"
         _, channels, rows, columns = as_map(features, self.prefix_tokens, self.channels_last).shape
+        self.map_shape = channels, rows, columns
+        self.num_features = self.head_hidden_size = channels
+        self.dropout = dropout
         if neck is None:
             neck = "flat" if channels * rows * columns <= FLAT_LIMIT else "gap"
-        self.neck: nn.Module
-        if neck == "flat":
-            self.neck = FlatNeck(channels, rows, columns, num_classes, dropout)
-        elif neck == "gap":
-            self.neck = GapNeck(channels, num_classes, dropout)
-        else:
-            self.neck = nn.Identity()
-        if neck != "native":
-            drop_unused_children(body, torch.zeros(1, in_chans, height, width))
         self.neck_name = neck
         self.num_classes = num_classes
+        self.neck: nn.Module = nn.Identity()
+        if neck != "native":
+            self.reset_classifier(num_classes)
+            drop_unused_children(body, torch.zeros(1, in_chans, height, width))
+
+    def get_classifier(self) -> nn.Module:
+        """The neck; for a native one timm's classifier."""
+        classifier: nn.Module = self.body.get_classifier() if self.neck_name == "native" else self.neck  # type: ignore
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new neck of the same kind with `num_classes` outputs, none for 0. `global_pool` has no effect."""
+        self.num_classes = num_classes
+        if self.neck_name == "native":
+            self.body.reset_classifier(num_classes)  # type: ignore[operator]
+        elif not num_classes:
+            self.neck = nn.Identity()
+        elif self.neck_name == "flat":
+            self.neck = FlatNeck(*self.map_shape, num_classes, self.dropout)
+        else:
+            self.neck = GapNeck(self.map_shape[0], num_classes, self.dropout)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, in_chans, H, W) → (batch, num_features, h, w); for a native neck timm's own features."""
+        features: torch.Tensor = self.body.forward_features(x)  # type: ignore[operator]
+        return features if self.neck_name == "native" else as_map(features, self.prefix_tokens, self.channels_last)
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Features → (batch, num_classes), or averaged over the map where there are no classes."""
+        if self.neck_name == "native":
+            embedding: torch.Tensor = self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
+        elif pre_logits or self.num_classes == 0:
+            embedding = x.mean((2, 3))
+        else:
+            embedding = self.neck(x)
+        return embedding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (batch, 3, H, W) → (batch, num_classes)."""
-        if self.neck_name == "native":
-            embedding: torch.Tensor = self.body(x)
-            return embedding
-        features = self.body.forward_features(x)  # type: ignore[operator]
-        embedding = self.neck(as_map(features, self.prefix_tokens, self.channels_last))
+        embedding: torch.Tensor = (
+            self.body(x) if self.neck_name == "native" else self.forward_head(self.forward_features(x))
+        )
         return embedding
 
 
@@ -77,8 +105,12 @@ default_cfgs = generate_default_cfgs({"face_backbone.untrained": face_cfg(fixed_
 @register_model
 def face_backbone(pretrained: bool = False, **options: Any) -> FaceBackbone:
     """A timm backbone with our stem and neck; `options` are FaceBackbone's arguments (config.json: model_args)."""
-    options = {name: value for name, value in options.items() if name != "global_pool"}
-    model: FaceBackbone = build_model_with_cfg(FaceBackbone, "face_backbone", pretrained, **options)
+    if options.pop("features_only", False):
+        raise InputError("expected no features_only: face_backbone has no stages of its own; take those of its `.body`")
+    options = {name: value for name, value in options.items() if name not in ("global_pool", "out_indices")}
+    model: FaceBackbone = build_model_with_cfg(
+        FaceBackbone, "face_backbone", pretrained, pretrained_filter_fn=fit_neck, **options
+    )
     return model
 
 

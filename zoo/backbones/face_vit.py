@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from zoo.backbones.timm_model import face_cfg, pair
+from zoo.backbones.timm_model import face_cfg, fit_neck, pair
 
 
 class FaceViT(VisionTransformer):
@@ -103,7 +103,8 @@ default_cfgs = generate_default_cfgs(
 
 
 def _facevit(name: str, pretrained: bool, options: dict[str, Any]) -> FaceViT:
-    model: FaceViT = build_model_with_cfg(FaceViT, name, pretrained, **{**SIZES[name], **options})
+    options = {**SIZES[name], "feature_cfg": {"out_indices": 3, "feature_cls": "getter"}, **options}
+    model: FaceViT = build_model_with_cfg(FaceViT, name, pretrained, pretrained_filter_fn=fit_neck, **options)
     return model
 
 

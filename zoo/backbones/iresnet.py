@@ -10,7 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from zoo.backbones.necks import FlatNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg
+from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck
 
 
 class Block(nn.Module):
@@ -67,6 +67,10 @@ class IResNet(FaceArchitecture):
             channels_in = width
         self.stages = nn.Sequential(*stages)
         self.num_features = self.head_hidden_size = channels_in
+        self.feature_info = [
+            {"num_chs": width, "reduction": 2 ** (stage + 1), "module": f"stages.{stage}"}
+            for stage, width in enumerate(self.widths)
+        ]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)  # as in ArcFace's code: each conv is between batch norms
@@ -100,8 +104,9 @@ default_cfgs = generate_default_cfgs(
 
 def _iresnet(name: str, pretrained: bool, options: dict[str, Any]) -> IResNet:
     size = name.removesuffix("_se")
-    options = {"layers": LAYERS[size], "se": size != name, **options}
-    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, **options)
+    features = {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)}
+    options = {"layers": LAYERS[size], "se": size != name, "feature_cfg": features, **options}
+    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, pretrained_filter_fn=fit_neck, **options)
     return model
 
 

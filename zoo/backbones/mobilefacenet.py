@@ -12,7 +12,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from zoo.backbones.necks import GdcNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg
+from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck
 
 
 def conv(
@@ -75,11 +75,17 @@ class MobileFaceNet(FaceArchitecture):
         super().__init__(num_classes, in_chans, img_size, drop_rate)
         second = [conv(stem, stem, 3, groups=stem_groups)] if stem_groups else []
         self.stem = nn.Sequential(conv(in_chans, stem, 3, 2), *second)
-        blocks, channels_in = [], stem
+        blocks, channels_in, reduction = [], stem, 2
+        self.feature_info: list[dict[str, Any]] = []
+        """For timm's features_only: the last block of every size of the map."""
         for expansion, channels, repeats, stride in rows:
             for i in range(repeats):
                 blocks.append(Bottleneck(channels_in, channels, expansion, stride if i == 0 else 1))
                 channels_in = channels
+            reduction *= stride
+            self.feature_info = [info for info in self.feature_info if info["reduction"] != reduction]
+            place = f"blocks.{len(blocks) - 1}"
+            self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": place})
         self.blocks = nn.Sequential(*blocks)
         self.conv_head = conv(channels_in, 512, 1)
         self.num_features = self.head_hidden_size = 512
@@ -110,7 +116,10 @@ default_cfgs = generate_default_cfgs(
 
 
 def _mobilefacenet(name: str, pretrained: bool, options: dict[str, Any]) -> MobileFaceNet:
-    model: MobileFaceNet = build_model_with_cfg(MobileFaceNet, name, pretrained, **{**SIZES[name], **options})
+    options = {**SIZES[name], "feature_cfg": {"flatten_sequential": True}, **options}
+    model: MobileFaceNet = build_model_with_cfg(
+        MobileFaceNet, name, pretrained, pretrained_filter_fn=fit_neck, **options
+    )
     return model
 
 

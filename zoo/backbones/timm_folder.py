@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import timm
@@ -15,26 +17,35 @@ from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_option
 from zoo.backbones.timm_model import build_timm, face_cfg
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json
-from zoo.modelinfo import InputSpec, ModelInfo
+from zoo.modelinfo import InputSpec, ModelInfo, Scale
 
 MODEL_ARGS = {
     "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
     "": {
         *("img_size", "patch_size", "drop_rate", "drop_path_rate", "class_token", "reg_tokens", "fc_norm", "pos_embed"),
+        *("pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "qkv_bias", "qk_norm", "init_values"),
+        *("no_embed_class", "pre_norm", "final_norm", "dynamic_img_size", "dynamic_img_pad", "head_norm_first"),
+        *("embed_dim", "depth", "depths", "dims", "num_heads", "mlp_ratio", "window_size", "conv_mlp", "use_grn"),
+        *("ls_init_value", "use_rot_pos_emb", "use_abs_pos_emb", "swiglu_mlp", "scale_mlp", "rope_type"),
         *("num_classes", "in_chans", "global_pool"),  # timm's save_for_hf writes these of every model
     },
 }
-"""The `model_args` that `load_timm` accepts in a config.json, by architecture; "" stands for every other one."""
+"""The `model_args` that `load_timm` accepts in a config.json, by architecture; "" stands for every other one.
+
+Numbers and names alone: timm's checkpoint_path, for one, would open a pickle.
+"""
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def timm_config(model: nn.Module) -> dict[str, Any]:
+def timm_config(model: nn.Module, spec: InputSpec | None = None) -> dict[str, Any]:
     """What timm needs to rebuild a model of `create_backbone`: the content of its config.json, without the `zoo` block.
 
-    License, tag, paper and origin of any ImageNet weights are left out: they do not apply to weights trained here.
+    Mean and std are those of `spec` (default: 0.5 each). License, tag, paper and origin of any ImageNet weights are
+    left out: they do not apply to weights trained here.
     """
-    built = blueprint_of(model)
+    built, spec = blueprint_of(model), spec or InputSpec()
+    mean, std = (np.broadcast_to(np.array(scale) / 255, 3).tolist() for scale in (spec.mean, spec.std))
     return {
         "architecture": built.architecture,
         "num_classes": built.embedding_dim,
@@ -42,17 +53,31 @@ def timm_config(model: nn.Module) -> dict[str, Any]:
         "model_args": dict(built.args),
         "pretrained_cfg": {
             **face_cfg(num_classes=built.embedding_dim, input_size=[3, *built.image_size]),
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
+            "mean": mean,
+            "std": std,
             "fixed_input_size": built.fixed_size,
             "tag": "face",
             "license": None,
             "origin_url": None,
             "paper_ids": None,
-            "first_conv": None,
-            "classifier": None,
+            **layer_names(model),
         },
     }
+
+
+def layer_names(model: nn.Module) -> dict[str, Any]:
+    """The first convolution and the classifier under timm's names, for in_chans and num_classes other than stored."""
+    if not isinstance(model, FaceBackbone):
+        cfg = getattr(model, "pretrained_cfg", {})
+        return {"first_conv": cfg.get("first_conv"), "classifier": cfg.get("classifier")}
+    first, last = ({**model.body.pretrained_cfg}.get(name) for name in ("first_conv", "classifier"))  # type: ignore
+    ours = {"flat": "neck.3", "gap": "neck.3", "native": _below("body.", last)}
+    return {"first_conv": _below("body.", first), "classifier": ours[model.neck_name]}
+
+
+def _below(prefix: str, names: Any) -> Any:
+    """timm's name of a layer, or its several, with a prefix."""
+    return [prefix + name for name in names] if isinstance(names, list | tuple) else names and prefix + names
 
 
 def save_timm(model: nn.Module, folder: str | Path, zoo_block: dict[str, Any]) -> None:
@@ -62,7 +87,9 @@ def save_timm(model: nn.Module, folder: str | Path, zoo_block: dict[str, Any]) -
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
-    write_json(folder / CONFIG, {**timm_config(model), "zoo": zoo_block})
+    given = zoo_block.get("input")
+    spec = InputSpec.from_dict(given) if isinstance(given, dict) else None
+    write_json(folder / CONFIG, {**timm_config(model, spec), "zoo": zoo_block})
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -85,25 +112,26 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def model_info(folder: str | Path) -> ModelInfo:
-    """The facts of a model folder: its `zoo` block, or what timm's configuration tells where there is none.
-
-    InputError for an input that is normalised otherwise in each channel, which `InputSpec` cannot state.
-    """
+    """The facts of a model folder: its `zoo` block, or what timm's configuration tells where there is none."""
     config = read_config(folder)
     if isinstance(config.get("zoo"), dict):
         return ModelInfo.from_json(json.dumps(config["zoo"]))
     cfg = config.get("pretrained_cfg") or {}
-    mean, std = cfg.get("mean") or (0.5,), cfg.get("std") or (0.5,)
-    if len({*mean}) > 1 or len({*std}) > 1:
-        raise InputError(f"expected one mean and one std for all channels in {folder}, found {mean} and {std}")
+    mean, std = (_scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
     size = cfg.get("input_size") or (3, 112, 112)
     return ModelInfo(
         embedding_dim=int(config.get("num_classes", 0)),
-        input=InputSpec(size=(int(size[1]), int(size[2])), mean=255 * mean[0], std=255 * std[0]),
+        input=InputSpec(size=(int(size[1]), int(size[2])), mean=mean, std=std),
         backbone=config["architecture"],
         neck="native",
         stem="stock",
     )
+
+
+def _scale(fractions: Sequence[float]) -> Scale:
+    """timm's mean or std, of values from 0 to 1, as ours of values from 0 to 255."""
+    scaled = [255 * fraction for fraction in fractions]
+    return scaled[0] if len({*scaled}) == 1 else (scaled[0], scaled[1], scaled[2])
 
 
 def load_timm(folder: str | Path) -> nn.Module:

@@ -31,6 +31,16 @@ def face_cfg(**overrides: Any) -> dict[str, Any]:
     }
 
 
+def fit_neck(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """timm's filter of stored weights: leaves out those of a neck with another number of outputs."""
+    own = model.state_dict()
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.startswith("neck.") or (name in own and own[name].shape == tensor.shape)
+    }
+
+
 class FaceArchitecture(nn.Module):
     """An architecture whose classifier is a neck, with the methods that timm expects of a model."""
 

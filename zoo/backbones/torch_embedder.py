@@ -21,7 +21,8 @@ def normalise(crops: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     planes = crops.permute(0, 3, 1, 2).float()
     if spec.channel_order == "BGR":
         planes = planes.flip(1)
-    return planes.sub_(spec.mean).div_(spec.std)
+    mean, std = (torch.tensor(scale, device=planes.device).reshape(-1, 1, 1) for scale in (spec.mean, spec.std))
+    return planes.sub_(mean).div_(std)
 
 
 class TorchEmbedder:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return Exit.OK
     print(f"{adopted.folder}: {info.backbone}, {info.embedding_dim} dimensions")
-    print(f"  input {info.input.channel_order}, (x − {info.input.mean:g}) / {info.input.std:g}, as {origin.convention}")
+    print(f"  input {info.input.channel_order}, {info.input.scaling}, as {origin.convention}")
     if adopted.known is None:
         print("  not in the catalogue: who trained it, and under which license, is for you to find out")
     else:

@@ -118,7 +118,41 @@ def test_without_our_block_timms_configuration_tells(tmp_path: Path) -> None:
     assert model_info(scaled).input == InputSpec(mean=63.75, std=255.0)
 
 
-def test_an_input_normalised_otherwise_in_each_channel_is_refused(tmp_path: Path) -> None:
-    folder = write(tmp_path, pretrained_cfg={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
-    with pytest.raises(InputError, match="expected one mean and one std for all channels"):
-        model_info(folder)
+def test_an_input_normalised_otherwise_in_each_channel_is_stated_as_it_is(tmp_path: Path) -> None:
+    folder = write(tmp_path, pretrained_cfg={"mean": [0.5, 0.25, 0.125], "std": [0.25, 0.5, 0.25]})
+    assert model_info(folder).input == InputSpec(mean=(127.5, 63.75, 31.875), std=(63.75, 127.5, 63.75))
+
+
+def test_timm_learns_the_models_own_mean_and_std(tmp_path: Path) -> None:
+    info = ModelInfo(DIM, InputSpec(mean=0.0, std=255.0), backbone="mobilefacenet")
+    save_timm(create_backbone("mobilefacenet", DIM), tmp_path, asdict(info))
+    config = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).pretrained_cfg
+    assert (list(config["mean"]), list(config["std"])) == ([0.0] * 3, [1.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("iresnet18", {}),
+        ("mobilefacenet", {}),
+        ("facevit_tiny_patch9", {}),
+        ("resnet18", {"neck": "gap"}),
+        ("resnet18", {"neck": "native"}),
+        ("convnext_atto", {"neck": "flat"}),
+    ],
+)
+def test_timm_loads_stored_weights_for_other_classes_and_channels(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = create_backbone(name, DIM, **options).eval()
+    save_timm(model, tmp_path, {})
+    source, x = f"local-dir:{tmp_path}", torch.randn(2, 3, 112, 112)
+    features = timm.create_model(source, pretrained=True, num_classes=0).eval()
+    assert torch.equal(features.forward_features(x), model.forward_features(x))
+    assert features(x).shape == (2, features.num_features)
+    other = timm.create_model(source, pretrained=True, num_classes=5).eval()
+    assert torch.equal(other.forward_features(x), model.forward_features(x)) and other(x).shape == (2, 5)
+    grey = timm.create_model(source, pretrained=True, in_chans=1).eval()
+    same = x[:, :1]  # timm sums the kernel over the colours
+    expected = model(same.expand(-1, 3, -1, -1))
+    assert (grey(same) - expected).abs().max() <= 1e-4 * expected.abs().max()

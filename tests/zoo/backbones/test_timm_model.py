@@ -50,3 +50,36 @@ def test_a_fresh_neck_of_no_outputs_gives_pooled_features() -> None:
     model.reset_classifier(0)
     assert torch.equal(model.forward_head(features), features.mean((2, 3)))
     assert isinstance(model.get_classifier(), torch.nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "reductions"),
+    [
+        ("iresnet18", [64, 128, 256, 512], [2, 4, 8, 16]),
+        ("mobilefacenet", [64, 128, 128], [4, 8, 16]),
+        ("mbf_large", [256, 256, 512, 512], [2, 4, 8, 16]),
+        ("facevit_tiny_patch9", [256, 256, 256], [9, 9, 9]),
+    ],
+)
+def test_timms_features_only_gives_the_maps_of_every_size(
+    name: str, channels: list[int], reductions: list[int]
+) -> None:
+    model = timm.create_model(name, features_only=True).eval()
+    maps = model(torch.zeros(1, 3, 112, 112))
+    assert model.feature_info.channels() == channels == [features.shape[1] for features in maps]
+    assert model.feature_info.reduction() == reductions
+    assert [features.shape[2] for features in maps] == [112 // reduction for reduction in reductions]
+
+
+def test_a_face_backbone_has_timms_methods_and_says_that_it_has_no_stages() -> None:
+    model = timm.create_model("face_backbone", backbone="resnet18", num_classes=0).eval()
+    x = torch.randn(2, 3, 112, 112)
+    assert model(x).shape == (2, 512) == (2, model.num_features)
+    assert torch.equal(model.forward_head(model.forward_features(x), pre_logits=True), model(x))
+    model.reset_classifier(7)
+    assert model.get_classifier() is model.neck and model.eval()(x).shape == (2, 7)
+    native = timm.create_model("face_backbone", backbone="resnet18", neck="native", num_classes=5).eval()
+    assert native.get_classifier() is native.body.fc
+    assert torch.equal(native.forward_head(native.forward_features(x)), native(x))
+    with pytest.raises(InputError, match="expected no features_only"):
+        timm.create_model("face_backbone", features_only=True)
