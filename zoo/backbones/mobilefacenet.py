@@ -116,10 +116,10 @@ default_cfgs = generate_default_cfgs(
 
 
 def _mobilefacenet(name: str, pretrained: bool, options: dict[str, Any]) -> MobileFaceNet:
-    options = {**SIZES[name], "feature_cfg": {"flatten_sequential": True}, **options}
-    model: MobileFaceNet = build_model_with_cfg(
-        MobileFaceNet, name, pretrained, pretrained_filter_fn=fit_neck, **options
-    )
+    sizes = 4 if name == "mbf_large" else 3  # of the map
+    features = {"flatten_sequential": True, "out_indices": tuple(range(sizes))}
+    options = {**SIZES[name], "feature_cfg": features, "pretrained_filter_fn": fit_neck, **options}
+    model: MobileFaceNet = build_model_with_cfg(MobileFaceNet, name, pretrained, **options)
     return model
 
 
