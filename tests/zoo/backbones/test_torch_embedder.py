@@ -66,10 +66,10 @@ def test_a_folder_without_our_block_is_an_embedder_too(folder: Path, tmp_path: P
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     model = TorchFolder(tmp_path, device="cpu")
-    assert model.input == InputSpec() and model(FACES).shape == (3, 7)
+    assert model.input == InputSpec(std=128.0) and model(FACES).shape == (3, 7)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(InputSpec().to_input(FACES))).numpy()
+        expected = theirs(torch.from_numpy(InputSpec(std=128.0).to_input(FACES))).numpy()
     np.testing.assert_allclose(model(FACES), expected, atol=1e-5)
 
 
