@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes
+from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
 from zoo.commands.progress import bar
 
 
@@ -25,13 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition import FaceVerifier, embed_to_table
+    from zoo.recognition import embed_to_table
 
-    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
-    table = embed_to_table(args.pictures, args.output, verifier, args.overwrite, args.workers, bar)
+    table = embed_to_table(args.pictures, args.output, verifier_of(args), args.overwrite, args.workers, bar)
     if args.json:
         print(table.to_json())
-        return 0
-    print_notes(table.failures, most=20, where=args.output)
-    print(f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed")
+    else:
+        print_notes(table.failures, most=20, where=args.output)
+        print(f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed")
     return 0

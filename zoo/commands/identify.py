@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, positive, print_notes
+from zoo.commands.options import add_model_arguments, add_threshold_arguments, positive, print_notes, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import Exit
 
@@ -28,36 +28,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser, face="all")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
-    parser.add_argument(
+    add_threshold_arguments(
+        parser,
         "--fpir",
-        type=float,
-        metavar="RATE",
-        help="use the stored threshold that keeps this false positive identification rate, e.g. 0.01",
+        "use the stored threshold that keeps this false positive identification rate, e.g. 0.01",
+        draw="draw the photo with every face and its name",
     )
-    parser.add_argument(
-        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
-    )
-    parser.add_argument("--draw", metavar="OUT.png", help="draw the photo with every face and its name")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition import FaceVerifier, Gallery
+    from zoo.recognition import Gallery
 
-    if args.draw:
-        from zoo.recognition.draw import draw_identification, require_picture_name, save_picture
-
-        require_picture_name(args.draw)
-    verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
+    verifier = verifier_of(args)
     gallery = Gallery.of(args.gallery, verifier, bar=bar)
     answer = gallery.identify(args.photo, verifier, fpir=args.fpir, threshold=args.threshold, top=args.top)
     if args.draw:
+        from zoo.recognition.draw import draw_identification, save_picture
+
         save_picture(args.draw, draw_identification(args.photo, answer))
-    if args.json:
-        print(answer.to_json())
-    else:
+    if not args.json:
         print_notes(answer.notes)
-        print(story(answer))
+    print(answer.to_json() if args.json else story(answer))
     if answer.decision.threshold is None:
         return Exit.NO_VERDICT
     return Exit.OK if any(face.name for face in answer.faces) else Exit.DIFFERENT

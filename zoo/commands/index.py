@@ -14,7 +14,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes
+from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition import FaceVerifier, Gallery
+    from zoo.recognition import Gallery
 
     if (args.folder is not None) + bool(args.remove) + args.list != 1:
         raise InputError("expected one of: a folder of people, --remove NAME, --list; see `zoo index --help`")
@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
         gallery.save(args.output)
         _tell(args, gallery, f"removed {', '.join(args.remove)}")
     else:
-        verifier = FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned)
-        gallery, added = Gallery.index(args.folder, args.output, verifier, args.workers, bar)
+        gallery, added = Gallery.index(args.folder, args.output, verifier_of(args), args.workers, bar)
         _tell(args, gallery, f"added {added:,} photos")
     return 0
 
@@ -55,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
 def _tell(args: argparse.Namespace, gallery: Gallery, done: str) -> None:
     people, photos = len(gallery), int(gallery.photos.sum())
     if args.json:
-        print(
-            json.dumps({"gallery": args.output, "people": people, "photos": photos, "notes": gallery.notes}, indent=2)
-        )
-        return
-    print_notes(gallery.notes)
-    print(f"{done}; {args.output} now holds {people:,} people with {photos:,} photos")
+        facts = {"gallery": args.output, "people": people, "photos": photos, "notes": gallery.notes}
+        print(json.dumps(facts, indent=2))
+    else:
+        print_notes(gallery.notes)
+        print(f"{done}; {args.output} now holds {people:,} people with {photos:,} photos")

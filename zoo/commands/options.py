@@ -6,10 +6,12 @@ import argparse
 import sys
 import typing
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from zoo.recognition import FaceVerifier
 
 MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
 """What MODEL may be, in every command's help."""
@@ -27,6 +29,30 @@ def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True
     parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the newest run with a model.onnx)")
     add_detector_arguments(parser, every_face, face)
     parser.add_argument("--aligned", action="store_true", help="take the pictures as aligned crops and detect no faces")
+
+
+def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
+    """The verifier that `add_model_arguments` asked for."""
+    from zoo.recognition import FaceVerifier
+
+    return FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned, **options)
+
+
+def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
+    """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
+    parser.add_argument(rate, type=float, metavar="RATE", help=help)
+    parser.add_argument(
+        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
+    )
+    parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=draw)
+    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+
+
+def picture_name(text: str) -> str:
+    """A file name that a picture can be written to, as an option's type."""
+    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise argparse.ArgumentTypeError(f"expected a file name ending in .png or .jpg to draw into, found {text}")
+    return text
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:

@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments
+from zoo.commands.options import add_model_arguments, add_threshold_arguments, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
+    from zoo.faces.finder import FaceCrop
+    from zoo.recognition import Verification
     from zoo.recognition.pairs import VerifiedPairs
-    from zoo.recognition.verifier import FaceCrop, FaceVerifier, Verification
+
+VERDICTS = {True: "the same person", False: "different people", None: "none, as no threshold is known"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,84 +32,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs", metavar="CSV", help="compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)"
     )
     add_model_arguments(parser)
-    parser.add_argument(
+    add_threshold_arguments(
+        parser,
         "--far",
-        type=float,
-        metavar="RATE",
-        help="use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)",
+        "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)",
+        draw="draw the faces, the score and the verdict; with --pairs the ROC curve",
     )
-    parser.add_argument(
-        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
-    )
-    parser.add_argument(
-        "--draw", metavar="OUT.png", help="draw the faces, the score and the verdict; with --pairs the ROC curve"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition import FaceVerifier
-
     if args.pairs and (args.a or args.b):
         raise InputError("expected two pictures or --pairs, found both; give one of them")
     if not args.pairs and not args.b:
         raise InputError("expected two pictures, found fewer; see `zoo verify --help`")
-    if args.draw:
-        from zoo.recognition.draw import draw_verification, require_picture_name, save_picture
-
-        require_picture_name(args.draw)
-    verifier = FaceVerifier(
-        args.model, args.detector, far=args.far, threshold=args.threshold, face=args.face, aligned=args.aligned
-    )
+    verifier = verifier_of(args, far=args.far, threshold=args.threshold)
     if args.pairs:
-        return _many(args, verifier)
+        from zoo.recognition.pairs import verify_pairs
+
+        answers = verify_pairs(args.pairs, verifier, bar=bar)
+        if args.draw:
+            from zoo.recognition.draw import draw_pairs, save_picture
+
+            save_picture(args.draw, draw_pairs(answers))
+        print(answers.to_json() if args.json else table(answers))
+        return Exit.OK
     answer = verifier.verify(args.a, args.b)
     if args.draw:
+        from zoo.recognition.draw import draw_verification, save_picture
+
         save_picture(args.draw, draw_verification(args.a, args.b, answer))
     print(answer.to_json() if args.json else story(answer))
     return Exit.NO_VERDICT if answer.same is None else Exit.OK if answer.same else Exit.DIFFERENT
 
 
-def _many(args: argparse.Namespace, verifier: FaceVerifier) -> int:
-    """`--pairs`: a row for each pair, then the figures of all."""
-    from zoo.recognition.pairs import verify_pairs
-
-    answers = verify_pairs(args.pairs, verifier, bar=bar)
-    if args.draw:
-        from zoo.recognition.draw import draw_roc, save_picture
-
-        if answers.summary is None or answers.scores is None:
-            raise InputError(f"expected pairs of both kinds in {args.pairs} to draw a ROC, found one kind or no truth")
-        title = f"{len(answers.rows)} pairs, AUC {answers.summary.auc:.4f}"
-        save_picture(args.draw, draw_roc(answers.scores, title))
-    print(answers.to_json() if args.json else table(answers))
-    return Exit.OK
-
-
 def table(answers: VerifiedPairs) -> str:
     """A row for each pair, then the figures of all."""
-    from zoo.formats.photos import printable
+    from zoo.formats.images import printable
 
     words = {True: "same", False: "different", None: "-"}
     marks = {True: "right", False: "WRONG", None: ""}
     lines = [f"{'similarity':>10}  {'verdict':<9}  {'truth':<9}  {'':<5}  pictures"]
     for row in answers.rows:
         similarity = "failed" if row.similarity is None else f"{row.similarity:.4f}"
-        lines.append(
-            f"{similarity:>10}  {words[row.same]:<9}  {words[row.truth]:<9}  {marks[row.right]:<5}  "
-            f"{printable(row.a)}  {printable(row.b)}"
-        )
+        verdict = f"{words[row.same]:<9}  {words[row.truth]:<9}  {marks[row.right]:<5}"
+        lines.append(f"{similarity:>10}  {verdict}  {printable(row.a)}  {printable(row.b)}")
     failed, summary = answers.failed, answers.summary
     lines += ["", f"pairs       {len(answers.rows):,}, of which {len(failed):,} failed"]
     lines += [f"            {reason}" for reason in dict.fromkeys(row.reason for row in failed)]
     lines.append(f"threshold   {answers.decision}")
     if summary is None:
-        lines.append("truth       not known for pairs of both kinds: no ROC curve")
-        return "\n".join(lines)
+        return "\n".join([*lines, "truth       not known for pairs of both kinds: no ROC curve"])
     if summary.judged:
         lines.append(f"right       {summary.right:,} of {summary.judged:,}")
-    lines.append(f"AUC         {summary.auc:.6f}")
-    lines.append(f"EER         {summary.eer:.4%}")
+    lines += [f"AUC         {summary.auc:.6f}", f"EER         {summary.eer:.4%}"]
     lines += [f"TAR         {tar:.4%} at FAR {far:g}" for far, tar in summary.tar_at_far.items()]
     if summary.separating:
         worst, best = summary.separating
@@ -135,6 +113,3 @@ def sighting(crop: FaceCrop) -> str:
     _, _, width, height = crop.face.box
     eyes = crop.quality.eye_distance or 0
     return f"{crop.name}: a face of {width:.0f}×{height:.0f} pixels, {eyes:.0f} between the eyes"
-
-
-VERDICTS = {True: "the same person", False: "different people", None: "none, as no threshold is known"}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.faces.align import align
-from zoo.faces.detect import FaceDetector, choose_face, load_detector
+from zoo.faces.finder import FaceFinder, NoFace
 from zoo.formats.images import Image
 
 CROP = (112, 112)
@@ -75,19 +75,19 @@ class DetectorCut:
 
     @property
     def description(self) -> str:
-        detector = _detector(self.path)
+        detector = _finder(self.path).detector
         return f"aligned by {detector.name} {detector.sha256[:12]}, the face nearest the centre"
 
     def __call__(self, picture: Image, path: Path) -> Image | None:
-        faces = _detector(self.path).detect(picture)
-        if not faces:
+        try:
+            return _finder(self.path).crop(picture).crop
+        except NoFace:
             return None
-        return align(picture, choose_face(faces, picture.shape[:2], "central").landmarks, CROP)
 
     def sha256(self) -> str:
-        return _detector(self.path).sha256
+        return _finder(self.path).detector.sha256
 
 
 @functools.lru_cache(maxsize=2)
-def _detector(path: str | None) -> FaceDetector:
-    return load_detector(path)
+def _finder(path: str | None) -> FaceFinder:
+    return FaceFinder(path, "central", CROP)

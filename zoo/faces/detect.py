@@ -149,11 +149,6 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
     return FaceDetector(content, HUB_FILE)
 
 
-def detector_at_hand() -> bool:
-    """Whether the pinned detector is in the Hub's cache, so that it can be used without a network."""
-    return _cached() is not None
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -51,17 +51,12 @@ def decode(content: bytes, name: str) -> Image:
             raise InputError(
                 f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again"
             )
-    return decode_by_cv2(content, name, "picture")
-
-
-def decode_by_cv2(content: bytes, name: str, kind: str) -> Image:
-    """What cv2 makes of `content`, a "picture" or a "GIF picture": RGB uint8 (height, width, 3)."""
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise InputError(f"expected a {kind} in {name}, found a damaged one ({error.err}); fetch it again") from None
+        raise InputError(f"expected a picture in {name}, found a damaged one ({error.err}); fetch it again") from None
     if bgr is None:
-        raise InputError(f"expected a {kind} in {name}, found a damaged or rare one; convert it to PNG")
+        raise InputError(f"expected a picture in {name}, found a damaged or rare one; convert it to PNG")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)  # type: ignore[return-value]  # cv2's stubs know no dtype
 
 
@@ -166,44 +161,37 @@ def suffix_of(content: bytes) -> str:
 
 
 def _size(content: bytes, name: str) -> tuple[int, int] | None:
-    """(height, width) as the header states them, or None where it is not the header of a known format."""
-    if content[:2] != b"\xff\xd8":
-        found = header(content, name, ("PNG", "WEBP", "BMP", "PPM"))
-        return found and found[:2]
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(content)
-    except ValueError:
-        return None
-    return sane_size(height, width, name)
-
-
-def header(content: bytes, name: str, formats: tuple[str, ...]) -> tuple[int, int, bool] | None:
-    """(height, width, has alpha) as a header of one of Pillow's `formats` states them; None for any other content.
+    """(height, width) as the header states them, or None where it is not the header of a known format.
 
     No pixel is unpacked: cv2 has no such question, and by itself it would allocate gigabytes for a forged header.
-    InputError, naming `name`, where the header announces no pixel or more than MAX_PIXELS.
     """
+    if content[:2] == b"\xff\xd8":
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        except ValueError:
+            return None
+        return sane_size(height, width, name)
     from PIL import Image as Pillow
 
     try:
-        with Pillow.open(io.BytesIO(content), formats=formats) as found:
-            return (*sane_size(found.height, found.width, name), "A" in found.getbands())
+        with Pillow.open(io.BytesIO(content), formats=("PNG", "WEBP", "BMP", "PPM")) as found:
+            size = found.height, found.width
     except Pillow.DecompressionBombError:
-        raise _insane(name, "more") from None
-    except InputError:
-        raise
+        raise too_large(name, "more") from None
     except (OSError, ValueError):
         return None
+    return sane_size(*size, name)
 
 
 def sane_size(height: int, width: int, name: str) -> tuple[int, int]:
     """(height, width); InputError, naming `name`, where that is no pixel or more than MAX_PIXELS."""
     if not 0 < height * width <= MAX_PIXELS:
-        raise _insane(name, f"{height:,} × {width:,}")
+        raise too_large(name, f"{height:,} × {width:,}")
     return height, width
 
 
-def _insane(name: str, announced: str) -> InputError:
+def too_large(name: str, announced: str) -> InputError:
+    """The error for a header that announces more than MAX_PIXELS, or none."""
     return InputError(
         f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces {announced};"
         " leave it out or scale it down"

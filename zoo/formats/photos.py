@@ -1,20 +1,16 @@
-"""Photos as cameras, phones and scanners write them: what `images` reads, and TIFF, GIF, AVIF and HEIC."""
+"""Photos as cameras, phones and scanners write them: what `images` reads, and TIFF, GIF, AVIF and HEIC by Pillow."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
-from zoo.formats.images import Image, decode, decode_by_cv2, header, sane_size
-from zoo.formats.images import printable as printable
-from zoo.formats.images import read_file as read_file
+from zoo.formats.images import Image, decode, printable, read_file, sane_size, too_large
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 """The file names that count as photos in a folder, compared in lower case."""
@@ -33,53 +29,45 @@ def decode_photo(content: bytes, name: str) -> Image:
     kind = _kind(content)
     if kind is None:
         return decode(content, name)
-    if kind == "HEIC":
-        return _decode_heic(content, name)
-    with _silence():
-        found = header(content, name, (kind,))
-    if found is None:
-        raise InputError(f"expected a {kind} picture in {name}, found a damaged one; fetch it again")
-    if kind == "TIFF" and found[2]:
-        return _decode_by_pillow(content, kind, name)  # cv2 gives colours that alpha has darkened
-    return decode_by_cv2(content, name, f"{kind} picture")
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    if kind == "HEIF":
+        _add_heif(name)
+    try:
+        # Pillow warns of what it goes on to raise or to mend
+        with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(content), formats=(kind,)) as photo:
+            sane_size(photo.height, photo.width, name)
+            upright = ImageOps.exif_transpose(photo)
+            if upright.mode.startswith("I;16"):  # Pillow would clip grey values of 16 bits at 255
+                upright = Pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(upright.convert("RGB"), np.uint8)
+    except InputError:
+        raise
+    except Pillow.DecompressionBombError:
+        raise too_large(name, "more") from None
+    except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
+        raise InputError(
+            f"expected a picture of the format {kind} in {name}, found a damaged one or a rare variety"
+            f" ({' '.join(str(error).split())}); fetch it again, or convert it to PNG"
+        ) from None
 
 
 def _kind(content: bytes) -> str | None:
+    """Pillow's name of the format; None for what `images` reads."""
     if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     if content[:6] in (b"GIF87a", b"GIF89a"):
         return "GIF"
-    if content[4:8] == b"ftyp":
-        brands = {content[8:12]} | {content[i : i + 4] for i in range(16, min(64, len(content)), 4)}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"}:
-            return "HEIC"
-    return None
+    if content[4:8] != b"ftyp":
+        return None
+    brands = {content[8:12]} | {content[i : i + 4] for i in range(16, min(64, len(content)), 4)}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIF" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"} else None
 
 
-def _decode_by_pillow(content: bytes, kind: str, name: str) -> Image:
-    from PIL import Image as PillowImage
-    from PIL import ImageOps
-
-    try:
-        with _silence(), PillowImage.open(io.BytesIO(content)) as photo:
-            return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"), np.uint8)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"expected a {kind} picture in {name}, found a damaged one ({error}); fetch it again"
-        ) from None
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Pillow warns of what it goes on to raise or to mend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _decode_heic(content: bytes, name: str) -> Image:
+def _add_heif(name: str) -> None:
     try:
         import pillow_heif
     except ImportError:
@@ -87,15 +75,4 @@ def _decode_heic(content: bytes, name: str) -> Image:
             f"reading the HEIC picture {name} needs one more package: pip install 'timm-face-zoo[heic]',"
             " or convert the picture to JPEG"
         ) from None
-    try:
-        photo = pillow_heif.open_heif(content, convert_hdr_to_8bit=True)
-        width, height = photo.size
-        sane_size(height, width, name)
-        pixels = np.asarray(photo.to_pillow().convert("RGB"), np.uint8)  # libheif has turned it upright
-    except InputError:
-        raise
-    except (ValueError, OSError, EOFError, RuntimeError) as error:
-        raise InputError(
-            f"expected a HEIC picture in {name}, found a damaged one ({' '.join(str(error).split())})"
-        ) from None
-    return pixels
+    pillow_heif.register_heif_opener()

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.faces.quality import Quality
-from zoo.formats.photos import SUFFIXES, decode_photo, printable, read_file
+from zoo.faces.finder import FaceCrop
+from zoo.formats.images import printable, read_file
+from zoo.formats.photos import SUFFIXES, decode_photo
 from zoo.formats.read_ahead import map_ahead
 from zoo.messages import Progress, no_progress
-from zoo.recognition.journal import Journal
-from zoo.recognition.verifier import FaceCrop, FaceVerifier
+from zoo.recognition.journal import Journal, Record
+from zoo.recognition.verifier import FaceVerifier
 
 BATCH = 32
 """Faces that go through the model together."""
 
-
-@dataclass(frozen=True)
-class FoundFace:
-    """One face of a picture; what is not known of an aligned crop is None."""
-
-    box: list[float] | None
-    """(left, top, width, height) in pixels."""
-    landmarks: list[list[float]] | None
-    """Five (x, y) in pixels."""
-    score: float | None
-    """The detector's confidence in [0, 1]."""
-    quality: Quality
-    norm: float
-    """The norm of the raw embedding."""
-    embedding: npt.NDArray[np.float32]
-    """Unit-length, (dim,)."""
+Look = tuple[Record | None, list[FaceCrop]]
+"""A picture's record and its faces; None for a picture that was done before."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +36,14 @@ class Found:
     """As it was named or found; bytes that are not UTF-8 as \\xNN."""
     sha256: str
     """The hash of the file's content; empty where it could not be read."""
-    faces: tuple[FoundFace, ...]
     shown: int
     """How many faces the picture shows; 0 for an aligned crop."""
     reason: str
     """Why there is no face: one sentence; empty where there is one."""
-
-
-def identity(verifier: FaceVerifier) -> dict[str, str | bool]:
-    """What two runs must share so that their embeddings may be compared."""
-    return {
-        "model": verifier.embedder.model_sha256,
-        "flip": verifier.flip,
-        "alignment": verifier.embedder.input.alignment,
-        "face rule": verifier.face,
-        "detector": "none" if verifier.aligned else verifier.detector.sha256,
-    }
+    faces: tuple[Record, ...]
+    """`FaceCrop.facts` of each, and the `norm` of its raw embedding."""
+    embeddings: npt.NDArray[np.float32]
+    """Unit-length, (faces, dim)."""
 
 
 def pictures_in(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -92,68 +71,65 @@ def embed_pictures(
 
     Returns how many were added. A picture that cannot be used is recorded with the reason.
     """
-    done = {(r["path"], r["bytes"], r["mtime_ns"]) for r, _ in journal.records() if r["sha256"]}
+    done = {(r["path"], r["bytes"], r["mtime_ns"]) for r in journal.records() if r["sha256"]}
 
-    def look(path: Path) -> tuple[dict[str, Any], list[FaceCrop]] | None:
-        name = printable(path)
-        record: dict[str, Any] = {"path": name, **_stamp(path), "sha256": "", "reason": ""}
-        if (name, record["bytes"], record["mtime_ns"]) in done:
-            return None
+    def look(path: Path) -> Look:
+        name, stamp = printable(path), _stamp(path)
+        if (name, *stamp) in done:
+            return None, []
+        record: Record = {"path": name, "bytes": stamp[0], "mtime_ns": stamp[1], "sha256": "", "reason": ""}
         try:
             content = read_file(path)
             record["sha256"] = hashlib.sha256(content).hexdigest()
             if record["sha256"] in skip:
-                return None
+                return None, []
             return record, verifier.crops(decode_photo(content, name), name)
         except InputError as error:
             return {**record, "reason": str(error)}, []
 
-    held: list[tuple[dict[str, Any], list[FaceCrop]]] = []
     added = 0
-
-    def flush() -> None:
-        nonlocal added
-        added += len(held)
-        crops = [crop for _, some in held for crop in some]
-        rows, norms = verifier.embed_with_norms(crops) if crops else (np.empty((0, 0), np.float32), np.empty(0))
+    for looks in _batches(map_ahead(look, pictures, workers, 4 * max(1, workers))):
+        rows, norms = verifier.embed_with_norms([crop for _, crops in looks for crop in crops])
         at = 0
-        for record, some in held:
-            faces = [{**c.facts(), "norm": float(n)} for c, n in zip(some, norms[at : at + len(some)], strict=True)]
-            shown = len(some[0].faces) if some else 0
-            journal.append({**record, "faces": faces, "shown": shown}, rows[at : at + len(some)].tobytes())
-            at += len(some)
-        progress(len(held))
-        held.clear()
-
-    for seen in map_ahead(look, pictures, workers, 4 * max(1, workers)):
-        if seen is None:
-            progress(1)
-            continue
-        held.append(seen)
-        if sum(max(1, len(some)) for _, some in held) >= BATCH:
-            flush()
-    flush()
+        for record, crops in looks:
+            if record is None:
+                continue
+            here = slice(at, at + len(crops))
+            faces = [{**crop.facts(), "norm": float(n)} for crop, n in zip(crops, norms[here], strict=True)]
+            shown = len(crops[0].faces) if crops else 0
+            packed = base64.b64encode(rows[here].tobytes()).decode()
+            journal.append({**record, "faces": faces, "shown": shown, "embeddings": packed})
+            at, added = here.stop, added + 1
+        progress(len(looks))
     return added
 
 
-def found_in(journal: Journal, dim: int) -> Iterator[Found]:
+def found_in(journal: Journal) -> Iterator[Found]:
     """Each picture's latest record in a journal, in the order of recording."""
-    latest = {record["path"]: number for number, (record, _) in enumerate(journal.records())}
-    for number, (record, blob) in enumerate(journal.records()):
-        if latest[record["path"]] != number:  # the picture changed between two runs
-            continue
-        rows = np.frombuffer(blob, np.float32).reshape(-1, dim)
-        faces = tuple(
-            FoundFace(**{**face, "quality": Quality(**face["quality"])}, embedding=row)
-            for face, row in zip(record["faces"], rows, strict=True)
-        )
-        yield Found(record["path"], record["sha256"], faces, record["shown"], record["reason"])
+    latest = {record["path"]: number for number, record in enumerate(journal.records())}
+    for number, record in enumerate(journal.records()):
+        if latest[record["path"]] == number:  # else the picture changed between two runs
+            faces = tuple(record["faces"])
+            rows = np.frombuffer(base64.b64decode(record["embeddings"]), np.float32)
+            rows = rows.reshape(len(faces), len(rows) // max(1, len(faces)))
+            yield Found(record["path"], record["sha256"], record["shown"], record["reason"], faces, rows)
 
 
-def _stamp(path: Path) -> dict[str, int]:
-    """What changes with a file's content; zeros where there is no file."""
+def _batches(looks: Iterable[Look]) -> Iterator[list[Look]]:
+    held: list[Look] = []
+    for look in looks:
+        held.append(look)
+        if sum(max(1, len(crops)) for _, crops in held) >= BATCH:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """(bytes, nanoseconds), which change with a file's content; zeros where there is no file."""
     try:
         facts = path.stat()
     except OSError:
-        return {"bytes": 0, "mtime_ns": 0}
-    return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns

@@ -11,19 +11,25 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.results import Curves
 from zoo.faces.detect import Face
+from zoo.faces.finder import FaceCrop, Picture, read_picture
 from zoo.files import write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
 from zoo.recognition.gallery import Identification, IdentifiedFace
-from zoo.recognition.verifier import FaceCrop, Picture, Verification, read_picture
+from zoo.recognition.pairs import VerifiedPairs
+from zoo.recognition.verifier import Verification
 
 Pixels = npt.NDArray[np.uint8]
 
 PHOTO_HEIGHT, CROP_SIDE, GAP = 480, 168, 16
 INK, PAPER, QUIET = (28, 30, 33), (250, 250, 248), (235, 235, 235)
-GREEN, RED, AMBER = (20, 130, 70), (190, 40, 40), (200, 130, 0)
+VERDICTS = {
+    True: ("the same person", (20, 130, 70)),
+    False: ("different people", (190, 40, 40)),
+    None: ("no verdict", (200, 130, 0)),
+}
+"""Words and their colour."""
 
 
 def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
@@ -42,26 +48,22 @@ def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
     left = spare
     for panel, crop in zip(panels, (answer.a, answer.b), strict=True):
         canvas.paste(panel, (left, GAP))
-        pen.text((left, GAP + PHOTO_HEIGHT + 4), _caption(crop, panel.width), INK, _font(14))
+        pen.text((left, GAP + PHOTO_HEIGHT + 4), _caption(crop, panel.width), INK, ImageFont.load_default(14))
         left += panel.width + spare
     top = PHOTO_HEIGHT + 2 * GAP + 24
     for side, crop in ((GAP, answer.a), (2 * GAP + CROP_SIDE, answer.b)):
         enlarged = cv2.resize(crop.crop, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_CUBIC)
         canvas.paste(Image.fromarray(np.asarray(enlarged, np.uint8)), (side, top))
-    words, colour = {
-        True: ("the same person", GREEN),
-        False: ("different people", RED),
-        None: ("no verdict", AMBER),
-    }[answer.same]
+    words, colour = VERDICTS[answer.same]
     column = 3 * GAP + 2 * CROP_SIDE
-    pen.text((column, top), f"{answer.similarity:.4f}", INK, _font(44))
-    pen.text((column, top + 56), words, colour, _font(30))
+    pen.text((column, top), f"{answer.similarity:.4f}", INK, ImageFont.load_default(44))
+    pen.text((column, top + 56), words, colour, ImageFont.load_default(30))
     threshold = answer.decision.threshold
     said = "no threshold is known" if threshold is None else f"threshold {threshold:.4f}"
     stored = answer.decision.stored
-    pen.text((column, top + 100), f"{said}, FAR {stored.far:g}" if stored else said, INK, _font(16))
+    pen.text((column, top + 100), f"{said}, FAR {stored.far:g}" if stored else said, INK, ImageFont.load_default(16))
     if stored:
-        pen.text((column, top + 122), f"measured on {stored.data}", INK, _font(16))
+        pen.text((column, top + 122), f"measured on {stored.data}", INK, ImageFont.load_default(16))
     return np.asarray(canvas, np.uint8)
 
 
@@ -95,37 +97,38 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequ
     return np.asarray(canvas, np.uint8)
 
 
-def draw_roc(scores: SortedScores, title: str) -> Pixels:
-    """The ROC curve with a logarithmic false accept rate, and both kinds of similarities beside it: RGB uint8."""
+def draw_pairs(answers: VerifiedPairs) -> Pixels:
+    """The ROC curve with a logarithmic false accept rate, and both kinds of similarities beside it: RGB uint8.
+
+    InputError where the truth is not known for pairs of both kinds.
+    """
     from zoo.evaluate.report import figures
 
-    curves = Curves.of(scores)
+    if answers.scores is None or answers.summary is None:
+        raise InputError("expected pairs of both kinds to draw a ROC, found one kind or no truth")
+    curves = Curves.of(answers.scores)
     assert curves.roc and curves.histogram
     figure, (left, right) = figures.panels(2, 5.5, 4.6)
-    floor = 0.5 / len(scores.negatives)  # where "no false accept seen" is drawn
+    floor = 0.5 / len(answers.scores.negatives)  # where "no false accept seen" is drawn
     figures.draw_roc(left, curves.roc, floor, **figures.line(0))
     figures.roc_axes(left)
     left.set(xlim=(floor, 1), ylim=(0, 1.02))
-    figures.title(left, title)
+    figures.title(left, f"{len(answers.rows)} pairs, AUC {answers.summary.auc:.4f}")
     figures.draw_histogram(right, curves.histogram)
     return figures.pixels(figure)
 
 
 def save_picture(path: str | Path, image: Pixels) -> None:
     """Writes RGB uint8 (H, W, 3) as PNG or JPEG by the path's ending, whole or not at all."""
-    require_picture_name(path)
-    write_bytes(path, encode_png(image) if Path(path).suffix.lower() == ".png" else encode_jpeg(image))
-
-
-def require_picture_name(path: str | Path) -> None:
-    """InputError unless `save_picture` can write to a file of this name."""
-    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"expected a file name ending in .png or .jpg to draw into, found {path}")
+    write_bytes(path, encode_png(image) if suffix == ".png" else encode_jpeg(image))
 
 
 def _label(pen: ImageDraw.ImageDraw, face: Face, label: str, width: int, unit: float) -> None:
     """Words on a dark ground above the box, or inside it at the picture's upper edge."""
-    font = _font(max(11, round(13 * unit)))
+    font = ImageFont.load_default(max(11, round(13 * unit)))
     left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
     pad = 3 * unit
     x = min(max(0.0, face.box[0]), max(0.0, width - (right - left) - 2 * pad))
@@ -150,12 +153,8 @@ def _caption(crop: FaceCrop, width: int) -> str:
     """The file's name, and how many faces it shows, cut to the panel's width."""
     name = Path(crop.name).name
     more = "aligned crop" if crop.face is None else "1 face" if len(crop.faces) == 1 else f"{len(crop.faces)} faces"
-    text, font = f"{name}, {more}", _font(14)
+    text, font = f"{name}, {more}", ImageFont.load_default(14)
     while len(name) > 4 and font.getlength(text) > width:
         name = name[1:]
         text = f"…{name}, {more}"
     return text
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

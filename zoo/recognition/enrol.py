@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.photos import printable
+from zoo.formats.images import printable
 from zoo.messages import Progress, no_progress
 from zoo.recognition.batch import embed_pictures, found_in, pictures_in
 from zoo.recognition.journal import Journal
@@ -27,27 +27,18 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")
-    people: dict[str, list[Path]] = {}
-    notes: list[str] = []
-    entries = sorted(folder.iterdir())
-    for entry in entries:
-        if not entry.is_dir() or entry.name.startswith("."):
-            continue
-        pictures = list(pictures_in([entry]))
-        if pictures:
-            people[printable(entry.name)] = pictures
-        else:
-            notes.append(f"{printable(entry)} holds no picture: left out")
-    loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in entries)
-    if loose:
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    people = {printable(entry.name): list(pictures_in([entry])) for entry in entries if entry.is_dir()}
+    notes = [f"{printable(folder / name)} holds no picture: left out" for name, found in people.items() if not found]
+    people = {name: found for name, found in people.items() if found}
+    if loose := sum(entry.is_file() for entry in entries):
         notes.append(f"{loose} files lie beside the folders of people in {printable(folder)}: left out")
-    notes += alike(people)
     if not people:
         raise InputError(
             f"expected a folder of people, one sub-folder per person, found no picture in any sub-folder of"
             f" {printable(folder)}"
         )
-    return people, notes
+    return people, notes + alike(people)
 
 
 def enrol(
@@ -71,7 +62,7 @@ def enrol(
     photos: list[EnrolledPhoto] = []
     owners: dict[str, dict[str, str]] = {}
     wanted = {printable(path): name for path, name in names.items()}
-    for found in found_in(journal, verifier.embedder.embedding_dim):
+    for found in found_in(journal):
         name = wanted.get(found.path)
         if name is None:  # from an interrupted run over another folder
             continue
@@ -81,10 +72,10 @@ def enrol(
         if found.shown > 1:
             notes.append(f"{found.path} shows {found.shown} faces: the {verifier.face} was enrolled as {name}")
         twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
-        if twin != found.path:
+        if twin == found.path:
+            photos.append((name, found.sha256, found.embeddings[0]))
+        else:
             notes.append(f"{found.path} is the same file as {twin}: counted once")
-            continue
-        photos.append((name, found.sha256, found.faces[0].embedding))
     notes += [
         f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
         for same in owners.values()
@@ -93,7 +84,7 @@ def enrol(
     return photos, notes
 
 
-def alike(names: Mapping[str, object] | Iterable[str]) -> list[str]:
+def alike(names: Iterable[str]) -> list[str]:
     """A note for each set of names that differ in upper and lower case alone."""
     folded: dict[str, list[str]] = {}
     for name in names:

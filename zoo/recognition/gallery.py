@@ -14,21 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.faces.finder import FaceCrop, Picture
 from zoo.files import atomic_path
-from zoo.formats.photos import printable
+from zoo.formats.images import printable
 from zoo.messages import Bar, no_bar
-from zoo.recognition.batch import identity
 from zoo.recognition.enrol import EnrolledPhoto, enrol, people_in
 from zoo.recognition.journal import Journal
 from zoo.recognition.search import Hits, search
 from zoo.recognition.threshold import Decision, decide_identification
-from zoo.recognition.verifier import FaceCrop, FaceVerifier, Picture
+from zoo.recognition.verifier import FaceVerifier
 
 FORMAT = "zoo gallery 1"
-ROWS_AT_ONCE = 16_384
-"""Rows of an array copied at once when a memory map is saved."""
-
-DTYPES = {"F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8}
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,6 @@ class IdentifiedFace:
     """One face of a picture and the people it resembles."""
 
     crop: FaceCrop
-    """The face."""
     candidates: tuple[tuple[str, float], ...]
     """The most similar people and their similarities, best first."""
     name: str | None
@@ -57,22 +52,18 @@ class Identification:
 
     def to_json(self) -> str:
         """One JSON object, as `zoo identify --json` prints it."""
-        answer = {
-            "people": self.people,
-            "threshold": self.decision.threshold,
-            "origin": self.decision.origin,
-            "faces": [
-                {
-                    "box": face.crop.face.box if face.crop.face else None,
-                    "identified": face.name,
-                    "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
-                    "notes": face.crop.notes,
-                }
-                for face in self.faces
-            ],
-            "notes": self.notes,
-        }
-        return json.dumps(answer, indent=2)
+        faces = [
+            {
+                "box": face.crop.face and face.crop.face.box,
+                "identified": face.name,
+                "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
+                "notes": face.crop.notes,
+            }
+            for face in self.faces
+        ]
+        return json.dumps(
+            {"people": self.people, **self.decision.facts(), "faces": faces, "notes": self.notes}, indent=2
+        )
 
 
 @dataclass(frozen=True)
@@ -105,16 +96,9 @@ class Gallery:
     @classmethod
     def empty(cls, dim: int, facts: dict[str, str | bool]) -> Gallery:
         """A gallery without people."""
-        return cls(
-            facts,
-            np.empty((0, dim), np.float32),
-            np.empty(0, np.float32),
-            np.empty(0, np.int32),
-            np.empty(0, np.uint8),
-            np.empty(0, np.int64),
-            np.empty((0, 32), np.uint8),
-            np.empty(0, np.int32),
-        )
+        shapes: dict[str, tuple[int, ...]] = {"templates": (0, dim), "photo_hashes": (0, 32)}
+        arrays: dict[str, Any] = {name: np.empty(shapes.get(name, (0,)), dtype) for name, dtype in ARRAYS.items()}
+        return cls(facts, **arrays)
 
     def __len__(self) -> int:
         return len(self.templates)
@@ -161,41 +145,37 @@ class Gallery:
         names = self.names()
         place = {name: number for number, name in enumerate(names)}
         known = {(row.tobytes().hex(), int(p)) for row, p in zip(self.photo_hashes, self.photo_people, strict=True)}
-        sums: dict[int, npt.NDArray[np.float64]] = {}
-        added: dict[int, int] = {}
-        hashes: list[bytes] = []
-        people: list[int] = []
+        added: list[tuple[int, bytes, npt.NDArray[np.float32]]] = []
         for name, digest, embedding in photos:
-            person = place.setdefault(name, len(names))
-            if person == len(names):
-                names.append(name)
-            if (digest, person) in known:
-                continue
-            known.add((digest, person))
-            if person not in sums:
-                sums[person] = self._sum(person) if person < len(self) else np.zeros(self.dim)
-            sums[person] += embedding
-            added[person] = added.get(person, 0) + 1
-            hashes.append(bytes.fromhex(digest))
-            people.append(person)
-        templates = np.concatenate([self.templates, np.empty((len(names) - len(self), self.dim), np.float32)])
-        lengths = np.concatenate([self.lengths, np.empty(len(names) - len(self), np.float32)])
-        photo_counts = np.concatenate([self.photos, np.zeros(len(names) - len(self), np.int32)])
-        for person, total in sums.items():
-            photo_counts[person] += added[person]
-            length = float(np.linalg.norm(total))
-            if not length > 0:
-                raise InputError(f"expected photos of one person under {names[person]!r}, found ones that cancel out")
-            templates[person] = total / length
-            lengths[person] = length / photo_counts[person]
+            person = place.setdefault(name, len(place))
+            if (digest, person) not in known:
+                known.add((digest, person))
+                added.append((person, bytes.fromhex(digest), embedding))
+        people = np.array([person for person, _, _ in added], np.int32)
+        names = list(place)
+        new = len(names) - len(self)
+        templates = np.concatenate([self.templates, np.zeros((new, self.dim), np.float32)])
+        lengths = np.concatenate([self.lengths, np.zeros(new, np.float32)])
+        counts = np.concatenate([self.photos, np.zeros(new, np.int32)])
+        changed, where = np.unique(people, return_inverse=True)
+        sums = templates[changed] * (lengths[changed] * counts[changed]).astype(np.float64)[:, None]
+        np.add.at(sums, where, np.array([row for _, _, row in added]).reshape(-1, self.dim))
+        np.add.at(counts, people, 1)
+        norms = np.linalg.norm(sums, axis=1)
+        if not norms.all():
+            name = names[changed[int(np.argmin(norms))]]
+            raise InputError(f"expected photos of one person under {name!r}, found ones that cancel out")
+        templates[changed] = sums / norms[:, None]
+        lengths[changed] = norms / counts[changed]
+        hashes = np.frombuffer(b"".join(digest for _, digest, _ in added), np.uint8).reshape(-1, 32)
         return Gallery(
             self.facts,
             templates,
             lengths,
-            photo_counts,
+            counts,
             *packed_names(names),
-            np.concatenate([self.photo_hashes, np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)]),
-            np.concatenate([self.photo_people, np.array(people, np.int32)]),
+            np.concatenate([self.photo_hashes, hashes]),
+            np.concatenate([self.photo_people, people]),
         )
 
     def remove(self, names: Sequence[str]) -> Gallery:
@@ -232,20 +212,18 @@ class Gallery:
         the false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of
         another model or without people.
         """
-        self.require(identity(verifier))
+        self.require(verifier)
         if not len(self):
             raise InputError("expected people in the gallery, found none; add some with `zoo index`")
         if top < 1:
             raise InputError(f"expected to rank at least 1 person, found {top}")
         decision = decide_identification(verifier.embedder.info, len(self), fpir, threshold)
         crops = verifier.crops(picture)
-        people, scores = self.search(verifier.embed_crops(crops), top)
-        least = math.inf if decision.threshold is None else decision.threshold
         faces = []
-        for crop, row, similarities in zip(crops, people.tolist(), scores.tolist(), strict=True):
-            candidates = tuple((self.name(person), score) for person, score in zip(row, similarities, strict=True))
+        for crop, people, scores in zip(crops, *self.search(verifier.embed_crops(crops), top), strict=True):
+            candidates = tuple(zip(map(self.name, people.tolist()), scores.tolist(), strict=True))
             name, best = candidates[0]
-            faces.append(IdentifiedFace(crop, candidates, name if best > least else None))
+            faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
         return Identification(tuple(faces), decision, len(self), self.notes)
 
     def add(
@@ -261,11 +239,10 @@ class Gallery:
         Photos that it holds already are not embedded again; `journal` holds those that an interrupted call embedded.
         InputError for a gallery of another model, and where no photo of anybody can be used.
         """
-        facts = identity(verifier)
         if journal is None:
-            with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), facts) as journal:
+            with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), {}) as journal:
                 return self.add(folder, verifier, workers, bar, journal)
-        self.require(facts)
+        self.require(verifier)
         people, notes = people_in(folder)
         with bar("enrol", sum(map(len, people.values()))) as progress:
             photos, more = enrol(verifier, people, journal, self.hashes(), workers, progress)
@@ -285,9 +262,9 @@ class Gallery:
         Returns the gallery and how many photos are new in it. After an interruption the next call resumes from
         PATH.partial. InputError as for `add`; the file is then as it was.
         """
-        path, facts = Path(path), identity(verifier)
-        with Journal(path.with_name(path.name + ".partial"), facts) as journal:  # keeps other writers out as well
-            old = cls.open(path) if path.exists() else cls.empty(verifier.embedder.embedding_dim, facts)
+        path = Path(path)
+        with Journal(path.with_name(path.name + ".partial"), verifier.how()) as journal:  # keeps other writers out
+            old = cls.open(path) if path.exists() else cls.empty(verifier.dim, verifier.how())
             new = old.add(folder, verifier, workers, bar, journal)
             new.save(path)
             journal.delete()
@@ -297,12 +274,13 @@ class Gallery:
     def of(cls, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Gallery:
         """The people at `path`: a gallery file, or a folder with one sub-folder per person, enrolled in memory."""
         if Path(path).is_dir():
-            return cls.empty(verifier.embedder.embedding_dim, identity(verifier)).add(path, verifier, workers, bar)
+            return cls.empty(verifier.dim, verifier.how()).add(path, verifier, workers, bar)
         return cls.open(path)
 
-    def require(self, facts: dict[str, str | bool]) -> None:
-        """InputError unless the gallery's embeddings may be compared with those made under `facts` (see `identity`)."""
-        differing = [key for key in ("model", "flip", "alignment") if self.facts.get(key) != facts.get(key)]
+    def require(self, verifier: FaceVerifier) -> None:
+        """InputError unless the gallery's embeddings may be compared with the verifier's."""
+        how = verifier.how()
+        differing = [key for key in ("model", "flip", "alignment") if self.facts.get(key) != how[key]]
         if differing:
             raise InputError(
                 f"expected a gallery of this model, found one that was made with another"
@@ -311,20 +289,18 @@ class Gallery:
 
     def save(self, path: str | Path) -> None:
         """Writes the gallery as one safetensors file, whole or not at all."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
         header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "facts": json.dumps(self.facts, sort_keys=True)}}
         at = 0
-        for name, array in arrays.items():
-            kind = next(code for code, dtype in DTYPES.items() if dtype == array.dtype)
-            header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
-            at += array.nbytes
+        for name, dtype in ARRAYS.items():
+            array = getattr(self, name)
+            offsets = [at, at := at + array.nbytes]
+            header[name] = {"dtype": CODES[dtype], "shape": list(array.shape), "data_offsets": offsets}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 64)  # so that every array of a map is aligned
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
-            for array in arrays.values():
-                for start in range(0, max(1, len(array)), ROWS_AT_ONCE):
-                    file.write(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).tobytes())
+            for name in ARRAYS:
+                getattr(self, name).tofile(file)
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
@@ -333,25 +309,18 @@ class Gallery:
         try:
             with open(path, "rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                text = file.read(length) if length < 2**20 else b""
-            header = json.loads(text)
-            facts = json.loads(header["__metadata__"]["facts"])
+                header = json.loads(file.read(length) if length < 2**20 else b"")
             if header["__metadata__"]["format"] != FORMAT:
                 raise ValueError("another format")
-            size = path.stat().st_size
             arrays: dict[str, Any] = {}
-            for name in _ARRAYS:
-                entry = header[name]
-                start, end = entry["data_offsets"]
-                shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
-                if 8 + length + end > size or math.prod(shape) * dtype.itemsize != end - start:
-                    raise ValueError("cut off")
-                arrays[name] = (
-                    np.memmap(path, dtype, "r", 8 + length + start, shape)
-                    if math.prod(shape)
-                    else np.empty(shape, dtype)
-                )
-            return cls(facts, **arrays)
+            for name, dtype in ARRAYS.items():
+                shape, (start, end) = tuple(header[name]["shape"]), header[name]["data_offsets"]
+                if math.prod(shape) * np.dtype(dtype).itemsize != end - start or header[name]["dtype"] != CODES[dtype]:
+                    raise ValueError("another shape")
+                arrays[name] = np.empty(shape, dtype)
+                if end > start:  # a file that was cut off is too short to map: ValueError
+                    arrays[name] = np.memmap(path, dtype, "r", 8 + length + start, shape)
+            return cls(json.loads(header["__metadata__"]["facts"]), **arrays)
         except OSError as error:
             raise InputError(f"expected a gallery at {printable(path)}, cannot read it ({error.strerror})") from None
         except (ValueError, KeyError, TypeError):
@@ -359,18 +328,21 @@ class Gallery:
                 f"expected a gallery written by `zoo index` at {printable(path)}, found something else or a damaged one"
             ) from None
 
-    def _sum(self, person: int) -> npt.NDArray[np.float64]:
-        """The sum of the unit embeddings behind a template."""
-        scale = float(self.lengths[person]) * int(self.photos[person])
-        return np.asarray(self.templates[person], np.float64) * scale
 
-
-_ARRAYS = ("templates", "lengths", "name_ends", "photos", "photo_people", "name_bytes", "photo_hashes")
+ARRAYS: dict[str, type[np.generic]] = {
+    "templates": np.float32,
+    "lengths": np.float32,
+    "name_ends": np.int64,
+    "photos": np.int32,
+    "photo_people": np.int32,
+    "name_bytes": np.uint8,
+    "photo_hashes": np.uint8,
+}
 """In the order of the file: wider items first, so that each array starts at a multiple of its item size."""
+CODES = {np.float32: "F32", np.int32: "I32", np.int64: "I64", np.uint8: "U8"}
 
 
 def packed_names(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Names as UTF-8 bytes one after the other, and where each ends (people,)."""
     encoded = [name.encode() for name in names]
-    ends = np.cumsum([len(name) for name in encoded], dtype=np.int64) if encoded else np.empty(0, np.int64)
-    return np.frombuffer(b"".join(encoded), np.uint8), ends
+    return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(name) for name in encoded], dtype=np.int64)

@@ -1,14 +1,9 @@
-"""A list of picture pairs, each verified as `zoo verify` does, and what the similarities say where the truth is known.
-
-It differs from the benchmark protocol of pairs: a row needs no truth, a picture that cannot be used fails its own rows
-with the reason, and the face is the one that the verifier picks.
-"""
+"""A list of picture pairs, each verified as `zoo verify` does, and what the similarities say where truth is known."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +11,8 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.evaluate.metrics import SortedScores, auc, eer, tar_at_far
+from zoo.formats.images import printable
 from zoo.formats.pairs import read_pairs_csv
-from zoo.formats.photos import printable
 from zoo.messages import Bar, no_bar
 from zoo.recognition.batch import embed_pictures, found_in
 from zoo.recognition.journal import Journal
@@ -70,9 +65,6 @@ class VerifiedPairs:
 
     rows: tuple[PairAnswer, ...]
     """One for each pair, in the order of the list."""
-    summary: Summary | None
-    scores: SortedScores | None
-    """Behind the summary. Both are None unless pairs of both kinds have a similarity."""
     decision: Decision
     """The threshold and where it comes from."""
     model: Path
@@ -83,15 +75,40 @@ class VerifiedPairs:
         """The rows without a similarity."""
         return [row for row in self.rows if row.similarity is None]
 
+    @property
+    def scores(self) -> SortedScores | None:
+        """The similarities of the rows with a known truth; None unless there are some of both kinds."""
+        known = [(row.similarity, row.truth) for row in self.rows if None not in (row.similarity, row.truth)]
+        similarities, truths = np.array(known, np.float64).reshape(-1, 2).T
+        return SortedScores.of(similarities, truths > 0) if 0 < truths.sum() < len(truths) else None
+
+    @property
+    def summary(self) -> Summary | None:
+        """The figures of `scores`, where there are any."""
+        scores = self.scores
+        if scores is None:
+            return None
+        points = [tar_at_far(scores, far) for far in FARS]
+        worst, best = float(scores.negatives[-1]), float(scores.positives[0])
+        judged = [row.right for row in self.rows if row.right is not None]
+        return Summary(
+            auc(scores),
+            eer(scores),
+            {point.far_target: point.tar for point in points if point.measurable},
+            (worst, best) if worst < best else None,
+            sum(judged),
+            len(judged),
+        )
+
     def to_json(self) -> str:
         """One JSON object, as `zoo verify --pairs --json` prints it."""
+        summary = self.summary
         answer = {
             "model": self.model,
-            "threshold": self.decision.threshold,
-            "origin": self.decision.origin,
+            **self.decision.facts(),
             "pairs": [asdict(row) for row in self.rows],
             "failed": len(self.failed),
-            "summary": self.summary and asdict(self.summary),
+            "summary": summary and asdict(summary),
         }
         return json.dumps(answer, indent=2, default=str)
 
@@ -99,8 +116,9 @@ class VerifiedPairs:
 def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> VerifiedPairs:
     """Verifies the pairs of a CSV with the columns a, b and same: what `zoo verify --pairs` does.
 
-    Each picture is read once; one that cannot be used fails its own rows alone. InputError for what is no such list,
-    and for a verifier that takes all faces, as a row compares two.
+    Unlike the benchmark of pairs, a row needs no truth, and a picture that cannot be used fails its own rows alone.
+    Each picture is read once. InputError for what is no such list, and for a verifier that takes all faces, as a row
+    compares two.
     """
     if verifier.face == "all":
         raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
@@ -112,42 +130,13 @@ def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar
         bar("verify", len(pictures)) as progress,
     ):
         embed_pictures(verifier, pictures, journal, workers=workers, progress=progress)
-        found = {one.path: one for one in found_in(journal, verifier.embedder.embedding_dim)}
-    threshold = verifier.decision.threshold
+        found = {one.path: one for one in found_in(journal)}
     rows = []
     for a, b, truth in pairs:
         first, second = found[printable(a)], found[printable(b)]
-        reason = first.reason or second.reason
-        if reason:
+        if reason := first.reason or second.reason:
             rows.append(PairAnswer(a, b, truth, None, None, reason))
             continue
-        x, y = (one.faces[0].embedding.astype(np.float64) for one in (first, second))
-        similarity = float(np.clip(x @ y, -1, 1))
-        rows.append(PairAnswer(a, b, truth, similarity, None if threshold is None else similarity > threshold))
-    scores = known_scores(rows)
-    summary = None if scores is None else summarise(rows, scores)
-    return VerifiedPairs(tuple(rows), summary, scores, verifier.decision, verifier.model)
-
-
-def known_scores(rows: Sequence[PairAnswer]) -> SortedScores | None:
-    """The similarities of the rows with a known truth; None unless there are some of both kinds."""
-    known = [(row.similarity, row.truth) for row in rows if row.similarity is not None and row.truth is not None]
-    truths = np.array([truth for _, truth in known], dtype=bool)
-    if truths.all() or not truths.any():
-        return None
-    return SortedScores.of(np.array([similarity for similarity, _ in known], dtype=np.float64), truths)
-
-
-def summarise(rows: Sequence[PairAnswer], scores: SortedScores) -> Summary:
-    """The figures of rows and of their `known_scores`."""
-    points = [tar_at_far(scores, far) for far in FARS]
-    worst, best = float(scores.negatives[-1]), float(scores.positives[0])
-    judged = [row.right for row in rows if row.right is not None]
-    return Summary(
-        auc(scores),
-        eer(scores),
-        {point.far_target: point.tar for point in points if point.measurable},
-        (worst, best) if worst < best else None,
-        sum(judged),
-        len(judged),
-    )
+        similarity = float(np.clip(np.dot(*(one.embeddings[0].astype(np.float64) for one in (first, second))), -1, 1))
+        rows.append(PairAnswer(a, b, truth, similarity, verifier.decision.accepts(similarity)))
+    return VerifiedPairs(tuple(rows), verifier.decision, verifier.model)

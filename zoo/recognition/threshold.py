@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from zoo.errors import InputError
 from zoo.modelinfo import ModelInfo, Threshold
@@ -24,6 +25,14 @@ class Decision:
         """The threshold and its origin in one line."""
         return f"{'unknown' if self.threshold is None else f'{self.threshold:.4f}'}: {self.origin}"
 
+    def accepts(self, similarity: float) -> bool | None:
+        """Whether a similarity is above the threshold; None where none is known."""
+        return None if self.threshold is None else similarity > self.threshold
+
+    def facts(self) -> dict[str, Any]:
+        """The decision as JSON holds it."""
+        return {"threshold": self.threshold, "far": self.stored and self.stored.far, "origin": self.origin}
+
 
 def decide(info: ModelInfo | None, far: float | None = None, threshold: float | None = None) -> Decision:
     """The threshold for a model: the given one, or the stored one for `far` (default: the smallest stored).
@@ -41,11 +50,10 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
             "this model stores none: give one with --threshold, or measure some with"
             " `zoo evaluate MODEL --data … --write-thresholds`",
         )
-    chosen = [t for t in stored if far is None or math.isclose(t.far, far, rel_tol=1e-6)]
-    if not chosen:
+    best = next((t for t in stored if far is None or math.isclose(t.far, far, rel_tol=1e-6)), None)
+    if best is None:
         known = ", ".join(f"{t.far:g}" for t in stored)
         raise InputError(f"expected a false accept rate that this model has a threshold for ({known}), found {far:g}")
-    best = chosen[0]
     origin = f"FAR {best.far:g} on {best.data}, {best.false_accepts:,} of {best.negatives:,} different pairs above it"
     return Decision(best.threshold, origin, best)
 
@@ -61,9 +69,9 @@ def decide_identification(
     if threshold is not None:
         return _given(threshold, "--fpir", fpir)
     stored = _stored(info)
+    if fpir is None and not stored:
+        return Decision(None, "this model stores none: give one with --threshold")
     if fpir is None:
-        if not stored:
-            return Decision(None, "this model stores none: give one with --threshold")
         rate = fpir_of(stored[0].far, people)
         return Decision(
             None,
@@ -95,7 +103,7 @@ def far_for(fpir: float, people: int) -> float:
 
 
 def fpir_of(far: float, people: int) -> float:
-    """The false positive identification rate of a gallery of `people` at a 1:1 false accept rate: 1 − (1 − FAR)^N."""
+    """The inverse of `far_for`: 1 − (1 − FAR)^N."""
     return 1.0 if far >= 1 else -math.expm1(people * math.log1p(-far))
 
 

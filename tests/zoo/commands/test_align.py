@@ -23,7 +23,7 @@ def test_the_counts_and_the_log_are_printed(shared: Path, tmp_path: Path, capsys
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"photos": 2, "crops": 1, "skipped": 1}
     assert main([*words, "--size", "224"]) == 2
-    assert "other options" in capsys.readouterr().err
+    assert "another size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ from zoo.recognition.verifier import FaceVerifier
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a model and three crops, two of them of one "person"; no detector around."""
+    """An empty working folder with a model and three crops, two of them of one "person"."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zoo.recognition.verifier.detector_at_hand", lambda: False)
     write_model(tmp_path / "model.onnx")
     for name, seed in (("a1", 1), ("a2", 1), ("b", 2)):
         (tmp_path / f"{name}.png").write_bytes(encode_png(crop(seed)))
@@ -29,7 +28,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def verify(*words: str) -> int:
-    return main(["verify", *words])
+    return main(["verify", *words, *(() if "--detector" in words else ("--aligned",))])
 
 
 def test_the_exit_code_tells_same_different_and_unknown(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +106,7 @@ def test_verify_loads_no_training_library(room: Path) -> None:
     heavy = {"torch", "timm", "albumentations", "scipy", "matplotlib", "onnx"}
     program = (
         "import sys; from zoo.cli import main\n"
-        "status = main(['verify', 'a1.png', 'a2.png', '--model', 'model.onnx', '--threshold', '0.9'])\n"
+        "status = main(['verify', 'a1.png', 'a2.png', '--model', 'model.onnx', '--threshold', '0.9', '--aligned'])\n"
         f"print(status, sorted({heavy!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=room, check=True)
@@ -115,7 +114,7 @@ def test_verify_loads_no_training_library(room: Path) -> None:
 
 
 def test_the_answer_is_drawn_whatever_the_verdict(room: Path) -> None:
-    model = ("--model", "model.onnx", "--aligned")
+    model = ("--model", "model.onnx")
     assert verify("a1.png", "a2.png", *model, "--draw", "o.jpg") == 3
     assert verify("a1.png", "b.png", *model, "--threshold", "0.9", "--draw", "o.png") == 1
     assert read_image("o.jpg").shape == read_image("o.png").shape

@@ -80,7 +80,7 @@ def test_the_log_says_why_a_photo_was_skipped_and_other_options_are_refused(
     assert "found none" in reasons["ada/wall.png"] and "no picture" not in reasons["ada/ada.jpg"]
     assert "text.jpg" in reasons["ada/text.jpg"] and reasons["ada/ada.jpg"] == ""
     assert (target / "ada" / "ada.jpg.png").is_file()
-    with pytest.raises(InputError, match="other options"):
+    with pytest.raises(InputError, match="another size"):
         align_photos(source, target, detector, size=224)
     for output, size in ((source / "crops", 112), (target, 15), (target, 1025)):
         with pytest.raises(InputError, match=r"outside|from 16 to 1024"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import DIM, crop, write_model, write_people
+from tests.support.toy_faces import crop, write_model, write_people
 from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.recognition import batch
-from zoo.recognition.batch import embed_pictures, found_in, identity, pictures_in
+from zoo.recognition.batch import embed_pictures, found_in, pictures_in
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
 
@@ -42,25 +43,26 @@ def test_batches_of_any_size_give_each_picture_its_own_embedding(
     told: list[int] = []
     with Journal(tmp_path / "journal", {}) as journal:
         assert embed_pictures(verifier, pictures_in([folder]), journal, workers=workers, progress=told.append) == 7
-        found = list(found_in(journal, DIM))
+        found = list(found_in(journal))
     assert sum(told) == 7
     assert [Path(one.path).name for one in found] == [*(f"{n}.png" for n in range(5)), "0.png", "damaged.png"]
     for one, seed in zip(found, [0, 1, 2, 3, 4, 9], strict=False):
-        np.testing.assert_allclose(one.faces[0].embedding, verifier.embed(crop(seed)), atol=1e-6)
-        assert one.faces[0].quality == verifier.crop(crop(seed)).quality and one.shown == 0 and not one.reason
+        np.testing.assert_allclose(one.embeddings[0], verifier.embed(crop(seed)), atol=1e-6)
+        assert one.faces[0]["quality"] == asdict(verifier.crop(crop(seed)).quality)
+        assert one.shown == 0 and not one.reason
     assert found[-1].faces == () and "damaged.png" in found[-1].reason
 
 
 def test_a_picture_that_changed_between_two_runs_is_embedded_again(verifier: FaceVerifier, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(encode_png(crop(1)))
-    with Journal(tmp_path / "journal", identity(verifier)) as journal:
+    with Journal(tmp_path / "journal", verifier.how()) as journal:
         assert embed_pictures(verifier, [picture], journal) == 1
         assert embed_pictures(verifier, [picture], journal) == 0
         picture.write_bytes(encode_png(crop(2)))
         assert embed_pictures(verifier, [picture], journal) == 1
-        (found,) = found_in(journal, DIM)
-        np.testing.assert_array_equal(found.faces[0].embedding, verifier.embed(crop(2)))
+        (found,) = found_in(journal)
+        np.testing.assert_array_equal(found.embeddings[0], verifier.embed(crop(2)))
 
 
 def test_pictures_of_known_content_are_skipped(verifier: FaceVerifier, tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_pictures_of_known_content_are_skipped(verifier: FaceVerifier, tmp_path:
     pictures = [tmp_path / f"{name}.png" for name in "abc"]
     with Journal(tmp_path / "first", {}) as journal:
         embed_pictures(verifier, pictures[:1], journal)
-        (found,) = found_in(journal, DIM)
+        (found,) = found_in(journal)
     with Journal(tmp_path / "second", {}) as journal:
         assert embed_pictures(verifier, pictures, journal, skip={found.sha256}) == 1
-        assert [one.path for one in found_in(journal, DIM)] == [str(pictures[2])]
+        assert [one.path for one in found_in(journal)] == [str(pictures[2])]

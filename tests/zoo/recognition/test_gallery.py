@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import crop, unit_rows, write_model, write_people, write_town
+from tests.support.toy_faces import DIM, crop, unit_rows, write_model, write_people, write_town
 from zoo.errors import InputError
+from zoo.faces.finder import FaceRule
 from zoo.recognition import FaceVerifier, Gallery
-from zoo.recognition.gallery import _ARRAYS
-from zoo.recognition.verifier import FaceRule
+from zoo.recognition.gallery import ARRAYS
 
 FACTS: dict[str, str | bool] = {"model": "m", "flip": True, "alignment": "arcface-5-points"}
 
@@ -82,7 +82,7 @@ def test_a_saved_gallery_opens_as_memory_maps_with_every_name(tmp_path: Path) ->
     assert isinstance(opened.templates, np.memmap)
     assert opened.names() == names == [opened.name(i) for i in range(5)]
     assert opened.facts == FACTS and opened.hashes() == gallery.hashes()
-    for name in _ARRAYS:
+    for name in ARRAYS:
         np.testing.assert_array_equal(getattr(opened, name), getattr(gallery, name))
 
 
@@ -116,10 +116,12 @@ def test_every_truncation_and_any_other_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["model", "flip", "alignment"])
-def test_an_index_of_another_model_or_way_of_working_is_refused(key: str) -> None:
-    gallery_of(2).require({**FACTS, "detector": "any"})
+def test_an_index_of_another_model_or_way_of_working_is_refused(key: str, tmp_path: Path) -> None:
+    verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+    facts = {**verifier.how(), "detector": "any"}
+    Gallery.empty(DIM, facts).require(verifier)
     with pytest.raises(InputError, match=f"another {key}"):
-        gallery_of(2).require({**FACTS, key: "other"})
+        Gallery.empty(DIM, {**facts, key: "other"}).require(verifier)
 
 
 @pytest.fixture

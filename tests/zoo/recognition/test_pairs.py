@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from tests.support.toy_faces import write_model, write_people
 from zoo.errors import InputError
 from zoo.evaluate.metrics import auc
-from zoo.recognition.pairs import PairAnswer, known_scores, summarise, verify_pairs
+from zoo.recognition.pairs import PairAnswer, VerifiedPairs, verify_pairs
+from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
 ROWS = ["a/0,a/1,1", "b/0,b/1,1", "a/0,b/0,0", "a/1,b/1,0", "a/0,b/1,0"]
@@ -50,12 +52,13 @@ def test_a_picture_that_cannot_be_used_fails_its_own_rows_with_the_reason(folder
 
 def test_the_summary_is_that_of_the_known_pairs_alone(folder: Path) -> None:
     verifier = FaceVerifier(folder / "model.onnx", aligned=True)
-    rows = verify_pairs(write_list(folder, [*ROWS, "a/0,b/0,"]), verifier).rows
-    scores, alone = known_scores(rows), known_scores(rows[:-1])
-    assert rows[-1].truth is None and scores is not None and alone is not None
+    answers = verify_pairs(write_list(folder, [*ROWS, "a/0,b/0,"]), verifier)
+    scores, alone = answers.scores, replace(answers, rows=answers.rows[:-1]).scores
+    assert answers.rows[-1].truth is None and scores is not None and alone is not None
     np.testing.assert_array_equal(scores.negatives, alone.negatives)
-    assert summarise(rows, scores).auc == auc(alone)
-    assert known_scores(rows[:2]) is None and known_scores([]) is None
+    assert answers.summary is not None and answers.summary.auc == auc(alone)
+    for few in (answers.rows[:2], ()):
+        assert replace(answers, rows=few).scores is None and replace(answers, rows=few).summary is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
@@ -63,9 +66,8 @@ def test_a_separating_threshold_is_told_where_one_is_right_for_all(shift: float)
     same, different = np.linspace(0.4, 0.9, 7), np.linspace(-0.2, 0.3, 11) + shift
     rows = [PairAnswer(Path("a"), Path("b"), True, float(s), None) for s in same]
     rows += [PairAnswer(Path("a"), Path("b"), False, float(s), None) for s in different]
-    scores = known_scores(rows)
-    assert scores is not None
-    summary = summarise(rows, scores)
+    summary = VerifiedPairs(tuple(rows), Decision(None, ""), Path("model.onnx")).summary
+    assert summary is not None
     assert summary.separating == (None if shift else (float(different.max()), float(same.min())))
     assert list(summary.tar_at_far) == [0.1]  # 11 pairs cannot show a rate of 0.01
 

@@ -30,9 +30,8 @@ from zoo.recognition.verifier import FaceVerifier
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a model and three crops, two of them of one "person"; no detector around."""
+    """An empty working folder with a model and three crops, two of them of one "person"."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zoo.recognition.verifier.detector_at_hand", lambda: False)
     write_model(tmp_path / "model.onnx")
     for name, seed in (("a1", 1), ("a2", 1), ("b", 2)):
         (tmp_path / f"{name}.png").write_bytes(encode_png(crop(seed)))
@@ -40,10 +39,12 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_pair_exactly_at_the_threshold_is_different(room: Path) -> None:
-    verifier = FaceVerifier("model.onnx")
+    verifier = FaceVerifier("model.onnx", aligned=True)
     similarity = verifier.verify("a1.png", "b.png").similarity
-    assert FaceVerifier("model.onnx", threshold=similarity).verify("a1.png", "b.png").same is False
-    assert FaceVerifier("model.onnx", threshold=np.nextafter(similarity, -1)).verify("a1.png", "b.png").same
+    assert FaceVerifier("model.onnx", aligned=True, threshold=similarity).verify("a1.png", "b.png").same is False
+    assert (
+        FaceVerifier("model.onnx", aligned=True, threshold=np.nextafter(similarity, -1)).verify("a1.png", "b.png").same
+    )
 
 
 def test_the_similarity_is_the_cosine_of_the_flip_sums(room: Path) -> None:
@@ -53,18 +54,18 @@ def test_the_similarity_is_the_cosine_of_the_flip_sums(room: Path) -> None:
         return np.asarray(grid / np.linalg.norm(grid))
 
     expected = by_hand(crop(1)) @ by_hand(crop(2))
-    similarity = FaceVerifier("model.onnx").verify(crop(1), crop(2)).similarity
+    similarity = FaceVerifier("model.onnx", aligned=True).verify(crop(1), crop(2)).similarity
     assert similarity == pytest.approx(expected, abs=28 * 28 * 2**-24)  # sums of 28 × 28 float32 pixels
 
 
 def test_one_call_verifies_and_its_json_says_all(room: Path) -> None:
-    answer = zoo.verify("a1.png", "a2.png", "model.onnx", threshold=0.9)
+    answer = zoo.verify("a1.png", "a2.png", "model.onnx", aligned=True, threshold=0.9)
     assert answer.same is True and answer.model == Path("model.onnx")
     told = json.loads(answer.to_json())
     assert told["same"] is True and told["origin"] == "given with --threshold" and told["model"] == "model.onnx"
     assert told["a"]["path"] == "a1.png" and told["a"]["aligned"] and told["a"]["quality"]["blur"] > 0
-    assert zoo.verify("a1.png", "b.png", "model.onnx", threshold=0.9).same is False
-    assert zoo.verify("a1.png", "b.png", "model.onnx").same is None
+    assert zoo.verify("a1.png", "b.png", "model.onnx", aligned=True, threshold=0.9).same is False
+    assert zoo.verify("a1.png", "b.png", "model.onnx", aligned=True).same is None
 
 
 def test_every_spelling_of_a_model_opens_the_verifier(room: Path) -> None:
@@ -73,13 +74,13 @@ def test_every_spelling_of_a_model_opens_the_verifier(room: Path) -> None:
     (run / "config.yaml").write_text("{}")
     write_model(run / "model.onnx")
     for model in ("demo", "runs/demo", run, run / "model.onnx", "runs/demo/model.onnx", "local-dir:runs/demo", None):
-        assert FaceVerifier(model).model.resolve() == run / "model.onnx", model
-        assert zoo.verify("a1.png", "a2.png", model).similarity == pytest.approx(1)
+        assert FaceVerifier(model, aligned=True).model.resolve() == run / "model.onnx", model
+        assert zoo.verify("a1.png", "a2.png", model, aligned=True).similarity == pytest.approx(1)
     with pytest.raises(InputError, match="did you mean demo"):
-        FaceVerifier("dmo")
+        FaceVerifier("dmo", aligned=True)
     os.rename(run / "model.onnx", run / "weights")
     with pytest.raises(InputError, match="zoo export"):
-        FaceVerifier("demo")
+        FaceVerifier("demo", aligned=True)
     with pytest.raises(InputError, match="pass --model"):
         FaceVerifier()
 
@@ -87,9 +88,9 @@ def test_every_spelling_of_a_model_opens_the_verifier(room: Path) -> None:
 def test_conditions_that_differ_from_the_stored_ones_are_said(room: Path) -> None:
     stored = replace(LOOSE, flip=False, model_sha256="0" * 64)
     write_model(room / "known.onnx", ModelInfo(48, thresholds=(stored,)))
-    notes = " ".join(FaceVerifier("known.onnx", flip=True).verify("a1.png", "a2.png").notes)
+    notes = " ".join(FaceVerifier("known.onnx", aligned=True, flip=True).verify("a1.png", "a2.png").notes)
     assert "mirror image" in notes and "other weights" in notes
-    same_conditions = FaceVerifier("known.onnx")
+    same_conditions = FaceVerifier("known.onnx", aligned=True)
     assert same_conditions.flip is False
     assert "mirror image" not in " ".join(same_conditions.verify("a1.png", "a2.png").notes)
 
@@ -99,27 +100,14 @@ def test_writing_thresholds_into_a_model_does_not_make_them_strange_to_it(room: 
 
     own = replace(LOOSE, model_sha256=model_sha256("model.onnx"))
     write_model_info("model.onnx", ModelInfo(48, thresholds=(own,)))
-    assert not [n for n in FaceVerifier("model.onnx").verify("a1.png", "a2.png").notes if "weights" in n]
-
-
-def test_aligned_crops_of_another_size_are_resized_and_it_is_said(room: Path) -> None:
-    answer = FaceVerifier("model.onnx", aligned=True).verify(crop(1, (224, 224)), crop(1))
-    assert answer.similarity > 0.999 and any("224×224" in note for note in answer.notes)
-
-
-def test_arrays_that_are_no_pictures_are_refused() -> None:
-    grey, floats = np.zeros((112, 112), np.uint8), np.zeros((112, 112, 3))
-    verifier = FaceVerifier.__new__(FaceVerifier)
-    for wrong in (grey, floats, np.zeros((0, 0, 3), np.uint8)):
-        with pytest.raises(InputError, match="RGB uint8"):
-            verifier.crop(wrong)  # type: ignore[arg-type]
+    assert not [n for n in FaceVerifier("model.onnx", aligned=True).verify("a1.png", "a2.png").notes if "weights" in n]
 
 
 @pytest.mark.parametrize("gain", [0.0, float("nan")])
 def test_a_model_that_returns_no_direction_is_called_broken(room: Path, gain: float) -> None:
     write_model(room / "broken.onnx", gain=gain)
     with pytest.raises(InputError, match=r"a1\.png; the model broken\.onnx is broken"):
-        FaceVerifier("broken.onnx").verify("a1.png", "b.png")
+        FaceVerifier("broken.onnx", aligned=True).verify("a1.png", "b.png")
 
 
 @pytest.fixture(scope="module")
@@ -146,23 +134,6 @@ def test_a_group_photo_says_which_face_was_taken(real: FaceVerifier, shared: Pat
     assert len(answer.a.faces) == 2 and any("2 faces: the largest was taken" in note for note in answer.notes)
 
 
-def test_a_photo_aligned_here_counts_as_aligned_and_a_small_photo_does_not(real: FaceVerifier, shared: Path) -> None:
-    photo = shared / "photos" / "person_e_1.jpg"
-    found = real.crop(photo)
-    assert found.face is not None
-    again = real.crop(found.crop)
-    assert again.face is None and np.array_equal(again.crop, found.crop)
-    thumbnail = np.asarray(cv2.resize(read_image(photo), (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
-    assert real.crop(thumbnail).face is not None
-
-
-def test_a_photo_without_a_face_is_refused_by_name(real: FaceVerifier, tmp_path: Path) -> None:
-    for name, size in (("empty.png", (300, 400)), ("dot.png", (1, 1))):
-        (tmp_path / name).write_bytes(encode_png(np.full((*size, 3), 200, np.uint8)))
-        with pytest.raises(InputError, match=rf"expected a face in .*{name}, found none"):
-            real.crop(tmp_path / name)
-
-
 def test_one_verifier_serves_threads(real: FaceVerifier, shared: Path) -> None:
     photos = shared / "photos"
     pairs = [(photos / f"person_{p}_1.jpg", photos / f"person_{q}_2.jpg") for p, q in ("ab", "cc", "dd", "de", "ee")]
@@ -187,8 +158,7 @@ def test_the_python_interface_is_light(room: Path) -> None:
 def test_the_documented_python_code_runs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, models = shared / "photos", shared / "models"
     detector = load_detector(models / "face_detection_yunet_2026may.onnx")
-    for module in ("verifier", "align_folder"):
-        monkeypatch.setattr(f"zoo.recognition.{module}.load_detector", lambda path: detector)
+    monkeypatch.setattr("zoo.faces.finder.load_detector", lambda: detector)
     monkeypatch.chdir(tmp_path)
     for name, photo in (("a", "a_1"), ("b", "a_2"), ("party", "b_1"), ("people/Ada/1", "a_1"), ("people/Bob/1", "b_2")):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,71 @@
+"""Faces taken out of pictures: what is a picture, what an aligned crop, which face is taken, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.toy_faces import crop
+from zoo.errors import InputError
+from zoo.faces.finder import FaceFinder, NoFace
+from zoo.formats.images import encode_png, read_image, resized
+
+
+@pytest.fixture(scope="module")
+def finder(shared: Path) -> FaceFinder:
+    return FaceFinder(shared / "models" / "face_detection_yunet_2026may.onnx")
+
+
+def test_arrays_that_are_no_pictures_are_refused() -> None:
+    grey, floats = np.zeros((112, 112), np.uint8), np.zeros((112, 112, 3))
+    for wrong in (grey, floats, np.zeros((0, 0, 3), np.uint8)):
+        with pytest.raises(InputError, match="RGB uint8"):
+            FaceFinder(aligned=True).crop(wrong)  # type: ignore[arg-type]
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(InputError, match="largest, central, all, found 'smallest'"):
+        FaceFinder(face="smallest")  # type: ignore[arg-type]
+
+
+def test_aligned_crops_of_another_size_are_resized_and_it_is_said() -> None:
+    finder = FaceFinder(aligned=True)
+    found = finder.crop(crop(1, (224, 224)), "large.png")
+    np.testing.assert_array_equal(found.crop, resized(crop(1, (224, 224)), (112, 112)))
+    assert found.face is None and found.notes == ("large.png is 224×224, resized to 112×112",)
+    assert finder.crop(crop(1)).notes == ()
+
+
+def test_a_photo_aligned_here_counts_as_aligned_and_a_small_photo_does_not(finder: FaceFinder, shared: Path) -> None:
+    photo = shared / "photos" / "person_e_1.jpg"
+    found = finder.crop(photo)
+    assert found.face is not None
+    again = finder.crop(found.crop)
+    assert again.face is None and np.array_equal(again.crop, found.crop)
+    thumbnail = np.asarray(cv2.resize(read_image(photo), (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
+    assert finder.crop(thumbnail).face is not None
+
+
+def test_a_picture_without_a_face_is_refused_by_name_at_the_size_of_a_crop_too(
+    finder: FaceFinder, tmp_path: Path
+) -> None:
+    for name, size in (("empty.png", (300, 400)), ("dot.png", (1, 1)), ("grey.png", (112, 112))):
+        (tmp_path / name).write_bytes(encode_png(np.full((*size, 3), 200, np.uint8)))
+        with pytest.raises(NoFace, match=rf"expected a face in .*{name}, found none .*--aligned"):
+            finder.crop(tmp_path / name)
+    assert FaceFinder(aligned=True).crop(tmp_path / "grey.png").face is None
+
+
+def test_every_face_comes_from_left_to_right_and_the_choice_among_several_is_said(
+    finder: FaceFinder, shared: Path
+) -> None:
+    couple = shared / "photos" / "group_couple.jpg"
+    every = finder.taking("all").crops(couple)
+    left, right = (one.face for one in every)
+    assert left and right and left.centre[0] < right.centre[0] and every[0].notes == ()
+    assert finder.taking("all").crop(couple).face is not None
+    (note,) = finder.crop(couple).notes
+    assert "group_couple.jpg shows 2 faces: the largest was taken, around (" in note

@@ -1,0 +1,153 @@
+"""From a picture to the faces in it: read, found, chosen, aligned and measured, alike for every command."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.faces.align import align, template
+from zoo.faces.detect import Face, FaceDetector, choose_face, load_detector
+from zoo.faces.quality import Quality, measure
+from zoo.formats.images import Image, printable, resized
+from zoo.formats.photos import read_photo
+
+Picture = str | Path | Image
+"""A path to a picture file, or RGB uint8 of shape (H, W, 3)."""
+
+FaceRule = Literal["largest", "central", "all"]
+"""Which of several faces is taken: the largest, the one nearest to the centre, or each of them."""
+
+CROP_DEVIATION = 0.12
+"""A picture of the crops' size counts as aligned while its landmarks lie this close to the template, by their mean
+distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
+
+
+class NoFace(InputError):
+    """A picture in which no face was found."""
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """The face that was taken from one picture."""
+
+    name: str
+    """The picture's path, or what messages call it."""
+    size: tuple[int, int]
+    """The picture's (height, width) in pixels, upright."""
+    crop: Image
+    """The aligned crop: RGB uint8 (height, width, 3)."""
+    face: Face | None
+    """Where it was found; None for a picture that was an aligned crop already."""
+    faces: tuple[Face, ...]
+    """Every face that was found in the picture; none for an aligned crop."""
+    quality: Quality
+    notes: tuple[str, ...] = ()
+    """What limits the result, one sentence each."""
+
+    def facts(self) -> dict[str, Any]:
+        """Where the face is and how good it is, as JSON holds it."""
+        face = self.face
+        return {
+            "box": face and list(face.box),
+            "landmarks": face and face.landmarks.tolist(),
+            "score": face and face.score,
+            "quality": asdict(self.quality),
+        }
+
+
+class FaceFinder:
+    """Takes the faces out of pictures; threads may share it.
+
+    `detector` is a path or an open FaceDetector; by default the pinned file of the Hugging Face Hub, which is loaded
+    when the first photo needs it. `face` picks one of several faces or all, `size` is the crops' (height, width);
+    `aligned` takes every picture as an aligned crop.
+    """
+
+    def __init__(
+        self,
+        detector: str | Path | FaceDetector | None = None,
+        face: FaceRule = "largest",
+        size: tuple[int, int] = (112, 112),
+        aligned: bool = False,
+    ) -> None:
+        if face not in get_args(FaceRule):
+            raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
+        self.face, self.size, self.aligned = face, size, aligned
+        if detector is not None:
+            self.detector = detector if isinstance(detector, FaceDetector) else load_detector(detector)
+
+    @cached_property
+    def detector(self) -> FaceDetector:
+        """The face detector, loaded at the first use."""
+        return load_detector()
+
+    def taking(self, face: FaceRule) -> Self:
+        """The same finder with another rule for pictures of several faces."""
+        other = copy.copy(self)
+        other.face = face
+        return other
+
+    def crop(self, picture: Picture, name: str | None = None) -> FaceCrop:
+        """The face that `face` picks in `picture`, the largest of all; NoFace where there is none."""
+        return (self.taking("largest") if self.face == "all" else self).crops(picture, name)[0]
+
+    def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
+        """The faces that `face` picks: with "all" each, from left to right, else the one; NoFace where there is none.
+
+        A picture of exactly the crops' size is taken as it is where its landmarks lie as in an aligned crop.
+        """
+        image, name = read_picture(picture, name)
+        if self.aligned:
+            return [self._unchanged(image, name)]
+        size = image.shape[:2]
+        faces = self.detector.detect(image, thorough=self.face == "all")
+        if not faces:
+            raise NoFace(
+                f"expected a face in {name}, found none in its {size[1]}×{size[0]} pixels;"
+                " use a photo with a larger face, or --aligned if it is an aligned crop"
+            )
+        if size == self.size and deviation(choose_face(faces, size), size) <= CROP_DEVIATION:
+            return [self._unchanged(image, name)]
+        if self.face == "all":
+            return [self._cut(image, name, face, faces) for face in sorted(faces, key=lambda face: face.centre[0])]
+        face = choose_face(faces, size, self.face)
+        if len(faces) == 1:
+            return [self._cut(image, name, face, faces)]
+        x, y = face.centre
+        rule = "the one nearest to the centre" if self.face == "central" else "the largest"
+        note = f"{name} shows {len(faces)} faces: {rule} was taken, around ({x:.0f}, {y:.0f})"
+        return [self._cut(image, name, face, faces, note)]
+
+    def _unchanged(self, image: Image, name: str) -> FaceCrop:
+        (height, width), crop = image.shape[:2], resized(image, self.size)
+        note = f"{name} is {width}×{height}, resized to {self.size[1]}×{self.size[0]}"
+        return FaceCrop(name, (height, width), crop, None, (), measure(crop), () if crop is image else (note,))
+
+    def _cut(self, image: Image, name: str, face: Face, faces: list[Face], *notes: str) -> FaceCrop:
+        crop = align(image, face.landmarks, self.size)
+        quality = measure(crop, face.landmarks)
+        warnings = [f"the face in {name} is {warning}" for warning in quality.warnings()]
+        return FaceCrop(name, image.shape[:2], crop, face, tuple(faces), quality, (*notes, *warnings))
+
+
+def read_picture(picture: Picture, name: str | None = None) -> tuple[Image, str]:
+    """The picture's pixels, RGB uint8 (H, W, 3), and what messages call it; InputError for anything else."""
+    if isinstance(picture, str | Path):
+        return read_photo(picture), name or printable(picture)
+    name = name or "the picture"
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(
+            f"expected {name} as RGB uint8 of shape (H, W, 3), found {picture.dtype} of shape {picture.shape}"
+        )
+    return picture, name
+
+
+def deviation(face: Face, size: tuple[int, int]) -> float:
+    """The mean distance of a face's landmarks from the template, in heights of the crop."""
+    return float(np.linalg.norm(face.landmarks - template(size), axis=1).mean() / size[0])
