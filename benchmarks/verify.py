@@ -22,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.faces.finder import CROP_DEVIATION, deviation
 from zoo.faces.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.formats.bins import read_bin
 from zoo.formats.images import decode
 from zoo.formats.pairs import read_pairs_csv
 from zoo.formats.photos import read_photo
 from zoo.recognition.gallery import Gallery, packed_names
-from zoo.recognition.verifier import CROP_DEVIATION, FaceVerifier, deviation
+from zoo.recognition.verifier import FaceVerifier
 
 BARE = """
 import sys
