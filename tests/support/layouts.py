@@ -6,12 +6,17 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.support.records import identity_payloads, write
-from zoo.formats.images import encode_png
+from zoo.formats.images import encode_jpeg, encode_png
+
+if TYPE_CHECKING:
+    from zoo.data.loader import TrainLoader
 
 COUNTS = (3, 2, 4, 6)
 """Pictures of each of four people."""
@@ -94,3 +99,52 @@ SOURCES = {
     "parquet, bytes": lambda root: make_parquet(root, CONTENTS),
     "Hub dataset": make_hub,
 }
+
+
+def noise(seed: int, size: tuple[int, int] = (16, 16)) -> np.ndarray:
+    """A picture of noise: RGB uint8 (*size, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def batches_of(loader: TrainLoader, epoch: int = 0, start_step: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """The batches of an epoch as arrays."""
+    return [tuple(tensor.numpy().copy() for tensor in batch) for batch in loader.epoch(epoch, start_step)]
+
+
+def face(seed: int, size: int = 32) -> np.ndarray:
+    """Something smooth, as faces are: RGB uint8 (size, size, 3)."""
+    blurred = cv2.GaussianBlur(noise(seed, (size, size)), (0, 0), size / 16)
+    return cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX)
+
+
+def write_faces(root: Path) -> Path:
+    """A folder of three people with 3, 1 and 9 smooth pictures."""
+    for number, (name, count) in enumerate({"anna": 3, "ben": 1, "cora": 9}.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i}.png").write_bytes(encode_png(face(100 * number + i)))
+    return root
+
+
+def contents(folder: Path) -> list[bytes]:
+    """The bytes of every picture in a folder, by path."""
+    return [path.read_bytes() for path in sorted(folder.rglob("*.png")) + sorted(folder.rglob("*.jpg"))]
+
+
+def write_lfw(root: Path, listed: str) -> Path:
+    """Two people with two pictures each in `root`/lfw, and three pairs of them in `root`/`listed`.
+
+    In the second pair both pictures are the same.
+    """
+    for name in ("Ann_A", "Bob_B"):
+        (root / "lfw" / name).mkdir(parents=True)
+        for i in (1, 2):
+            (root / "lfw" / name / f"{name}_{i:04d}.jpg").write_bytes(encode_jpeg(face(10 * ord(name[0]) + i)))
+    rows = [("Ann_A", 1, "Ann_A", 2), ("Bob_B", 1, "Bob_B", 1), ("Ann_A", 2, "Bob_B", 1)]
+    if listed == "pairs.txt":
+        lines = ["1\t2", *(f"{a}\t{i}\t{j}" if a == b else f"{a}\t{i}\t{b}\t{j}" for a, i, b, j in rows)]
+    else:
+        paths = [(f"lfw/{a}/{a}_{i:04d}.jpg", f"lfw/{b}/{b}_{j:04d}.jpg", int(a == b)) for a, i, b, j in rows]
+        lines = ["a,b,same", *(f"{a},{b},{same}" for a, b, same in paths)]
+    (root / listed).write_text("\n".join(lines))
+    return root / listed

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -130,3 +132,29 @@ def in_process(config: TrainConfig, run: Path, resume: bool = False, die_after_s
     process.join(timeout=120)
     assert process.exitcode is not None, "the run hung"
     return process.exitcode
+
+
+def same_weights(run: Path, other: Path) -> bool:
+    """Whether two runs ended with the same bytes in every weight and every class centre."""
+    mine, theirs = weights(run), weights(other)
+    return mine.keys() == theirs.keys() and all(mine[name].tobytes() == theirs[name].tobytes() for name in mine)
+
+
+FP64 = {"backbone": "test_vit", "neck": "native", "precision": "fp64", "head": "curricularface", "batch_size": 6}
+"""A model without batch norm in double precision: one process and two compute the same sums."""
+
+
+def torchrun(config: TrainConfig, run: Path, processes: int) -> subprocess.CompletedProcess[str]:
+    """`zoo train` of the run's options under torchrun, with gloo on the CPU."""
+    recipe = run.parent / "recipe.yaml"
+    save_config(config, recipe)
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "zoo", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, *words, "--recipe", str(recipe), "--name", run.name],
+        cwd=run.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment,
+    )

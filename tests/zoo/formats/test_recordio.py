@@ -15,11 +15,12 @@ import pytest
 
 from tests.support.records import MAGIC, framed, identity_payloads, picture_payload, range_payload, write
 from zoo.errors import InputError
-from zoo.formats.frames import Header, RecordWriter, frame, pack, unpack
+from zoo.formats.frames import RecordWriter, pack, unpack
 from zoo.formats.recordio import RecordFile
 
 PEOPLE = [[b"first", b"second!"], [b"third"], [b"", b"fifth" + MAGIC * 3, b"sixth"]]
 """Three people; two contents with lengths that need padding, one empty, one with the magic (at an unaligned place)."""
+
 
 payloads = st.lists(
     st.binary(max_size=20).map(lambda tail: bytes(24) + tail)
@@ -27,12 +28,6 @@ payloads = st.lists(
     min_size=1,
     max_size=7,
 )
-
-
-@hypothesis.given(payload=st.lists(st.sampled_from([MAGIC, MAGIC[:2], b"abcd", b"x"]), max_size=9).map(b"".join))
-@hypothesis.settings(deadline=None)
-def test_a_payload_is_framed_as_the_description_says(payload):
-    assert frame(payload) == framed(payload)
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -92,25 +87,6 @@ def test_every_payload_is_read_back_with_and_without_an_index(tmp_path, made):
         assert [records.payload(i) for i in range(len(made))] == made
         with pytest.raises(IndexError):
             records.payload(len(made))
-
-
-@hypothesis.given(made=payloads)
-@hypothesis.settings(deadline=None)
-def test_the_writer_makes_the_file_of_the_description(made):
-    records, index = io.BytesIO(), io.BytesIO()
-    writer = RecordWriter(records, index)
-    expected = b""
-    for key, payload in enumerate(made):
-        assert index.getvalue().count(b"\n") == key
-        writer.write(key, payload)
-        assert index.getvalue().endswith(b"%d\t%d\n" % (key, len(expected)))
-        expected += framed(payload)
-    assert records.getvalue() == expected
-
-
-def test_headers_survive_packing():
-    for header in (Header((3.0,), 7, 1), Header((1.0, 5.0), 9, several=True), Header((2.0,), 1, several=True)):
-        assert unpack(pack(header, b"rest"), "x") == (header, b"rest")
 
 
 def test_mxnets_own_file_is_reproduced_byte_for_byte(shared: Path):

@@ -32,8 +32,7 @@ def test_class_centres_are_those_of_the_newest_checkpoint(trained: Path, tmp_pat
 def test_class_centres_cut_over_processes_are_written_whole(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from tests.support.training import tiny
-    from tests.zoo.train.test_loop import FP64, torchrun
+    from tests.support.training import FP64, tiny, torchrun
     from zoo.train.centre_file import write_centres
 
     run = tmp_path / "runs/two"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from tests.support.small_disk import mounted
-from tests.support.training import start, tiny, weights
+from tests.support.training import same_weights, start, tiny, weights
 from zoo.cli import main
 from zoo.errors import InputError
 from zoo.train import checkpoint
@@ -179,3 +180,52 @@ def test_a_new_run_on_a_full_disk_leaves_nothing(
     assert main(["train", "--quiet", "--data", "synthetic:5x7", "--batch-size", "5"]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+def truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [truncate, flip_a_bit, Path.unlink])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    whole: tuple[Path, float], tmp_path: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[0], run)
+    harm(next((run / "checkpoint/step-00000021").glob("*.distcp")))
+    train(tiny(), run, resume=True)
+    assert "step-00000021 is damaged (__0_0.distcp" in caplog.text
+    assert same_weights(run, whole[0])
+
+
+def test_no_whole_checkpoint_is_a_sentence(whole: tuple[Path, float], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[0], run)
+    for step in checkpoint.steps(run / "checkpoint"):
+        (step / "manifest.json").unlink()
+    with pytest.raises(InputError, match="expected a whole checkpoint"):
+        train(tiny(), run, resume=True)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it_whole(
+    whole: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(whole[0] / "checkpoint", folder)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.train.checkpoint.os.rename", full)
+    with pytest.raises(InputError, match="No space left"):
+        checkpoint.save({"x": torch.zeros(3)}, folder, step=22, keep=1)
+    assert [path.name for path in checkpoint.steps(folder)] == ["step-00000014", "step-00000021"]
+    assert not list(folder.glob(".*.tmp"))
+    state = {"progress": {"step": 0, "bad_steps": 0}}
+    assert checkpoint.load(state, folder) == (21, []) and state["progress"]["step"] == 21

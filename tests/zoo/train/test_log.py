@@ -8,14 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.support.training import TINY, start, tiny
-from zoo.cli import main
+from tests.support.training import start, tiny
 from zoo.errors import InputError
-from zoo.formats.images import encode_png
-from zoo.train.curves import page, write_curves
 from zoo.train.log import Board, MetricsFile
 from zoo.train.loop import train
 
@@ -102,68 +98,3 @@ def test_the_page_of_curves_needs_nothing_beside_it(watched: Path) -> None:
     for outside in ("<script", "src=", "@import", '<link rel="stylesheet"'):
         assert outside not in text
     assert "Validation" not in text
-
-
-def test_the_page_shows_the_validation_and_leaves_out_what_was_not_measured() -> None:
-    records: list[dict[str, Any]] = [
-        {"step": 2, "epoch": 1, "loss": None, "lr": 0.5},
-        {"step": 2, "epoch": 1, "validation": {"accuracy": 0.75, "auc": 0.8}},
-        {"step": 4, "epoch": 2, "loss": 3.0, "lr": 0.25},
-        {"step": 4, "epoch": 2, "validation": {"accuracy": 0.5, "auc": 0.9}},
-    ]
-    text = page("<i>run</i>", {"backbone": "resnet18", "head": "arcface", "data": "a & b", "epochs": 2}, records)
-    assert "Best validation: accuracy 0.7500, AUC 0.8000 after step 2 (epoch 1)" in text
-    assert text.count("<svg") == 3 and "&lt;i&gt;run" in text and "a &amp; b" in text
-    assert "<svg" not in page("new", {}, [])
-
-
-def test_a_page_is_drawn_of_any_run(tmp_path: Path) -> None:
-    run = start(tiny(), tmp_path / "run")
-    (run / "metrics.jsonl").write_text("")
-    write_curves(run)
-    assert "<h1>run</h1>" in (run / "curves.html").read_text()
-
-
-@pytest.fixture
-def faces(tmp_path: Path) -> Path:
-    """Four people with 3, 4, 5 and 6 pictures of noise, one of which is damaged."""
-    noise = np.random.default_rng(0)
-    for person, images in enumerate((3, 4, 5, 6)):
-        folder = tmp_path / f"faces/person-{person}"
-        folder.mkdir(parents=True)
-        for number in range(images):
-            picture = encode_png(noise.integers(0, 256, (112, 112, 3), dtype=np.uint8))
-            (folder / f"{number}.png").write_bytes(picture)
-    (tmp_path / "faces/person-2/3.png").write_bytes(b"no picture")
-    return tmp_path / "faces"
-
-
-def words(*more: str) -> list[str]:
-    """`zoo train` of the tiny run, with more words."""
-    kept = {name: value for name, value in TINY.items() if name not in ("head_options", "data", "log_every")}
-    return ["train", *(f"--set={name}={value}" for name, value in kept.items()), "--set=epochs=2", *more]
-
-
-def test_damaged_images_are_refused_or_skipped_and_counted(
-    faces: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(faces.parent)
-    assert main(words("--data=faces", "--batch-size=6", "--name=strict")) == 2
-    assert "person-2/3.png" in capfd.readouterr().err and not Path("runs").exists()
-    assert main(words("--data=faces", "--batch-size=6", "--name=run", "--on-corrupt=skip")) == 0
-    told = capfd.readouterr().err.replace("\n", " ")
-    assert "1 damaged images skipped" in told and "person-2/3.png" in told
-    assert [line["skipped"] for line in lines(Path("runs/run")) if "skipped" in line][-1] == 1
-
-
-def test_people_with_few_images_are_left_out_and_a_resume_cannot_change_that(
-    faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(faces.parent)
-    (faces / "person-2/3.png").unlink()
-    assert main(words("--data=faces", "--batch-size=4", "--name=run", "--min-images=4", "--max-images=4")) == 0
-    assert "12 images of 3 identities" in capsys.readouterr().err
-    for change in ("--min-images=3", "--max-images=5", "--on-corrupt=skip"):
-        assert main(["train", "--resume", "run", change]) == 2
-        option = change[2:].split("=")[0].replace("-", "_")
-        assert f"found other values for {option};" in capsys.readouterr().err

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from tests.support.training import in_ranks, start, tiny, weights
+from tests.support.training import FP64, in_ranks, start, tiny, torchrun, weights
+from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
+from zoo.train.distributed import Rank, anywhere, everywhere, group, join, replicate, share
+from zoo.train.loop import train
 
 
 def two_ranks() -> TrainConfig:
@@ -61,3 +67,44 @@ def test_twenty_kills_of_two_ranks_end_bit_identical(pair: tuple[Path, float], t
     for seed in range(100, 120):
         kill_and_resume(pair, tmp_path, seed)
         shutil.rmtree(tmp_path / f"killed-{seed}")
+
+
+def losses(run: Path) -> list[float]:
+    """The losses in a run's log."""
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_and_resume_as_one(tmp_path: Path) -> None:
+    """The loss curve of two gloo processes is that of one at the same global batch; one goes on where two stopped."""
+    config = tiny(**FP64, epochs=2, log_every=1, clip_norm=3.0, checkpoint_every=3, keep=9)
+    one, two = start(config, tmp_path / "runs/one"), tmp_path / "runs/two"
+    train(config, one)
+    done = torchrun(config, two, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(losses(one)) == 10 and done.stdout.count("trained runs/two") == 1
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)
+    for step in ("step-00000006", "step-00000009", "step-00000010"):
+        shutil.rmtree(two / "checkpoint" / step)
+    train(config, two, resume=True)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)
+
+
+def test_a_batch_is_shared_evenly_or_refused() -> None:
+    assert share(64, accumulate=2, world=4) == 8
+    with pytest.raises(InputError, match="divisible by 3 processes × accumulate=2, found 64"):
+        share(64, accumulate=2, world=3)
+    with pytest.raises(InputError, match="at least 2 images in a forward pass"):
+        share(4, accumulate=2, world=2)
+
+
+def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for world in (None, "1"):
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        if world:
+            monkeypatch.setenv("WORLD_SIZE", world)
+        with join(torch.device("cpu")) as rank:
+            assert rank == Rank() and rank.first and group() is None
+            assert (everywhere("run", rank), anywhere(15, rank, torch.device("cpu"))) == ("run", 15)
+            model = torch.nn.Linear(3, 5)
+            assert replicate(model, rank, torch.device("cpu")) is model
+    assert not Rank(number=1, world=2).first

@@ -1,0 +1,81 @@
+"""The parts of a run, and where its weights start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.training import start, tiny, weights
+from zoo.errors import InputError
+from zoo.train.build import build as parts_of
+from zoo.train.build import choose_device, open_validation, same_images
+from zoo.train.loop import train
+
+
+def test_unknown_centre_options_and_frozen_names_are_sentences(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean sample_rate"):
+        parts_of(tiny(centres={"sample_rat": 0.1}), 5, torch.device("cpu"))
+    with pytest.raises(InputError, match="no parameter is called 'bdoy'"):
+        parts_of(tiny(freeze=["bdoy"]), 5, torch.device("cpu"))
+
+
+def test_init_takes_the_weights_of_a_run_and_freeze_keeps_them(whole: tuple[Path, float], tmp_path: Path) -> None:
+    config = tiny(init=str(whole[0]), freeze=["body.layer1", "body.conv1"], epochs=1, seed=3)
+    run = start(config, tmp_path / "run")
+    train(config, run)
+    before, after = weights(whole[0]), weights(run)
+    kept = [name for name in before if name.endswith("weight") and before[name].tobytes() == after[name].tobytes()]
+    assert len(kept) > 5
+    others = {name for name in kept if not name.startswith(("body.layer1", "body.conv1"))}
+    assert others == {"neck.4.weight"}, "the scale of the last batch norm is 1 and never trained"
+    with pytest.raises(InputError, match="expected --init weights of this backbone"):
+        train(tiny(init=str(whole[0]), embedding_dim=11), start(config, tmp_path / "misfit"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"device": "cuda:0"}, "expected a GPU for --device cuda:0, found none that torch can use"),
+        ({"device": "tpu"}, "expected --device auto, cpu, cuda or cuda:N, found 'tpu'"),
+        ({"precision": "fp16"}, "expected --precision fp32 or bf16 on the CPU, found fp16"),
+    ],
+)
+def test_a_device_that_cannot_be_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert choose_device(tiny(), 3) == torch.device("cpu")
+    with pytest.raises(InputError, match=sentence):
+        choose_device(tiny(**options))
+
+
+def test_validation_is_synthetic_for_synthetic_data_and_nothing_for_others(tmp_path: Path) -> None:
+    found = open_validation(tiny(validation="auto"))
+    assert found is not None and found.data == "synthetic validation"
+    assert open_validation(tiny(validation="auto", data="faces")) is None
+    assert open_validation(tiny(validation="none")) is None
+    with pytest.raises(InputError, match=r"pairs\.bin"):
+        open_validation(tiny(validation=str(tmp_path / "pairs.bin")))
+
+
+def test_the_best_is_the_most_accurate_then_the_one_of_the_greatest_area() -> None:
+    training = parts_of(tiny(), 5, torch.device("cpu"))
+    asked = [(0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.4, 0.9), (0.6, 0.1)]
+    verdicts = [training.is_best({"accuracy": accuracy, "auc": auc}, "pairs") for accuracy, auc in asked]
+    assert verdicts == [True, False, True, False, True]
+    assert training.is_best({"accuracy": 0.1, "auc": 0.1}, "other pairs")
+
+
+def test_the_average_is_what_is_saved_where_there_is_one() -> None:
+    plain, averaged = (parts_of(tiny(**more), 5, torch.device("cpu")) for more in ({}, {"ema": 0.5}))
+    assert plain.trained is plain.model and averaged.trained is averaged.average.module
+
+
+def test_a_run_that_goes_on_with_other_images_is_refused() -> None:
+    progress = {"images": 0}
+    same_images(progress, 35)
+    same_images(progress, 35)
+    with pytest.raises(InputError, match="expected the 35 training images that the run began with, found 34"):
+        same_images(progress, 34)

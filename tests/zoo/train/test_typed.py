@@ -1,0 +1,66 @@
+"""Values are read by the types that options declare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from zoo.errors import InputError
+from zoo.train.typed import meant, read, spelled
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        ("5", int, 5),
+        ("1e3", int, 1000),
+        ("1_000", int, 1000),
+        ("none", int | None, None),
+        ("NULL", float | None, None),
+        ("", tuple[int, ...] | None, None),
+        ("none", str, "none"),
+        ("none", Literal["none", "easy"], "none"),
+        ("none", Literal["none"] | None, "none"),
+        ("auto", int | Literal["auto"] | None, "auto"),
+        ("off", bool, False),
+        ("5e-1", float, 0.5),
+        (3, float, 3.0),
+        ("[1, 2]", tuple[int, ...], (1, 2)),
+        (["1", 2], tuple[int, ...], (1, 2)),
+        ("[]", tuple[str, ...], ()),
+        ("{a: 1e1, b: no}", dict[str, float | str], {"a": "1e1", "b": "no"}),
+        (Path("faces"), str, "faces"),
+    ],
+)
+def test_a_value_becomes_what_its_type_says(value: Any, hint: Any, expected: object) -> None:
+    found = read(value, hint, "--x")
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "wanted"),
+    [
+        ("1.5", int, "a whole number"),
+        ("1e-1", int, "a whole number"),
+        ("e", int, "a whole number"),
+        ("none", float, "a number"),
+        ("2", bool, "true or false"),
+        ("foo", int | Literal["auto"] | None, "a whole number or auto or none"),
+        ("face", Literal["stock", "fase"], "stock or fase"),
+        ("body", tuple[str, ...], "a list such as [a, b]"),
+        ("[1", tuple[int, ...], "a list such as [1, 2]"),
+        (2024, str, "a text"),
+        (None, str, "a text"),
+    ],
+)
+def test_what_is_of_another_type_is_named_with_the_type(value: Any, hint: Any, wanted: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        read(value, hint, "--x")
+    assert str(refusal.value) == f"expected --x to be {wanted}, found {value!r}" and spelled(hint) == wanted
+
+
+def test_only_texts_are_looked_into() -> None:
+    for value in (None, 3, 2.5, ["none"], {"a": "~"}):
+        assert meant(value, int | None) is value
