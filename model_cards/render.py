@@ -3,7 +3,7 @@
     python model_cards/render.py RUN
 
 writes model_cards/NAME/ (NAME is the run's): facts.json from model.onnx, report.json, config.yaml without paths, the
-figures and README.md. tests/zoo/publish/test_push.py renders every card here again and compares.
+figures and README.md. tests/zoo/publish/test_card.py renders every card here again and compares.
 """
 
 from __future__ import annotations

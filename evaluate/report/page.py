@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def templates(package: str) -> jinja2.Environment:
-    """The templates in a package's folder templates/; they may `include` base.css, the style of all pages."""
+def templates(package: str, **options: Any) -> jinja2.Environment:
+    """The templates in a package's folder templates/; they may `include` base.css, the style of all pages.
+
+    `options` are jinja2.Environment's; without any, what is filled in is escaped for HTML.
+    """
     import jinja2
 
     loaders = [jinja2.PackageLoader(name) for name in dict.fromkeys((package, "zoo.evaluate.report"))]
-    return jinja2.Environment(
-        loader=jinja2.ChoiceLoader(loaders), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    usual: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    return jinja2.Environment(loader=jinja2.ChoiceLoader(loaders), **{**usual, **options})
 
 
 def page(reports: Sequence[Report]) -> str:

@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.evaluate.report.record import Provenance, Report
+from zoo.evaluate.report.page import templates
+from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import rows
 from zoo.evaluate.results import Evaluation
 from zoo.files import write_text
@@ -35,8 +34,6 @@ HUB_TYPES = {
     "tinyface": "tinyface",
 }
 """A benchmark's file name → its name among the Hub's results; each has its own, or results would merge."""
-UNTOLD = ("data", "validation", "init", "device", "workers", "threads", "keep", "log_every", "checkpoint_every")
-"""Options that say something of a machine and nothing of a model; paths are its owner's business."""
 
 
 @dataclass(frozen=True)
@@ -83,34 +80,21 @@ def render_card(
     says that the model loads in timm without zoo; `centres` that class centres are published with it; `figures` are the
     names of pictures beside the card.
     """
-    import jinja2
     from huggingface_hub import ModelCardData
 
-    name = repo.rpartition("/")[2]
     head = info.head.partition("(")[0]
     results = report.results if report else ()
-    environment = jinja2.Environment(  # Markdown, for a page that shows no HTML: `cell` guards what is filled in
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["cell"] = cell
-    template = environment.from_string(
-        files("zoo.publish").joinpath("templates/card.md.j2").read_text(encoding="utf-8")
-    )
-    body = template.render(
-        name=name,
+    # Markdown, for a page that shows no HTML: `cell` guards what is filled in
+    environment = templates("zoo.publish", autoescape=False, keep_trailing_newline=True)
+    environment.filters |= {"cell": cell, "rows": rows}
+    body = environment.get_template("card.md.j2").render(
+        name=repo.rpartition("/")[2],
         repo=repo,
         info=info,
-        drawn="drawn by zoo" in info.training_set,
+        report=report,
+        synthetic="drawn by zoo" in info.training_set or "synthetic" in info.training_set,
         facts=[(label, value) for label, value in facts_of(info, report) if value],
-        results=[result_of(result) for result in results],
-        flip=bool(report and report.options.flip),
         intervals_told=any(result.intervals or result.probes is not None for result in results),
-        provenance=provenance_of(report.provenance) if report else "",
-        thresholds=[threshold_of(threshold) for threshold in info.thresholds],
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
         recipe=[(option, str(value)) for option, value in sorted(recipe.items()) if may_be_told(option, value)],
         license=license.sentence() if license else "None is stated: without one, nothing may be done with the weights.",
@@ -126,7 +110,7 @@ def render_card(
         license_link=license.link or None if license else None,
         pipeline_tag="image-feature-extraction",
         tags=[*TAGS, *([head] if head else [])],
-        model_name=name,
+        model_name=repo.rpartition("/")[2],
         eval_results=[entry for result in results for entry in eval_results(result)] or None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
@@ -149,41 +133,16 @@ def facts_of(info: ModelInfo, report: Report | None) -> list[tuple[str, str]]:
     ]
 
 
-def result_of(result: Evaluation) -> dict[str, Any]:
-    """One benchmark as the template shows it."""
-    return {
-        "data": result.data,
-        "protocol": result.protocol,
-        "compat": result.compat,
-        "sha256": result.data_sha256,
-        "pairs": "All" if result.pairs is None else f"{result.pairs:,}",
-        "rows": rows(result),
-        "notes": result.not_measurable,
-    }
-
-
-def provenance_of(facts: Provenance) -> str:
-    """What computed the figures, in a sentence."""
-    versions = ", ".join(f"{package} {version}" for package, version in sorted(facts.versions.items()))
-    commit = f" at commit {facts.commit}" if facts.commit else ""
-    return f"Computed{commit} on {facts.created[:10]} with {versions} on {facts.machine}."
-
-
-def threshold_of(threshold: Any) -> dict[str, str]:
-    """One stored threshold as the template shows it."""
-    low, high = threshold.far_interval
-    return {
-        "far": f"{threshold.far:g}",
-        "threshold": f"{threshold.threshold:.6f}",
-        "data": threshold.data,
-        "counted": f"{threshold.false_accepts:,} of {threshold.negatives:,}",
-        "interval": f"[{low:.2g}, {high:.2g}]",
-    }
-
-
 def may_be_told(option: str, value: Any) -> bool:
     """Whether a recipe's option belongs into a public card."""
-    return option not in UNTOLD and value not in (None, {}, "") and "/" not in str(value) and "\\" not in str(value)
+    from zoo.train.config import option_names
+
+    return (
+        option not in option_names(told=False)
+        and value not in (None, {}, "")
+        and "/" not in str(value)
+        and "\\" not in str(value)
+    )
 
 
 def eval_results(result: Evaluation) -> list[EvalResult]:
@@ -220,20 +179,7 @@ def to_html(card: str, title: str) -> str:
 
     body = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return PAGE.format(title=escape(title), body=markdown.render(body))
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2.5rem auto; padding: 0 1rem; color: #1d2731 }}
-table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
-th, td {{ border-bottom: 1px solid #e4e7eb; padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top }}
-pre {{ background: #f4f6f8; padding: .8rem 1rem; overflow-x: auto }} code {{ font-size: .92em }}
-blockquote {{ margin: 1rem 0; padding: .2rem 1rem; border-left: 4px solid #d1495b; background: #fbf1f2 }}
-h1, h2, h3 {{ line-height: 1.2 }} h2 {{ margin-top: 2.2rem; border-bottom: 1px solid #e4e7eb; padding-bottom: .3rem }}
-</style></head><body>
-{body}</body></html>
-"""
+    return templates("zoo.publish").get_template("card.html.j2").render(title=title, body=markdown.render(body))
 
 
 FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
