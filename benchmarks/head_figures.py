@@ -75,7 +75,7 @@ def gradient_curves() -> None:
         "circle": build_head("circle"),
     }
     for name, head in heads.items():
-        if hasattr(head, "t"):
+        if "t" in head.stats():
             head.t.fill_(0.5)
         cos = theta.cos().requires_grad_()
         (slope,) = torch.autograd.grad(head.negative(cos[:, None], torch.full((400, 1), -2.0)).sum(), cos)

@@ -8,29 +8,24 @@ loss(embeddings, labels).backward()
 from zoo.heads.adaface import AdaFace
 from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, angle
 from zoo.heads.arcface import ArcFace
-from zoo.heads.base import (
-    HEADS,
-    HeadOption,
-    MarginHead,
-    build_head,
-    check_range,
-    head_options,
-    moving_average,
-    type_name,
-)
+from zoo.heads.base import HEADS, MarginHead, build_head, moving_average
 from zoo.heads.circle import Circle
 from zoo.heads.combined import Combined
 from zoo.heads.cosface import CosFace
 from zoo.heads.curricularface import CurricularFace
 from zoo.heads.elasticface import ElasticFaceArc, ElasticFaceCos
 from zoo.heads.geometry import cap_fraction, minimum_separation_asymptotic, nearest_centre_angle
-from zoo.heads.loss import MarginSoftmaxLoss, shard_range
+from zoo.heads.loss import MarginSoftmaxLoss, keep_shards_local, shard_range
 from zoo.heads.magface import MagFace
 from zoo.heads.mv_softmax import MVAM, MVArc
 from zoo.heads.optim import RowwiseAdamW, RowwiseSGD, clip_grad_norm
+from zoo.heads.options import HeadOption, Scale, check_range, head_options, type_name
+from zoo.heads.pieces import Pieces
 from zoo.heads.recurricularface import ReCurricularFace, recurricular_constants
 from zoo.heads.softmax import Softmax
 from zoo.heads.sphereface import SphereFace
+from zoo.heads.sphereface2 import SphereFace2
+from zoo.heads.uniface import UniFace
 
 __all__ = [
     "HEADS",
@@ -49,11 +44,15 @@ __all__ = [
     "MagFace",
     "MarginHead",
     "MarginSoftmaxLoss",
+    "Pieces",
     "ReCurricularFace",
     "RowwiseAdamW",
     "RowwiseSGD",
+    "Scale",
     "Softmax",
     "SphereFace",
+    "SphereFace2",
+    "UniFace",
     "add_angle",
     "add_angle_or_fall_back",
     "angle",
@@ -62,6 +61,7 @@ __all__ = [
     "check_range",
     "clip_grad_norm",
     "head_options",
+    "keep_shards_local",
     "minimum_separation_asymptotic",
     "moving_average",
     "nearest_centre_angle",

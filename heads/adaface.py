@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from zoo.heads.angles import add_angle
-from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+from zoo.heads.base import HEADS, MarginHead, moving_average
+from zoo.heads.options import Scale, check_range
 
 MIN_NORM, MAX_NORM = 0.001, 100.0
 """Norms are clipped to this range."""
@@ -20,18 +21,20 @@ class AdaFace(MarginHead):
 
     ẑ = clip(h·(‖x‖ − μ)/(σ + ε), −1, 1) has no gradient. μ and σ are moving averages of the batch's mean and
     unbiased standard deviation of ‖x‖, updated before their use; a batch of one updates only μ. N = cos θ_j: the
-    official code also clamps it to ±0.999, the paper does not.
+    official code also clamps it to ±0.999, the paper does not. A negative h gives low norms the larger margin.
     """
 
     paper = "Kim et al., AdaFace: Quality adaptive margin for face recognition, CVPR 2022"
     summary = "T = cos(θ_y − m·ẑ) − (m + m·ẑ), ẑ = the norm in standard deviations, times h; N = cos θ_j"
+
+    uses_norm = True
 
     norm_mean: Tensor
     norm_std: Tensor
 
     def __init__(
         self,
-        scale: float = 64.0,
+        scale: Scale = 64.0,
         margin: float = 0.4,
         h: float = 0.333,
         t_alpha: float = 0.01,
@@ -39,7 +42,7 @@ class AdaFace(MarginHead):
     ) -> None:
         super().__init__(scale)
         self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
-        self.h = check_range("h", h, 0, 10)
+        self.h = check_range("h", h, -10, 10)
         self.t_alpha = check_range("t_alpha", t_alpha, 0, 1)
         self.eps = check_range("eps", eps, 1e-6, 0.1)
         self.register_buffer("norm_mean", torch.tensor(20.0))

@@ -79,5 +79,7 @@ class _WhereHard(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cos, hard, linear = ctx.saved_tensors
+        if torch.is_grad_enabled():  # under create_graph, whose graph an output buffer cannot be part of
+            return grads[0] * (1 + (linear - 1 + 2 * ctx.quadratic * cos) * hard), None, None, None, None
         slope = torch.add(linear - 1, cos, alpha=2 * ctx.quadratic).mul_(hard)
         return torch.addcmul(grads[0], slope, grads[0], out=slope), None, None, None, None

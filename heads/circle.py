@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale, check_range
+from zoo.heads.pieces import Pieces
 
 
 @HEADS.register("circle")
@@ -17,7 +19,7 @@ class Circle(MarginHead):
     paper = "Sun et al., Circle loss: A unified perspective of pair similarity optimization, CVPR 2020"
     summary = "T = [1 + m − cos θ_y]₊·(cos θ_y − 1 + m); N = [cos θ_j + m]₊·(cos θ_j − m)"
 
-    def __init__(self, scale: float = 256.0, margin: float = 0.25) -> None:
+    def __init__(self, scale: Scale = 256.0, margin: float = 0.25) -> None:
         super().__init__(scale)
         self.margin = check_range("margin", margin, 0, 1)
 
@@ -28,3 +30,6 @@ class Circle(MarginHead):
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
         force = (cos_j.detach() + self.margin).clamp_min(0)
         return force * (cos_j - self.margin)
+
+    def pieces(self) -> Pieces:
+        return Pieces(1.0, 0.0, -(self.margin**2), above=-self.margin, below=0.0, slope=(1.0, self.margin))

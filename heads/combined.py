@@ -7,7 +7,8 @@ import math
 from torch import Tensor
 
 from zoo.heads.angles import angle
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale, check_range
 
 
 @HEADS.register("combined")
@@ -20,9 +21,9 @@ class Combined(MarginHead):
     paper = "Deng et al., ArcFace: Additive angular margin loss for deep face recognition, CVPR 2019"
     summary = "T = cos(m1·θ_y + m2) − m3; N = cos θ_j"
 
-    def __init__(self, scale: float = 64.0, m1: float = 1.0, m2: float = 0.3, m3: float = 0.2) -> None:
+    def __init__(self, scale: Scale = 64.0, m1: float = 1.0, m2: float = 0.3, m3: float = 0.2) -> None:
         super().__init__(scale)
-        self.m1 = check_range("m1 (a factor)", m1, 1, 4)
+        self.m1 = check_range("m1 (a factor)", m1, 0.1, 4)
         self.m2 = check_range("m2 (radians)", m2, 0, math.pi / 2)
         self.m3 = check_range("m3", m3, 0, 1)
 

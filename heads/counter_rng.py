@@ -27,9 +27,9 @@ def uniform(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
     return (bits.to(torch.float32) + 0.5) / 2**23
 
 
-def standard_normal(seed: int, step: Tensor, count: int) -> Tensor:
-    """float32 samples of the standard normal distribution: (count,)."""
-    return math.sqrt(2) * torch.erfinv(2 * uniform(seed, step, count) - 1)
+def standard_normal(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
+    """A float32 sample of the standard normal distribution for each index from `first` on: (count,)."""
+    return math.sqrt(2) * torch.erfinv(2 * uniform(seed, step, count, first) - 1)
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, where_hard
-from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, moving_average
+from zoo.heads.options import Scale, check_range
+from zoo.heads.pieces import Pieces
 
 
 @HEADS.register("curricularface")
@@ -24,7 +26,7 @@ class CurricularFace(MarginHead):
     t: Tensor
 
     def __init__(
-        self, scale: float = 64.0, margin: float = 0.5, alpha: float = 0.01, fallback: Fallback = "paper"
+        self, scale: Scale = 64.0, margin: float = 0.5, alpha: float = 0.01, fallback: Fallback = "paper"
     ) -> None:
         super().__init__(scale)
         self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
@@ -41,8 +43,8 @@ class CurricularFace(MarginHead):
     def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return add_angle(cos_y.detach(), self.margin)
 
-    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return where_hard(cos_j, boundary, quadratic=1.0, linear=self.t)
+    def pieces(self) -> Pieces:
+        return Pieces(quadratic=1.0, linear=self.t)
 
     def stats(self) -> dict[str, Tensor]:
         return {"t": self.t.clone()}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from zoo.heads.angles import Fallback, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.base import HEADS, MarginHead
 from zoo.heads.counter_rng import standard_normal
+from zoo.heads.options import Scale, check_range
 
 Plus = Literal["no", "ranked", "official"]
 """How margins are assigned to samples. "no": as drawn.
@@ -22,7 +23,7 @@ with the sort's permutation where the ranking needs its inverse.
 
 
 class ElasticFace(MarginHead):
-    """Margins m_i ~ N(m, σ), a function of (seed, step), so that every rank draws the same for the global batch.
+    """Margins m_i ~ N(m, σ), a function of (seed, step, sample), so that every rank knows those of the global batch.
 
     In evaluation every margin is m. The margins do not depend on the batch's content, so a restart that restores
     `step` continues with the same ones.
@@ -32,9 +33,9 @@ class ElasticFace(MarginHead):
 
     step: Tensor
 
-    def __init__(self, scale: float, mean: float, std: float, plus: Plus, seed: int) -> None:
+    def __init__(self, scale: Scale, margin: float, std: float, plus: Plus, seed: int) -> None:
         super().__init__(scale)
-        self.mean = mean
+        self.margin = margin
         self.std = check_range("std", std, 0, 0.5)
         self.plus = plus
         self.seed = seed
@@ -42,7 +43,9 @@ class ElasticFace(MarginHead):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
-        margins = self.mean + self.std * standard_normal(self.seed, self.step, len(cos_y)).to(cos_y.dtype)
+        margins = self.margin + self.std * standard_normal(self.seed, self.step, len(cos_y), self.first_sample).to(
+            cos_y.dtype
+        )
         if self.plus != "no":
             nearest_first = cos_y.argsort(descending=True, stable=True)
             index = nearest_first if self.plus == "official" else nearest_first.argsort()
@@ -50,10 +53,14 @@ class ElasticFace(MarginHead):
         self.drawn = margins
         self.step.add_(1)
 
+    def narrow(self, part: slice) -> None:
+        assert self.drawn is not None, "update() comes first"
+        self.drawn = self.drawn[part]
+
     def margins(self, cos_y: Tensor) -> Tensor:
         """The margin of each sample: (batch,) → (batch,)."""
         if not self.training or self.drawn is None:
-            return torch.full_like(cos_y, self.mean)
+            return torch.full_like(cos_y, self.margin)
         assert self.drawn.shape == cos_y.shape, "update() saw another batch than target()"
         return self.drawn
 
@@ -69,7 +76,7 @@ class ElasticFaceArc(ElasticFace):
 
     def __init__(
         self,
-        scale: float = 64.0,
+        scale: Scale = 64.0,
         margin: float = 0.5,
         std: float | None = None,
         plus: Plus = "no",
@@ -92,7 +99,7 @@ class ElasticFaceCos(ElasticFace):
 
     def __init__(
         self,
-        scale: float = 64.0,
+        scale: Scale = 64.0,
         margin: float = 0.35,
         std: float | None = None,
         plus: Plus = "no",

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from zoo.errors import InputError
 from zoo.heads.angles import Fallback, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale, check_range
 
 
 @HEADS.register("magface")
@@ -21,12 +22,13 @@ class MagFace(MarginHead):
     The official code has `fallback="easy"`.
     """
 
+    uses_norm = True
     paper = "Meng et al., MagFace: A universal representation for face recognition and quality assessment, CVPR 2021"
     summary = "T = cos(θ_y + m(‖x‖)); N = cos θ_j; penalty λ·mean(a/u_a² + 1/a)"
 
     def __init__(
         self,
-        scale: float = 64.0,
+        scale: Scale = 64.0,
         l_a: float = 10.0,
         u_a: float = 110.0,
         l_margin: float = 0.45,
@@ -43,13 +45,19 @@ class MagFace(MarginHead):
         if not l_margin <= u_margin:
             raise InputError(f"expected l_margin at most u_margin, found {l_margin} and {u_margin}")
         self.slope = (u_margin - l_margin) / (u_a - l_a)
-        least = self.scale * self.slope * (u_a * l_a) ** 2 / (u_a**2 - l_a**2)
-        if not (lam >= least and math.isfinite(lam)):
-            raise InputError(
-                f"expected lam of at least {least:.4g}, found {lam}; below it no norm inside [l_a, u_a] is optimal"
-            )
         self.lam = lam
         self.fallback = fallback
+        self._require_an_optimum()
+
+    def bind(self, num_classes: int, dim: int) -> None:
+        self._require_an_optimum()  # the scale may have come with the number of classes
+
+    def _require_an_optimum(self) -> None:
+        least = self.scale * self.slope * (self.u_a * self.l_a) ** 2 / (self.u_a**2 - self.l_a**2)
+        if self.lam < least or not math.isfinite(self.lam):
+            raise InputError(
+                f"expected lam of at least {least:.4g}, found {self.lam}; below it no norm inside [l_a, u_a] is optimal"
+            )
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         a = norm.clamp(self.l_a, self.u_a)
@@ -57,4 +65,4 @@ class MagFace(MarginHead):
 
     def penalty(self, norm: Tensor) -> Tensor:
         a = norm.clamp(self.l_a, self.u_a)
-        return self.lam * (a / self.u_a**2 + 1 / a).mean()
+        return self.lam * (a / self.u_a**2 + 1 / a)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import add_angle, where_hard
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale, check_range
+from zoo.heads.pieces import Pieces
 
 
 class MVSoftmax(MarginHead):
@@ -16,12 +19,9 @@ class MVSoftmax(MarginHead):
 
     paper = "Wang et al., Mis-classified vector guided softmax loss for face recognition, AAAI 2020"
 
-    def __init__(self, scale: float, t: float) -> None:
+    def __init__(self, scale: Scale, t: float) -> None:
         super().__init__(scale)
-        self.weight = 1 + check_range("t", t, 0, 10)
-
-    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return torch.where(cos_y > 0, self.shifted(cos_y), cos_y)
+        self.t = check_range("t", t, 0, 10)
 
     def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return self.shifted(cos_y.detach())
@@ -30,19 +30,29 @@ class MVSoftmax(MarginHead):
         """The target cosine with the margin, whatever its sign: (batch,) → (batch,)."""
         raise NotImplementedError
 
-    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return where_hard(cos_j, boundary, linear=self.weight, constant=self.weight - 1)
+    def pieces(self) -> Pieces:
+        return Pieces(linear=1 + self.t, constant=1 + self.t - 1)
 
 
 @HEADS.register("mv-am")
 class MVAM(MVSoftmax):
-    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m."""
+    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m.
+
+    The official code's easy_margin=False is `fallback="none"`: T = cos θ_y − m everywhere.
+    """
 
     summary = "T = cos θ_y − m where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 
-    def __init__(self, scale: float = 32.0, margin: float = 0.35, t: float = 0.2) -> None:
+    def __init__(
+        self, scale: Scale = 32.0, margin: float = 0.35, t: float = 0.2, fallback: Literal["easy", "none"] = "easy"
+    ) -> None:
         super().__init__(scale, t)
         self.margin = check_range("margin", margin, 0, 1)
+        self.fallback = fallback
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        shifted = self.shifted(cos_y)
+        return shifted if self.fallback == "none" else torch.where(cos_y > 0, shifted, cos_y)
 
     def shifted(self, cos_y: Tensor) -> Tensor:
         return cos_y - self.margin
@@ -50,13 +60,20 @@ class MVAM(MVSoftmax):
 
 @HEADS.register("mv-arc")
 class MVArc(MVSoftmax):
-    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m)."""
+    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m).
+
+    The official code's easy_margin=False is `fallback="none"`: T = cos(θ_y + m) everywhere.
+    """
 
     summary = "T = cos(θ_y + m) where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 
-    def __init__(self, scale: float = 32.0, margin: float = 0.35, t: float = 0.2) -> None:
+    def __init__(self, scale: Scale = 32.0, margin: float = 0.35, t: float = 0.2, fallback: Fallback = "easy") -> None:
         super().__init__(scale, t)
         self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
+        self.fallback = fallback
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
 
     def shifted(self, cos_y: Tensor) -> Tensor:
         return add_angle(cos_y, self.margin)

@@ -11,9 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back, where_hard
-from zoo.heads.base import HEADS, MarginHead, check_range, moving_average
+from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
+from zoo.heads.base import HEADS, MarginHead, moving_average
 from zoo.heads.geometry import nearest_centre_angle
+from zoo.heads.options import Scale, check_range
+from zoo.heads.pieces import Pieces
 
 PAPER_CONSTANTS = (1.1, 0.4)
 """(a, b) of section 4.2 of the paper."""
@@ -40,7 +42,8 @@ class ReCurricularFace(MarginHead):
 
     t ← (1 − α)·t + α·mean(cos θ_y), updated in each step before its use and clamped to [0, 1] where it is used.
     `constants`: "paper" takes a = 1.1, b = 0.4; "derived" computes them from the number of classes and the
-    dimension. `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" applies it to every
+    dimension; a number for `a` or `b` replaces that one, so that `constants="derived", b=printed_b(…)` is equation (6).
+    `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" applies it to every
     negative. The paper does not state which.
 
     A worked example with s = 2, m = 0.5, a = 1.1, b = 0.4. A sample has cos θ_y = 0.8 to its own centre and
@@ -71,12 +74,14 @@ class ReCurricularFace(MarginHead):
 
     def __init__(
         self,
-        scale: float = 64.0,
+        scale: Scale = 64.0,
         margin: float = 0.5,
         alpha: float = 0.01,
         constants: Literal["paper", "derived"] = "paper",
         modulate: Literal["hard", "all"] = "hard",
         fallback: Fallback = "paper",
+        a: float | None = None,
+        b: float | None = None,
     ) -> None:
         super().__init__(scale)
         self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
@@ -84,12 +89,31 @@ class ReCurricularFace(MarginHead):
         self.constants = constants
         self.modulate = modulate
         self.fallback = fallback
-        self.a, self.b = PAPER_CONSTANTS
+        self.given = (
+            None if a is None else check_range("a", a, 0, 10),
+            None if b is None else check_range("b", b, 0, 10),
+        )
+        self.modulation = self.chosen(PAPER_CONSTANTS)
         self.register_buffer("t", torch.zeros(()))
+
+    @property
+    def a(self) -> float:
+        """The coefficient of cos θ_j."""
+        return self.modulation[0]
+
+    @property
+    def b(self) -> float:
+        """The coefficient of t."""
+        return self.modulation[1]
 
     def bind(self, num_classes: int, dim: int) -> None:
         if self.constants == "derived":
-            self.a, self.b = recurricular_constants(nearest_centre_angle(num_classes, dim), self.margin)
+            self.modulation = self.chosen(recurricular_constants(nearest_centre_angle(num_classes, dim), self.margin))
+
+    def chosen(self, constants: tuple[float, float]) -> tuple[float, float]:
+        """(a, b) with the options `a` and `b` in the place of their own, where they are given."""
+        a, b = (named if given is None else given for named, given in zip(constants, self.given, strict=True))
+        return a, b
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
         moving_average(self.t, cos_y.mean(), self.alpha)
@@ -100,11 +124,9 @@ class ReCurricularFace(MarginHead):
     def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return add_angle(cos_y.detach(), self.margin)
 
-    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        a, bt = self.a, self.b * self.t.clamp(0, 1)
-        if self.modulate == "all":
-            return cos_j * (a * cos_j + bt)
-        return where_hard(cos_j, boundary, quadratic=a, linear=bt)
+    def pieces(self) -> Pieces:
+        everywhere = -math.inf if self.modulate == "all" else None
+        return Pieces(quadratic=self.a, linear=self.b * self.t.clamp(0, 1), above=everywhere)
 
     def stats(self) -> dict[str, Tensor]:
         return {"t": self.t.clone()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale
 
 
 @HEADS.register("softmax")
@@ -12,5 +13,5 @@ class Softmax(MarginHead):
     paper = "Wang et al., NormFace: L2 hypersphere embedding for face verification, ACM MM 2017"
     summary = "T = cos θ_y; N = cos θ_j"
 
-    def __init__(self, scale: float = 64.0) -> None:
+    def __init__(self, scale: Scale = 64.0) -> None:
         super().__init__(scale)

@@ -7,7 +7,8 @@ import math
 from torch import Tensor
 
 from zoo.heads.angles import angle
-from zoo.heads.base import HEADS, MarginHead, check_range
+from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.options import Scale, check_range
 
 
 @HEADS.register("sphereface")
@@ -20,7 +21,7 @@ class SphereFace(MarginHead):
     paper = "Liu et al., SphereFace: Deep hypersphere embedding for face recognition, CVPR 2017"
     summary = "T = (−1)^k·cos(m·θ_y) − 2k, k = ⌊m·θ_y/π⌋; N = cos θ_j"
 
-    def __init__(self, scale: float = 30.0, margin: float = 1.5) -> None:
+    def __init__(self, scale: Scale = 30.0, margin: float = 1.5) -> None:
         super().__init__(scale)
         self.margin = check_range("margin (a factor)", margin, 1, 10)
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo.errors import InputError
 from zoo.heads.base import MarginHead
-
-NORM_FLOOR = 1e-12
-"""Lower bound of the norm by which embeddings and centres are divided: a zero vector gives zeros, not NaN."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one forward splits the classes into chunks, and what it keeps for the backward pass."""
-
-    chunk_size: int
-    """Classes per chunk."""
-    keep_bytes: int
-    """Memory, beyond the gradient's own, for values that the backward pass would otherwise compute again."""
-    sub_centres: int = 1
-    """Centres per class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
-    compiled: bool = False
-    """Whether torch.compile fuses the elementwise part of a full chunk."""
-    counted: slice = field(default_factory=lambda: slice(0, 0))
-    """The samples whose cosines above the boundary are counted."""
+from zoo.heads.loss.dense import NORM_FLOOR, Plan
 
 
 def chunked_log_sum_exp(
@@ -45,11 +28,16 @@ def chunked_log_sum_exp(
         lse = (s * head.negative(cos, boundary)).scatter(1, column, -inf).logsumexp(1)
 
     and returns cos_y and lse, both (batch,), and the number of non-target cosines above the boundary among the
-    samples `plan.counted`. The cos_y of a class that is not among these has no gradient here.
+    samples `plan.counted`. The cos_y of a class that is not among these has no gradient here. The head must not
+    change until the backward pass, and none of its parameters gets a gradient. Without a gradient to prepare, nothing
+    is kept.
 
     A chunk kept for the backward pass takes three matrix products, any other four. Chunks are kept in the memory of
     the weight's gradient, which is not needed before: all of them where batch ≤ dim.
     """
+    if not (torch.is_grad_enabled() and (unit.requires_grad or weight.requires_grad)):
+        swept = _sweep(unit, weight, column, boundary, head, plan, None)
+        return cos_y.clone(), swept.lse, swept.hard
     result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
     return result
 
@@ -81,6 +69,57 @@ def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor
     return chosen / lengths, lengths
 
 
+@dataclass(frozen=True)
+class Swept:
+    """What one pass over the chunks leaves."""
+
+    lse: Tensor
+    """(batch,)."""
+    hard: Tensor
+    """(): the number of non-target cosines above the boundary."""
+    inverse: Tensor
+    """1 / norm of each row of the weight."""
+    kept: dict[int, tuple[Tensor, Tensor]]
+    """By the first class of a chunk: its d sum / d product, and the logarithm that it is relative to."""
+
+
+@torch.no_grad()
+def _sweep(
+    unit: Tensor,
+    weight: Tensor,
+    column: Tensor,
+    boundary: Tensor,
+    head: MarginHead,
+    plan: Plan,
+    d_weight: Tensor | None,
+) -> Swept:
+    """The sum over the chunks; keeps values in the memory of `d_weight` where a backward pass will need them."""
+    with torch.autocast(unit.device.type, enabled=False):
+        inverse = 1 / torch.linalg.vector_norm(weight, dim=1, dtype=unit.dtype).clamp_min(NORM_FLOOR)
+        top = unit.new_full((len(unit),), -math.inf)
+        total = unit.new_zeros(len(unit))
+        counted, hard = plan.counted, unit.new_zeros(())
+        places = _places(unit, d_weight, plan)
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        # one tensor: many small ones among short-lived tensors would fragment the heap
+        references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
+        for chunk in chunks(weight, plan):
+            cos = cosines(unit, chunk, inverse)
+            sample, _ = _nearest(cos[counted], plan.sub_centres)
+            sample = _without_target(sample, column[counted] - chunk.first)
+            hard += (sample > boundary[counted, None]).sum()
+            place = next(places, None)
+            step = _kernel(_forward_step, chunk, plan)
+            pulled, higher, part = step(head, cos, boundary, column - chunk.first, top, plan, place is not None)
+            total = total * torch.exp(head.scale * (top - finite(higher))) + part
+            top = higher
+            if place is not None:
+                torch.mul(pulled, inverse[chunk.rows], out=place)
+                reference = torch.mul(finite(higher), head.scale, out=references[len(kept)])
+                kept[chunk.first] = place, reference
+        return Swept(head.scale * top + total.log(), hard, inverse, kept)
+
+
 class _ChunkedLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -93,44 +132,21 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         head: MarginHead,
         plan: Plan,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(unit.device.type, enabled=False):
-            inverse = 1 / torch.linalg.vector_norm(weight, dim=1, dtype=unit.dtype).clamp_min(NORM_FLOOR)
-            top = unit.new_full((len(unit),), -math.inf)
-            total = unit.new_zeros(len(unit))
-            counted, hard = plan.counted, unit.new_zeros(())
-            needs_gradient = any(ctx.needs_input_grad)
-            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_gradient else None
-            places = _places(unit, d_weight, plan)
-            kept: dict[int, tuple[Tensor, Tensor]] = {}
-            # one tensor: many small ones among short-lived tensors would fragment the heap
-            references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
-            for chunk in chunks(weight, plan):
-                cos = cosines(unit, chunk, inverse)
-                sample, _ = _nearest(cos[counted], plan.sub_centres)
-                sample = _without_target(sample, column[counted] - chunk.first)
-                hard += (sample > boundary[counted, None]).sum()
-                place = next(places, None)
-                step = _kernel(_forward_step, chunk, plan)
-                pulled, higher, part = step(
-                    head, cos, boundary, column - chunk.first, top, plan.sub_centres, place is not None
-                )
-                total = total * torch.exp(head.scale * (top - finite(higher))) + part
-                top = higher
-                if place is not None:
-                    torch.mul(pulled, inverse[chunk.rows], out=place)
-                    reference = torch.mul(finite(higher), head.scale, out=references[len(kept)])
-                    kept[chunk.first] = place, reference
-            lse = head.scale * top + total.log()
-        if needs_gradient:
-            # saved so that autograd rejects a backward pass after the head's buffers have changed
-            ctx.save_for_backward(unit, weight, column, cos_y, boundary, inverse, lse, *head.buffers())
-            ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, kept, d_weight
-        ctx.mark_non_differentiable(hard)
-        return cos_y.clone(), lse, hard
+        d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        swept = _sweep(unit, weight, column, boundary, head, plan, d_weight)
+        ctx.save_for_backward(unit, weight, column, cos_y, boundary, swept.inverse, swept.lse)
+        ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, swept.kept, d_weight
+        ctx.mark_non_differentiable(swept.hard)
+        return cos_y.clone(), swept.lse, swept.hard
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        unit, weight, column, cos_y, boundary, inverse, lse, *_ = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            raise InputError(
+                "expected a backward pass without create_graph, found one with it: chunked centres have no second"
+                " derivative; build the loss with chunk_size=None"
+            )
+        unit, weight, column, cos_y, boundary, inverse, lse = ctx.saved_tensors
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
         grad_cos_y, grad_lse, _ = grads
@@ -151,7 +167,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 else:
                     cos = cosines(unit, chunk, inverse)
                     step = _kernel(_backward_step, chunk, plan)
-                    pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan.sub_centres)
+                    pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan)
                     share, scaled = force, forced
                 centres = chunk.weight.to(unit.dtype)
                 d_unit.addcmul_(pulled @ centres, share[:, None])
@@ -224,11 +240,14 @@ def finite(log: Tensor) -> Tensor:
 Pullback = Callable[[Tensor], Tensor]
 
 
-def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, with_pullback: bool) -> tuple[Tensor, Pullback]:
-    """N of the cosines, and the function that maps a gradient of N to one of the cosines."""
+def _negatives(
+    head: MarginHead, cos: Tensor, boundary: Tensor, plan: Plan, with_pullback: bool
+) -> tuple[Tensor, Pullback]:
+    """N of the cosines, −∞ where it is left out, and the function that maps a gradient of N to one of the cosines."""
 
     def negative(c: Tensor) -> Tensor:
-        return head.negative(c, boundary[:, None])
+        n = head.negative(c, boundary[:, None])
+        return n if plan.filter_above is None else torch.where(c > plan.filter_above, -math.inf, n)
 
     if not with_pullback:
         return negative(cos), lambda gradient: gradient
@@ -273,12 +292,12 @@ def _forward_step(
     boundary: Tensor,
     column: Tensor,
     top: Tensor,
-    sub_centres: int,
+    plan: Plan,
     keeps: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One chunk's part of the sum: (d sum / d cos where `keeps`, new top, sum of e^{s·(N − top)})."""
-    nearest, spread = _nearest(cos, sub_centres)
-    n, pullback = _negatives(head, nearest, boundary, keeps)
+    nearest, spread = _nearest(cos, plan.sub_centres)
+    n, pullback = _negatives(head, nearest, boundary, plan, keeps)
     others = _without_target(n, column, in_place=n is cos)
     top = torch.maximum(top, others.amax(1))
     weights = _exponentials(others, head.scale, head.scale * finite(top))
@@ -295,11 +314,11 @@ def _backward_step(
     boundary: Tensor,
     column: Tensor,
     lse: Tensor,
-    sub_centres: int,
+    plan: Plan,
 ) -> Tensor:
     """One chunk's d LSE / d product, divided by s: (batch, chunk·sub_centres)."""
-    nearest, spread = _nearest(cos, sub_centres)
-    n, pullback = _negatives(head, nearest, boundary, True)
+    nearest, spread = _nearest(cos, plan.sub_centres)
+    n, pullback = _negatives(head, nearest, boundary, plan, True)
     weights = _exponentials(_without_target(n, column, in_place=n is cos), head.scale, lse)
     return spread(pullback(weights)).mul_(inverse)
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.errors import InputError
-from zoo.heads.base import MarginHead, guarded_update
-from zoo.heads.counter_rng import random_bits
-from zoo.heads.loss.chunked import NORM_FLOOR, Plan, chunked_log_sum_exp, target_cosines
+from zoo.heads.base import MarginHead, build_head, frozen
+from zoo.heads.loss.checkpointed import checkpointed_negatives
+from zoo.heads.loss.checks import Inputs, Watch, require_sensible
+from zoo.heads.loss.chunked import chunked_log_sum_exp, target_cosines
+from zoo.heads.loss.dense import (
+    FORMS,
+    Negatives,
+    Plan,
+    directions,
+    hard_rows,
+    nearest_cosines,
+    negatives_of,
+    own_cosines,
+)
+from zoo.heads.loss.initial import Start, initial_centres
+from zoo.heads.loss.running_state import update_state
 from zoo.heads.loss.sampling import columns_of, sample_classes, take_rows
-from zoo.heads.loss.sharded import Ranks, require_initialised, scale_gradient, shard_range
-
-HARD_SHARE_ROWS = 32
-"""The share of hard negatives, which only the log uses, is counted on about this many evenly spaced samples."""
+from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
 
 CHUNK_BYTES = {"cpu": 2**21}
 """The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
@@ -26,14 +36,16 @@ CHUNK_BYTES_ELSEWHERE = 2**26
 
 
 class MarginSoftmaxLoss(nn.Module):
-    """The mean loss of a margin head over class centres that it owns.
+    """The loss of a margin head over class centres that it owns.
 
     With unit vectors u of an embedding and ŵ_j of the centres, cos θ_j = ⟨u, ŵ_j⟩, and T, N, s of the head,
 
         L = softplus( LSE_{j≠y}(s·N_j) − s·T ) + penalty(‖x‖)
 
-    which is equation (1) without the cancellation that makes `cross_entropy` return 0 at a gap of 20 in float32.
-    Cosines are computed in float32 (float64 for float64 centres), also under autocast.
+    which is equation (1) without the cancellation that makes `cross_entropy` return 0 at a gap of 20 in float32; heads
+    of the binary form have a sum of softplus instead (`MarginHead`). Cosines are computed in float32 (float64 for
+    float64 centres), also under autocast. `head` is a head or the name of one. `loss.head = …` exchanges it later and
+    keeps the centres; one head may serve two losses only where they are to share its running state.
 
     All options compose, with every head:
 
@@ -41,20 +53,33 @@ class MarginSoftmaxLoss(nn.Module):
     "auto" chooses it for the device, None computes the whole matrix (the reference). Values that the backward pass
     needs are kept in the memory of the centres' gradient (all of them where batch ≤ dim) and in `memory_budget`
     further bytes; the rest is computed twice. `compiled` fuses the elementwise part of a chunk with torch.compile,
-    which needs a C++ compiler on a CPU and takes some seconds in the first step.
+    which needs a C++ compiler on a CPU and takes some seconds in the first step. Heads with learnable parameters, the
+    binary form and `label_smoothing` go through autograd chunk by chunk (`checkpointed_negatives`).
 
     `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
     gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP
     averages gradients over the ranks, so the gradient of the embeddings is multiplied by their number here, and
-    nowhere else. `Ranks` lists the collectives.
+    nowhere else. `Ranks` lists the collectives. Where the loss is inside a module that DDP wraps, call
+    `keep_shards_local` on that module first.
+
+    `sync_stats`: for a loss that DDP replicates, with all centres on every rank: the head's running state is that of
+    the global batch, by one more all_gather of (batch, 2).
 
     `sample_rate`: the fraction of classes in a training step (Partial FC): all positives, and negatives sampled in
     each step. `weight.grad` is then sparse; `RowwiseSGD` and `RowwiseAdamW` update only its rows.
 
     `sub_centres`: K centres per class, of which the nearest counts.
 
+    `filter_above`: leaves out the non-target cosines above it, which in a set with wrong labels are often the same
+    person under another label (Partial FC's interclass filtering).
+
     `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value includes the margin, the gradient is
     that of the plain cosine. insightface's loss is `straight_through=True` with `fallback="none"`.
+
+    `reduction`, `ignore_index` and `label_smoothing` are those of torch.nn.CrossEntropyLoss; smoothing is over the
+    logits s·T and s·N. `class_counts`, the training images of each class, is for heads with per-class margins.
+    `init`: the centres start as normal numbers of deviation 0.01, or at "unit" norm, as AdaFace, MagFace and
+    MV-Softmax do; a step of the optimizer turns a longer centre by a smaller angle.
 
     A forward sets, without a host sync, `finite`, a scalar bool tensor (where it is false, skip the optimizer step;
     the head's running state is unchanged), and `mean_target_cosine`, a detached scalar. `stats()` has all values
@@ -62,14 +87,16 @@ class MarginSoftmaxLoss(nn.Module):
 
     `state_dict()` holds `weight` (classes, dim), or (classes, K, dim), and the head's buffers (`head.t`, …);
     `distributed_state()` has the same for torch.distributed.checkpoint. The initial centres depend on `seed` only
-    (drawn from torch's generator where it is None), not on the number of ranks.
+    (drawn from torch's generator where it is None), not on the number of ranks. On the meta device they are not
+    made; `to_empty(device=…)` and `reset_parameters()` make them.
     """
 
     sample_step: Tensor
+    class_counts: Tensor | None
 
     def __init__(
         self,
-        head: MarginHead,
+        head: MarginHead | str,
         num_classes: int,
         embedding_dim: int,
         *,
@@ -77,79 +104,154 @@ class MarginSoftmaxLoss(nn.Module):
         memory_budget: int = 96 * 2**20,
         compiled: bool = False,
         process_group: dist.ProcessGroup | None = None,
+        sync_stats: bool = False,
         sample_rate: float = 1.0,
         sub_centres: int = 1,
+        filter_above: float | None = None,
         straight_through: bool = False,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        class_counts: Sequence[int] | Tensor | None = None,
+        init: Start = "normal",
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise InputError(f"expected at least 2 classes, found {num_classes}; a margin separates classes")
-        if embedding_dim < 2:
-            raise InputError(f"expected an embedding of at least 2 dimensions, found {embedding_dim}")
-        if isinstance(chunk_size, int) and chunk_size <= 0:
-            raise InputError(f"expected a positive chunk_size, found {chunk_size}; 'auto' chooses one")
-        if memory_budget < 0:
-            raise InputError(f"expected a memory_budget of at least 0 bytes, found {memory_budget}")
-        if not 0 < sample_rate <= 1:
-            raise InputError(f"expected a sample_rate above 0 and at most 1, found {sample_rate}; 1 keeps every class")
-        if sub_centres < 1:
-            raise InputError(f"expected at least 1 sub-centre per class, found {sub_centres}")
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
         self.chunk_size = chunk_size
         self.memory_budget = memory_budget
         self.compiled = compiled
+        self.sync_stats = sync_stats
         self.sample_rate = sample_rate
         self.sub_centres = sub_centres
+        self.filter_above = filter_above
         self.straight_through = straight_through
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.init = init
+        counts = None if class_counts is None else torch.as_tensor(class_counts, dtype=torch.float32, device="cpu")
+        require_sensible(self, counts)
         if process_group is not None:
             require_initialised()
         self.ranks = Ranks(process_group) if process_group is not None else None
         self.classes = shard_range(num_classes, self.ranks.rank, self.ranks.count) if self.ranks else range(num_classes)
         """The classes whose centres are rows of `weight`."""
-        self.seed = int(torch.randint(2**31, ())) if seed is None else seed
+        self.seed = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
         if self.ranks:
-            self.seed = self.ranks.agree(self.seed, torch.device(_collective_device(self.ranks.group)))
+            self.seed = self.ranks.agree(self.seed)
         shape = (embedding_dim,) if sub_centres == 1 else (sub_centres, embedding_dim)
-        self.weight = nn.Parameter(initial_centres(self.classes, shape, self.seed))
+        self.weight = nn.Parameter(torch.empty(len(self.classes), *shape))
         if sample_rate < 1:
             self.register_buffer("sample_step", torch.zeros((), dtype=torch.int64))
-        self.head = head
-        head.bind(num_classes, embedding_dim)
-        self.finite: Tensor = torch.tensor(True)
-        self.mean_target_cosine: Tensor = torch.tensor(math.nan)
+        self._given_counts = counts
+        self.register_buffer("class_counts", counts, persistent=False)
+        self.head: MarginHead = cast(MarginHead, head)
+        self.finite: Tensor = torch.tensor(True, device="cpu")
+        self.mean_target_cosine: Tensor = torch.tensor(math.nan, device="cpu")
         self._last: dict[str, Tensor] = {}
-        self._labels: Tensor | None = None
+        self._watch = Watch()
+        self._sharded_as_it_should_be = False
+        if not self.weight.is_meta:
+            self._start_centres()
+        keep_shards_local(self)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss, a scalar: embeddings (batch, dim) as the backbone gives them, labels (batch,) int64.
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head":
+            value = build_head(value) if isinstance(value, str) else value
+            if not isinstance(value, MarginHead):
+                raise InputError(f"expected a head or the name of one, found {value!r}; see `zoo list heads`")
+            value.attach(self.num_classes, self.embedding_dim, class_counts=self._given_counts is not None)
+            if not self.weight.is_meta:
+                value.to(self.weight.device, torch.promote_types(self.weight.dtype, torch.float32))
+            value.train(self.training)
+        super().__setattr__(name, value)
+
+    def reset_parameters(self) -> None:
+        """Makes, e.g. after `to_empty(device=…)`, the first centres and the head's first state."""
+        self._start_centres()
+        fresh = type(self.head)(**self.head.options)
+        fresh.attach(self.num_classes, self.embedding_dim, class_counts=self._given_counts is not None)
+        self.head.load_state_dict(fresh.state_dict())
+        if self._given_counts is not None:
+            self.class_counts = self._given_counts.to(self.weight.device)
+        if self.sample_rate < 1:
+            self.sample_step.zero_()
+
+    def _start_centres(self) -> None:
+        with torch.no_grad():
+            self.weight.copy_(initial_centres(self.classes, tuple(self.weight.shape[1:]), self.seed, self.init))
+
+    def forward(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss, a scalar: embeddings (batch, dim) as the backbone gives them, labels (batch,) int64.
+
+        `weight` (batch,) multiplies the loss of each sample; their mean is divided by the sum of the weights. With
+        `reduction="none"` the result is (batch,), of sharded centres (ranks·batch,), the global batch in rank order.
 
         InputError for embeddings of another dimension, labels of another dtype or shape and, on the CPU, a label
         out of range; on an accelerator such a label makes the loss NaN, and `check` names it.
         """
-        self._refuse_misfits(embeddings, labels)
+        inputs = Inputs(embeddings, labels, weight)
+        inputs.require_fit(self)
+        self._watch.labels = labels.detach()
         with torch.autocast(embeddings.device.type, enabled=False):
             x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
             if self.ranks:
+                self._require_ranks_agree(len(x))
                 x = scale_gradient(x, self.ranks.count)
-            norm = torch.linalg.vector_norm(x, dim=1)
-            unit = x / norm.clamp_min(NORM_FLOOR)[:, None]
+            unit, norm = directions(x)
+            learned: Sequence[Tensor] = list(self.head.parameters())
             if self.ranks:
-                unit, norm, labels = self.ranks.gather_batch(unit, norm, labels)
-            in_range = (labels >= 0) & (labels < self.num_classes)
-            weight, column = self._participants(labels.clamp(0, self.num_classes - 1))
-            compute = self._dense if self.chunk_size is None and len(weight) else self._chunked
-            cos_y, others, hard = compute(unit, norm, weight, column)
-            counts = torch.stack([hard, hard.new_tensor(len(weight) // self.sub_centres)])
-            if self.ranks:
-                others, counts = self.ranks.log_sum_exp(others, counts)
-            losses = softplus(others - self.head.scale * self._target(cos_y, norm))
-            loss = torch.where(in_range, losses, math.nan).mean() + self.head.penalty(norm)
-        self.finite = self.finite & in_range.all() & loss.detach().isfinite()
+                unit, norm, labels, learned = self.ranks.gather_batch(unit, norm, labels, learned)
+                weight = None if weight is None else self.ranks.gather(weight)
+            if self.ignore_index is None:
+                return self._loss(unit, norm, labels, weight, learned)
+            kept = (labels != self.ignore_index).nonzero().squeeze(1)  # the one host sync of a forward
+            if len(kept) == 0:
+                nothing = 0 * (unit.sum(1) + self.weight.sum())
+                self.finite = nothing.detach().isfinite().all()
+                return nothing if self.reduction == "none" else nothing.sum()
+            weight = None if weight is None else weight[kept]
+            loss = self._loss(unit[kept], norm[kept], labels[kept], weight, learned)
+            return loss.new_zeros(len(labels)).index_put((kept,), loss) if self.reduction == "none" else loss
+
+    def _loss(
+        self, unit: Tensor, norm: Tensor, labels: Tensor, weight: Tensor | None, learned: Sequence[Tensor]
+    ) -> Tensor:
+        """The reduced loss of the global batch, of the samples that count."""
+        in_range = (labels >= 0) & (labels < self.num_classes)
+        centres, column = self._participants(labels.clamp(0, self.num_classes - 1))
+        cos_y, found, head = self._negatives(unit, norm, labels, centres, column, learned)
+        others, total = found.others, found.total
+        counts = torch.stack([found.hard, found.hard.new_tensor(len(centres) // self.sub_centres)])
+        form = FORMS[head.form]
+        if self.ranks:
+            others, counts = form.over_ranks(others, counts, self.ranks)
+            total = None if total is None else self.ranks.sum(total)
+        target = head.scale * self._target(head, cos_y, norm)
+        losses = form.loss(target, others, head)
+        if total is not None:
+            losses = losses + self.label_smoothing * (target - (total + target) / counts[1])
+        loss = self._reduced(torch.where(in_range, losses, math.nan), head.penalty(norm), weight)
+        self.finite = self.finite & in_range.all() & loss.detach().isfinite().all()
         rows = len(range(*hard_rows(len(labels)).indices(len(labels))))
         self._last["hard_negative_share"] = counts[0] / (rows * (counts[1] - 1).clamp_min(1))
+        self._watch.saw(head, cos_y.detach(), norm.detach())
+        if self.training and not self._watch.started:
+            self._watch.warn()
         return loss
+
+    def _reduced(self, losses: Tensor, penalty: Tensor, weight: Tensor | None) -> Tensor:
+        """The losses with the penalty, each times its weight, reduced."""
+        if self.reduction == "mean" and weight is None:
+            return losses.mean() + penalty.mean()
+        losses = losses + penalty
+        if weight is not None:
+            losses = losses * weight
+        if self.reduction == "none":
+            return losses
+        return losses.sum() if self.reduction == "sum" else losses.sum() / weight.sum()  # type: ignore[union-attr]
 
     def _participants(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The centres of this step, (classes·K, dim), and each sample's class among them, −1 where it is not there."""
@@ -164,31 +266,40 @@ class MarginSoftmaxLoss(nn.Module):
             column = torch.where((offset >= 0) & (offset < len(self.classes)), offset, -1)
         return weight if weight.ndim == 2 else weight.flatten(0, 1), column
 
-    def _dense(self, unit: Tensor, norm: Tensor, weight: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(cos θ_y, LSE of the others, number of hard negatives) from the whole matrix of cosines."""
-        cosines = unit @ F.normalize(weight.to(unit.dtype), eps=NORM_FLOOR).T
-        if self.sub_centres > 1:
-            cosines = cosines.view(len(unit), -1, self.sub_centres).max(2).values
-        mine, place = column[:, None] >= 0, column.clamp_min(0)[:, None]
-        cos_y = cosines.gather(1, place).masked_fill(~mine, 0).squeeze(1)
-        if self.ranks:
-            cos_y = self.ranks.sum(cos_y)
-        boundary = self._prepare(cos_y, norm)
-        logits = self.head.scale * self.head.negative(cosines, boundary[:, None])
-        others = logits.scatter(1, place, logits.gather(1, place).masked_fill(mine, -math.inf)).logsumexp(1)
-        rows = hard_rows(len(unit))
-        above = cosines.detach()[rows] > boundary[rows, None]
-        hard = above.sum() - (above.gather(1, place[rows]) & mine[rows]).sum()
-        return cos_y, others, hard.to(unit.dtype)
+    def _negatives(
+        self,
+        unit: Tensor,
+        norm: Tensor,
+        labels: Tensor,
+        centres: Tensor,
+        column: Tensor,
+        learned: Sequence[Tensor],
+    ) -> tuple[Tensor, Negatives, MarginHead]:
+        """cos θ_y of the global batch, what its other classes among `centres` add up to, and the head of this forward.
 
-    def _chunked(self, unit: Tensor, norm: Tensor, weight: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same a chunk of classes at a time."""
-        cos_y = target_cosines(unit, weight, column, self.sub_centres)
+        `centres` (classes·K, dim); `column` (batch,): each sample's class among them, −1 where it is not;
+        `learned`: the head's parameters for what is computed of these centres.
+        """
+        chunk, smooth, rows = self._chunk(unit), self.label_smoothing > 0, hard_rows(len(unit))
+        plan = Plan(chunk, self.memory_budget, self.sub_centres, self.compiled, rows, self.filter_above, smooth)
+        if self.chunk_size is None:
+            cosines = nearest_cosines(unit, centres, self.sub_centres)
+            cos_y = own_cosines(cosines, column)
+        else:
+            cos_y = target_cosines(unit, centres, column, self.sub_centres)
         if self.ranks:
             cos_y = self.ranks.sum(cos_y)
-        boundary = self._prepare(cos_y, norm)
-        plan = Plan(self._chunk(unit), self.memory_budget, self.sub_centres, self.compiled, hard_rows(len(unit)))
-        return chunked_log_sum_exp(unit, weight, column, cos_y, boundary, self.head, plan)
+        head, boundary = self._prepare(cos_y, norm, labels)
+        given = {id(parameter): copy for parameter, copy in zip(head.parameters(), learned, strict=True)}
+        local = frozen(head, lambda parameter: given[id(parameter)]) if given else head
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in learned)
+        if self.chunk_size is None:
+            return cos_y, negatives_of(cosines, column, boundary, local, plan), head
+        if learns or isinstance(head.scale, Tensor) or head.form != "softmax" or plan.smooth:
+            cos_y, found = checkpointed_negatives(unit, centres, column, cos_y, boundary, local, plan)
+            return cos_y, found, head
+        cos_y, others, hard = chunked_log_sum_exp(unit, centres, column, cos_y, boundary, head, plan)
+        return cos_y, Negatives(others, hard), head
 
     def _chunk(self, unit: Tensor) -> int:
         if isinstance(self.chunk_size, int):
@@ -197,21 +308,49 @@ class MarginSoftmaxLoss(nn.Module):
         classes = budget // (unit.element_size() * len(unit) * self.sub_centres)
         return max(64, classes // 64 * 64)
 
-    def _prepare(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        """B of the global batch, (batch,), after updating the head's running state; keeps values for the log."""
+    def _prepare(self, cos_y: Tensor, norm: Tensor, labels: Tensor) -> tuple[MarginHead, Tensor]:
+        """The head of this forward, after updating the running state, and B of the batch, (batch,); values to log."""
         cos_y, norm = cos_y.detach(), norm.detach()
         self.finite = norm.isfinite().all() & cos_y.isfinite().all()
         if self.training:
-            guarded_update(self.head, cos_y, norm, self.finite)
+            self.finite = update_state(self.head, cos_y, norm, self.finite, self.ranks is not None, self.sync_stats)
         self.mean_target_cosine = cos_y.mean()
         self._last = {"embedding_norm": norm.mean()}
+        head = frozen(self.head)
+        if self.class_counts is not None:
+            head.least_count = float(self._given_counts.min())  # type: ignore[union-attr]  # given together
+            head.counts = self.class_counts[labels.clamp(0, self.num_classes - 1)].to(cos_y.dtype)
         with torch.no_grad():
-            return self.head.boundary(cos_y, norm).detach()
+            return head, head.boundary(cos_y, norm).detach()
 
-    def _target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+    def _target(self, head: MarginHead, cos_y: Tensor, norm: Tensor) -> Tensor:
         """T of the global batch, with the gradient that `straight_through` selects: (batch,)."""
-        target = self.head.target(cos_y, norm)
+        target = head.target(cos_y, norm)
         return cos_y + (target - cos_y).detach() if self.straight_through else target
+
+    def logits(self, embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The whole matrix of logits without margin, s·cos θ_j (less b in the binary form): (batch, classes).
+
+        With `labels` they are the logits of the loss, s·T of each sample's own class and s·N of the others, so that
+        in the softmax form `cross_entropy(loss.logits(x, y), y)` is the loss without penalty. No running state moves.
+        Sharded centres give the columns of `loss.classes` for this rank's batch, and none with labels (InputError).
+        """
+        Inputs(embeddings, labels, None).require_fit(self)
+        if labels is not None and self.ranks:
+            raise InputError("expected no labels for logits of sharded centres, found some; call logits(embeddings)")
+        with torch.autocast(embeddings.device.type, enabled=False):
+            x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
+            unit, norm = directions(x)
+            weight = self.weight if self.weight.ndim == 2 else self.weight.flatten(0, 1)
+            cosines, head = nearest_cosines(unit, weight, self.sub_centres), frozen(self.head).eval()
+            if labels is not None:
+                own = labels[:, None]
+                cos_y = cosines.gather(1, own).squeeze(1)
+                if self.class_counts is not None:
+                    head.least_count, head.counts = float(self.class_counts.min()), self.class_counts[labels]
+                negatives = head.negative(cosines, head.boundary(cos_y, norm).detach()[:, None])
+                cosines = negatives.scatter(1, own, self._target(head, cos_y, norm)[:, None])
+            return head.scale * cosines - head.bias
 
     def stats(self) -> dict[str, Tensor]:
         """The last forward's values for the log: {name: detached scalar on the device}.
@@ -224,12 +363,14 @@ class MarginSoftmaxLoss(nn.Module):
     def check(self, step: int) -> None:
         """Raises InputError where the last forward, that of `step`, was not finite; waits for the device.
 
+        Warns through `zoo.messages.log`, once each, of what trains badly without failing: embeddings without a
+        direction, normalised ones for a head that needs their norms, a fallback at its degenerate optimum.
         Call it where the loss is read anyway, e.g. when logging.
         """
         if bool(self.finite):
+            self._watch.warn()
             return
-        if self._labels is not None:
-            self._refuse_out_of_range(self._labels)
+        self._watch.require_labels(self.num_classes, self.ignore_index)
         raise InputError(
             f"expected finite embeddings and a finite loss, found NaN or infinity in step {step}; the update "
             "must be skipped: lower the learning rate, or look for broken images in that batch"
@@ -245,61 +386,9 @@ class MarginSoftmaxLoss(nn.Module):
             state["weight"] = self.ranks.distributed(self.weight, self.num_classes)
         return state
 
-    def _refuse_misfits(self, embeddings: Tensor, labels: Tensor) -> None:
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
-            raise InputError(
-                f"expected embeddings of shape (batch, {self.embedding_dim}), found "
-                f"{tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
-            )
-        if labels.dtype != torch.int64:
-            raise InputError(f"expected labels of dtype int64, found {labels.dtype}; pass labels.long()")
-        if labels.shape != embeddings.shape[:1] or len(labels) == 0:
-            raise InputError(
-                f"expected one label for each of at least one embedding, found labels of shape "
-                f"{tuple(labels.shape)} for embeddings of shape {tuple(embeddings.shape)}"
-            )
-        self._labels = labels.detach()
-        if labels.device.type == "cpu":
-            self._refuse_out_of_range(labels)
-
-    def _refuse_out_of_range(self, labels: Tensor) -> None:
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
-        if len(wrong):
-            raise InputError(
-                f"expected labels from 0 to {self.num_classes - 1}, found {int(wrong[0])}; "
-                "build the loss with the dataset's num_classes"
-            )
-
-
-def softplus(gap: Tensor) -> Tensor:
-    """log(1 + e^gap), exact to the last digit in value and gradient; torch's default turns linear at 20."""
-    return F.softplus(gap, threshold=50)
-
-
-def hard_rows(batch: int) -> slice:
-    """The samples of a batch whose hard negatives are counted."""
-    return slice(0, batch, max(1, batch // HARD_SHARE_ROWS))
-
-
-INITIAL_STD = 0.01
-BLOCK = 4096
-
-
-def initial_centres(classes: range, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Normal centres of `classes`, (classes, *shape); those of a class do not depend on the split over ranks."""
-    centres = torch.empty(len(classes), *shape)
-    for start in range(classes.start // BLOCK * BLOCK, classes.stop, BLOCK):
-        generator = torch.Generator().manual_seed(_block_seed(seed, start // BLOCK))
-        block = torch.empty(BLOCK, *shape).normal_(std=INITIAL_STD, generator=generator)
-        first, last = max(start, classes.start), min(start + BLOCK, classes.stop)
-        centres[first - classes.start : last - classes.start] = block[first - start : last - start]
-    return centres
-
-
-def _block_seed(seed: int, block: int) -> int:
-    """A seed of 32 bits: torch's CPU generator ignores the others."""
-    return int(random_bits(seed, torch.tensor(block), 1)) & 0xFFFFFFFF
-
-
-def _collective_device(group: dist.ProcessGroup) -> str:
-    return "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    def _require_ranks_agree(self, batch: int) -> None:
+        assert self.ranks is not None
+        self.ranks.require_equal_batches(batch)
+        if self.training and not self._sharded_as_it_should_be:
+            self.ranks.require_shards_of_their_own(self.weight)
+            self._sharded_as_it_should_be = True

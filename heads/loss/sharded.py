@@ -8,11 +8,12 @@ gradient, which is summed once.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
@@ -34,20 +35,58 @@ def shard_range(num_classes: int, rank: int, ranks: int) -> range:
 class Ranks:
     """A process group as the class centres use it. All processes must have batches of the same size.
 
-    A forward has these collectives: all_gather of (batch, dim + 1) and of the labels; all_reduce of the target
-    cosines, of the maxima and of the sums, (ranks·batch,) each. A backward has one all_reduce of (ranks·batch, dim).
+    A forward has these collectives: all_gather of the batch's size, between the hosts; all_gather of (batch, dim + 1)
+    and of the labels; all_reduce of the target cosines, of the maxima and of the sums, (ranks·batch,) each. A backward
+    has one all_reduce of (ranks·batch, dim), and one of each parameter that the head learns.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group = group
         self.rank = dist.get_rank(group)
         self.count = dist.get_world_size(group)
+        members = dist.get_process_group_ranks(group)
+        on_cpu = "cpu:gloo" in str(dist.get_backend_config(group))
+        hosts = group if on_cpu else dist.new_group(members, backend="gloo", use_local_synchronization=True)
+        self.hosts = cast(dist.ProcessGroup, hosts)  # it is none only where this process is no member
+        """The same processes, by a backend that needs no GPU: what the hosts compare costs no wait for one."""
 
-    def gather_batch(self, unit: Tensor, norm: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The global batch in rank order: (ranks·batch, dim), (ranks·batch,), (ranks·batch,)."""
+    def require_equal_batches(self, batch: int) -> None:
+        """InputError on every rank, before any other collective, where the ranks' batches differ in size."""
+        sizes = torch.empty(self.count, dtype=torch.int64, device="cpu")
+        _all_gather(sizes, torch.tensor([batch], device="cpu"), group=self.hosts)
+        if len(set(sizes.tolist())) > 1:
+            told = ", ".join(f"rank {rank}: {size}" for rank, size in enumerate(sizes.tolist()))
+            raise InputError(
+                f"expected batches of the same size on every rank, found {told}; drop the last, smaller batch"
+                " (drop_last=True)"
+            )
+
+    def require_shards_of_their_own(self, weight: Tensor) -> None:
+        """InputError where two ranks hold the same centres: a wrapper has given every rank those of rank 0."""
+        rows = weight.detach().to(torch.float64)
+        mine = torch.stack([rows.sum(), rows.abs().sum()])
+        prints = [tuple(pair) for pair in self._gather(mine[None]).tolist() if pair[1] > 0]
+        if len(set(prints)) < len(prints):
+            raise InputError(
+                "expected different class centres on each rank, found the same ones on several: DistributedDataParallel"
+                " has copied rank 0's over them; call zoo.heads.keep_shards_local(model) on the module before it is"
+                " wrapped (in Lightning at the end of __init__, with Accelerate before prepare)"
+            )
+
+    def gather(self, value: Tensor) -> Tensor:
+        """The values of all samples in rank order, without gradient: (batch, …) → (ranks·batch, …)."""
+        return self._gather(value.detach())
+
+    def gather_batch(
+        self, unit: Tensor, norm: Tensor, labels: Tensor, parameters: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """The global batch in rank order: (ranks·batch, dim), (ranks·batch,), (ranks·batch,); and `parameters`.
+
+        What a rank computes from its own classes must use these parameters: their gradients are summed over the ranks.
+        """
         all_labels = self._gather(labels)
-        all_unit, all_norm = _GatherBatch.apply(unit, norm, self)
-        return all_unit, all_norm, all_labels
+        all_unit, all_norm, *shared = _GatherBatch.apply(self, unit, norm, *parameters)
+        return all_unit, all_norm, all_labels, shared
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the ranks of the parts of a quantity; the gradient of each part is that of the sum."""
@@ -59,10 +98,10 @@ class Ranks:
         result: tuple[Tensor, Tensor] = _LogSumExp.apply(log, counts, self)
         return result
 
-    def agree(self, value: int, device: torch.device) -> int:
+    def agree(self, value: int) -> int:
         """Rank 0's value."""
-        shared = torch.tensor(value, dtype=torch.int64, device=device)
-        dist.broadcast(shared, group=self.group, group_src=0)
+        shared = torch.tensor(value, dtype=torch.int64, device="cpu")
+        dist.broadcast(shared, group=self.hosts, group_src=0)
         return int(shared)
 
     def own(self, gathered: Tensor) -> Tensor:
@@ -83,18 +122,21 @@ class Ranks:
 
 
 class _GatherBatch(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, unit: Tensor, norm: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
-        ctx.ranks = ranks
-        both = ranks._gather(torch.cat([unit, norm[:, None]], dim=1))
-        return both[:, :-1].contiguous(), both[:, -1].contiguous()
+    """One node with every collective of a backward pass, so that each rank has the same ones in the same order."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        d_unit, d_norm = grads
-        total = d_unit.contiguous().clone()  # each rank has the part from its own classes
-        dist.all_reduce(total, group=ctx.ranks.group)
-        return ctx.ranks.own(total), ctx.ranks.own(d_norm), None
+    def forward(ctx: Any, ranks: Ranks, unit: Tensor, norm: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        ctx.ranks = ranks
+        both = ranks._gather(torch.cat([unit, norm[:, None]], dim=1))
+        copies = (parameter.view_as(parameter) for parameter in parameters)
+        return both[:, :-1].contiguous(), both[:, -1].contiguous(), *copies
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_unit, d_norm, *d_parameters = (grad.contiguous().clone() for grad in grads)
+        for part in (d_unit, *d_parameters):  # each rank has the part from its own classes
+            dist.all_reduce(part, group=ctx.ranks.group)
+        return None, ctx.ranks.own(d_unit), ctx.ranks.own(d_norm), *d_parameters
 
 
 class _Sum(torch.autograd.Function):
@@ -150,3 +192,19 @@ def require_initialised() -> None:
     """InputError where torch.distributed is not initialised."""
     if not (dist.is_available() and dist.is_initialized()):
         raise InputError("expected an initialised process group for sharded centres, found none; start with torchrun")
+
+
+def keep_shards_local(model: nn.Module) -> nn.Module:
+    """Tells DistributedDataParallel to leave the sharded centres in `model` alone; returns `model`.
+
+    DDP would copy rank 0's shard over those of the other ranks and average their gradients. It asks only the module
+    that it wraps, so call this on that one, before wrapping: on the LightningModule at the end of its `__init__`, on
+    the model before `accelerator.prepare`. FSDP takes the same parameters as `ignored_params`.
+    """
+    ignored = set(getattr(model, "_ddp_params_and_buffers_to_ignore", ()))
+    for prefix, module in model.named_modules():
+        if isinstance(getattr(module, "ranks", None), Ranks):
+            ignored.add(f"{prefix}.weight")
+            ignored.add(f"{prefix}.weight".removeprefix("."))
+    model._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]  # DDP reads any container of names
+    return model

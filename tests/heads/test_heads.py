@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.support.heads import data, loss_with
-from tests.support.heads_literal import LITERAL, PENALTY, literal_loss_of_head, literal_losses
+from tests.support.heads_literal import LITERAL, PENALTY, literal_loss_of_head, literal_losses, loss_of
 from zoo.errors import InputError
 from zoo.heads import HEADS, build_head, head_options
 
@@ -25,7 +25,7 @@ def test_a_head_equals_its_paper_written_out_sample_by_sample(name: str) -> None
         embeddings, labels, centres = data(seed=seed)
         head = build_head(name)
         loss = loss_with(head, centres)
-        expected = sum(literal_losses(LITERAL[name], head.scale, centres, embeddings, labels)) / len(labels)
+        expected = sum(literal_losses(LITERAL[name], loss_of(head), centres, embeddings, labels)) / len(labels)
         expected += PENALTY.get(name, lambda norms: 0.0)(embeddings.norm(dim=1).tolist())
         assert loss(embeddings, labels).item() == pytest.approx(expected, rel=1e-9)
 
@@ -35,7 +35,7 @@ def test_the_loss_is_equation_one_of_the_heads_own_target_and_negatives(name: st
     embeddings, labels, centres = data(batch=5, classes=7, seed=3)
     loss = loss_with(build_head(name), centres).eval()
     norms = embeddings.norm(dim=1)
-    expected = literal_loss_of_head(loss, loss.head, embeddings, labels) + loss.head.penalty(norms).item()
+    expected = literal_loss_of_head(loss, loss.head, embeddings, labels) + loss.head.penalty(norms).mean().item()
     assert loss(embeddings, labels).item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -140,7 +140,7 @@ def test_straight_through_keeps_the_value_and_takes_the_plain_gradient(name: str
     for straight in (False, True):
         loss = loss_with(build_head(name), centres, straight_through=straight).eval()
         target = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
-        T = loss._target(target, embeddings.norm(dim=1))
+        T = loss._target(loss.head, target, embeddings.norm(dim=1))
         values.append(T.item())
         through.append(torch.autograd.grad(T.sum(), target)[0].item())
     assert values[0] == pytest.approx(values[1], rel=1e-12)
@@ -189,6 +189,8 @@ HAND_CHECKED = [
     ("elasticface-arc", {"std": 0.0}, 0.8, 20.0, 0.4144),
     ("elasticface-cos", {"std": 0.0}, 0.8, 20.0, 0.45),
     ("circle", {}, 0.8, 20.0, 0.0225),  # 0.45·0.05
+    ("uniface", {}, 0.8, 20.0, 0.4),
+    ("sphereface2", {}, 0.8, 20.0, 0.058),  # 2·0.9³ − 1 − 0.4
 ]
 
 

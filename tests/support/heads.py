@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.heads import (
     MarginHead,
@@ -37,3 +40,32 @@ OPTIMIZERS = {
 def batch(size: int = 5, classes: int = 40, dim: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return 20 * torch.randn(size, dim, generator=generator), torch.randint(classes, (size,), generator=generator)
+
+
+class Learned(MarginHead):
+    """A head of which everything is learned: the scale, the margin, and the slope of its negatives."""
+
+    def __init__(self, scale: float = 8.0, margin: float = 0.2) -> None:
+        super().__init__(scale)
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+        self.margin = nn.Parameter(torch.tensor(float(margin)))
+        self.slope = nn.Parameter(torch.tensor(1.1))
+
+    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return cos_y - self.margin
+
+    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
+        return self.slope * cos_j
+
+
+class Largest(TorchDispatchMode):
+    """Notes in `size` the most elements of a tensor that any operation made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for made in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(made, Tensor) and func is not torch.ops.aten.detach.default:
+                self.size = max(self.size, made.numel())
+        return result

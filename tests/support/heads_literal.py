@@ -108,6 +108,17 @@ def circle(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float
     return max(1.25 - cos_y, 0) * (cos_y - 0.75), negatives
 
 
+def uniface(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    return math.cos(batch.thetas_y[i]) - 0.4, [math.cos(theta) for theta in others]
+
+
+def sphereface2(batch: Batch, i: int, others: list[float]) -> tuple[float, list[float]]:
+    def g(theta: float) -> float:
+        return 2 * ((math.cos(theta) + 1) / 2) ** 3 - 1
+
+    return g(batch.thetas_y[i]) - 0.4, [g(theta) + 0.4 for theta in others]
+
+
 def magface_penalty(norms: list[float]) -> float:
     clamped = [min(max(norm, 10), 110) for norm in norms]
     return 35 * sum(a / 110**2 + 1 / a for a in clamped) / len(clamped)
@@ -126,10 +137,49 @@ LITERAL: dict[str, Equation] = {
     "adaface": adaface,
     "magface": magface,
     "circle": circle,
+    "uniface": uniface,
+    "sphereface2": sphereface2,
 }
 """Every head but elasticface's two, whose margins are random: they are arcface and cosface where σ is 0."""
 
 PENALTY: dict[str, Callable[[list[float]], float]] = {"magface": magface_penalty}
+
+
+def sphereface2_bias(classes: int) -> float:
+    """Where the derivative of the loss vanishes with every cosine 0, by bisection; the sign is ours."""
+    target, negative = 40 * (2 * 0.125 - 1 - 0.4), 40 * (2 * 0.125 - 1 + 0.4)
+
+    def slope(b: float) -> float:
+        pull = 0.7 / (1 + math.exp(target - b))
+        return pull - 0.3 * (classes - 1) / (1 + math.exp(b - negative))
+
+    low, high = -200.0, 200.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return middle
+
+
+BINARY = {"uniface": (1.0, 1.0), "sphereface2": (50 / 40 * 0.7, 50 / 40 * 0.3)}
+"""(w⁺, w⁻) of the heads of the binary form."""
+
+Loss = Callable[[float, list[float]], float]
+"""The loss of a sample from T and the N of the other classes."""
+
+
+def loss_of(head: MarginHead) -> Loss:
+    """Equation (1), or the binary form of the heads that have it, with the head's own b."""
+    if head.name in BINARY:
+        own, other = BINARY[head.name]
+        return lambda target, negatives: binary(head.scale, float(head.bias), own, other, target, negatives)
+    return lambda target, negatives: equation_one(head.scale, target, negatives)
+
+
+def binary(scale: float, bias: float, own: float, other: float, target: float, negatives: list[float]) -> float:
+    """w⁺·log(1 + e^{b − s·T}) + w⁻·Σ log(1 + e^{s·N − b})."""
+    return own * math.log1p(math.exp(bias - scale * target)) + other * sum(
+        math.log1p(math.exp(scale * n - bias)) for n in negatives
+    )
 
 
 def angles(weight: Tensor, embeddings: Tensor) -> list[list[float]]:
@@ -151,8 +201,8 @@ def equation_one(scale: float, target: float, negatives: list[float]) -> float:
     return -(scale * (target - top) - math.log(own + sum(math.exp(scale * (n - top)) for n in negatives)))
 
 
-def literal_losses(equation: Equation, scale: float, weight: Tensor, embeddings: Tensor, labels: Tensor) -> list[float]:
-    """Equation (1) of each sample by a loop over samples and classes."""
+def literal_losses(equation: Equation, loss: Loss, weight: Tensor, embeddings: Tensor, labels: Tensor) -> list[float]:
+    """The loss of each sample by a loop over samples and classes."""
     table = angles(weight, embeddings)
     batch = Batch(
         [row[y] for row, y in zip(table, labels.tolist(), strict=True)],
@@ -161,13 +211,14 @@ def literal_losses(equation: Equation, scale: float, weight: Tensor, embeddings:
     losses = []
     for i, (row, y) in enumerate(zip(table, labels.tolist(), strict=True)):
         target, negatives = equation(batch, i, [theta for j, theta in enumerate(row) if j != y])
-        losses.append(equation_one(scale, target, negatives))
+        losses.append(loss(target, negatives))
     return losses
 
 
 def literal_loss_of_head(loss: MarginSoftmaxLoss, head: MarginHead, embeddings: Tensor, labels: Tensor) -> float:
     """Equation (1) with the head's own T, B and N, one pair of sample and class at a time; no state moves."""
     table = angles(loss.weight.detach(), embeddings)
+    loss_of_sample = loss_of(head)
     total = 0.0
     for i, (row, y) in enumerate(zip(table, labels.tolist(), strict=True)):
         norm = embeddings[i].double().norm().reshape(1)
@@ -178,5 +229,5 @@ def literal_loss_of_head(loss: MarginSoftmaxLoss, head: MarginHead, embeddings: 
             for j, theta in enumerate(row)
             if j != y
         ]
-        total += equation_one(head.scale, target.item(), negatives)
+        total += loss_of_sample(target.item(), negatives)
     return total / len(table)

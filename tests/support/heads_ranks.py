@@ -5,7 +5,9 @@ The same cases run in one process there; every rank saves what it saw and the te
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseSGD, build_head, clip_grad_norm
+from tests.support.heads import Learned
+from zoo.errors import InputError
+from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseSGD, build_head, clip_grad_norm, keep_shards_local
 
 BATCH, DIM, STEPS = 6, 5, 2
 
@@ -28,19 +32,25 @@ class Case:
     chunk_size: int | None
     sub_centres: int = 1
     sample_rate: float = 1.0
+    label_smoothing: float = 0.0
+    filter_above: float | None = None
+    reduction: str = "mean"
 
     def __str__(self) -> str:
-        return "-".join(map(str, (self.head, self.classes, self.chunk_size, self.sub_centres, self.sample_rate)))
+        return "-".join(map(str, dataclasses.astuple(self)))
 
     def loss(self, group: dist.ProcessGroup | None) -> MarginSoftmaxLoss:
         return MarginSoftmaxLoss(
-            build_head(self.head),
+            Learned() if self.head == "learned" else build_head(self.head),
             self.classes,
             DIM,
             chunk_size=self.chunk_size,
             memory_budget=BATCH * 4 * 8,
             sub_centres=self.sub_centres,
             sample_rate=self.sample_rate,
+            label_smoothing=self.label_smoothing,
+            filter_above=self.filter_above,
+            reduction=self.reduction,
             process_group=group,
             seed=3,
         ).double()
@@ -59,6 +69,11 @@ CASES = [
     Case("softmax", 2, None),
     Case("curricularface", 23, 4, sub_centres=3),
     Case("magface", 23, None, sub_centres=2),
+    *(Case(head, classes, 1) for head in ("uniface", "learned") for classes in (2, 3)),
+    *(Case("learned", 23, chunk_size) for chunk_size in (None, 4)),
+    *(Case("arcface", 23, chunk_size, label_smoothing=0.2) for chunk_size in (None, 4)),
+    Case("recurricularface", 23, 4, filter_above=0.3),
+    Case("magface", 23, 4, reduction="none"),
 ]
 SAMPLED = [Case("recurricularface", 23, 4, sample_rate=0.4), Case("adaface", 23, None, 2, sample_rate=0.4)]
 CHECKPOINT = Case("recurricularface", 23, 4)
@@ -73,8 +88,9 @@ def observe(case: Case, group: dist.ProcessGroup | None) -> list[dict[str, Any]]
         embeddings, labels = (part.chunk(ranks)[rank] for part in case.batch(step))
         embeddings = embeddings.clone().requires_grad_()
         loss.weight.grad = None
+        loss.head.zero_grad()
         value = loss(embeddings, labels)
-        value.backward()
+        value.mean().backward()
         gradient = loss.weight.grad
         seen.append(
             {
@@ -85,6 +101,7 @@ def observe(case: Case, group: dist.ProcessGroup | None) -> list[dict[str, Any]]
                 "stats": loss.stats(),
                 "finite": loss.finite,
                 "state": {k: v.clone() for k, v in loss.state_dict().items() if k != "weight"},
+                "head": [parameter.grad for parameter in loss.head.parameters()],
             }
         )
     return seen
@@ -109,6 +126,61 @@ def train(group: dist.ProcessGroup | None) -> dict[str, Any]:
         for optimizer in steps:
             optimizer.step()
     return {"norms": norms, "backbone": [p.detach() for p in backbone.parameters()], "weight": loss.weight.detach()}
+
+
+class Recogniser(torch.nn.Module):
+    """A backbone with its loss inside, as it stands in Lightning or under Accelerate."""
+
+    def __init__(self, group: dist.ProcessGroup | None, chunk_size: int | None = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = torch.nn.Linear(DIM, DIM).double()
+        self.loss = Case("uniface", 24, chunk_size).loss(group)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(self.backbone(embeddings), labels)
+
+
+def wrapped(group: dist.ProcessGroup | None, told: bool = True) -> dict[str, Any]:
+    """Two steps of a model that holds sharded centres and that DDP wraps as a whole."""
+    rank, ranks = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
+    model = Recogniser(group)
+    if told:
+        keep_shards_local(model)
+    whole = torch.nn.parallel.DistributedDataParallel(model, process_group=group) if group else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for step in range(STEPS):
+        embeddings, labels = (part.chunk(ranks)[rank] for part in Case("uniface", 24, 4).batch(step))
+        optimizer.zero_grad()
+        losses.append(whole(embeddings, labels))
+        losses[-1].backward()
+        optimizer.step()
+    others = [p.detach() for p in [*model.backbone.parameters(), model.loss.head.bias]]
+    return {"losses": [loss.detach() for loss in losses], "others": others, "weight": model.loss.weight.detach()}
+
+
+def refusal(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def replicated(group: dist.ProcessGroup | None, sync: bool) -> dict[str, dict[str, Any]]:
+    """Two steps of a loss that every rank holds whole: its running state, and ElasticFace's margins."""
+    rank, ranks = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
+    seen = {}
+    for name in ("recurricularface", "adaface", "elasticface-arc", "elasticface-cos"):
+        head = build_head(name, plus="ranked") if name == "elasticface-cos" else build_head(name)
+        loss = MarginSoftmaxLoss(head, 23, DIM, seed=3, sync_stats=sync).double()
+        for step in range(STEPS):
+            embeddings, labels = (part.chunk(ranks)[rank] for part in Case(name, 23, 4).batch(step))
+            loss(embeddings, labels).backward()
+        state = {key: value.clone() for key, value in head.state_dict().items()}
+        seen[name] = {"state": state, "margins": getattr(head, "drawn", None)}
+    return seen
 
 
 def checkpoint_state(loss: MarginSoftmaxLoss, optimizer: RowwiseSGD) -> dict[str, Any]:
@@ -153,6 +225,12 @@ def main(rank: int, ranks: int, folder: Path) -> None:
     assert group is not None
     result: dict[str, Any] = {str(case): observe(case, group) for case in CASES + SAMPLED}
     result["train"] = train(group)
+    result["replicated"] = {sync: replicated(group, sync) for sync in (True, False)}
+    if 24 % ranks == 0:  # shards of one size: of others DDP itself finds that they differ
+        result["wrapped"] = wrapped(group)
+        result["overwritten"] = refusal(lambda: wrapped(group, told=False))
+    ragged = CHECKPOINT.loss(group)
+    result["ragged"] = refusal(lambda: ragged(torch.ones(2 + rank, DIM), torch.zeros(2 + rank, dtype=torch.int64)))
     if ranks == 3:
         save_checkpoint(group, folder / "checkpoint")
     else:

@@ -290,7 +290,10 @@ def part_types(config: TrainConfig) -> dict[str, tuple[str, dict[str, Any]]]:
     return found
 
 
-SET_ELSEWHERE = {"head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through", "return"}
+SET_ELSEWHERE = {
+    *("head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through", "return"),
+    *("reduction", "ignore_index", "class_counts", "sync_stats"),
+}
 """What MarginSoftmaxLoss takes, and a run does not take from `centres`."""
 
 

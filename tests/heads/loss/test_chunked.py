@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.heads import Largest
 from zoo.errors import InputError
 from zoo.heads import HEADS, MarginSoftmaxLoss, build_head
 
@@ -191,12 +193,93 @@ def test_the_centres_gradient_is_handed_over_without_a_copy() -> None:
     assert loss.weight.grad.data_ptr() == made[0]
 
 
-def test_a_backward_after_the_running_state_moved_is_refused() -> None:
-    loss = MarginSoftmaxLoss(build_head("recurricularface"), 50, 8, chunk_size=7)
-    first = loss(*batch(5, 50, 8, torch.float32))
-    loss(*batch(5, 50, 8, torch.float32, seed=1))
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        first.backward()
+@every_head
+@pytest.mark.parametrize("chunk_size", [None, 5])
+def test_two_training_forwards_may_precede_one_backward(name: str, chunk_size: int | None) -> None:
+    """Mixup, two views, gradient caching; the option that changes between them is that of its own forward."""
+    losses = [MarginSoftmaxLoss(build_head(name), 23, 6, seed=5, chunk_size=chunk_size, memory_budget=0)]
+    losses.append(copy.deepcopy(losses[0]))
+    for loss in losses:
+        loss.double()
+    first, second = batch(7, 23, 6, torch.float64, 0), batch(9, 23, 6, torch.float64, 1)
+    alone = [run(losses[0], *first)]
+    losses[0].head.scale = 30.0
+    alone.append(run(losses[0], *second))
+    inputs = [first[0].clone().requires_grad_(), second[0].clone().requires_grad_()]
+    one = losses[1](inputs[0], first[1])
+    losses[1].head.scale = 30.0
+    (one + losses[1](inputs[1], second[1])).backward()
+    for x, (_, gradient, _) in zip(inputs, alone, strict=True):
+        torch.testing.assert_close(x.grad, gradient, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(losses[1].weight.grad, alone[0][2] + alone[1][2], rtol=1e-12, atol=1e-14)
+
+
+@every_head
+@pytest.mark.parametrize("training", [True, False])
+def test_without_gradients_the_loss_is_the_same(name: str, training: bool) -> None:
+    embeddings, labels = batch(7, 23, 6, torch.float64)
+    values = []
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        loss = MarginSoftmaxLoss(build_head(name), 23, 6, seed=5, chunk_size=5).double().train(training)
+        with mode():
+            for _ in range(2):
+                value = loss(embeddings.clone(), labels)
+        assert value.requires_grad is (mode is torch.enable_grad)
+        loss.check(0)
+        run(loss, embeddings, labels)  # a training step after a validation
+        values.append(value.detach().clone())
+    assert torch.equal(values[0], values[1]) and torch.equal(values[0], values[2])
+
+
+@every_head
+def test_without_gradients_no_backward_is_prepared(name: str) -> None:
+    loss = MarginSoftmaxLoss(build_head(name), 3000, 8, seed=0, chunk_size=100).eval()
+    embeddings, labels = batch(16, 3000, 8, torch.float32)
+    with Largest() as quiet, torch.no_grad():
+        loss(embeddings, labels)
+    with Largest() as twin:
+        loss(embeddings.requires_grad_(), labels).backward()
+    assert quiet.size <= 3000 and twin.size == 3000 * 8  # the norms of the centres; their gradient
+
+
+def test_a_second_derivative_is_refused_with_the_form_that_has_one() -> None:
+    embeddings, labels = batch(4, 9, 6, torch.float64)
+    embeddings.requires_grad_()
+    _, chunked = pair("recurricularface", 9, 6, torch.float64, chunk_size=4)
+    with pytest.raises(InputError, match="chunk_size=None"):
+        torch.autograd.grad(chunked(embeddings, labels), embeddings, create_graph=True)
+    dense, _ = pair("recurricularface", 9, 6, torch.float64)
+    (first,) = torch.autograd.grad(dense(embeddings, labels), embeddings, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), embeddings)
+    assert second.isfinite().all() and second.abs().sum() > 0
+
+
+@every_head
+@pytest.mark.parametrize("sub_centres", [1, 2])
+def test_filtered_negatives_are_left_out_of_the_loss(name: str, sub_centres: int) -> None:
+    options = {"filter_above": 0.3, "sub_centres": sub_centres}
+    dense = MarginSoftmaxLoss(build_head(name), 23, 6, seed=5, chunk_size=None, **options).double()
+    chunked = MarginSoftmaxLoss(build_head(name), 23, 6, seed=5, chunk_size=5, **options).double()
+    embeddings, labels = batch(7, 23, 6, torch.float64)
+    found, expected = run(chunked, embeddings, labels), run(dense, embeddings, labels)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    plain = MarginSoftmaxLoss(build_head(name), 23, 6, seed=5, sub_centres=sub_centres).double()
+    assert run(plain, embeddings, labels)[0] > found[0]
+    unit = torch.nn.functional.normalize(embeddings)
+    centres = torch.nn.functional.normalize(plain.weight.detach().view(23, sub_centres, 6), dim=2)
+    cos = torch.einsum("bd,jkd->bjk", unit, centres).amax(2)
+    losses = []
+    for i, label in enumerate(labels.tolist()):
+        kept = [j for j in range(23) if j == label or cos[i, j] <= 0.3]
+        small = copy.deepcopy(dense)
+        small.num_classes, small.classes, small.filter_above = len(kept), range(len(kept)), None
+        small.weight = torch.nn.Parameter(dense.weight.detach()[kept])
+        small.head.load_state_dict(dense.head.state_dict())
+        small.head.drawn = None if getattr(dense.head, "drawn", None) is None else dense.head.drawn[i : i + 1]
+        small.head.update = lambda cos_y, norm: None
+        losses.append(small(embeddings[i : i + 1], torch.tensor([kept.index(label)])).detach())
+    torch.testing.assert_close(found[0], torch.stack(losses).mean())
 
 
 def test_the_nearest_sub_centre_counts_and_the_others_do_not_move() -> None:
@@ -225,12 +308,3 @@ def test_the_nearest_sub_centre_counts_and_the_others_do_not_move() -> None:
 def test_options_that_make_no_sense_are_refused(option: str, value: float) -> None:
     with pytest.raises(InputError, match=option.replace("sub_centres", "sub-centre")):
         MarginSoftmaxLoss(build_head("arcface"), 5, 4, **{option: value})
-
-
-def test_first_centres_do_not_depend_on_how_classes_are_cut() -> None:
-    from zoo.heads.loss.margin_softmax import initial_centres
-
-    whole = initial_centres(range(9001), (3,), 11)
-    parts = [initial_centres(range(a, b), (3,), 11) for a, b in ((0, 17), (17, 4096), (4096, 5000), (5000, 9001))]
-    assert torch.equal(torch.cat(parts), whole)
-    assert whole.std() == pytest.approx(0.01, rel=0.05) and not torch.equal(whole[:4096], whole[4096:8192])

@@ -6,9 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from tests.support.heads import data, loss_with
 from zoo.errors import InputError
-from zoo.heads import MarginSoftmaxLoss, build_head
+from zoo.heads import HEADS, MarginSoftmaxLoss, build_head
 
 
 @pytest.mark.parametrize("gap", [5.0, 15.0, 20.0, 40.0])
@@ -23,17 +26,6 @@ def test_a_small_loss_keeps_its_digits_in_fp32(gap: float) -> None:
     naive = torch.nn.functional.cross_entropy(logits, torch.tensor([0])).item()
     if gap >= 20:
         assert naive == 0.0
-
-
-@pytest.mark.parametrize("gap", [-40.0, -19.0, 0.0, 19.0, 21.0, 30.0])
-def test_softplus_is_exact_on_both_sides_of_torchs_threshold(gap: float) -> None:
-    from zoo.heads.loss.margin_softmax import softplus
-
-    x = torch.tensor(gap, dtype=torch.float64, requires_grad=True)
-    value = softplus(x)
-    value.backward()
-    assert value.item() == pytest.approx(math.log1p(math.exp(gap)), rel=1e-14)
-    assert x.grad.item() == pytest.approx(1 / (1 + math.exp(-gap)), rel=1e-14)
 
 
 def test_the_statistics_are_what_they_say() -> None:
@@ -99,3 +91,116 @@ def test_shapes_that_do_not_fit_are_refused(embeddings: tuple[int, ...], labels:
 def test_too_few_classes_or_dimensions_are_refused(classes: int, dim: int) -> None:
     with pytest.raises(InputError, match="at least 2"):
         MarginSoftmaxLoss(build_head("arcface"), classes, dim)
+
+
+def options_of(reduction: str, ignored: bool, weighted: bool) -> tuple[dict[str, object], Tensor | None]:
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.0, 3.0, 1.0, 0.25], dtype=torch.float64) if weighted else None
+    return {"reduction": reduction, "ignore_index": -100 if ignored else None}, weight
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("chunk_size", [None, 4])
+def test_reduction_weights_ignored_labels_and_smoothing_are_those_of_torchs_cross_entropy(
+    chunk_size: int | None, smoothing: float, reduction: str, ignored: bool, weighted: bool
+) -> None:
+    embeddings, labels, centres = data()
+    options, weight = options_of(reduction, ignored, weighted)
+    loss = loss_with(build_head("arcface"), centres, chunk_size=chunk_size, label_smoothing=smoothing, **options)
+    kept = torch.tensor([True, False, True, True, False, True, True]) if ignored else torch.ones(7, dtype=torch.bool)
+    one = F.cross_entropy(
+        loss.logits(embeddings[kept], labels[kept]), labels[kept], reduction="none", label_smoothing=smoothing
+    ).detach()
+    w = torch.ones(7, dtype=torch.float64) if weight is None else weight
+    expected = torch.zeros(7, dtype=torch.float64)
+    expected[kept] = one * w[kept]
+    if reduction != "none":
+        expected = expected.sum() / (w[kept].sum() if reduction == "mean" else 1)
+    x = embeddings.requires_grad_()
+    value = loss(x, labels.masked_fill(~kept, -100), weight)
+    torch.testing.assert_close(value.detach(), expected)
+    value.sum().backward()
+    assert (x.grad[~kept] == 0).all() and (x.grad[kept].abs().sum(1) > 0).sum() == int((w[kept] > 0).sum())
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_the_losses_of_samples_average_to_the_mean_whatever_the_head(name: str) -> None:
+    embeddings, labels, centres = data()
+    mean = loss_with(build_head(name), centres, chunk_size=4)(embeddings, labels)
+    each = loss_with(build_head(name), centres, chunk_size=4, reduction="none")(embeddings, labels)
+    total = loss_with(build_head(name), centres, reduction="sum")(embeddings, labels)
+    assert each.shape == (7,)
+    torch.testing.assert_close(each.mean(), mean)
+    torch.testing.assert_close(total, 7 * mean)
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_ignored_samples_do_not_move_the_running_state(name: str) -> None:
+    embeddings, labels, centres = data()
+    loss = loss_with(build_head(name), centres, ignore_index=-100, reduction="none")
+    few = loss_with(build_head(name), centres)
+    value = few(embeddings[:4], labels[:4])
+    embeddings[4:] = math.inf
+    found = loss(embeddings, torch.where(torch.arange(7) < 4, labels, -100))
+    torch.testing.assert_close(found[:4].mean(), value)
+    assert (found[4:] == 0).all() and bool(loss.finite)
+    before = {key: b.clone() for key, b in loss.state_dict().items()}
+    nothing = loss_with(build_head(name), centres, ignore_index=-100)
+    assert nothing(data()[0], torch.full_like(labels, -100)).item() == 0
+    assert loss(data()[0], torch.full_like(labels, -100)).tolist() == [0] * 7
+    for key, b in loss.state_dict().items():
+        assert torch.equal(b, before[key]) and torch.equal(few.state_dict()[key], before[key])
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_the_dense_look_is_the_matrix_that_the_loss_is_made_of(name: str) -> None:
+    embeddings, labels, centres = data()
+    loss = loss_with(build_head(name), centres, sub_centres=1).eval()
+    head, norm = loss.head, embeddings.norm(dim=1)
+    cos = F.normalize(embeddings) @ F.normalize(centres).T
+    torch.testing.assert_close(loss.logits(embeddings).detach(), (head.scale * cos - head.bias).detach())
+    logits = loss.logits(embeddings, labels).detach()
+    if head.form == "softmax":
+        expected = F.cross_entropy(logits, labels)
+    else:
+        own = F.one_hot(labels, len(centres)).bool()
+        each = torch.where(own, head.positive_weight * F.softplus(-logits), head.negative_weight * F.softplus(logits))
+        expected = each.sum(1).mean()
+    torch.testing.assert_close(loss(embeddings, labels).detach(), expected + head.penalty(norm).mean())
+
+
+def test_a_head_may_be_named_and_exchanged_and_the_centres_stay() -> None:
+    embeddings, labels, centres = data()
+    loss = loss_with("softmax", centres).eval()
+    loss.head = "arcface"
+    expected = loss_with(build_head("arcface"), centres)(embeddings, labels)
+    torch.testing.assert_close(loss(embeddings, labels), expected)
+    assert not loss.head.training and next(iter(loss.children())) is loss.head
+    loss.head = build_head("recurricularface", constants="derived")
+    assert loss.head.a != 1.1 and loss.head.t.dtype == torch.float64 and torch.equal(loss.weight, centres)
+    for wrong in (3, "arcfase", torch.nn.Linear(2, 2)):
+        with pytest.raises(InputError, match="head"):
+            loss.head = wrong
+    assert loss.head.name == "recurricularface"
+
+
+@pytest.mark.parametrize("name", ["arcface", "cosface"])
+@pytest.mark.parametrize("chunk_size", [None, 4])
+def test_rare_classes_get_a_wider_margin_where_the_head_sees_their_counts(name: str, chunk_size: int | None) -> None:
+    embeddings, labels, centres = data()
+    counts = torch.arange(11) ** 2 + 3
+    options = {"class_counts": counts, "chunk_size": chunk_size, "reduction": "none"}
+    loss = loss_with(build_head(name, count_power=0.25), centres, **options)
+    found = loss(embeddings, labels)
+    for i, label in enumerate(labels.tolist()):
+        margin = loss.head.margin * (3 / int(counts[label])) ** 0.25
+        plain = loss_with(build_head(name, margin=margin), centres)
+        torch.testing.assert_close(found[i], plain(embeddings[i : i + 1], labels[i : i + 1]), rtol=1e-6, atol=0)
+    torch.testing.assert_close(F.cross_entropy(loss.logits(embeddings, labels), labels, reduction="none"), found)
+    with pytest.raises(InputError, match="class_counts for count_power"):
+        MarginSoftmaxLoss(build_head(name, count_power=0.25), 5, 4)
+    plain = loss_with(build_head(name), centres)
+    with pytest.raises(InputError, match="class_counts for count_power"):
+        plain.head.count_power = 0.25

@@ -58,6 +58,7 @@ def test_a_sampled_loss_equals_the_loss_over_the_sampled_classes_alone(name: str
     small = MarginSoftmaxLoss(build_head(name), len(rows), 6, chunk_size=None).double()
     small.weight.data.copy_(loss.weight.data[rows])
     small.head.bind(40, 6)
+    small.head.load_state_dict(loss.head.state_dict())
     value, expected = loss(embeddings.double(), labels), small(embeddings.double(), columns_of(labels, rows))
     torch.testing.assert_close(value, expected)
     value.backward(), expected.backward()

@@ -57,6 +57,8 @@ def test_sharded_equals_one_process(groups: dict[int, list[dict[str, Any]]], cas
         for one in seen:
             torch.testing.assert_close(one["loss"], expected["loss"])
             assert one["finite"]
+            for found, wanted in zip(one["head"], expected["head"], strict=True):
+                torch.testing.assert_close(found, wanted)  # the whole gradient, on every rank
             for kind in ("stats", "state"):
                 for key, value in expected[kind].items():
                     torch.testing.assert_close(one[kind][key], value, msg=key)
@@ -92,6 +94,53 @@ def test_a_backbone_under_ddp_with_one_clip_norm_trains_as_in_one_process(
         torch.testing.assert_close(one["norms"], expected["norms"])
         torch.testing.assert_close(one["backbone"], expected["backbone"])
     torch.testing.assert_close(joined([rank["train"]["weight"] for rank in groups[ranks]]), expected["weight"])
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_model_that_holds_sharded_centres_trains_under_ddp_as_in_one_process(
+    groups: dict[int, list[dict[str, Any]]], ranks: int
+) -> None:
+    expected = heads_ranks.wrapped(None)
+    for one in (rank["wrapped"] for rank in groups[ranks]):
+        torch.testing.assert_close(one["losses"], expected["losses"])
+        torch.testing.assert_close(one["others"], expected["others"])
+    torch.testing.assert_close(joined([rank["wrapped"]["weight"] for rank in groups[ranks]]), expected["weight"])
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_shards_that_ddp_has_overwritten_are_refused_with_the_call_that_keeps_them(
+    groups: dict[int, list[dict[str, Any]]], ranks: int
+) -> None:
+    for rank in groups[ranks]:
+        assert "zoo.heads.keep_shards_local(model)" in rank["overwritten"]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_batches_of_different_sizes_are_refused_on_every_rank(
+    groups: dict[int, list[dict[str, Any]]], ranks: int
+) -> None:
+    told = ", ".join(f"rank {rank}: {2 + rank}" for rank in range(ranks))
+    for rank in groups[ranks]:
+        assert f"found {told}; drop the last" in rank["ragged"]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_replicated_losses_have_the_state_of_the_global_batch_where_asked(
+    groups: dict[int, list[dict[str, Any]]], ranks: int
+) -> None:
+    for name, expected in heads_ranks.replicated(None, sync=True).items():
+        seen = [rank["replicated"][True][name] for rank in groups[ranks]]
+        for one in seen:
+            torch.testing.assert_close(one["state"], expected["state"])
+        alone = [rank["replicated"][False][name] for rank in groups[ranks]]
+        if expected["margins"] is None:
+            assert not torch.equal(
+                alone[0]["state"]["t" if name[0] == "r" else "norm_mean"], next(iter(expected["state"].values()))
+            )
+            continue
+        torch.testing.assert_close(joined([one["margins"] for one in seen]), expected["margins"])
+        drawn = joined([one["margins"] for one in alone])
+        torch.testing.assert_close(drawn.sort().values, expected["margins"].sort().values)  # no margin twice
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
