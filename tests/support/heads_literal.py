@@ -171,7 +171,9 @@ def loss_of(head: MarginHead) -> Loss:
     """Equation (1), or the binary form of the heads that have it, with the head's own b."""
     if head.name in BINARY:
         own, other = BINARY[head.name]
-        return lambda target, negatives: binary(head.scale, float(head.bias), own, other, target, negatives)
+        return lambda target, negatives: binary(
+            head.scale, float(torch.as_tensor(head.bias).detach()), own, other, target, negatives
+        )
     return lambda target, negatives: equation_one(head.scale, target, negatives)
 
 
