@@ -76,6 +76,15 @@ class FaceBackbone(nn.Module):
         else:
             self.neck = GapNeck(self.map_shape[0], num_classes, self.dropout)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's order of the layers, for learning rates by layer: the body's own, then the neck."""
+        matcher = self.body.group_matcher(coarse)  # type: ignore[operator]
+        return {
+            name: _below_body(spec) if isinstance(spec, str) else [(_below_body(one), *more) for one, *more in spec]
+            for name, spec in matcher.items()
+            if spec is not None
+        }
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, in_chans, H, W) → (batch, num_features, h, w); for a native neck timm's own features."""
         features: torch.Tensor = self.body.forward_features(x)  # type: ignore[operator]
@@ -97,6 +106,11 @@ class FaceBackbone(nn.Module):
             self.body(x) if self.neck_name == "native" else self.forward_head(self.forward_features(x))
         )
         return embedding
+
+
+def _below_body(pattern: str) -> str:
+    """A pattern of timm's names for the same names below `body`."""
+    return rf"body\.(?:{pattern.replace('^', '')})"
 
 
 default_cfgs = generate_default_cfgs({"face_backbone.untrained": face_cfg(fixed_input_size=False)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import timm
+import torch
 from torch import nn
 
 from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_options, with_blueprint
-from zoo.backbones.timm_model import build_timm, face_cfg
+from zoo.backbones.timm_model import build_timm, face_cfg, scale
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json
-from zoo.modelinfo import InputSpec, ModelInfo, Scale
+from zoo.modelinfo import InputSpec, ModelInfo
 
 MODEL_ARGS = {
     "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
@@ -80,11 +80,16 @@ def _below(prefix: str, names: Any) -> Any:
     return [prefix + name for name in names] if isinstance(names, list | tuple) else names and prefix + names
 
 
-def save_timm(model: nn.Module, folder: str | Path, zoo_block: dict[str, Any]) -> None:
-    """Writes config.json (`zoo_block` under "zoo") and model.safetensors into `folder`, each whole or not at all."""
+def save_timm(
+    model: nn.Module, folder: str | Path, zoo_block: dict[str, Any], state: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Writes config.json (`zoo_block` under "zoo") and model.safetensors into `folder`, each whole or not at all.
+
+    `state` are the weights (default: the model's own).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state or model.state_dict()).items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     given = zoo_block.get("input")
@@ -117,7 +122,7 @@ def model_info(folder: str | Path) -> ModelInfo:
     if isinstance(config.get("zoo"), dict):
         return ModelInfo.from_json(json.dumps(config["zoo"]))
     cfg = config.get("pretrained_cfg") or {}
-    mean, std = (_scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
+    mean, std = (scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
     size = cfg.get("input_size") or (3, 112, 112)
     return ModelInfo(
         embedding_dim=int(config.get("num_classes", 0)),
@@ -126,12 +131,6 @@ def model_info(folder: str | Path) -> ModelInfo:
         neck="native",
         stem="stock",
     )
-
-
-def _scale(fractions: Sequence[float]) -> Scale:
-    """timm's mean or std, of values from 0 to 1, as ours of values from 0 to 255."""
-    scaled = [255 * fraction for fraction in fractions]
-    return scaled[0] if len({*scaled}) == 1 else (scaled[0], scaled[1], scaled[2])
 
 
 def load_timm(folder: str | Path) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -10,6 +11,7 @@ from timm.models import model_entrypoint
 from torch import nn
 
 from zoo.errors import InputError
+from zoo.modelinfo import Scale
 
 
 def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
@@ -108,6 +110,20 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
         raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
     _require_whole_patches(model, name, args.get("img_size"))
     return model
+
+
+def pretrained_scale(name: str) -> tuple[Scale, Scale]:
+    """Mean and std of the pixels, from 0 to 255, that timm's pretrained weights of a model expect."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if cfg is None:
+        return 127.5, 127.5
+    return scale(cfg.mean), scale(cfg.std)
+
+
+def scale(fractions: Sequence[float]) -> Scale:
+    """timm's mean or std, of values from 0 to 1, as ours of values from 0 to 255."""
+    scaled = [255 * fraction for fraction in fractions]
+    return scaled[0] if len({*scaled}) == 1 else (scaled[0], scaled[1], scaled[2])
 
 
 def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:

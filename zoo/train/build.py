@@ -25,6 +25,7 @@ from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
 from zoo.train.distributed import Rank
+from zoo.train.finetune import add_low_rank, start_centres
 from zoo.train.optim import build_centre_optimizer, build_optimizer
 
 
@@ -96,8 +97,11 @@ class Training:
         return True
 
 
-def build(config: TrainConfig, num_classes: int, device: torch.device) -> Training:
-    """Model, class centres, optimizers, scaler and moving average of a run at its start, on `device`."""
+def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: FaceDataset | None = None) -> Training:
+    """Model, class centres, optimizers, scaler and moving average of a run at its start, on `device`.
+
+    `dataset` is what --init-centres compares with the set that the run of --init was trained on.
+    """
     model = create_backbone(
         config.backbone,
         embedding_dim=config.embedding_dim,
@@ -108,6 +112,8 @@ def build(config: TrainConfig, num_classes: int, device: torch.device) -> Traini
     )
     if config.init not in ("none", "timm"):
         start_from(model, config.init)
+    if config.low_rank:
+        add_low_rank(model, config.low_rank)
     freeze(model, config.freeze)
     if config.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -116,6 +122,8 @@ def build(config: TrainConfig, num_classes: int, device: torch.device) -> Traini
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     criterion = build_centres(config, num_classes).to(device, number)
+    if config.init_centres and dataset is not None:
+        start_centres(criterion, Path(config.init), dataset)
     return Training(
         model=model,
         criterion=criterion,

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
+from zoo.modelinfo import InputSpec
 from zoo.train.typed import read, spelled
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -76,6 +77,19 @@ class TrainConfig:
     init: Annotated[str, Option(told=False)] = "none"
     """Weights to start from: `timm` (its pretrained ones), or any MODEL with the same backbone, stem, neck and
     dimension."""
+    init_centres: bool = False
+    """Start the class centres of people whom the run of `init` was trained on as well with those that it has."""
+    head_epochs: float = 0.0
+    """Epochs at the start in which the class centres learn alone and the backbone stays as it is."""
+    low_rank: int = 0
+    """Train adapters of this rank beside the linear layers of a transformer, and its neck, in place of all weights;
+    the saved model has them merged. 0: all weights."""
+    mean: float | tuple[float, float, float] = 127.5
+    """Subtracted from the pixels, 0 to 255; a list for a number a channel. `init` brings its own."""
+    std: float | tuple[float, float, float] = 127.5
+    """Divided by, after that."""
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    """The order of the input's channels."""
     freeze: tuple[str, ...] = ()
     """Prefixes of the names of parameters that are not trained, e.g. `--set "freeze=[body.conv1, body.layer1]"`."""
     centres: dict[str, Scalar] = field(default_factory=dict)
@@ -90,10 +104,16 @@ class TrainConfig:
     """SGD with Nesterov momentum, or AdamW."""
     lr: Annotated[float, Option(listed=True)] = 0.1
     """Peak learning rate."""
+    centre_lr: float | None = None
+    """Peak learning rate of the class centres; that of the backbone if not set."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer to the one before it: below 1, early layers change less."""
     momentum: float = 0.9
     """SGD's momentum."""
     weight_decay: float = 5e-4
     """Weight decay, on every parameter and on the class centres."""
+    decay_norms: bool = True
+    """Weight decay on biases and norms as well."""
     schedule: Annotated[Literal["multistep", "cosine", "constant"], Option(listed=True)] = "multistep"
     """How the learning rate falls after the warm-up."""
     milestones: tuple[int, ...] | None = None
@@ -102,7 +122,7 @@ class TrainConfig:
     decay: float = 0.1
     """Factor of `multistep`."""
     warmup_epochs: float = 0.0
-    """Epochs of linear warm-up from lr / 100."""
+    """Epochs of linear warm-up from lr / 100, after those of `head_epochs`."""
     clip_norm: float | None = None
     """Largest gradient norm over backbone and centres together; no clipping if not set."""
     straight_through: bool = False
@@ -146,6 +166,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "embedding_dim", "accumulate", "log_every", "keep", "min_images"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("lr", self.lr > 0, "a positive learning rate")
+        self._require("centre_lr", self.centre_lr is None or self.centre_lr > 0, "a positive learning rate")
+        self._require("layer_decay", 0 < self.layer_decay <= 1, "a fraction in (0, 1]")
+        self._require("low_rank", self.low_rank >= 0, "0 or more")
         self._require("momentum", 0 <= self.momentum < 1, "a fraction in [0, 1)")
         self._require("dropout", 0 <= self.dropout < 1, "a fraction in [0, 1)")
         self._require("weight_decay", self.weight_decay >= 0, "0 or more")
@@ -158,7 +181,11 @@ class TrainConfig:
         every, minutes = self.checkpoint_every, self.checkpoint_minutes
         self._require("checkpoint_every", every is None or every >= 1, "at least 1 step")
         self._require("checkpoint_minutes", minutes is None or minutes > 0, "a positive number of minutes")
-        self._require("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"less than the {self.epochs} epochs")
+        left = self.epochs - self.head_epochs
+        self._require("head_epochs", self.head_epochs >= 0 and left > 0, f"less than the {self.epochs} epochs")
+        self._require("warmup_epochs", 0 <= self.warmup_epochs < left, f"less than the {left:g} epochs")
+        from_run = self.init not in ("none", "timm")
+        self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of the batch size {self.batch_size}")
         within = all(0 < milestone < self.epochs for milestone in self.milestones or ())
@@ -167,6 +194,11 @@ class TrainConfig:
             raise InputError(
                 "expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16"
             )
+
+    @property
+    def input(self) -> InputSpec:
+        """What the model is trained on."""
+        return InputSpec(mean=self.mean, std=self.std, channel_order=self.channel_order)
 
     def _require(self, option: str, holds: bool, expected: str) -> None:
         """Refuses the value of an option, in the spelling of its flag."""

@@ -17,13 +17,13 @@ from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.inference.embed import embed
 from zoo.messages import log
-from zoo.modelinfo import InputSpec
 from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, choose_device, model_info, open_loader, open_validation, same_images
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
+from zoo.train.finetune import merged
 from zoo.train.log import MetricsFile
-from zoo.train.optim import build_schedule
+from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
 from zoo.train.step import Stepper
 from zoo.train.watch import Record, Standing, Watch, facts, unwatched
@@ -44,7 +44,7 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch 
 
 def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume: bool, watch: Watch) -> Record:
     """`train` in this process, which is `rank` among those of the run."""
-    device, spec = choose_device(config, rank.local), InputSpec()
+    device, spec = choose_device(config, rank.local), config.input
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -52,13 +52,16 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     steps_per_epoch = len(loader) // config.accumulate
     total_steps = config.epochs * steps_per_epoch
     validation = open_validation(config)
-    training = build(config, loader.dataset.num_classes, device)
+    training = build(config, loader.dataset.num_classes, device, loader.dataset)
     optimizers = (training.optimizer, training.centre_optimizer)
-    schedules = [build_schedule(config, optimizer, steps_per_epoch) for optimizer in optimizers]
+    schedules = [
+        build_schedule(config, optimizer, steps_per_epoch, centres=optimizer is training.centre_optimizer)
+        for optimizer in optimizers
+    ]
     damage = training.restore(run / "checkpoint") if resume else []
     same_images(training.progress, len(loader.dataset))
     step = training.progress["step"]
-    take_step = Stepper(config, training, rank, device, spec)
+    take_step = Stepper(config, training, rank, device, spec, head_steps(config, steps_per_epoch))
     board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
@@ -76,7 +79,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 for schedule in schedules:
-                    schedule.step_update(step)
+                    schedule.set(step)
                 take_step(batches, step)
                 step += 1
                 training.progress["step"] = step
@@ -90,7 +93,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and validation is not None)
                 if log_now or save_now:
                     training.progress["bad_steps"] = take_step.nonfinite.judge(loader.dataset)
-                    rate = training.optimizer.param_groups[0]["lr"]
+                    rate = max(group["lr"] for group in training.optimizer.param_groups)
                     record = {"step": step, "epoch": epoch + 1, "lr": rate, **take_step.meter.read(training.criterion)}
                     if end_of_epoch and config.on_corrupt == "skip":
                         record["skipped"] = distributed.total(len(loader.skipped), rank, device)
@@ -127,13 +130,13 @@ def save_epoch(
     device: torch.device,
 ) -> dict[str, float]:
     """Saves the model after an epoch, and in best/ where no validation was better; its accuracy and AUC, if scored."""
-    trained, spec = training.trained, InputSpec()
+    trained, spec = training.trained, config.input
     info: dict[str, Any] = asdict(model_info(config, training, dataset, spec))
-    save_timm(trained, run, info)
+    save_timm(trained, run, info, merged(trained))
     if validation is None:
         return {}
     scores = validation.score(embed(TorchEmbedder(trained, spec, device), validation.images()))
     found = {name: float(getattr(scores, name)) for name in ("accuracy", "auc")}
     if training.is_best(found, validation.data):
-        save_timm(trained, run / "best", info)
+        save_timm(trained, run / "best", info, merged(trained))
     return found

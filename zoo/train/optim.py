@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
@@ -22,8 +24,9 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     withheld first step leaves nothing uninitialised and a resumed run has somewhere to load to.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = parameter_groups(config, model)
     if config.optimizer == "adamw":
-        adamw = torch.optim.AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        adamw = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         for parameter in trainable:
             adamw.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
@@ -31,22 +34,45 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
         return adamw
-    sgd = torch.optim.SGD(trainable, fused=True, **sgd_options(config))
+    sgd = torch.optim.SGD(groups, fused=True, **sgd_options(config))
     if config.momentum > 0:
         for parameter in trainable:  # zero momentum gives the first step that torch's absent momentum gives
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 
+def parameter_groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """The trainable parameters, in a group for each learning rate and weight decay.
+
+    With a layer decay d, a layer n below the neck learns at d^n of the rate, as timm's group_matcher counts layers.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.layer_decay == 1 and config.decay_norms:
+        return [{"params": trainable}]
+    groups: list[dict[str, Any]]
+    if config.layer_decay == 1:
+        groups = param_groups_weight_decay(model, config.weight_decay)
+        return [group for group in groups if group["params"]]
+    groups = param_groups_layer_decay(
+        model, config.weight_decay, layer_decay=config.layer_decay, weight_decay_exclude_1d=not config.decay_norms
+    )
+    return groups
+
+
 def build_centre_optimizer(config: TrainConfig, weight: nn.Parameter) -> RowwiseSGD | RowwiseAdamW:
     """The same step for the class centres, which moves only the rows that took part."""
     optimizer: RowwiseSGD | RowwiseAdamW
     if config.optimizer == "adamw":
-        optimizer = RowwiseAdamW([weight], lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = RowwiseAdamW([weight], lr=centre_lr(config), weight_decay=config.weight_decay)
     else:
-        optimizer = RowwiseSGD([weight], **sgd_options(config))
+        optimizer = RowwiseSGD([weight], **{**sgd_options(config), "lr": centre_lr(config)})
     optimizer.state[weight].update(optimizer.first_state(weight.detach()))
     return optimizer
+
+
+def centre_lr(config: TrainConfig) -> float:
+    """The peak learning rate of the class centres."""
+    return config.lr if config.centre_lr is None else config.centre_lr
 
 
 def sgd_options(config: TrainConfig) -> dict[str, Any]:
@@ -59,19 +85,42 @@ def sgd_options(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def build_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
-    """The schedule by optimizer steps; `step_update(step)` sets the rate of step `step`, counted from 0.
+def head_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """The steps at the start in which the class centres learn alone."""
+    return round(config.head_epochs * steps_per_epoch)
 
-    A pure function of the step, so a resumed run needs no state of it.
+
+def build_schedule(
+    config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int, centres: bool = False
+) -> Schedule:
+    """The learning rate as a function of the step, counted from 0, so that a resumed run needs no state of it.
+
+    The steps of `head_epochs`, in which the `centres` learn at their peak and the backbone does not learn, come before
+    the warm-up, which is then the backbone's alone.
     """
+    start = head_steps(config, steps_per_epoch)
     warmup: dict[str, Any] = {
-        "warmup_t": round(config.warmup_epochs * steps_per_epoch),
-        "warmup_lr_init": config.lr / 100,
+        "warmup_t": 0 if centres and start else round(config.warmup_epochs * steps_per_epoch),
+        "warmup_lr_init": optimizer.defaults["lr"] / 100,
         "warmup_prefix": False,
         "t_in_epochs": False,
     }
     if config.schedule == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=config.epochs * steps_per_epoch, lr_min=0.0, **warmup)
+        steps = config.epochs * steps_per_epoch - start
+        return Schedule(CosineLRScheduler(optimizer, t_initial=steps, lr_min=0.0, **warmup), start)
     # timm applies a milestone m at t = m − 1; the paper's "at epoch 20" is that epoch's first step
     falls = [epoch * steps_per_epoch + 1 for epoch in config.decay_epochs()] if config.schedule == "multistep" else []
-    return MultiStepLRScheduler(optimizer, decay_t=falls, decay_rate=config.decay, **warmup)
+    falls = [max(fall - start, 0) for fall in falls]
+    return Schedule(MultiStepLRScheduler(optimizer, decay_t=falls, decay_rate=config.decay, **warmup), start)
+
+
+@dataclass
+class Schedule:
+    """A learning rate that stays at its first value until step `start`."""
+
+    scheduler: Scheduler
+    start: int
+
+    def set(self, step: int) -> None:
+        """Sets the rate of step `step`."""
+        self.scheduler.step_update(max(step - self.start, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.files import new_folder
 from zoo.runs import RUNS, find_run, lock, room_to_write
-from zoo.train.config import TrainConfig, build, changes, load_config, load_recipe, plain, save_config
+from zoo.train.config import TrainConfig, build, changes, flag, load_config, load_recipe, plain, save_config
 from zoo.train.watch import Record, Watch, unwatched
 
 TRIAL = "quick-cpu"
@@ -50,12 +51,43 @@ def train(
             f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on synthetic faces"
         )
     config = build(values)
+    config = build({**values, **inherited(config, given)})
     run = RUNS / (name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}".translate(PLAIN))
     if run.parent != RUNS or run.name in ("", ".", ".."):
         raise InputError(f"expected --name to be a plain folder name, found {str(run)!r}; runs lie under {RUNS}/")
     if (run / "config.yaml").exists() and first_process():
         raise InputError(f"expected a new run, found one at {run}; give another --name, or --resume {run.name}")
     return Trained(run, train_in(run, config, watch=watch))
+
+
+def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that --init brings beside its weights: the input that they expect, and their architecture.
+
+    Those that are `given` are left out; InputError where they contradict the input, which would be lost in silence.
+    """
+    if config.init == "none":
+        return {}
+    if config.init == "timm":
+        from zoo.backbones.timm_model import pretrained_scale
+
+        scales: dict[str, Any] = dict(zip(("mean", "std"), pretrained_scale(config.backbone), strict=True))
+        return {name: value for name, value in scales.items() if name not in given}
+    from zoo.backbones import model_info
+    from zoo.resolve import torch_folder
+
+    info = model_info(torch_folder(config.init))
+    spec = info.input
+    if spec.size != (112, 112):
+        raise InputError(f"expected --init weights for crops of 112×112, found {config.init} for {spec.size}")
+    own: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "channel_order": spec.channel_order}
+    for name, value in own.items():
+        if name in given and getattr(config, name) != value:
+            raise InputError(
+                f"expected {flag(name)} {value}, as the weights of --init {config.init} were trained with, found"
+                f" {getattr(config, name)}; leave it out"
+            )
+    built = {"backbone": info.backbone, "stem": info.stem, "neck": info.neck, "embedding_dim": info.embedding_dim}
+    return {**own, **{name: value for name, value in built.items() if value and name not in given}}
 
 
 PLAIN = str.maketrans("/:", "--")
@@ -88,7 +120,8 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     """
     from zoo.train.loop import train
 
-    here = replace(config, init=local(config.init, resume))
+    start = local(config.init, resume)
+    here = replace(config, init=start, init_centres=config.init_centres and not resume)
     if not first_process():
         return train(here, run, resume=resume)
     with room_to_write(run), new_folder(run, keep=lambda folder: (folder / "checkpoint").exists()), lock(run):

@@ -23,8 +23,15 @@ class Stepper:
     """Takes the steps of a run on `device`, in the process `rank`."""
 
     def __init__(
-        self, config: TrainConfig, training: Training, rank: distributed.Rank, device: torch.device, spec: InputSpec
+        self,
+        config: TrainConfig,
+        training: Training,
+        rank: distributed.Rank,
+        device: torch.device,
+        spec: InputSpec,
+        head_steps: int = 0,
     ) -> None:
+        """In the first `head_steps` steps the class centres learn alone."""
         self.config, self.training, self.rank, self.device, self.spec = config, training, rank, device, spec
         self.replica = distributed.replicate(training.model, rank, device)
         self.forward = torch.compile(self.replica) if config.compile else self.replica
@@ -33,7 +40,7 @@ class Stepper:
         self.meter = Meter(device)
         images = config.batch_size // rank.world
         self.nonfinite = NonfiniteSteps(config.skip_nonfinite, images, device, training.progress["bad_steps"])
-        training.model.train()
+        self.head_steps = head_steps
         training.criterion.train()
 
     def __call__(self, batches: Iterator[Batch], step: int) -> None:
@@ -42,6 +49,7 @@ class Stepper:
         optimizers = (training.optimizer, training.centre_optimizer)
         statistics = self.nonfinite.remember(training.model, training.criterion)
         seen = []
+        training.model.train(step >= self.head_steps)  # its batch norms stay as they are while it does not learn
         for part in range(self.config.accumulate):
             loss, indices = self.backward(batches, step, part)
             seen.append(indices)
@@ -73,7 +81,7 @@ class Stepper:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, self.rank.number))
         with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
-            with self.precision:
+            with self.precision, torch.set_grad_enabled(step >= self.head_steps):
                 embeddings = self.forward(pixels)
             loss = criterion(embeddings.to(number), labels.to(self.device, non_blocking=True))
             self.training.scaler.scale(loss / config.accumulate).backward()
