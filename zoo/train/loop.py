@@ -79,7 +79,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 for schedule in schedules:
-                    schedule.set(step)
+                    schedule.step_update(step)
                 take_step(batches, step)
                 step += 1
                 training.progress["step"] = step

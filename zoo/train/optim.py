@@ -121,6 +121,6 @@ class Schedule:
     scheduler: Scheduler
     start: int
 
-    def set(self, step: int) -> None:
+    def step_update(self, step: int) -> None:
         """Sets the rate of step `step`."""
         self.scheduler.step_update(max(step - self.start, 0))
