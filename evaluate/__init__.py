@@ -8,8 +8,9 @@ evaluate_all("model.onnx", "benchmarks/").save("report.html")
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     from zoo.evaluate.benchmarks.find import find_benchmarks
@@ -19,18 +20,6 @@ if TYPE_CHECKING:
     from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.write import save_all
     from zoo.evaluate.results import Evaluation, differences
-
-PLACES = {
-    "benchmarks.find": ("find_benchmarks",),
-    "benchmarks.options": ("Options",),
-    "benchmarks.runner": ("evaluate", "evaluate_all"),
-    "protocols": ("PROTOCOLS", "Found", "Protocol"),
-    "report.record": ("Report",),
-    "report.write": ("save_all",),
-    "results": ("Evaluation", "differences"),
-}
-LAZY = {name: f"zoo.evaluate.{module}" for module, names in PLACES.items() for name in names}
-"""Names that are imported when they are first used, so that `import zoo.evaluate.metrics` stays light."""
 
 __all__ = [
     "PROTOCOLS",
@@ -45,13 +34,15 @@ __all__ = [
     "find_benchmarks",
     "save_all",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in LAZY:
-        return getattr(importlib.import_module(LAZY[name]), name)
-    raise AttributeError(f"module 'zoo.evaluate' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "benchmarks.find": ["find_benchmarks"],
+        "benchmarks.options": ["Options"],
+        "benchmarks.runner": ["evaluate", "evaluate_all"],
+        "protocols": ["PROTOCOLS", "Found", "Protocol"],
+        "report.record": ["Report"],
+        "report.write": ["save_all"],
+        "results": ["Evaluation", "differences"],
+    },
+)

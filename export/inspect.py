@@ -58,7 +58,7 @@ class Inspection:
         return json.dumps(asdict(self))
 
 
-def inspect(path: str | Path) -> Inspection:
+def inspect_onnx(path: str | Path) -> Inspection:
     """Reads the file and runs it on synthetic faces. InputError where it is no ONNX model; all else gives warnings."""
     path = Path(path)
     proto = load_proto(path)

@@ -12,12 +12,13 @@ zoo.export_onnx(MODEL)           ONNX files of a torch model, with proof that th
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     from zoo.errors import InputError as InputError
-    from zoo.export.artifacts import export_onnx as export_onnx
+    from zoo.export import export_onnx as export_onnx
     from zoo.recognition import FaceVerifier as FaceVerifier
     from zoo.recognition import Gallery as Gallery
     from zoo.recognition import verify as verify
@@ -25,26 +26,13 @@ if TYPE_CHECKING:
     from zoo.resolve import load_onnx as load_onnx
 
 __version__ = "0.1.0"
-
-LAZY = {
-    "FaceVerifier": "zoo.recognition",
-    "Gallery": "zoo.recognition",
-    "InputError": "zoo.errors",
-    "export_onnx": "zoo.export.artifacts",
-    "load": "zoo.resolve",
-    "load_onnx": "zoo.resolve",
-    "verify": "zoo.recognition",
-}
-"""Names that are imported when they are first used, so that `import zoo` stays light."""
-
 __all__ = ["FaceVerifier", "Gallery", "InputError", "__version__", "export_onnx", "load", "load_onnx", "verify"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in LAZY:
-        return getattr(importlib.import_module(LAZY[name]), name)
-    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "zoo.errors": ["InputError"],
+        "zoo.export": ["export_onnx"],
+        "zoo.recognition": ["FaceVerifier", "Gallery", "verify"],
+        "zoo.resolve": ["load", "load_onnx"],
+    },
+)

@@ -44,13 +44,14 @@ class Room:
     """The third-party packages that it may import."""
 
 
-BASE = ("zoo.errors", "zoo.files", "zoo.machine", "zoo.messages", "zoo.registry", "zoo.modelinfo")
+BASE = ("zoo.errors", "zoo.files", "zoo.lazy", "zoo.machine", "zoo.messages", "zoo.registry", "zoo.modelinfo")
 """The light modules that every room may import."""
 LIGHT = ("numpy", "cv2")
 
 ROOMS = (
     Room("zoo.errors", "wrong input in one sentence"),
     Room("zoo.files", "atomic files, locks, the cache folder"),
+    Room("zoo.lazy", "public names imported at their first use"),
     Room("zoo.machine", "cores and commit"),
     Room("zoo.messages", "the logger and the progress callback"),
     Room("zoo.registry", "names of interchangeable things"),

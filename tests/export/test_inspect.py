@@ -10,7 +10,7 @@ from onnx import helper as make
 
 from tests.support.exporting import Flat, write_flat
 from zoo.errors import InputError
-from zoo.export.inspect import inspect
+from zoo.export.inspect import inspect_onnx
 from zoo.export.onnx import to_proto
 
 
@@ -30,7 +30,7 @@ def third_party(folder: Path, change: object = None) -> Path:
 
 
 def test_our_file_is_described_in_full_and_without_a_warning(ours: Path) -> None:
-    found = inspect(ours)
+    found = inspect_onnx(ours)
     assert found.facts is not None and found.facts.backbone == "flat"
     assert found.opset == {"ai.onnx": 18}
     assert found.inputs[0].shape == ("batch", 3, 112, 112) and found.outputs[0].shape == ("batch", 7)
@@ -70,8 +70,8 @@ def unit_norm(proto: onnx.ModelProto) -> None:
     ],
 )
 def test_a_third_partys_oddity_becomes_a_warning(change: object, warning: str, tmp_path: Path) -> None:
-    assert [w for w in inspect(third_party(tmp_path, change)).warnings if warning in w]
-    assert not [w for w in inspect(third_party(tmp_path)).warnings if warning in w]
+    assert [w for w in inspect_onnx(third_party(tmp_path, change)).warnings if warning in w]
+    assert not [w for w in inspect_onnx(third_party(tmp_path)).warnings if warning in w]
 
 
 def shifted_and_scaled(proto: onnx.ModelProto) -> None:
@@ -83,22 +83,22 @@ def shifted_and_scaled(proto: onnx.ModelProto) -> None:
 
 
 def test_normalisation_is_guessed_from_the_graph(tmp_path: Path) -> None:
-    assert "127.5, guessed" in inspect(third_party(tmp_path)).normalisation
-    assert "0 to 255, guessed" in inspect(third_party(tmp_path, scaled)).normalisation
-    assert "itself (− 127.5, × 0.5)" in inspect(third_party(tmp_path, shifted_and_scaled)).normalisation
+    assert "127.5, guessed" in inspect_onnx(third_party(tmp_path)).normalisation
+    assert "0 to 255, guessed" in inspect_onnx(third_party(tmp_path, scaled)).normalisation
+    assert "itself (− 127.5, × 0.5)" in inspect_onnx(third_party(tmp_path, shifted_and_scaled)).normalisation
 
 
 def test_nothing_is_guessed_of_what_is_no_embedder(tmp_path: Path) -> None:
-    assert inspect(third_party(tmp_path, two_outputs)).normalisation.startswith("unknown")
+    assert inspect_onnx(third_party(tmp_path, two_outputs)).normalisation.startswith("unknown")
 
 
 def test_weights_beside_a_third_partys_graph_count_and_are_missed_when_they_are_gone(tmp_path: Path) -> None:
     proto = to_proto(Flat().eval(), (112, 112))
     path = tmp_path / "third_party.onnx"
     onnx.save_model(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert inspect(path).bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    assert inspect_onnx(path).bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
     (tmp_path / "weights.bin").unlink()
-    found = inspect(path)
+    found = inspect_onnx(path)
     assert found.bytes == path.stat().st_size and found.parameters > 0
     assert [warning for warning in found.warnings if "cannot load it" in warning]
 
@@ -107,19 +107,19 @@ def test_damaged_facts_are_a_warning(ours: Path, tmp_path: Path) -> None:
     proto = onnx.load(ours)
     proto.metadata_props[0].value = "[]"
     onnx.save(proto, tmp_path / "damaged.onnx")
-    found = inspect(tmp_path / "damaged.onnx")
+    found = inspect_onnx(tmp_path / "damaged.onnx")
     assert found.facts is None and [warning for warning in found.warnings if "damaged" in warning]
 
 
 def test_a_real_models_colour_order_is_suspected_only_when_it_is_swapped(shared: Path, tmp_path: Path) -> None:
     real = shared / "models" / "mobilefacenet.onnx"
-    assert not [w for w in inspect(real).warnings if "swapped" in w]
+    assert not [w for w in inspect_onnx(real).warnings if "swapped" in w]
     proto = onnx.load(real)
     first = next(node for node in proto.graph.node if "input" in node.input)
     weight = next(t for t in proto.graph.initializer if t.name == first.input[1])
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight)[:, ::-1].copy(), weight.name))
     onnx.save(proto, tmp_path / "swapped.onnx")
-    assert [w for w in inspect(tmp_path / "swapped.onnx").warnings if "trained on BGR" in w]
+    assert [w for w in inspect_onnx(tmp_path / "swapped.onnx").warnings if "trained on BGR" in w]
 
 
 @pytest.mark.parametrize("content", [b"", b"a text\n", None])
@@ -128,4 +128,4 @@ def test_what_is_no_model_is_told_in_one_sentence(content: bytes | None, tmp_pat
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match="expected an ONNX model"):
-        inspect(path)
+        inspect_onnx(path)

@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints; 0 for any readable model, whatever the warnings."""
-    from zoo.export.inspect import inspect
+    from zoo.export import inspect_onnx
     from zoo.resolve import onnx_file
 
-    found = inspect(onnx_file(args.model))
+    found = inspect_onnx(onnx_file(args.model))
     if args.json:
         print(found.to_json())
         return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     from zoo.recognition.align_folder import Aligned as Aligned
@@ -19,19 +20,27 @@ if TYPE_CHECKING:
     from zoo.recognition.verifier import Verification as Verification
     from zoo.recognition.verifier import verify as verify
 
-LAZY = {
-    **dict.fromkeys(("FaceVerifier", "Verification", "verify"), "verifier"),
-    **dict.fromkeys(("Gallery", "Identification"), "gallery"),
-    **dict.fromkeys(("Table", "embed_to_table"), "table"),
-    **dict.fromkeys(("Aligned", "align_photos"), "align_folder"),
-    **dict.fromkeys(("draw_identification", "draw_verification", "save_picture"), "draw"),
-}
-"""Public names and their modules, which are imported at the first use: verification needs no drawing."""
-
-__all__ = sorted(LAZY)
-
-
-def __getattr__(name: str) -> Any:
-    if name in LAZY:
-        return getattr(importlib.import_module(f"zoo.recognition.{LAZY[name]}"), name)
-    raise AttributeError(f"module 'zoo.recognition' has no attribute {name!r}")
+__all__ = [
+    "Aligned",
+    "FaceVerifier",
+    "Gallery",
+    "Identification",
+    "Table",
+    "Verification",
+    "align_photos",
+    "draw_identification",
+    "draw_verification",
+    "embed_to_table",
+    "save_picture",
+    "verify",
+]
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "align_folder": ["Aligned", "align_photos"],
+        "draw": ["draw_identification", "draw_verification", "save_picture"],
+        "gallery": ["Gallery", "Identification"],
+        "table": ["Table", "embed_to_table"],
+        "verifier": ["FaceVerifier", "Verification", "verify"],
+    },
+)
