@@ -86,11 +86,26 @@ def signature(thing: Any) -> str:
     except (TypeError, ValueError):
         return "(…)"
     kept = [
-        parameter.replace(annotation=inspect.Parameter.empty)
+        parameter.replace(annotation=inspect.Parameter.empty, default=shown(parameter.default))
         for parameter in found.parameters.values()
         if parameter.name not in ("self", "cls")
     ]
     return str(found.replace(parameters=kept, return_annotation=inspect.Signature.empty))
+
+
+class Name:
+    """Stands for a function that is a default: its name, without the address that Python prints."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def shown(default: Any) -> Any:
+    """A default as the page shows it, the same in every process."""
+    return Name(default.__name__) if inspect.isfunction(default) else default
 
 
 def field_docs(kind: type) -> dict[str, str]:
