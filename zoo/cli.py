@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": "decide whether two photos show the same person",
     "identify": "find the people of a gallery in a photo",
     "index": "build, extend and prune a gallery of known people",
+    "migrate": "move a gallery to another model",
     "embed": "compute the embeddings of photos, with boxes, landmarks and quality",
     "align": "crop and align the faces of photos, ready for training",
     "push": "publish a run on the Hugging Face Hub",

@@ -75,7 +75,8 @@ class Gallery:
     """
 
     facts: dict[str, str | bool]
-    """How the embeddings were made: model (hash), flip, alignment, face rule, detector (hash)."""
+    """How the embeddings were made: model (hash), flip, alignment, face rule, detector (hash); and, for a gallery that
+    comes from another model, how it was migrated."""
     templates: npt.NDArray[np.float32]
     """(people, dim), unit-length."""
     lengths: npt.NDArray[np.float32]
@@ -224,7 +225,9 @@ class Gallery:
             candidates = tuple(zip(map(self.name, people.tolist()), scores.tolist(), strict=True))
             name, best = candidates[0]
             faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
-        return Identification(tuple(faces), decision, len(self), self.notes)
+        moved = self.facts.get("migrated")
+        notes = (*self.notes, f"the gallery was migrated: {moved}") if moved else self.notes
+        return Identification(tuple(faces), decision, len(self), notes)
 
     def add(
         self,

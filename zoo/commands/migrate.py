@@ -1,0 +1,60 @@
+"""Move a gallery to another model: embed its photos again, or map its templates where the photos are gone.
+
+zoo migrate people.gallery --to new.onnx --photos people/ -o new.gallery
+zoo migrate people.gallery --to new.onnx --from old.onnx --learn others/ -o new.gallery
+
+--learn DIR holds photos of any people, one sub-folder each: both models embed them, and the map between the two is
+measured on people whom it was not learnt from. The gallery says that it was migrated, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, print_notes
+from zoo.commands.progress import bar
+from zoo.errors import Exit, InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zoo migrate`."""
+    parser.add_argument("gallery", metavar="GALLERY", help="a gallery file of `zoo index`")
+    parser.add_argument("--to", metavar="MODEL", required=True, help=MODEL_HELP)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the new gallery file")
+    parser.add_argument("--photos", metavar="DIR", help="the gallery's photos, one sub-folder per person")
+    parser.add_argument("--from", dest="old", metavar="MODEL", help="without photos: the model of the gallery")
+    parser.add_argument("--learn", metavar="DIR", help="without photos: a folder of people to learn the map from")
+    parser.add_argument("--far", type=float, default=1e-3, help="the rate at which the loss is told (default: 0.001)")
+    parser.add_argument("--max-loss", type=float, default=0.05, help="refuse a greater loss of TAR (default: 0.05)")
+    add_detector_arguments(parser, every_face=False)
+    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")
+    add_batch_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the new gallery; 0 when it is whole."""
+    from zoo.recognition import FaceVerifier, Gallery
+    from zoo.recognition.migrate import map_templates, re_embed
+
+    if (args.photos is None) == (args.old is None) or (args.old is None) != (args.learn is None):
+        raise InputError("expected either --photos DIR, or --from MODEL with --learn DIR; see `zoo migrate --help`")
+    gallery = Gallery.open(args.gallery)
+    flip = bool(gallery.facts.get("flip", True))
+    verifier = FaceVerifier(args.to, args.detector, face=args.face, aligned=args.aligned, flip=flip)
+    if args.photos is not None:
+        migrated = re_embed(gallery, verifier, args.photos, args.output, args.workers, bar)
+    else:
+        old = FaceVerifier(args.old, args.detector, face=args.face, aligned=args.aligned, flip=flip)
+        migrated, _ = map_templates(
+            gallery, old, verifier, args.learn, args.output,
+            far=args.far, max_loss=args.max_loss, workers=args.workers, bar=bar,
+        )  # fmt: skip
+    how = str(migrated.facts["migrated"])
+    if args.json:
+        facts = {"gallery": args.output, "people": len(migrated), "migrated": how, "notes": migrated.notes}
+        print(json.dumps(facts, indent=2))
+    else:
+        print_notes(migrated.notes)
+        print(f"{args.output} holds {len(migrated):,} people: {how}")
+    return Exit.OK
