@@ -14,6 +14,7 @@ the weights. Compiled forms are compiled on few classes first, so that compilati
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -49,6 +50,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "chunked, compiled recurricularface": {"head": "recurricularface", "compiled": True},
     "sampled 0.1 recurricularface": {"head": "recurricularface", "sample_rate": 0.1},
     "sharded over 2 recurricularface": {"head": "recurricularface", "ranks": 2},
+    "torch F.linear_cross_entropy softmax": {"function": "linear_cross_entropy"},
     "pytorch-metric-learning ArcFaceLoss": {"library": "ArcFaceLoss"},
     "pytorch-metric-learning CosFaceLoss": {"library": "CosFaceLoss"},
 }
@@ -61,6 +63,8 @@ def left_out(form: str, classes: int) -> str:
         return "the matrix alone is too large"
     if FORMS[form].get("library") and importlib.util.find_spec("pytorch_metric_learning") is None:
         return "not installed: pip install 'timm-face-zoo[benchmark]'"
+    if not hasattr(F, FORMS[form].get("function", "linear")):
+        return "this torch has none"
     return ""
 
 
@@ -81,6 +85,9 @@ def make_step(form: str, classes: int, group: dist.ProcessGroup | None) -> tuple
     generator = torch.Generator().manual_seed(0)
     x = F.normalize(torch.randn(BATCH // ranks, DIM, generator=generator)).mul_(20).requires_grad_()
     labels = torch.randint(classes, (BATCH // ranks,), generator=generator)
+    if "function" in options:
+        weight = torch.nn.Parameter(0.01 * torch.randn(classes, DIM, generator=generator))
+        return functools.partial(torchs_softmax, x, weight, labels), weight
     if "library" in options:
         from pytorch_metric_learning import losses
 
@@ -96,6 +103,13 @@ def make_step(form: str, classes: int, group: dist.ProcessGroup | None) -> tuple
         module(x, labels).backward()
 
     return step, weight
+
+
+def torchs_softmax(x: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> None:
+    """The head softmax by torch's chunked cross-entropy, which takes plain logits: the centres are normalised before."""
+    weight.grad = x.grad = None
+    unit, centres = 64 * F.normalize(x), F.normalize(weight)
+    F.linear_cross_entropy(unit, centres, labels, options=torch.nn.LinearCrossEntropyOptions()).backward()
 
 
 def measure(form: str, classes: int, rounds: int, rank: int, folder: str, cpu: bool) -> dict[str, float]:

@@ -6,6 +6,7 @@ python benchmarks/head_figures.py        # writes docs/figures/heads-*.svg and t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,18 @@ import torch
 from matplotlib.axes import Axes
 
 from zoo.files import write_text
-from zoo.heads import HEADS, MarginHead, build_head, head_options, nearest_centre_angle, recurricular_constants
+from zoo.heads import (
+    HEADS,
+    CurricularFace,
+    MarginHead,
+    Pieces,
+    ReCurricularFace,
+    build_head,
+    head_options,
+    nearest_centre_angle,
+    printed_b,
+    recurricular_constants,
+)
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "zoo"  # the same drawing gives the same bytes
@@ -120,9 +132,68 @@ def constants_table() -> str:
     return "\n".join(lines)
 
 
+def boundary(head: MarginHead, t: float) -> float:
+    """θ_y in degrees from which on N exceeds T, for a sample that moves between two centres at an angle of E."""
+    head.bind(CLASSES, DIM)
+    head.t.fill_(t)
+    separation, norm = nearest_centre_angle(CLASSES, DIM), torch.ones(1)
+
+    def exceeds(theta: torch.Tensor) -> torch.Tensor:
+        cos_y = theta.cos()
+        negative = head.negative((separation - theta).cos()[:, None], head.boundary(cos_y, norm)[:, None])
+        return negative[:, 0] > head.target(cos_y, norm)
+
+    theta = torch.linspace(0, separation, 8001, dtype=torch.float64)
+    for _ in range(2):  # 0.01°, then 0.00001°
+        first = int(exceeds(theta).int().argmax())
+        theta = torch.linspace(theta[first - 1], theta[first], 1001, dtype=torch.float64)
+    return math.degrees(theta[int(exceeds(theta).int().argmax())])
+
+
+class EverywhereCurricular(CurricularFace):
+    """CurricularFace without its condition: what the paper's Figure 1 was drawn with."""
+
+    def pieces(self) -> Pieces:
+        return Pieces(quadratic=1.0, linear=self.t, above=-math.inf)
+
+
+class OnlyVeryNear(ReCurricularFace):
+    """Modulation only where cos θ_j > cos((E − m)/2), the one condition that the paper's text names."""
+
+    def pieces(self) -> Pieces:
+        nearest = math.cos((nearest_centre_angle(CLASSES, DIM) - MARGIN) / 2)
+        return Pieces(quadratic=self.a, linear=self.b * self.t, above=nearest)
+
+
+BOUNDARIES: dict[str, Callable[[], MarginHead]] = {
+    "CurricularFace, hard negatives only": lambda: build_head("curricularface"),
+    "CurricularFace, all negatives": EverywhereCurricular,
+    "ReCurricularFace 1.1 / 0.4, hard only": lambda: build_head("recurricularface"),
+    "ReCurricularFace 1.1 / 0.4, all": lambda: build_head("recurricularface", modulate="all"),
+    "ReCurricularFace 1.1 / 0.4, where cos θ_j > cos((E − m)/2)": OnlyVeryNear,
+    "derived 1.1106 / 0.3541, hard only": lambda: build_head("recurricularface", constants="derived"),
+    "derived 1.1106 / 0.3541, all": lambda: build_head("recurricularface", constants="derived", modulate="all"),
+    "equation (6) as printed, hard only": lambda: build_head(
+        "recurricularface", constants="derived", b=printed_b(nearest_centre_angle(CLASSES, DIM), MARGIN)
+    ),
+}
+"""The readings of the paper, by the name of their row."""
+
+
+def boundaries_table() -> str:
+    """Where N overtakes T, for each reading and some values of t."""
+    times = (0, 0.3, 0.5, 0.6, 1)
+    lines = ["| θ_y in degrees | " + " | ".join(f"t = {t}" for t in times) + " |", "|---" * 6 + "|"]
+    for name, build in BOUNDARIES.items():
+        head = build()
+        lines.append(f"| {name} | " + " | ".join(f"{boundary(head, t):.2f}" for t in times) + " |")
+    return "\n".join(lines)
+
+
 def with_tables(text: str) -> str:
     """The document with its generated parts replaced."""
-    for name, table in (("heads", heads_table()), ("constants", constants_table())):
+    tables = {"heads": heads_table(), "constants": constants_table(), "boundaries": boundaries_table()}
+    for name, table in tables.items():
         start, end = f"<!-- {name}: generated -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)

@@ -21,7 +21,7 @@ from zoo.heads.mv_softmax import MVAM, MVArc
 from zoo.heads.optim import RowwiseAdamW, RowwiseSGD, clip_grad_norm
 from zoo.heads.options import HeadOption, Scale, check_range, head_options, type_name
 from zoo.heads.pieces import Pieces
-from zoo.heads.recurricularface import ReCurricularFace, recurricular_constants
+from zoo.heads.recurricularface import ReCurricularFace, printed_b, recurricular_constants
 from zoo.heads.softmax import Softmax
 from zoo.heads.sphereface import SphereFace
 from zoo.heads.sphereface2 import SphereFace2
@@ -65,6 +65,7 @@ __all__ = [
     "minimum_separation_asymptotic",
     "moving_average",
     "nearest_centre_angle",
+    "printed_b",
     "recurricular_constants",
     "shard_range",
     "type_name",

@@ -36,6 +36,15 @@ def recurricular_constants(separation: float, margin: float) -> tuple[float, flo
     return a, b
 
 
+def printed_b(separation: float, margin: float) -> float:
+    """b as equations (5) and (6) of the paper print it (there called α), which the paper's own 0.4 is not; radians.
+
+    >>> f"{printed_b(math.radians(80.2226), 0.5):.3f}"
+    '0.522'
+    """
+    return (1 - (separation - margin) / 2) * (separation + margin) / 2
+
+
 @HEADS.register("recurricularface")
 class ReCurricularFace(MarginHead):
     """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·I where cos θ_j > cos(θ_y + m), I = a·cos θ_j + b·t.
