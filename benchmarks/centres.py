@@ -106,7 +106,7 @@ def make_step(form: str, classes: int, group: dist.ProcessGroup | None) -> tuple
 
 
 def torchs_softmax(x: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> None:
-    """The head softmax by torch's chunked cross-entropy, which takes plain logits: the centres are normalised before."""
+    """The head softmax by torch's chunked cross-entropy of plain logits: the centres are normalised first."""
     weight.grad = x.grad = None
     unit, centres = 64 * F.normalize(x), F.normalize(weight)
     F.linear_cross_entropy(unit, centres, labels, options=torch.nn.LinearCrossEntropyOptions()).backward()
