@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.evaluate.codec import to_json
 from zoo.evaluate.intervals import ACCURACY, Difference, Estimate, Interval, difference, unpack
-from zoo.evaluate.metrics import Bools, OperatingPoint, SortedScores, binomial_interval
+from zoo.evaluate.metrics import Bools, SortedScores
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,6 @@ class Point:
     far: float
     """The false accept rate that the threshold has on these pairs: at most the target."""
     far_interval: Interval
-
-    @classmethod
-    def of(cls, point: OperatingPoint, tar_interval: Interval | None = None) -> Point:
-        """A measurable point; TAR's interval is exact binomial unless it is given."""
-        return cls(
-            point.far_target,
-            point.threshold,
-            point.tar,
-            tar_interval or binomial_interval(point.true_accepts, point.positives),
-            point.false_accepts,
-            point.negatives,
-            point.far,
-            binomial_interval(point.false_accepts, point.negatives),
-        )
 
 
 @dataclass(frozen=True)

@@ -233,14 +233,14 @@ def evaluate(
     `synthetic`, or an open protocol. `options` are the fields of `Options`: flip, features, compat, device, …
     InputError, in one sentence, for what cannot be measured, and where `data` holds several benchmarks.
     """
-    chosen = Options(**options)
-    benchmarks = open_benchmarks(data, options=chosen)
+    chosen = load_model(model, Options(**options))
+    benchmarks = open_benchmarks(data, options=chosen.options)
     found = [*(one.protocol.data for one in benchmarks.opened), *benchmarks.not_whole]
     if len(found) > 1:
         raise InputError(
             f"expected one benchmark at {data}, found {len(found)} ({', '.join(found)}); evaluate_all measures them all"
         )
-    report = measure(load_model(model, chosen), benchmarks, watch)
+    report = measure(chosen, benchmarks, watch)
     if report.not_measured:
         raise InputError(report.not_measured[0])
     return report.results[0]
@@ -258,6 +258,5 @@ def evaluate_all(
 
     `only` narrows by names of benchmarks, families (rfw) or protocols; the rest is as for `evaluate`.
     """
-    chosen = Options(**options)
-    benchmarks = open_benchmarks(data, only, chosen)
-    return measure(load_model(model, chosen), benchmarks, watch)
+    chosen = load_model(model, Options(**options))
+    return measure(chosen, open_benchmarks(data, only, chosen.options), watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -203,12 +203,23 @@ def verification(
         "eer": eer,
         "eer_interval": estimates[EER].interval,
         "tar_at_far": {point.far_target: point.tar for point in points},
-        "operating_points": tuple(
-            Point.of(point, estimates[f"TAR@FAR {point.far_target:g}"].interval if who.known else None)
-            for point in points
-            if point.measurable
-        ),
+        "operating_points": tuple(_point(one, estimates if who.known else {}) for one in points if one.measurable),
         "not_measurable": tuple(told),
         "intervals": who.method,
     }
     return fields, estimates, scores
+
+
+def _point(point: metrics.OperatingPoint, estimates: Mapping[str, Estimate]) -> Point:
+    """A measurable point with its intervals; TAR's is exact binomial where `estimates` hold none."""
+    drawn = estimates.get(f"TAR@FAR {point.far_target:g}")
+    return Point(
+        far_target=point.far_target,
+        threshold=point.threshold,
+        tar=point.tar,
+        tar_interval=drawn.interval if drawn else metrics.binomial_interval(point.true_accepts, point.positives),
+        false_accepts=point.false_accepts,
+        negatives=point.negatives,
+        far=point.far,
+        far_interval=metrics.binomial_interval(point.false_accepts, point.negatives),
+    )

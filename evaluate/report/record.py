@@ -6,7 +6,7 @@ import base64
 import datetime
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -105,14 +105,14 @@ class Report:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Report:
-        """The report that `to_json` wrote; what a later version wrote beside it is left out. InputError otherwise."""
+        """The report that `to_json` wrote; what a later version adds is ignored. InputError for anything else."""
         try:
-            if record["format"] == FORMAT and record["results"]:
-                report: Report = from_json(cls, record)
-                return report
+            if record["format"] != FORMAT or not record["results"]:
+                raise ValueError(f"format {record['format']!r} with {len(record['results'])} results")
+            report: Report = from_json(cls, record)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"expected a report in format {FORMAT}, found something else ({error})") from None
-        raise InputError(f"expected a report in format {FORMAT} with results, found none")
+        return report
 
     @classmethod
     def read(cls, path: str | Path) -> Report:
@@ -120,9 +120,7 @@ class Report:
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"expected a report.json of `zoo evaluate --report` at {path}, found something else ({error})"
-            ) from None
+            raise InputError(f"expected a report.json of `zoo evaluate --report` at {path} ({error})") from None
 
     def save(self, path: str | Path) -> None:
         """Writes .json, .html, .md, .csv or .tex, by the name's ending; whole or not at all."""
@@ -141,17 +139,13 @@ class Report:
 
 
 def thumbnails(protocol: PairsProtocol, hardest: Hardest) -> dict[str, list[Thumbnail]]:
-    """Both pictures of each of the hardest pairs, for a page that its owner asked for."""
+    """Both pictures of each of the hardest pairs, for a page that their owner asked for."""
 
-    def shown(pairs: Sequence[tuple[int, float]]) -> list[Thumbnail]:
-        return [
-            Thumbnail(pair, round(score, 4), (_data_uri(first), _data_uri(second)))
-            for pair, score in pairs
-            for first, second in [protocol.pair_images(pair)]
-        ]
+    def shown(pair: int, score: float) -> Thumbnail:
+        first, second = (
+            "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()
+            for picture in protocol.pair_images(pair)
+        )
+        return Thumbnail(pair, round(score, 4), (first, second))
 
-    return {"false_accepts": shown(hardest.false_accepts), "false_rejects": shown(hardest.false_rejects)}
-
-
-def _data_uri(picture: Any) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()
+    return {kind: [shown(*pair) for pair in pairs] for kind, pairs in vars(hardest).items()}

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from zoo.evaluate.intervals import Estimate, difference, pack
-from zoo.evaluate.metrics import SortedScores, tar_at_rate
-from zoo.evaluate.results import Curves, Evaluation, Point, differences
+from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.results import Curves, Evaluation, differences
 
 RIGHT = np.random.default_rng(0).random((2, 51)) < 0.8
 DRAWS = np.random.default_rng(1).random((2, 200))
@@ -61,10 +61,3 @@ def test_the_sweep_counts_every_pair() -> None:
         threshold = place / 1000 - 1
         assert sweep.true_accepts[place] == (scores[same] > threshold + 1e-9).sum()
         assert sweep.false_accepts[place] == (scores[~same] > threshold + 1e-9).sum()
-
-
-def test_a_points_interval_is_binomial_unless_people_were_drawn() -> None:
-    point = tar_at_rate(np.linspace(0, 1, 11), np.linspace(-1, 0.5, 31), 0.1)
-    assert Point.of(point, (0.1, 0.9)).tar_interval == (0.1, 0.9)
-    low, high = Point.of(point).tar_interval
-    assert low < point.tar < high and Point.of(point).far == pytest.approx(3 / 31)

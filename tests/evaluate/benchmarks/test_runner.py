@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,34 +105,57 @@ def test_thresholds_are_stored_by_the_call_too(tmp_path: Path, model: Path) -> N
     assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
 
 
-@pytest.fixture(scope="module")
-def torch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model in timm's layout, without our block, and its export."""
+@pytest.fixture
+def torch_folder(tmp_path: Path) -> Path:
+    """A small model in timm's layout, without a block of ours."""
     import torch
 
     from zoo.backbones import create_backbone, save_timm
-    from zoo.export.onnx import write_onnx
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("torch") / "third-party"
-    network = create_backbone("test_resnet", 16, stem="stock", neck="gap").eval()
-    save_timm(network, folder, asdict(ModelInfo(16)))
-    write_onnx(network, folder / "model.onnx", ModelInfo(16))
+    folder = tmp_path / "third-party"
+    save_timm(create_backbone("test_resnet", 16, stem="stock", neck="gap").eval(), folder, {})
     config = json.loads((folder / "config.json").read_text())
     del config["zoo"]
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def test_a_model_scores_the_same_by_torch_as_by_its_export(torch_run: Path, tmp_path: Path) -> None:
-    data = write_pairs(tmp_path / "c.bin", 60, size=112)
-    by_onnx, by_torch = (evaluate(torch_run, data, backend=backend, **CPU) for backend in ("onnx", "torch"))
+def test_a_model_that_was_not_exported_is_measured_by_torch_whatever_names_it(
+    torch_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo.backbones.torch_embedder import TorchFolder
+
+    data = write_pairs(tmp_path / "few.bin", 12, size=112)
+    protocol = PairsProtocol.from_bin(data)
+    expected = protocol.score(embed(TorchFolder(torch_folder, device="cpu"), protocol))
+    monkeypatch.setattr("zoo.hub.pull.pull", lambda name, files: SimpleNamespace(folder=torch_folder))
+    for named in (torch_folder, f"local-dir:{torch_folder}", "hf-hub:owner/name"):
+        report = evaluate_all(named, data, backend="torch", **CPU)
+        assert report.results[0].auc == expected.auc
+        assert report.model.file == "model.safetensors" and report.model.provider.startswith("torch ")
+        assert report.model.embedding_dim == 16
+        assert report.model.name == ("owner/name" if "hub" in str(named) else "third-party")
+
+
+@pytest.mark.soak
+def test_a_run_scores_the_same_by_torch_as_by_its_export(tmp_path: Path) -> None:
+    import torch
+
+    from zoo.backbones import create_backbone, save_timm
+    from zoo.export.onnx import write_onnx
+
+    torch.manual_seed(0)
+    network = create_backbone("mobilefacenet", embedding_dim=64).eval()
+    folder = tmp_path / "run"
+    info = ModelInfo(64, backbone="mobilefacenet")
+    save_timm(network, folder, asdict(info))
+    write_onnx(network, folder / "model.onnx", info)
+    data = write_pairs(tmp_path / "c.bin", 60)
+    by_onnx, by_torch = (evaluate(folder, data, backend=backend, **CPU) for backend in ("onnx", "torch"))
     for key in ("accuracy", "auc", "eer"):
         assert getattr(by_onnx, key) == pytest.approx(getattr(by_torch, key), abs=1e-5)
-    np.testing.assert_allclose(by_onnx.fold_thresholds, by_torch.fold_thresholds, atol=1e-4)
-    report = evaluate_all(f"local-dir:{torch_run}", data, backend="torch", **CPU)
-    assert report.model.file == "model.safetensors" and report.model.provider.startswith("torch ")
-    assert report.model.name == "third-party" and report.model.embedding_dim == 16
+    np.testing.assert_allclose(by_onnx.fold_thresholds, by_torch.fold_thresholds, atol=1e-5)
 
 
 def test_evaluating_by_onnx_never_loads_torch(bench: Path, model: Path) -> None:

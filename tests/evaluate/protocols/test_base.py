@@ -16,6 +16,7 @@ from tests.support.benchmarks import model
 from tests.support.places import ROOT
 from zoo.errors import InputError
 from zoo.evaluate.intervals import PeoplePairs
+from zoo.evaluate.metrics import binomial_interval
 from zoo.evaluate.protocols import Found, IJBProtocol, PairsProtocol, TinyFaceProtocol
 from zoo.evaluate.protocols.base import check_compat, check_embeddings, verification
 from zoo.evaluate.results import Evaluation
@@ -64,16 +65,13 @@ def test_a_protocol_of_an_installed_package_finds_its_benchmark_and_is_measured(
     installed: Path, model: Path, tmp_path: Path
 ) -> None:
     data = write_triples(tmp_path / "data" / "mine.odd.npz")
-    for named in (data, data.parent):
-        done = zoo(
-            installed, "evaluate", model, "--data", named, "--device", "cpu", "--report", tmp_path / "r", "--json"
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        assert found["protocol"] == "odd-one-out" and found["images"] == 3 * TRIPLES
-        assert found["figures"] == {"odd one found": pytest.approx(1 - 1 / TRIPLES)}
-    assert "| mine.odd.npz | odd one found | 0.857143 |" in (tmp_path / "r" / "report.md").read_text()
-    done = zoo(installed, "evaluate", model, "--data", data.parent, "--protocol", "odd-one-out", "--device", "cpu")
+    done = zoo(installed, "evaluate", model, "--data", data.parent, "--device", "cpu", "--report", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["protocol"] == "odd-one-out" and found["images"] == 3 * TRIPLES
+    assert found["figures"] == {"odd one found": pytest.approx(1 - 1 / TRIPLES)}
+    assert "| mine.odd.npz | odd one found | 0.857143 |" in (tmp_path / "report.md").read_text()
+    done = zoo(installed, "evaluate", model, "--data", data, "--protocol", "odd-one-out", "--device", "cpu")
     assert "odd one found" in done.stdout and "reused from the cache" in done.stdout
 
 
@@ -114,3 +112,15 @@ def test_scores_that_are_all_equal_are_remarked() -> None:
     same = np.arange(20) < 9
     fields, _, _ = verification(np.full(20, 0.5), same, PeoplePairs.unknown(20), (0.1,))
     assert fields["auc"] == 0.5 and "all scores are 0.5" in fields["not_measurable"][-1]
+
+
+def test_a_points_interval_is_binomial_unless_people_were_drawn() -> None:
+    rng = np.random.default_rng(0)
+    same = np.arange(90) % 2 == 0
+    scores, left, right = rng.normal(same * 0.5, 0.5), np.arange(90) // 6, (np.arange(90) // 6 + ~same) % 15
+    for who in (PeoplePairs.of(left, right), PeoplePairs.unknown(90)):
+        fields, estimates, kernel = verification(scores, same, who, (0.1, 1e-6))
+        (point,) = fields["operating_points"]
+        counted = binomial_interval(int(kernel.true_accepts(point.threshold)), 45)
+        assert point.tar_interval == (estimates["TAR@FAR 0.1"].interval if who.known else counted)
+        assert point.far_interval == binomial_interval(point.false_accepts, 45) and point.far <= 0.1
