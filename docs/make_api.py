@@ -66,7 +66,8 @@ def entry(name: str, thing: Any) -> list[str]:
             told = field_docs(thing)
             parts += [
                 "\n".join(
-                    f"* `{field.name}`: {told.get(field.name, '')}".rstrip(": ") for field in dataclasses.fields(thing)
+                    f"* `{field.name}`: {told.get(field.name) or field.metadata.get('help', '')}".rstrip(": ")
+                    for field in dataclasses.fields(thing)
                 )
             ]
         for method, function in vars(thing).items():
