@@ -25,6 +25,7 @@ from zoo.heads.recurricularface import ReCurricularFace, printed_b, recurricular
 from zoo.heads.softmax import Softmax
 from zoo.heads.sphereface import SphereFace
 from zoo.heads.sphereface2 import SphereFace2
+from zoo.heads.sub_centres import SubCentres, find_sub_centres
 from zoo.heads.uniface import UniFace
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Softmax",
     "SphereFace",
     "SphereFace2",
+    "SubCentres",
     "UniFace",
     "add_angle",
     "add_angle_or_fall_back",
@@ -60,6 +62,7 @@ __all__ = [
     "cap_fraction",
     "check_range",
     "clip_grad_norm",
+    "find_sub_centres",
     "head_options",
     "keep_shards_local",
     "minimum_separation_asymptotic",

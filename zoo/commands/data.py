@@ -5,6 +5,7 @@
   zoo data pack PATH OUT           write a set as train.rec, train.idx and property, which MXNet reads too
   zoo data pack FOLDER OUT.bin --pairs LIST   write pairs as insightface's .bin
   zoo data extract PATH OUT        write the pictures of a set, or of a .bin, into a folder
+  zoo data clean RUN OUT           the set of a run without the images that its class centres call wrongly labelled
   zoo data preview PATH            a contact sheet, originals above augmented ones
 
 PATH is what `zoo train --data` takes: a folder with one sub-folder per person, .rec, .tar and .parquet files or folders
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the actions and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|preview")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
     def action(run: Callable[[argparse.Namespace], int], what: str, example: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(
@@ -76,6 +77,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("path", help="the training set or the .bin")
     one.add_argument("out", help="a new folder")
     add_on_corrupt(one)
+
+    one = action(
+        clean,
+        "The training set of a run without images that are far from the dominant sub-centre of their class, as RecordIO"
+        "\nfiles with removed.csv and centres.safetensors. Train the run with --set centres.sub_centres=3 for that.",
+        "zoo data clean runs/noisy faces_clean && zoo train resnet18 --data faces_clean",
+    )
+    one.add_argument("train_run", metavar="run", help="a finished run: its name or folder")
+    one.add_argument("out", help="a new folder")
+    one.add_argument("--angle", type=float, default=75.0, help="degrees beyond which images go (default: 75)")
+    one.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
 
     one = action(
         preview, "A contact sheet: originals above what training sees.", "zoo data preview faces/ --augment strong"
@@ -170,6 +182,21 @@ def extract(args: argparse.Namespace) -> int:
     written = extract(args.path, args.out, skip_corrupt=args.on_corrupt == "skip", bar=bar)
     print(f"{args.out}: {written.images:,} images of {written.identities:,} identities")
     warn_of_problems(written)
+    return Exit.OK
+
+
+def clean(args: argparse.Namespace) -> int:
+    """`zoo data clean`."""
+    from zoo.runs import find_run
+    from zoo.train.clean import clean
+
+    done = clean(find_run(args.train_run), args.out, degrees=args.angle, device=args.device, bar=bar)
+    print(
+        f"{args.out}: {done.images:,} images of {done.identities:,} identities; {done.removed:,} images beyond"
+        f" {args.angle:g}° of their class's dominant centre are left out (removed.csv), and {done.lost:,} identities"
+    )
+    if done.sub_centres == 1:
+        print("the run has one centre per class; --set centres.sub_centres=3 separates noise better", file=sys.stderr)
     return Exit.OK
 
 

@@ -36,14 +36,14 @@ class Written:
 
 
 def pack_records(
-    uri: str,
+    source: str | EncodedFaces,
     out: str | Path,
     *,
     image_size: int | None = None,
     skip_corrupt: bool = False,
     bar: Bar = no_bar,
 ) -> Written:
-    """Writes the set at `uri` as `out`/train.rec, train.idx and property, as insightface has them.
+    """Writes a set, or the one at a place, as `out`/train.rec, train.idx and property, as insightface has them.
 
     Pictures are stored as they are, sorted by identity: a set that MXNet wrote comes back byte for byte. With
     `image_size`, those that are not squares of so many pixels are scaled and encoded as JPEG of quality 95. InputError
@@ -51,7 +51,7 @@ def pack_records(
     """
     if image_size is not None and image_size < 1:
         raise InputError(f"expected --image-size of at least 1 pixel, found {image_size}")
-    dataset = open_people(uri)
+    dataset = open_people(source) if isinstance(source, str) else source
     problems: list[str] = []
     with _new_folder(Path(out)) as folder, bar("packing", len(dataset)) as progress:
         with open(folder / "train.rec", "wb") as records, open(folder / "train.idx", "wb") as index:
