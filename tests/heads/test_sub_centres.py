@@ -35,7 +35,7 @@ def test_the_dominant_sub_centre_is_that_of_most_images_and_wrong_labels_are_far
         assert found.nearest[i] == max(range(3), key=cosines.__getitem__)
         assert found.angle[i].item() == pytest.approx(math.acos(max(-1, min(1, cosines[1]))), abs=1e-3)
     for label in range(5):
-        assert found.share[label] == (found.nearest[labels == label] == 1).double().mean()
+        assert found.share[label] == (found.nearest[labels == label] == 1).float().mean()
 
 
 def test_training_goes_on_with_one_centre_per_class() -> None:
