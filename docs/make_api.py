@@ -75,6 +75,8 @@ def entry(name: str, thing: Any) -> list[str]:
             if not own or (method.startswith("_") and method != "__call__"):
                 continue
             plain = function.fget if isinstance(function, property) else inspect.unwrap(getattr(thing, method))
+            if not plain.__qualname__.startswith(f"{thing.__name__}."):
+                continue  # torch wraps an inherited step of an optimizer once one is made
             call = "" if isinstance(function, property) else signature(plain)
             parts.append(f"* `.{method}{call}`: {first_paragraph(plain)}".rstrip(": "))
     return parts
