@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
     return Training(
         model=model,
         criterion=criterion,
-        optimizer=build_optimizer(config, model),
+        optimizer=build_optimizer(config, model, criterion.head),
         centre_optimizer=build_centre_optimizer(config, criterion.weight),
         scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
         average=ModelEmaV3(model, decay=config.ema) if config.ema else None,
@@ -139,6 +140,10 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
 def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
     """The class centres with the run's head."""
     head = build_head(config.head, **config.head_options)
+    if config.margin_epochs:
+        if "margin" not in head.options:
+            raise InputError(f"expected a head with a margin for --margin-epochs, found {head.name}; leave it out")
+        copy.deepcopy(head).configure(margin=0.0)  # refused here rather than in the first step
     return MarginSoftmaxLoss(
         head,
         num_classes,

@@ -125,6 +125,17 @@ class TrainConfig:
     """Epochs of linear warm-up from lr / 100, after those of `head_epochs`."""
     clip_norm: float | None = None
     """Largest gradient norm over backbone and centres together; no clipping if not set."""
+    margin_epochs: float = 0.0
+    """Epochs at the start in which the head's margin grows from 0 to its value, step by step."""
+    teacher: Annotated[str, Option(told=False)] = ""
+    """Another MODEL (an ONNX file, a run, …) of the same embedding dimension, whose embeddings of the training pictures
+    are targets as well; the class centres start at the means of a person's."""
+    teacher_loss: Literal["cosine", "logits"] = "cosine"
+    """What is compared with the teacher: the cosine of the embeddings, or the softmax over the class centres."""
+    teacher_weight: float = 10.0
+    """Factor of the loss against the teacher."""
+    label_weight: float = 1.0
+    """Factor of the loss against the labels; 0 learns from the teacher alone."""
     straight_through: bool = False
     """Give the margin the gradient of the plain cosine, as insightface does; by default the gradient is exact."""
     augment: Annotated[str, Option(listed=True)] = "flip"
@@ -184,6 +195,11 @@ class TrainConfig:
         left = self.epochs - self.head_epochs
         self._require("head_epochs", self.head_epochs >= 0 and left > 0, f"less than the {self.epochs} epochs")
         self._require("warmup_epochs", 0 <= self.warmup_epochs < left, f"less than the {left:g} epochs")
+        self._require("margin_epochs", 0 <= self.margin_epochs <= self.epochs, f"at most the {self.epochs} epochs")
+        self._require("teacher_weight", self.teacher_weight > 0, "a positive number")
+        learns = self.label_weight > 0 or (self.label_weight == 0 and self.teacher != "")
+        learns &= self.label_weight > 0 or self.head_epochs == 0
+        self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
         from_run = self.init not in ("none", "timm")
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0

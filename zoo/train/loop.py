@@ -21,6 +21,7 @@ from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, choose_device, model_info, open_loader, open_validation, same_images
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
+from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
@@ -58,10 +59,14 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
         build_schedule(config, optimizer, steps_per_epoch, centres=optimizer is training.centre_optimizer)
         for optimizer in optimizers
     ]
+    teacher = open_teacher(config, run, loader.dataset, training.criterion, rank)
     damage = training.restore(run / "checkpoint") if resume else []
     same_images(training.progress, len(loader.dataset))
     step = training.progress["step"]
-    take_step = Stepper(config, training, rank, device, spec, head_steps(config, steps_per_epoch))
+    margin_steps = round(config.margin_epochs * steps_per_epoch)
+    take_step = Stepper(
+        config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
+    )
     board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)

@@ -16,15 +16,20 @@ from zoo.heads import RowwiseAdamW, RowwiseSGD
 from zoo.train.config import TrainConfig
 
 
-def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | None = None) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW over the backbone's parameters, weight decay on each of them.
+
+    What the head learns, such as UniFace's b, is learned at the same rate without weight decay.
 
     Both are the fused kind, whose step heeds `found_inf`: a scalar tensor on the device; where it is 1 the step
     changes nothing, and the host need not know. What the first step would make of its state is made here, so that a
     withheld first step leaves nothing uninitialised and a resumed run has somewhere to load to.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    learned = list(head.parameters()) if head else []
+    trainable = [parameter for parameter in [*model.parameters(), *learned] if parameter.requires_grad]
     groups = parameter_groups(config, model)
+    if learned:
+        groups.append({"params": learned, "weight_decay": 0.0})
     if config.optimizer == "adamw":
         adamw = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         for parameter in trainable:

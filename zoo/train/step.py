@@ -15,6 +15,7 @@ from zoo.modelinfo import InputSpec
 from zoo.train import distributed
 from zoo.train.build import Training
 from zoo.train.config import TrainConfig
+from zoo.train.distill import Teacher
 from zoo.train.log import Meter
 from zoo.train.nonfinite import NonfiniteSteps
 
@@ -30,8 +31,10 @@ class Stepper:
         device: torch.device,
         spec: InputSpec,
         head_steps: int = 0,
+        margin_steps: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
-        """In the first `head_steps` steps the class centres learn alone."""
+        """In the first `head_steps` steps the class centres learn alone; in `margin_steps` the margin grows."""
         self.config, self.training, self.rank, self.device, self.spec = config, training, rank, device, spec
         self.replica = distributed.replicate(training.model, rank, device)
         self.forward = torch.compile(self.replica) if config.compile else self.replica
@@ -40,13 +43,16 @@ class Stepper:
         self.meter = Meter(device)
         images = config.batch_size // rank.world
         self.nonfinite = NonfiniteSteps(config.skip_nonfinite, images, device, training.progress["bad_steps"])
-        self.head_steps = head_steps
+        self.head_steps, self.margin_steps, self.teacher = head_steps, margin_steps, teacher
+        self.margin = training.criterion.head.options.get("margin", 0.0)
         training.criterion.train()
 
     def __call__(self, batches: Iterator[Batch], step: int) -> None:
         """Takes step number `step`, counted from 0, on the next `accumulate` of the batches."""
         training, scaler = self.training, self.training.scaler
         optimizers = (training.optimizer, training.centre_optimizer)
+        if 0 < self.margin_steps >= step:
+            training.criterion.head.configure(margin=self.margin * step / self.margin_steps)
         statistics = self.nonfinite.remember(training.model, training.criterion)
         seen = []
         training.model.train(step >= self.head_steps)  # its batch norms stay as they are while it does not learn
@@ -58,7 +64,8 @@ class Stepper:
                 scaler.unscale_(optimizer)
         limit = self.config.clip_norm or math.inf
         weight = training.criterion.weight
-        norm = clip_grad_norm(training.model.parameters(), [weight], limit, distributed.group())
+        replicated = [*training.model.parameters(), *training.criterion.head.parameters()]
+        norm = clip_grad_norm(replicated, [weight], limit, distributed.group())
         withhold = self.nonfinite.check(loss, norm, step, seen, overflow_is_normal=scaler.is_enabled())
         training.optimizer.found_inf = withhold.float()  # type: ignore[attr-defined]  # the fused step heeds it
         training.optimizer.step()
@@ -72,7 +79,7 @@ class Stepper:
 
     def backward(self, batches: Iterator[Batch], step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One forward and backward pass; the mean loss, a scalar, and the indices of its images."""
-        config, criterion, number = self.config, self.training.criterion, self.training.criterion.weight.dtype
+        config, number = self.config, self.training.criterion.weight.dtype
         with self.meter.waiting():
             crops, labels, indices = next(batches)
         pixels = normalise(crops.to(self.device, non_blocking=True), self.spec).to(number)
@@ -83,10 +90,22 @@ class Stepper:
         with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
             with self.precision, torch.set_grad_enabled(step >= self.head_steps):
                 embeddings = self.forward(pixels)
-            loss = criterion(embeddings.to(number), labels.to(self.device, non_blocking=True))
-            self.training.scaler.scale(loss / config.accumulate).backward()
+            loss = self.loss(embeddings.to(number), labels.to(self.device, non_blocking=True), indices)
+            scaled: torch.Tensor = self.training.scaler.scale(loss / config.accumulate)
+            scaled.backward()  # type: ignore[no-untyped-call]
         self.meter.add(loss, len(labels) * self.rank.world)
         return loss, indices
+
+    def loss(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """The loss against the labels and, where there is one, against the teacher."""
+        criterion, config = self.training.criterion, self.config
+        if self.teacher is None:
+            by_labels: torch.Tensor = criterion(embeddings, labels)
+            return by_labels if config.label_weight == 1 else config.label_weight * by_labels
+        with torch.set_grad_enabled(config.label_weight > 0):  # without, what the log shows of the labels
+            by_labels = criterion(embeddings, labels)
+        by_teacher = config.teacher_weight * self.teacher.loss(embeddings, indices, criterion)
+        return config.label_weight * by_labels + by_teacher if config.label_weight else by_teacher
 
 
 def dropout_seed(seed: int, forward_pass: int, rank: int) -> int:

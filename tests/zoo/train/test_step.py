@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.support.training import FP64, start, tiny, weights
+from zoo.errors import InputError
+from zoo.train import checkpoint
+from zoo.train.centre_file import CRITERION, read
 from zoo.train.loop import train
-from zoo.train.step import dropout_seed
+from zoo.train.step import Stepper, dropout_seed
 
 
 def test_passes_that_share_a_step_move_the_weights_as_one_pass_does(tmp_path: Path) -> None:
@@ -22,6 +28,38 @@ def test_passes_that_share_a_step_move_the_weights_as_one_pass_does(tmp_path: Pa
     one, three, half = map(weights, runs)
     assert all(np.allclose(one[name], three[name], rtol=1e-9, atol=1e-12) for name in one)
     assert any(not np.allclose(one[name], half[name], rtol=1e-9, atol=1e-12) for name in one)  # the twin: other steps
+
+
+def test_the_margin_grows_step_by_step_to_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    backward = Stepper.backward
+
+    def noted(self: Stepper, *args: Any) -> Any:
+        seen.append(self.training.criterion.head.margin)
+        return backward(self, *args)
+
+    monkeypatch.setattr(Stepper, "backward", noted)
+    config = tiny(head="arcface", epochs=2, margin_epochs=0.5)
+    train(config, start(config, tmp_path / "run"))
+    steps = round(0.5 * len(seen) / 2)
+    assert seen == pytest.approx([0.5 * min(step / steps, 1) for step in range(len(seen))])
+    for head in ("softmax", "sphereface"):
+        with pytest.raises(InputError, match="margin"):
+            train(tiny(head=head, margin_epochs=1), start(config, tmp_path / head))
+
+
+def test_what_a_head_learns_is_trained_and_resumed(tmp_path: Path) -> None:
+    config = tiny(head="uniface", epochs=2)
+    whole = start(config, tmp_path / "whole")
+    train(config, whole)
+    folders = checkpoint.steps(whole / "checkpoint")
+    first, last = (read(folder, CRITERION)["head.bias"] for folder in folders)
+    assert first != last
+    parts = start(config, tmp_path / "parts")
+    shutil.copytree(folders[0], parts / "checkpoint" / folders[0].name)
+    (parts / "checkpoint/latest").write_text(folders[0].name)
+    train(config, parts, resume=True)
+    assert read(checkpoint.steps(parts / "checkpoint")[-1], CRITERION)["head.bias"] == last
 
 
 def test_every_pass_of_every_process_draws_its_own() -> None:
