@@ -85,7 +85,7 @@ ROOMS = (
     Room(
         "zoo.heads.loss", "class centres: dense, chunked, sharded, sampled", ("zoo.heads",), ("torch", "numpy", "scipy")
     ),
-    Room("zoo.data.synthetic", "drawn people", ("zoo.formats", "zoo.faces"), LIGHT),
+    Room("zoo.data.synthetic", "synthetic faces", ("zoo.formats", "zoo.faces"), LIGHT),
     Room(
         "zoo.evaluate",
         "exact metrics, similarity and intervals; never torch",

@@ -1,4 +1,4 @@
-"""What happens to a training picture: presets on albumentations, each a pure function of the picture and a key."""
+"""Augmentation: presets on albumentations, each a pure function of the picture and a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.errors import InputError, unknown_name
 from zoo.formats.images import Image
 
 RngKey = tuple[int, int, int]
-"""(seed, epoch, sample): the same key gives the same picture on every run, worker count and resume."""
+"""(seed, epoch, sample): the same key gives the same picture in every run, worker and resumed run."""
 
 Images = npt.NDArray[np.uint8]
 """Pictures of one size: RGB uint8 (batch, height, width, 3)."""
@@ -46,8 +46,8 @@ class Augmentation(Protocol):
 def build_augmentation(preset: str) -> Augmentation:
     """The augmentation called `preset`, or the pipeline in the YAML file of that name.
 
-    `none`: the picture as it is. `flip`: its mirror image in half of the cases (the paper's). `strong`: flip, 15 %
-    scale, 5 pixels of shift, brightness and contrast. `adaface`: flip, and a crop, a low resolution and a colour jitter
+    `none`: the picture as it is. `flip`: mirrors half of the pictures (the paper's). `strong`: flip, 15 % scale, 5
+    pixels of shift, brightness and contrast. `adaface`: flip, and a crop, a low resolution and a colour jitter
     with probability 0.2 each (AdaFace, Kim et al., 2022, section 4.1). A YAML file is one that `albumentations.save`
     wrote. InputError, closest names first, for another name, and for a file that holds no pipeline.
     """
@@ -61,7 +61,7 @@ def build_augmentation(preset: str) -> Augmentation:
 def key_word(key: RngKey) -> int:
     """64 random bits that depend on the key alone: SplitMix64's output function (Steele et al., 2014) over its parts.
 
-    A generator that is seeded for every picture would cost half a decode; this costs a microsecond.
+    Seeding a generator for every picture would take half as long as decoding it; this takes a microsecond.
     """
     word: int = _stirred(*key)
     return word
@@ -96,7 +96,7 @@ class NoAugmentation:
 
 
 class Flip:
-    """The mirror image in half of the cases, by the function that albumentations' HorizontalFlip comes down to."""
+    """Mirrors half of the pictures, with the function that albumentations' HorizontalFlip calls."""
 
     name = "flip"
 
@@ -111,10 +111,10 @@ class Flip:
 
 
 class Composed:
-    """An albumentations pipeline whose every draw comes from the key.
+    """An albumentations pipeline whose random numbers come from the key alone.
 
-    Its transforms share one counter generator and one `random.Random`, which each call sets anew: reseeding the
-    transforms one by one, as Compose would, takes as long as they do.
+    Its transforms share one counter generator and one `random.Random`, which each call resets: reseeding the transforms
+    one by one, as Compose would, takes as long as they do.
     """
 
     def __init__(self, name: str, build: Callable[[], Any]) -> None:
@@ -177,7 +177,7 @@ def _from_description(description: Any) -> Any:
     import albumentations as A
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # a misspelt option is only warned of, and left out
+        warnings.simplefilter("error", UserWarning)  # albumentations only warns about a misspelt option, and ignores it
         pipeline = A.from_dict(description)
     if not isinstance(pipeline, A.Compose):
         pipeline = A.Compose([pipeline])
@@ -202,7 +202,7 @@ def _adaface() -> Any:
     import albumentations as A
 
     class CropInPlace(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
-        """Keeps a part of 0.2 to 1 of the area with sides of 3:4 to 4:3, where it was, and blackens the rest."""
+        """Keeps a rectangle of 0.2 to 1 of the area with sides of 3:4 to 4:3 in its place, and blackens the rest."""
 
         def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
             height, width = params["shape"][:2]

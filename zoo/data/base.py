@@ -1,4 +1,4 @@
-"""What a training set is, whatever it lies in: labelled crops by number."""
+"""What a training set is, in whatever format: labelled crops by number."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FaceDataset(Protocol):
 
 
 class EncodedFaces(abc.ABC):
-    """A set whose pictures lie encoded somewhere. A format says where picture i lies and reads its bytes."""
+    """A set whose pictures are stored encoded. A format says where picture i is and reads its bytes."""
 
     name: str
     labels: npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ class EncodedFaces(abc.ABC):
 
     @abc.abstractmethod
     def where(self, i: int) -> str:
-        """Where picture i lies, for messages."""
+        """Where picture i is, for messages."""
 
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""

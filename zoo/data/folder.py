@@ -32,7 +32,7 @@ class Files(EncodedFaces):
 class FolderDataset(Files):
     """The pictures of `root`/IDENTITY/PICTURE at `image_size` (height, width), identities and pictures by name.
 
-    Sub-folders without pictures are no identities. InputError for a folder without any, and for a link that leads
+    Sub-folders without pictures are skipped. InputError for a folder without any, and for a link that leads
     out of `root`: a downloaded archive must not read other files of this machine.
     """
 
@@ -60,13 +60,13 @@ class FolderDataset(Files):
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
             raise InputError(
-                f"expected one sub-folder of pictures an identity in {root}, found {hint}; sort them by person"
+                f"expected one sub-folder of pictures per identity in {root}, found {hint}; sort them by person"
             )
         self.labels = np.array(labels, np.int64)
 
 
 class ListDataset(Files):
-    """The pictures that a text file lists, one `path label` a line: blanks, a tab or a comma between, # for comments.
+    """The pictures that a text file lists, one `path label` per line: blanks, a tab or a comma between, # for comments.
 
     An .lst file is MXNet's: number, label, path, with tabs. Relative paths start at the list's folder; a label is any
     word. InputError for a line that is none of this and for a list without pictures.

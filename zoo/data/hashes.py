@@ -1,4 +1,4 @@
-"""Pictures that occur twice: exactly, by a hash of their bytes, and nearly, by a hash of what they show."""
+"""Duplicates: exact ones by a hash of the bytes, near ones by a hash of what the picture shows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from zoo.formats.images import Image
 
 Hashes = npt.NDArray[np.uint64]
-"""(images, 4): 256 bits a picture."""
+"""(images, 4): 256 bits per picture."""
 
 NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
-Chosen by `benchmarks/data.py near`: more finds more of the copies that were shifted by two pixels, fewer stays further
-away from the first false matches; docs/data.md has the table.
+Chosen by `benchmarks/data.py near`: a larger limit finds more of the copies that were shifted by two pixels, a smaller
+one keeps further away from the first false matches; docs/data.md has the table.
 """
 
 _ROWS = 1024

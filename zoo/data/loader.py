@@ -20,10 +20,10 @@ from zoo.errors import InputError
 from zoo.formats.images import Image
 
 OPEN_BLOCKS = 16
-"""Blocks whose pictures are shuffled together; a process keeps about as many in memory."""
+"""Blocks whose pictures are shuffled together; a process keeps about that many in memory."""
 
 MAX_DAMAGED_IN_A_ROW = 100
-"""A set with more damaged neighbours is no set with a few damaged pictures."""
+"""More damaged pictures in a row than this are not skipped: the set as a whole is broken."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), indices int64 (batch,))."""
@@ -37,13 +37,13 @@ class TrainLoader:
     of an epoch, of the same length. A set that is read in blocks (`EncodedFaces.blocks`) is shuffled by blocks, then
     within windows of OPEN_BLOCKS blocks, so that a rank reads its blocks one after another; others are shuffled whole.
     Workers stay alive between epochs. InputError for a set smaller than one batch on every rank, and, from `epoch`, for
-    a damaged picture; with on_corrupt="skip", the next sound picture of the set takes its place and `skipped` grows.
+    a damaged picture; with on_corrupt="skip", the next intact picture of the set takes its place, and `skipped` grows.
     """
 
     skipped: dict[int, str]
-    """The damaged pictures of this rank's batches in the running epoch, and what is wrong with each.
+    """The damaged pictures of this rank's batches in the current epoch, and what is wrong with each.
 
-    As the ranks' parts of an epoch are disjoint, their numbers add up to those of the epoch.
+    The ranks' parts of an epoch are disjoint, so their numbers add up to those of the epoch.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class TrainLoader:
         self.skipped = {}
         batches = self.order(epoch)[start_step:, self.rank]
         self._plan[:] = [(epoch, batch) for batch in batches]
-        # no variable here holds a batch: the memory of one that its reader is done with serves the next
-        yield from map(self._sound, self._loader)
+        # no variable here holds a batch: when its reader is done with it, the next one takes its memory
+        yield from map(self._checked, self._loader)
 
-    def _sound(self, found: tuple[Batch, dict[int, str]] | InputError) -> Batch:
-        """What a worker made, with the damage that it met written down."""
+    def _checked(self, found: tuple[Batch, dict[int, str]] | InputError) -> Batch:
+        """The batch that a worker made, with the damage that it met added to `skipped`."""
         if isinstance(found, InputError):
             raise found
         batch, damaged = found
@@ -128,7 +128,7 @@ class TrainLoader:
 
 
 class _Batches(Dataset[Any]):
-    """Makes the batch of a plan's item. It runs in the workers."""
+    """Makes the batch of each item of the plan; it runs in the workers."""
 
     def __init__(self, dataset: FaceDataset, augmentation: Augmentation, seed: int, skip: bool) -> None:
         self.dataset, self.augmentation, self.seed, self.skip = dataset, augmentation, seed, skip
@@ -138,7 +138,7 @@ class _Batches(Dataset[Any]):
         used, damaged = indices.copy(), dict[int, str]()
         try:
             crops = self._crops(epoch, used, damaged)
-        except InputError as error:  # returned, because torch would wrap what is raised into a traceback
+        except InputError as error:  # returned, because torch would wrap an exception into a traceback
             return error
         return (crops, torch.from_numpy(self.dataset.labels[used]), torch.from_numpy(used)), damaged
 
@@ -166,7 +166,7 @@ class _Batches(Dataset[Any]):
             with contextlib.suppress(InputError):
                 height, width = self.dataset.image(number).shape[:2]
                 return height, width
-        raise InputError(f"expected a sound picture in {self.dataset.name}, found none")
+        raise InputError(f"expected an intact picture in {self.dataset.name}, found none")
 
     def _copy_into(self, index: int, out: Image) -> None:
         image = self.dataset.image(index)
@@ -178,19 +178,19 @@ class _Batches(Dataset[Any]):
         out[:] = image
 
     def _replace(self, index: int, out: Image, read: Callable[[int, Image], None]) -> int:
-        """Reads the first sound picture behind the damaged `index` into `out`, and gives its number."""
+        """Reads the first intact picture after the damaged `index` into `out`; returns its number."""
         for tried in range(index + 1, index + MAX_DAMAGED_IN_A_ROW):
             number = tried % len(self.dataset)
             with contextlib.suppress(InputError):
                 read(number, out)
                 return number
         raise InputError(
-            f"expected a sound picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none from"
-            f" number {index} on; see `zoo data info`"
+            f"expected an intact picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none"
+            f" from number {index} on; see `zoo data info`"
         )
 
 
 def _settle_worker(worker: int) -> None:
-    """One thread a worker: OpenCV's own would fight over the cores with the other workers and the training."""
+    """One thread per worker: OpenCV's own would compete with the other workers and the training for the cores."""
     cv2.setNumThreads(0)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -23,7 +23,7 @@ def open_dataset(
     None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each. A .rec
     file, or a folder with one, is RecordIO; .tar files, a folder of them, a pattern {000..099}.tar or its http address
     are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
-    Hugging Face Hub; a .txt, .csv, .tsv or .lst file lists paths and labels; any other folder has one sub-folder an
+    Hugging Face Hub; a .txt, .csv, .tsv or .lst file lists paths and labels; any other folder has one sub-folder per
     identity. Identities with fewer than `min_images` pictures are left out, and of each the first `max_images` are
     used. InputError where there is nothing, no picture, or fewer than two identities.
     """
@@ -103,8 +103,8 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
         return FolderDataset(path, image_size)
     if is_synthetic(uri):
         raise InputError(
-            "expected a set that lies in files, found the synthetic one, which is drawn when it is needed;"
-            f" look at it: zoo data preview {uri}"
+            f"expected a set that is stored in files, found the synthetic one, which is drawn on demand; see"
+            f" `zoo data preview {uri}`"
         )
     if "://" in uri:
         raise InputError(
@@ -124,7 +124,7 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
 
 
 def _kind(uri: str, path: Path) -> str | None:
-    """Which format an address has: by what it names, by its ending, or by the files of the folder."""
+    """The format at an address: by its scheme, by its suffix, or by the files in the folder."""
     if uri.startswith("hf://"):
         return "hub"
     if path.is_dir():
@@ -139,7 +139,7 @@ def _kind(uri: str, path: Path) -> str | None:
 
 
 def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
-    """The drawn faces of "synthetic" or "synthetic:IDENTITIESxIMAGES"; InputError for another form."""
+    """The synthetic faces of "synthetic" or "synthetic:IDENTITIESxIMAGES"; InputError for another form."""
     from zoo.data.synthetic import SyntheticFaces
 
     _, colon, extent = uri.partition(":")

@@ -1,4 +1,4 @@
-"""Training sets and benchmarks into the field's files, and out of them into plain folders."""
+"""Writes training sets and benchmarks as the field's files, and extracts them into plain folders."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _intact(
 
 
 def _record_0(images_end: int, identities_end: int) -> bytes:
-    """What insightface reads first: where the pictures end, which start at 1, and where the identities end."""
+    """What insightface reads first: where the pictures, which start at 1, and the identities end."""
     return pack_record(Header((float(images_end), float(identities_end)), 0, several=True), b"")
 
 
@@ -173,7 +173,7 @@ def extract_pairs(path: str | Path, out: str | Path) -> int:
 
 @contextlib.contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `out` when the block ends without an exception, and vanishes otherwise."""
+    """A temporary folder that becomes `out` if the block succeeds and is removed otherwise."""
     if out.exists():
         raise InputError(f"expected no file or folder at {out} yet, found one; remove it or choose another name")
     if not out.parent.is_dir():

@@ -14,7 +14,7 @@ from zoo.formats.pairs import Pair
 
 
 class PairPictures(EncodedFaces):
-    """The pictures of a benchmark of pairs; nothing says whose they are, so each pair counts as an identity."""
+    """The pictures of a benchmark of pairs; it does not say who they show, so each pair counts as an identity."""
 
     def __init__(self, path: str | Path, same: npt.NDArray[np.bool_], kind: str) -> None:
         self.path, self.name, self.image_size = Path(path), Path(path).stem, None
@@ -37,7 +37,7 @@ class BinPictures(PairPictures):
 
 
 class ListedPictures(PairPictures):
-    """The pictures that a list of pairs names; a pair of which nobody said the truth counts as one of two people."""
+    """The pictures that a list of pairs names; a pair without a stated truth counts as one of two people."""
 
     def __init__(self, path: str | Path, pairs: list[Pair]) -> None:
         super().__init__(path, np.array([truth is True for _, _, truth in pairs]), "listed pairs")

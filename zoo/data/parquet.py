@@ -16,10 +16,10 @@ from zoo.errors import InputError
 from zoo.formats.images import read_file
 
 LABEL_COLUMNS = ("label", "labels", "identity", "identity_id", "person", "subject", "class", "target", "id")
-"""Names under which a table may keep the identity, the first that is there counts."""
+"""Names of columns that may hold the identity; the first one present counts."""
 
 _OPEN_GROUPS = 18
-"""Row groups that a process keeps: those that the loader shuffles together, and the next."""
+"""Row groups that a process keeps in memory: those that the loader shuffles together, and the next ones."""
 
 
 class ParquetDataset(EncodedFaces):

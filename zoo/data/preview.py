@@ -26,7 +26,7 @@ def preview(
 def contact_sheet(
     dataset: FaceDataset, augmentation: Augmentation, *, columns: int = 12, epochs: int = 4, seed: int = 0
 ) -> Image:
-    """RGB uint8: the first row is `columns` pictures drawn from the set, the rows below their first `epochs` epochs."""
+    """RGB uint8: `columns` random pictures of the set in the first row, their first `epochs` epochs below."""
     if columns < 1 or epochs < 1:
         raise InputError(f"expected at least one column and one epoch, found {columns} and {epochs}")
     columns = min(columns, len(dataset))

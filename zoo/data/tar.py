@@ -1,4 +1,4 @@
-"""WebDataset shards as a training set: tar files whose neighbours of one name are a picture and its label."""
+"""WebDataset shards as a training set: tar files in which neighbours of one name are a picture and its label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.formats.images import SUFFIXES
 from zoo.messages import log
 
 _OPEN_SHARDS = 18
-"""Shards that a process keeps mapped: those that the loader shuffles together, and the next."""
+"""Shards that a process keeps mapped: those that the loader shuffles together, and the next ones."""
 
 Sample = tuple[str, int, int, str]
 """(key, offset of the picture, its bytes, label)."""
@@ -158,7 +158,7 @@ def _indexed(shard: str) -> tuple[int, list[Sample]]:
         if _is_remote(shard):
             forget(shard)  # so that it can be mended where it comes from
         raise
-    with contextlib.suppress(OSError, InputError):  # a folder that nobody may write to costs the next opening time
+    with contextlib.suppress(OSError, InputError):  # without a writable cache, the next opening reads the headers again
         write_text(_index_file(shard), json.dumps({"size": size, "samples": samples}))
     return size, samples
 
@@ -205,7 +205,7 @@ def _samples(file: IO[bytes], shard: str) -> list[Sample]:
         raise InputError(
             f"expected an uncompressed tar file at {shard}, found none ({error}); unpack or fetch it"
         ) from None
-    file.seek(end)  # tarfile takes the end of the file, and junk too, for the archive's end
+    file.seek(end)  # to tarfile the end of the file, and junk too, ends the archive
     mark = file.read(tarfile.BLOCKSIZE)
     if mark != bytes(tarfile.BLOCKSIZE):
         raise InputError(

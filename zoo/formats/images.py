@@ -1,4 +1,4 @@
-"""Encoded pictures to RGB arrays and back, refusing by name whatever is not a whole picture of a sane size."""
+"""Encoded pictures to RGB arrays and back; whatever is not a whole picture of a sane size is refused by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import simplejpeg
 from zoo.errors import InputError
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it logs, `decode` raises
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `decode` raises what it logs
 
 Image = npt.NDArray[np.uint8]
 """One picture: RGB uint8 of shape (height, width, 3)."""

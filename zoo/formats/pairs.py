@@ -1,4 +1,4 @@
-"""Lists of picture pairs: a CSV of one's own, and LFW's pairs.txt over a folder of people."""
+"""Lists of pairs of pictures: a CSV file, and LFW's pairs.txt over a folder of people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from zoo.errors import InputError
 
 Pair = tuple[Path, Path, bool | None]
-"""Two pictures and whether they show the same person; None where nobody said."""
+"""Two pictures and whether they show the same person; None where that is not stated."""
 
 _TRUTH = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
 
@@ -17,7 +17,7 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
     """The rows of a CSV with the columns a, b and, where the truth is known, same (1 or 0).
 
     Relative paths start at `folder`, by default the CSV's. InputError for a missing file or column, a word that is
-    neither 1 nor 0, and a list without rows; whether the pictures exist is asked when they are read.
+    neither 1 nor 0, and a list without rows; whether the pictures exist is checked when they are read.
     """
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)

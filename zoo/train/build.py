@@ -1,4 +1,4 @@
-"""The parts of a run at its start, made from its options."""
+"""Builds the parts of a run from its options."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Training:
         }
 
     def restore(self, folder: Path) -> list[str]:
-        """Takes the state of the newest whole checkpoint in `folder`; returns what was passed over, in sentences.
+        """Takes the state of the newest whole checkpoint in `folder`; returns a sentence on each damaged one.
 
-        Tensors are filled in place, whatever number of processes wrote them.
+        Tensors are filled in place, however many processes wrote them.
         """
         state = self.state()
         _, passed_over = checkpoint.load(state, folder)
@@ -99,7 +99,7 @@ class Training:
 
 
 def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: FaceDataset | None = None) -> Training:
-    """Model, class centres, optimizers, scaler and moving average of a run at its start, on `device`.
+    """Model, class centres, optimizers, scaler and moving average at the start of a run, on `device`.
 
     `dataset` is what --init-centres compares with the set that the run of --init was trained on.
     """
@@ -193,7 +193,7 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"expected a GPU for --device {name}, found none that torch can use; use --device cpu")
     if name == "cpu" and config.precision == "fp16":
-        raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16")
+        raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which needs a GPU; use bf16")
     return torch.device(name)
 
 
@@ -222,7 +222,7 @@ def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.
 
 
 def loader_workers(config: TrainConfig, device: torch.device) -> int:
-    """Loader processes: the option, else what leaves the cores to a CPU's training and keeps a GPU fed."""
+    """The number of loader processes: the option, else none beside a training on the CPU, and a few for a GPU."""
     if config.workers is not None:
         return config.workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -250,7 +250,7 @@ def open_validation(config: TrainConfig) -> PairsProtocol | None:
     if name == "synthetic":
         from zoo.data.synthetic import synthetic_pairs
 
-        # a seed of its own: the pairs of `zoo evaluate --data synthetic` stay unseen
+        # with another seed than those of `zoo evaluate --data synthetic`, which stay unseen
         images, same = synthetic_pairs(pairs=300, seed=1)
         return PairsProtocol(images, same, data="synthetic validation")
     return PairsProtocol.from_bin(name)

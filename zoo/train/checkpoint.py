@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent: a folder a step, a manifest of its files, and a pointer to the newest.
+"""Checkpoints that are whole or absent: a folder per step, a manifest of its files, and a pointer to the newest.
 
     checkpoint/step-00000120/{.metadata, __0_0.distcp, …, manifest.json}
     checkpoint/latest                                  the name of the newest whole step
-    checkpoint/best                                    the name of the one that did best on the validation
+    checkpoint/best                                    the name of the one with the best validation
 
 torch.distributed.checkpoint reads `.metadata` with pickle: load only checkpoints of one's own.
 """
@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 from zoo.errors import InputError
 from zoo.files import fsync_folder, write_json, write_text
 
-# it says so each time that there is one process only; a filter for one call would not be safe in a thread
+# it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
 
 State = dict[str, Any]
@@ -39,14 +39,14 @@ State = dict[str, Any]
 
 
 class Saver:
-    """Checkpoints written in a thread beside the training, which waits only while its state is copied.
+    """Writes checkpoints in a thread beside the training, which waits only while its state is copied.
 
-    One is written at a time. The processes of a run agree on it in a group of their own, so that its collectives do
-    not mix with those of the training. As a context it waits for the last one at its end.
+    One is written at a time. The processes of a run coordinate in a group of their own, so that its collectives do not
+    mix with those of the training. As a context it waits for the last one at its end.
     """
 
     def __init__(self, folder: Path, keep: int, minutes: float | None = None) -> None:
-        """`minutes` after a checkpoint another one is `due`; never by the clock where it is None."""
+        """`minutes` after a checkpoint another one is `due`; with None, none is due by the clock."""
         self.folder, self.keep = folder, keep
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.since = time.monotonic()
@@ -59,11 +59,11 @@ class Saver:
         self.trouble: BaseException | None = None
 
     def due(self) -> bool:
-        """Whether the minutes since the checkpoint before have passed, whatever the reason for that one was."""
+        """Whether the minutes since the previous checkpoint have passed, whatever caused that one."""
         return time.monotonic() - self.since >= self.seconds
 
     def save(self, state: State, step: int, best: int = 0) -> None:
-        """`save` of this module, which goes on after the return; raises what the one before ended with."""
+        """Starts `save` in the background; raises what the previous one failed with."""
         self.wait()
         copied = self.stager.stage(state)
         self.thread = threading.Thread(target=self._write, args=(copied, step, best), daemon=True)
@@ -77,7 +77,7 @@ class Saver:
             self.trouble = trouble
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is whole on the disk; raises what it ended with."""
+        """Waits until the last checkpoint is whole on the disk; raises what it failed with."""
         if self.thread:
             self.thread.join()
         if self.trouble:
@@ -139,7 +139,7 @@ def save(
 
 
 def disk_error(trouble: OSError | CheckpointException) -> OSError | None:
-    """What the system said when a file could not be written, from under torch's wrapping; None for another fault."""
+    """The system's error behind a file that could not be written, unwrapped from torch's; None for another fault."""
     failures = [failure[0] for failure in trouble.failures.values()] if isinstance(trouble, CheckpointException) else []
     for failure in [trouble, *failures]:
         cause: BaseException | None = failure
@@ -151,7 +151,7 @@ def disk_error(trouble: OSError | CheckpointException) -> OSError | None:
 
 
 def load(state: State, folder: Path) -> tuple[int, list[str]]:
-    """Fills `state` in place from the newest whole checkpoint of `folder`; returns its step and what was passed over.
+    """Fills `state` in place from the newest whole checkpoint of `folder`; returns its step and what was skipped.
 
     A truncated, changed or missing file makes a checkpoint damaged: it is named and the one before it is used.
     InputError where none is whole, and for one of another model or of another number of people.
@@ -192,7 +192,7 @@ def steps(folder: Path) -> list[Path]:
 
 
 def manifest(folder: Path) -> dict[str, list[int]]:
-    """{file name: [size in bytes, CRC-32]} of every file in `folder`: proof against accidents, not against malice."""
+    """{file name: [size in bytes, CRC-32]} of every file in `folder`: against accidents, not against tampering."""
     return {
         file.name: [file.stat().st_size, checksum(file)]
         for file in sorted(folder.iterdir())

@@ -207,9 +207,7 @@ class TrainConfig:
         within = all(0 < milestone < self.epochs for milestone in self.milestones or ())
         self._require("milestones", within, f"epochs between 1 and {self.epochs - 1}")
         if self.precision == "fp16" and self.device == "cpu":
-            raise InputError(
-                "expected --precision fp32 or bf16 on the CPU, found fp16, which only GPUs compute; use bf16"
-            )
+            raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which needs a GPU; use bf16")
 
     @property
     def input(self) -> InputSpec:

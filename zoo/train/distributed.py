@@ -1,4 +1,4 @@
-"""One run over several processes, as torchrun starts them: who this process is, and its part of a step."""
+"""One run over several processes, as torchrun starts them: the rank of this process, and its part of a step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rank:
 
 @contextlib.contextmanager
 def join(device: torch.device) -> Iterator[Rank]:
-    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs); alone where it started none."""
+    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs); without torchrun, this is the only one."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield Rank()
         return
@@ -107,5 +107,5 @@ def total(count: int, rank: Rank, device: torch.device) -> int:
 
 
 def group() -> dist.ProcessGroup | None:
-    """All processes of the run, over which the class centres are cut; None where there is one process."""
+    """All processes of the run, over which the class centres are sharded; None where there is one process."""
     return dist.group.WORLD if dist.is_initialized() else None

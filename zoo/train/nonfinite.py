@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: withheld on the device, told when the log is written."""
+"""Steps whose loss or gradient is not finite: withheld on the device, reported when the log is written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from zoo.errors import InputError
 
 
 class NonfiniteSteps:
-    """Withholds the update of a step whose loss or gradient is not finite; the host need not wait for the device."""
+    """Withholds the update of a step whose loss or gradient is not finite, without making the host wait."""
 
     def __init__(self, tolerated: int, images: int, device: torch.device, bad_steps: int) -> None:
-        """`images` is how many one process sees in a step; `bad_steps` how many were bad before a restart."""
+        """`images` is the number that one process sees in a step; `bad_steps` that of bad steps before a restart."""
         self.tolerated = tolerated
         self.bad_steps = torch.tensor(float(bad_steps), device=device)
         self.first_bad = torch.full((), -1, device=device)
@@ -34,8 +34,8 @@ class NonfiniteSteps:
     ) -> torch.Tensor:
         """Whether this step must be withheld, as a bool scalar on the device.
 
-        Under fp16's scaler a gradient that overflows is the search for the scale at work, and only a loss that is
-        not finite counts as a bad step.
+        With fp16's scaler, gradients overflow while it searches for its scale, and only a loss that is not finite
+        counts as a bad step.
         """
         good_loss = torch.isfinite(loss.detach())
         good = good_loss & torch.isfinite(norm)
@@ -52,9 +52,9 @@ class NonfiniteSteps:
             now.copy_(torch.where(withhold, before, now))
 
     def judge(self, dataset: FaceDataset) -> int:
-        """How many steps were withheld so far; InputError naming the first where that is more than tolerated.
+        """How many steps were withheld so far; InputError naming the first where more were than are tolerated.
 
-        This is the one place that waits for the device.
+        This is the only place that waits for the device.
         """
         bad_steps = int(self.bad_steps)
         if bad_steps > self.tolerated:

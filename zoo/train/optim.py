@@ -17,13 +17,12 @@ from zoo.train.config import TrainConfig
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | None = None) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW over the backbone's parameters, weight decay on each of them.
+    """SGD with Nesterov momentum or AdamW over the backbone's parameters, with weight decay on each of them.
 
-    What the head learns, such as UniFace's b, is learned at the same rate without weight decay.
+    The head's own parameters, such as UniFace's b, are trained at the same rate without weight decay.
 
-    Both are the fused kind, whose step heeds `found_inf`: a scalar tensor on the device; where it is 1 the step
-    changes nothing, and the host need not know. What the first step would make of its state is made here, so that a
-    withheld first step leaves nothing uninitialised and a resumed run has somewhere to load to.
+    Both are fused: where the scalar tensor `found_inf` is 1, a step changes nothing, and the host does not wait. The
+    state that the first step would create is created here, for a first step that is withheld and for a resumed run.
     """
     learned = list(head.parameters()) if head else []
     trainable = [parameter for parameter in [*model.parameters(), *learned] if parameter.requires_grad]
@@ -41,7 +40,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | Non
         return adamw
     sgd = torch.optim.SGD(groups, fused=True, **sgd_options(config))
     if config.momentum > 0:
-        for parameter in trainable:  # zero momentum gives the first step that torch's absent momentum gives
+        for parameter in trainable:  # from zero the first step is the same as from torch's missing buffer
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 

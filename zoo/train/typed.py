@@ -1,4 +1,4 @@
-"""Values, texts of a command line or a recipe among them, read by the type that an option declares."""
+"""Reads values, among them the texts of a command line or a recipe, by the type that an option declares."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.errors import InputError
 
 
 def read(value: Any, hint: Any, name: str) -> Any:
-    """`value`, which may be a text, as the type `hint`; InputError, in the spelling of `name`, where it is no such."""
+    """`value`, which may be a text, as the type `hint`; InputError, naming `name`, where it has another type."""
     try:
         return TypeAdapter(hint).validate_python(meant(value, hint))
     except (ValidationError, yaml.YAMLError):
@@ -23,7 +23,7 @@ def read(value: Any, hint: Any, name: str) -> Any:
 
 
 def meant(value: Any, hint: Any) -> Any:
-    """A text as the type `hint` means it, where pydantic takes no text: none, 1e8 as a whole number, and lists.
+    """A text as the type `hint` means it, where pydantic accepts no text: none, 1e8 as a whole number, and lists.
 
     >>> meant("none", float | None), meant("none", str), meant("1e8", int), meant("[a, 2]", tuple[str, ...])
     (None, 'none', 100000000.0, ['a', '2'])

@@ -295,7 +295,7 @@ def test_damage_of_every_layout_is_skipped_by_batches_as_one_by_one(root, source
 def test_a_set_of_damage_alone_stops(root):
     write_tar(root / "a.tar", range(15), contents=[b"damaged"] * 15)
     loader = TrainLoader(open_dataset(str(root)), build_augmentation("none"), 2, on_corrupt="skip")
-    with pytest.raises(InputError, match="a sound picture"):
+    with pytest.raises(InputError, match="an intact picture"):
         list(loader.epoch(0))
     with pytest.raises(InputError, match="error or skip"):
         TrainLoader(open_dataset(str(root)), build_augmentation("none"), 2, on_corrupt="ignore")

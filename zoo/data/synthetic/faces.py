@@ -16,9 +16,9 @@ SPLITS = {"train": 0, "test": 1}
 
 
 class SyntheticFaces:
-    """Drawn faces of `identities` people, `images_per_identity` of each, one person after the other.
+    """Synthetic faces of `identities` people, `images_per_identity` of each, one person after the other.
 
-    An image is drawn when it is asked for. `seed` and `split` ("train" or "test") choose the people: no person is in
+    An image is drawn on demand. `seed` and `split` ("train" or "test") choose the people: no person is in
     both splits or in the sets of two seeds. `image_size` is the height, or (height, width), in pixels; a width other
     than the height crops or widens the picture at both sides. InputError for fewer than 2 identities, fewer than 1
     image, an unknown split, a seed outside 32 bits or a side outside 16 to 512 pixels.
@@ -106,7 +106,7 @@ PAIR_IMAGES = 10
 def synthetic_pairs(
     pairs: int = 6000, seed: int = 0, image_size: int | tuple[int, int] = 112
 ) -> tuple[Image, npt.NDArray[np.bool_]]:
-    """Pairs of drawn faces of people who are in no training set: half of one person, half of two.
+    """Pairs of synthetic faces of people who are in no training set: half of one person, half of two.
 
     Returns images uint8 RGB (2 · pairs, height, width, 3), those of pair i at 2i and 2i + 1, and same (pairs,) bool.
     Each test image is drawn once however many pairs show it. InputError for fewer than 2 pairs.
