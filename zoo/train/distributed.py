@@ -36,7 +36,7 @@ class Rank:
 
 @contextlib.contextmanager
 def join(device: torch.device) -> Iterator[Rank]:
-    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs); without torchrun, this is the only one."""
+    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs), if it started any."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield Rank()
         return

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.layouts import contents, face, write_faces
+from tests.support.places import ROOT
 from tests.support.records import identity_payloads, write
 from zoo.data import open_dataset
 from zoo.data.pack import extract, extract_pairs, pack_pairs, pack_records
@@ -146,3 +147,13 @@ def test_a_set_of_damage_alone_is_not_packed(tmp_path):
     with pytest.raises(InputError, match="found none that can be read"):
         pack_records(str(tmp_path / "people"), tmp_path / "rec", skip_corrupt=True)
     assert not (tmp_path / "rec").exists()
+
+
+def test_the_python_of_the_documentation_runs(tmp_path, monkeypatch):
+    code = (ROOT / "docs/data.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    write_faces(tmp_path / "faces")
+    write_bin(tmp_path / "lfw.bin", contents(tmp_path / "faces")[:2], [True])
+    found: dict[str, object] = {}
+    exec(code, found)
+    assert len(found["dataset"]) == 13 and (tmp_path / "faces_rec/train.rec").is_file()

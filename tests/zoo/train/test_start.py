@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.places import ROOT
 from tests.support.training import TINY, weights
 from zoo.errors import InputError
 from zoo.train import resume, train
@@ -100,3 +101,12 @@ def test_a_run_starts_from_any_model(spelling: str) -> None:
     kept = [name for name in theirs if name.startswith("body.") and name.endswith("weight")]
     assert len(kept) > 5 and all((mine[name] == theirs[name]).all() for name in kept)
     assert load_config(second.run / "config.yaml").init == spelling
+
+
+def test_the_python_of_the_documentation_runs() -> None:
+    text = (ROOT / "docs/training.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    call = 'train("resnet18", head="recurricularface", data="faces/", epochs=34, name="first")'
+    assert call in code
+    exec(code.replace(call, 'train(name="first", **SHORT)'), {"SHORT": SHORT})
+    assert Path("runs/first/model.safetensors").is_file()
