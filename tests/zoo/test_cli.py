@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -26,7 +27,12 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_no_command_has_thirty_flags(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(cli.Parser, "parse", lambda self, words: seen.append(len(self._actions)) or sys.exit(0))
+
+    def count(self: cli.Parser, words: object) -> None:
+        seen.append(sum(action.help != argparse.SUPPRESS for action in self._actions))
+        sys.exit(0)
+
+    monkeypatch.setattr(cli.Parser, "parse", count)
     with pytest.raises(SystemExit):
         cli.run([command])
     assert seen[0] < 30

@@ -1,4 +1,6 @@
-"""Training sets behind one protocol, augmentation, the loader. Importing this costs numpy, cv2 and simplejpeg."""
+"""Training sets behind one protocol, augmentation, the loader. Importing this loads no torch."""
 
-from zoo.data.base import FaceDataset as FaceDataset
-from zoo.data.open import open_dataset as open_dataset
+from zoo.data.base import FaceDataset
+from zoo.data.open import open_dataset
+
+__all__ = ["FaceDataset", "open_dataset"]
