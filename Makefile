@@ -1,4 +1,4 @@
-# `make demo` and `make test` work on an empty machine: they make a virtual environment and install into it.
+# `make demo` and `make test` need only Python: they create a virtual environment and install into it.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -12,7 +12,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-demo: $(READY) ## train, export, evaluate and verify on synthetic faces, in one story
+demo: $(READY) ## train, export, evaluate and verify, on synthetic faces
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh
 
 lint: $(READY)
@@ -20,10 +20,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: $(READY) lint ## everything that must hold, in minutes
+test: $(READY) lint ## ruff, mypy and all tests but the long ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak' -q
 
-soak: $(READY) ## the long trials: kill -9 by the hundred, fuzzing, other packages' clients
+soak: $(READY) ## the long trials: hundreds of kill -9, fuzzing, other packages' clients
 	$(BIN)/python -m pytest -m soak -v --timeout 7200
 
 clean:

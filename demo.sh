@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole product on drawn faces, in one story: train, export, evaluate, verify. Started by `make demo`.
+# A tour on synthetic faces: train, export, evaluate, verify. Started by `make demo`.
 set -euo pipefail
 cd "$(dirname "$0")"
 run=runs/demo
@@ -11,16 +11,16 @@ type_and_run() { printf '$ %s\n' "$*"; "$@"; }
 rm -rf "$run" demo
 mkdir -p demo
 
-chapter "1. Train: resnet18 with ReCurricularFace on drawn people (they are not faces; no person is in any of them)"
+chapter "1. Train: resnet18 with ReCurricularFace on synthetic faces (generated here; no real person is in them)"
 type_and_run zoo train resnet18 --head recurricularface --recipe quick-cpu --name demo
 
-chapter "2. Export to ONNX: the file is written only if ONNX Runtime computes what torch computes"
+chapter "2. Export to ONNX: the file is written only if ONNX Runtime agrees with PyTorch"
 type_and_run zoo export demo --onnx
 
-chapter "3. Evaluate through ONNX Runtime on people the model has never seen, and store the thresholds measured there"
+chapter "3. Evaluate with ONNX Runtime on people who are not in the training set, and store the thresholds"
 type_and_run zoo evaluate "$run" --data synthetic --write-thresholds --report "$run"
 
-chapter "4. Verify: two pictures of one new person, then of two"
+chapter "4. Verify: two pictures of the same new person, then of two different people"
 python - "$faces" <<'PYTHON'
 import sys
 from pathlib import Path
@@ -29,11 +29,11 @@ from zoo.data.synthetic import SyntheticFaces
 from zoo.files import write_bytes
 from zoo.formats.images import encode_png
 
-drawn = SyntheticFaces(identities=2, images_per_identity=2, seed=7, split="test")
-for number, label in enumerate(drawn.labels):
+faces = SyntheticFaces(identities=2, images_per_identity=2, seed=7, split="test")
+for number, label in enumerate(faces.labels):
     folder = Path(sys.argv[1], f"person-{label}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / f"{number % 2 + 1}.png", encode_png(drawn.image(number)))
+    write_bytes(folder / f"{number % 2 + 1}.png", encode_png(faces.image(number)))
 PYTHON
 type_and_run zoo verify "$faces/person-0/1.png" "$faces/person-0/2.png" --model "$run" --aligned --far 0.1 || true
 echo

@@ -165,7 +165,7 @@ def synthetic() -> PairsProtocol:
     images, same = synthetic_pairs()
     digest = hashlib.sha256(images.data)
     digest.update(same.data)
-    return PairsProtocol(images, same, data="synthetic (drawn faces)", data_sha256=digest.hexdigest())
+    return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest.hexdigest())
 
 
 def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:

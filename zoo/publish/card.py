@@ -92,7 +92,7 @@ def render_card(
         repo=repo,
         info=info,
         report=report,
-        synthetic="drawn by zoo" in info.training_set or "synthetic" in info.training_set,
+        synthetic="synthetic" in info.training_set,
         facts=[(label, value) for label, value in facts_of(info, report) if value],
         intervals_told=any(result.intervals or result.probes is not None for result in results),
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),

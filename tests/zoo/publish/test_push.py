@@ -32,9 +32,9 @@ APACHE = License("apache-2.0")
 
 PUBLISHED = {
     *("README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"),
-    *("synthetic-drawn-faces-det.png", "synthetic-drawn-faces-roc.png"),
+    *("synthetic-faces-det.png", "synthetic-faces-roc.png"),
 }
-"""What goes of a run that was measured on drawn faces."""
+"""What goes of a run that was measured on synthetic faces."""
 
 
 FACE_CFG = {"input_size": (3, 112, 112), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
