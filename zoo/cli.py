@@ -32,6 +32,7 @@ COMMANDS = {
     "index": "build, extend and prune a gallery of known people",
     "migrate": "move a gallery to another model",
     "embed": "compute the embeddings of photos, with boxes, landmarks and quality",
+    "serve": "serve verification and a gallery over HTTP, with a page to try them in",
     "align": "crop and align the faces of photos, ready for training",
     "push": "publish a run on the Hugging Face Hub",
     "pull": "fetch and check a model from the Hugging Face Hub",

@@ -120,6 +120,12 @@ ROOMS = (
         (*LIGHT, "PIL", "pyarrow", "faiss"),
     ),
     Room(
+        "zoo.serve",
+        "verification and a gallery over HTTP, and the page",
+        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.recognition"),
+        (*LIGHT, "fastapi", "starlette", "uvicorn", "pydantic", "onnx"),
+    ),
+    Room(
         "zoo.data",
         "training sets, augmentation, the loader",
         ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),

@@ -32,14 +32,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 """The file names that count as pictures in a folder, compared in lower case."""
 
 
-def decode(content: bytes, name: str) -> Image:
+def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
     """The picture in `content` (JPEG, PNG, WebP, BMP, PPM or PGM): RGB uint8 of shape (height, width, 3).
 
     An EXIF orientation is applied, CMYK is converted, grey is repeated, 16 bits become their upper 8 and an
     alpha channel is dropped. InputError, naming `name`, for anything else: another format, a truncated file, or a
-    header that announces no pixel or more than MAX_PIXELS.
+    header that announces no pixel or more than `most`.
     """
-    if _size(content, name) is None:
+    if _size(content, name, most) is None:
         found = "an empty file" if not content else f"{len(content):,} bytes that begin with {bytes(content[:8])!r}"
         raise InputError(f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name}, found {found}; convert it")
     if content[:2] == b"\xff\xd8":
@@ -160,7 +160,7 @@ def suffix_of(content: bytes) -> str:
     return {b"P5": ".pgm", b"P6": ".ppm"}.get(bytes(content[:2]), ".bin")
 
 
-def _size(content: bytes, name: str) -> tuple[int, int] | None:
+def _size(content: bytes, name: str, most: int) -> tuple[int, int] | None:
     """(height, width) as the header states them, or None where it is not the header of a known format.
 
     No pixel is unpacked: cv2 has no such question, and by itself it would allocate gigabytes for a forged header.
@@ -170,30 +170,30 @@ def _size(content: bytes, name: str) -> tuple[int, int] | None:
             height, width, *_ = simplejpeg.decode_jpeg_header(content)
         except ValueError:
             return None
-        return sane_size(height, width, name)
+        return sane_size(height, width, name, most)
     from PIL import Image as Pillow
 
     try:
         with Pillow.open(io.BytesIO(content), formats=("PNG", "WEBP", "BMP", "PPM")) as found:
             size = found.height, found.width
     except Pillow.DecompressionBombError:
-        raise too_large(name, "more") from None
+        raise too_large(name, "more", most) from None
     except (OSError, ValueError):
         return None
-    return sane_size(*size, name)
+    return sane_size(*size, name, most)
 
 
-def sane_size(height: int, width: int, name: str) -> tuple[int, int]:
-    """(height, width); InputError, naming `name`, where that is no pixel or more than MAX_PIXELS."""
-    if not 0 < height * width <= MAX_PIXELS:
-        raise too_large(name, f"{height:,} × {width:,}")
+def sane_size(height: int, width: int, name: str, most: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width); InputError, naming `name`, where that is no pixel or more than `most`."""
+    if not 0 < height * width <= most:
+        raise too_large(name, f"{height:,} × {width:,}", most)
     return height, width
 
 
-def too_large(name: str, announced: str) -> InputError:
-    """The error for a header that announces more than MAX_PIXELS, or none."""
+def too_large(name: str, announced: str, most: int = MAX_PIXELS) -> InputError:
+    """The error for a header that announces more than `most` pixels, or none."""
     return InputError(
-        f"expected a picture of at most {MAX_PIXELS:,} pixels in {name}, its header announces {announced};"
+        f"expected a picture of at most {most:,} pixels in {name}, its header announces {announced};"
         " leave it out or scale it down"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
-from zoo.formats.images import Image, decode, printable, read_file, sane_size, too_large
+from zoo.formats.images import MAX_PIXELS, Image, decode, printable, read_file, sane_size, too_large
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 """The file names that count as photos in a folder, compared in lower case."""
@@ -21,14 +21,14 @@ def read_photo(path: str | Path) -> Image:
     return decode_photo(read_file(path), printable(path))
 
 
-def decode_photo(content: bytes, name: str) -> Image:
+def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
     """The upright photo in `content`: RGB uint8 (height, width, 3).
 
     HEIC needs the extra `heic`. InputError, naming `name`, as `images.decode` has it.
     """
     kind = _kind(content)
     if kind is None:
-        return decode(content, name)
+        return decode(content, name, most)
     from PIL import Image as Pillow
     from PIL import ImageOps
 
@@ -37,7 +37,7 @@ def decode_photo(content: bytes, name: str) -> Image:
     try:
         # Pillow warns of what it goes on to raise or to mend
         with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(content), formats=(kind,)) as photo:
-            sane_size(photo.height, photo.width, name)
+            sane_size(photo.height, photo.width, name, most)
             upright = ImageOps.exif_transpose(photo)
             if upright.mode.startswith("I;16"):  # Pillow would clip grey values of 16 bits at 255
                 upright = Pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -45,7 +45,7 @@ def decode_photo(content: bytes, name: str) -> Image:
     except InputError:
         raise
     except Pillow.DecompressionBombError:
-        raise too_large(name, "more") from None
+        raise too_large(name, "more", most) from None
     except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
         raise InputError(
             f"expected a picture of the format {kind} in {name}, found a damaged one or a rare variety"

@@ -1,0 +1,222 @@
+"""The HTTP interface: each path is one call of the service, with its place in the OpenAPI document."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from zoo import __version__
+from zoo.errors import InputError
+from zoo.serve.gate import Gate
+from zoo.serve.guard import Guard
+from zoo.serve.metrics import Metrics
+from zoo.serve.pictures import read_request
+from zoo.serve.problems import Problem
+from zoo.serve.schemas import (
+    Detection,
+    Embeddings,
+    EmbedOptions,
+    Enrolled,
+    FaceOptions,
+    IdentifyOptions,
+    Identities,
+    ModelFacts,
+    NoOptions,
+    Options,
+    People,
+    PersonPhotos,
+    ProblemDetails,
+    Removed,
+    Verdict,
+    VerifyOptions,
+    answers,
+    body,
+)
+from zoo.serve.service import Service
+from zoo.serve.settings import Settings
+
+DESCRIPTION = """Face verification and a gallery over HTTP. Pictures come as multipart files or as base64 in JSON; no
+path and no address is ever opened. No liveness detection, no proof, no consent: see docs/verify.md."""
+PAIR = {"a": "the first picture", "b": "the second picture"}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
+    """The whole application with its model loaded; workers that share the folder `counts` add up their metrics.
+
+    InputError where the model, the detector, the gallery or the token cannot be used.
+    """
+    service, gate = Service(settings), Gate(settings.limits)
+    metrics = Metrics(counts or Path(tempfile.mkdtemp(prefix="zoo-serve-")))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        yield {"metrics": metrics}
+        gate.close()
+
+    app = FastAPI(
+        title="zoo serve",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    _add_recognition(app, service, gate)
+    _add_people(app, service, gate, metrics)
+    _add_facts(app, service, gate, metrics)
+    _add_page(app)
+    _add_problems(app, service)
+    document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        found = document()
+        schemas = found.setdefault("components", {}).setdefault("schemas", {})
+        schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return Guard(app, settings, metrics)
+
+
+def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
+    """The operations on pictures, which keep nothing."""
+
+    def operation(
+        path: str, model: type, options: type[Options], pictures: dict[str, str], call: Callable[..., Any]
+    ) -> None:
+        async def answer(request: Request) -> Response:
+            chosen, sent = await read_request(request, options, pictures)
+            return JSONResponse(await gate.run(lambda: call(chosen, *sent)))
+
+        app.post(
+            path,
+            summary=(call.__doc__ or "").split("\n")[0],
+            operation_id=path.strip("/"),
+            responses={200: {"model": model}, **answers(404, 422)},
+            openapi_extra=body(options, pictures),
+        )(answer)
+
+    picture = {"picture": "the picture"}
+    operation("/verify", Verdict, VerifyOptions, PAIR, service.verify)
+    operation("/identify", Identities, IdentifyOptions, picture, service.identify)
+    operation("/detect", Detection, FaceOptions, picture, service.detect)
+    operation("/embed", Embeddings, EmbedOptions, picture, service.embed)
+
+
+def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
+    """The gallery: reading it, and changing it where that is allowed."""
+    token: dict[str, Any] = {"security": [{"token": []}]}
+
+    @app.get("/people", responses={200: {"model": People}, **answers(404, 422)})
+    async def people(
+        offset: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    ) -> Response:
+        """People of the gallery and how many photos each has."""
+        return JSONResponse(await gate.run(lambda: service.people(offset, limit)))
+
+    @app.get("/people/{name}", responses={200: {"model": PersonPhotos}, **answers(404, 422)})
+    async def photos(name: str) -> Response:
+        """The photos of a person, by the hash of their files."""
+        return JSONResponse(await gate.run(lambda: service.photos(name)))
+
+    @app.post(
+        "/people/{name}/photos",
+        status_code=201,
+        responses={200: {"model": Enrolled}, 201: {"model": Enrolled}, **answers(404, 422)},
+        openapi_extra={**body(NoOptions, {"photo": "the photo"}), **token},
+    )
+    async def enrol(name: str, request: Request) -> Response:
+        """Enrol a photo of a person, new or not; 200 where the gallery holds it already."""
+        service.writable_shelf()
+        _, (photo,) = await read_request(request, NoOptions, {"photo": "the photo"})
+        done = await gate.run(lambda: service.enrol(name, photo))
+        if done["added"]:
+            metrics.event("enrolled")
+        return JSONResponse(done, 201 if done["added"] else 200)
+
+    @app.delete("/people/{name}", responses={200: {"model": Removed}, **answers(404, 422)}, openapi_extra=token)
+    async def remove(name: str) -> Response:
+        """Remove a person with the template and the hashes of all photos."""
+        done = await gate.run(lambda: service.remove(name))
+        metrics.event("removed")
+        return JSONResponse(done)
+
+
+def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
+    """What a client or an operator asks about the server."""
+
+    @app.get("/model", responses={200: {"model": ModelFacts}, **answers()})
+    async def model() -> Response:
+        """The model, its thresholds, and what this server allows."""
+        return JSONResponse(await gate.run(service.facts))
+
+    @app.get("/healthz", responses=answers())
+    async def healthz() -> dict[str, str]:
+        """Whether this server answers."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **answers()})
+    async def counters() -> Response:
+        """Counters in Prometheus' text format."""
+        gauges = {"waiting": gate.waiting, "running": gate.running}
+        return Response(metrics.text(gauges), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI) -> None:
+    """The page and its files, which are read once."""
+    files = {
+        file.name: (file.read_bytes(), KINDS[Path(file.name).suffix])
+        for file in resources.files("zoo.serve.page").iterdir()
+        if Path(file.name).suffix in KINDS
+    }
+    files["backend.js"] = files.pop("backend-server.js")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(files["index.html"][0], media_type="text/html")
+
+    @app.get("/assets/{name}", include_in_schema=False)
+    async def asset(name: str) -> Response:
+        if name not in files:
+            raise Problem(404, "expected a file of the page, found none of that name")
+        content, kind = files[name]
+        return Response(content, media_type=kind)
+
+
+def _add_problems(app: FastAPI, service: Service) -> None:
+    """Every error as a problem; what is a fault of ours is one as well, and its trace goes to the log."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return error.response()
+
+    @app.exception_handler(InputError)
+    async def input_error(request: Request, error: InputError) -> Response:
+        return Problem(422, service.without_paths(str(error))).response()
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        said = {404: "there is nothing at this path", 405: "this path does not take that method"}
+        headers = dict(error.headers or {})
+        return Problem(error.status_code, said.get(error.status_code, str(error.detail)), headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return Problem(422, f"expected other options: {first['loc'][-1]}: {first['msg']}").response()
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return Problem(500, "this is a fault of the server, not of your request; its log says more").response()

@@ -1,0 +1,237 @@
+"""What stands before every request: Host, Origin, token and size are checked, the body is read within its limits.
+
+The body is in memory, whole, before anything looks at it, and never on the disk. What is logged and counted of a
+request is its method, its path as a pattern, the status, the seconds and the bytes: no name, no picture, no address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from zoo.messages import log
+from zoo.serve.metrics import ROUTES, Metrics
+from zoo.serve.problems import Problem, busy
+from zoo.serve.settings import LOOPBACK, Settings
+
+READING = ("GET", "HEAD", "OPTIONS")
+OPEN = ("/assets/", "/healthz", "/openapi.json")
+"""What is read below these, and the page itself, tells nothing about anybody and needs no token."""
+CHANGING = "/people/"
+"""POST and DELETE below it change the gallery."""
+METHODS = (*READING, "POST", "PUT", "PATCH", "DELETE")
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self.app, self.settings, self.metrics = app, settings, metrics
+        token = settings.token()
+        self._token = None if token is None else _hashed(token)
+        self._buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, seen, headers = time.monotonic(), Seen(), Headers(scope=scope)
+        seen.unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                told = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    told.setdefault(name, value)
+                told.setdefault("Cache-Control", "no-store")
+                if seen.unread:
+                    told["Connection"] = "close"
+            await send(message)
+
+        try:
+            try:
+                self.check(scope, headers)
+                with self._body(headers, receive, seen) as reading:
+                    await self.app(scope, await reading, answer)
+            except Problem as problem:
+                if seen.unread:
+                    await _discard(receive, self.settings.limits.body_bytes)
+                await problem.response()(scope, receive, answer)
+        except Disconnected:
+            self.metrics.event("aborted")
+            return
+        finally:
+            if seen.status:
+                self._record(scope, seen, time.monotonic() - started)
+
+    def check(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
+        """Problem unless the request names this server, comes from its own page or from a program, and is allowed."""
+        self._check_host(scope, headers)
+        path, method = scope["path"], scope["method"]
+        is_open = method in READING and (path == "/" or path.startswith(OPEN))
+        if not is_open:
+            _check_origin(headers)
+        changes = path.startswith(CHANGING) and method not in READING
+        if changes and not self.settings.enrol:
+            raise Problem(403, "this server is read-only: it was started without --enrol")
+        needed = changes or not (self.settings.is_loopback or self.settings.no_auth)
+        if needed and not is_open:
+            self._check_token(headers)
+
+    def _check_host(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
+        """421 for a name that is not this server's: a page elsewhere may have its name resolve to this machine."""
+        hosts = headers.getlist("host")
+        found = _hostname(hosts[0]) if len(hosts) == 1 else None
+        local = (scope.get("server") or ("",))[0]
+        allowed = {*LOOPBACK, *(host.lower() for host in self.settings.allow_host), self.settings.host, local}
+        if not found or found not in allowed:
+            raise Problem(
+                421 if found else 400,
+                "expected the name or the address of this server in Host, found"
+                f" {'another' if found else 'none'}; start it with --allow-host NAME for each name it is reached by",
+            )
+
+    def _check_token(self, headers: Headers) -> None:
+        """401 unless the request carries the token; the comparison takes as long for every wrong one."""
+        given = headers.getlist("authorization")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        known = self._token or b""
+        if not (hmac.compare_digest(_hashed(token.strip()), known) and scheme.lower() == "bearer" and known):
+            self.metrics.event("refused_tokens")
+            raise Problem(
+                401,
+                "expected the server's token in the header Authorization: Bearer TOKEN, found"
+                f" {'another' if token else 'none'}; it is the first line of the file after --token-file",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    @contextlib.contextmanager
+    def _body(self, headers: Headers, receive: Receive, seen: Seen) -> Iterator[Any]:
+        """Gives the coroutine that reads the body; its bytes count as buffered until the request is answered."""
+        before = seen.size
+        try:
+            yield self._read(headers, receive, seen)
+        finally:
+            self._buffered -= seen.size - before
+
+    async def _read(self, headers: Headers, receive: Receive, seen: Seen) -> Receive:
+        """A `receive` with the whole body; 413, 408 or 503 for one that is too large, too slow or one too many."""
+        limits = self.settings.limits
+        length = headers.get("content-length", "")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Problem(415, "expected a body without Content-Encoding, found a compressed one; send it as it is")
+        too_large = Problem(
+            413, f"expected at most {limits.max_body:g} MB in a request, found more; scale pictures down"
+        )
+        if length.isdecimal() and int(length) > limits.body_bytes:
+            raise too_large
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(limits.max_seconds):
+                while seen.unread:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Disconnected
+                    part = message.get("body", b"")
+                    seen.unread = message.get("more_body", False)
+                    seen.size += len(part)
+                    self._buffered += len(part)
+                    if seen.size > limits.body_bytes:
+                        raise too_large
+                    if self._buffered > limits.buffered_bytes:
+                        raise busy(1, "too many pictures are arriving at once; try again later")
+                    parts.append(part)
+        except TimeoutError:
+            raise Problem(408, f"expected the whole request within {limits.max_seconds:g} seconds") from None
+        body: bytes | None = b"".join(parts)
+        parts.clear()
+
+        async def replay() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            message, body = {"type": "http.request", "body": body, "more_body": False}, None
+            return message
+
+        return replay
+
+    def _record(self, scope: MutableMapping[str, Any], seen: Seen, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        route = route if route in ROUTES else "none"
+        method = scope["method"] if scope["method"] in METHODS else "-"
+        self.metrics.request(route, seen.status, seconds)
+        log.info("%s %s %d %.1f ms %d bytes", method, route, seen.status, 1e3 * seconds, seen.size)
+
+
+class Disconnected(Exception):
+    """The client left before its request was whole."""
+
+
+class Seen:
+    """What is known of a request while it is answered."""
+
+    status = 0
+    size = 0
+    """Bytes of the body that have arrived."""
+    unread = False
+    """Whether more of the body may come."""
+
+
+def _check_origin(headers: Headers) -> None:
+    """403 for what a browser sends on behalf of a page of another origin; programs send neither header."""
+    site = headers.get("sec-fetch-site", "none")
+    origins = headers.getlist("origin")
+    own = all(urlsplit(origin).netloc.lower() == headers.get("host", "").lower() for origin in origins)
+    if site not in ("same-origin", "none") or not own:
+        raise Problem(403, "expected a request of this server's own page or of a program, found one of another page")
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without the port, in lower case; None for what is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    plain = not (parts.path or parts.query or parts.fragment or "@" in host or host != host.strip())
+    return parts.hostname if plain else None
+
+
+def _hashed(token: str) -> bytes:
+    """Tokens of any length become 32 bytes, so that comparing them tells nothing of the length either."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    """Reads on for a moment and forgets it, so that the client sees the answer instead of a closed connection."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return

@@ -1,0 +1,118 @@
+"""The pictures and options of a request, from a multipart form or JSON with base64; nothing else is ever opened."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from zoo.formats.images import Image
+from zoo.formats.photos import decode_photo
+from zoo.serve.problems import Problem
+from zoo.serve.settings import Limits
+
+Options = TypeVar("Options", bound=BaseModel)
+
+MOST_FIELDS = 16
+"""Fields of a form, pictures included."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A picture as it was sent."""
+
+    content: bytes
+    name: str
+    """What messages call it."""
+
+    def pixels(self, limits: Limits) -> Image:
+        """The upright picture, RGB uint8 (height, width, 3); InputError for anything else or for too many pixels."""
+        return decode_photo(self.content, self.name, limits.pixels)
+
+
+async def read_request(request: Request, options: type[Options], names: dict[str, str]) -> tuple[Options, list[Sent]]:
+    """The options of a request, and its pictures: a field of each of `names`, called in messages what stands there.
+
+    400 or 415 where the body is neither a form nor JSON, 422 where a field is missing, unknown or wrong.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        fields, pictures = await _form(request)
+    elif kind == "application/json":
+        fields, pictures = await _json(request, names)
+    else:
+        raise Problem(415, f"expected multipart/form-data or application/json, found {kind[:60] or 'no Content-Type'}")
+    for name in names:
+        if name not in pictures:
+            raise Problem(422, f"expected a picture in the field {name}, found none")
+    if unknown := sorted(set(pictures) - set(names)):
+        raise Problem(422, f"expected pictures in {' and '.join(names)} alone, found one in {unknown[0][:60]!r}")
+    try:
+        chosen = options.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:60]
+        raise Problem(422, f"expected other options: {where or 'the request'}: {first['msg']}") from None
+    return chosen, [Sent(pictures[name], said) for name, said in names.items()]
+
+
+class Form(MultiPartParser):
+    """Starlette's parser, which keeps every file in memory."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request.headers, request.stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
+        self.spool_max_size = 2**63 - 1
+
+
+async def _form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The text fields and the files of a multipart form."""
+    try:
+        form = await Form(request).parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        said = getattr(error, "message", "") or "it cannot be parsed"
+        raise Problem(400, f"expected a multipart form, found a damaged one ({said})") from None
+    fields: dict[str, Any] = {}
+    pictures: dict[str, bytes] = {}
+    for name, value in form.multi_items():
+        if name in fields or name in pictures:
+            raise Problem(422, f"expected each field once, found two of {name[:60]!r}")
+        if isinstance(value, str):
+            fields[name] = value
+        else:
+            pictures[name] = await value.read()
+    return fields, pictures
+
+
+async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The members of a JSON object, those of `names` from base64."""
+    try:
+        fields = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise Problem(400, "expected JSON in UTF-8, found something else") from None
+    if not isinstance(fields, dict):
+        raise Problem(422, f"expected a JSON object, found {type(fields).__name__}")
+    pictures = {}
+    for name in names:
+        if name in fields:
+            pictures[name] = _decoded(fields.pop(name), name)
+    return fields, pictures
+
+
+def _decoded(text: Any, name: str) -> bytes:
+    """The bytes behind base64, or behind a data URL with it."""
+    try:
+        if text.startswith("data:"):
+            text = text.partition(";base64,")[2]
+        return base64.b64decode(text, validate=True)
+    except (AttributeError, ValueError, binascii.Error):
+        raise Problem(
+            422,
+            f"expected the bytes of a picture as base64 in {name}, found something else;"
+            " paths and addresses are not opened",
+        ) from None

@@ -1,0 +1,32 @@
+"""Errors as RFC 9457 has them, in the sentences that the command line prints."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A request that cannot be answered: `status` and one sentence, with headers where the status wants them."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+
+    def response(self) -> JSONResponse:
+        """The answer to the client."""
+        return JSONResponse(self.content(), self.status, self.headers, MEDIA_TYPE)
+
+    def content(self) -> dict[str, Any]:
+        """The members of RFC 9457, section 3.1; the status says what kind of problem it is, so `type` is blank."""
+        title = HTTPStatus(self.status).phrase
+        return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+
+
+def busy(seconds: float, detail: str) -> Problem:
+    """503 with the whole seconds after which another try makes sense."""
+    return Problem(503, detail, {"Retry-After": str(max(1, round(seconds)))})

@@ -1,0 +1,79 @@
+"""`zoo serve` from Python: workers, signals and sockets around the application."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import socket
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from zoo.errors import InputError
+from zoo.messages import log
+from zoo.resolve import onnx_file
+from zoo.serve.app import create_app
+from zoo.serve.connections import ServerConfig
+from zoo.serve.settings import Settings
+
+DRAIN_SECONDS = 5
+"""Beyond the time limit of a request, how long a worker that was told to stop waits for those under way."""
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; requests that have arrived by then are answered first.
+
+    InputError where the model, the gallery, the token or the port cannot be used.
+    """
+    settings = replace(settings, model=onnx_file(settings.model).resolve())
+    listening = listen(settings.host, settings.port)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after the last answer
+        signal.signal(number, lambda *_: None)
+    with listening, tempfile.TemporaryDirectory(prefix="zoo-serve-") as counts:
+        app = create_app(settings, Path(counts))
+        host, port = listening.getsockname()[:2]
+        log.info(
+            "serving %s at http://%s:%d/", Path(str(settings.model)).name, f"[{host}]" if ":" in host else host, port
+        )
+        if settings.workers == 1:
+            uvicorn.Server(_config(app, settings)).run([listening])
+            return
+        factory = functools.partial(create_app, settings, Path(counts))
+        Multiprocess(_config(factory, settings, factory=True), [listening]).run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; InputError where the address is not to be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot listen on {host} port {port} ({error}); choose another --port or --host") from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def _config(app: object, settings: Settings, factory: bool = False) -> ServerConfig:
+    return ServerConfig(
+        app,
+        settings.limits,
+        factory=factory,
+        workers=settings.workers,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        ws="none",
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=int(2 * settings.limits.max_seconds) + DRAIN_SECONDS,
+        backlog=1024,
+    )

@@ -1,0 +1,214 @@
+"""What the operations do, over the public Python API: bytes in, answers out, nothing about HTTP but its problems."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from zoo.errors import InputError
+from zoo.faces.detect import FaceDetector
+from zoo.faces.finder import FaceCrop, FaceRule, NoFace, Picture
+from zoo.formats.images import encode_png
+from zoo.messages import log
+from zoo.recognition import FaceVerifier, Gallery
+from zoo.resolve import onnx_file
+from zoo.serve.batching import SharedEmbedder
+from zoo.serve.pictures import Sent
+from zoo.serve.problems import Problem
+from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, VerifyOptions
+from zoo.serve.settings import Settings
+from zoo.serve.shelf import Shelf
+
+Answer = dict[str, Any]
+
+
+class BoundedVerifier(FaceVerifier):
+    """A FaceVerifier that refuses pictures with more faces than it may embed."""
+
+    most_faces = 32
+
+    def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
+        found = super().crops(picture, name)
+        if len(found) > self.most_faces:
+            raise InputError(
+                f"expected at most {self.most_faces} faces in {name or 'the picture'}, found {len(found)};"
+                " cut the picture, or choose the largest face"
+            )
+        return found
+
+
+class Service:
+    """A model, its detector and a gallery, shared by every request; threads may call every method."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.face not in get_args(FaceRule):
+            raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {settings.face!r}")
+        self.settings = settings
+        self.embedder = SharedEmbedder(
+            onnx_file(settings.model), device="cpu", spin=False, threads=settings.threads_each
+        )
+        self._detector: FaceDetector | None = None
+        self.verifier = self._verifier(far=settings.far, threshold=settings.threshold)
+        if not settings.aligned:
+            self._detector = self.verifier.detector  # loaded now, not by the first request
+        self.shelf = Shelf(settings.gallery, self.verifier, settings.enrol) if settings.gallery else None
+
+    def _verifier(self, face: FaceRule | None = None, aligned: bool = False, **decision: float | None) -> FaceVerifier:
+        """A verifier with other options over the same model and detector."""
+        settings = self.settings
+        given = self._detector or settings.detector
+        verifier = BoundedVerifier(
+            self.embedder,
+            given,
+            face=face or settings.face,  # type: ignore[arg-type]  # checked in __init__
+            aligned=aligned or settings.aligned,
+            **decision,  # type: ignore[arg-type]
+        )
+        verifier.most_faces = settings.limits.max_faces
+        return verifier
+
+    def verify(self, options: VerifyOptions, a: Sent, b: Sent) -> Answer:
+        """Whether two pictures show the same person: `Verification.to_json` without paths."""
+        given = (options.far, options.threshold) != (None, None)
+        decision = options if given else self.settings
+        verifier = self._verifier(options.face, options.aligned, far=decision.far, threshold=decision.threshold)
+        answer = verifier.verify(self._pixels(a), self._pixels(b))
+        told: Answer = json.loads(answer.to_json())
+        for name, crop in (("a", answer.a), ("b", answer.b)):
+            told[name].pop("path")
+            told[name] |= _png(crop, options.crops)
+        return told | self._named()
+
+    def identify(self, options: IdentifyOptions, picture: Sent) -> Answer:
+        """The people of the gallery in a picture: `Identification.to_json`."""
+        gallery = self.gallery()
+        verifier = self._verifier(options.face, options.aligned)
+        given = (options.fpir, options.threshold) != (None, None)
+        decision = options if given else self.settings
+        answer = gallery.identify(
+            self._pixels(picture), verifier, fpir=decision.fpir, threshold=decision.threshold, top=options.top
+        )
+        told: Answer = json.loads(answer.to_json())
+        for face, found in zip(told["faces"], answer.faces, strict=True):
+            face |= _png(found.crop, options.crops)
+        return told
+
+    def detect(self, options: FaceOptions, picture: Sent) -> Answer:
+        """The faces of a picture; none is an answer too."""
+        image = self._pixels(picture)
+        try:
+            crops = self._verifier(options.face, options.aligned).crops(image, picture.name)
+        except NoFace:
+            crops = []
+        return {"size": image.shape[:2], "faces": [_face(crop) | _png(crop, options.crops) for crop in crops]}
+
+    def embed(self, options: EmbedOptions, picture: Sent) -> Answer:
+        """The embeddings of a picture's faces, where the server gives them out."""
+        if not self.settings.allow_embeddings:
+            raise Problem(403, "embeddings are biometric data: this server was started without --allow-embeddings")
+        verifier = self._verifier(options.face, options.aligned)
+        crops = verifier.crops(self._pixels(picture), picture.name)
+        rows = verifier.embed_crops(crops)
+        faces = [{**_face(crop), "embedding": row.tolist()} for crop, row in zip(crops, rows, strict=True)]
+        return {"faces": faces} | self._named()
+
+    def enrol(self, name: str, photo: Sent) -> Answer:
+        """Adds the face of a photo to a person, new or not; on the disk before it is answered."""
+        shelf = self.writable_shelf()
+        name = shelf.name_in(name)
+        verifier = self._verifier("central" if self.verifier.face == "central" else "largest")
+        crop = verifier.crop(self._pixels(photo), photo.name)
+        sha256 = hashlib.sha256(photo.content).hexdigest()
+        change = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
+        return {
+            "name": name,
+            "photo": sha256,
+            "photos": change.photos,
+            "added": change.changed,
+            "notes": crop.notes,
+            "audit": change.audit,
+        }
+
+    def remove(self, name: str) -> Answer:
+        """Removes a person and all that belongs to them."""
+        shelf = self.writable_shelf()
+        change = shelf.remove(shelf.name_in(name))
+        return {"people": change.people, "photos": change.photos, "audit": change.audit}
+
+    def people(self, offset: int, limit: int) -> Answer:
+        """Names and numbers of photos."""
+        counts = list(self.gallery().photo_counts().items())
+        page = counts[offset : offset + limit]
+        return {"total": len(counts), "people": [{"name": name, "photos": photos} for name, photos in page]}
+
+    def photos(self, name: str) -> Answer:
+        """The hashes of a person's photos."""
+        gallery, shelf = self.gallery(), self._shelf()
+        name = shelf.name_in(name)
+        return {"name": name, "photos": shelf.photos(gallery, name)}
+
+    def facts(self) -> Answer:
+        """The model, its thresholds, and what this server allows."""
+        verifier, info, settings = self.verifier, self.embedder.info, self.settings
+        return {
+            **self._named(),
+            "size": self.embedder.input.size,
+            "dim": verifier.dim,
+            "flip": verifier.flip,
+            **{name: getattr(info, name, "") for name in ("backbone", "head", "training_set", "license")},
+            "detector": "none" if settings.aligned else verifier.detector.name,
+            **verifier.decision.facts(),
+            "thresholds": [dataclasses.asdict(threshold) for threshold in (info.thresholds if info else ())],
+            "notes": self.embedder.notes,
+            "people": len(self.gallery()) if self.shelf else None,
+            "enrol": settings.enrol,
+            "embeddings": settings.allow_embeddings,
+            "token": not (settings.is_loopback or settings.no_auth),
+            "limits": dataclasses.asdict(settings.limits),
+        }
+
+    def gallery(self) -> Gallery:
+        """The gallery of the moment; 404 where the server has none, 500 where it cannot be read."""
+        shelf = self._shelf()
+        try:
+            return shelf.current()
+        except InputError as error:
+            log.error("%s", error)
+            raise Problem(500, "the gallery of this server cannot be read; its log says why") from None
+
+    def writable_shelf(self) -> Shelf:
+        """The gallery file where it may be changed."""
+        shelf = self._shelf()
+        if not shelf.writable:
+            raise Problem(403, "this server is read-only: it was started without --enrol")
+        return shelf
+
+    def without_paths(self, sentence: str) -> str:
+        """A sentence of the library with the server's files by their names alone."""
+        paths: Iterable[Any] = (self.embedder.path, self.settings.gallery, self.settings.detector)
+        for path in filter(None, paths):
+            sentence = sentence.replace(str(path), path.name)
+        return sentence
+
+    def _shelf(self) -> Shelf:
+        if self.shelf is None:
+            raise Problem(404, "this server has no gallery: it was started without --gallery")
+        return self.shelf
+
+    def _pixels(self, sent: Sent) -> Any:
+        return sent.pixels(self.settings.limits)
+
+    def _named(self) -> Answer:
+        return {"model": self.embedder.path.name, "model_sha256": self.embedder.model_sha256}
+
+
+def _face(crop: FaceCrop) -> Answer:
+    return {**crop.facts(), "notes": crop.notes}
+
+
+def _png(crop: FaceCrop, wanted: bool) -> Answer:
+    return {"crop": base64.b64encode(encode_png(crop.crop)).decode()} if wanted else {}
