@@ -101,8 +101,6 @@ def screenshot(browser: Browser, path: Path, width: int, dark: bool = False) -> 
     features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     browser.command("Emulation.setEmulatedMedia", features=features)
     mobile = width < 600
-    browser.command(
-        "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=mobile
-    )
+    browser.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=mobile)
     shot = browser.command("Page.captureScreenshot", captureBeyondViewport=True, format="png")
     path.write_bytes(base64.b64decode(shot["data"]))

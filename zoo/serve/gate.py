@@ -33,7 +33,7 @@ class Gate:
         pixels and faces bound what it does.
         """
         limits = self.limits
-        if self._slots.locked() and self.waiting >= limits.queue:
+        if self.waiting + self.running >= limits.concurrent + limits.queue:
             raise busy(self.expected_wait, f"{self.waiting} requests are waiting already; try again later")
         self.waiting += 1
         try:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from tests.support.serving import client, files, photo, settings
 
+FORM = "multipart/form-data; boundary=b"
 WATCHED: list[tuple[str, Any]] = []
 WATCHING = False
 
@@ -59,7 +60,8 @@ def test_a_form_and_json_with_base64_or_a_data_url_are_the_same_question(served:
 
 
 @pytest.mark.parametrize(
-    "address", ["/etc/hostname", "/etc/hosts", "../../../etc/hosts", "file:///etc/hosts", "http://127.0.0.1:1/a.png", "~"]
+    "address",
+    ["/etc/hostname", "/etc/hosts", "../../../etc/hosts", "file:///etc/hosts", "http://127.0.0.1:1/a.png", "~"],
 )
 def test_a_path_or_an_address_in_place_of_a_picture_is_never_opened(
     served: TestClient, opened: list[tuple[str, Any]], address: str
@@ -101,9 +103,13 @@ def test_no_photo_however_large_touches_the_disk(served: TestClient, opened: lis
         (b"{}", "application/json", 422),
         (b'{"a": 1, "b": 2}', "application/json", 422),
         (b"x", "multipart/form-data", 400),
-        (b"x", "multipart/form-data; boundary=b", 400),
-        (b"--b\r\n" * 50, "multipart/form-data; boundary=b", 400),
-        (b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n', "multipart/form-data; boundary=b", 422),
+        (b"x", FORM, 400),
+        (b"--b\r\n" * 50, FORM, 400),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n',
+            FORM,
+            422,
+        ),
     ],
 )
 def test_a_damaged_request_is_told_so(served: TestClient, content: bytes, kind: str, status: int) -> None:

@@ -1,0 +1,143 @@
+"""The gallery file: the newest for every reader, changed by one at a time, and a removed person is gone everywhere."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.toy_faces import unit_rows, write_model
+from zoo import FaceVerifier, Gallery
+from zoo.errors import InputError
+from zoo.serve.audit import check_audit
+from zoo.serve.problems import Problem
+from zoo.serve.shelf import Shelf
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> FaceVerifier:
+    return FaceVerifier(write_model(tmp_path_factory.mktemp("model") / "m.onnx"), aligned=True)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, verifier: FaceVerifier) -> Shelf:
+    return Shelf(tmp_path / "people.gallery", verifier, writable=True)
+
+
+ROWS = unit_rows(64, 48, seed=1)
+
+
+def test_another_shelf_on_the_file_sees_every_change_at_once(shelf: Shelf, verifier: FaceVerifier) -> None:
+    other = Shelf(shelf.path, verifier, writable=True)
+    for number in range(5):
+        shelf.enrol(f"p{number}", f"{number:064x}", ROWS[number])
+        assert other.current().names()[-1] == f"p{number}"
+    other.remove("p2")
+    assert shelf.current().names() == ["p0", "p1", "p3", "p4"]
+
+
+def test_a_snapshot_that_was_taken_before_a_removal_still_reads(shelf: Shelf) -> None:
+    for number in range(3):
+        shelf.enrol(f"p{number}", f"{number:064x}", ROWS[number])
+    before = shelf.current()
+    shelf.remove("p1")
+    assert before.names() == ["p0", "p1", "p2"]
+    np.testing.assert_array_equal(before.search(ROWS[1:2])[0], [[1]])
+
+
+def test_forty_enrolments_at_once_lose_none_and_the_log_tells_of_each(shelf: Shelf, verifier: FaceVerifier) -> None:
+    shelves = [shelf, Shelf(shelf.path, verifier, writable=True)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(
+            pool.map(lambda n: shelves[n % 2].enrol("Ada" if n % 2 else f"p{n}", f"{n:064x}", ROWS[n]), range(40))
+        )
+    gallery = shelf.current()
+    assert gallery.photo_counts()["Ada"] == 20 and len(gallery) == 21 and all(change.changed for change in done)
+    assert gallery.hashes() == {f"{n:064x}" for n in range(40)}
+    assert check_audit(shelf.audit.path)[0] == 40
+    together = ROWS[1:40:2].astype(np.float64).sum(0)
+    template = gallery.templates[gallery.names().index("Ada")]
+    np.testing.assert_allclose(template, together / np.linalg.norm(together), atol=1e-5)
+
+
+def test_one_photo_counts_once_however_often_it_is_sent(shelf: Shelf) -> None:
+    first = shelf.enrol("Ada", "0" * 64, ROWS[0])
+    again = shelf.enrol("Ada", "0" * 64, ROWS[0])
+    assert (first.changed, again.changed, again.photos) == (True, False, 1)
+    assert check_audit(shelf.audit.path)[0] == 1
+
+
+def test_a_removed_person_is_in_no_file_beside_the_gallery_either(shelf: Shelf) -> None:
+    shelf.enrol("Zaphod", "ab" * 32, ROWS[0])
+    shelf.enrol("Trillian", "cd" * 32, ROWS[1])
+    shelf.remove("Zaphod")
+    left = b"".join(file.read_bytes() for file in shelf.path.parent.iterdir())
+    assert b"Trillian" in left and b"Zaphod" not in left
+    assert bytes.fromhex("cd" * 32) in left and bytes.fromhex("ab" * 32) not in left and b"ab" * 32 not in left
+    assert ROWS[1].tobytes() in left and ROWS[0].tobytes() not in left
+
+
+def test_a_failed_write_leaves_the_gallery_and_the_log_says_so(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.enrol("Ada", "0" * 64, ROWS[0])
+
+    def full(self: Gallery, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Gallery, "save", full)
+        with pytest.raises(OSError):
+            shelf.enrol("Bob", "1" * 64, ROWS[1])
+    assert shelf.current().names() == ["Ada"]
+    assert b'"enrol failed"' in shelf.audit.path.read_bytes() and check_audit(shelf.audit.path)[0] == 3
+    shelf.enrol("Bob", "1" * 64, ROWS[1])
+    assert shelf.current().names() == ["Ada", "Bob"]
+
+
+def test_a_change_that_cannot_get_its_turn_is_refused_in_time(shelf: Shelf, verifier: FaceVerifier) -> None:
+    hurried = Shelf(shelf.path, verifier, writable=True, wait=0.05)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with shelf._locked():
+            held.set()
+            release.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        held.wait(10)
+        with pytest.raises(Problem) as refused:
+            hurried.enrol("Ada", "0" * 64, ROWS[0])
+        release.set()
+    assert refused.value.status == 503
+    assert hurried.enrol("Ada", "0" * 64, ROWS[0]).changed
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a\nb", "a\0b", "x" * 201, ".", "..", " a", "a ", "a\u202eb", "\ufffd", "\ud800"]
+)
+def test_what_is_no_name_is_refused(shelf: Shelf, name: str) -> None:
+    with pytest.raises(Problem) as refused:
+        shelf.name_in(name)
+    assert refused.value.status == 422
+
+
+def test_a_name_is_one_however_its_accents_are_written(shelf: Shelf) -> None:
+    composed, apart = "Zo\u00eb", "Zoe\u0308"
+    assert shelf.name_in(apart) == composed
+    shelf.enrol(apart, "0" * 64, ROWS[0])  # as a folder of macOS may have it
+    assert shelf.name_in(composed) == apart and shelf.name_in(apart) == apart
+
+
+def test_a_reader_changes_nothing_and_makes_no_file(tmp_path: Path, verifier: FaceVerifier) -> None:
+    with pytest.raises(InputError, match="expected a gallery"):
+        Shelf(tmp_path / "none.gallery", verifier, writable=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gallery_of_another_model_is_refused(tmp_path: Path, shelf: Shelf) -> None:
+    other = FaceVerifier(write_model(tmp_path / "other.onnx", gain=2.0), aligned=True)
+    with pytest.raises(InputError, match="another model"):
+        Shelf(shelf.path, other, writable=True)
