@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from zoo import __version__
 from zoo.errors import Exit, InputError, unknown_name
-from zoo.messages import log
+from zoo.messages import Lines, log
 
 COMMANDS = {
     "train": "train a timm backbone with a margin head",
@@ -104,13 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     with messages_on_stderr():
         return outcome(argv)
-
-
-class Lines(logging.Handler):
-    """Messages as lines on whatever is stderr at the moment: a progress bar stands in for it while it is shown."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"zoo: {record.getMessage()}", file=sys.stderr)
 
 
 @contextlib.contextmanager

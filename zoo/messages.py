@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -15,6 +16,13 @@ Progress = Callable[[int], None]
 
 Bar = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Opens a progress bar with a caption and the number of items, where it is known."""
+
+
+class Lines(logging.Handler):
+    """Messages as lines on whatever is stderr at the moment: a progress bar stands in for it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"zoo: {record.getMessage()}", file=sys.stderr)
 
 
 def no_progress(count: int) -> None:

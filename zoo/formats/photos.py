@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
 from zoo.formats.images import MAX_PIXELS, Image, decode, printable, read_file, sane_size, too_large
+from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 """The file names that count as photos in a folder, compared in lower case."""

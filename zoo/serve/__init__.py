@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from zoo.serve.server import serve as serve
     from zoo.serve.settings import Limits as Limits
     from zoo.serve.settings import Settings as Settings
-    from zoo.serve.web import export_web as export_web
 
 LAZY = {
     "Limits": "settings",
     "Settings": "settings",
     "create_app": "app",
-    "export_web": "web",
     "serve": "server",
 }
 """Public names and their modules, imported at the first use: the web page needs no FastAPI."""

@@ -208,7 +208,10 @@ def _add_problems(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        said = {404: "there is nothing at this path", 405: "this path does not take that method"}
+        said = {
+            404: "there is nothing at this path; a person's name has no slash",
+            405: "this path does not take that method",
+        }
         headers = dict(error.headers or {})
         return Problem(error.status_code, said.get(error.status_code, str(error.detail)), headers).response()
 

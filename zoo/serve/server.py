@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from zoo.errors import InputError
-from zoo.messages import log
+from zoo.messages import Lines, log
 from zoo.resolve import onnx_file
 from zoo.serve.app import create_app
 from zoo.serve.connections import ServerConfig
@@ -21,6 +22,8 @@ from zoo.serve.settings import Settings
 
 DRAIN_SECONDS = 5
 """Beyond the time limit of a request, how long a worker that was told to stop waits for those under way."""
+BACKLOG = 1024
+"""Connections that the system keeps until a worker takes them."""
 
 
 def serve(settings: Settings) -> None:
@@ -41,8 +44,26 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1:
             uvicorn.Server(_config(app, settings)).run([listening])
             return
-        factory = functools.partial(create_app, settings, Path(counts))
-        Multiprocess(_config(factory, settings, factory=True), [listening]).run()
+        del app  # each worker has its own
+        factory = functools.partial(worker_app, settings, Path(counts), log.getEffectiveLevel())
+        Workers(_config(factory, settings, factory=True), [listening]).run()
+
+
+class Workers(Multiprocess):
+    """Worker processes that share a listening socket."""
+
+    def terminate_all(self) -> None:
+        """Tells the workers to stop; the parent's socket closes, or new connections would wait for nobody."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
+
+
+def worker_app(settings: Settings, counts: Path, level: int) -> ASGIApp:
+    """The application in a process of its own, which logs as its parent does."""
+    log.addHandler(Lines())
+    log.setLevel(level)
+    return create_app(settings, counts)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,6 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot listen on {host} port {port} ({error}); choose another --port or --host") from None
     listening.set_inheritable(True)
@@ -75,5 +97,5 @@ def _config(app: object, settings: Settings, factory: bool = False) -> ServerCon
         ws="none",
         timeout_keep_alive=5,
         timeout_graceful_shutdown=int(2 * settings.limits.max_seconds) + DRAIN_SECONDS,
-        backlog=1024,
+        backlog=BACKLOG,
     )

@@ -111,6 +111,8 @@ class Settings:
             )
         if self.fpir is not None and self.threshold is not None:
             raise InputError("expected --threshold or --fpir, found both; give one of them")
+        if not 0 <= self.port < 65536:
+            raise InputError(f"expected a --port from 0 to 65535, found {self.port}")
         if self.workers < 1 or (self.threads or 1) < 1:
             raise InputError("expected at least one worker and one thread")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import threading
 import time
@@ -42,7 +43,8 @@ def form(**pictures: bytes) -> bytes:
 def test_sigterm_answers_what_has_arrived_and_takes_nothing_more(tmp_path: Path) -> None:
     with Server(settings(tmp_path)) as server:
         body = form(a=photo(1), b=photo(1, 3))
-        head = f"POST /verify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = "POST /verify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         connection.connect()
         connection.sock.sendall(head.encode() + body[:500])
@@ -86,8 +88,8 @@ def test_a_kill_during_enrolment_loses_nothing_that_was_acknowledged(tmp_path: P
             with ThreadPoolExecutor(4) as pool:
                 done = [pool.submit(enrol, number) for number in range(60)]
                 assert enough.wait(60)
-                for child in children(server.process.pid):
-                    child.kill()
+                for child in children(server):
+                    os.kill(child, signal.SIGKILL)
                 server.process.kill()
                 server.process.wait()
                 for one in done:
@@ -99,19 +101,10 @@ def test_a_kill_during_enrolment_loses_nothing_that_was_acknowledged(tmp_path: P
     assert len(acknowledged) > 20
 
 
-def children(pid: int):
+def children(server: Server) -> list[int]:
     """The worker processes of a server."""
-    import os
-
-    class Child:
-        def __init__(self, pid: int) -> None:
-            self.pid = pid
-
-        def kill(self) -> None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Child(int(child)) for child in found]
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_two_workers_show_every_change_at_once_and_count_together(tmp_path: Path) -> None:
@@ -128,20 +121,16 @@ def test_two_workers_show_every_change_at_once_and_count_together(tmp_path: Path
             told = answer.read().decode()
         assert "zoo_enrolled_total 6\n" in told and "zoo_removed_total 1\n" in told
         assert 'zoo_requests_total{route="/people/{name}",status="200"} 37\n' in told
-        workers = [
-            pid for pid in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        ]
-        assert len(workers) >= 2
+        assert len(children(server)) >= 2
         server.process.terminate()
         assert server.process.wait(30) == 0
+        assert server.log.read_text().count("POST /people/{name}/photos 201") == 6
 
 
 def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
     with listen("127.0.0.1", 0) as first:
         first.listen()
-        with pytest.raises(InputError, match="cannot listen on 127.0.0.1"):
+        with pytest.raises(InputError, match=r"cannot listen on 127\.0\.0\.1"):
             listen("127.0.0.1", first.getsockname()[1])
-    with pytest.raises(InputError, match="choose another"):
-        listen("127.0.0.1", 99_999)
     with pytest.raises(InputError, match="choose another"):
         listen("no.such.host.invalid", 80)

@@ -61,6 +61,12 @@ def test_no_limit_can_be_switched_off(name: str) -> None:
     assert Limits(queue=0).queue == 0
 
 
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(InputError, match="--port from 0 to 65535"):
+        Settings(port=port)
+
+
 def test_two_ways_to_choose_a_threshold_contradict_each_other() -> None:
     with pytest.raises(InputError, match="--threshold or --fpir"):
         Settings(fpir=0.1, threshold=0.3)
