@@ -17,7 +17,6 @@ from zoo.inference.metadata import external_files, facts_text, load_proto, parse
 from zoo.inference.session import REFUSALS, OnnxEmbedder
 from zoo.modelinfo import ModelInfo
 
-ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
 BGR_NORM_RATIO = 1.02
 """A model gives a larger norm to a clearer face; a norm larger by this factor with swapped colours is suspicious."""
 
@@ -74,7 +73,12 @@ def inspect_onnx(path: str | Path) -> Inspection:
     facts = None
     with contextlib.suppress(InputError):  # running the model reports it, among the warnings
         facts = parse_facts(facts_text(proto), path)
-    steps = input_steps(proto, inputs[0].name) if inputs else ()
+    embedder, told = None, []
+    try:
+        embedder = OnnxEmbedder(path, device="cpu", threads=1)
+        told = warnings(inputs, facts, embedder)
+    except InputError as error:
+        told.append(str(error))
     beside = [path.parent / name for name in external_files(proto)]
     return Inspection(
         file=str(path),
@@ -86,83 +90,31 @@ def inspect_onnx(path: str | Path) -> Inspection:
         parameters=sum(counts.values()),
         operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         weights=dict(counts.most_common()),
-        normalisation=normalisation(facts, steps, embedder=len(inputs) == len(outputs) == 1),
+        normalisation=normalisation(facts, embedder),
         facts=facts,
-        warnings=tuple(warnings(path, inputs, outputs, facts, bool(steps))),
+        warnings=tuple(told),
     )
 
 
-def input_steps(proto: onnx.ModelProto, name: str) -> tuple[str, ...]:
-    """The arithmetic that the graph applies to its input `name` first, e.g. ("− 127.5", "/ 128").
-
-    insightface's older files begin like that; a batch norm on the pixels has the same effect.
-    """
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for node in proto.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
-    steps: list[str] = []
-    for _ in proto.graph.node:  # an upper bound: every turn passes one node
-        readers = [node for node in proto.graph.node if name in node.input]
-        if len(readers) != 1:
-            break
-        (node,) = readers
-        others = [other for other in node.input if other != name]
-        if node.op_type in ARITHMETIC and len(others) == 1 and others[0] in constants and node.input[0] == name:
-            steps.append(f"{ARITHMETIC[node.op_type]} {_numbers(constants[others[0]])}")
-        elif node.op_type == "BatchNormalization":
-            steps.append("batch norm")
-        elif node.op_type not in ("Cast", "Identity", "Transpose"):
-            break
-        name = node.output[0]
-    return tuple(steps)
-
-
-def _numbers(tensor: onnx.TensorProto) -> str:
-    """A constant as text: its value, or the values of its few channels."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return "a constant"
-    values = list(dict.fromkeys(onnx.numpy_helper.to_array(tensor).ravel().tolist()))
-    return ", ".join(f"{value:g}" for value in values) if len(values) <= 3 else f"{len(values)} constants"
-
-
-def normalisation(facts: ModelInfo | None, steps: tuple[str, ...], embedder: bool) -> str:
-    """The meaning of the input as text; the field's convention is only assumed of an `embedder`."""
+def normalisation(facts: ModelInfo | None, embedder: OnnxEmbedder | None) -> str:
+    """The meaning of the input as text; only decided for what opens as an `embedder`."""
     if facts is not None:
-        spec = facts.input
-        return f"{spec.channel_order}, {spec.scaling}, stated by the file"
-    if steps:
-        return f"0 to 255, guessed: the graph scales its input itself ({', '.join(steps)})"
-    if not embedder:
-        return "unknown: the graph does not scale its input and is no embedder"
-    return "RGB, (x − 127.5) / 127.5, guessed: the graph does not scale its input"
+        return f"{facts.input.channel_order}, {facts.input.scaling}, stated by the file"
+    if embedder is None:
+        return "unknown: the file does not open as an embedder"
+    return f"{embedder.input.channel_order}, {embedder.input.scaling}, decided: {embedder.decided.why}"
 
 
-def warnings(
-    path: Path, inputs: tuple[Port, ...], outputs: tuple[Port, ...], facts: ModelInfo | None, scaled: bool
-) -> list[str]:
+def warnings(inputs: tuple[Port, ...], facts: ModelInfo | None, embedder: OnnxEmbedder) -> list[str]:
     """What a user should check, each in one sentence."""
     found = []
-    if len(inputs) != 1:
-        found.append(f"{len(inputs)} inputs, an embedder has one")
-    if len(outputs) != 1:
-        found.append(f"{len(outputs)} outputs, an embedder has one: {', '.join(port.name for port in outputs)}")
     for port in inputs:
-        if len(port.shape) != 4:
-            found.append(f"the input {port.name} has {len(port.shape)} dimensions, a picture has 4")
-        elif isinstance(port.shape[0], int):
+        if isinstance(port.shape[0], int):
             found.append(f"the batch is fixed at {port.shape[0]}: pictures are embedded {port.shape[0]} at a time")
-        if len(port.shape) == 4 and port.shape[3] == 3:
+        if port.shape[3] == 3:
             found.append("the channels come last, most programs put them second")
-    if len(inputs) != 1 or len(outputs) != 1:
-        return found
-    if facts is None and scaled:
-        found.append("zoo would scale its input a second time: add --mean 0 --std 1 where a command has them")
-    try:
-        embedder = OnnxEmbedder(path, device="cpu", threads=1)
-    except InputError as error:
-        return [*found, str(error)]
-    found += [note for note in embedder.notes if "fixed batch" not in note and "does not state its input" not in note]
+    known = (embedder.decided.why, "fixed batch")
+    found += [note for note in embedder.notes if not any(one and one in note for one in known)]
     if facts is not None and facts.embedding_dim != embedder.embedding_dim:
         found.append(f"the file states {facts.embedding_dim} dimensions, the graph gives {embedder.embedding_dim}")
     return [*found, *_tried(embedder, colours=facts is None)]
@@ -184,10 +136,7 @@ def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
     if np.allclose(norms, 1, atol=1e-3):
         return ["the embeddings have norm 1: norms tell nothing of picture quality, and swapped colours go unnoticed"]
     if colours and np.median(others / np.where(norms > 0, norms, np.inf)) > BGR_NORM_RATIO:
-        return [
-            "norms are larger with red and blue swapped: the model may have been trained on BGR; add --bgr where a "
-            "command has it"
-        ]
+        return ["norms are larger with red and blue swapped: the model may have been trained on BGR; then add --bgr"]
     return []
 
 

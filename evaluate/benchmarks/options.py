@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import InputError
 from zoo.evaluate.report.record import Settings
+from zoo.inference.convention import GivenInput
 
 
 def option(default: Any, told: str, metavar: str | None = None) -> Any:
@@ -33,6 +33,7 @@ class Options:
     mean: float | None = option(None, "third-party model: subtracted from pixel values 0 … 255", "X")
     std: float | None = option(None, "third-party model: what the difference is divided by", "X")
     bgr: bool = option(False, "third-party model: the input is BGR")
+    output: str | None = option(None, "third-party model: which of its outputs is the embedding", "NAME")
     detector: str | None = option(None, "detect the faces in the photos of a list: a YuNet file, or yunet", "PATH")
     strict: bool = option(False, "refuse a model whose input is not the crops' size")
     thumbnails: bool = option(False, "show the faces of the hardest pairs in report.html")
@@ -48,15 +49,19 @@ class Options:
             raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
         if self.workers < 0:
             raise InputError(f"expected 0 workers or more, found {self.workers}")
-        for flag, value in (("mean", self.mean), ("std", self.std)):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"expected a finite number for --{flag}, found {value}")
-        for name in ("write_thresholds", "cuda_graph", "bgr", "mean", "std") if self.backend == "torch" else ():
+        _ = self.given  # which refuses what is not finite
+        onnx_only = ("write_thresholds", "cuda_graph", "bgr", "mean", "std", "output")
+        for name in onnx_only if self.backend == "torch" else ():
             if getattr(self, name) not in (None, False):
                 flag = name.replace("_", "-")
                 raise InputError(f"expected an ONNX model for --{flag}, found --backend torch; leave one out")
         if self.backend == "torch" and (len(self.devices) > 1 or self.precision != "float32"):
             raise InputError("expected one device and float32 for --backend torch, found more; leave --backend out")
+
+    @property
+    def given(self) -> GivenInput:
+        """What the options say of the model's input and output."""
+        return GivenInput(self.mean, self.std, self.bgr, self.output)
 
     @property
     def devices(self) -> list[str]:

@@ -25,11 +25,9 @@ from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
 from zoo.inference.embed import FaceModel, embed
-from zoo.inference.metadata import read_model_info
 from zoo.inference.multi_device import Job, embed_on
 from zoo.inference.providers import Device, choose
 from zoo.messages import Progress, log, no_progress
-from zoo.modelinfo import InputSpec
 from zoo.resolve import find_model, load_embedder
 
 Watch = Callable[[str, int], AbstractContextManager[Progress]]
@@ -48,8 +46,6 @@ class Model:
     """What people call it."""
     embedder: FaceModel
     options: Options
-    input: InputSpec | None = None
-    """What --mean, --std and --bgr say of its input; None: as the file states."""
     onnx_options: dict[str, Any] = field(default_factory=dict)
     """What each process of several devices opens the file with; empty for torch."""
 
@@ -86,31 +82,16 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
         raise InputError(f"expected several devices of one kind, e.g. cuda:0,cuda:1, found {options.device}")
     for device in options.devices[1:]:
         choose(Device.parse(device))
-    given = _given_input(path, options)
     wishes = {name: getattr(options, name) for name in ("threads", "strict", "batch_size", "precision")}
-    wishes |= {"input": given, "graph": options.cuda_graph}
+    wishes |= {"input": options.given, "graph": options.cuda_graph}
     embedder = load_embedder(path, options.backend, device=options.devices[0], **wishes)
-    return Model(place.name, embedder, options, given, wishes)
-
-
-def _given_input(path: Path, options: Options) -> InputSpec | None:
-    """The input of --mean, --std and --bgr over what the file states; None without any of them."""
-    if options.mean is None and options.std is None and not options.bgr:
-        return None
-    info = read_model_info(path)
-    stated = info.input if info else InputSpec()
-    given = replace(
-        stated,
-        mean=stated.mean if options.mean is None else options.mean,
-        std=stated.std if options.std is None else options.std,
-        channel_order="BGR" if options.bgr else stated.channel_order,
-    )
-    if options.write_thresholds and info and given != stated:
+    stated = embedder.info.input if embedder.info else None
+    if options.write_thresholds and stated and options.given.over(stated) != stated:
         raise InputError(
             f"expected the input that {path} states ({stated.channel_order}, {stated.scaling}) "
             "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
         )
-    return given
+    return Model(place.name, embedder, options, wishes)
 
 
 @dataclass(frozen=True)
@@ -205,7 +186,7 @@ def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, te
         try:
             embeddings = embeddings_of(model, protocol, watch, tell)
             found = protocol.score(embeddings, model.options.compat)
-            noticed = look(protocol, order_is_assumed=model.embedder.info is None and model.input is None)
+            noticed = look(protocol, order_is_assumed=not model.embedder.stated)
             told = [*noticed, *protocol.remarks(), one.place.shortfall(found) if one.place else ""]
             found = replace(found, notes=(*found.notes, *(note for note in told if note)))
             if isinstance(protocol, PairsProtocol) and one.place and one.place.family:

@@ -43,11 +43,13 @@ def fixed_batch(proto: onnx.ModelProto) -> None:
 
 
 def two_outputs(proto: onnx.ModelProto) -> None:
-    proto.graph.output.append(make.make_tensor_value_info(proto.graph.node[0].output[0], onnx.TensorProto.FLOAT, None))
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = "y"
+    proto.graph.node.append(make.make_node("Neg", ["y"], ["z"]))
+    proto.graph.output.append(make.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None))
 
 
 def scaled(proto: onnx.ModelProto) -> None:
-    half = make.make_tensor("half", onnx.TensorProto.FLOAT, [], [0.5])
+    half = make.make_tensor("half", onnx.TensorProto.FLOAT, [], [1 / 128])
     proto.graph.initializer.append(half)
     proto.graph.node[0].input[0] = "halved"
     proto.graph.node.insert(0, make.make_node("Mul", ["input", "half"], ["halved"], name="scale"))
@@ -64,8 +66,7 @@ def unit_norm(proto: onnx.ModelProto) -> None:
     ("change", "warning"),
     [
         (fixed_batch, "batch is fixed at 1"),
-        (two_outputs, "2 outputs"),
-        (scaled, "a second time"),
+        (two_outputs, "among the 2 outputs"),
         (unit_norm, "norm 1"),
     ],
 )
@@ -83,12 +84,11 @@ def shifted_and_scaled(proto: onnx.ModelProto) -> None:
 
 
 def test_normalisation_is_guessed_from_the_graph(tmp_path: Path) -> None:
-    assert "127.5, guessed" in inspect_onnx(third_party(tmp_path)).normalisation
-    assert "0 to 255, guessed" in inspect_onnx(third_party(tmp_path, scaled)).normalisation
-    assert "itself (− 127.5, × 0.5)" in inspect_onnx(third_party(tmp_path, shifted_and_scaled)).normalisation
+    assert "(x − 127.5) / 127.5, decided: " in inspect_onnx(third_party(tmp_path)).normalisation
+    assert "itself (− 127.5, × 0.0078125)" in inspect_onnx(third_party(tmp_path, shifted_and_scaled)).normalisation
 
 
-def test_nothing_is_guessed_of_what_is_no_embedder(tmp_path: Path) -> None:
+def test_nothing_is_decided_of_what_is_no_embedder(tmp_path: Path) -> None:
     assert inspect_onnx(third_party(tmp_path, two_outputs)).normalisation.startswith("unknown")
 
 

@@ -54,6 +54,7 @@ class TorchFolder(TorchEmbedder):
     """
 
     precision = "float32"
+    stated = True
 
     def __init__(
         self, folder: str | Path, device: str = "auto", threads: int | None = None, strict: bool = False

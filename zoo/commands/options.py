@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from zoo.inference.convention import GivenInput
     from zoo.recognition import FaceVerifier
 
 MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
@@ -29,13 +30,34 @@ def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True
     parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the newest run with a model.onnx)")
     add_detector_arguments(parser, every_face, face)
     parser.add_argument("--aligned", action="store_true", help="take the pictures as aligned crops and detect no faces")
+    add_input_arguments(parser)
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a user knows of a third-party model's input and output, over what is decided by its graph."""
+    third = "third-party model:"
+    parser.add_argument("--mean", type=float, metavar="X", help=f"{third} subtracted from pixel values 0 … 255")
+    parser.add_argument("--std", type=float, metavar="X", help=f"{third} what the difference is divided by")
+    parser.add_argument("--bgr", action="store_true", help=f"{third} the input is BGR")
+    taken = any("--output" in action.option_strings for action in parser._actions)
+    flags = ["--model-output", *([] if taken else ["--output"])]
+    parser.add_argument(*flags, metavar="NAME", help=f"{third} which of its outputs is the embedding")
+
+
+def given_input(args: argparse.Namespace) -> GivenInput | None:
+    """What `add_input_arguments` asked for; None where nothing is given."""
+    from zoo.inference.convention import GivenInput
+
+    given = GivenInput(args.mean, args.std, args.bgr, args.model_output)
+    return given if given != GivenInput() else None
 
 
 def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
     """The verifier that `add_model_arguments` asked for."""
     from zoo.recognition import FaceVerifier
 
-    return FaceVerifier(args.model, args.detector, face=args.face, aligned=args.aligned, **options)
+    options |= {"face": args.face, "aligned": args.aligned, "input": given_input(args)}
+    return FaceVerifier(args.model, args.detector, **options)
 
 
 def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:

@@ -25,6 +25,8 @@ class FaceModel(typing.Protocol):
     path: Path
     """The file with the weights."""
     input: InputSpec
+    stated: bool
+    """Whether the file or the caller states the input, so that nothing is assumed of it."""
     info: ModelInfo | None
     """The facts that travel with the model; None where it has none."""
     embedding_dim: int

@@ -193,14 +193,19 @@ class Binding:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, device: Device, dtypes: tuple[Any, Any], output: tuple[int, ...]
+        self,
+        session: ort.InferenceSession,
+        device: Device,
+        dtypes: tuple[Any, Any],
+        output: tuple[int, ...],
+        names: tuple[str, str],
     ) -> None:
-        """`dtypes` are the input's and the output's numpy types, `output` is one image's output shape."""
+        """`dtypes` and `names` are those of the input and the output, `output` is one image's output shape."""
         self._session = session
         self._place = ("cpu", 0) if device.kind == "cpu" else ("cuda", device.index)
         self._dtypes = dtypes
         self._output = output
-        self._names = session.get_inputs()[0].name, session.get_outputs()[0].name
+        self._names = names
         self._buffers: dict[int, tuple[ort.IOBinding, npt.NDArray[Any], ort.OrtValue, ort.OrtValue]] = {}
         self.locked = True
         """Whether every host buffer of a GPU is page-locked."""

@@ -16,6 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from zoo.errors import InputError
 from zoo.formats.images import resized_crops
 from zoo.inference import providers
+from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
 from zoo.inference.metadata import METADATA_KEY, facts_text, load_proto, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
 from zoo.modelinfo import Crops, InputSpec
@@ -41,13 +42,13 @@ class OnnxEmbedder:
     `device` is auto, cpu, cuda or tensorrt; cuda:1 is the second GPU. A requested GPU that is missing is an InputError;
     auto falls back to the CPU and says so in `notes`, which collects what a reader of the results should know.
     `threads` is the number of CPU threads of one inference (default: all cores); with `spin` they busy-wait for the
-    next inference, which takes the cores from whatever runs in between. `input` overrides the input that the file
-    states, for third-party models whose file states none. `strict` refuses crops of another size instead of resizing
-    them. `batch_size` is the largest batch that TensorRT builds an engine for; `precision` float16 is TensorRT's.
-    `graph` records a CUDA graph of one batch of `batch_size` and replays it; smaller batches are padded. `bound` keeps
-    input and output in fixed buffers (default: on a GPU).
+    next inference, which takes the cores from whatever runs in between. `input` overrides what the file states or its
+    graph shows, in whole or in part (`zoo.inference.convention` decides). `strict` refuses crops of another size
+    instead of resizing them. `batch_size` is the largest batch that TensorRT builds an engine for; `precision` float16
+    is TensorRT's. `graph` records a CUDA graph of one batch of `batch_size` and replays it; smaller batches are padded.
+    `bound` keeps input and output in fixed buffers (default: on a GPU).
 
-    InputError for a file that is no ONNX model or no face embedder: one image input, one output.
+    InputError for a file that is no ONNX model or no face embedder: one image input, one output that is an embedding.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class OnnxEmbedder:
         path: str | Path,
         device: str = "auto",
         threads: int | None = None,
-        input: InputSpec | None = None,
+        input: InputSpec | GivenInput | None = None,
         strict: bool = False,
         spin: bool = True,
         batch_size: int = 64,
@@ -76,21 +77,26 @@ class OnnxEmbedder:
         self.info = parse_facts(self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), self.path)
         node = self._only_input()
         self._name = node.name
-        self._dtype = FLOATS[node.type]
+        self._dtype = TYPES[node.type]
         self._channels_last = node.shape[3] == 3 and node.shape[1] != 3
-        self.input = self._input_spec(node.shape, input)
+        size = node.shape[1:3] if self._channels_last else node.shape[2:4]
+        self.decided = decide(self.path, node.name, node.type, size, self.info, input)
+        self.input, self.stated = self.decided.input, self.decided.stated
+        self._note(self.decided.why)
         batch = node.shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
         """The only batch size that the file takes; None: any."""
         self._binding: Binding | None = None
+        self.output = self._embedding(input.output if isinstance(input, GivenInput) else None)
+        """The name of the output that is the embedding."""
         output = self._probe()
         self.embedding_dim = int(np.prod(output))
         if graph and self.device.kind != "cpu":
             self.batch = self.batch or batch_size
             self.session, self.provider = self._opened(threads, spin, graph=True)
         if bound or (bound is None and self.device.kind != "cpu"):
-            dtypes = self._dtype, FLOATS[self.session.get_outputs()[0].type]
-            self._binding = Binding(self.session, self.device, dtypes, output)
+            dtypes = self._dtype, FLOATS[self._outputs[self.output].type]
+            self._binding = Binding(self.session, self.device, dtypes, output, (node.name, self.output))
 
     def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
         """A session on the device that was asked for, and the provider that it runs on."""
@@ -152,41 +158,44 @@ class OnnxEmbedder:
         if note and note not in self.notes:
             self.notes.append(note)
 
+    @property
+    def _outputs(self) -> dict[str, Any]:
+        return {node.name: node for node in self.session.get_outputs()}
+
     def _only_input(self) -> Any:
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(node.name for node in inputs)
             raise InputError(
-                f"expected an embedder with one input and one output in {self.path}, found "
-                f"{_listed('input', inputs)} and "
-                f"{_listed('output', outputs)}; cut the graph down to the embedding"
+                f"expected an embedder with one input in {self.path}, found {len(inputs)} ({names}); "
+                "cut the graph down to the embedding of a picture"
             )
         node = inputs[0]
-        if node.type not in FLOATS or len(node.shape) != 4 or 3 not in (node.shape[1], node.shape[3]):
+        if node.type not in TYPES or len(node.shape) != 4 or 3 not in (node.shape[1], node.shape[3]):
             raise InputError(
-                f"expected a float image input (batch, 3, height, width) in {self.path}, found {node.name!r} "
-                f"of {node.type} {node.shape}; export the model with preprocessing left outside the graph"
-            )
-        if outputs[0].type not in FLOATS:
-            raise InputError(
-                f"expected a float embedding as output of {self.path}, found {outputs[0].name!r} of "
-                f"{outputs[0].type}; cut the graph down to the embedding"
+                f"expected an image input (batch, 3, height, width) in {self.path}, found {node.name!r} "
+                f"of {node.type} {node.shape}; export the model with a picture as its input"
             )
         return node
 
-    def _input_spec(self, shape: list[Any], given: InputSpec | None) -> InputSpec:
-        stated = given or (self.info.input if self.info else None)
-        if stated is None:
-            self._note(
-                "the file does not state its input: RGB and (x − 127.5) / 127.5 are assumed, "
-                "as insightface's models have it"
+    def _embedding(self, wanted: str | None) -> str:
+        """The output that is the embedding; where there are several, by what they give for a grey picture."""
+        floats = [name for name, node in self._outputs.items() if node.type in FLOATS]
+        if not floats:
+            found = ", ".join(f"{name!r} of {node.type}" for name, node in self._outputs.items())
+            raise InputError(
+                f"expected a float embedding as output of {self.path}, found {found}; cut the graph down to it"
             )
-        spec = stated or InputSpec()
-        height, width = shape[1:3] if self._channels_last else shape[2:4]
-        fixed = (
-            height if isinstance(height, int) else spec.size[0],
-            width if isinstance(width, int) else spec.size[1],
-        )
-        return replace(spec, size=fixed)
+        sizes = dict.fromkeys(floats, 0)
+        if len(floats) > 1:
+            try:
+                found = self.session.run(floats, {self._name: self._tensor(self._grey())})
+            except REFUSALS as error:
+                raise self._cannot_run(error) from None
+            sizes = {name: array[:1].size if array.ndim else 1 for name, array in zip(floats, found, strict=True)}
+        name, why = choose_output(self.path, sizes, wanted)
+        self._note(why if len(floats) > 1 else "")
+        return name
 
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
         crops, note = resized_crops(crops, self.input.size, self.path, self.strict)
@@ -202,7 +211,7 @@ class OnnxEmbedder:
             if not self._binding.locked:
                 self._note("the driver did not page-lock the host's buffers: copies to the GPU are slower")
         else:
-            (output,) = self.session.run(None, {self._name: tensor})
+            (output,) = self.session.run([self.output], {self._name: tensor})
         if output.shape[:1] != (len(tensor),):
             raise InputError(
                 f"expected an output (batch, dim) from {self.path}, found shape {output.shape} for a batch "
@@ -216,14 +225,11 @@ class OnnxEmbedder:
 
         A graph may declare its batch dynamic and still reshape to one image; a batch of two finds that out.
         """
-        grey = np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
+        grey = self._grey()
         try:
             dim = self._infer(self._tensor(grey)).shape[1]
         except REFUSALS as error:
-            raise InputError(
-                f"expected {self.path} to embed a {self.input.size[0]}×{self.input.size[1]} crop, but ONNX "
-                f"Runtime says: {_first_line(error)}; check the model with onnx.checker"
-            ) from None
+            raise self._cannot_run(error) from None
         if self.batch is None:
             try:
                 works = self._infer(self._tensor(np.repeat(grey, 2, axis=0))).shape == (2, dim)
@@ -234,9 +240,18 @@ class OnnxEmbedder:
         if self.batch is not None:
             many = "one image" if self.batch == 1 else f"{self.batch} images"
             self._note(f"the file has a fixed batch: it is fed {many} at a time, which is slower")
-        declared = self.session.get_outputs()[0].shape[1:]
+        declared = self._outputs[self.output].shape[1:]
         whole = all(isinstance(side, int) for side in declared) and np.prod(declared, dtype=int) == dim
         return tuple(declared) if whole else (dim,)
+
+    def _grey(self) -> Crops:
+        return np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
+
+    def _cannot_run(self, error: Exception) -> InputError:
+        return InputError(
+            f"expected {self.path} to embed a {self.input.size[0]}×{self.input.size[1]} crop, but ONNX "
+            f"Runtime says: {_first_line(error)}; check the model with onnx.checker"
+        )
 
 
 def _engine(path: Path, batch_size: int) -> Engine:
@@ -269,11 +284,6 @@ def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_si
         raise InputError(f"expected --device cuda or tensorrt for --cuda-graph, found {device.kind}; leave one out")
     if batch_size < 1:
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
-
-
-def _listed(noun: str, nodes: list[Any]) -> str:
-    names = ", ".join(node.name for node in nodes)
-    return f"{len(nodes)} {noun}{'' if len(nodes) == 1 else 's'} ({names})"
 
 
 def _first_line(error: BaseException) -> str:

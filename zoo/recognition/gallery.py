@@ -283,7 +283,7 @@ class Gallery:
     def require(self, verifier: FaceVerifier) -> None:
         """InputError unless the gallery's embeddings may be compared with the verifier's."""
         how = verifier.how()
-        differing = [key for key in ("model", "flip", "alignment") if self.facts.get(key) != how[key]]
+        differing = [key for key in ("model", "input", "flip", "alignment") if self.facts.get(key) != how.get(key)]
         if differing:
             raise InputError(
                 f"expected a gallery of this model, found one that was made with another"

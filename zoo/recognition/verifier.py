@@ -14,9 +14,10 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.detect import FaceDetector
 from zoo.faces.finder import FaceCrop, FaceFinder, FaceRule, Picture
+from zoo.inference.convention import GivenInput
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
-from zoo.modelinfo import Threshold
+from zoo.modelinfo import InputSpec, Threshold
 from zoo.recognition.threshold import Decision, decide
 from zoo.resolve import onnx_file
 
@@ -80,7 +81,8 @@ class FaceVerifier(FaceFinder):
     `model` is whatever `zoo.resolve` understands (None: the newest run that was exported) or an open OnnxEmbedder.
     `far` and `threshold` choose as `decide` does; `detector`, `face` and `aligned` are those of `FaceFinder`. With
     `flip` an embedding is the sum over the crop and its mirror image; by default as the stored threshold was measured.
-    The default device is the CPU, which answers one question before a GPU has started.
+    The default device is the CPU, which answers one question before a GPU has started. `input` overrides the model's
+    input in whole or in part, as for OnnxEmbedder.
     """
 
     def __init__(
@@ -94,11 +96,12 @@ class FaceVerifier(FaceFinder):
         aligned: bool = False,
         flip: bool | None = None,
         device: str = "cpu",
+        input: InputSpec | GivenInput | None = None,
     ) -> None:
         if isinstance(model, OnnxEmbedder):
             self.embedder = model
         else:  # detection and inference alternate on the same cores: spinning threads would slow both
-            self.embedder = OnnxEmbedder(onnx_file(model), device=device, spin=False)
+            self.embedder = OnnxEmbedder(onnx_file(model), device=device, spin=False, input=input)
         super().__init__(detector, face, self.embedder.input.size, aligned)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
@@ -116,7 +119,11 @@ class FaceVerifier(FaceFinder):
 
     def how(self) -> dict[str, str | bool]:
         """What two runs must share so that their embeddings may be compared."""
+        spec, info = self.embedder.input, self.embedder.info
+        usual = replace(info.input if info else InputSpec(), size=spec.size)
+        other = {} if spec == usual else {"input": f"{spec.channel_order}, {spec.scaling}"}
         return {
+            **other,
             "model": self.embedder.model_sha256,
             "flip": self.flip,
             "alignment": self.embedder.input.alignment,

@@ -88,7 +88,6 @@ def test_what_is_no_embedder_is_refused_in_one_sentence(tmp_path: Path) -> None:
     whole = write_model(tmp_path / "whole.onnx").read_bytes()
     (tmp_path / "half.onnx").write_bytes(whole[: len(whole) // 2])
     assert "cannot load it" in refusal(tmp_path / "half.onnx")
-    assert "2 outputs (embedding, copy1)" in refusal(write_model(tmp_path / "two.onnx", outputs=2))
     assert "tensor(double) ['n', 3]" in refusal(write_flat(tmp_path / "flat.onnx"))
     assert "no such file" in refusal(tmp_path / "absent.onnx")
     assert "expected the device" in refusal(tmp_path / "whole.onnx", device="gpu")
@@ -115,7 +114,7 @@ def test_integer_pictures_are_refused(tmp_path: Path) -> None:
         [value("y", TensorProto.INT64, ["n", 192])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "i.onnx")
-    assert "expected a float image input" in refusal(tmp_path / "i.onnx")
+    assert "expected an image input" in refusal(tmp_path / "i.onnx")
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt", "cuda:7"])
