@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.heads.base import HEADS, MarginHead
 from zoo.heads.options import Scale, check_range
+from zoo.heads.pieces import Pieces
 
 
 @HEADS.register("sphereface2")
@@ -62,8 +63,8 @@ class SphereFace2(MarginHead):
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return self.spread(cos_y) - self.margin
 
-    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return self.spread(cos_j) + self.margin
+    def pieces(self) -> Pieces:
+        return Pieces(2.0, 0.0, self.margin - 1, above=-math.inf, power=self.t)
 
     def stats(self) -> dict[str, Tensor]:
         return {"bias": self.bias.detach().clone()}

@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from zoo.heads.base import MarginHead
-from zoo.heads.loss.dense import FORMS, Negatives, Plan, nearest_cosines, negatives_of, own_cosines
+from zoo.heads.loss.dense import (
+    FORMS,
+    Negatives,
+    Plan,
+    nearest_cosines,
+    negatives_of,
+    own_cosines,
+    target_cosines,
+)
 
 
 def checkpointed_negatives(
@@ -35,7 +43,8 @@ def checkpointed_negatives(
         hard = hard + above
         first += classes
     # the value as the boundary and T saw it, which with sharded centres comes from the rank that owns the class
-    local = torch.stack(own).sum(0)
+    exact = plan.precision == "fp32"
+    local = torch.stack(own).sum(0) if exact else target_cosines(unit, weight, column, plan.sub_centres)
     cos_y = cos_y + (local - local.detach())
     summed = torch.stack(totals).sum(0) if plan.smooth else None
     return cos_y, Negatives(FORMS[head.form].over_chunks(torch.stack(others)), hard, summed)
@@ -44,6 +53,6 @@ def checkpointed_negatives(
 def _chunk(
     unit: Tensor, weight: Tensor, column: Tensor, boundary: Tensor, head: MarginHead, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cosines = nearest_cosines(unit, weight, plan.sub_centres)
+    cosines = nearest_cosines(unit, weight, plan.sub_centres, plan.precision)
     found = negatives_of(cosines, column, boundary, head, plan)
     return own_cosines(cosines, column), found.others, found.hard, found.others if found.total is None else found.total

@@ -12,6 +12,7 @@ from zoo.errors import InputError
 from zoo.heads.base import MarginHead
 from zoo.heads.loss.dense import NORM_FLOOR
 from zoo.heads.loss.initial import Start
+from zoo.heads.loss.precision import Precision
 from zoo.messages import log
 
 
@@ -23,7 +24,7 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
         raise InputError(f"expected an embedding of at least 2 dimensions, found {loss.embedding_dim}")
     if isinstance(loss.chunk_size, int) and loss.chunk_size <= 0:
         raise InputError(f"expected a positive chunk_size, found {loss.chunk_size}; 'auto' chooses one")
-    if loss.memory_budget < 0:
+    if loss.memory_budget is not None and loss.memory_budget < 0:
         raise InputError(f"expected a memory_budget of at least 0 bytes, found {loss.memory_budget}")
     if not 0 < loss.sample_rate <= 1:
         raise InputError(f"expected a sample_rate above 0 and at most 1, found {loss.sample_rate}; 1 keeps every class")
@@ -40,6 +41,8 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
         )
     if loss.reduction not in ("mean", "sum", "none"):
         raise InputError(f"expected reduction 'mean', 'sum' or 'none', found {loss.reduction!r}")
+    if loss.precision not in get_args(Precision):
+        raise InputError(f"expected precision 'auto', 'fp32', 'tf32' or 'bf16', found {loss.precision!r}")
     if loss.init not in get_args(Start):
         raise InputError(f"expected init 'normal' or 'unit', found {loss.init!r}")
     if class_counts is not None and (class_counts.shape != (loss.num_classes,) or not bool((class_counts >= 1).all())):
@@ -127,8 +130,13 @@ class Watch:
             doubts = {sentence: (norm <= NORM_FLOOR).any(), **head.doubts(cos_y, norm)}
         for told, holds in doubts.items():
             if told not in self._told and bool(holds):
-                self._told.add(told)
-                log.warning(told)
+                self.tell_once(told)
+
+    def tell_once(self, sentence: str) -> None:
+        """Logs a warning, unless it was logged before."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            log.warning(sentence)
 
     def require_labels(self, num_classes: int, ignore_index: int | None) -> None:
         """InputError where a label of the last forward is out of range; waits for the device."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead
 from zoo.heads.loss.dense import NORM_FLOOR, Plan
+from zoo.heads.loss.precision import multiply
 
 
 def chunked_log_sum_exp(
@@ -42,28 +43,19 @@ def chunked_log_sum_exp(
     return result
 
 
-@torch.no_grad()
-def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> Tensor:
-    """cos θ_y where a sample's class is among these, else 0: (batch,), without gradient."""
-    if len(weight) == 0:
-        return unit.new_zeros(len(unit))
-    rows, _ = _target_rows(unit, weight, column, sub_centres)
-    centres, _ = _unit_rows(weight, rows, unit.dtype)
-    return (unit * centres).sum(1).masked_fill(column < 0, 0)
-
-
-def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
+def target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
     """The row of each sample's nearest own sub-centre, and whether its class is among these; else any valid row."""
     first = column.clamp_min(0) * sub_centres
     if sub_centres == 1:
         return first, column >= 0
     rows = first[:, None] + torch.arange(sub_centres, device=first.device)
-    centres, _ = _unit_rows(weight, rows.flatten(), unit.dtype)
+    centres, _ = unit_rows(weight, rows.flatten(), unit.dtype)
     cos = (centres.view(*rows.shape, -1) * unit[:, None]).sum(2)
     return first + cos.argmax(1), column >= 0
 
 
-def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """weight[rows] in `dtype` at norm 1, and the norms, (…, 1)."""
     chosen = weight[rows].to(dtype)
     lengths = torch.linalg.vector_norm(chosen, dim=1, keepdim=True).clamp_min(NORM_FLOOR)
     return chosen / lengths, lengths
@@ -104,7 +96,7 @@ def _sweep(
         # one tensor: many small ones among short-lived tensors would fragment the heap
         references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
         for chunk in chunks(weight, plan):
-            cos = cosines(unit, chunk, inverse)
+            cos = cosines(unit, chunk, inverse, plan)
             sample, _ = _nearest(cos[counted], plan.sub_centres)
             sample = _without_target(sample, column[counted] - chunk.first)
             hard += (sample > boundary[counted, None]).sum()
@@ -162,22 +154,22 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             for chunk in chunks(weight, plan):  # in the order of the forward pass, which `_places` relies on
                 if chunk.first in kept:
                     pulled, reference = kept[chunk.first]
-                    share = force * torch.exp(reference - lse)
+                    share = force * torch.exp((reference - lse).clamp_max(0))  # above 0 where no class counted yet
                     scaled = unit * share[:, None]
                 else:
-                    cos = cosines(unit, chunk, inverse)
+                    cos = cosines(unit, chunk, inverse, plan)
                     step = _kernel(_backward_step, chunk, plan)
                     pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan)
                     share, scaled = force, forced
                 centres = chunk.weight.to(unit.dtype)
-                d_unit.addcmul_(pulled @ centres, share[:, None])
-                d_centres = pulled.T @ scaled
+                d_unit.addcmul_(multiply(pulled, centres, plan.precision), share[:, None])
+                d_centres = multiply(pulled.T, scaled, plan.precision)
                 # the loss does not depend on a centre's norm, so its gradient has no component along it
                 along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
                 torch.addcmul(d_centres, centres, along[:, None], value=-1, out=d_weight[chunk.rows])
             if len(weight):
-                rows, mine = _target_rows(unit, weight, column, plan.sub_centres)
-                centres, lengths = _unit_rows(weight, rows, unit.dtype)
+                rows, mine = target_rows(unit, weight, column, plan.sub_centres)
+                centres, lengths = unit_rows(weight, rows, unit.dtype)
                 pull = (grad_cos_y * mine)[:, None]
                 d_unit.addcmul_(centres, pull)
                 d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
@@ -227,9 +219,9 @@ def chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
         yield Chunk(start // plan.sub_centres, rows, weight[rows])
 
 
-def cosines(unit: Tensor, chunk: Chunk, inverse: Tensor) -> Tensor:
+def cosines(unit: Tensor, chunk: Chunk, inverse: Tensor, plan: Plan) -> Tensor:
     """Cosines to a chunk's centres: (batch, chunk·sub_centres)."""
-    return (unit @ chunk.weight.to(unit.dtype).T).mul_(inverse[chunk.rows])
+    return multiply(unit, chunk.weight.to(unit.dtype).T, plan.precision).mul_(inverse[chunk.rows])
 
 
 def finite(log: Tensor) -> Tensor:

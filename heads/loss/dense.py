@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.heads.base import MarginHead
+from zoo.heads.loss.precision import product
 from zoo.heads.loss.sharded import Ranks
 
 NORM_FLOOR = 1e-12
@@ -38,6 +39,8 @@ class Plan:
     """Non-target cosines above it are left out."""
     smooth: bool = False
     """Whether the sum of the logits is needed too, for label smoothing."""
+    precision: str = "fp32"
+    """Of the products with the centres."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,9 @@ def softplus(gap: Tensor) -> Tensor:
     return F.softplus(gap, threshold=50)
 
 
-def nearest_cosines(unit: Tensor, weight: Tensor, sub_centres: int) -> Tensor:
+def nearest_cosines(unit: Tensor, weight: Tensor, sub_centres: int, precision: str = "fp32") -> Tensor:
     """Each class's largest cosine: (batch, dim), (classes·sub_centres, dim) → (batch, classes)."""
-    cosines = unit @ F.normalize(weight.to(unit.dtype), eps=NORM_FLOOR).T
+    cosines = product(unit, F.normalize(weight.to(unit.dtype), eps=NORM_FLOOR).T, precision)
     return cosines if sub_centres == 1 else cosines.view(len(unit), -1, sub_centres).max(2).values
 
 
@@ -121,6 +124,15 @@ def own_cosines(cosines: Tensor, column: Tensor) -> Tensor:
     if cosines.shape[1] == 0:
         return cosines.sum(1)
     return cosines.gather(1, column.clamp_min(0)[:, None]).squeeze(1).masked_fill(column < 0, 0)
+
+
+def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> Tensor:
+    """`own_cosines` of centres alone, never rounded: (batch, dim), (classes·sub_centres, dim), (batch,) → (batch,)."""
+    if len(weight) == 0:
+        return unit.sum(1) * 0
+    rows = column.clamp_min(0)[:, None] * sub_centres + torch.arange(sub_centres, device=column.device)
+    cosines = (unit[:, None] * F.normalize(weight[rows].to(unit.dtype), dim=2, eps=NORM_FLOOR)).sum(2)
+    return cosines.max(1).values.masked_fill(column < 0, 0)
 
 
 def negatives_of(cosines: Tensor, column: Tensor, boundary: Tensor, head: MarginHead, plan: Plan) -> Negatives:

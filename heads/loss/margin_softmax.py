@@ -12,27 +12,14 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead, build_head, frozen
-from zoo.heads.loss.checkpointed import checkpointed_negatives
 from zoo.heads.loss.checks import Inputs, Watch, require_sensible
-from zoo.heads.loss.chunked import chunked_log_sum_exp, target_cosines
-from zoo.heads.loss.dense import (
-    FORMS,
-    Negatives,
-    Plan,
-    directions,
-    hard_rows,
-    nearest_cosines,
-    negatives_of,
-    own_cosines,
-)
+from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
 from zoo.heads.loss.initial import Start, initial_centres
+from zoo.heads.loss.precision import Precision, choose
 from zoo.heads.loss.running_state import update_state
 from zoo.heads.loss.sampling import columns_of, sample_classes, take_rows
 from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
-
-CHUNK_BYTES = {"cpu": 2**21}
-"""The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
-CHUNK_BYTES_ELSEWHERE = 2**26
+from zoo.heads.loss.way import MEMORY_BUDGET, Way
 
 
 class MarginSoftmaxLoss(nn.Module):
@@ -52,9 +39,18 @@ class MarginSoftmaxLoss(nn.Module):
     `chunk_size`: the number of classes computed at a time, so that the (batch, classes) matrix is never stored;
     "auto" chooses it for the device, None computes the whole matrix (the reference). Values that the backward pass
     needs are kept in the memory of the centres' gradient (all of them where batch ≤ dim) and in `memory_budget`
-    further bytes; the rest is computed twice. `compiled` fuses the elementwise part of a chunk with torch.compile,
-    which needs a C++ compiler on a CPU and takes some seconds in the first step. Heads with learnable parameters, the
-    binary form and `label_smoothing` go through autograd chunk by chunk (`checkpointed_negatives`).
+    further bytes, 96 MiB by default; the rest is computed twice. `compiled` fuses the elementwise part of a chunk with
+    torch.compile, which needs a C++ compiler on a CPU and takes some seconds in the first step. Heads with learnable
+    parameters, the binary form and `label_smoothing` go through autograd chunk by chunk (`checkpointed_negatives`).
+
+    On a GPU of compute capability 8.0 or later the chunked form runs Triton kernels (`fused_sum`), also in the binary
+    form. All that they need beside the centres and their gradient is in `memory_budget`, 480 MiB by default, and
+    "auto" measures in the first step which chunk size is the fastest. A head without `pieces`, learnable parameters
+    other than a bias, `label_smoothing` and centres in float64 run as on a CPU, and the loss logs that they do.
+
+    `precision`: that of the factors in the products with the centres, "fp32", "tf32" or "bf16". cos θ_y, the sums and
+    the centres stay in float32, and the products' results are float32. "auto" is fp32 but on CUDA, where it is bf16
+    under an autocast of 16 bits and tf32 otherwise; docs/heads.md has what each costs. A CPU gains no time from them.
 
     `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
     gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP
@@ -101,7 +97,8 @@ class MarginSoftmaxLoss(nn.Module):
         embedding_dim: int,
         *,
         chunk_size: int | Literal["auto"] | None = "auto",
-        memory_budget: int = 96 * 2**20,
+        memory_budget: int | None = None,
+        precision: Precision = "auto",
         compiled: bool = False,
         process_group: dist.ProcessGroup | None = None,
         sync_stats: bool = False,
@@ -121,6 +118,7 @@ class MarginSoftmaxLoss(nn.Module):
         self.embedding_dim = embedding_dim
         self.chunk_size = chunk_size
         self.memory_budget = memory_budget
+        self.precision = precision
         self.compiled = compiled
         self.sync_stats = sync_stats
         self.sample_rate = sample_rate
@@ -195,6 +193,7 @@ class MarginSoftmaxLoss(nn.Module):
         inputs = Inputs(embeddings, labels, weight)
         inputs.require_fit(self)
         self._watch.labels = labels.detach()
+        precision = choose(self.precision, embeddings.device)
         with torch.autocast(embeddings.device.type, enabled=False):
             x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
             if self.ranks:
@@ -206,23 +205,29 @@ class MarginSoftmaxLoss(nn.Module):
                 unit, norm, labels, learned = self.ranks.gather_batch(unit, norm, labels, learned)
                 weight = None if weight is None else self.ranks.gather(weight)
             if self.ignore_index is None:
-                return self._loss(unit, norm, labels, weight, learned)
+                return self._loss(unit, norm, labels, weight, learned, precision)
             kept = (labels != self.ignore_index).nonzero().squeeze(1)  # the one host sync of a forward
             if len(kept) == 0:
                 nothing = 0 * (unit.sum(1) + self.weight.sum())
                 self.finite = nothing.detach().isfinite().all()
                 return nothing if self.reduction == "none" else nothing.sum()
             weight = None if weight is None else weight[kept]
-            loss = self._loss(unit[kept], norm[kept], labels[kept], weight, learned)
+            loss = self._loss(unit[kept], norm[kept], labels[kept], weight, learned, precision)
             return loss.new_zeros(len(labels)).index_put((kept,), loss) if self.reduction == "none" else loss
 
     def _loss(
-        self, unit: Tensor, norm: Tensor, labels: Tensor, weight: Tensor | None, learned: Sequence[Tensor]
+        self,
+        unit: Tensor,
+        norm: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        learned: Sequence[Tensor],
+        precision: str,
     ) -> Tensor:
         """The reduced loss of the global batch, of the samples that count."""
         in_range = (labels >= 0) & (labels < self.num_classes)
         centres, column = self._participants(labels.clamp(0, self.num_classes - 1))
-        cos_y, found, head = self._negatives(unit, norm, labels, centres, column, learned)
+        cos_y, found, head = self._negatives(unit, norm, labels, centres, column, learned, precision)
         others, total = found.others, found.total
         counts = torch.stack([found.hard, found.hard.new_tensor(len(centres) // self.sub_centres)])
         form = FORMS[head.form]
@@ -274,39 +279,31 @@ class MarginSoftmaxLoss(nn.Module):
         centres: Tensor,
         column: Tensor,
         learned: Sequence[Tensor],
+        precision: str,
     ) -> tuple[Tensor, Negatives, MarginHead]:
         """cos θ_y of the global batch, what its other classes among `centres` add up to, and the head of this forward.
 
         `centres` (classes·K, dim); `column` (batch,): each sample's class among them, −1 where it is not;
         `learned`: the head's parameters for what is computed of these centres.
         """
-        chunk, smooth, rows = self._chunk(unit), self.label_smoothing > 0, hard_rows(len(unit))
-        plan = Plan(chunk, self.memory_budget, self.sub_centres, self.compiled, rows, self.filter_above, smooth)
-        if self.chunk_size is None:
-            cosines = nearest_cosines(unit, centres, self.sub_centres)
-            cos_y = own_cosines(cosines, column)
-        else:
-            cos_y = target_cosines(unit, centres, column, self.sub_centres)
+        way = Way(self.chunk_size, self.memory_budget, self._watch.tell_once)
+        plan = Plan(
+            way.classes_at_once(unit, self.sub_centres),
+            way.budget(MEMORY_BUDGET),
+            self.sub_centres,
+            self.compiled,
+            hard_rows(len(unit)),
+            self.filter_above,
+            self.label_smoothing > 0,
+            precision,
+        )
+        cos_y, cosines = way.cosines(unit, centres, column, plan)
         if self.ranks:
             cos_y = self.ranks.sum(cos_y)
         head, boundary = self._prepare(cos_y, norm, labels)
         given = {id(parameter): copy for parameter, copy in zip(head.parameters(), learned, strict=True)}
         local = frozen(head, lambda parameter: given[id(parameter)]) if given else head
-        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in learned)
-        if self.chunk_size is None:
-            return cos_y, negatives_of(cosines, column, boundary, local, plan), head
-        if learns or isinstance(head.scale, Tensor) or head.form != "softmax" or plan.smooth:
-            cos_y, found = checkpointed_negatives(unit, centres, column, cos_y, boundary, local, plan)
-            return cos_y, found, head
-        cos_y, others, hard = chunked_log_sum_exp(unit, centres, column, cos_y, boundary, head, plan)
-        return cos_y, Negatives(others, hard), head
-
-    def _chunk(self, unit: Tensor) -> int:
-        if isinstance(self.chunk_size, int):
-            return self.chunk_size
-        budget = CHUNK_BYTES.get(unit.device.type, CHUNK_BYTES_ELSEWHERE)
-        classes = budget // (unit.element_size() * len(unit) * self.sub_centres)
-        return max(64, classes // 64 * 64)
+        return *way.negatives(unit, centres, column, cos_y, cosines, boundary, local, plan), head
 
     def _prepare(self, cos_y: Tensor, norm: Tensor, labels: Tensor) -> tuple[MarginHead, Tensor]:
         """The head of this forward, after updating the running state, and B of the batch, (batch,); values to log."""

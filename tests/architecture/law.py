@@ -81,9 +81,12 @@ ROOMS = (
         ("zoo.formats", "zoo.backbones", "zoo.inference", "zoo.resolve"),
         (*LIGHT, "torch", "safetensors", "yaml", "onnx"),
     ),
-    Room("zoo.heads", "margin heads and row-wise optimizers", (), ("torch", "numpy", "scipy")),
+    Room("zoo.heads", "margin heads and row-wise optimizers", (), ("torch", "numpy", "scipy", "triton")),
     Room(
-        "zoo.heads.loss", "class centres: dense, chunked, sharded, sampled", ("zoo.heads",), ("torch", "numpy", "scipy")
+        "zoo.heads.loss",
+        "class centres: dense, chunked, fused on a GPU, sharded, sampled",
+        ("zoo.heads",),
+        ("torch", "numpy", "scipy", "triton"),
     ),
     Room("zoo.data.synthetic", "synthetic faces", ("zoo.formats", "zoo.faces"), LIGHT),
     Room(

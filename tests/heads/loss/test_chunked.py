@@ -154,6 +154,14 @@ def test_a_chunk_that_holds_the_target_alone_adds_nothing() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_first_chunk_of_the_target_alone_adds_nothing_at_a_large_scale() -> None:
+    """The other class has a logit of −256, and e^256 is no float32."""
+    loss = MarginSoftmaxLoss(build_head("softmax", scale=256.0), 2, 2, chunk_size=1)
+    loss.weight.data.copy_(torch.tensor([[1.0, 0.0], [-1.0, 1e-3]]))
+    value, d_x, d_weight = run(loss, torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
+    assert value.isfinite() and d_x.isfinite().all() and d_weight.isfinite().all()
+
+
 @every_head
 def test_the_chunk_functions_compile_without_a_graph_break(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.heads.loss import chunked as module

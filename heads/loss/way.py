@@ -1,0 +1,85 @@
+"""Which of the forms computes the sum over the other classes: dense, chunked, checkpointed, or a GPU's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoo.heads.base import MarginHead
+from zoo.heads.loss.checkpointed import checkpointed_negatives
+from zoo.heads.loss.chunked import chunked_log_sum_exp
+from zoo.heads.loss.dense import Negatives, Plan, nearest_cosines, negatives_of, own_cosines, target_cosines
+from zoo.heads.loss.fused import available, fused_sum, plan_chunks, unsuitable
+
+CHUNK_BYTES = {"cpu": 2**21}
+"""The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
+CHUNK_BYTES_ELSEWHERE = 2**26
+MEMORY_BUDGET = 96 * 2**20
+"""Bytes for values kept beyond the centres' gradient, where `memory_budget` is None."""
+MEMORY_BUDGET_FUSED = 480 * 2**20
+"""Bytes for everything beside the centres and their gradient, on a GPU, where `memory_budget` is None."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """The options of MarginSoftmaxLoss that decide it."""
+
+    chunk_size: int | Literal["auto"] | None
+    memory_budget: int | None
+    tell_once: Callable[[str], None]
+    """Takes what a user should know of the choice."""
+
+    def budget(self, default: int) -> int:
+        """The bytes that a form may take."""
+        return default if self.memory_budget is None else self.memory_budget
+
+    def classes_at_once(self, unit: Tensor, sub_centres: int) -> int:
+        """Classes per chunk."""
+        if isinstance(self.chunk_size, int):
+            return self.chunk_size
+        budget = CHUNK_BYTES.get(unit.device.type, CHUNK_BYTES_ELSEWHERE)
+        classes = budget // (unit.element_size() * len(unit) * sub_centres)
+        return max(64, classes // 64 * 64)
+
+    def cosines(self, unit: Tensor, centres: Tensor, column: Tensor, plan: Plan) -> tuple[Tensor, Tensor | None]:
+        """cos θ_y of these centres, (batch,), exact in any precision; the whole matrix of cosines in the dense form."""
+        if self.chunk_size is not None:
+            with torch.no_grad():
+                return target_cosines(unit, centres, column, plan.sub_centres), None
+        cosines = nearest_cosines(unit, centres, plan.sub_centres, plan.precision)
+        if plan.precision == "fp32":
+            return own_cosines(cosines, column), cosines
+        return target_cosines(unit, centres, column, plan.sub_centres), cosines
+
+    def negatives(
+        self,
+        unit: Tensor,
+        centres: Tensor,
+        column: Tensor,
+        cos_y: Tensor,
+        cosines: Tensor | None,
+        boundary: Tensor,
+        head: MarginHead,
+        plan: Plan,
+    ) -> tuple[Tensor, Negatives]:
+        """cos θ_y with its gradient, and what the other classes among `centres` add up to."""
+        if cosines is not None:
+            return cos_y, negatives_of(cosines, column, boundary, head, plan)
+        given = unit, centres, column, cos_y, boundary, head
+        if available(unit.device):
+            why = unsuitable(head, unit, plan)
+            if why is None:
+                plan = plan_chunks(unit, centres, head, plan, self.budget(MEMORY_BUDGET_FUSED), self.chunk_size)
+                cos_y, others, hard = fused_sum(*given, plan)
+                return cos_y, Negatives(others, hard)
+            self.tell_once(f"the class centres take more time than they need on a GPU: {why}")
+        state = [*head.parameters(), *head.__dict__.values()]  # a frozen head holds what it learns as plain tensors
+        learns = torch.is_grad_enabled() and any(isinstance(p, Tensor) and p.requires_grad for p in state)
+        if learns or isinstance(head.scale, Tensor) or head.form != "softmax" or plan.smooth:
+            return checkpointed_negatives(*given, plan)
+        cos_y, others, hard = chunked_log_sum_exp(*given, plan)
+        return cos_y, Negatives(others, hard)
