@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import InputError
-from zoo.heads import HEADS, MarginHead, MarginSoftmaxLoss, build_head
+from zoo.heads import HEADS, MarginSoftmaxLoss, build_head
 from zoo.heads.loss import fused, margin_softmax
 from zoo.heads.loss.dense import Plan
 
@@ -244,57 +240,3 @@ def test_the_fastest_chunk_that_fits_is_measured_once(monkeypatch: pytest.Monkey
     finally:
         torch.use_deterministic_algorithms(False)
     assert seen == [2, 4, 8, 64]
-
-
-class Cubed(MarginHead):
-    """A head whose N is no `Pieces`."""
-
-    def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        return cos_j**3
-
-
-def test_a_head_without_pieces_runs_without_kernels_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    losses = [MarginSoftmaxLoss(Cubed(8.0), 9, 4, seed=5, chunk_size=size).to(DEVICE) for size in (None, 4)]
-    inputs = batch(3, 9, 4)
-    with caplog.at_level("WARNING", "zoo"):
-        for _ in range(2):
-            assert_near(run(losses[1], *inputs), run(losses[0], *inputs), 1e-5, 1e-4)
-    assert [record.message.split(": ")[1] for record in caplog.records] == [
-        "the head Cubed states its negatives as a function alone, not as pieces"
-    ]
-
-
-def test_the_compiler_for_a_gpu_accepts_the_kernels_of_every_head() -> None:
-    """The interpreter accepts what the compiler rejects; it needs no GPU, only a process without the interpreter."""
-    source = """
-        import torch, triton
-        from triton.backends.compiler import GPUTarget
-        from zoo.heads import HEADS, MarginSoftmaxLoss
-        from zoo.heads.loss import fused
-
-        class Card:
-            get_current_target = lambda self: GPUTarget("cuda", 90, 32)
-            get_current_device = lambda self: 0
-            get_current_stream = lambda self, device: 0
-            get_active_torch_device = lambda self: torch.device("cpu")
-
-        triton.runtime.driver.set_active(Card())
-        run = triton.JITFunction.run
-        compiled = set()
-
-        def compile_only(self, *args, warmup, **options):
-            compiled.add(run(self, *args, warmup=True, **options).hash)
-
-        triton.JITFunction.run = compile_only
-        fused.ON_ANY_DEVICE = True
-        for number, name in enumerate(HEADS):
-            options = {"sub_centres": 2, "filter_above": 0.5} if number % 4 == 0 else {}
-            loss = MarginSoftmaxLoss(name, 600, 32, chunk_size=256, memory_budget=0, precision="bf16", **options)
-            loss(torch.randn(70, 32).requires_grad_(), torch.randint(600, (70,))).backward()
-        print(len(compiled))
-    """
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    command = [sys.executable, "-c", textwrap.dedent(source)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) >= 12
