@@ -2,6 +2,7 @@
 
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --photos DIR [--million] [--peer PYTHON …]
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --quality FILE.bin
+    python benchmarks/verify.py --model model.onnx --detector yunet.onnx --landmarks IJBC [--every N]
 
 DIR holds photos and a pairs.csv (a,b,same). Run it on an idle machine. Rounds alternate between the candidates, so that
 a busy moment affects them alike; the tables show medians. `--peer` names the Python of an environment with insightface,
@@ -11,6 +12,7 @@ deepface or uniface, which cannot share one with onnxruntime-gpu.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import statistics
 import subprocess
@@ -18,16 +20,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from zoo.evaluate.metrics import SortedScores, tar_at_far
+from zoo.faces.align import align
+from zoo.faces.detect import choose_face
 from zoo.faces.finder import CROP_DEVIATION, deviation
 from zoo.faces.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.formats.bins import read_bin
-from zoo.formats.images import decode
+from zoo.formats.images import Image, decode
 from zoo.formats.pairs import read_pairs_csv
 from zoo.formats.photos import read_photo
+from zoo.inference.embed import embed
 from zoo.recognition.gallery import Gallery, packed_names
 from zoo.recognition.verifier import FaceVerifier
 
@@ -47,6 +54,9 @@ PEERS = {
     "uniface": "import uniface",
 }
 """The first import that a user of each package writes; `import deepface` alone loads nothing."""
+
+SIDES = (340, 640, 1280)
+"""The canvases on which landmarks are measured, in pixels."""
 
 
 def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
@@ -115,11 +125,13 @@ def random_gallery(people: int, dim: int) -> Gallery:
     for start in range(0, people, 10_000):
         block = rng.standard_normal((min(10_000, people - start), dim), dtype=np.float32)
         templates[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    ones = np.ones(people, np.int32)
-    hashes = rng.integers(0, 256, (people, 32), dtype=np.uint8)
-    names = packed_names([f"person {number}" for number in range(people)])
-    return Gallery(
-        {"model": "random"}, templates, ones.astype(np.float32), ones, *names, hashes, np.arange(people, dtype=np.int32)
+    return replace(
+        Gallery.empty(dim, {"model": "random"}),
+        templates=templates,
+        lengths=np.ones(people, np.float32),
+        photos=np.zeros(people, np.int32),
+        name_bytes=packed_names([f"person {number}" for number in range(people)])[0],
+        name_ends=packed_names([f"person {number}" for number in range(people)])[1],
     )
 
 
@@ -182,6 +194,54 @@ def quality(verifier: FaceVerifier, path: Path) -> None:
         )
 
 
+def landmarks(verifier: FaceVerifier, folder: Path, every: int) -> None:
+    """TAR at FAR 0.001 of crops pasted on canvases of several sizes, with the first landmarks and with the final ones.
+
+    All pairs of every `every`-th picture of `folder`, IJB-C's layout with 1:N lists.
+    """
+    whose: dict[str, str] = {}
+    for path in sorted((folder / "meta").glob("*_1N_*.csv")):
+        with open(path, newline="") as file:
+            whose |= {row["FILENAME"]: row["SUBJECT_ID"] for row in csv.DictReader(file)}
+    crops: dict[tuple[str, int], list[Image]] = {}
+    people, unseen = [], 0
+    for name in sorted(whose)[::every]:
+        image = read_photo(folder / "loose_crop" / name)
+        canvases = [pasted(image, side) for side in SIDES]
+        found = [verifier.detector.detect(canvas) for canvas in canvases]
+        if not all(found):
+            unseen += 1
+            continue
+        people.append(whose[name])
+        for side, canvas, faces in zip(SIDES, canvases, found, strict=True):
+            face = choose_face(faces, canvas.shape[:2], "central")
+            for which, points in (
+                ("first", face.landmarks),
+                ("final", verifier.detector.refine(canvas, face).landmarks),
+            ):
+                crops.setdefault((which, side), []).append(align(canvas, points, verifier.size))
+    one, other = np.triu_indices(len(people), 1)
+    same = np.array(people)[one] == np.array(people)[other]
+    print(
+        f"{folder}: {len(people):,} pictures, {unseen} without a face on some canvas; detector {verifier.detector.name}"
+    )
+    print(f"{same.sum():,} pairs of one person, {(~same).sum():,} of two")
+    print(f"{'landmarks':<10}{'canvas':>8}{'TAR at FAR 0.001':>18}")
+    for (which, side), pictures in sorted(crops.items()):
+        rows = embed(verifier.embedder, pictures).astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        point = tar_at_far(SortedScores.of((rows @ rows.T)[one, other], same), 1e-3)
+        print(f"{which:<10}{side:>8}{point.tar:>18.4f}")
+
+
+def pasted(image: Image, side: int) -> Image:
+    """The picture in the middle of a grey square."""
+    canvas = np.full((side, side, 3), 128, np.uint8)
+    top, left = (side - image.shape[0]) // 2, (side - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -190,11 +250,15 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="PYTHON")
     parser.add_argument("--million", action="store_true", help="a gallery of a million people too: 2 GB of disk")
     parser.add_argument("--quality", type=Path, metavar="FILE.bin")
+    parser.add_argument("--landmarks", type=Path, metavar="IJBC")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the pictures, take every N-th")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     verifier = FaceVerifier(args.model, args.detector, threshold=0.3)
     if args.quality:
         quality(verifier, args.quality)
+    if args.landmarks:
+        landmarks(verifier, args.landmarks, args.every)
     if args.photos:
         large = sorted(p for p in args.photos.glob("*.jpg") if max(read_photo(p).shape[:2]) == 900)
         a, b = large[0], large[1]

@@ -120,7 +120,7 @@ ROOMS = (
         "zoo.recognition",
         "verification, galleries, batches of photos",
         ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report"),
-        (*LIGHT, "PIL", "pyarrow", "faiss"),
+        (*LIGHT, "PIL", "pyarrow", "simsimd"),
     ),
     Room(
         "zoo.serve",

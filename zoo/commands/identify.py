@@ -18,7 +18,7 @@ from zoo.commands.progress import bar
 from zoo.errors import Exit
 
 if TYPE_CHECKING:
-    from zoo.recognition.gallery import Identification
+    from zoo.recognition import Identification
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,32 +1,34 @@
 """Enrol known people in a gallery file for `zoo identify`: one template per person, the mean of their photos.
 
-DIR holds one sub-folder per person, named after them. Run it again to add photos or people; an interrupted run is
-resumed. A gallery is biometric data: protect it as you would protect passwords.
+DIR holds one sub-folder per person, named after them. Run it again to add photos or people, with --sync to take out as
+well what is no longer there; an interrupted run is resumed. A gallery is biometric data: protect it as you would
+protect passwords.
 
 zoo index people/ -o people.gallery --model model.onnx
+zoo index people/ -o people.gallery --model model.onnx --sync
 zoo index -o people.gallery --list
-zoo index -o people.gallery --remove "Ada Lovelace"
+zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
 from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
-if TYPE_CHECKING:
-    from zoo.recognition.gallery import Gallery
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder with one sub-folder per person")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the gallery file to create or to add to")
+    parser.add_argument("--sync", action="store_true", help="take out photos that are not in DIR any more")
     parser.add_argument(
         "--remove", metavar="NAME", action="append", default=[], help="remove a person; may be repeated"
+    )
+    parser.add_argument(
+        "--remove-photo", metavar="PHOTO", action="append", default=[], help="remove a photo: a file, or its SHA-256"
     )
     parser.add_argument("--list", action="store_true", help="print the people and how many photos each has")
     add_model_arguments(parser, every_face=False)
@@ -36,26 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import Gallery
 
-    if (args.folder is not None) + bool(args.remove) + args.list != 1:
-        raise InputError("expected one of: a folder of people, --remove NAME, --list; see `zoo index --help`")
+    removes = bool(args.remove or args.remove_photo)
+    if (args.folder is not None) + removes + args.list != 1 or (args.sync and not args.folder):
+        raise InputError(
+            "expected one of: a folder of people (with --sync or without), --remove NAME and --remove-photo PHOTO,"
+            " --list; see `zoo index --help`"
+        )
     if args.list:
-        people = Gallery.open(args.output).photo_counts()
-        print(json.dumps(people, indent=2) if args.json else "\n".join(f"{n:6,}  {name}" for name, n in people.items()))
-    elif args.remove:
-        gallery = Gallery.open(args.output).remove(args.remove)
-        gallery.save(args.output)
-        _tell(args, gallery, f"removed {', '.join(args.remove)}")
+        counts = Gallery.open(args.output).photo_counts()
+        lines = [f"{photos:6,}  {name}" for name, photos in counts.items()]
+        print(json.dumps(counts, indent=2) if args.json else "\n".join(lines))
+        return 0
+    if removes:
+        done = Gallery.prune(args.output, args.remove, args.remove_photo)
     else:
-        gallery, added = Gallery.index(args.folder, args.output, verifier_of(args), args.workers, bar)
-        _tell(args, gallery, f"added {added:,} photos")
-    return 0
-
-
-def _tell(args: argparse.Namespace, gallery: Gallery, done: str) -> None:
-    people, photos = len(gallery), int(gallery.photos.sum())
+        done = Gallery.index(args.folder, args.output, verifier_of(args), workers=args.workers, bar=bar, sync=args.sync)
+    gallery, people, photos = done.gallery, len(done.gallery), len(done.gallery.photo_people)
     if args.json:
-        facts = {"gallery": args.output, "people": people, "photos": photos, "notes": gallery.notes}
-        print(json.dumps(facts, indent=2))
-    else:
-        print_notes(gallery.notes)
-        print(f"{done}; {args.output} now holds {people:,} people with {photos:,} photos")
+        counts = {"people": people, "photos": photos, "added": done.added, "removed": done.removed}
+        print(json.dumps({"gallery": args.output, **counts, "notes": gallery.notes}, indent=2))
+        return 0
+    print_notes(gallery.notes)
+    removed = f" and removed {done.removed:,}" if done.removed else ""
+    print(f"added {done.added:,} photos{removed}; {args.output} now holds {people:,} people with {photos:,} photos")
+    return 0

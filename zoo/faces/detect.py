@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.files import cache_folder, write_bytes
+from zoo.formats.images import Image
 from zoo.messages import log
+
+Points = npt.NDArray[np.float64]
 
 Rule = Literal["largest", "central"]
 """How one of several faces is chosen: by its box's area, or by its distance from the picture's centre."""
@@ -27,11 +33,26 @@ WORKING_SIDE = 640
 """The longer side in pixels at which a photo is searched first: the face of interest is mostly large."""
 SMALL_SIDE, LARGE_SIDE = 320, 1280
 """The longer sides of the second pass: the smaller finds faces that fill the picture, the larger finds small faces."""
-IDEAL_WIDTH = 96
-"""The width in working pixels at which YuNet places landmarks best. A face found in two passes is taken from the one
-that came nearest to it; beyond three times this width, landmarks become unreliable."""
+LARGE_FACE = 288
+"""A face this wide in working pixels may be part of a larger one."""
 MAXIMAL_ENLARGEMENT = 2.0
 """Small pictures are not enlarged more than this: interpolation adds no detail."""
+OVERLAP = 0.4
+"""Of two faces whose boxes overlap by more, as intersection over union, the one with the higher score counts."""
+SMALL_FACE = 40
+"""Narrower faces, in pixels of the photo, are not looked at again."""
+LOOK_SIDE, LOOK_WIDTH = 320, 200
+"""The side of the cut-out in which a face is looked at again, and the face's width in it, both in pixels. YuNet places
+landmarks worse in faces of some 100 pixels and of more than 300; measured on face_detection_yunet_2026may.onnx by
+`benchmarks/verify.py --landmarks`, which measures any other file."""
+LOOKS = 2
+"""How often. The second halves what is left of the photo's influence."""
+BOX_SIDE = 2.06
+"""A box's width by the larger of the distances between the eyes and from the eyes to the mouth; a median of photos."""
+SURE = 0.915
+"""A face with a lower score may lie on its side: upright ones mostly score more, turned ones never did."""
+MARGIN = 0.02
+"""By how much the score of a turned photo must be higher."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +61,12 @@ class Face:
 
     box: tuple[float, float, float, float]
     """(left, top, width, height)."""
-    landmarks: npt.NDArray[np.float64]
+    landmarks: Points = field(compare=False, repr=False)
     """(5, 2) as (x, y): eyes, nose's tip, mouth's corners, each pair from the picture's left to its right."""
     score: float
     """The detector's confidence in [0, 1]."""
+    turns: int = 0
+    """The quarter turns, counter-clockwise, after which the face is upright."""
 
     @property
     def area(self) -> float:
@@ -77,48 +100,108 @@ class FaceDetector:
         self._score_threshold = score_threshold
         self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
         try:
-            self._pass(np.zeros((32, 32, 3), np.uint8), 32)
+            self._run(np.zeros((32, 32, 3), np.uint8), 1.0)
         except cv2.error:
             raise InputError(
                 f"expected YuNet's ONNX file as the detector, found something else in {name};"
                 f" {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
             ) from None
 
-    def detect(self, image: npt.NDArray[np.uint8], thorough: bool = False) -> list[Face]:
-        """The faces of an RGB uint8 photo (H, W, 3), highest score first.
+    def detect(self, image: Image, thorough: bool = False) -> list[Face]:
+        """The faces of an RGB uint8 photo (H, W, 3), highest score first, upright or after quarter turns of the photo.
 
         One pass at WORKING_SIDE is enough for a portrait. Where it finds nothing, or with `thorough`, the photo is
-        also searched at SMALL_SIDE and LARGE_SIDE; where a face is very large, at SMALL_SIDE.
+        also searched at SMALL_SIDE and LARGE_SIDE; where a face is very large, at SMALL_SIDE. Where the largest face's
+        score is low, the turned photo is tried.
         """
-        found = self._pass(image, WORKING_SIDE)
-        if thorough or not found or max(width for width, _ in found) > 3 * IDEAL_WIDTH:
-            found += self._pass(image, SMALL_SIDE)
-        if thorough or not found:
-            found += self._pass(image, LARGE_SIDE)
-        return sorted(_without_duplicates(found), key=lambda face: -face.score)
+        faces = self._search(image, thorough)
+        if faces and (largest := choose_face(faces, image.shape[:2])).score >= SURE:
+            return faces
+        if faces:
+            scores = [self._look(image, largest, turns)[1] for turns in range(4)]
+            turns = int(np.argmax(scores))
+            if not turns or scores[turns] < max(scores[0], largest.score) + MARGIN:
+                return faces
+            return self._turned(image, turns, thorough) or faces
+        found = [self._turned(image, turns, thorough) for turns in (1, 2, 3)]
+        return max(found, key=lambda faces: faces[0].score if faces else 0)
 
-    def _pass(self, image: npt.NDArray[np.uint8], side: int) -> list[tuple[float, Face]]:
-        """Each face found at one working size, with its width in working pixels."""
+    def refine(self, image: Image, face: Face) -> Face:
+        """A face of `detect` with landmarks that do not depend on how large the photo around it is.
+
+        It is looked at again where it is LOOK_WIDTH pixels wide: by its box, which depends on the photo a little, and
+        then by its landmarks. Small faces stay as they are: enlarged, they are placed worse.
+        """
+        found = face
+        for _ in range(LOOKS if face.box[2] >= SMALL_FACE else 0):
+            landmarks, _ = self._look(image, found, face.turns)
+            if landmarks is None:
+                break
+            found = replace(found, landmarks=landmarks, box=_around(landmarks))
+        return replace(found, box=face.box)
+
+    def _search(self, image: Image, thorough: bool) -> list[Face]:
+        """The faces of the passes, highest score first; a thorough search only adds faces to those of a quick one."""
+        found = self._pass(image, WORKING_SIDE)
+        scale = max(image.shape[:2]) / WORKING_SIDE
+        small = not found or max(face.box[2] for face in found) > LARGE_FACE * scale
+        found = _distinct([], found + (self._pass(image, SMALL_SIDE) if small else []))
+        if thorough or not found:
+            more = self._pass(image, LARGE_SIDE) + ([] if small else self._pass(image, SMALL_SIDE))
+            found = _distinct(found, more)
+        return found
+
+    def _turned(self, image: Image, turns: int, thorough: bool) -> list[Face]:
+        """The faces of the photo after quarter turns, in the pixels of the photo as it is."""
+        size = image.shape[:2]
+        faces = self._search(np.ascontiguousarray(np.rot90(image, turns)), thorough)
+        back = []
+        for face in faces:
+            left, top, width, height = face.box
+            corners = turned_back(np.array([[left, top], [left + width, top + height]]) - 0.5, turns, size) + 0.5
+            (x, y), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+            landmarks = turned_back(face.landmarks, turns, size)
+            back.append(Face((x, y, right - x, bottom - y), landmarks, face.score, turns))
+        return back
+
+    def _look(self, image: Image, face: Face, turns: int) -> tuple[Points | None, float]:
+        """A face's landmarks and score in a cut-out around it, after quarter turns; None where it is not seen."""
+        side = max(1, round(face.box[2 + face.turns % 2] * LOOK_SIDE / LOOK_WIDTH))
+        left, top = (round(centre - side / 2) for centre in face.centre)
+        view = np.rot90(_scaled(_square(image, left, top, side), (LOOK_SIDE, LOOK_SIDE)), turns)
+        found = self._run(np.ascontiguousarray(view), 0.3)
+        if not len(found):
+            return None, 0.0
+        centres = found[:, :2] + found[:, 2:4] / 2
+        row = found[int(np.linalg.norm(centres - LOOK_SIDE / 2, axis=1).argmin())]
+        points = turned_back(row[4:14].reshape(5, 2), turns, (LOOK_SIDE, LOOK_SIDE))
+        return (points + 0.5) * (side / LOOK_SIDE) - 0.5 + (left, top), float(row[14])
+
+    def _pass(self, image: Image, side: int) -> list[Face]:
+        """The faces that are seen at one working size."""
         height, width = image.shape[:2]
         scale = min(side / max(height, width), MAXIMAL_ENLARGEMENT)
-        working = (max(1, round(width * scale)), max(1, round(height * scale)))
-        resized = cv2.resize(image, working, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        working = (max(1, round(height * scale)), max(1, round(width * scale)))
+        x, y = width / working[1], height / working[0]
+        # landmarks are pixels' centres, as cv2.resize maps them
+        return [
+            Face(
+                (row[0] * x, row[1] * y, row[2] * x, row[3] * y),
+                (row[4:14].reshape(5, 2) + 0.5) * (x, y) - 0.5,
+                float(row[14]),
+            )
+            for row in self._run(_scaled(image, working), self._score_threshold)
+        ]
+
+    def _run(self, image: Image, score: float) -> Points:
+        """YuNet's rows of at least a score: box, landmarks and score, (faces, 15)."""
         yunet = self._borrowed()
-        yunet.setInputSize(working)
-        _, rows = yunet.detect(cv2.cvtColor(resized, cv2.COLOR_RGB2BGR))
+        yunet.setInputSize(image.shape[1::-1])
+        yunet.setScoreThreshold(score)
+        _, rows = yunet.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         self._idle.append(yunet)
-        if rows is None:
-            return []
-        factor = np.array([width / working[0], height / working[1]])
-        found = []
-        for row in np.asarray(rows, dtype=np.float64):
-            if not (np.isfinite(row).all() and (row[2:4] > 0).all()):
-                continue
-            corner, extent = row[0:2] * factor, row[2:4] * factor
-            landmarks = (row[4:14].reshape(5, 2) + 0.5) * factor - 0.5  # pixel centres, as cv2.resize maps them
-            box = (float(corner[0]), float(corner[1]), float(extent[0]), float(extent[1]))
-            found.append((float(row[2]), Face(box, landmarks, float(row[14]))))
-        return found
+        found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
+        return found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
 
     def _borrowed(self) -> cv2.FaceDetectorYN:
         """An idle detector, or a new one."""
@@ -132,20 +215,22 @@ class FaceDetector:
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
-    """YuNet from `path`, or the pinned file of the Hugging Face Hub, downloaded once into the Hub's cache.
+    """YuNet from `path`, or the pinned file of the Hugging Face Hub, downloaded once.
 
     InputError where the file is missing, is something else, or cannot be downloaded.
     """
     if path is not None:
         return FaceDetector(_read(Path(path)), Path(path).name)
-    file = _cached() or _fetched()
-    content = _read(file)
-    found = hashlib.sha256(content).hexdigest()
-    if found != HUB_SHA256:
+    kept = cache_folder("detectors") / HUB_FILE
+    content = _read(kept) if kept.is_file() else _from_the_hub()
+    if (found := hashlib.sha256(content).hexdigest()) != HUB_SHA256:
         raise InputError(
-            f"expected {HUB_FILE} with SHA-256 {HUB_SHA256}, found {found};"
-            f" delete {file} and try again, or pass a file that you trust with --detector PATH"
+            f"expected {HUB_FILE} of {HUB_REPO} with SHA-256 {HUB_SHA256}, found {found};"
+            f" delete the file (looked for at {kept}, then in the Hub's cache), or pass one with --detector PATH"
         )
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(kept, content)
     return FaceDetector(content, HUB_FILE)
 
 
@@ -156,43 +241,63 @@ def _read(path: Path) -> bytes:
         raise InputError(f"expected YuNet's ONNX file as the detector, cannot read {path} ({error.strerror})") from None
 
 
-def _cached() -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _from_the_hub() -> bytes:
+    """The pinned file from the Hub's cache, or by one request: the Hub's client would try for half a minute."""
+    from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 
-    file = try_to_load_from_cache(HUB_REPO, HUB_FILE)
-    return Path(file) if isinstance(file, str) else None
-
-
-def _fetched() -> Path:
-    import logging
-
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    cached = try_to_load_from_cache(HUB_REPO, HUB_FILE)
+    if isinstance(cached, str):
+        return _read(Path(cached))
     log.info("downloading the face detector %s of %s, once", HUB_FILE, HUB_REPO)
-    chatter = logging.getLogger("huggingface_hub")  # it logs every retry; one sentence is enough
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
     try:
-        return Path(hf_hub_download(HUB_REPO, HUB_FILE, token=False))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        with urllib.request.urlopen(hf_hub_url(HUB_REPO, HUB_FILE), timeout=10) as answer:
+            content: bytes = answer.read()
+            return content
+    except (OSError, http.client.HTTPException) as error:
         raise InputError(
             f"finding faces needs the detector {HUB_FILE} of {HUB_REPO}, which is not on this machine and cannot"
-            f" be downloaded ({type(error).__name__}): download it elsewhere and pass it with --detector PATH,"
+            f" be downloaded ({error}): download it elsewhere and pass it with --detector PATH,"
             " or give aligned crops with --aligned"
         ) from None
-    finally:
-        chatter.setLevel(level)
 
 
-def _without_duplicates(found: Sequence[tuple[float, Face]], overlap: float = 0.4) -> list[Face]:
-    """The faces, each from the pass that saw it nearest to IDEAL_WIDTH; `found` are (width in working pixels, face).
+def turned_back(points: Points, turns: int, size: tuple[int, int]) -> Points:
+    """Where points (points, 2) of a photo after quarter turns lie in the photo itself, of `size` (height, width)."""
+    for step in range(turns - 1, -1, -1):
+        points = np.stack([size[1 - step % 2] - 1 - points[:, 1], points[:, 0]], axis=1)
+    return points
 
-    A face is dropped where its box and that of a face that is kept overlap, as intersection over union, by more.
-    """
-    nearness = [min(width / IDEAL_WIDTH, IDEAL_WIDTH / width) for width, _ in found]
-    kept = cv2.dnn.NMSBoxes([face.box for _, face in found], nearness, 0.0, overlap)
-    return [found[int(place)][1] for place in kept]
+
+def _around(landmarks: Points) -> tuple[float, float, float, float]:
+    """The square that a face fills, by the distances of its eyes and mouth."""
+    left, right, _, *corners = landmarks
+    eyes, mouth = (left + right) / 2, (corners[0] + corners[1]) / 2
+    side = BOX_SIDE * max(float(np.hypot(*(right - left))), float(np.hypot(*(mouth - eyes))))
+    x, y = ((eyes + mouth) / 2).tolist()
+    return x - side / 2, y - side / 2, side, side
+
+
+def _distinct(kept: list[Face], found: list[Face]) -> list[Face]:
+    """`kept`, and the faces of `found` whose boxes overlap neither those nor a box with a higher score."""
+    faces = [*kept, *found]
+    scores = [face.score + (number < len(kept)) for number, face in enumerate(faces)]
+    places = cv2.dnn.NMSBoxes([face.box for face in faces], scores, 0.0, OVERLAP)
+    return sorted((faces[int(place)] for place in places), key=lambda face: -face.score)
+
+
+def _square(image: Image, left: int, top: int, side: int) -> Image:
+    """The pixels of a square, black outside the picture."""
+    square = np.zeros((side, side, 3), np.uint8)
+    inside = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+    square[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]] = inside
+    return square
+
+
+def _scaled(image: Image, size: tuple[int, int]) -> Image:
+    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=method), np.uint8)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,13 @@ CROP_DEVIATION = 0.12
 distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
 
 
+LYING = ("", "on its right side", "upside down", "on its left side")
+"""How a photo lies that quarter turns counter-clockwise make upright."""
+
+FINDER = 2
+"""The version of the way in which faces are found and aligned; embeddings of two versions differ a little."""
+
+
 class NoFace(InputError):
     """A picture in which no face was found."""
 
@@ -130,10 +137,12 @@ class FaceFinder:
         return FaceCrop(name, (height, width), crop, None, (), measure(crop), () if crop is image else (note,))
 
     def _cut(self, image: Image, name: str, face: Face, faces: list[Face], *notes: str) -> FaceCrop:
+        face = self.detector.refine(image, face)
         crop = align(image, face.landmarks, self.size)
         quality = measure(crop, face.landmarks)
+        lies = () if not face.turns else (f"{name} lies {LYING[face.turns]}: its faces were turned upright",)
         warnings = [f"the face in {name} is {warning}" for warning in quality.warnings()]
-        return FaceCrop(name, image.shape[:2], crop, face, tuple(faces), quality, (*notes, *warnings))
+        return FaceCrop(name, image.shape[:2], crop, face, tuple(faces), quality, (*lies, *notes, *warnings))
 
 
 def read_picture(picture: Picture, name: str | None = None) -> tuple[Image, str]:

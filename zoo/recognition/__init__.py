@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from zoo.recognition.draw import draw_verification as draw_verification
     from zoo.recognition.draw import save_picture as save_picture
     from zoo.recognition.gallery import Gallery as Gallery
-    from zoo.recognition.gallery import Identification as Identification
+    from zoo.recognition.identify import Identification as Identification
+    from zoo.recognition.index import Indexed as Indexed
     from zoo.recognition.table import Table as Table
     from zoo.recognition.table import embed_to_table as embed_to_table
     from zoo.recognition.verifier import FaceVerifier as FaceVerifier
@@ -25,6 +26,7 @@ __all__ = [
     "FaceVerifier",
     "Gallery",
     "Identification",
+    "Indexed",
     "Table",
     "Verification",
     "align_photos",
@@ -39,7 +41,9 @@ __getattr__, __dir__ = lazy(
     {
         "align_folder": ["Aligned", "align_photos"],
         "draw": ["draw_identification", "draw_verification", "save_picture"],
-        "gallery": ["Gallery", "Identification"],
+        "gallery": ["Gallery"],
+        "identify": ["Identification"],
+        "index": ["Indexed"],
         "table": ["Table", "embed_to_table"],
         "verifier": ["FaceVerifier", "Verification", "verify"],
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Found:
     """How many faces the picture shows; 0 for an aligned crop."""
     reason: str
     """Why there is no face: one sentence; empty where there is one."""
+    notes: tuple[str, ...]
+    """What limits the use of its faces, one sentence each."""
     faces: tuple[Record, ...]
     """`FaceCrop.facts` of each, and the `norm` of its raw embedding."""
     embeddings: npt.NDArray[np.float32]
@@ -63,11 +65,11 @@ def embed_pictures(
     verifier: FaceVerifier,
     pictures: Iterable[Path],
     journal: Journal,
-    skip: Collection[str] = frozenset(),
     workers: int = 2,
     progress: Progress = no_progress,
+    people: Mapping[Path, str] | None = None,
 ) -> int:
-    """Adds a record to `journal` for each picture that is neither in it nor, by its content's SHA-256, in `skip`.
+    """Adds a record to `journal` for each picture that is not in it, with the name of its person among `people`.
 
     Returns how many were added. A picture that cannot be used is recorded with the reason.
     """
@@ -78,11 +80,11 @@ def embed_pictures(
         if (name, *stamp) in done:
             return None, []
         record: Record = {"path": name, "bytes": stamp[0], "mtime_ns": stamp[1], "sha256": "", "reason": ""}
+        if people:
+            record["person"] = people[path]
         try:
             content = read_file(path)
             record["sha256"] = hashlib.sha256(content).hexdigest()
-            if record["sha256"] in skip:
-                return None, []
             return record, verifier.crops(decode_photo(content, name), name)
         except InputError as error:
             return {**record, "reason": str(error)}, []
@@ -97,8 +99,9 @@ def embed_pictures(
             here = slice(at, at + len(crops))
             faces = [{**crop.facts(), "norm": float(n)} for crop, n in zip(crops, norms[here], strict=True)]
             shown = len(crops[0].faces) if crops else 0
+            notes = list(dict.fromkeys(note for crop in crops for note in crop.notes))
             packed = base64.b64encode(rows[here].tobytes()).decode()
-            journal.append({**record, "faces": faces, "shown": shown, "embeddings": packed})
+            journal.append({**record, "notes": notes, "shown": shown, "faces": faces, "embeddings": packed})
             at, added = here.stop, added + 1
         progress(len(looks))
     return added
@@ -112,7 +115,8 @@ def found_in(journal: Journal) -> Iterator[Found]:
             faces = tuple(record["faces"])
             rows = np.frombuffer(base64.b64decode(record["embeddings"]), np.float32)
             rows = rows.reshape(len(faces), len(rows) // max(1, len(faces)))
-            yield Found(record["path"], record["sha256"], record["shown"], record["reason"], faces, rows)
+            told = record["reason"], tuple(record["notes"])
+            yield Found(record["path"], record["sha256"], record["shown"], *told, faces, rows)
 
 
 def _batches(looks: Iterable[Look]) -> Iterator[list[Look]]:

@@ -16,7 +16,7 @@ from zoo.faces.detect import Face
 from zoo.faces.finder import FaceCrop, Picture, read_picture
 from zoo.files import write_bytes
 from zoo.formats.images import encode_jpeg, encode_png
-from zoo.recognition.gallery import Identification, IdentifiedFace
+from zoo.recognition.identify import Identification, IdentifiedFace
 from zoo.recognition.pairs import VerifiedPairs
 from zoo.recognition.verifier import Verification
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.formats.images import printable
 from zoo.messages import Progress, no_progress
 from zoo.recognition.batch import embed_pictures, found_in, pictures_in
+from zoo.recognition.gallery import EnrolledPhoto
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
-
-EnrolledPhoto = tuple[str, str, npt.NDArray[np.float32]]
-"""A person's name, the SHA-256 of the photo's file in hex, and the unit-length embedding (dim,)."""
 
 
 def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
@@ -45,19 +40,18 @@ def enrol(
     verifier: FaceVerifier,
     people: Mapping[str, Sequence[Path]],
     journal: Journal,
-    known: Collection[str] = frozenset(),
     workers: int = 2,
     progress: Progress = no_progress,
 ) -> tuple[list[EnrolledPhoto], list[str]]:
-    """The usable photos of `people` by name, and notes: failures, photos with several faces, duplicates.
+    """The usable photos of `people` by name, and notes: failures, what limits a photo's use, duplicates.
 
-    A photo enrols one face, the largest where `verifier` takes all. Photos whose hash is in `known` are skipped.
-    `journal` keeps finished work until the caller has saved the result.
+    A photo enrols one face, the largest where `verifier` takes all. `journal` keeps finished work until the caller has
+    saved the result.
     """
     if verifier.face == "all":
         verifier = verifier.taking("largest")
     names = {path: name for name, paths in people.items() for path in paths}
-    embed_pictures(verifier, names, journal, known, workers, progress)
+    embed_pictures(verifier, names, journal, workers, progress, names)
     notes: list[str] = []
     photos: list[EnrolledPhoto] = []
     owners: dict[str, dict[str, str]] = {}
@@ -69,8 +63,7 @@ def enrol(
         if found.reason:
             notes.append(found.reason)
             continue
-        if found.shown > 1:
-            notes.append(f"{found.path} shows {found.shown} faces: the {verifier.face} was enrolled as {name}")
+        notes += found.notes
         twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
         if twin == found.path:
             photos.append((name, found.sha256, found.embeddings[0]))

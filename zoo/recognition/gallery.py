@@ -3,80 +3,42 @@
 from __future__ import annotations
 
 import json
-import math
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.faces.finder import FaceCrop, Picture
-from zoo.files import atomic_path
 from zoo.formats.images import printable
-from zoo.messages import Bar, no_bar
-from zoo.recognition.enrol import EnrolledPhoto, enrol, people_in
-from zoo.recognition.journal import Journal
-from zoo.recognition.search import Hits, search
-from zoo.recognition.threshold import Decision, decide_identification
+from zoo.formats.mapped import open_mapped, write_mapped
+from zoo.recognition.search import Codes, Hits, search
 from zoo.recognition.verifier import FaceVerifier
+
+if TYPE_CHECKING:
+    from zoo.faces.finder import Picture
+    from zoo.recognition.identify import Identification
+    from zoo.recognition.index import Indexed
 
 FORMAT = "zoo gallery 1"
 
-
-@dataclass(frozen=True)
-class IdentifiedFace:
-    """One face of a picture and the people it resembles."""
-
-    crop: FaceCrop
-    candidates: tuple[tuple[str, float], ...]
-    """The most similar people and their similarities, best first."""
-    name: str | None
-    """The best candidate's name where it is above the threshold; None for an unknown face, and without a threshold."""
+EnrolledPhoto = tuple[str, str, npt.NDArray[np.float32]]
+"""A person's name, the SHA-256 of the photo's file in hex, and the unit-length embedding (dim,)."""
 
 
-@dataclass(frozen=True)
-class Identification:
-    """The faces of a picture, identified in a gallery."""
-
-    faces: tuple[IdentifiedFace, ...]
-    decision: Decision
-    """The threshold and where it comes from."""
-    people: int
-    """How many people the gallery holds."""
-    notes: tuple[str, ...] = ()
-    """What was odd about the photos of the gallery, one sentence each."""
-
-    def to_json(self) -> str:
-        """One JSON object, as `zoo identify --json` prints it."""
-        faces = [
-            {
-                "box": face.crop.face and face.crop.face.box,
-                "identified": face.name,
-                "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
-                "notes": face.crop.notes,
-            }
-            for face in self.faces
-        ]
-        return json.dumps(
-            {"people": self.people, **self.decision.facts(), "faces": faces, "notes": self.notes}, indent=2
-        )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """People and their templates. A template is the mean of a person's unit embeddings, made unit-length again.
 
-    A gallery never changes: `add`, `extended` and `remove` return another one. All arrays may be memory maps: opening a
+    A gallery never changes: `extended` and `remove` return another one. All arrays may be memory maps: opening a
     gallery reads nothing but its header.
     """
 
-    facts: dict[str, str | bool]
-    """How the embeddings were made: model (hash), flip, alignment, face rule, detector (hash); and, for a gallery that
-    comes from another model, how it was migrated."""
+    facts: dict[str, Any]
+    """How the embeddings were made, as `FaceVerifier.how` states it; `migrated`: how they come from another model."""
     templates: npt.NDArray[np.float32]
     """(people, dim), unit-length."""
     lengths: npt.NDArray[np.float32]
@@ -91,18 +53,68 @@ class Gallery:
     """(photos, 32): the SHA-256 of each photo's file."""
     photo_people: npt.NDArray[np.int32]
     """(photos,): the index of the person whose photo it is."""
+    photo_values: npt.NDArray[np.int8]
+    """(photos, dim): the `Codes` of each photo's embedding, so that a photo can be taken out later."""
+    photo_scales: npt.NDArray[np.float32]
+    """(photos,): 0 for photos that earlier versions enrolled, which kept no embedding of them."""
     notes: tuple[str, ...] = ()
-    """What was odd about the photos of the last `add`, one sentence each; not saved."""
+    """What was odd about the photos that were added last, one sentence each; not saved."""
 
     @classmethod
-    def empty(cls, dim: int, facts: dict[str, str | bool]) -> Gallery:
+    def empty(cls, dim: int, facts: dict[str, Any]) -> Gallery:
         """A gallery without people."""
-        shapes: dict[str, tuple[int, ...]] = {"templates": (0, dim), "photo_hashes": (0, 32)}
-        arrays: dict[str, Any] = {name: np.empty(shapes.get(name, (0,)), dtype) for name, dtype in ARRAYS.items()}
+        shapes = {"templates": (0, dim), "photo_hashes": (0, 32), "photo_values": (0, dim)}
+        arrays: dict[str, Any] = {name: np.empty(shapes.get(name, 0), dtype) for name, dtype in ARRAYS.items()}
         return cls(facts, **arrays)
+
+    @staticmethod
+    def of(path: str | Path, verifier: FaceVerifier, **options: Any) -> Gallery:
+        """The people in a gallery file or in a folder of people: see `zoo.recognition.index.people_at`."""
+        from zoo.recognition.index import people_at
+
+        return people_at(path, verifier, **options)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Gallery:
+        """Opens a saved gallery as memory maps; InputError where there is none or it is damaged."""
+        try:
+            arrays, texts = open_mapped(path)
+            if texts["format"] != FORMAT:
+                raise ValueError("another format")
+            photos, dim = len(arrays["photo_people"]), arrays["templates"].shape[1]
+            arrays.setdefault("photo_values", np.zeros((photos, dim), np.int8))  # earlier versions kept none
+            arrays.setdefault("photo_scales", np.zeros(photos, np.float32))
+            known: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+            gallery = cls(json.loads(texts["facts"]), **known)
+        except OSError as error:
+            raise InputError(f"expected a gallery at {printable(path)}, cannot read it ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"expected a gallery written by `zoo index` at {printable(path)}, found something else or a damaged one"
+            ) from None
+        if "code_values" in arrays:  # those of earlier versions are coded when they are first searched
+            gallery.__dict__["codes"] = Codes(arrays["code_values"], arrays["code_scales"], arrays["code_errors"])
+        return gallery
+
+    def save(self, path: str | Path) -> None:
+        """Writes the gallery as one safetensors file, whole or not at all.
+
+        `index` and `prune` change a file that other processes may change too; this replaces whatever is there.
+        """
+        codes = {f"code_{name}": array for name, array in vars(self.codes).items()}
+        texts = {"format": FORMAT, "facts": json.dumps(self.facts, sort_keys=True)}
+        write_mapped(path, {**{name: getattr(self, name) for name in ARRAYS}, **codes}, texts)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The templates in 8 bits, which are searched first."""
+        return Codes.of(self.templates)
 
     def __len__(self) -> int:
         return len(self.templates)
+
+    def __repr__(self) -> str:
+        return f"Gallery({len(self):,} people, {len(self.photo_people):,} photos, {self.dim} dimensions)"
 
     @property
     def dim(self) -> int:
@@ -123,9 +135,22 @@ class Gallery:
         """How many photos each person's template averages, by name."""
         return dict(zip(self.names(), self.photos.tolist(), strict=True))
 
-    def hashes(self) -> set[str]:
-        """The SHA-256 of every photo, as hex digits."""
-        return {row.tobytes().hex() for row in self.photo_hashes}
+    def owned(self) -> list[tuple[str, str]]:
+        """Every photo in order: its person's name and its SHA-256 in hex."""
+        names, people = self.names(), self.photo_people.tolist()
+        return [(names[person], row.tobytes().hex()) for person, row in zip(people, self.photo_hashes, strict=True)]
+
+    def uncoded(self) -> set[str]:
+        """The people with a photo of which no embedding was kept."""
+        return {self.name(person) for person in set(self.photo_people[self.photo_scales == 0].tolist())}
+
+    def agreement(self) -> npt.NDArray[np.float64]:
+        """(people,): the mean similarity of two different photos of a person; NaN for a person with one photo.
+
+        From the norm L of the mean of n unit vectors: n²·L² = n + n·(n − 1)·mean.
+        """
+        n = np.where(self.photos > 1, self.photos, np.nan)
+        return np.asarray((n * self.lengths.astype(np.float64) ** 2 - 1) / (n - 1))
 
     def search(self, queries: npt.NDArray[np.float32], k: int = 1) -> Hits:
         """The `k` most similar people of each query, best first, and their cosines: both (queries, min(k, people)).
@@ -136,39 +161,62 @@ class Gallery:
             raise InputError(
                 f"expected embeddings of dimension {self.dim}, as in the gallery, found shape {queries.shape}"
             )
-        return search(self.templates, queries, k)
+        return search(self.templates, self.codes, queries, k)
+
+    def require(self, verifier: FaceVerifier) -> list[str]:
+        """InputError unless the gallery's embeddings may be compared with the verifier's; a note where they differ."""
+        how = verifier.how()
+        differing = [key for key in ("model", "input", "flip", "alignment") if self.facts.get(key) != how.get(key)]
+        if differing:
+            raise InputError(
+                f"expected a gallery of this model, found one that was made with another"
+                f" {' and another '.join(differing)}; index the photos again with this model"
+            )
+        if self.facts.get("detector") == "none" or verifier.aligned or self.facts.get("finder") == how["finder"]:
+            return []
+        return ["the gallery's faces were found by an earlier version: index the photos again"]
+
+    def identify(self, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
+        """The faces of a picture, each with its most similar people: see `zoo.recognition.identify`."""
+        from zoo.recognition.identify import identify
+
+        return identify(self, picture, verifier, **options)
+
+    @staticmethod
+    def index(folder: str | Path, path: str | Path, verifier: FaceVerifier, **options: Any) -> Indexed:
+        """Brings the gallery file at `path` up to date with a folder of people: see `zoo.recognition.index`."""
+        from zoo.recognition.index import index
+
+        return index(folder, path, verifier, **options)
+
+    @staticmethod
+    def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:
+        """Takes people and photos out of the gallery file at `path`: see `zoo.recognition.index`."""
+        from zoo.recognition.index import prune
+
+        return prune(path, people, photos)
 
     def extended(self, photos: Iterable[EnrolledPhoto]) -> Gallery:
-        """This gallery with more photos, each (name, SHA-256 in hex, unit embedding (dim,)); new names are appended.
-
-        A photo that a person has already is not counted again.
-        """
-        names = self.names()
-        place = {name: number for number, name in enumerate(names)}
-        known = {(row.tobytes().hex(), int(p)) for row, p in zip(self.photo_hashes, self.photo_people, strict=True)}
-        added: list[tuple[int, bytes, npt.NDArray[np.float32]]] = []
+        """This gallery with more photos; new names are appended. A photo that a person has already counts once."""
+        place = {name: number for number, name in enumerate(self.names())}
+        known = {(int(p), row.tobytes()) for p, row in zip(self.photo_people, self.photo_hashes, strict=True)}
+        added: dict[tuple[int, bytes], npt.NDArray[np.float32]] = {}
         for name, digest, embedding in photos:
-            person = place.setdefault(name, len(place))
-            if (digest, person) not in known:
-                known.add((digest, person))
-                added.append((person, bytes.fromhex(digest), embedding))
-        people = np.array([person for person, _, _ in added], np.int32)
-        names = list(place)
-        new = len(names) - len(self)
+            key = place.setdefault(name, len(place)), bytes.fromhex(digest)
+            if key not in known:
+                added.setdefault(key, embedding)
+        people = np.array([person for person, _ in added], np.int32)
+        rows = np.array(list(added.values()), np.float32).reshape(-1, self.dim)
+        names, new, codes = list(place), len(place) - len(self), Codes.of(rows)
         templates = np.concatenate([self.templates, np.zeros((new, self.dim), np.float32)])
         lengths = np.concatenate([self.lengths, np.zeros(new, np.float32)])
         counts = np.concatenate([self.photos, np.zeros(new, np.int32)])
         changed, where = np.unique(people, return_inverse=True)
         sums = templates[changed] * (lengths[changed] * counts[changed]).astype(np.float64)[:, None]
-        np.add.at(sums, where, np.array([row for _, _, row in added]).reshape(-1, self.dim))
+        np.add.at(sums, where, rows)
         np.add.at(counts, people, 1)
-        norms = np.linalg.norm(sums, axis=1)
-        if not norms.all():
-            name = names[changed[int(np.argmin(norms))]]
-            raise InputError(f"expected photos of one person under {name!r}, found ones that cancel out")
-        templates[changed] = sums / norms[:, None]
-        lengths[changed] = norms / counts[changed]
-        hashes = np.frombuffer(b"".join(digest for _, digest, _ in added), np.uint8).reshape(-1, 32)
+        templates[changed], lengths[changed] = _means(sums, counts[changed], [names[person] for person in changed])
+        hashes = np.frombuffer(b"".join(digest for _, digest in added), np.uint8).reshape(-1, 32)
         return Gallery(
             self.facts,
             templates,
@@ -177,172 +225,68 @@ class Gallery:
             *packed_names(names),
             np.concatenate([self.photo_hashes, hashes]),
             np.concatenate([self.photo_people, people]),
+            np.concatenate([self.photo_values, codes.values]),
+            np.concatenate([self.photo_scales, codes.scales]),
         )
 
-    def remove(self, names: Sequence[str]) -> Gallery:
+    def remove(self, names: Collection[str]) -> Gallery:
         """This gallery without some people and all that belongs to them; InputError for a name that is not there."""
-        present = self.names()
-        missing = [name for name in names if name not in set(present)]
-        if missing:
+        if missing := sorted(set(names) - set(self.names())):
             raise InputError(f"expected people of the gallery, found no {', '.join(missing)}; names are case-sensitive")
-        kept = np.array([name not in set(names) for name in present], bool)
-        renumbered = np.cumsum(kept) - 1
-        photos = kept[self.photo_people]
-        return Gallery(
-            self.facts,
-            self.templates[kept],
-            self.lengths[kept],
-            self.photos[kept],
-            *packed_names([name for name, keep in zip(present, kept, strict=True) if keep]),
-            self.photo_hashes[photos],
-            renumbered[self.photo_people[photos]].astype(np.int32),
+        return self.without([photo for photo in self.owned() if photo[0] in names])
+
+    def without(self, photos: Iterable[tuple[str, str]]) -> Gallery:
+        """This gallery without some photos, (name, SHA-256 in hex) each, and without people who have none left.
+
+        InputError for one of several photos of a person whom an earlier version enrolled, as it kept no embedding of
+        each.
+        """
+        present, gone = self.names(), set(photos)
+        stays = np.array([photo not in gone for photo in self.owned()], bool)
+        counts = np.bincount(self.photo_people[stays], minlength=len(self)).astype(np.int32)
+        kept = counts > 0
+        templates, lengths = self.templates.copy(), self.lengths.copy()
+        for person in np.flatnonzero(kept & (counts < self.photos)):
+            rest = stays & (self.photo_people == person)
+            if not self.photo_scales[rest].all():
+                raise InputError(
+                    f"the gallery holds no embedding of each photo of {present[person]!r}, as an earlier version made"
+                    " it; remove the person and index the photos that are left"
+                )
+            rows = self.photo_values[rest] * self.photo_scales[rest, None].astype(np.float64)
+            means = _means(rows.sum(axis=0, keepdims=True), counts[person : person + 1], [present[person]])
+            templates[person], lengths[person] = means[0][0], means[1][0]
+        arrays: dict[str, Any] = {name: getattr(self, name)[stays] for name in ARRAYS if name.startswith("photo_")}
+        arrays["photo_people"] = (np.cumsum(kept) - 1)[arrays["photo_people"]].astype(np.int32)
+        left = [name for name, keep in zip(present, kept, strict=True) if keep]
+        arrays["name_bytes"], arrays["name_ends"] = packed_names(left)
+        return Gallery(self.facts, templates[kept], lengths[kept], counts[kept], **arrays)
+
+
+def _means(
+    sums: npt.NDArray[np.float64], counts: npt.NDArray[np.int32], names: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Templates (people, dim) and the lengths (people,) of the means, from sums of unit embeddings."""
+    norms = np.linalg.norm(sums, axis=1)
+    if not norms.all():
+        raise InputError(
+            f"expected photos of one person under {names[int(np.argmin(norms))]!r}, found ones that cancel out"
         )
-
-    def identify(
-        self,
-        picture: Picture,
-        verifier: FaceVerifier,
-        *,
-        fpir: float | None = None,
-        threshold: float | None = None,
-        top: int = 5,
-    ) -> Identification:
-        """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people.
-
-        A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps
-        the false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of
-        another model or without people.
-        """
-        self.require(verifier)
-        if not len(self):
-            raise InputError("expected people in the gallery, found none; add some with `zoo index`")
-        if top < 1:
-            raise InputError(f"expected to rank at least 1 person, found {top}")
-        decision = decide_identification(verifier.embedder.info, len(self), fpir, threshold)
-        crops = verifier.crops(picture)
-        faces = []
-        for crop, people, scores in zip(crops, *self.search(verifier.embed_crops(crops), top), strict=True):
-            candidates = tuple(zip(map(self.name, people.tolist()), scores.tolist(), strict=True))
-            name, best = candidates[0]
-            faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
-        moved = self.facts.get("migrated")
-        notes = (*self.notes, f"the gallery was migrated: {moved}") if moved else self.notes
-        return Identification(tuple(faces), decision, len(self), notes)
-
-    def add(
-        self,
-        folder: str | Path,
-        verifier: FaceVerifier,
-        workers: int = 2,
-        bar: Bar = no_bar,
-        journal: Journal | None = None,
-    ) -> Gallery:
-        """This gallery with the photos below `folder`, one sub-folder per person; its notes say what was odd.
-
-        Photos that it holds already are not embedded again; `journal` holds those that an interrupted call embedded.
-        InputError for a gallery of another model, and where no photo of anybody can be used.
-        """
-        if journal is None:
-            with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), {}) as journal:
-                return self.add(folder, verifier, workers, bar, journal)
-        self.require(verifier)
-        people, notes = people_in(folder)
-        with bar("enrol", sum(map(len, people.values()))) as progress:
-            photos, more = enrol(verifier, people, journal, self.hashes(), workers, progress)
-        extended = self.extended(photos)
-        enrolled = set(extended.names())
-        notes += [*more, *(f"no usable photo of {name}: not in the gallery" for name in people if name not in enrolled)]
-        if not enrolled:
-            raise InputError(f"expected at least one usable photo in {printable(folder)}, found none: {more[0]}")
-        return replace(extended, notes=tuple(notes))
-
-    @classmethod
-    def index(
-        cls, folder: str | Path, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar
-    ) -> tuple[Gallery, int]:
-        """Adds the photos below `folder` to the gallery file at `path`, new or not: what `zoo index` does.
-
-        Returns the gallery and how many photos are new in it. After an interruption the next call resumes from
-        PATH.partial. InputError as for `add`; the file is then as it was.
-        """
-        path = Path(path)
-        with Journal(path.with_name(path.name + ".partial"), verifier.how()) as journal:  # keeps other writers out
-            old = cls.open(path) if path.exists() else cls.empty(verifier.dim, verifier.how())
-            new = old.add(folder, verifier, workers, bar, journal)
-            new.save(path)
-            journal.delete()
-        return new, int(new.photos.sum() - old.photos.sum())
-
-    @classmethod
-    def of(cls, path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Gallery:
-        """The people at `path`: a gallery file, or a folder with one sub-folder per person, enrolled in memory."""
-        if Path(path).is_dir():
-            return cls.empty(verifier.dim, verifier.how()).add(path, verifier, workers, bar)
-        return cls.open(path)
-
-    def require(self, verifier: FaceVerifier) -> None:
-        """InputError unless the gallery's embeddings may be compared with the verifier's."""
-        how = verifier.how()
-        differing = [key for key in ("model", "input", "flip", "alignment") if self.facts.get(key) != how.get(key)]
-        if differing:
-            raise InputError(
-                f"expected a gallery of this model, found one that was made with another"
-                f" {' and another '.join(differing)}; index the photos again with this model"
-            )
-
-    def save(self, path: str | Path) -> None:
-        """Writes the gallery as one safetensors file, whole or not at all."""
-        header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "facts": json.dumps(self.facts, sort_keys=True)}}
-        at = 0
-        for name, dtype in ARRAYS.items():
-            array = getattr(self, name)
-            offsets = [at, at := at + array.nbytes]
-            header[name] = {"dtype": CODES[dtype], "shape": list(array.shape), "data_offsets": offsets}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 64)  # so that every array of a map is aligned
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in ARRAYS:
-                getattr(self, name).tofile(file)
-
-    @classmethod
-    def open(cls, path: str | Path) -> Gallery:
-        """Opens a saved gallery as memory maps; InputError where there is none or it is damaged."""
-        path = Path(path)
-        try:
-            with open(path, "rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length) if length < 2**20 else b"")
-            if header["__metadata__"]["format"] != FORMAT:
-                raise ValueError("another format")
-            arrays: dict[str, Any] = {}
-            for name, dtype in ARRAYS.items():
-                shape, (start, end) = tuple(header[name]["shape"]), header[name]["data_offsets"]
-                if math.prod(shape) * np.dtype(dtype).itemsize != end - start or header[name]["dtype"] != CODES[dtype]:
-                    raise ValueError("another shape")
-                arrays[name] = np.empty(shape, dtype)
-                if end > start:  # a file that was cut off is too short to map: ValueError
-                    arrays[name] = np.memmap(path, dtype, "r", 8 + length + start, shape)
-            return cls(json.loads(header["__metadata__"]["facts"]), **arrays)
-        except OSError as error:
-            raise InputError(f"expected a gallery at {printable(path)}, cannot read it ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"expected a gallery written by `zoo index` at {printable(path)}, found something else or a damaged one"
-            ) from None
+    return sums / norms[:, None], norms / counts
 
 
-ARRAYS: dict[str, type[np.generic]] = {
+ARRAYS = {
     "templates": np.float32,
     "lengths": np.float32,
-    "name_ends": np.int64,
     "photos": np.int32,
-    "photo_people": np.int32,
     "name_bytes": np.uint8,
+    "name_ends": np.int64,
     "photo_hashes": np.uint8,
+    "photo_people": np.int32,
+    "photo_values": np.int8,
+    "photo_scales": np.float32,
 }
-"""In the order of the file: wider items first, so that each array starts at a multiple of its item size."""
-CODES = {np.float32: "F32", np.int32: "I32", np.int64: "I64", np.uint8: "U8"}
+"""The arrays of a file and their types."""
 
 
 def packed_names(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

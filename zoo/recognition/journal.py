@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +32,8 @@ class Journal:
     models must not be mixed.
     """
 
-    def __init__(self, path: str | Path, how: Mapping[str, object]) -> None:
+    def __init__(self, path: str | Path, how: Mapping[str, object] | None) -> None:
+        """`how` None takes the journal as it was made: for who prunes it, or keeps others out."""
         self.path = Path(path)
         self._synced = time.monotonic()
         self._empty = True
@@ -48,9 +49,9 @@ class Journal:
             self._file.close()
             raise
 
-    def _resume(self, how: Mapping[str, object]) -> None:
+    def _resume(self, how: Mapping[str, object] | None) -> None:
         name = printable(self.path)
-        if not hold(self._file):
+        if not self._held():
             raise InputError(f"another process is working on {name}; wait for it, or stop it first")
         self._file.seek(0)
         first = self._file.readline()
@@ -59,9 +60,10 @@ class Journal:
         made = _parsed(first)
         if made is None:  # new, or killed before its first line was whole
             self._file.truncate(0)
-            self._write({"how": how})
+            self._write({"how": how or {}})
             return
-        before, now = made["how"], json.loads(_text(how))
+        before = made["how"]
+        now = before if how is None else json.loads(_text(how))
         differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differing:
             raise InputError(
@@ -75,6 +77,13 @@ class Journal:
             end += len(line)
             self._empty = False
         self._file.truncate(end)
+
+    def _held(self) -> bool:
+        """Takes the lock; False where another process has it, or had it and deleted the file that was opened."""
+        try:
+            return hold(self._file) and os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def records(self) -> Iterator[Record]:
         """Every record in the order of writing."""
@@ -97,10 +106,23 @@ class Journal:
         self._file.write(_text({**record, CHECKSUM: zlib.crc32(_text(record))}) + b"\n")
         self._file.flush()
 
+    def keep(self, wanted: Callable[[Record], bool]) -> int:
+        """Drops all records but the `wanted` ones, in place, so that the lock stays; returns how many were dropped."""
+        records = list(self.records())
+        kept = [record for record in records if wanted(record)]
+        with open(self.path, "rb") as file:
+            first = file.readline()
+        self._file.truncate(len(first))
+        self._empty = not kept
+        for record in kept:
+            self._write(record)
+        os.fsync(self._file.fileno())
+        return len(records) - len(kept)
+
     def delete(self) -> None:
         """Removes the file, once its records are in their final place."""
-        self._file.close()
         self.path.unlink(missing_ok=True)
+        self._file.close()
 
     def close(self) -> None:
         """Forces the records to the disk and lets the next process in; a journal without records is removed."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ def re_embed(
     require_everybody([name for name, paths in people.items() if not paths], "no photo of", photos)
     with Journal(target.with_name(target.name + ".partial"), verifier.how()) as journal:
         with bar("enrol", sum(map(len, people.values()))) as progress:
-            enrolled, more = enrol(verifier, people, journal, (), workers, progress)
+            enrolled, more = enrol(verifier, people, journal, workers, progress)
         facts = {**verifier.how(), "migrated": f"photos embedded again, from model {str(gallery.facts['model'])[:12]}"}
         migrated = Gallery.empty(verifier.dim, facts).extended(enrolled)
         require_everybody(sorted(set(names) - set(migrated.names())), "no usable photo of", photos)
@@ -141,7 +142,12 @@ def map_templates(
         )
     mapped = unit(np.asarray(gallery.templates) @ found.matrix)
     facts = {**new.how(), "migrated": f"{found}, from model {str(gallery.facts['model'])[:12]}"}
-    migrated = replace(gallery, facts=facts, templates=mapped, notes=())
+    photos = len(gallery.photo_people)  # their own embeddings are not mapped
+    none: dict[str, Any] = {
+        "photo_values": np.zeros((photos, new.dim), np.int8),
+        "photo_scales": np.zeros(photos, np.float32),
+    }
+    migrated = replace(gallery, facts=facts, templates=mapped, notes=(), **none)
     migrated.save(target)
     return migrated, found
 
@@ -155,7 +161,7 @@ def embed_by_both(
     with TemporaryDirectory() as folder:
         for name, verifier in (("old", old), ("new", new)):
             with Journal(Path(folder, name), {}) as journal, bar(name, sum(map(len, people.values()))) as progress:
-                photos, _ = enrol(verifier, people, journal, (), workers, progress)
+                photos, _ = enrol(verifier, people, journal, workers, progress)
             found.append({(person, digest): embedding for person, digest, embedding in photos})
     both = sorted(found[0].keys() & found[1].keys())
     _, whose = np.unique([person for person, _ in both], return_inverse=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.faces.detect import FaceDetector
-from zoo.faces.finder import FaceCrop, FaceFinder, FaceRule, Picture
+from zoo.faces.finder import FINDER, FaceCrop, FaceFinder, FaceRule, Picture
 from zoo.inference.convention import GivenInput
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
@@ -117,7 +117,7 @@ class FaceVerifier(FaceFinder):
         """The dimension of an embedding."""
         return self.embedder.embedding_dim
 
-    def how(self) -> dict[str, str | bool]:
+    def how(self) -> dict[str, str | bool | int]:
         """What two runs must share so that their embeddings may be compared."""
         spec, info = self.embedder.input, self.embedder.info
         usual = replace(info.input if info else InputSpec(), size=spec.size)
@@ -129,6 +129,7 @@ class FaceVerifier(FaceFinder):
             "alignment": self.embedder.input.alignment,
             "face rule": self.face,
             "detector": "none" if self.aligned else self.detector.sha256,
+            "finder": 0 if self.aligned else FINDER,
         }
 
     def embed(self, picture: Picture) -> npt.NDArray[np.float32]:
@@ -166,25 +167,19 @@ class FaceVerifier(FaceFinder):
         with ThreadPoolExecutor(2) as pool:
             every_a, every_b = pool.map(self.crops, (a, b), names)
         embeddings = self.embed_crops([*every_a, *every_b]).astype(np.float64)
-        similarities = embeddings[: len(every_a)] @ embeddings[len(every_a) :].T
+        similarities = np.clip(embeddings[: len(every_a)] @ embeddings[len(every_a) :].T, -1, 1)
         i, j = np.unravel_index(int(similarities.argmax()), similarities.shape)
-        answer = self.judge(every_a[i], every_b[j], float(similarities[i, j]))
-        if similarities.size == 1:
-            return answer
-        note = (
-            f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
-            f" {similarities.size} comparisons are as many chances of a false accept"
-        )
-        return replace(answer, notes=(*answer.notes, note))
-
-    def judge(self, a: FaceCrop, b: FaceCrop, similarity: float) -> Verification:
-        """`verify` for faces already embedded."""
-        similarity = min(1.0, max(-1.0, similarity))
-        notes = [*self.embedder.notes, *a.notes, *b.notes]
+        similarity, face_a, face_b = float(similarities[i, j]), every_a[i], every_b[j]
+        notes = [*self.embedder.notes, *face_a.notes, *face_b.notes]
         if self.decision.stored is not None:
-            notes += self._conditions(self.decision.stored, a.face is not None or b.face is not None)
-        verdict = self.decision.accepts(similarity)
-        return Verification(similarity, verdict, self.decision, a, b, self.model, tuple(dict.fromkeys(notes)))
+            notes += self._conditions(self.decision.stored, face_a.face is not None or face_b.face is not None)
+        if similarities.size > 1:
+            notes.append(
+                f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
+                f" {similarities.size} comparisons are as many chances of a false accept"
+            )
+        verdict, told = self.decision.accepts(similarity), tuple(dict.fromkeys(notes))
+        return Verification(similarity, verdict, self.decision, face_a, face_b, self.model, told)
 
     def _conditions(self, stored: Threshold, detected: bool) -> list[str]:
         """What differs from the conditions under which a threshold was measured, one sentence each."""

@@ -17,12 +17,11 @@ import zoo.faces.detect
 from zoo.errors import InputError
 from zoo.faces.detect import (
     HUB_SHA256,
-    IDEAL_WIDTH,
     Face,
     FaceDetector,
-    _without_duplicates,
     choose_face,
     load_detector,
+    turned_back,
 )
 from zoo.formats.images import read_image
 
@@ -93,26 +92,60 @@ def test_a_face_that_fills_the_picture_and_a_small_one_are_found_by_the_second_p
     assert again.box[2] == pytest.approx(0.12 * found.box[2], rel=0.25)
 
 
-def overlap(a: Face, b: Face) -> float:
-    """The intersection over the union of two boxes."""
-    width = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
-    height = min(a.box[1] + a.box[3], b.box[1] + b.box[3]) - max(a.box[1], b.box[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (a.area + b.area - shared)
+@pytest.mark.parametrize("side", [340, 640, 1280, 2000])
+def test_landmarks_do_not_depend_on_how_large_the_photo_around_the_face_is(
+    side: int, detector: FaceDetector, shared: Path
+) -> None:
+    picture = read_image(shared / "photos" / "person_e_1.jpg")[:, :, ::1]
+    face = cv2.resize(picture, (300, 300), interpolation=cv2.INTER_AREA)
+    canvas = np.full((side, side, 3), 128, np.uint8)
+    canvas[20:320, 30:330] = face
+    (found,) = detector.detect(canvas)
+    first, again = (one.landmarks - (30, 20) for one in (found, detector.refine(canvas, found)))
+    (alone,) = detector.detect(np.asarray(face, np.uint8))
+    expected = detector.refine(np.asarray(face, np.uint8), alone).landmarks
+    eyes = float(np.linalg.norm(expected[1] - expected[0]))
+    off = [float(np.linalg.norm(points - expected, axis=1).mean()) / eyes for points in (first, again)]
+    print(f"{side}: off by {off[0]:.3f} of the eyes' distance, then by {off[1]:.3f}")
+    assert off[1] < 0.04
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_of_overlapping_boxes_the_one_nearest_to_the_ideal_width_stays(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    found = [
-        (float(width), face(*(float(v) for v in rng.uniform((0, 0, 5, 5), (60, 60, 80, 80)))))
-        for width in rng.uniform(5, 700, seed)
-    ]
-    expected: list[Face] = []
-    for _, one in sorted(found, key=lambda entry: abs(np.log(entry[0] / IDEAL_WIDTH))):
-        if all(overlap(one, other) <= 0.4 for other in expected):
-            expected.append(one)
-    assert [id(one) for one in _without_duplicates(found)] == [id(one) for one in expected]
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photo_on_its_side_or_upside_down_is_turned_and_its_landmarks_are_those_of_the_photo(
+    turns: int, detector: FaceDetector, shared: Path
+) -> None:
+    picture = read_image(shared / "photos" / "person_e_1.jpg")
+    (upright,) = detector.detect(picture)
+    lying = np.ascontiguousarray(np.rot90(picture, -turns))
+    (found,) = detector.detect(lying)
+    assert upright.turns == 0 and found.turns == turns
+    expected = detector.refine(picture, upright).landmarks
+    landmarks = detector.refine(lying, found).landmarks
+    back = turned_back(expected, turns, (lying.shape[0], lying.shape[1]))
+    assert np.abs(landmarks - back).max() < 0.05 * upright.box[2]
+    left, top, width, height = found.box
+    assert ((landmarks > (left, top)) & (landmarks < (left + width, top + height))).all()
+
+
+def test_upright_portraits_are_not_turned_and_mostly_not_looked_at_again(
+    detector: FaceDetector, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    original = FaceDetector._look
+    monkeypatch.setattr(FaceDetector, "_look", lambda *words: (looks.append(words[3]), original(*words))[1])
+    portraits = [read_image(path) for path in sorted((shared / "photos").glob("person_*.jpg"))]
+    assert [detector.detect(picture)[0].turns for picture in portraits] == [0] * 12
+    assert len(looks) <= 4 * 3  # of twelve portraits
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_points_are_turned_back_as_pixels_are(turns: int) -> None:
+    numbers = np.arange(5 * 7).reshape(5, 7)
+    turned = np.rot90(numbers, turns)
+    rows, columns = np.indices(turned.shape)
+    points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
+    x, y = turned_back(points, turns, numbers.shape).astype(int).T
+    np.testing.assert_array_equal(numbers[y, x], turned.ravel())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9001), (9001, 1), (2, 3), (112, 112)])
@@ -143,11 +176,20 @@ def test_a_missing_detector_file_is_named(tmp_path: Path) -> None:
 def test_a_detector_with_another_content_than_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forged = tmp_path / "cached.onnx"
-    forged.write_bytes(b"forged")
-    monkeypatch.setattr(zoo.faces.detect, "_cached", lambda: forged)
+    monkeypatch.setattr(zoo.faces.detect, "cache_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(zoo.faces.detect, "_from_the_hub", lambda: b"forged")
     with pytest.raises(InputError, match=f"{HUB_SHA256}, found {hashlib.sha256(b'forged').hexdigest()}"):
         load_detector()
+    assert not (tmp_path / "detectors").exists()
+
+
+def test_the_pinned_detector_is_downloaded_once(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (shared / "models" / "face_detection_yunet_2026may.onnx").read_bytes()
+    asked: list[int] = []
+    monkeypatch.setattr(zoo.faces.detect, "cache_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(zoo.faces.detect, "HUB_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(zoo.faces.detect, "_from_the_hub", lambda: (asked.append(1), content)[1])
+    assert load_detector().sha256 == load_detector().sha256 and asked == [1]
 
 
 def test_without_network_one_sentence_says_how_to_pass_a_detector(tmp_path: Path) -> None:
@@ -159,7 +201,7 @@ try:
 except InputError as error:
     print(error)
 """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "--detector PATH" in done.stdout and len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr

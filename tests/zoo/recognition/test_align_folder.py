@@ -36,7 +36,7 @@ def test_a_crop_is_the_largest_faces_and_called_as_its_photo(
     done = align_photos(tmp_path / "photos", tmp_path / "crops", detector, size=96, suffix="png")
     assert (done.photos, done.crops, done.skipped, done.log) == (1, 1, 0, tmp_path / "crops" / "align.jsonl")
     photo = read_image(shared / "photos" / "person_a_1.jpg")
-    expected = align(photo, detector.detect(photo)[0].landmarks, (96, 96))
+    expected = align(photo, detector.refine(photo, detector.detect(photo)[0]).landmarks, (96, 96))
     np.testing.assert_array_equal(read_image(tmp_path / "crops" / "ada" / "1.jpg.png"), expected)
 
 

@@ -65,13 +65,12 @@ def test_a_picture_that_changed_between_two_runs_is_embedded_again(verifier: Fac
         np.testing.assert_array_equal(found.embeddings[0], verifier.embed(crop(2)))
 
 
-def test_pictures_of_known_content_are_skipped(verifier: FaceVerifier, tmp_path: Path) -> None:
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        (tmp_path / f"{name}.png").write_bytes(encode_png(crop(seed)))
-    pictures = [tmp_path / f"{name}.png" for name in "abc"]
-    with Journal(tmp_path / "first", {}) as journal:
-        embed_pictures(verifier, pictures[:1], journal)
+def test_a_record_names_its_person_and_what_limits_its_use(tmp_path: Path) -> None:
+    verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+    large = tmp_path / "large.png"
+    large.write_bytes(encode_png(crop(1, (224, 224))))
+    with Journal(tmp_path / "journal", {}) as journal:
+        embed_pictures(verifier, [large], journal, people={large: "Ada"})
+        assert [record["person"] for record in journal.records()] == ["Ada"]
         (found,) = found_in(journal)
-    with Journal(tmp_path / "second", {}) as journal:
-        assert embed_pictures(verifier, pictures, journal, skip={found.sha256}) == 1
-        assert [one.path for one in found_in(journal)] == [str(pictures[2])]
+    assert found.notes == (f"{large} is 224×224, resized to 112×112",)

@@ -19,7 +19,7 @@ from zoo.recognition.draw import (
     draw_verification,
     save_picture,
 )
-from zoo.recognition.gallery import Identification, IdentifiedFace
+from zoo.recognition.identify import Identification, IdentifiedFace
 from zoo.recognition.pairs import PairAnswer, VerifiedPairs
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.toy_faces import write_people, write_town
 from zoo.errors import InputError
+from zoo.formats.images import encode_png, read_image, resized
 from zoo.recognition.enrol import alike, enrol, people_in
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
@@ -52,22 +53,25 @@ def test_a_photo_counts_once_a_person_and_failures_and_duplicates_are_said(tmp_p
     assert "Broken/x.png" in said and len(notes) == 3
 
 
-def test_known_photos_and_those_of_an_earlier_folder_are_left_out(tmp_path: Path) -> None:
+def test_photos_of_an_earlier_folder_are_left_out(tmp_path: Path) -> None:
     verifier = FaceVerifier(write_town(tmp_path) / "model.onnx", aligned=True)
-    ada, bob = tmp_path / "ada.png", tmp_path / "bob.png"
     with Journal(tmp_path / "journal", {}) as journal:
-        ((_, digest, _),), _ = enrol(verifier, {"Ada": [ada]}, journal)
-        photos, _ = enrol(verifier, {"Bob": [bob]}, journal)
-        assert [name for name, _, _ in photos] == ["Bob"]
-    with Journal(tmp_path / "another", {}) as journal:
-        photos, _ = enrol(verifier, {"Ada": [ada], "Bob": [bob]}, journal, known={digest})
+        enrol(verifier, {"Ada": [tmp_path / "ada.png"]}, journal)
+        photos, _ = enrol(verifier, {"Bob": [tmp_path / "bob.png"]}, journal)
         assert [name for name, _, _ in photos] == ["Bob"]
 
 
-def test_of_several_faces_one_is_enrolled_and_it_is_said(shared: Path, tmp_path: Path) -> None:
-    models = shared / "models"
+def test_of_several_faces_one_is_enrolled_and_enrolment_warns_as_verification_does(
+    shared: Path, tmp_path: Path
+) -> None:
+    models, couple = shared / "models", shared / "photos" / "group_couple.jpg"
     detector = models / "face_detection_yunet_2026may.onnx"
     verifier = FaceVerifier(models / "mobilefacenet.onnx", detector, face="all")
+    small = tmp_path / "small.png"
+    picture = read_image(shared / "photos" / "person_a_1.jpg")
+    small.write_bytes(encode_png(resized(picture, (picture.shape[0] // 20, picture.shape[1] // 20))))
     with Journal(tmp_path / "journal", {}) as journal:
-        photos, notes = enrol(verifier, {"Couple": [shared / "photos" / "group_couple.jpg"]}, journal)
-    assert len(photos) == 1 and notes[0].endswith("shows 2 faces: the largest was enrolled as Couple")
+        photos, notes = enrol(verifier, {"Couple": [couple], "Small": [small]}, journal)
+    largest = verifier.taking("largest")
+    assert [name for name, *_ in photos] == ["Couple", "Small"] and "shows 2 faces: the largest was taken" in notes[0]
+    assert notes == [*largest.crop(couple).notes, *largest.crop(small).notes] and "is small (" in notes[1]

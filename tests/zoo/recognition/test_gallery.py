@@ -1,4 +1,4 @@
-"""Galleries: templates against the mean, files, removal, what may be compared, and what `zoo index` does, in Python."""
+"""Galleries: templates against the mean, files of today and earlier, removal, and what may be compared."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from tests.support.toy_faces import DIM, crop, unit_rows, write_model, write_people, write_town
+from tests.support.toy_faces import DIM, unit_rows, write_model
 from zoo.errors import InputError
-from zoo.faces.finder import FaceRule
 from zoo.recognition import FaceVerifier, Gallery
-from zoo.recognition.gallery import ARRAYS
+from zoo.recognition.gallery import ARRAYS, FORMAT
 
 FACTS: dict[str, str | bool] = {"model": "m", "flip": True, "alignment": "arcface-5-points"}
 
@@ -55,7 +55,7 @@ def test_a_removed_person_leaves_nothing_behind(tmp_path: Path) -> None:
     gallery = gallery_of(5).extended([("person 3", digest(77), unit_rows(1, 7, 9)[0])])
     rest = gallery.remove(["person 3"])
     assert rest.names() == [f"person {i}" for i in (0, 1, 2, 4)]
-    assert rest.hashes() == {digest(i) for i in (0, 1, 2, 4)}
+    assert [photo for _, photo in rest.owned()] == [digest(i) for i in (0, 1, 2, 4)]
     np.testing.assert_array_equal(rest.templates, gallery.templates[[0, 1, 2, 4]])
     rest.save(tmp_path / "rest")
     content = (tmp_path / "rest").read_bytes()
@@ -81,7 +81,7 @@ def test_a_saved_gallery_opens_as_memory_maps_with_every_name(tmp_path: Path) ->
     opened = Gallery.open(tmp_path / "g")
     assert isinstance(opened.templates, np.memmap)
     assert opened.names() == names == [opened.name(i) for i in range(5)]
-    assert opened.facts == FACTS and opened.hashes() == gallery.hashes()
+    assert opened.facts == FACTS and opened.owned() == gallery.owned()
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(opened, name), getattr(gallery, name))
 
@@ -124,48 +124,56 @@ def test_an_index_of_another_model_or_way_of_working_is_refused(key: str, tmp_pa
         Gallery.empty(DIM, {**facts, key: "other"}).require(verifier)
 
 
-@pytest.fixture
-def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return write_town(tmp_path)
+def test_a_gallery_whose_faces_an_earlier_version_found_is_used_with_a_note(shared: Path) -> None:
+    models = shared / "models"
+    verifier = FaceVerifier(models / "mobilefacenet.onnx", models / "face_detection_yunet_2026may.onnx")
+    assert Gallery.empty(verifier.dim, verifier.how()).require(verifier) == []
+    earlier = {key: value for key, value in verifier.how().items() if key != "finder"}
+    (note,) = Gallery.empty(verifier.dim, earlier).require(verifier)
+    assert "found by an earlier version: index the photos again" in note
 
 
-@pytest.mark.parametrize("face", ["largest", "all"])
-def test_people_are_indexed_identified_and_removed_in_python(town: Path, face: FaceRule) -> None:
-    verifier = FaceVerifier("model.onnx", aligned=True, face=face)
-    gallery, added = Gallery.index("people", "g", verifier)
-    assert (len(gallery), added) == (4, 5) and "no usable photo of Broken: not in the gallery" in gallery.notes
-    again, added = Gallery.index("people", "g", verifier)
-    assert added == 0 and again.photo_counts() == {"Ada": 2, "Bob": 1, "Eve": 1, "ada": 1}
-    answer = Gallery.open("g").identify("bob.png", verifier, threshold=0.9, top=2)
-    assert [one.name for one in answer.faces] == ["Bob"] and len(answer.faces[0].candidates) == 2
-    assert json.loads(answer.to_json())["faces"][0]["identified"] == "Bob"
-    assert Gallery.of("people", verifier).identify(crop(9), verifier, threshold=0.9).faces[0].name is None
-    without = again.remove(["Bob"])
-    assert without.identify("bob.png", verifier, threshold=0.9).faces[0].name is None and len(again) == 4
-    more = without.add(write_people(town / "more", {"Zoe": [(5, 0)]}), verifier)
-    assert more.identify(crop(5), verifier, threshold=0.9).faces[0].name == "Zoe"
+def test_a_photo_is_taken_out_as_if_it_had_never_been_there(tmp_path: Path) -> None:
+    rows = unit_rows(4, 7, 2)
+    photos = [("ada", digest(1), rows[0]), ("bob", digest(2), rows[1]), ("ada", digest(3), rows[2])]
+    gallery = Gallery.empty(7, FACTS).extended(photos)
+    gallery.save(tmp_path / "g")
+    rest = Gallery.open(tmp_path / "g").without([("ada", digest(1)), ("bob", digest(2))])
+    never = Gallery.empty(7, FACTS).extended(photos[2:])
+    assert rest.names() == ["ada"] and rest.owned() == [("ada", digest(3))] and rest.photos.tolist() == [1]
+    np.testing.assert_allclose(rest.templates, never.templates, atol=0.01)  # by the photo's 8-bit code
+    assert gallery.owned()[0] == ("ada", digest(1)) and len(gallery) == 2
 
 
-def test_another_models_gallery_is_refused_by_every_use_and_stays(town: Path) -> None:
-    gallery, _ = Gallery.index("people", "g", FaceVerifier("model.onnx", aligned=True))
-    before = Path("g").read_bytes()
-    other = FaceVerifier(write_model(town / "other.onnx", gain=2.0), aligned=True)
-    uses = (
-        lambda: Gallery.index("people", "g", other),
-        lambda: gallery.add("people", other),
-        lambda: gallery.identify("bob.png", other),
+def test_agreement_is_the_mean_similarity_of_a_persons_photos() -> None:
+    rows = unit_rows(5, 7, 6)
+    photos = [("ada", digest(i), row) for i, row in enumerate(rows)]
+    gallery = Gallery.empty(7, FACTS).extended([*photos, ("bob", digest(9), rows[0])])
+    products = rows @ rows.T
+    expected = (products.sum() - np.trace(products)) / 20
+    np.testing.assert_allclose(gallery.agreement(), [expected, np.nan], atol=1e-6)
+
+
+def test_a_gallery_of_earlier_versions_opens_is_searched_and_grows(tmp_path: Path) -> None:
+    new = gallery_of(5)
+    arrays = {name: getattr(new, name) for name in ARRAYS if name not in ("photo_values", "photo_scales")}
+    arrays["photo_hashes"] = np.concatenate([new.photo_hashes, new.photo_hashes[4:] ^ 1])
+    arrays["photo_people"], arrays["photos"] = np.int32([0, 1, 2, 3, 4, 4]), np.int32([1, 1, 1, 1, 2])
+    save_file(arrays, tmp_path / "old", {"format": FORMAT, "facts": json.dumps(FACTS)})
+    old = Gallery.open(tmp_path / "old")
+    assert old.search(new.templates)[0].ravel().tolist() == [0, 1, 2, 3, 4] and old.uncoded() == set(old.names())
+    grown = old.extended([("person 0", digest(50), unit_rows(1, 7, 8)[0])])
+    assert (
+        grown.photos.tolist() == [2, 1, 1, 1, 2] and grown.without([("person 1", digest(1))]).names()[1] == "person 2"
     )
-    for use in uses:
-        with pytest.raises(InputError, match="another model"):
-            use()
-    assert Path("g").read_bytes() == before and not Path("g.partial").exists()
+    with pytest.raises(InputError, match="holds no embedding of each photo of 'person 4'"):
+        grown.without([("person 4", digest(4))])
 
 
-def test_fewer_than_one_candidate_and_a_gallery_without_people_are_refused(town: Path) -> None:
-    verifier = FaceVerifier("model.onnx", aligned=True)
-    gallery, _ = Gallery.index("people", "g", verifier)
-    with pytest.raises(InputError, match="expected people in the gallery"):
-        gallery.remove(gallery.names()).identify("bob.png", verifier)
-    with pytest.raises(InputError, match="at least 1 person, found 0"):
-        Gallery.of("people", verifier).identify("bob.png", verifier, top=0)
+def test_the_codes_that_are_searched_first_are_stored(tmp_path: Path) -> None:
+    gallery = gallery_of(5)
+    gallery.save(tmp_path / "g")
+    opened = Gallery.open(tmp_path / "g")
+    assert isinstance(vars(opened)["codes"].values, np.memmap)
+    for stored, made in zip(vars(opened.codes).values(), vars(gallery.codes).values(), strict=True):
+        np.testing.assert_array_equal(stored, made)

@@ -167,8 +167,8 @@ def test_the_documented_python_code_runs(shared: Path, tmp_path: Path, monkeypat
     Path("model.onnx").symlink_to(models / "mobilefacenet.onnx")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "verify.md").read_text(), flags=re.DOTALL)
     scope: dict[str, object] = {}
-    exec(code.replace("gallery.identify(", "answered = gallery.identify("), scope)
-    assert scope["answered"] == "Bob" and scope["added"] == 2
+    exec(code.replace("done.gallery.identify(", "answered = done.gallery.identify("), scope)
+    assert scope["answered"] == "Bob" and scope["done"].added == 2  # type: ignore[attr-defined]
     assert zoo.Gallery.open("people.gallery").names() == ["Bob"]
     assert read_image("answer.png").shape[2] == 3 and Path("crops/Ada/1.jpg.png").is_file()
 

@@ -1,0 +1,84 @@
+"""Identification: from a picture to the people of a gallery whom its faces resemble."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from zoo.errors import InputError
+from zoo.faces.finder import FaceCrop, Picture
+from zoo.recognition.gallery import Gallery
+from zoo.recognition.threshold import Decision, decide_identification
+from zoo.recognition.verifier import FaceVerifier
+
+
+@dataclass(frozen=True)
+class IdentifiedFace:
+    """One face of a picture and the people it resembles."""
+
+    crop: FaceCrop
+    candidates: tuple[tuple[str, float], ...]
+    """The most similar people and their similarities, best first."""
+    name: str | None
+    """The best candidate's name where it is above the threshold; None for an unknown face, and without a threshold."""
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The faces of a picture, identified in a gallery."""
+
+    faces: tuple[IdentifiedFace, ...]
+    decision: Decision
+    """The threshold and where it comes from."""
+    people: int
+    """How many people the gallery holds."""
+    notes: tuple[str, ...] = ()
+    """What limits the result, one sentence each."""
+
+    def to_json(self) -> str:
+        """One JSON object, as `zoo identify --json` prints it."""
+        faces = [
+            {
+                "box": face.crop.face and face.crop.face.box,
+                "identified": face.name,
+                "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
+                "notes": face.crop.notes,
+            }
+            for face in self.faces
+        ]
+        answer = {"people": self.people, **self.decision.facts(), "faces": faces, "notes": self.notes}
+        return json.dumps(answer, indent=2)
+
+
+def identify(
+    gallery: Gallery,
+    picture: Picture,
+    verifier: FaceVerifier,
+    *,
+    fpir: float | None = None,
+    threshold: float | None = None,
+    top: int = 5,
+) -> Identification:
+    """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people.
+
+    A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps the
+    false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of another
+    model or without people.
+    """
+    notes = gallery.require(verifier)
+    if not len(gallery):
+        raise InputError("expected people in the gallery, found none; add some with `zoo index`")
+    if top < 1:
+        raise InputError(f"expected to rank at least 1 person, found {top}")
+    decision = decide_identification(verifier.embedder.info, len(gallery), fpir, threshold)
+    crops = verifier.crops(picture)
+    faces = []
+    for crop, people, scores in zip(crops, *gallery.search(verifier.embed_crops(crops), top), strict=True):
+        candidates = tuple(zip(map(gallery.name, people.tolist()), scores.tolist(), strict=True))
+        name, best = candidates[0]
+        faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
+    named = [face.name for face in faces if face.name]
+    notes += [f"{name} was found {named.count(name)} times" for name in dict.fromkeys(named) if named.count(name) > 1]
+    if moved := gallery.facts.get("migrated"):
+        notes.append(f"the gallery was migrated: {moved}")
+    return Identification(tuple(faces), decision, len(gallery), (*gallery.notes, *notes))
