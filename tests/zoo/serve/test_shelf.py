@@ -56,7 +56,7 @@ def test_forty_enrolments_at_once_lose_none_and_the_log_tells_of_each(shelf: She
         )
     gallery = shelf.current()
     assert gallery.photo_counts()["Ada"] == 20 and len(gallery) == 21 and all(change.changed for change in done)
-    assert gallery.hashes() == {f"{n:064x}" for n in range(40)}
+    assert {photo for _, photo in gallery.owned()} == {f"{n:064x}" for n in range(40)}
     assert check_audit(shelf.audit.path)[0] == 40
     together = ROWS[1:40:2].astype(np.float64).sum(0)
     template = gallery.templates[gallery.names().index("Ada")]
