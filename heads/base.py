@@ -74,6 +74,8 @@ class MarginHead(nn.Module, metaclass=HeadType):
     """Which of the two losses the head is for."""
     uses_norm: ClassVar[bool] = False
     """Whether the embeddings' norms decide anything, so that normalised embeddings are a mistake."""
+    no_margin: ClassVar[float] = 0.0
+    """The value of the option `margin` that leaves T = cos θ_y, where a schedule of the margin starts."""
 
     name: str = ""
     """The registered name, or the name of the class."""

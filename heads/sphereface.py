@@ -20,6 +20,7 @@ class SphereFace(MarginHead):
 
     paper = "Liu et al., SphereFace: Deep hypersphere embedding for face recognition, CVPR 2017"
     summary = "T = (−1)^k·cos(m·θ_y) − 2k, k = ⌊m·θ_y/π⌋; N = cos θ_j"
+    no_margin = 1.0
 
     def __init__(self, scale: Scale = 30.0, margin: float = 1.5) -> None:
         super().__init__(scale)

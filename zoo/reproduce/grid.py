@@ -23,7 +23,7 @@ from zoo.files import new_folder, write_json, write_text
 from zoo.heads import build_head
 from zoo.messages import log
 from zoo.reproduce.page import write_page
-from zoo.reproduce.stated import read_stated
+from zoo.reproduce.stated import stated_by
 from zoo.reproduce.tables import Cell
 from zoo.train import checkpoint
 from zoo.train import config as training
@@ -31,8 +31,8 @@ from zoo.train.build import choose_device
 from zoo.train.start import train_in
 from zoo.train.watch import Watch, unwatched
 
-HEADS = ("arcface", "curricularface", "recurricularface")
-"""The heads of the paper's comparison; the last one is compared with the others."""
+HEADS = ("arcface", "cosface", "curricularface", "adaface", "recurricularface")
+"""The last one is compared with the others; the paper itself has no CosFace and no AdaFace."""
 
 PAPER = "{head}-r18-casia"
 """The packaged recipe of each head under the paper's section 4.2."""
@@ -76,8 +76,8 @@ class Grid:
     """One recipe for all heads, a packaged one's name or a YAML file; None: the paper's for each head."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Other training options, e.g. {"epochs": 5}."""
-    stated: str | None = None
-    """A CSV file of published figures to print below the measured ones."""
+    stated: str = "paper"
+    """Published figures to print below the measured ones: "paper" (its Tables 1 to 3), "none", or a CSV file."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -110,7 +110,7 @@ class Grid:
         words = ["--data", self.data, "--benchmarks", self.benchmarks, "--seeds", str(self.seeds)]
         words += ["--heads", *self.heads] if self.heads != HEADS else []
         words += ["--recipe", self.recipe] if self.recipe else []
-        words += ["--stated", self.stated] if self.stated else []
+        words += ["--stated", self.stated] if self.stated != "paper" else []
         words += [word for assignment in assignments(self.options) for word in ("--set", assignment)]
         return shlex.join(["zoo", "reproduce", *words, "-o", str(self.output)])
 
@@ -145,7 +145,7 @@ def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
     """
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
-    stated = read_stated(Path(grid.stated)) if grid.stated else {}
+    stated = stated_by(grid.stated)
     jobs = grid.jobs()
     opened = open_benchmarks(grid.benchmarks)
     if opened.not_whole:

@@ -11,13 +11,11 @@ from zoo.evaluate.codec import to_json
 from zoo.evaluate.report.record import Provenance
 from zoo.files import atomic_path, write_json, write_text
 from zoo.reproduce import tables
-from zoo.reproduce.stated import Stated
+from zoo.reproduce.stated import Stated, cited
 from zoo.reproduce.tables import Cell
 
 if TYPE_CHECKING:
     from zoo.reproduce.grid import Grid, Job
-
-NOT_QUOTED = "The paper's own figures are not quoted here (doi 10.23977/acss.2024.080201): --stated adds them."
 
 
 def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: dict[str, Any], stated: Stated) -> None:
@@ -55,12 +53,12 @@ def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: di
 def environment(grid: Grid, job: Job, facts: dict[str, Any], stated: Stated) -> str:
     """How all cells were trained and measured, in one paragraph."""
     config = job.config
-    quoted = f'Figures marked "as stated" are quoted from {grid.stated}.' if stated else NOT_QUOTED
+    quoted = f' Figures marked "as stated" are quoted from {cited(grid.stated)}.' if stated else ""
     return (
         f"Trained on {facts['training set']}: {config.backbone}, {config.epochs} epochs, batch {config.batch_size}, "
         f"learning rate {config.lr:g}, recipe {grid.recipe or 'of the paper'}. Mean ± sample standard deviation over "
         "seeds, in percent. Accuracy is over folds, each at the threshold of the others; an embedding is the sum over "
-        f"a picture and its mirror image. {quoted}"
+        f"a picture and its mirror image.{quoted}"
     )
 
 
@@ -70,7 +68,7 @@ def notes(grid: Grid, cells: Sequence[Cell], stated: Stated) -> list[str]:
     found = [note for report in reports for result in report.results for note in result.notes]
     found += [note for report in reports for note in report.model.notes]
     if alone := tables.unmatched(cells, stated):
-        found.append(f"{grid.stated} states figures that are not measured here: {', '.join(alone)}")
+        found.append(f"{cited(grid.stated)}: not measured here are {', '.join(alone)}")
     return found + [why for report in reports for result in report.results for why in result.not_measurable]
 
 

@@ -1,4 +1,4 @@
-"""Published figures to print below the measured ones, read from a CSV file."""
+"""Published figures to print below the measured ones: the paper's own, or those of a CSV file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ from zoo.errors import InputError
 Stated = Mapping[tuple[str, str, str], float]
 """(benchmark, figure, head) in the form of `spelling` → a fraction."""
 
+PAPER = "Tables 1 to 3 of Sang & Yang, ReCurricularFace, 2024, doi 10.23977/acss.2024.080201"
+
 STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
+
+
+def stated_by(source: str) -> Stated:
+    """The figures that "paper", "none" or a CSV file states."""
+    if source == "none":
+        return {}
+    return read_stated(Path(__file__).with_name("paper.csv") if source == "paper" else Path(source))
+
+
+def cited(source: str) -> str:
+    """What the source of figures is called."""
+    return PAPER if source == "paper" else source
 
 
 def read_stated(path: Path) -> Stated:

@@ -223,14 +223,20 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
 
 
 def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
-    """The stated figures that none of these cells measures, in the form of `spelling`."""
+    """The stated figures that none of these cells measures, in the form of `spelling`.
+
+    Of a benchmark or a head that no cell has, the name alone.
+    """
     measured = {
         spelling(data, label, head)
         for rows in seed_stats(cells).values()
         for data, label, by_head in rows
         for head in by_head
     }
-    return [" ".join(key) for key in stated if key not in measured]
+    missing = [key for key in stated if key not in measured]
+    benchmarks, heads = ({key[place] for key in measured} for place in (0, 2))
+    named = (b if b not in benchmarks else h if h not in heads else f"{b} {figure} {h}" for b, figure, h in missing)
+    return list(dict.fromkeys(named))
 
 
 def sentence(gain: Gain) -> str:

@@ -143,7 +143,7 @@ def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
     if config.margin_epochs:
         if "margin" not in head.options:
             raise InputError(f"expected a head with a margin for --margin-epochs, found {head.name}; leave it out")
-        copy.deepcopy(head).configure(margin=0.0)  # refused here rather than in the first step
+        copy.deepcopy(head).configure(margin=head.no_margin)  # refused here rather than in the first step
     return MarginSoftmaxLoss(
         head,
         num_classes,

@@ -126,7 +126,7 @@ class TrainConfig:
     clip_norm: float | None = None
     """Largest gradient norm over backbone and centres together; no clipping if not set."""
     margin_epochs: float = 0.0
-    """Epochs at the start in which the head's margin grows from 0 to its value, step by step."""
+    """Epochs at the start in which the head's margin grows from 0 (SphereFace's from 1) to its value, step by step."""
     teacher: Annotated[str, Option(told=False)] = ""
     """Another MODEL (an ONNX file, a run, …) of the same embedding dimension, whose embeddings of the training pictures
     are targets as well; the class centres start at the means of a person's."""

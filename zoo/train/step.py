@@ -52,7 +52,8 @@ class Stepper:
         training, scaler = self.training, self.training.scaler
         optimizers = (training.optimizer, training.centre_optimizer)
         if 0 < self.margin_steps >= step:
-            training.criterion.head.configure(margin=self.margin * step / self.margin_steps)
+            head = training.criterion.head
+            head.configure(margin=head.no_margin + (self.margin - head.no_margin) * step / self.margin_steps)
         statistics = self.nonfinite.remember(training.model, training.criterion)
         seen = []
         training.model.train(step >= self.head_steps)  # its batch norms stay as they are while it does not learn

@@ -214,8 +214,9 @@ def test_stated_figures_stand_below_ours_and_are_said_to_be_quoted(
     told = (folder / "out/reproduction.md").read_text()
     assert re.search(r"\| drawn\.bin \| accuracy \|.*\n\|  \| as stated \| 99\.50 \|  \|\n", told)
     assert re.search(r"\| drawn\.bin \| TAR@FAR 0\.1 \|.*\n\|  \| as stated \|  \| 12\.00 \|\n", told)
-    assert told.count("as stated |") == 2 and "quoted from" in told and "not measured here: lfw accuracy arc" in told
-    assert "are not quoted here" in before and "as stated |" not in before
+    assert told.count("as stated |") == 2 and "stated.csv: not measured here are lfw" in told
+    assert "quoted from Tables 1 to 3 of Sang & Yang" in before and "as stated |" not in before
+    assert "2024.080201: not measured here are lfw, agedb30, cfpfp, ijbb, ijbc, tinyface" in before
     assert cli.main(words(folder)) == 0
     assert (folder / "out/reproduction.md").read_text() == before
 

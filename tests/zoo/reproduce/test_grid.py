@@ -28,8 +28,8 @@ def test_all_heads_of_a_seed_come_before_the_next_seed(tmp_path: Path) -> None:
     grid = Grid("synthetic:5x7", "lfw.bin", tmp_path, seeds=2, options={"epochs": 33, "head_options": {"margin": 0.4}})
     jobs = grid.jobs()
     assert [str(job) for job in jobs] == [f"{head} seed {seed}" for seed in (0, 1) for head in HEADS]
-    assert {job.config.epochs for job in jobs} == {33} and jobs[4].config.head == "curricularface"
-    assert jobs[5].config.seed == 1 and jobs[5].folder == tmp_path / "recurricularface-seed1"
+    assert {job.config.epochs for job in jobs} == {33} and jobs[5].config.head == "arcface"
+    assert jobs[5].config.seed == 1 and jobs[9].folder == tmp_path / "recurricularface-seed1"
     assert jobs[0].config.head_options["margin"] == 0.4
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import InputError
-from zoo.reproduce.stated import read_stated, spelling
+from zoo.reproduce.stated import cited, read_stated, spelling, stated_by
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,13 @@ def test_benchmarks_and_figures_have_one_spelling() -> None:
     expected = ("cfpfp", "tar@far 0.0001", "arcface")
     assert spelling("CFP-FP", "TAR@FAR 1e-4", " ArcFace ") == expected
     assert spelling("cfp_fp.bin", "tar@far 0.0001", "arcface") == expected
+
+
+def test_the_papers_tables_are_at_hand_whole_and_as_printed() -> None:
+    paper = stated_by("paper")
+    assert len(paper) == 54 and {head for _, _, head in paper} == {"arcface", "curricularface", "recurricularface"}
+    assert paper["lfw", "accuracy", "recurricularface"] == pytest.approx(0.9925)
+    assert paper["ijbc", "tar@far 0.0001", "arcface"] == pytest.approx(0.0157)
+    assert paper["tinyface", "rank 1", "arcface"] == pytest.approx(0.42)
+    assert "10.23977/acss.2024.080201" in cited("paper")
+    assert stated_by("none") == {}

@@ -85,7 +85,9 @@ def test_stated_figures_stand_below_the_measured_ones_and_the_others_are_listed(
     cells = [made_up("arcface", 0, first_right(7, 10))]
     stated = {("made", "accuracy", "arcface"): 0.995, ("lfw", "auc", "arcface"): 0.9}
     assert "| made.bin | accuracy | 70.00 |\n|  | as stated | 99.50 |\n" in markdown(cells, "arcface", stated)
-    assert unmatched(cells, stated) == ["lfw auc arcface"]
+    assert unmatched(cells, stated) == ["lfw"]
+    more = {("made", "eer", "arcface"): 0.1, ("made", "accuracy", "cosface"): 0.9}
+    assert unmatched(cells, more) == ["made eer arcface", "cosface"]
 
 
 def test_a_script_gets_the_values_of_every_seed() -> None:

@@ -30,7 +30,10 @@ def test_passes_that_share_a_step_move_the_weights_as_one_pass_does(tmp_path: Pa
     assert any(not np.allclose(one[name], half[name], rtol=1e-9, atol=1e-12) for name in one)  # the twin: other steps
 
 
-def test_the_margin_grows_step_by_step_to_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("head", "none", "whole"), [("arcface", 0, 0.5), ("sphereface", 1, 1.5)])
+def test_the_margin_grows_step_by_step_to_its_value(
+    head: str, none: float, whole: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[float] = []
     backward = Stepper.backward
 
@@ -39,13 +42,16 @@ def test_the_margin_grows_step_by_step_to_its_value(tmp_path: Path, monkeypatch:
         return backward(self, *args)
 
     monkeypatch.setattr(Stepper, "backward", noted)
-    config = tiny(head="arcface", epochs=2, margin_epochs=0.5)
+    config = tiny(head=head, epochs=2, margin_epochs=0.5)
     train(config, start(config, tmp_path / "run"))
     steps = round(0.5 * len(seen) / 2)
-    assert seen == pytest.approx([0.5 * min(step / steps, 1) for step in range(len(seen))])
-    for head in ("softmax", "sphereface"):
-        with pytest.raises(InputError, match="margin"):
-            train(tiny(head=head, margin_epochs=1), start(config, tmp_path / head))
+    assert seen == pytest.approx([none + (whole - none) * min(step / steps, 1) for step in range(len(seen))])
+
+
+def test_a_head_without_a_margin_has_none_that_grows(tmp_path: Path) -> None:
+    config = tiny(head="softmax", margin_epochs=1)
+    with pytest.raises(InputError, match="a head with a margin for --margin-epochs, found softmax"):
+        train(config, start(config, tmp_path / "run"))
 
 
 def test_what_a_head_learns_is_trained_and_resumed(tmp_path: Path) -> None:
