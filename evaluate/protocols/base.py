@@ -48,6 +48,11 @@ class Benchmark:
         """Everything that is counted, by name."""
         return {**dict(self.whole), **dict(self.counts)}
 
+    def other_sizes(self, found: Evaluation) -> list[str]:
+        """What a copy has another number of than the published one, in words."""
+        sizes = {key: getattr(found, key) for key, _ in self.counts}
+        return [f"{sizes[key]:,} {key} instead of {n:,}" for key, n in self.counts if sizes[key] not in (None, n)]
+
 
 @dataclass(frozen=True)
 class Found:
@@ -88,9 +93,7 @@ class Found:
 
     def shortfall(self, found: Evaluation) -> str:
         """The sentence for a copy of another size than the published one; empty where all counts are right."""
-        counts = self.benchmark.counts if self.benchmark else ()
-        sizes = {key: getattr(found, key) for key, _ in counts}
-        wrong = [f"{sizes[key]:,} {key} instead of {n:,}" for key, n in counts if sizes[key] not in (None, n)]
+        wrong = self.benchmark.other_sizes(found) if self.benchmark else []
         if not wrong:
             return ""
         return f"{self.path} is not all of {self.title}: {', '.join(wrong)}; no published figure compares"

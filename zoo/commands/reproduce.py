@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="trainings per head, with seeds 0 to N − 1 (default: 3)"
     )
-    parser.add_argument("--heads", nargs="+", metavar="NAME", help="heads to compare (default: arcface cosface curricularface adaface recurricularface)")
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        metavar="NAME",
+        help="heads to compare (default: arcface, cosface, curricularface, adaface, recurricularface)",
+    )
     parser.add_argument(
         "--recipe", metavar="NAME|FILE", help="one recipe for all heads (default: those of the paper's section 4.2)"
     )
@@ -44,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stated",
         default="paper",
         metavar="paper|none|FILE.csv",
-        help="published figures to print below the measured ones (default: Tables 1 to 3 of the ReCurricularFace paper);"
+        help="published figures to print below the measured ones (default: the ReCurricularFace paper's Tables 1 to 3);"
         " a file has the columns benchmark,figure,head,percent",
     )
     parser.add_argument(

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from zoo.errors import InputError
 from zoo.evaluate.intervals import ACCURACY, Difference
+from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.results import Evaluation, RocPoints, differences
@@ -198,12 +199,14 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
 def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -> str:
     """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
 
-    A figure that is `stated` has a row of its own below the measured one.
+    A figure that is `stated` has a row of its own below the measured one, unless the copy of the benchmark has another
+    size than the published one.
     """
     if not cells:
         raise InputError("expected at least one evaluated training to tabulate, found none")
     heads = list(dict.fromkeys(cell.head for cell in cells))
     counted = {head: sum(cell.head == head for cell in cells) for head in heads}
+    partial = {one.data for cell in cells for one in cell.report.results if is_partial(one)}
     parts = []
     for kind, rows in seed_stats(cells).items():
         parts.append(f"## {TABLES[kind]}\n")
@@ -211,7 +214,7 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
         lines += [["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
             lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
-            theirs = [(stated or {}).get(spelling(data, label, head)) for head in heads]
+            theirs = [None if data in partial else (stated or {}).get(spelling(data, label, head)) for head in heads]
             if any(value is not None for value in theirs):
                 lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in theirs)])
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
@@ -220,6 +223,12 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
         parts.append("## Is there a gain?\n")
         parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
     return "\n".join(parts)
+
+
+def is_partial(result: Evaluation) -> bool:
+    """Whether the benchmark has another size than the published one of its name: no published figure compares."""
+    known = PROTOCOLS[result.protocol].benchmarks if result.protocol in PROTOCOLS else ()
+    return any(one.title == result.data and one.other_sizes(result) for one in known)
 
 
 def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.reproducing import HEADS, cell_of, first_right, made_up
 from zoo.evaluate.results import Evaluation, Identification
+from zoo.reproduce.stated import stated_by
 from zoo.reproduce.tables import gains, markdown, mean_curves, roc_figure, seed_stats, summary, unmatched
 
 
@@ -88,6 +89,14 @@ def test_stated_figures_stand_below_the_measured_ones_and_the_others_are_listed(
     assert unmatched(cells, stated) == ["lfw"]
     more = {("made", "eer", "arcface"): 0.1, ("made", "accuracy", "cosface"): 0.9}
     assert unmatched(cells, more) == ["made eer arcface", "cosface"]
+
+
+@pytest.mark.parametrize(("pairs", "compares"), [(6000, True), (5999, False)])
+def test_nothing_published_stands_below_a_figure_of_a_partial_benchmark(pairs: int, compares: bool) -> None:
+    found = Evaluation("pairs", "LFW", "", None, pairs=pairs, accuracy=0.9)
+    told = markdown([cell_of("arcface", 0, found)], "arcface", stated_by("paper"))
+    assert ("| LFW | accuracy | 90.00 |\n|  | as stated | 99.25 |" in told) == compares
+    assert "| LFW | accuracy | 90.00 |" in told
 
 
 def test_a_script_gets_the_values_of_every_seed() -> None:
