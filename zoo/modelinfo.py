@@ -138,6 +138,11 @@ class Origin:
     leftovers: tuple[str, ...] = ()
     """The tensors of the file that have no share in the embedding and were left."""
 
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Origin:
+        """The origin that `asdict`, or JSON of it, describes."""
+        return cls(**{**facts, "leftovers": tuple(facts.get("leftovers", ()))})
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -189,9 +194,7 @@ class ModelInfo:
                 Threshold(**{**t, "far_interval": tuple(t["far_interval"])}) for t in facts.get("thresholds", ())
             )
             if facts.get("origin"):
-                facts["origin"] = Origin(
-                    **{**facts["origin"], "leftovers": tuple(facts["origin"].get("leftovers", ()))}
-                )
+                facts["origin"] = Origin.from_dict(facts["origin"])
             return cls(**facts)
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise InputError(f"expected the model facts that zoo writes, found something else ({error})") from None

@@ -1,4 +1,6 @@
-"""Publish a run on the Hugging Face Hub: weights, ONNX, report and card, as one commit. RUN: a run folder or name.
+"""Publish a model on the Hugging Face Hub: weights, ONNX, report and card, as one commit.
+
+RUN is a run, by folder or name, its best/, or the folder of an adopted model.
 
 zoo push runs/first owner/name --license apache-2.0 --dry-run
 zoo push runs/first owner/name --license cc-by-nc-4.0 --private
@@ -12,18 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 
-from zoo.commands.options import add_license_arguments
+from zoo.commands.options import add_license_arguments, print_notes
 from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo push`."""
-    parser.add_argument("run", metavar="RUN", help="run folder or name")
+    parser.add_argument("run", metavar="RUN", help="a run, its best/, or an adopted model: a folder or a run's name")
     parser.add_argument("repo", metavar="OWNER/NAME", help="the model's name on the Hub")
     add_license_arguments(parser)
-    parser.add_argument("--private", action="store_true", help="make the repository private, if it is a new one")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--revision", metavar="BRANCH", help="push to this branch (default: main)")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    parser.add_argument("--replace-card", action="store_true", help="replace a README.md that was edited on the Hub")
     parser.add_argument("--dry-run", action="store_true", help="list what would be published, and publish nothing")
     parser.add_argument(
         "--allow-unmeasured", action="store_true", help="publish without a report; the card says that there is none"
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         allow_unmeasured=args.allow_unmeasured,
         include_class_centres=args.include_biometric_class_centres,
         dry_run=args.dry_run,
+        replace_card=args.replace_card,
     )
     if pushed is None:
         if args.json:
@@ -63,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"would publish {plan.repo}:")
             print("\n".join(f"  {size:>12,} bytes  {name}" for name, size in plan.files.items()))
-    elif args.json:
+        return Exit.OK
+    print_notes(pushed.notes)
+    if args.json:
         record = {"repo": pushed.repo, "commit": pushed.commit, "changed": pushed.changed, "url": pushed.url}
         print(json.dumps(record, indent=2))
     elif pushed.changed:

@@ -15,12 +15,16 @@ from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import rows
 from zoo.evaluate.results import Evaluation
 from zoo.files import write_text
+from zoo.hub.pull import is_hub_id
 from zoo.modelinfo import ModelInfo
-from zoo.runs import find_run
+from zoo.resolve import find_model
+from zoo.resolve.kinds import Folder
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
+WEB_FILE = "onnx/model.onnx"
+"""The file that transformers.js looks for."""
 TAGS = ("timm", "face-recognition", "face-verification", "onnx")
 HUB_TYPES = {
     "lfw": "lfw",
@@ -102,6 +106,10 @@ def render_card(
         plain=plain,
         figures=[(Path(figure).stem, figure) for figure in figures],
         recurricular=head == "recurricularface",
+        origin=info.origin,
+        stated=[(name, f"{100 * value:.2f} %") for name, value in info.origin.stated.items()] if info.origin else [],
+        trained=bool(head),
+        web=WEB_FILE,
     )
     data = ModelCardData(
         library_name="timm",
@@ -110,10 +118,30 @@ def render_card(
         license_link=license.link or None if license else None,
         pipeline_tag="image-feature-extraction",
         tags=[*TAGS, *([head] if head else [])],
+        base_model=base_model(info, recipe),
+        datasets=datasets(info, recipe) or None,
+        metrics=["accuracy", "roc_auc"] if results else None,
         model_name=repo.rpartition("/")[2],
         eval_results=[entry for result in results for entry in eval_results(result)] or None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def base_model(info: ModelInfo, recipe: dict[str, Any]) -> str | None:
+    """The repository on the Hub whose weights these began with; None where there is none or nothing says so."""
+    for text in (info.origin.file if info.origin else "", str(recipe.get("init", ""))):
+        repo = re.match(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:[@:]|$)", text, re.ASCII)
+        if repo and (info.origin or is_hub_id(repo[1])):
+            return repo[1]
+    return None
+
+
+def datasets(info: ModelInfo, recipe: dict[str, Any]) -> list[str]:
+    """The training data as the Hub names it: a dataset there, or what the catalogue calls it."""
+    hub = re.match(r"hf://datasets/([\w.-]+/[\w.-]+)", str(recipe.get("data", "")))
+    if hub:
+        return [hub[1]]
+    return [info.training_set] if info.origin and not info.head and info.training_set not in ("", "not stated") else []
 
 
 def facts_of(info: ModelInfo, report: Report | None) -> list[tuple[str, str]]:
@@ -203,17 +231,32 @@ def card_of_run(
 def write_card(
     run: str | Path | None = None, repo: str | None = None, license: License | None = None, html: bool = False
 ) -> list[Path]:
-    """Writes README.md into a run's folder, and README.html beside it with `html`; the files that were written.
+    """Writes README.md into a model's folder, and README.html beside it with `html`; the files that were written.
 
-    `run` is a run's folder or name (None: the newest), `repo` its name on the Hub (None: owner/ and the run's).
+    `run` is a run, its best/, or an adopted model (None: the newest run), `repo` its name on the Hub (None: owner/ and
+    the folder's).
     """
-    folder = find_run(run)
+    folder = model_folder(run)
     name = repo or f"owner/{folder.resolve().name}"
     card = card_of_run(folder, name, license, figures=figures_in(folder))
     written = {folder / "README.md": card, **({folder / "README.html": to_html(card, name)} if html else {})}
     for file, text in written.items():
         write_text(file, text)
     return list(written)
+
+
+def model_folder(model: str | Path | None) -> Path:
+    """The folder of a run (None: the newest), of its best/, or of an adopted model; InputError for another MODEL."""
+    place = find_model(model)
+    if not isinstance(place, Folder):
+        raise InputError(f"expected the folder of a run or of an adopted model, found {place.name}; name a folder")
+    return place.path
+
+
+def run_of(folder: Path) -> Path:
+    """The run that a folder belongs to: the one above for best/."""
+    whole = folder.resolve().parent
+    return whole if folder.resolve().name == "best" and (whole / "config.yaml").is_file() else folder
 
 
 def facts_in(run: Path) -> ModelInfo:
@@ -245,10 +288,10 @@ def report_in(run: Path) -> Report | None:
 
 
 def recipe_in(run: Path) -> dict[str, Any]:
-    """A run's config.yaml; empty where there is none."""
+    """A run's config.yaml, also for its best/; empty where there is none."""
     import yaml
 
-    file = run / "config.yaml"
+    file = run_of(run) / "config.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return content if isinstance(content, dict) else {}
 
@@ -257,7 +300,7 @@ def loads_in_plain_timm(run: Path) -> bool:
     """Whether timm knows the architecture of a run's config.json by itself."""
     import json
 
-    own: Sequence[str] = ("face_backbone", "iresnet", "mobilefacenet")
+    own: Sequence[str] = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")
     file = run / "config.json"
     return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(
         tuple(own)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +15,21 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.files import write_json, write_text
-from zoo.hub.checks import guarded
+from zoo.hub.browse import read
+from zoo.hub.checks import content_hash, guarded
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
 from zoo.modelinfo import ModelInfo
-from zoo.publish.card import FIGURES, License, card_of_run, facts_in, figures_in, report_in
-from zoo.runs import find_run, is_being_written
+from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of
+from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"
 """The class centres: vectors that stand for the people of the training set."""
-OURS = ("model*.onnx", "model*.onnx.data", "report.json", "report.html", CENTRES, *FIGURES)
-"""What a push replaces as a whole: such a file on the Hub that the run no longer has goes away."""
+OURS = re.compile(
+    r"model[\w-]*\.onnx(\.data)?|report\.(json|html)|head\.safetensors|[\w-]+-(roc|det|cmc)\.png", re.ASCII
+)
+"""What a push wrote before pushes listed their files in config.json, beside the card and the weights."""
+WEB = f"onnx/{ONNX}"
+"""Where transformers.js looks for a model: the same content once more, which the Hub stores and receives once."""
 LEAST_COSINE = 0.999
 """A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
 
@@ -38,6 +45,8 @@ class Pushed:
     """False where the Hub had every file already: no commit was made."""
     url: str
     """Where to look: the commit, or the pull request."""
+    notes: tuple[str, ...] = ()
+    """What was left as it is on the Hub, and why."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +69,17 @@ def publish(
     allow_unmeasured: bool = False,
     include_class_centres: bool = False,
     dry_run: bool = False,
+    replace_card: bool = False,
 ) -> tuple[Plan, Pushed | None]:
-    """Publishes a run as owner/name on the Hub, in one commit; None in place of the commit for a `dry_run`.
+    """Publishes a model as owner/name on the Hub, in one commit; None in place of the commit for a `dry_run`.
 
-    `run` is a run's folder or name (None: the newest). `include_class_centres` adds head.safetensors, which stands for
-    the people of the training set: biometric data. InputError where the run is being written, has no proven export or
-    no measurement (`allow_unmeasured` lets that pass), or where its weights and its ONNX file are not one model.
+    `run` is a run, its best/ or an adopted model, by folder or name (None: newest run). `include_class_centres` adds
+    head.safetensors, which stands for the people of the training set: biometric data. InputError where the run is being
+    written, has no proven export or no measurement (`allow_unmeasured` lets that pass), or where its weights and its
+    ONNX file are not one model.
     """
-    folder = find_run(run)
-    if is_being_written(folder):
+    folder = model_folder(run)
+    if is_being_written(run_of(folder)):
         raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as temporary:
         staged, centres = Path(temporary) / "staged", None
@@ -77,14 +88,15 @@ def publish(
             from zoo.train.centre_file import write_centres
 
             centres = Path(temporary) / CENTRES
-            write_centres(folder, centres)
+            write_centres(run_of(folder), centres)
         names = stage(folder, staged, repo, license, allow_unmeasured=allow_unmeasured, centres=centres)
         require_same_model(staged)
         plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
         if dry_run:
             return plan, None
         message = f"Publish {folder.resolve().name}"
-        return plan, push(staged, repo, private=private, revision=revision, create_pr=create_pr, message=message)
+        where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
+        return plan, push(staged, repo, message=message, replace_card=replace_card, **where)
 
 
 def require_same_model(folder: Path) -> None:
@@ -134,7 +146,6 @@ def stage(
             f"expected a measurement of the model in {run}, found no report.json; make one with `zoo evaluate {run} "
             f"--report {run}`, or publish without with --allow-unmeasured"
         )
-    write_json(folder / CONFIG, licensed_config(run, license))
     shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, license)
@@ -149,8 +160,29 @@ def stage(
             report.save(folder / name)
     if centres is not None:
         shutil.copyfile(existing(centres), folder / CENTRES)
+    if not any(folder.glob("*.onnx.data")):
+        (folder / WEB).parent.mkdir()
+        os.link(folder / ONNX, folder / WEB)
     write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))
-    return sorted(path.name for path in folder.iterdir())
+    write_config(folder, licensed_config(run, license))
+    return staged_files(folder)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Writes config.json last: its `zoo` block lists every file of the push, and the hash of the card."""
+    names = [*staged_files(folder), CONFIG]
+    listed = {name: git_hash(folder / name) if name == "README.md" else "" for name in names}
+    write_json(folder / CONFIG, {**config, "zoo": {**config.get("zoo", {}), "published": listed}})
+
+
+def staged_files(folder: Path) -> list[str]:
+    """The names of all files of a staged folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def git_hash(file: Path) -> str:
+    """The hash that git gives to a file: 40 hex digits."""
+    return content_hash(file, 40)
 
 
 def existing(file: Path) -> Path:
@@ -201,41 +233,82 @@ def push(
     revision: str | None = None,
     create_pr: bool = False,
     message: str = "Publish the model",
+    replace_card: bool = False,
 ) -> Pushed:
     """Uploads the staged `folder` as one commit; a repository or branch that is not there is made.
 
-    Files that the Hub has already make no commit. The token is that of `hf auth login` or HF_TOKEN. InputError for a
-    refused token, a wrong name, a server that fails or cannot be reached.
+    Of what lies there, the commit deletes only files that the last push wrote and this one does not have, and it leaves
+    a README.md that was edited since, unless `replace_card`. Files that the Hub has already make no commit. The token
+    is that of `hf auth login` or HF_TOKEN. InputError for a refused token, name or card, for `private` where the
+    repository is public, and for a server that fails or cannot be reached.
     """
     if parse_id(repo).repo != repo:
         raise InputError(
             f"expected the model's name on the Hub as owner/name, found {repo!r}; use --revision for a branch"
         )
     with refusals_told(repo), guarded(), quiet_unless_watched():
-        from huggingface_hub import HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.model_info(repo, timeout=20).private:
+            raise InputError(
+                f"expected a new or private repository for --private, found {repo}, which is public; make it private in"
+                " its settings on the Hub first, or leave --private out"
+            )
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        before = api.model_info(repo, revision=revision, timeout=20).sha
-        made = api.upload_folder(
-            repo_id=repo,
-            folder_path=str(folder),
-            commit_message=message,
-            revision=revision,
-            create_pr=create_pr,
-            delete_patterns=list(OURS),
-        )
-    return Pushed(repo, made.oid, made.oid != before, made.pr_url or made.commit_url)
+        before = api.model_info(repo, revision=revision, timeout=20)
+        there = {sibling.rfilename for sibling in before.siblings or []}
+        names = set(staged_files(folder))
+        last, notes = last_push(repo, str(before.sha), there), []
+        if "README.md" in there & names and not replace_card and edited_since(repo, str(before.sha), last):
+            names.remove("README.md")
+            notes.append(f"README.md of {repo} was edited on the Hub: kept as it is; --replace-card replaces it")
+        gone = sorted(name for name in there - names if name in last and name != "README.md")
+        adds = {name: CommitOperationAdd(name, str(folder / name)) for name in sorted(names)}
+        place: dict[str, Any] = {"revision": revision, "create_pr": create_pr}
+        if WEB in adds:  # what has been received once is not asked for again
+            api.preupload_lfs_files(repo, [adds[ONNX]], free_memory=False, **place)
+        operations: list[Any] = [*adds.values(), *(CommitOperationDelete(name) for name in gone)]
+        made = api.create_commit(repo, operations, commit_message=message, **place)
+    return Pushed(repo, made.oid, made.oid != before.sha, made.pr_url or made.commit_url, tuple(notes))
+
+
+def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
+    """The files that the last push wrote, with the hash of its card; those of an earlier version by their names."""
+    config = read_there(repo, commit, CONFIG) if CONFIG in there else {}
+    block = config.get("zoo")
+    if not isinstance(block, dict):
+        return {}
+    written = block.get("published")
+    if isinstance(written, dict):
+        return {str(name): str(digest) for name, digest in written.items()}
+    return {name: "" for name in there if OURS.fullmatch(name) or name in ("README.md", CONFIG, WEIGHTS)}
+
+
+def read_there(repo: str, commit: str, name: str) -> dict[str, Any]:
+    """A JSON file of a commit; empty where it holds something else."""
+    from huggingface_hub import hf_hub_download
+
+    return read(Path(hf_hub_download(repo, name, revision=commit)))
+
+
+def edited_since(repo: str, commit: str, last: dict[str, str]) -> bool:
+    """Whether the card on the Hub is another than the last push wrote; an earlier version's, without a hash, is not."""
+    from huggingface_hub import hf_hub_download
+
+    if last.get("README.md") == "":
+        return False
+    return git_hash(Path(hf_hub_download(repo, "README.md", revision=commit))) != last.get("README.md")
 
 
 @contextmanager
 def refusals_told(repo: str) -> Iterator[None]:
     """Turns what a server refuses, or does not answer, into one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    causes: tuple[type[Exception], ...] = (HfHubHTTPError, RuntimeError, *unreachable())
+    causes: tuple[type[Exception], ...] = (HfHubHTTPError, RuntimeError, ValueError, *unreachable())
     try:
         yield
     except causes as error:
@@ -243,6 +316,9 @@ def refusals_told(repo: str) -> Iterator[None]:
         cause = error.__cause__ if type(error) is RuntimeError else error
         if isinstance(cause, InputError):
             raise cause from None
+        if isinstance(cause, HFValidationError) or "metadata in README.md" in str(cause):
+            told = " ".join(str(cause).split())[:300]
+            raise InputError(f"could not publish {repo}: the Hub refuses it ({told}); no commit was made") from None
         if isinstance(cause, HfHubHTTPError):
             hint = ""
             if cause.response.status_code in (401, 403):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.inference.embed import embed
 from zoo.messages import log
+from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, choose_device, model_info, open_loader, open_validation, same_images
 from zoo.train.config import TrainConfig
@@ -26,6 +28,7 @@ from zoo.train.finetune import merged
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
+from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
 from zoo.train.watch import Record, Standing, Watch, facts, unwatched
 
@@ -126,6 +129,12 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     return record
 
 
+def origin_in(run: Path) -> Origin | None:
+    """Where the weights that a run started from come from; None where nobody else trained them."""
+    file = run / ORIGIN
+    return Origin.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
 def save_epoch(
     config: TrainConfig,
     run: Path,
@@ -136,7 +145,7 @@ def save_epoch(
 ) -> dict[str, float]:
     """Saves the model after an epoch, and in best/ where no validation was better; its accuracy and AUC, if scored."""
     trained, spec = training.trained, config.input
-    info: dict[str, Any] = asdict(model_info(config, training, dataset, spec))
+    info: dict[str, Any] = asdict(replace(model_info(config, training, dataset, spec), origin=origin_in(run)))
     save_timm(trained, run, info, merged(trained))
     if validation is None:
         return {}

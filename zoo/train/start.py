@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.files import new_folder
+from zoo.files import new_folder, write_json
 from zoo.runs import RUNS, find_run, lock, room_to_write
 from zoo.train.config import TrainConfig, build, changes, flag, load_config, load_recipe, plain, save_config
 from zoo.train.watch import Record, Watch, unwatched
@@ -90,6 +90,8 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **{name: value for name, value in built.items() if value and name not in given}}
 
 
+ORIGIN = "origin.json"
+"""Where a run keeps the Origin of the weights that it started from."""
 PLAIN = str.maketrans("/:", "--")
 """For folder names: what no name of a backbone or head may bring into them."""
 
@@ -127,6 +129,7 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     with room_to_write(run), new_folder(run, keep=lambda folder: (folder / "checkpoint").exists()), lock(run):
         if not resume:
             save_config(config, run / "config.yaml")
+            note_origin(start, run)
         return train(here, run, resume=resume, watch=watch)
 
 
@@ -139,6 +142,17 @@ def local(init: str, resume: bool) -> str:
     from zoo.resolve import torch_folder
 
     return str(torch_folder(init))
+
+
+def note_origin(init: str, run: Path) -> None:
+    """Keeps in the run where others' weights that it starts from come from; its model and its card tell it."""
+    if init in ("none", "timm"):
+        return
+    from zoo.backbones import model_info
+
+    origin = model_info(init).origin
+    if origin is not None:
+        write_json(run / ORIGIN, asdict(origin))
 
 
 def first_process() -> bool:

@@ -28,7 +28,7 @@ def test_a_card_is_written_into_the_run_with_and_without_a_page(run: Path, capsy
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nothing"], "expected a run folder"),
+        (["nothing"], "no model is called 'nothing'"),
         (["toy", "--license-name", "mine"], "found no --license"),
         (["toy", "--license", "other"], "expected --license-name and --license-link"),
     ],

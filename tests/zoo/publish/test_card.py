@@ -10,7 +10,8 @@ import pytest
 from tests.support.places import ROOT
 from zoo.errors import InputError
 from zoo.files import write_json
-from zoo.publish.card import License, card_of_run, cell, may_be_told, to_html
+from zoo.modelinfo import ModelInfo, Origin
+from zoo.publish.card import License, card_of_run, cell, may_be_told, render_card, to_html
 
 APACHE = License("apache-2.0")
 
@@ -68,11 +69,47 @@ def test_a_recipe_tells_nothing_of_a_machine(option: str, value: object, told: b
 def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
     """Each folder holds the card and the records it was rendered from."""
     from zoo.evaluate.report.record import Report
-    from zoo.modelinfo import ModelInfo
-    from zoo.publish.card import figures_in, recipe_in, render_card
+    from zoo.publish.card import figures_in, recipe_in
 
     info = ModelInfo.from_json((folder / "facts.json").read_text())
     report = Report.read(folder / "report.json")
     assert (folder / "README.md").read_text() == render_card(
         info, report, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
     )
+
+
+def adopted(**more: object) -> ModelInfo:
+    origin = Origin(
+        **{
+            **{
+                "name": "face-r18",
+                "file": "somebody/face:r18.ckpt",
+                "sha256": "ab" * 32,
+                "convention": "adaface (https://x)",
+            },
+            **{"authors": "A. Author", "paper": "https://arxiv.org/abs/1", "license": "non-commercial"},
+            **{"data_license": "research only", "consent": "no: from the web", "stated": {"LFW": 0.9953}},
+            **{"stated_from": "https://x.example/readme"},
+        }
+    )
+    return ModelInfo(16, backbone="iresnet18", training_set="webface4m", origin=origin, **more)
+
+
+def test_the_card_of_an_adopted_model_says_who_trained_it_and_what_was_only_stated() -> None:
+    from huggingface_hub import ModelCard
+
+    card = render_card(adopted(), None, {}, "me/face", APACHE)
+    assert "Trained by others and converted by zoo: face-r18, by A. Author (<https://arxiv.org/abs/1>)" in card
+    assert "Stated by its authors (<https://x.example/readme>), not measured here: LFW 99.53 %." in card
+    assert "| license of these weights | non-commercial |" in card and "| no: from the web |" in card
+    assert "Converted, measured and published with zoo" in card and "Trained, measured" not in card
+    data = ModelCard(card).data
+    assert (data.base_model, data.datasets) == ("somebody/face", ["webface4m"]) and data.license == "apache-2.0"
+    own = render_card(ModelInfo(16, backbone="iresnet18", head="arcface"), None, {}, "me/face", APACHE)
+    assert "## Origin" not in own and "Trained, measured and published with zoo" in own
+
+
+def test_a_fine_tuned_model_keeps_the_origin_and_tells_no_stated_figure_as_its_own() -> None:
+    card = render_card(adopted(head="arcface(margin=0.5)"), None, {"data": "hf://datasets/o/faces"}, "me/face", APACHE)
+    assert "Fine-tuned with zoo from weights that others trained: face-r18" in card and "99.53" not in card
+    assert "Fine-tuned, measured and published" in card and "datasets:\n- o/faces" in card

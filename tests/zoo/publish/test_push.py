@@ -22,7 +22,7 @@ from tests.support.places import ROOT
 from zoo.errors import InputError
 from zoo.files import write_json
 from zoo.publish.card import License
-from zoo.publish.push import stage
+from zoo.publish.push import publish, stage, write_config
 
 pytestmark = pytest.mark.timeout(900)  # one fixture trains nothing but exports, publishes and loads a whole run
 
@@ -31,7 +31,7 @@ APACHE = License("apache-2.0")
 
 
 PUBLISHED = {
-    *("README.md", "config.json", "model.onnx", "model.safetensors", "report.html", "report.json"),
+    *("README.md", "config.json", "model.onnx", "model.safetensors", "onnx/model.onnx", "report.html", "report.json"),
     *("synthetic-faces-det.png", "synthetic-faces-roc.png"),
 }
 """What goes of a run that was measured on synthetic faces."""
@@ -358,7 +358,7 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     (block,) = [block for block in blocks if "hf_hub_download" in block]
     assert "hf-hub:owner/name" in block and len(block.splitlines()) <= 10
-    staged(run, tmp_path / "staged")
+    staged_names = staged(run, tmp_path / "staged")
     model = tmp_path / "staged/model.onnx"
     info, sha256 = read_model_info(model), OnnxEmbedder(model).model_sha256
     assert info is not None
@@ -369,7 +369,7 @@ def test_the_readmes_ten_lines_fetch_verify_and_embed(run: Path, tmp_path: Path)
         (tmp_path / name).write_bytes(encode_png(image))
     with HubServer() as hub:
         hub.repos["owner/name"] = Repo()
-        hub.repos["owner/name"].commit({file.name: file.read_bytes() for file in (tmp_path / "staged").iterdir()})
+        hub.repos["owner/name"].commit({name: (tmp_path / "staged" / name).read_bytes() for name in staged_names})
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         env = hub_client.environment(hub, tmp_path / "home", PATH=path)
         done = subprocess.run(["bash", "-e", "-c", block], env=env, cwd=tmp_path, capture_output=True, text=True)
@@ -541,3 +541,129 @@ def test_models_that_others_published_are_exported_and_evaluated(tmp_path: Path,
         done = hub_client.zoo(hub, tmp_path, "evaluate", out, "--data", "synthetic", "--no-flip", "--json")
         assert done.returncode == 0, done.stderr
         assert 0.4 < json.loads(done.stdout)["auc"] <= 1
+
+
+REPEATED = """
+import json, sys
+from pathlib import Path
+from zoo.errors import InputError
+from zoo.publish.push import push
+for folder, repo, options in json.loads(sys.argv[1]):
+    try:
+        pushed = push(Path(folder), repo, **options)
+        print(json.dumps([pushed.changed, list(pushed.notes)]))
+    except InputError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def sealed(folder: Path, **files: str) -> str:
+    """A staged folder of a few files, as `stage` leaves one."""
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(tiny_onnx())
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").write_bytes(tiny_onnx())
+    for name, content in {"README__md": "---\nlicense: mit\n---\nours\n", **files}.items():
+        (folder / name.replace("__", ".")).write_text(content)
+    write_config(folder, {"architecture": "x", "zoo": {"embedding_dim": 8}})
+    return str(folder)
+
+
+def repeated(hub: HubServer, home: Path, *pushes: tuple[str, str, dict]) -> list[Any]:
+    env = hub_client.environment(hub, home, token=True)
+    done = hub_client.run(["-c", REPEATED, json.dumps(pushes)], env, home)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_push_deletes_what_the_last_one_wrote_and_leaves_all_else_and_an_edited_card(tmp_path: Path) -> None:
+    first = sealed(tmp_path / "first", report__json="{}", **{"lfw-roc__png": "curve"})
+    second = sealed(tmp_path / "second", **{"new__txt": "new"})
+    with HubServer() as hub:
+        assert repeated(hub, tmp_path, (first, "o/m", {}), (first, "o/m", {})) == [[True, []], [False, []]]
+        assert [path for path in hub.paths("PUT")] == [f"/lfs/{next(iter(hub.blobs))}"], "one content, one upload"
+        repo = hub.repos["o/m"]
+        mine = {"model-mine/notes.md": b"mine", "my-model.onnx": tiny_onnx(dim=9), "logo-roc.png.txt": b"mine"}
+        repo.commit({**mine, "README.md": b"---\nlicense: mit\n---\nedited by hand\n"})
+        (kept,) = repeated(hub, tmp_path, (second, "o/m", {}))
+        tree = repo.tree(repo.branches["main"])
+        assert kept == [True, ["README.md of o/m was edited on the Hub: kept as it is; --replace-card replaces it"]]
+        ours = {"config.json", "model.onnx", "onnx/model.onnx", "new.txt", "README.md", ".gitattributes"}
+        assert set(tree) == {*ours, *mine} and b"edited by hand" in tree["README.md"]
+        repeated(hub, tmp_path, (second, "o/m", {"replace_card": True}))
+        assert b"ours" in repo.tree(repo.branches["main"])["README.md"]
+
+
+def test_what_an_earlier_version_pushed_is_known_by_its_names(tmp_path: Path) -> None:
+    folder = sealed(tmp_path / "now")
+    with HubServer() as hub:
+        hub.repos["o/m"] = repo = Repo()
+        old = {
+            "config.json": b'{"zoo": {}}',
+            "README.md": b"old",
+            "model-fp16.onnx": tiny_onnx(),
+            "report.html": b"old",
+        }
+        repo.commit({**old, "model_zoo.md": b"mine", "figures/model.onnx": tiny_onnx(dim=7)})
+        assert repeated(hub, tmp_path, (folder, "o/m", {})) == [[True, []]]
+        tree = repo.tree(repo.branches["main"])
+    assert set(tree) == {
+        "config.json",
+        "README.md",
+        "model.onnx",
+        "onnx/model.onnx",
+        "model_zoo.md",
+        "figures/model.onnx",
+    }
+    assert b"ours" in tree["README.md"]
+
+
+def test_a_card_beside_somebody_elses_files_is_kept(tmp_path: Path) -> None:
+    folder = sealed(tmp_path / "now")
+    with HubServer() as hub:
+        hub.repos["o/m"] = repo = Repo()
+        repo.commit({"README.md": b"written on the website", "model-mine.onnx": tiny_onnx(dim=7)})
+        ((_, notes),) = repeated(hub, tmp_path, (folder, "o/m", {}))
+        tree = repo.tree(repo.branches["main"])
+    assert "kept as it is" in notes[0] and tree["README.md"] == b"written on the website" and "model-mine.onnx" in tree
+
+
+def test_private_is_refused_for_a_public_repository_and_a_refused_card_or_name_is_a_sentence(tmp_path: Path) -> None:
+    folder, bad = sealed(tmp_path / "good"), sealed(tmp_path / "bad", README__md="no metadata")
+    with HubServer() as hub:
+        hub.repos["o/public"] = Repo()
+        hub.repos["o/public"].commit({"notes.txt": b"mine"})
+        public, card, name, private = repeated(
+            hub,
+            tmp_path,
+            (folder, "o/public", {"private": True}),
+            (bad, "o/card", {}),
+            (folder, "o/na--me", {}),
+            (folder, "o/private", {"private": True}),
+        )
+        assert len(hub.repos["o/public"].commits) == 1 and hub.repos["o/private"].private
+    assert public.startswith("expected a new or private repository for --private, found o/public, which is public")
+    assert card.startswith(
+        "could not publish o/card: the Hub refuses it (Invalid metadata in README.md. - no metadata)"
+    )
+    assert name.startswith("could not publish o/na--me: the Hub refuses it (Cannot have -- or .. in repo_id")
+    assert private == [True, []]
+
+
+def test_best_and_adopted_folders_are_published_like_a_run(run: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "runs/whole"
+    shutil.copytree(run, whole / "best")
+    (whole / "config.yaml").write_text("epochs: 7\nhead: arcface\ninit: owner/base@v1\n")
+    (whole / "best/config.yaml").unlink()
+    plan, pushed = publish(whole / "best", "o/m", APACHE, dry_run=True)
+    assert pushed is None and set(plan.files) == PUBLISHED
+    (tmp_path / "staged").mkdir()
+    stage(whole / "best", tmp_path / "staged", "o/m", APACHE)
+    card = (tmp_path / "staged/README.md").read_text()
+    assert "| epochs | 7 |" in card and "base_model: owner/base" in card
+    (whole / "best/config.json").unlink()
+    with pytest.raises(InputError, match=r"config\.json"):
+        publish(whole / "best", "o/m", APACHE, dry_run=True)
+    file = shutil.copyfile(run / "model.onnx", tmp_path / "face.onnx")
+    with pytest.raises(InputError, match=r"expected the folder of a run or of an adopted model, found face\.onnx"):
+        publish(file, "o/m", APACHE)
