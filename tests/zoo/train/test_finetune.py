@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from tests.support.toy_faces import write_people
 from tests.support.training import start, tiny, weights
 from zoo.backbones import create_backbone, load_timm, model_info, save_timm
 from zoo.errors import InputError
-from zoo.modelinfo import InputSpec, ModelInfo
+from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.train import checkpoint
 from zoo.train.build import build as build_training
 from zoo.train.centre_file import CRITERION, newest_whole, read
@@ -24,9 +24,12 @@ from zoo.train.config import load_config
 from zoo.train.finetune import LowRank, add_low_rank, merged
 from zoo.train.loop import train
 from zoo.train.optim import build_schedule, parameter_groups
-from zoo.train.start import inherited
+from zoo.train.start import inherited, train_in
 
 CPU = torch.device("cpu")
+
+
+ORIGIN = Origin("face-r18", "somebody/face:r18.ckpt", "ab" * 32, "magface (https://x.example)", leftovers=("fc.weight",))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     model = create_backbone("test_resnet", 9, neck="gap", stem="stock")
     spec = InputSpec(mean=0.0, std=255.0, channel_order="BGR")
-    save_timm(model, folder, asdict(ModelInfo(9, spec, backbone="test_resnet", neck="gap", stem="stock")))
+    info = ModelInfo(9, spec, backbone="test_resnet", neck="gap", stem="stock", origin=ORIGIN)
+    save_timm(model, folder, asdict(info))
     return folder
 
 
@@ -49,6 +53,16 @@ def test_the_input_and_the_architecture_of_the_weights_are_inherited_and_saved(p
     train(config, run)
     assert model_info(run).input == config.input == load_config(run / "config.yaml").input
     assert json.loads((run / "config.json").read_text())["pretrained_cfg"]["std"] == [1.0] * 3
+
+
+def test_a_run_tells_whose_weights_it_began_with_also_when_it_goes_on(published: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_in(run, tiny(init=str(published), epochs=1, backbone="test_resnet", neck="gap", stem="stock"))
+    assert model_info(run).origin == ORIGIN
+    train_in(run, replace(load_config(run / "config.yaml"), epochs=2), resume=True)
+    assert model_info(run).origin == ORIGIN
+    train_in(tmp_path / "fresh", tiny(epochs=1))
+    assert model_info(tmp_path / "fresh").origin is None
 
 
 @pytest.mark.parametrize(
