@@ -29,7 +29,7 @@ from zoo.train.start import inherited, train_in
 CPU = torch.device("cpu")
 
 
-ORIGIN = Origin("face-r18", "somebody/face:r18.ckpt", "ab" * 32, "magface (https://x.example)", leftovers=("fc.weight",))
+ORIGIN = Origin("face-r18", "somebody/face:r18.ckpt", "ab" * 32, "magface (https://x)", leftovers=("fc.weight",))
 
 
 @pytest.fixture(scope="module")
