@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_options, with_blueprint
-from zoo.backbones.timm_model import build_timm, face_cfg, scale
+from zoo.backbones.timm_model import build_timm, face_cfg, pair, scale
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_json
 from zoo.modelinfo import InputSpec, ModelInfo
@@ -123,14 +123,22 @@ def model_info(folder: str | Path) -> ModelInfo:
         return ModelInfo.from_json(json.dumps(config["zoo"]))
     cfg = config.get("pretrained_cfg") or {}
     mean, std = (scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
-    size = cfg.get("input_size") or (3, 112, 112)
     return ModelInfo(
         embedding_dim=int(config.get("num_classes", 0)),
-        input=InputSpec(size=(int(size[1]), int(size[2])), mean=mean, std=std),
+        input=InputSpec(size=input_size(config), mean=mean, std=std),
         backbone=config["architecture"],
         neck="native",
         stem="stock",
     )
+
+
+def input_size(config: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) of a configuration's crops: the argument that built the model, or else what timm states."""
+    try:
+        stated = (config.get("pretrained_cfg") or {}).get("input_size") or (3, 112, 112)
+        return pair((config.get("model_args") or {}).get("img_size") or stated[1:])
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise InputError(f"expected the size of the input in {CONFIG}, found something else; fetch it again") from None
 
 
 def load_timm(folder: str | Path) -> nn.Module:
@@ -153,8 +161,7 @@ def load_timm(folder: str | Path) -> nn.Module:
     dim = config.get("num_classes")
     if not isinstance(dim, int) or dim < 1:
         raise InputError(f'expected the embedding dimension as "num_classes" in {folder / CONFIG}, found {dim!r}')
-    size = (config.get("pretrained_cfg") or {}).get("input_size") or (3, 112, 112)
-    image_size = (int(size[1]), int(size[2]))
+    image_size = input_size(config)
     if architecture == "face_backbone":
         args = {**args, "image_size": tuple(args.get("image_size", image_size))}
         name, stem = str(args.get("backbone", "resnet18")), str(args.get("stem", "face"))

@@ -11,6 +11,8 @@ from zoo.errors import InputError
 from zoo.runs import RUNS
 
 ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
+CHECKPOINTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
+"""What other projects' weights are called."""
 
 
 class Place(Protocol):
@@ -38,9 +40,18 @@ class OnnxFile:
         return self.path.parent.name if self.path.name == ONNX and self.path.parent.name else self.path.name
 
     def onnx(self) -> Path:
+        self._require_onnx()
         return self.path
 
+    def _require_onnx(self) -> None:
+        if self.path.suffix in CHECKPOINTS:
+            raise InputError(
+                f"expected a model, found the checkpoint {self.path}; `zoo adopt {self.path} -o FOLDER` makes a model"
+                " of another project's checkpoint"
+            )
+
     def folder(self) -> Path:
+        self._require_onnx()
         raise InputError(
             f"expected a model with PyTorch weights, found the file {self.path}; name a run, a folder with {CONFIG} and"
             f" {WEIGHTS}, or owner/name on the Hub"

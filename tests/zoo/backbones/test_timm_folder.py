@@ -116,6 +116,10 @@ def test_without_our_block_timms_configuration_tells(tmp_path: Path) -> None:
     assert found.input == InputSpec(size=(96, 80))
     scaled = write(tmp_path, pretrained_cfg={"mean": [0.25] * 3, "std": [1.0] * 3})
     assert model_info(scaled).input == InputSpec(mean=63.75, std=255.0)
+    built = write(tmp_path, model_args={"img_size": [112, 96]})
+    assert model_info(built).input.size == (112, 96), "the size that the model is built with, not its first weights'"
+    with pytest.raises(InputError, match="expected the size of the input"):
+        model_info(write(tmp_path, model_args={"img_size": "large"}))
 
 
 def test_an_input_normalised_otherwise_in_each_channel_is_stated_as_it_is(tmp_path: Path) -> None:

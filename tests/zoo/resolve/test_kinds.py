@@ -96,3 +96,9 @@ def test_a_file_on_the_hub_that_is_no_onnx_file_must_be_adopted_first() -> None:
         place.onnx()
     with pytest.raises(InputError, match=r"in timm's layout, found the file owner/name:face\.pt; `zoo adopt"):
         place.folder()
+
+
+def test_a_checkpoint_of_another_project_is_told_how_it_becomes_a_model() -> None:
+    for form in (OnnxFile(Path("face.ckpt")).onnx, OnnxFile(Path("face.ckpt")).folder):
+        with pytest.raises(InputError, match=r"found the checkpoint face\.ckpt; `zoo adopt face\.ckpt"):
+            form()
