@@ -4,7 +4,10 @@ zoo adopt adaface_ir50_ms1mv2.ckpt --as adaface -o models/adaface-r50
 zoo adopt cvlface-adaface-ir101-webface12m -o models/cvlface-r101
 zoo adopt ByteDance/LVFace:LVFace-T_Glint360K.pt -o models/lvface-t
 
-The folder is taken like a run: zoo export, evaluate, verify, train --init, push, card.
+zoo adopt adaface_ir_18.onnx --as adaface -o models/adaface-r18    an ONNX file: its embedding, from RGB
+
+The folder is taken like a run: zoo export, evaluate, verify, train --init, push, card. That of an ONNX file has no
+weights to export or to train on.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
             )
         )
         return Exit.OK
-    print(f"{adopted.folder}: {info.backbone}, {info.embedding_dim} dimensions")
+    onnx = (adopted.folder / "model.onnx").is_file()
+    print(f"{adopted.folder}: {info.backbone or 'ONNX'}, {info.embedding_dim} dimensions")
     print(f"  input {info.input.channel_order}, {info.input.scaling}, as {origin.convention}")
     if adopted.known is None:
         print("  not in the catalogue: who trained it, and under which license, is for you to find out")
@@ -51,5 +55,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"  training data {info.training_set}: {origin.data_license}; consent: {origin.consent}")
     if origin.leftovers:
         print(f"  left, as no part of the embedding: {', '.join(origin.leftovers[:5])}")
-    print(f"next: zoo export {adopted.folder} --onnx")
+    print(
+        f"next: zoo evaluate {adopted.folder} --data PAIRS.bin" if onnx else f"next: zoo export {adopted.folder} --onnx"
+    )
     return Exit.OK

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, save_timm
 from zoo.errors import InputError
 from zoo.files import new_folder
+from zoo.inference.metadata import load_proto, set_facts, write_model_info
+from zoo.inference.session import OnnxEmbedder
 from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.published.catalogue import Convention, Published, catalogue
 from zoo.published.find import Found, find
 from zoo.published.layouts import Mapped, map_tensors, recognise
+from zoo.published.onnx_file import wrapped
 from zoo.published.read import read_tensors
 
 
@@ -30,25 +34,50 @@ class Adopted:
 
 
 def adopt(source: str | Path, folder: str | Path, convention: str | None = None) -> Adopted:
-    """Makes a model folder in timm's layout of what others published.
+    """Makes a model folder of what others published: in timm's layout, or with model.onnx alone of an ONNX file.
 
-    `source` is a checkpoint file, a name of the catalogue, or owner/name:FILE on the Hub. `convention` says whose
-    checkpoint it is where neither its hash nor its name does (`zoo list conventions`): colours, scaling, epsilon and
-    heads are never guessed. No code of a pickle is ever run. InputError where the file is not what it should be, holds
+    `source` is a checkpoint or an ONNX file, a name of the catalogue, or owner/name:FILE on the Hub. `convention` says
+    whose it is where neither its hash nor its name does (`zoo list conventions`): colours, scaling, epsilon and heads
+    are never guessed. No code of a pickle is ever run. InputError where the file is not what it should be, holds
     parts that no architecture of ours has, or where nothing tells its convention; nothing is written then.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected a new or empty folder for the model, found {folder}; choose another one")
     found = find(source)
+    if found.path.suffix == ".onnx":
+        return adopt_onnx(found, folder, agreed(found.known, convention, "onnx"))
     tensors = read_tensors(found.path)
     layout, _ = recognise(tensors)
     taken = agreed(found.known, convention, layout)
     mapped, leftovers = map_tensors(tensors, taken)
     model = build(mapped)
-    info = facts(found, taken, model, leftovers)
+    built = blueprint_of(model)
+    spec = InputSpec(size=built.image_size, mean=taken.mean, std=taken.std)
+    info = replace(
+        facts(found, taken, spec, built.embedding_dim, leftovers),
+        backbone=built.backbone,
+        neck=built.neck,
+        stem=built.stem,
+    )
     with new_folder(folder):
         save_timm(model, folder, asdict(info))
+    return Adopted(folder, info, found.known)
+
+
+def adopt_onnx(found: Found, folder: Path, taken: Convention) -> Adopted:
+    """Writes model.onnx within our contract, which states its input; InputError where it gives no embedding."""
+    proto, spec = wrapped(load_proto(found.path, weights=True), taken, found.path.name)
+    with new_folder(folder):
+        set_facts(proto, facts(found, taken, spec, 1))
+        file = folder / "model.onnx"
+        file.write_bytes(proto.SerializeToString(deterministic=True))
+        embedder = OnnxEmbedder(file, device="cpu")
+        embeddings = embedder(np.random.default_rng(0).integers(0, 256, (2, *spec.size, 3)).astype(np.uint8))
+        if not np.isfinite(embeddings).all() or embedder.embedding_dim < 2:
+            raise InputError(f"expected finite embeddings of {found.path.name}, found others; fetch the file again")
+        info = facts(found, taken, spec, embedder.embedding_dim)
+        write_model_info(file, info)
     return Adopted(folder, info, found.known)
 
 
@@ -85,9 +114,9 @@ def require_same_names(wanted: dict[str, tuple[int, ...]], mapped: Mapped) -> No
         )
 
 
-def facts(found: Found, taken: Convention, model: nn.Module, leftovers: Sequence[str]) -> ModelInfo:
+def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers: Sequence[str] = ()) -> ModelInfo:
     """What is known of an adopted model: its input after the colours were folded, and where it comes from."""
-    built, known = blueprint_of(model), found.known
+    known = found.known
     origin = Origin(found.path.name, found.name, found.sha256, f"{taken.name} ({taken.source})")
     if known is not None:
         origin = Origin(
@@ -105,11 +134,9 @@ def facts(found: Found, taken: Convention, model: nn.Module, leftovers: Sequence
             stated_from=known.stated_from,
         )
     return ModelInfo(
-        embedding_dim=built.embedding_dim,
-        input=InputSpec(size=built.image_size, mean=taken.mean, std=taken.std),
-        backbone=built.backbone,
-        neck=built.neck,
-        stem=built.stem,
+        embedding_dim=dim,
+        input=spec,
+        backbone=known.backbone if known is not None else "",
         training_set=known.data.name if known is not None else "",
         license=origin.license,
         origin=replace(origin, leftovers=tuple(leftovers)),

@@ -135,7 +135,7 @@ class Catalogue:
             f"{one.name}: {one.channel_order}, (x − {one.mean:g}) / {one.std:g}, epsilon {one.eps:g}" for one in known
         )
         if name is None:
-            raise InputError(f"expected --as, as the keys of the layout {layout} do not tell whose it is. {told}")
+            raise InputError(f"expected --as, as nothing in the layout {layout} tells whose it is. {told}")
         raise InputError(f"no convention called {name!r} is known for the layout {layout}. Known: {told}")
 
 
