@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from zoo.export import parity
-from zoo.export.parity import Inputs
+from zoo.export.parity import Differences, Inputs
 from zoo.inference.metadata import load_proto
 
 ROWS = 2
@@ -42,6 +43,16 @@ def diagnose(model: nn.Module, path: Path, inputs: Inputs) -> str:
     if last + 1 == len(layers):
         return f"they agree up to the last layer, {layers[last][0]}, and differ after it"
     return f"they agree up to the layer {layers[last][0]} and differ from {layers[last + 1][0]} on"
+
+
+def rounding(model: nn.Module, inputs: Inputs) -> Differences | None:
+    """How far torch's own float32 is from its float64; None where the model does not compute in float64."""
+    try:
+        with torch.inference_mode():
+            exact = copy.deepcopy(model).double()(torch.from_numpy(inputs).double())
+            return parity.differences(exact.numpy(), model(torch.from_numpy(inputs)).numpy())
+    except RuntimeError:
+        return None
 
 
 def layer_outputs(model: nn.Module, inputs: Inputs) -> list[tuple[str, Values]]:

@@ -180,17 +180,25 @@ def failure(compared: Sequence[Compared]) -> Failure | None:
     return None
 
 
-def parity_error(failed: Failure, name: str, where: str) -> ParityError:
-    """The error for a failed proof of the file called `name`; `where` tells at which layer it goes wrong."""
-    what = (
-        "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
-        if failed.only_optimised
-        else f"{where}; write what follows in another way or try another --opset"
-    )
+def parity_error(failed: Failure, name: str, where: str, rounding: Differences | None = None) -> ParityError:
+    """The error for a failed proof of the file called `name`; `where` tells at which layer it goes wrong.
+
+    `rounding` is torch's float32 against its float64: where that is as far off, the file is not to blame.
+    """
+    found = failed.differences
+    if rounding is not None and not rounding.within and found.max_relative <= 10 * rounding.max_relative:
+        what = (
+            f"the model is ill-conditioned, as torch's own float32 has a cosine of {rounding.cosine:.6f} to its float64"
+            f" and differs by {rounding.max_relative:.1e}; train it further"
+        )
+    elif failed.only_optimised:
+        what = "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
+    else:
+        what = f"{where}; write what follows in another way or try another --opset"
     count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
     return ParityError(
         f"expected {name} to compute what torch computes, found on a batch of {count} a cosine of "
-        f"{failed.differences.cosine:.6f} (at least {MIN_COSINE}) and a difference of "
-        f"{failed.differences.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e}), so nothing was "
+        f"{found.cosine:.6f} (at least {MIN_COSINE}) and a difference of "
+        f"{found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e}), so nothing was "
         f"written: {what}"
     )

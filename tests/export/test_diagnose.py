@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.support.exporting import Tiny, trained_a_little
 from zoo.export import parity
-from zoo.export.diagnose import diagnose, graph_tensors, layer_outputs
+from zoo.export.diagnose import diagnose, graph_tensors, layer_outputs, rounding
 from zoo.export.onnx import save, to_proto
 from zoo.modelinfo import InputSpec
 
@@ -90,3 +90,29 @@ def test_every_tensor_of_the_graph_is_found_whatever_fits_at_a_time(
     monkeypatch.setattr("zoo.export.diagnose.HELD", 1)
     assert [tensor.shape for tensor in graph_tensors(path, INPUTS)] == [tensor.shape for tensor in whole]
     assert len(whole) >= 3
+
+
+class Cancelling(nn.Module):
+    """Loses most of its digits in float32: (x + large) − large."""
+
+    def __init__(self, large: float) -> None:
+        super().__init__()
+        self.large = large
+        self.layers = plain()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.layers(x) + self.large - self.large
+        return embedding
+
+
+class InFloat32(nn.Module):
+    """Has a tensor that does not become float64 with the rest."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ torch.ones(3 * 112 * 112, 2)
+
+
+def test_torchs_own_rounding_tells_an_ill_conditioned_model() -> None:
+    bad, good = rounding(Cancelling(1e6).eval(), INPUTS), rounding(Cancelling(0.0).eval(), INPUTS)
+    assert bad is not None and not bad.within and good is not None and good.within
+    assert rounding(InFloat32(), INPUTS) is None

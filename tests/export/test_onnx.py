@@ -192,6 +192,31 @@ def test_the_newest_run_exported_in_another_process_has_the_same_bytes(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("opset", "ir_version"), [(18, 8), (20, 9), (23, 11)])
+def test_a_file_states_no_newer_format_than_its_opset_needs(opset: int, ir_version: int) -> None:
+    """Otherwise ONNX Runtime 1.15 to 1.17 refuse what they can compute."""
+    assert to_proto(Tiny().eval(), (112, 112), opset).ir_version == ir_version
+
+
+class PaddedPool(nn.Module):
+    """A MaxPool over a border of zeros, where everything else is negative, as hgnetv2's stem has it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = nn.functional.pad(x - 5, (0, 1, 0, 1))
+        return nn.functional.max_pool2d(padded, 2, 1).flatten(1)
+
+
+def test_a_border_of_zeros_before_a_max_pool_stays_one_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    proto = to_proto(PaddedPool().eval(), (8, 8))
+    for optimise in (True, False):
+        found = parity.run_session(parity.session(proto.SerializeToString(), optimise), x.numpy())
+        np.testing.assert_array_equal(found, PaddedPool()(x).numpy())
+    monkeypatch.setattr(exporter, "keep_zero_padding", lambda graph: None)
+    fused = parity.session(to_proto(PaddedPool().eval(), (8, 8)).SerializeToString(), True)
+    assert np.abs(parity.run_session(fused, x.numpy()) - PaddedPool()(x).numpy()).max() > 1, "the fault to be avoided"
+
+
 def test_a_model_that_is_broken_in_torch_itself_is_refused_before_it_is_exported(tmp_path: Path) -> None:
     model = Tiny()
     with torch.no_grad():

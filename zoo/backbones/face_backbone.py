@@ -13,7 +13,7 @@ from torch import nn
 
 from zoo.backbones.necks import FLAT_LIMIT, NECKS, FlatNeck, GapNeck, as_map
 from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, stem_arguments, stemmed_body
-from zoo.backbones.timm_model import FaceArchitecture, build_timm, face_cfg, family, fit_neck
+from zoo.backbones.timm_model import FaceArchitecture, build_timm, cannot_process, face_cfg, family, fit_neck
 from zoo.errors import InputError, unknown_name
 
 OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")
@@ -251,6 +251,6 @@ def require_works(model: nn.Module, x: torch.Tensor, name: str) -> None:
     try:
         with torch.no_grad():
             model.eval()(x)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise InputError(f"{name} cannot process crops of {x.shape[2]}×{x.shape[3]}: {error}") from error
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise cannot_process(name, *x.shape[2:], error) from error
     model.train(training)

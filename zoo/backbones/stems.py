@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from zoo.backbones.necks import as_map
-from zoo.backbones.timm_model import build_timm, family
+from zoo.backbones.timm_model import build_timm, cannot_process, family
 from zoo.errors import InputError
 
 STEMS = ("face", "stock")
@@ -47,7 +47,7 @@ def stemmed_body(
         args["in_chans"] = in_chans
     body = build_timm(name, pretrained, num_classes=num_classes, **args)
     x = torch.zeros(1, in_chans, *image_size)
-    features = _features(body, x, name, stem)
+    features = _features(body, x, name)
     if stem == "stock" or "patch_size" in args:
         return body, features, []
     wanted = tuple(-(-side // 16) for side in image_size)
@@ -66,18 +66,17 @@ def stemmed_body(
     return body, features, changed
 
 
-def _features(body: nn.Module, x: torch.Tensor, name: str, stem: str) -> torch.Tensor:
+def _features(body: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     """The features of `x`; InputError where the backbone cannot compute any."""
-    size = f"{x.shape[2]}×{x.shape[3]}"
     try:
         features = features_of(body, x)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name} cannot process crops of {size} with stem={stem!r}: {reason}") from error
+        raise cannot_process(name, *x.shape[2:], error) from error
     if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise InputError(
-            f"expected a feature map or tokens from {name} at {size}, found {found}; choose another backbone"
+            f"expected a feature map or tokens of {x.shape[2]}×{x.shape[3]} from {name}, found {found}; choose another"
+            " backbone"
         )
     return features
 

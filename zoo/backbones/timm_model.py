@@ -126,6 +126,17 @@ def scale(fractions: Sequence[float]) -> Scale:
     return scaled[0] if len({*scaled}) == 1 else (scaled[0], scaled[1], scaled[2])
 
 
+def cannot_process(name: str, height: int, width: int, error: Exception) -> InputError:
+    """The error for a model that has no features of crops of this size: what it is made for, and what to do."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    reason = " ".join(str(error).split())
+    own = f"{cfg.input_size[1]}×{cfg.input_size[2]}" if cfg is not None else "another size"
+    return InputError(
+        f"{name} cannot process crops of {height}×{width}: its layers fit pictures of {own} and not every other size;"
+        f" choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
+    )
+
+
 def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
     """InputError where patches do not tile the crop: timm would ignore a margin of the face."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)

@@ -14,6 +14,16 @@ from zoo.errors import InputError
 DIM = 37
 
 
+@pytest.mark.parametrize("name", ["hrnet_w18_small", "efficientformerv2_s0", "hiera_tiny_224"])
+@pytest.mark.parametrize("neck", ["gap", "native"])
+def test_a_family_that_cannot_process_crops_is_told_its_size_and_another_backbone(name: str, neck: str) -> None:
+    with pytest.raises(InputError) as caught:
+        create_backbone(name, 8, stem="stock", neck=neck)
+    told = str(caught.value)
+    assert told.startswith(f"{name} cannot process crops of 112×112: its layers fit pictures of 224×224")
+    assert "choose another backbone, such as convnext_atto" in told and "\n" not in told
+
+
 def test_a_family_whose_stride_cannot_be_halved_names_the_stock_stem() -> None:
     with pytest.raises(InputError, match=r'use stem="stock"'):
         create_backbone("inception_v3", DIM)
