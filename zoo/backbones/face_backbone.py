@@ -252,5 +252,5 @@ def require_works(model: nn.Module, x: torch.Tensor, name: str) -> None:
         with torch.no_grad():
             model.eval()(x)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise cannot_process(name, *x.shape[2:], error) from error
+        raise cannot_process(name, x, error) from error
     model.train(training)

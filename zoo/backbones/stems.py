@@ -71,7 +71,7 @@ def _features(body: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     try:
         features = features_of(body, x)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError, TypeError) as error:
-        raise cannot_process(name, *x.shape[2:], error) from error
+        raise cannot_process(name, x, error) from error
     if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise InputError(

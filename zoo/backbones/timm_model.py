@@ -126,14 +126,14 @@ def scale(fractions: Sequence[float]) -> Scale:
     return scaled[0] if len({*scaled}) == 1 else (scaled[0], scaled[1], scaled[2])
 
 
-def cannot_process(name: str, height: int, width: int, error: Exception) -> InputError:
+def cannot_process(name: str, x: torch.Tensor, error: Exception) -> InputError:
     """The error for a model that has no features of crops of this size: what it is made for, and what to do."""
     cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
     reason = " ".join(str(error).split())
     own = f"{cfg.input_size[1]}×{cfg.input_size[2]}" if cfg is not None else "another size"
     return InputError(
-        f"{name} cannot process crops of {height}×{width}: its layers fit pictures of {own} and not every other size;"
-        f" choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
+        f"{name} cannot process crops of {x.shape[2]}×{x.shape[3]}: its layers fit pictures of {own} and not every"
+        f" other size; choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
     )
 
 

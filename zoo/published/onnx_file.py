@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, compose, helper, shape_inference
 
 from zoo.errors import InputError
+from zoo.inference.convention import choose_output
 from zoo.inference.metadata import facts_text
 from zoo.modelinfo import InputSpec
 from zoo.published.catalogue import Convention
 
 KINDS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
 """What an image input may hold."""
-FEWEST_DIMENSIONS = 16
-"""An output of fewer numbers for each picture, beside a longer one, is a norm or a score."""
 THEIRS = "theirs/"
 """The prefix of every name in the file as it was."""
 
@@ -31,7 +32,10 @@ def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.
     if facts_text(proto) is not None:
         raise InputError(f"expected a model of another project, found {name}, which zoo wrote; use it as it is")
     image, shape, kind = image_input(proto, name)
-    output = embedding_output(proto, name)
+    try:
+        output, _ = choose_output(Path(name), output_sizes(proto))
+    except InputError as error:
+        raise InputError(f"{str(error).partition(';')[0]}; cut the others off") from None
     last = shape[3] == 3 and shape[1] != 3
     height, width = shape[1:3] if last else shape[2:4]
     spec = InputSpec(size=(height or 112, width or 112), mean=taken.mean, std=taken.std)
@@ -39,7 +43,7 @@ def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.
         raise InputError(f"expected whole numbers from 0 to 255 for {name}, found {spec.scaling} by --as {taken.name}")
     theirs = compose.add_prefix(proto, THEIRS)
     bgr = taken.channel_order == "BGR"
-    steps = [("Gather", {"axis": 1}, ["colours"])] if bgr else []
+    steps: list[tuple[str, dict[str, Any], list[str]]] = [("Gather", {"axis": 1}, ["colours"])] if bgr else []
     steps += [("Transpose", {"perm": [0, 2, 3, 1]}, [])] if last else []
     steps += [("Cast", {"to": kind}, [])] if kind != TensorProto.FLOAT else []
     colours = helper.make_tensor("colours", TensorProto.INT64, [3], [2, 1, 0])
@@ -77,18 +81,11 @@ def image_input(proto: onnx.ModelProto, name: str) -> tuple[str, list[int], int]
             f"expected one image input (batch, 3, height, width) or (batch, height, width, 3) in {name}, found"
             f" {found or 'none'}; a model that takes landmarks as well does not fit"
         )
-    return inputs[0].name, shapes[0], kinds[0]
+    return str(inputs[0].name), shapes[0], kinds[0]
 
 
-def embedding_output(proto: onnx.ModelProto, name: str) -> str:
-    """The output that is the embedding: the only one, or the only one that may have 16 numbers for each picture."""
-    outputs = [value.name for value in proto.graph.output]
-    if len(outputs) == 1:
-        return outputs[0]
-    inferred = shape_inference.infer_shapes(proto).graph.output
-    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] for value in inferred}
-    long = [output for output in outputs if 0 in sizes[output] or math.prod(sizes[output]) >= FEWEST_DIMENSIONS]
-    if len(long) != 1:
-        found = ", ".join(f"{output} {sizes[output]}" for output in outputs)
-        raise InputError(f"expected one embedding among the outputs of {name}, found {found}; cut the others off")
-    return long[0]
+def output_sizes(proto: onnx.ModelProto) -> dict[str, int]:
+    """How many numbers each output has for a picture, as far as the graph tells; the field's 512 where it does not."""
+    outputs = shape_inference.infer_shapes(proto).graph.output
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] for value in outputs}
+    return {str(name): math.prod(shape) or 512 for name, shape in shapes.items()}

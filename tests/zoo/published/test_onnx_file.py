@@ -103,8 +103,16 @@ def test_another_order_of_colours_gives_other_embeddings(tmp_path: Path) -> None
     [
         ({}, None, r"expected --as, as nothing in the layout onnx tells whose it is\. insightface: RGB"),
         ({}, "magface", "no convention called 'magface' is known for the layout onnx"),
-        ({"outputs": ("emb", "other")}, "adaface", r"one embedding among the outputs of face\.onnx, found emb \[20\]"),
-        ({"outputs": ("norm", "emb", "other")}, "adaface", r"norm \[1\], emb \[20\], other \[20\]; cut the others off"),
+        (
+            {"outputs": ("raw", "other")},
+            "adaface",
+            r"the 2 outputs of face\.onnx, found raw \(20\), other \(20\); cut the",
+        ),
+        (
+            {"outputs": ("norm", "raw", "other")},
+            "adaface",
+            r"found norm \(1\), raw \(20\), other \(20\); cut the others off",
+        ),
         ({"shape": ("n", 4, 16, 12)}, "adaface", r"one image input .* found input \[0, 4, 16, 12\]"),
         (
             {"kind": BYTE},
