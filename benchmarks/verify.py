@@ -29,7 +29,7 @@ from zoo.evaluate.metrics import SortedScores, tar_at_far
 from zoo.faces.align import align
 from zoo.faces.detect import choose_face
 from zoo.faces.finder import CROP_DEVIATION, deviation
-from zoo.faces.quality import MOST_BLUR, MOST_TURN, NOD_RANGE, measure
+from zoo.faces.quality import LEAST_BRIGHTNESS, MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
 from zoo.formats.pairs import read_pairs_csv
@@ -184,11 +184,15 @@ def quality(verifier: FaceVerifier, path: Path) -> None:
             continue
         face = max(faces, key=lambda face: face.area)
         found = measure(image, face.landmarks)
-        rows.append((found.blur, abs(found.turn or 0), found.nod or 0, deviation(face, image.shape[:2])))
+        rows.append(
+            (found.blur, found.brightness, abs(found.turn or 0), found.nod or 0, deviation(face, image.shape[:2]))
+        )
     print(f"{path.name}: {len(rows):,} crops, {unseen} without a face; quantiles and the limits in use")
     print(f"{'':<10}{'0 %':>8}{'1 %':>8}{'50 %':>8}{'99 %':>8}{'100 %':>8}  limit")
-    limits = (MOST_BLUR, MOST_TURN, NOD_RANGE, CROP_DEVIATION)
-    for name, values, limit in zip(("blur", "turn", "nod", "deviation"), np.array(rows).T, limits, strict=True):
+    limits = (MOST_BLUR, LEAST_BRIGHTNESS, MOST_TURN, NOD_RANGE, CROP_DEVIATION)
+    for name, values, limit in zip(
+        ("blur", "brightness", "turn", "nod", "deviation"), np.array(rows).T, limits, strict=True
+    ):
         print(
             f"{name:<10}" + "".join(f"{v:>8.3f}" for v in np.quantile(values, [0, 0.01, 0.5, 0.99, 1])) + f"  {limit}"
         )

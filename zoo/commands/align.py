@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_detector_arguments
+from zoo.commands.options import add_batch_arguments, add_detector_arguments, limit_threads
 from zoo.commands.progress import bar
 
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import align_photos
 
+    limit_threads(args)
     done = align_photos(args.photos, args.output, args.detector, args.face, args.size, args.format, args.workers, bar)
     if args.json:
         print(done.to_json())

@@ -2,27 +2,31 @@
 
 A face is identified when its best similarity is above a threshold: --threshold, or the stored threshold that keeps the
 false positive identification rate --fpir with this many people. Exit code 0: at least one face was identified; 1: none;
-3: no threshold is known, people are only ranked; 2: wrong input.
+3: no threshold is known, people are only ranked; 2: wrong input. Of several photos or a folder, one that cannot be used
+is noted and passed over, and --json prints a line for each.
 
 zoo identify party.jpg --gallery people/ --model model.onnx --threshold 0.4 --draw answer.png
 zoo identify party.jpg --gallery people.gallery --fpir 0.01
+zoo identify holiday/ --gallery people.gallery --threshold 0.4 --json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.commands.options import add_model_arguments, add_threshold_arguments, positive, print_notes, verifier_of
 from zoo.commands.progress import bar
-from zoo.errors import Exit
+from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
     from zoo.recognition import Identification
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photo", metavar="PHOTO", help="a photo of one or more people")
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos of one or more people, or folders of them")
     parser.add_argument(
         "--gallery", metavar="DIR|FILE", required=True, help="a folder of people, or a gallery of `zoo index`"
     )
@@ -38,20 +42,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import Gallery
+    from zoo.recognition.identify import identify_many
 
+    alone = len(args.photos) == 1 and not Path(args.photos[0]).is_dir()
+    if args.draw and not alone:
+        raise InputError("expected one photo with --draw, found several or a folder")
     verifier = verifier_of(args)
     gallery = Gallery.of(args.gallery, verifier, bar=bar)
-    answer = gallery.identify(args.photo, verifier, fpir=args.fpir, threshold=args.threshold, top=args.top)
-    if args.draw:
-        from zoo.recognition.draw import draw_identification, save_picture
+    options = {"fpir": args.fpir, "threshold": args.threshold, "top": args.top}
+    answers = [("", gallery.identify(args.photos[0], verifier, **options))] if alone else ()
+    codes = set()
+    for path, answer in answers or identify_many(gallery, args.photos, verifier, **options):
+        if isinstance(answer, InputError):
+            print_notes([str(answer)])
+            continue
+        if args.draw:
+            from zoo.recognition.draw import draw_identification, save_picture
 
-        save_picture(args.draw, draw_identification(args.photo, answer))
-    if not args.json:
-        print_notes(answer.notes)
-    print(answer.to_json() if args.json else story(answer))
-    if answer.decision.threshold is None:
-        return Exit.NO_VERDICT
-    return Exit.OK if any(face.name for face in answer.faces) else Exit.DIFFERENT
+            save_picture(args.draw, draw_identification(args.photos[0], answer))
+        if not args.json:
+            print_notes(answer.notes)
+        told = answer.to_json() if args.json else story(answer)
+        if path:
+            told = json.dumps({"path": path, **json.loads(told)}) if args.json else f"{path}\n{told}\n"
+        print(told)
+        known = any(face.name for face in answer.faces)
+        codes.add(Exit.NO_VERDICT if answer.decision.threshold is None else Exit.OK if known else Exit.DIFFERENT)
+    if not codes:
+        raise InputError(f"expected a usable photo in {' '.join(args.photos)}, found none")
+    return min(codes)
 
 
 def story(answer: Identification) -> str:

@@ -56,8 +56,27 @@ def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
     """The verifier that `add_model_arguments` asked for."""
     from zoo.recognition import FaceVerifier
 
-    options |= {"face": args.face, "aligned": args.aligned, "input": given_input(args)}
+    threads = limit_threads(args)
+    options |= {"face": args.face, "aligned": args.aligned, "threads": threads, "input": given_input(args)}
     return FaceVerifier(args.model, args.detector, **options)
+
+
+def limit_threads(args: argparse.Namespace) -> int:
+    """The threads that `--threads` asked for, or the cores that this process may use; OpenCV uses no more from now."""
+    import cv2
+
+    from zoo.machine import cores
+
+    threads = int(args.threads or cores())
+    cv2.setNumThreads(threads)
+    return threads
+
+
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """The number of threads of the model and the detector."""
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads of a computation (default: the cores it may use)"
+    )
 
 
 def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
@@ -66,6 +85,7 @@ def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: st
     parser.add_argument(
         "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
     )
+    add_threads_argument(parser)
     parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=draw)
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
@@ -91,6 +111,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=positive, default=2, metavar="N", help="threads that read and search photos (default: 2)"
     )
+    add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, add_threshold_arguments, verifier_of
+from zoo.commands.options import add_model_arguments, add_threshold_arguments, print_notes, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
             from zoo.recognition.draw import draw_pairs, save_picture
 
             save_picture(args.draw, draw_pairs(answers))
+        if not args.json:
+            print_notes(list(dict.fromkeys(note for row in answers.rows for note in row.notes)), 20, "--json")
         print(answers.to_json() if args.json else table(answers))
         return Exit.OK
     answer = verifier.verify(args.a, args.b)

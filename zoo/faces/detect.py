@@ -107,6 +107,9 @@ class FaceDetector:
                 f" {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
             ) from None
 
+    def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str, float]]:
+        return FaceDetector, (self._content.tobytes(), self.name, self._score_threshold)
+
     def detect(self, image: Image, thorough: bool = False) -> list[Face]:
         """The faces of an RGB uint8 photo (H, W, 3), highest score first, upright or after quarter turns of the photo.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+import os
+import re
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -14,11 +16,11 @@ from zoo.errors import InputError
 from zoo.faces.align import align, template
 from zoo.faces.detect import Face, FaceDetector, choose_face, load_detector
 from zoo.faces.quality import Quality, measure
-from zoo.formats.images import Image, printable, resized
-from zoo.formats.photos import read_photo
+from zoo.formats.images import Image, printable, read_file, resized
+from zoo.formats.photos import decode_photo, upright
 
-Picture = str | Path | Image
-"""A path to a picture file, or RGB uint8 of shape (H, W, 3)."""
+Picture = Any
+"""A picture: a path, a file's content as bytes, a file opened in binary mode, a PIL image, or RGB uint8 (H, W, 3)."""
 
 FaceRule = Literal["largest", "central", "all"]
 """Which of several faces is taken: the largest, the one nearest to the centre, or each of them."""
@@ -47,7 +49,7 @@ class FaceCrop:
     """The picture's path, or what messages call it."""
     size: tuple[int, int]
     """The picture's (height, width) in pixels, upright."""
-    crop: Image
+    crop: Image = field(compare=False, repr=False)
     """The aligned crop: RGB uint8 (height, width, 3)."""
     face: Face | None
     """Where it was found; None for a picture that was an aligned crop already."""
@@ -109,7 +111,11 @@ class FaceFinder:
 
         A picture of exactly the crops' size is taken as it is where its landmarks lie as in an aligned crop.
         """
-        image, name = read_picture(picture, name)
+        damage: list[str] = []
+        image, name = read_picture(picture, name, damage)
+        return [replace(one, notes=(*damage, *one.notes)) for one in self._crops(image, name)]
+
+    def _crops(self, image: Image, name: str) -> list[FaceCrop]:
         if self.aligned:
             return [self._unchanged(image, name)]
         size = image.shape[:2]
@@ -139,17 +145,36 @@ class FaceFinder:
     def _cut(self, image: Image, name: str, face: Face, faces: list[Face], *notes: str) -> FaceCrop:
         face = self.detector.refine(image, face)
         crop = align(image, face.landmarks, self.size)
-        quality = measure(crop, face.landmarks)
+        quality = measure(crop, face.landmarks, image.shape[:2])
         lies = () if not face.turns else (f"{name} lies {LYING[face.turns]}: its faces were turned upright",)
         warnings = [f"the face in {name} is {warning}" for warning in quality.warnings()]
         return FaceCrop(name, image.shape[:2], crop, face, tuple(faces), quality, (*lies, *notes, *warnings))
 
 
-def read_picture(picture: Picture, name: str | None = None) -> tuple[Image, str]:
-    """The picture's pixels, RGB uint8 (H, W, 3), and what messages call it; InputError for anything else."""
-    if isinstance(picture, str | Path):
-        return read_photo(picture), name or printable(picture)
+def read_picture(picture: Picture, name: str | None = None, damage: list[str] | None = None) -> tuple[Image, str]:
+    """The upright picture, RGB uint8 (H, W, 3), and what messages call it; InputError for anything else.
+
+    `damage` collects a sentence for a damaged file that could be read nevertheless.
+    """
+    if isinstance(picture, str) and re.match("[a-z][a-z0-9+.-]+://", picture, re.IGNORECASE):
+        raise InputError(
+            f"expected a file, found the URL {picture}: no picture is fetched from the network; download it"
+        )
+    if isinstance(picture, str | os.PathLike):
+        path = os.fspath(picture)
+        name = name or printable(path)
+        return decode_photo(read_file(path), name, damage=damage), name
     name = name or "the picture"
+    content = picture.read() if hasattr(picture, "read") else picture
+    if isinstance(content, bytes | bytearray | memoryview):
+        return decode_photo(bytes(content), name, damage=damage), name
+    if hasattr(picture, "getexif"):
+        return upright(picture), name
+    if not isinstance(picture, np.ndarray):
+        raise InputError(
+            f"expected {name} as a path, bytes, a file opened in binary mode, a PIL image or an RGB array, found"
+            f" {type(content).__name__}"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(
             f"expected {name} as RGB uint8 of shape (H, W, 3), found {picture.dtype} of shape {picture.shape}"

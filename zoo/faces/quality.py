@@ -16,6 +16,10 @@ MOST_BLUR = 0.62
 """Above it a crop is called blurred; `benchmarks/verify.py --quality DATA` prints where real crops lie."""
 MOST_TURN = 0.3
 """Above it a head is called turned sideways; the same command prints where real crops lie."""
+LEAST_BRIGHTNESS = 35.0
+"""Grey levels of 255: a darker face is called dark; the same command prints where real crops lie."""
+MOST_CUT = 0.05
+"""The share of a face's middle that may lie outside the picture."""
 NOD_RANGE = (0.42, 0.74)
 """Outside it a head is called pitched up or down; the frontal template has 0.495."""
 
@@ -32,6 +36,10 @@ class Quality:
     """How far the nose lies from the midline of eyes and mouth, to the picture's right, in eye distances."""
     nod: float | None = None
     """Where the nose lies between the eyes (0) and the mouth (1)."""
+    brightness: float = 255.0
+    """The mean grey level of the crop's middle, 0 to 255."""
+    cut: float | None = None
+    """The share of the face that lies outside the picture, 0 to 1."""
 
     def warnings(self) -> list[str]:
         """The face's faults, one clause each with its measure; empty where there are none."""
@@ -41,6 +49,10 @@ class Quality:
             found.append(f"small ({eyes:.0f} pixels between the eyes, at least {LEAST_EYE_DISTANCE:.0f} wanted)")
         if self.blur > MOST_BLUR:
             found.append(f"blurred ({self.blur:.2f} on a scale from 0 to 1, at most {MOST_BLUR} wanted)")
+        if self.brightness < LEAST_BRIGHTNESS:
+            found.append(f"dark (mean grey level {self.brightness:.0f} of 255, at least {LEAST_BRIGHTNESS:.0f} wanted)")
+        if self.cut is not None and self.cut > MOST_CUT:
+            found.append(f"cut off by the picture's border ({self.cut:.0%} of it lies outside)")
         if turn is not None and abs(turn) > MOST_TURN:
             found.append(f"turned sideways (nose {abs(turn):.2f} eye distances off the midline, {MOST_TURN} at most)")
         if self.nod is not None and not low <= self.nod <= high:
@@ -48,11 +60,19 @@ class Quality:
         return found
 
 
-def measure(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64] | None = None) -> Quality:
-    """The quality of a face by its aligned crop, RGB uint8 (H, W, 3), and its (5, 2) landmarks in the photo."""
-    blur = blur_effect(_middle(crop))
+def measure(
+    crop: npt.NDArray[np.uint8],
+    landmarks: npt.NDArray[np.float64] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Quality:
+    """The quality of a face by its aligned crop, RGB uint8 (H, W, 3), and its (5, 2) landmarks in the photo.
+
+    `size` is the photo's (height, width); without it nothing is said of what lies outside.
+    """
+    middle = _middle(crop)
+    blur, brightness = blur_effect(middle), float(middle.mean())
     if landmarks is None:
-        return Quality(blur)
+        return Quality(blur, brightness=brightness)
     matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE)
     left, right, nose, mouth_left, mouth_right = landmarks @ matrix[:, :2].T + matrix[:, 2]
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
@@ -63,7 +83,17 @@ def measure(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64] | No
         eye_distance=float(np.linalg.norm(landmarks[1] - landmarks[0])),
         turn=float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6),
         nod=float(nose[1] - eyes[1]) / height if height > 0 else 0.0,
+        brightness=brightness,
+        cut=None if size is None else share_outside(landmarks, size),
     )
+
+
+def share_outside(landmarks: npt.NDArray[np.float64], size: tuple[int, int]) -> float:
+    """The share of a face's middle, from brows to chin, that lies outside a photo of `size` (height, width)."""
+    back = similarity_transform(ARCFACE_TEMPLATE, landmarks)
+    grid = np.stack(np.meshgrid(np.arange(24.5, 88), np.arange(32.5, 104)), -1).reshape(-1, 2)
+    points = grid @ back[:, :2].T + back[:, 2]
+    return float(((points < -0.5) | (points > np.array(size[::-1]) - 0.5)).any(axis=1).mean())
 
 
 def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:

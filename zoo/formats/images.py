@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
@@ -32,21 +31,33 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 """The file names that count as pictures in a folder, compared in lower case."""
 
 
-def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
+def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] | None = None) -> Image:
     """The picture in `content` (JPEG, PNG, WebP, BMP, PPM or PGM): RGB uint8 of shape (height, width, 3).
 
     An EXIF orientation is applied, CMYK is converted, grey is repeated, 16 bits become their upper 8 and an
     alpha channel is dropped. InputError, naming `name`, for anything else: another format, a truncated file, or a
-    header that announces no pixel or more than `most`.
+    header that announces no pixel or more than `most`. A damaged JPEG that can be read nevertheless adds a sentence to
+    `damage`, where given.
     """
     if _size(content, name, most) is None:
         found = "an empty file" if not content else f"{len(content):,} bytes that begin with {bytes(content[:8])!r}"
-        raise InputError(f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name}, found {found}; convert it")
+        raise InputError(
+            f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name} (photo commands also read TIFF, GIF,"
+            f" AVIF and HEIC), found {found}; convert it"
+        )
     if content[:2] == b"\xff\xd8":
-        if not _may_be_turned(content):
-            with contextlib.suppress(ValueError):  # small damage that cv2 mends
+        turned = _may_be_turned(content)
+        try:
+            if not turned:
                 plain: Image = simplejpeg.decode_jpeg(content, "RGB")
                 return plain
+            if damage is not None:
+                simplejpeg.decode_jpeg(
+                    content, "GRAY", min_height=1, min_width=1
+                )  # an eighth, to see whether it is whole
+        except ValueError:  # small damage that cv2 mends
+            if damage is not None:
+                damage.append(f"{name} is a damaged JPEG: what could be read of it was used; fetch it again")
         if content.rfind(b"\xff\xd9") < content.find(_SCAN):
             raise InputError(
                 f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again"
@@ -127,7 +138,7 @@ def resized_crops(
     """
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:3] == size or not len(crops):
         return crops, ""
-    found, taken = (f"{height}×{width}" for height, width in (crops.shape[1:3], size))
+    found, taken = (f"{width}×{height}" for height, width in (crops.shape[1:3], size))
     if strict:
         raise InputError(
             f"expected a model for crops of {found}, {model} takes {taken}; leave out --strict to resize the crops"
@@ -186,7 +197,7 @@ def _size(content: bytes, name: str, most: int) -> tuple[int, int] | None:
 def sane_size(height: int, width: int, name: str, most: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width); InputError, naming `name`, where that is no pixel or more than `most`."""
     if not 0 < height * width <= most:
-        raise too_large(name, f"{height:,} × {width:,}", most)
+        raise too_large(name, f"{width:,}×{height:,}", most)
     return height, width
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +22,15 @@ def read_photo(path: str | Path) -> Image:
     return decode_photo(read_file(path), printable(path))
 
 
-def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
-    """The upright photo in `content`: RGB uint8 (height, width, 3).
+def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] | None = None) -> Image:
+    """The upright photo in `content`: RGB uint8 (height, width, 3). `damage` is that of `images.decode`.
 
     HEIC needs the extra `heic`. InputError, naming `name`, as `images.decode` has it.
     """
     kind = _kind(content)
     if kind is None:
-        return decode(content, name, most)
+        return decode(content, name, most, damage)
     from PIL import Image as Pillow
-    from PIL import ImageOps
 
     if kind == "HEIF":
         _add_heif(name)
@@ -38,10 +38,7 @@ def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
         # Pillow warns of what it goes on to raise or to mend
         with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(content), formats=(kind,)) as photo:
             sane_size(photo.height, photo.width, name, most)
-            upright = ImageOps.exif_transpose(photo)
-            if upright.mode.startswith("I;16"):  # Pillow would clip grey values of 16 bits at 255
-                upright = Pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(upright.convert("RGB"), np.uint8)
+            return upright(photo)
     except InputError:
         raise
     except Pillow.DecompressionBombError:
@@ -51,6 +48,17 @@ def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS) -> Image:
             f"expected a picture of the format {kind} in {name}, found a damaged one or a rare variety"
             f" ({' '.join(str(error).split())}); fetch it again, or convert it to PNG"
         ) from None
+
+
+def upright(photo: Any) -> Image:
+    """A PIL image as its EXIF block turns it: RGB uint8 (height, width, 3)."""
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(photo)
+    if turned.mode.startswith("I;16"):  # Pillow would clip grey values of 16 bits at 255
+        turned = Pillow.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    return np.asarray(turned.convert("RGB"), np.uint8)
 
 
 def _kind(content: bytes) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from zoo.inference import providers
 from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
 from zoo.inference.metadata import METADATA_KEY, facts_text, load_proto, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
+from zoo.machine import cores
 from zoo.modelinfo import Crops, InputSpec
 
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -41,9 +43,9 @@ class OnnxEmbedder:
 
     `device` is auto, cpu, cuda or tensorrt; cuda:1 is the second GPU. A requested GPU that is missing is an InputError;
     auto falls back to the CPU and says so in `notes`, which collects what a reader of the results should know.
-    `threads` is the number of CPU threads of one inference (default: all cores); with `spin` they busy-wait for the
-    next inference, which takes the cores from whatever runs in between. `input` overrides what the file states or its
-    graph shows, in whole or in part (`zoo.inference.convention` decides). `strict` refuses crops of another size
+    `threads` is the number of CPU threads of one inference (default: `zoo.machine.cores`); with `spin` they busy-wait
+    for the next inference, which takes the cores from whatever runs in between. `input` overrides what the file states
+    or its graph shows, in whole or in part (`zoo.inference.convention` decides). `strict` refuses crops of another size
     instead of resizing them. `batch_size` is the largest batch that TensorRT builds an engine for; `precision` float16
     is TensorRT's. `graph` records a CUDA graph of one batch of `batch_size` and replays it; smaller batches are padded.
     `bound` keeps input and output in fixed buffers (default: on a GPU).
@@ -64,6 +66,7 @@ class OnnxEmbedder:
         graph: bool = False,
         bound: bool | None = None,
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         self.path = Path(path)
         self.strict = strict
         self.notes: list[str] = []
@@ -98,6 +101,9 @@ class OnnxEmbedder:
             dtypes = self._dtype, FLOATS[self._outputs[self.output].type]
             self._binding = Binding(self.session, self.device, dtypes, output, (node.name, self.output))
 
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return partial(type(self), **self._given), ()
+
     def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
         """A session on the device that was asked for, and the provider that it runs on."""
         if threads is not None and threads < 1:
@@ -106,8 +112,8 @@ class OnnxEmbedder:
         wanted, why = providers.choose(device)
         options = ort.SessionOptions()
         options.log_severity_level = 4  # every failure is raised as well, and becomes one sentence
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads or cores() < (os.cpu_count() or 1):  # else ONNX Runtime takes the machine's
+            options.intra_op_num_threads = threads or cores()
         if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         engine = _engine(self.path, self._batch_size) if wanted[0] == "tensorrt" else None
@@ -249,7 +255,7 @@ class OnnxEmbedder:
 
     def _cannot_run(self, error: Exception) -> InputError:
         return InputError(
-            f"expected {self.path} to embed a {self.input.size[0]}×{self.input.size[1]} crop, but ONNX "
+            f"expected {self.path} to embed a {self.input.size[1]}×{self.input.size[0]} crop, but ONNX "
             f"Runtime says: {_first_line(error)}; check the model with onnx.checker"
         )
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop
 from zoo.formats.images import printable, read_file
-from zoo.formats.photos import SUFFIXES, decode_photo
+from zoo.formats.photos import SUFFIXES
 from zoo.formats.read_ahead import map_ahead
 from zoo.messages import Progress, no_progress
 from zoo.recognition.journal import Journal, Record
@@ -85,7 +85,7 @@ def embed_pictures(
         try:
             content = read_file(path)
             record["sha256"] = hashlib.sha256(content).hexdigest()
-            return record, verifier.crops(decode_photo(content, name), name)
+            return record, verifier.crops(content, name)
         except InputError as error:
             return {**record, "reason": str(error)}, []
 

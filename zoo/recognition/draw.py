@@ -21,6 +21,10 @@ from zoo.recognition.pairs import VerifiedPairs
 from zoo.recognition.verifier import Verification
 
 Pixels = npt.NDArray[np.uint8]
+Corners = tuple[float, float, float, float]
+"""A rectangle's (left, top, right, bottom)."""
+UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)
+"""The label and the box's colour of a face that resembles nobody enough."""
 
 PHOTO_HEIGHT, CROP_SIDE, GAP = 480, 168, 16
 INK, PAPER, QUIET = (28, 30, 33), (250, 250, 248), (235, 235, 235)
@@ -72,8 +76,8 @@ def draw_identification(picture: Picture, answer: Identification) -> Pixels:
 
     def label(face: IdentifiedFace) -> str:
         name, similarity = face.candidates[0]
-        unknown = f"{name}?" if answer.decision.threshold is None else "nobody"
-        return f"{face.name or unknown} {similarity:.2f}"
+        known = face.name or answer.decision.threshold is None
+        return f"{face.name or f'{name}?'} {similarity:.2f}" if known else UNKNOWN
 
     return draw_faces(picture, [(face.crop.face, label(face)) for face in answer.faces if face.crop.face])
 
@@ -87,13 +91,15 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]], others: Sequ
     for face in others:
         if all(face is not taken for taken, _ in named):
             pen.rectangle(_corners(face), outline=QUIET, width=max(1, round(2 * unit)))
+    taken = [_corners(face) for face, _ in named]
     for face, label in named:
-        pen.rectangle(_corners(face), outline=(60, 220, 90), width=max(1, round(3 * unit)))
+        colour = UNKNOWN_COLOUR if label == UNKNOWN else (60, 220, 90)
+        pen.rectangle(_corners(face), outline=colour, width=max(1, round(3 * unit)))
         radius = max(1.0, 0.012 * face.box[2])
         for x, y in face.landmarks:
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 220, 0))
         if label:
-            _label(pen, face, label, image.shape[1], unit)
+            taken.append(_label(pen, face, label, image.shape, unit, taken))
     return np.asarray(canvas, np.uint8)
 
 
@@ -126,18 +132,31 @@ def save_picture(path: str | Path, image: Pixels) -> None:
     write_bytes(path, encode_png(image) if suffix == ".png" else encode_jpeg(image))
 
 
-def _label(pen: ImageDraw.ImageDraw, face: Face, label: str, width: int, unit: float) -> None:
-    """Words on a dark ground above the box, or inside it at the picture's upper edge."""
+def _label(
+    pen: ImageDraw.ImageDraw, face: Face, label: str, size: tuple[int, ...], unit: float, taken: Sequence[Corners]
+) -> Corners:
+    """Words on a dark ground beside the box, where they cover least of the faces and labels in `taken`."""
     font = ImageFont.load_default(max(11, round(13 * unit)))
     left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
     pad = 3 * unit
-    x = min(max(0.0, face.box[0]), max(0.0, width - (right - left) - 2 * pad))
-    y = max(0.0, face.box[1] - (bottom - top) - 2 * pad)
-    pen.rectangle((x, y, x + right - left + 2 * pad, y + bottom - top + 2 * pad), fill=INK)
-    pen.multiline_text((x + pad - left, y + pad - top), label, PAPER, font)
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    x0, y0, x1, y1 = _corners(face)
+    places = []
+    for x, y in ((x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0), (x0 - width, y0)):
+        x, y = min(max(0.0, x), max(0.0, size[1] - width)), min(max(0.0, y), max(0.0, size[0] - height))
+        places.append((x, y, x + width, y + height))
+    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+    pen.rectangle(place, fill=INK)
+    pen.multiline_text((place[0] + pad - left, place[1] + pad - top), label, PAPER, font)
+    return place
 
 
-def _corners(face: Face) -> tuple[float, float, float, float]:
+def _overlap(a: Corners, b: Corners) -> float:
+    """The area that two rectangles share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _corners(face: Face) -> Corners:
     left, top, width, height = face.box
     return left, top, left + width, top + height
 

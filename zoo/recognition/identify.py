@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop, Picture
+from zoo.formats.images import printable
+from zoo.recognition.batch import pictures_in
 from zoo.recognition.gallery import Gallery
 from zoo.recognition.threshold import Decision, decide_identification
 from zoo.recognition.verifier import FaceVerifier
@@ -65,20 +70,51 @@ def identify(
     false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of another
     model or without people.
     """
-    notes = gallery.require(verifier)
+    identified = _identifier(gallery, verifier, fpir, threshold, top)
+    return identified(verifier.crops(picture))
+
+
+def identify_many(
+    gallery: Gallery,
+    paths: Iterable[str | Path],
+    verifier: FaceVerifier,
+    *,
+    fpir: float | None = None,
+    threshold: float | None = None,
+    top: int = 5,
+) -> Iterator[tuple[str, Identification | InputError]]:
+    """`identify` of each photo at `paths` and in the folders among them, with its path, or why it cannot be used."""
+    identified = _identifier(gallery, verifier, fpir, threshold, top)
+    for path in pictures_in(paths):
+        try:
+            crops = verifier.crops(path)
+        except InputError as error:
+            yield printable(path), error
+        else:
+            yield printable(path), identified(crops)
+
+
+def _identifier(
+    gallery: Gallery, verifier: FaceVerifier, fpir: float | None, threshold: float | None, top: int
+) -> Callable[[list[FaceCrop]], Identification]:
+    """From the faces of a picture to the people they resemble, with all checks made before."""
+    told = [*gallery.notes, *gallery.require(verifier)]
     if not len(gallery):
         raise InputError("expected people in the gallery, found none; add some with `zoo index`")
     if top < 1:
         raise InputError(f"expected to rank at least 1 person, found {top}")
     decision = decide_identification(verifier.embedder.info, len(gallery), fpir, threshold)
-    crops = verifier.crops(picture)
-    faces = []
-    for crop, people, scores in zip(crops, *gallery.search(verifier.embed_crops(crops), top), strict=True):
-        candidates = tuple(zip(map(gallery.name, people.tolist()), scores.tolist(), strict=True))
-        name, best = candidates[0]
-        faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
-    named = [face.name for face in faces if face.name]
-    notes += [f"{name} was found {named.count(name)} times" for name in dict.fromkeys(named) if named.count(name) > 1]
     if moved := gallery.facts.get("migrated"):
-        notes.append(f"the gallery was migrated: {moved}")
-    return Identification(tuple(faces), decision, len(gallery), (*gallery.notes, *notes))
+        told.append(f"the gallery was migrated: {moved}")
+
+    def identified(crops: list[FaceCrop]) -> Identification:
+        faces = []
+        for crop, people, scores in zip(crops, *gallery.search(verifier.embed_crops(crops), top), strict=True):
+            candidates = tuple(zip(map(gallery.name, people.tolist()), scores.tolist(), strict=True))
+            name, best = candidates[0]
+            faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
+        times = Counter(face.name for face in faces if face.name)
+        notes = [f"{name} was found {count} times" for name, count in times.items() if count > 1]
+        return Identification(tuple(faces), decision, len(gallery), (*told, *notes))
+
+    return identified

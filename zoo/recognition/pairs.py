@@ -37,6 +37,8 @@ class PairAnswer:
     """The verdict; None without a threshold or a similarity."""
     reason: str | None = None
     """Why there is no similarity: one sentence."""
+    notes: tuple[str, ...] = ()
+    """What limits the answer, one sentence each."""
 
     @property
     def right(self) -> bool | None:
@@ -138,5 +140,6 @@ def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar
             rows.append(PairAnswer(a, b, truth, None, None, reason))
             continue
         similarity = float(np.clip(np.dot(*(one.embeddings[0].astype(np.float64) for one in (first, second))), -1, 1))
-        rows.append(PairAnswer(a, b, truth, similarity, verifier.decision.accepts(similarity)))
+        notes = tuple(dict.fromkeys((*first.notes, *second.notes)))
+        rows.append(PairAnswer(a, b, truth, similarity, verifier.decision.accepts(similarity), notes=notes))
     return VerifiedPairs(tuple(rows), verifier.decision, verifier.model)

@@ -20,7 +20,7 @@ from zoo.recognition.batch import Found, embed_pictures, found_in, pictures_in
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
 
-MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "norm")
+MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "brightness", "cut", "norm")
 """Columns of one number, NaN where an aligned crop has none."""
 ROWS_AT_ONCE = 4096
 """Rows of a Parquet row group; no more are in memory at once."""
@@ -61,10 +61,10 @@ def embed_to_table(
     """Embeds the pictures at `paths` and in the folders among them: what `zoo embed` does.
 
     Columns: path, sha256, box (left, top, width, height), landmarks (5 × 2), score, faces (shown in the picture),
-    blur, eye_distance, turn, nod, norm, embedding (unit-length); NaN where an aligned crop has none. A picture that
-    cannot be used is among the table's failures, a row without an embedding in Parquet, and an entry of `failed` and
-    `reasons` in .npz. After an interruption the next call resumes from OUTPUT.partial. InputError for an output that
-    exists, unless `overwrite`, or is neither .npz nor .parquet, and where there is no picture.
+    blur, eye_distance, turn, nod, brightness, cut, norm, embedding (unit-length); NaN where an aligned crop has none. A
+    picture that cannot be used is among the table's failures, a row without an embedding in Parquet, and an entry of
+    `failed` and `reasons` in .npz. After an interruption the next call resumes from OUTPUT.partial. InputError for an
+    output that exists, unless `overwrite`, or is neither .npz nor .parquet, and where there is no picture.
     """
     output = Path(output)
     require_table_name(output)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.detect import FaceDetector
 from zoo.faces.finder import FINDER, FaceCrop, FaceFinder, FaceRule, Picture
+from zoo.formats.read_ahead import map_ahead
 from zoo.inference.convention import GivenInput
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
@@ -81,8 +85,8 @@ class FaceVerifier(FaceFinder):
     `model` is whatever `zoo.resolve` understands (None: the newest run that was exported) or an open OnnxEmbedder.
     `far` and `threshold` choose as `decide` does; `detector`, `face` and `aligned` are those of `FaceFinder`. With
     `flip` an embedding is the sum over the crop and its mirror image; by default as the stored threshold was measured.
-    The default device is the CPU, which answers one question before a GPU has started. `input` overrides the model's
-    input in whole or in part, as for OnnxEmbedder.
+    The default device is the CPU, which answers one question before a GPU has started. `threads` and `input` are those
+    of OnnxEmbedder. A verifier can be pickled where its model and detector are files.
     """
 
     def __init__(
@@ -96,12 +100,13 @@ class FaceVerifier(FaceFinder):
         aligned: bool = False,
         flip: bool | None = None,
         device: str = "cpu",
+        threads: int | None = None,
         input: InputSpec | GivenInput | None = None,
     ) -> None:
         if isinstance(model, OnnxEmbedder):
             self.embedder = model
         else:  # detection and inference alternate on the same cores: spinning threads would slow both
-            self.embedder = OnnxEmbedder(onnx_file(model), device=device, spin=False, input=input)
+            self.embedder = OnnxEmbedder(onnx_file(model), device=device, threads=threads, spin=False, input=input)
         super().__init__(detector, face, self.embedder.input.size, aligned)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
@@ -137,6 +142,13 @@ class FaceVerifier(FaceFinder):
         unit: npt.NDArray[np.float32] = self.embed_crops([self.crop(picture)])[0]
         return unit
 
+    def embed_many(self, pictures: Iterable[Picture], workers: int = 2) -> npt.NDArray[np.float32]:
+        """`embed` of many pictures, (pictures, dim); `workers` threads read and search them ahead."""
+        crops, rows = map_ahead(self.crop, pictures, workers, 64), [np.empty((0, self.dim), np.float32)]
+        while part := list(islice(crops, 32)):
+            rows.append(self.embed_crops(part))
+        return np.concatenate(rows)
+
     def embed_crops(self, crops: list[FaceCrop]) -> npt.NDArray[np.float32]:
         """The unit-length embeddings (crops, dim) of faces already found."""
         return self.embed_with_norms(crops)[0]
@@ -161,7 +173,8 @@ class FaceVerifier(FaceFinder):
         With face="all" every face of one is compared with every face of the other, and the most similar two count.
         """
         names = [
-            None if isinstance(p, str | Path) else f"the {nth} picture" for p, nth in ((a, "first"), (b, "second"))
+            None if isinstance(p, str | os.PathLike) else f"the {nth} picture"
+            for p, nth in ((a, "first"), (b, "second"))
         ]
         _ = self.aligned or self.detector  # loaded before two threads ask for it
         with ThreadPoolExecutor(2) as pool:

@@ -57,6 +57,20 @@ def test_writing_thresholds_into_the_model_keeps_its_galleries_valid(town: Path)
     assert main(["identify", "bob.png", "--gallery", "g", *MODEL, "--fpir", "0.01"]) == 0
 
 
+def test_a_folder_is_identified_photo_by_photo(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (town / "broken.png").write_bytes(b"damaged")
+    rest = ["--gallery", "people", *MODEL, "--threshold", "0.9"]
+    assert main(["identify", "bob.png", "broken.png", "stranger.png", *rest, "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [one["path"] for one in told] == ["bob.png", "stranger.png"] and "note: " in err and "broken.png" in err
+    assert told[0]["faces"][0]["identified"] == "Bob"
+    assert main(["identify", "stranger.png", "broken.png", *rest]) == 1
+    assert capsys.readouterr().out.startswith("stranger.png\nface 1: nobody\n")
+    assert main(["identify", "broken.png", "broken.png", *rest]) == 2
+    assert main(["identify", "bob.png", "ada.png", *rest, "--draw", "o.png"]) == 2
+
+
 def test_another_models_gallery_is_refused(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "people", "-o", "g", *MODEL]) == 0
     write_model(town / "other.onnx", gain=2.0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from tests.support.toy_faces import crop
 from zoo.errors import InputError
-from zoo.faces.finder import FaceFinder, NoFace
+from zoo.faces.finder import FaceFinder, NoFace, read_picture
 from zoo.formats.images import encode_png, read_image, resized
 
 
@@ -24,6 +26,64 @@ def test_arrays_that_are_no_pictures_are_refused() -> None:
     for wrong in (grey, floats, np.zeros((0, 0, 3), np.uint8)):
         with pytest.raises(InputError, match="RGB uint8"):
             FaceFinder(aligned=True).crop(wrong)  # type: ignore[arg-type]
+
+
+def test_every_kind_of_picture_gives_the_same_pixels_upright(tmp_path: Path) -> None:
+    pixels, exif = crop(1, (112, 90)), Pillow.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, "PNG", exif=exif)
+    path = tmp_path / "turned.png"
+    path.write_bytes(file.getvalue())
+    expected = np.rot90(pixels, -1)
+    for picture in (
+        str(path),
+        path,
+        file.getvalue(),
+        bytearray(file.getvalue()),
+        io.BytesIO(path.read_bytes()),
+        Pillow.open(path),
+    ):
+        found, name = read_picture(picture)
+        np.testing.assert_array_equal(found, expected)
+        assert name == (str(path) if isinstance(picture, str | Path) else "the picture")
+    assert read_picture(pixels)[0] is pixels
+
+
+@pytest.mark.parametrize("wrong", [None, [1, 2], 3.5, io.StringIO("text"), object()])
+def test_what_is_no_picture_is_refused_with_its_type(wrong: object) -> None:
+    found = "str" if isinstance(wrong, io.StringIO) else type(wrong).__name__
+    with pytest.raises(InputError, match=f"as a path, bytes, a file opened in binary mode, .* found {found}"):
+        read_picture(wrong)
+
+
+def test_a_url_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        InputError, match=r"found the URL https://x\.org/a\.jpg: no picture is fetched from the network"
+    ):
+        read_picture("https://x.org/a.jpg")
+
+
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_a_jpeg_that_the_library_mends_silently_is_noted_and_a_whole_one_is_not(orientation: int | None) -> None:
+    exif = Pillow.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    file = io.BytesIO()
+    Pillow.fromarray(crop(1)).save(file, "JPEG", quality=95, exif=exif)
+    whole = file.getvalue()
+    finder = FaceFinder(aligned=True)
+    assert finder.crop(whole).notes == ()
+    middle = whole.rindex(b"\xff\xda") + 400
+    damaged = whole[:middle] + b"\xff\x00" * 8 + whole[middle + 16 :]
+    assert finder.crop(damaged, "a.jpg").notes == (
+        "a.jpg is a damaged JPEG: what could be read of it was used; fetch it again",
+    )
+
+
+def test_crops_compare_hash_and_print_without_their_pixels() -> None:
+    one, same, other = (FaceFinder(aligned=True).crop(crop(seed), "x") for seed in (1, 1, 2))
+    assert one == same and hash(one) == hash(same) and one != other and len(repr(one)) < 500
 
 
 def test_an_unknown_rule_is_refused() -> None:

@@ -74,3 +74,20 @@ def test_tilting_the_head_alone_is_no_fault() -> None:
     tilted, upright = measure(sharp, 3 * ARCFACE_TEMPLATE @ rotation.T), measure(sharp, 3 * ARCFACE_TEMPLATE)
     assert tilted.turn == pytest.approx(upright.turn, abs=1e-9)
     assert tilted.nod == pytest.approx(upright.nod, abs=1e-9)
+
+
+def test_a_dark_face_is_called_dark_and_the_same_face_in_light_is_not() -> None:
+    light = np.full((112, 112, 3), 120, np.uint8)
+    light[::2] = 140
+    assert measure(light).brightness == pytest.approx(130)
+    assert not [warning for warning in measure(light).warnings() if "dark" in warning]
+    assert "dark (mean grey level 16 of 255, at least 35 wanted)" in measure(light // 8).warnings()
+
+
+@pytest.mark.parametrize(("shift", "share"), [((0, 0), 0.0), ((-56, 0), 0.5), ((0, 40), 0.444), ((-200, 0), 1.0)])
+def test_the_share_of_a_face_outside_the_picture_is_measured(shift: tuple[int, int], share: float) -> None:
+    landmarks = ARCFACE_TEMPLATE + shift
+    found = measure(edges(1), landmarks, (112, 112))
+    assert found.cut == pytest.approx(share, abs=0.02)
+    assert any("cut off by the picture's border" in warning for warning in found.warnings()) == (share > 0.05)
+    assert measure(edges(1), landmarks).cut is None

@@ -287,7 +287,7 @@ def test_crops_of_another_size_are_resized_with_a_note_or_refused() -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
     found, note = resized_crops(crops, (96, 80), "m.onnx")
     assert np.array_equal(found, np.stack([resized(crop, (96, 80)) for crop in crops]))
-    assert note == "the crops are 112×112, the model's input 96×80: resized"
+    assert note == "the crops are 112×112, the model's input 80×96: resized"
     same, silent = resized_crops(crops, (112, 112), "m.onnx", strict=True)
     assert same is crops and silent == ""
     with pytest.raises(InputError, match=r"expected a model for crops of 112×112, m\.onnx takes 96×80"):

@@ -54,7 +54,7 @@ def test_another_input_size_works_on_resized_crops_and_is_noted(tmp_path: Path, 
     assert model.input.size == (96, 80)
     assert not any("resized" in note for note in model.notes)
     np.testing.assert_allclose(model(crops), expected(crops), atol=0.05)
-    assert any("112×112, the model's input 96×80: resized" in note for note in model.notes)
+    assert any("112×112, the model's input 80×96: resized" in note for note in model.notes)
 
 
 def test_channels_last_and_half_precision_work(tmp_path: Path, crops: np.ndarray) -> None:

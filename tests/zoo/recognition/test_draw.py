@@ -57,8 +57,28 @@ def test_faces_are_drawn_where_they_are_and_nowhere_else() -> None:
     assert (labelled[:150] != photo[:150]).any()
 
 
+def test_labels_stay_off_faces_and_off_each_other() -> None:
+    """Two rows of faces, so close that a label above a lower face would cover the upper one."""
+    photo = np.full((480, 640, 3), 128, np.uint8)
+    boxes = [(40.0 + 190 * column, 60.0 + 210 * row, 150.0, 180.0) for row in range(2) for column in range(3)]
+    faces = [Face(box, np.full((5, 2), 1.0), 0.9) for box in boxes]
+    labelled = draw_faces(photo, [(face, f"Ada Lovelace {n}") for n, face in enumerate(faces)])
+    ink = (labelled == (28, 30, 33)).all(2)
+    for left, top, width, height in boxes:
+        inside = ink[round(top) + 4 : round(top + height) - 4, round(left) + 4 : round(left + width) - 4]
+        assert not inside.any()
+    assert ink.any()
+
+
+def test_a_face_of_nobody_does_not_look_like_a_hit() -> None:
+    photo = np.full((300, 400, 3), 128, np.uint8)
+    face = Face((200.0, 150.0, 50.0, 60.0), np.full((5, 2), (225.0, 180.0)), 0.9)
+    green = [(draw_faces(photo, [(face, label)]) == (60, 220, 90)).all(2).any() for label in ("Ada 0.75", "unknown")]
+    assert green == [True, False]
+
+
 @pytest.mark.parametrize(("threshold", "name"), [(0.5, "Ada"), (0.5, None), (None, None)])
-def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_nobody(
+def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_unknown(
     threshold: float | None, name: str | None, verifier: FaceVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels: list[str] = []
@@ -75,7 +95,7 @@ def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_nobody(
         IdentifiedFace(verifier.crop(crop(2)), (("Bob", 0.1),), None),
     )
     draw_identification(crop(1), Identification(found, Decision(threshold, ""), 2))
-    assert labels == [{(0.5, "Ada"): "Ada 0.75", (0.5, None): "nobody 0.75"}.get((threshold, name), "Ada? 0.75")]
+    assert labels == [{(0.5, "Ada"): "Ada 0.75", (0.5, None): "unknown"}.get((threshold, name), "Ada? 0.75")]
 
 
 def test_the_roc_and_both_kinds_of_similarities_are_drawn_side_by_side() -> None:

@@ -13,6 +13,7 @@ from zoo.errors import InputError
 from zoo.faces.finder import FaceRule
 from zoo.formats.images import read_image
 from zoo.recognition import FaceVerifier, Gallery
+from zoo.recognition.identify import identify_many
 
 
 @pytest.fixture
@@ -76,3 +77,20 @@ def test_one_person_who_is_seen_twice_is_noted(real: FaceVerifier, shared: Path,
     picture = read_image(photo)
     answer = Gallery.of(tmp_path, real).identify(np.concatenate([picture, picture], axis=1), real, threshold=0.5)
     assert [face.name for face in answer.faces] == ["Ada", "Ada"] and answer.notes == ("Ada was found 2 times",)
+
+
+def test_every_photo_of_a_folder_is_identified_and_one_that_cannot_be_used_is_told(town: Path) -> None:
+    verifier = FaceVerifier("model.onnx", aligned=True)
+    gallery = Gallery.of("people", verifier)
+    (town / "photos").mkdir()
+    for name in ("ada", "bob"):
+        (town / f"{name}.png").rename(town / "photos" / f"{name}.png")
+    (town / "photos" / "broken.png").write_bytes(b"damaged")
+    found = dict(identify_many(gallery, ["photos", "stranger.png"], verifier, threshold=0.9))
+    assert list(found) == ["photos/ada.png", "photos/bob.png", "photos/broken.png", "stranger.png"]
+    broken = found.pop("photos/broken.png")
+    assert isinstance(broken, InputError) and "broken.png" in str(broken)
+    for path, answer in found.items():
+        assert answer == gallery.identify(path, verifier, threshold=0.9)
+    with pytest.raises(InputError, match="at least 1 person"):
+        next(identify_many(gallery, ["photos"], verifier, top=0))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import write_model, write_people
+from tests.support.toy_faces import crop, write_model, write_people
 from zoo.errors import InputError
 from zoo.evaluate.metrics import auc
+from zoo.formats.images import encode_png
 from zoo.recognition.pairs import PairAnswer, VerifiedPairs, verify_pairs
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
@@ -48,6 +49,13 @@ def test_a_picture_that_cannot_be_used_fails_its_own_rows_with_the_reason(folder
     answers = verify_pairs(write_list(folder, ROWS), FaceVerifier(folder / "model.onnx", aligned=True))
     assert [row.similarity is None for row in answers.rows] == [True, False, False, True, False]
     assert all("1.png" in (row.reason or "") for row in answers.failed) and len(answers.failed) == 2
+
+
+def test_a_row_has_the_notes_of_its_two_pictures(folder: Path) -> None:
+    (folder / "a" / "0.png").write_bytes(encode_png(crop(1, (224, 224))))
+    answers = verify_pairs(write_list(folder, ROWS), FaceVerifier(folder / "model.onnx", aligned=True))
+    noted = f"{folder}/a/0.png is 224×224, resized to 112×112"
+    assert [row.notes for row in answers.rows] == [(noted,), (), (noted,), (), (noted,)]
 
 
 def test_the_summary_is_that_of_the_known_pairs_alone(folder: Path) -> None:

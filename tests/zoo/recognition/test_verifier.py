@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -68,6 +69,40 @@ def test_one_call_verifies_and_its_json_says_all(room: Path) -> None:
     assert zoo.verify("a1.png", "b.png", "model.onnx", aligned=True).same is None
 
 
+def test_many_pictures_are_embedded_in_one_call_as_alone(room: Path) -> None:
+    verifier = FaceVerifier("model.onnx", aligned=True)
+    pictures = [crop(seed) for seed in range(40)]
+    rows = verifier.embed_many([*pictures, "a1.png"])
+    np.testing.assert_allclose(rows, np.stack([*map(verifier.embed, pictures), verifier.embed("a1.png")]), atol=1e-6)
+    assert verifier.embed_many([]).shape == (0, 48)
+
+
+def test_answers_compare_hash_and_print(room: Path) -> None:
+    verifier = FaceVerifier("model.onnx", aligned=True, threshold=0.5)
+    one, same, other = (verifier.verify("a1.png", b) for b in ("a2.png", "a2.png", "b.png"))
+    assert one == same and hash(one) == hash(same) and one != other
+    assert "similarity=" in repr(one) and "array" not in repr(one)
+
+
+def test_a_verifier_survives_pickling_and_keeps_its_options(room: Path) -> None:
+    verifier = FaceVerifier("model.onnx", aligned=True, threshold=0.5, threads=1)
+    again = pickle.loads(pickle.dumps(verifier))
+    assert again.verify("a1.png", "b.png") == verifier.verify("a1.png", "b.png")
+    assert again.embedder.session.get_session_options().intra_op_num_threads == 1
+
+
+def test_a_model_takes_no_more_cores_than_the_process_may_use(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(**options: int) -> int:
+        session = FaceVerifier("model.onnx", aligned=True, **options).embedder.session  # type: ignore[arg-type]
+        return int(session.get_session_options().intra_op_num_threads)
+
+    monkeypatch.setattr("zoo.inference.session.os.cpu_count", lambda: 64)
+    monkeypatch.setattr("zoo.inference.session.cores", lambda: 3)
+    assert threads() == 3 and threads(threads=2) == 2
+    monkeypatch.setattr("zoo.inference.session.cores", lambda: 64)
+    assert threads() == 0  # ONNX Runtime's own choice
+
+
 def test_every_spelling_of_a_model_opens_the_verifier(room: Path) -> None:
     run = room / "runs" / "demo"
     run.mkdir(parents=True)
@@ -114,6 +149,12 @@ def test_a_model_that_returns_no_direction_is_called_broken(room: Path, gain: fl
 def real(shared: Path) -> FaceVerifier:
     models = shared / "models"
     return FaceVerifier(models / "mobilefacenet.onnx", models / "face_detection_yunet_2026may.onnx")
+
+
+def test_a_verifier_with_a_detector_survives_pickling(real: FaceVerifier, shared: Path) -> None:
+    photo = shared / "photos" / "person_a_1.jpg"
+    again = pickle.loads(pickle.dumps(real))
+    np.testing.assert_array_equal(again.embed(photo), real.embed(photo))
 
 
 def test_one_threshold_separates_every_pair_of_the_photos(real: FaceVerifier, shared: Path) -> None:
