@@ -290,5 +290,5 @@ def test_crops_of_another_size_are_resized_with_a_note_or_refused() -> None:
     assert note == "the crops are 112×112, the model's input 80×96: resized"
     same, silent = resized_crops(crops, (112, 112), "m.onnx", strict=True)
     assert same is crops and silent == ""
-    with pytest.raises(InputError, match=r"expected a model for crops of 112×112, m\.onnx takes 96×80"):
+    with pytest.raises(InputError, match=r"expected a model for crops of 112×112, m\.onnx takes 80×96"):
         resized_crops(crops, (96, 80), "m.onnx", strict=True)
