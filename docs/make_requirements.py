@@ -60,7 +60,7 @@ def text() -> str:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {canonicalize_name(m[1]): m[2] for line in lines if (m := re.match(r"([\w.-]+)==(\S+)", line))}
     head = (
-        "# The photo commands without PyTorch; written by docs/make_requirements.py. Install it, then zoo's wheel alone:\n"
+        "# The photo commands without PyTorch, written by docs/make_requirements.py; after it, zoo's wheel alone:\n"
         "# pip install -r requirements-runtime.txt && pip install --no-deps timm_face_zoo-*.whl\n"
     )
     return head + "".join(f"{name.removesuffix('-gpu')}=={pins[name]}\n" for name in closure())
