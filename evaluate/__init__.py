@@ -6,8 +6,6 @@ evaluate("model.onnx", "lfw.bin").accuracy
 evaluate_all("model.onnx", "benchmarks/").save("report.html")
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from zoo.lazy import lazy
@@ -21,28 +19,6 @@ if TYPE_CHECKING:
     from zoo.evaluate.report.write import save_all
     from zoo.evaluate.results import Evaluation, differences
 
-__all__ = [
-    "PROTOCOLS",
-    "Evaluation",
-    "Found",
-    "Options",
-    "Protocol",
-    "Report",
-    "differences",
-    "evaluate",
-    "evaluate_all",
-    "find_benchmarks",
-    "save_all",
-]
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "benchmarks.find": ["find_benchmarks"],
-        "benchmarks.options": ["Options"],
-        "benchmarks.runner": ["evaluate", "evaluate_all"],
-        "protocols": ["PROTOCOLS", "Found", "Protocol"],
-        "report.record": ["Report"],
-        "report.write": ["save_all"],
-        "results": ["Evaluation", "differences"],
-    },
-)
+__all__ = ["PROTOCOLS", "Evaluation", "Found", "Options", "Protocol", "Report", "differences", "evaluate"]
+__all__ += ["evaluate_all", "find_benchmarks", "save_all"]
+__getattr__, __dir__ = lazy(__name__, __file__)

@@ -1,7 +1,5 @@
 """The ONNX export of a model: the float32 file, its float16 and int8 variants, and export.json, which compares them."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Sequence
@@ -20,9 +18,10 @@ from zoo.errors import InputError
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
 from zoo.export.calibration import CALIBRATION_CROPS, CropSet, read_crops
-from zoo.export.onnx import OPSET, SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
+from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
+from zoo.export.options import SYNTHETIC_PAIRS, Options
 from zoo.export.parity import Compared
-from zoo.export.quantize import DEFAULT_METHODS, Conversion, Variant, to_float16, to_int8
+from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
 from zoo.export.timm_folder import require_free, source
 from zoo.export.variants import Row, compare
 from zoo.files import new_folder, write_json
@@ -33,55 +32,6 @@ from zoo.resolve import find_model
 from zoo.resolve.kinds import HubModel
 
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
-SYNTHETIC_PAIRS = 600
-"""The number of synthetic pairs that variants are compared on where no benchmark is named."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `export_onnx` writes, and how it is proven and compared."""
-
-    opset: int = OPSET
-    """The ONNX operator set, 18 to 23."""
-    fp16: bool = False
-    """Write a float16 file beside the float32 one."""
-    int8: bool = False
-    """Write an int8 file beside the float32 one."""
-    calibrate: str | None = None
-    """The crops for parity and int8's ranges, as `read_crops` takes them; None: the training data, else synthetic."""
-    training_data: str | None = None
-    """Used where `calibrate` is None, if its crops have the model's size; `export_onnx` takes it from the run."""
-    methods: Sequence[str] = DEFAULT_METHODS
-    """The ways of finding int8's ranges that are tried: percentile, entropy, minmax."""
-    data: str | None = None
-    """A .bin file of pairs to compare variants on; None: synthetic faces."""
-    max_accuracy_drop: float | None = None
-    """Reject a variant that loses more than this fraction of accuracy on the pairs."""
-    strict: bool = False
-    """Also reject one whose 95 % interval of the loss reaches beyond `max_accuracy_drop`."""
-
-    def __post_init__(self) -> None:
-        limit = self.max_accuracy_drop
-        if self.data is not None and not self.variants:
-            raise InputError("--data is what smaller files are compared on; add --fp16 or --int8, or use zoo evaluate")
-        if limit is not None and not self.variants:
-            raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
-        if limit is not None and not 0 <= limit < 1:
-            raise InputError(
-                f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}; 0 allows no loss"
-            )
-        if self.strict and limit is None:
-            raise InputError("--strict changes what --max-accuracy-drop rejects; add it")
-
-    @property
-    def variants(self) -> list[str]:
-        """The precisions besides float32."""
-        return [name for name, wanted in (("float16", self.fp16), ("int8", self.int8)) if wanted]
-
-    @property
-    def pairs(self) -> str:
-        """The pairs that variants are compared on, by name."""
-        return Path(self.data).name if self.data else f"{SYNTHETIC_PAIRS} pairs of synthetic faces"
 
 
 @dataclass(frozen=True)
@@ -136,8 +86,8 @@ def export_onnx(
 ) -> OnnxExport:
     """Exports MODEL (see `zoo.resolve`; None: the newest run) to ONNX, with proof that it computes the same.
 
-    `output` is an .onnx file or a folder, which is created; by default model.onnx in the model's folder. Existing files
-    are replaced only with `force`. `options` are the fields of `Options`: fp16, int8, calibrate, data, …
+    `output` is an .onnx file or a folder for model.onnx, which is created; by default the model's folder. Existing
+    files are replaced only with `force`. `options` are the fields of `Options`: fp16, int8, calibrate, data, …
 
     InputError for contradictory options, a model that cannot be read, an existing file and a rejected variant;
     ParityError where the file computes something else than torch. In each case nothing is written.
@@ -147,28 +97,14 @@ def export_onnx(
     folder = source(model)
     output = None if output is None else Path(output)
     chosen = Options(**{"training_data": runs.training_data(folder), **options})
-    target = onnx_target(folder, output)
-    require_free(files(target, chosen), force)
-    built = load_timm(folder)
-    with new_folder(output) if output is not None and output != target else contextlib.nullcontext():
-        return write(built, model_info(folder), target, chosen)
-
-
-def onnx_target(folder: Path, output: Path | None) -> Path:
-    """The float32 file of an export from `folder`: `output`, or model.onnx in it, or in `folder` by default."""
-    if output is None:
-        return folder / "model.onnx"
-    if output.suffix == ".onnx":
-        return output
-    if output.exists() and not output.is_dir():
+    target = output if output is not None and output.suffix == ".onnx" else (output or folder) / "model.onnx"
+    if output not in (None, target) and output.exists() and not output.is_dir():
         raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
-    return output / "model.onnx"
-
-
-def files(target: Path, options: Options) -> list[Path]:
-    """Every file that an export to `target` writes, or removes because it belongs to an earlier export."""
-    models = list(model_files(target, options).values())
-    return [*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)]
+    models = model_files(target, chosen).values()
+    require_free([*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)], force)
+    built = load_timm(folder)
+    with contextlib.nullcontext() if output in (None, target) else new_folder(output):
+        return write(built, model_info(folder), target, chosen)
 
 
 def model_files(target: Path, options: Options) -> dict[str, Path]:
@@ -197,9 +133,8 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
     with draft_folder(target) as draft:
         drafts = {name: draft / path.name for name, path in paths.items()}
         proof = _at_least(crops.crops, max(parity.BATCHES))
-        info = write_onnx(
-            model, drafts["float32"], info, opset=options.opset, crops=proof, single_file_bytes=SINGLE_FILE_BYTES
-        )
+        limit = SINGLE_FILE_BYTES
+        info = write_onnx(model, drafts["float32"], info, options.opset, proof, single_file_bytes=limit)
         if options.variants and (weights := draft / f"{target.name}.data").exists():
             _require_one_file(weights.stat().st_size)
         comparison = _write_variants(drafts, info, crops, options) if options.variants else None
@@ -227,10 +162,8 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     conversions, to_float32 = [], []
     for name in options.variants:
         log.info("making %s …", drafts[name].name)
-        if name == "float16":
-            variant = to_float16(proto, inputs[:33])
-        else:
-            variant = to_int8(proto, inputs, options.methods, crops.name)
+        half = name == "float16"
+        variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, options.methods, crops.name)
         conversions.append(variant.conversion)
         to_float32.append(_save(variant, drafts[name], drafts["float32"], info, inputs))
     log.info("comparing on %s …", options.pairs)
@@ -240,8 +173,8 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
             raise InputError(f"{row.precision} gives embeddings that are not finite: nothing was written")
         if options.max_accuracy_drop is not None:
             require_accuracy(row, options.max_accuracy_drop, options.strict, options.pairs)
-    limits = options.max_accuracy_drop, options.strict
-    return Comparison(options.pairs, tuple(rows), tuple(conversions), tuple(to_float32), *limits)
+    results = tuple(rows), tuple(conversions), tuple(to_float32)
+    return Comparison(options.pairs, *results, options.max_accuracy_drop, options.strict)
 
 
 def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:

@@ -1,7 +1,5 @@
 """Crops to calibrate and prove a model on, from any layout that training or evaluation reads, at the model's size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

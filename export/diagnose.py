@@ -1,8 +1,7 @@
 """Where a wrong export goes wrong: the first layer whose output the file does not reproduce."""
 
-from __future__ import annotations
-
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +58,11 @@ def layer_outputs(model: nn.Module, inputs: Inputs) -> list[tuple[str, Values]]:
     """Name and output of every layer but the model itself, in the order of completion, for the last ROWS inputs."""
     outputs: list[tuple[str, Values]] = []
 
-    def keep(name: str) -> object:
-        def hook(module: nn.Module, arguments: object, output: object) -> None:
-            if isinstance(output, torch.Tensor) and output.is_floating_point():
-                outputs.append((name, output[-ROWS:].numpy().copy()))
+    def keep(name: str, module: nn.Module, arguments: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.is_floating_point():
+            outputs.append((name, output[-ROWS:].numpy().copy()))
 
-        return hook
-
-    hooks = [module.register_forward_hook(keep(name)) for name, module in model.named_modules() if name]
+    hooks = [module.register_forward_hook(partial(keep, name)) for name, module in model.named_modules() if name]
     try:
         with torch.inference_mode():
             model(torch.from_numpy(inputs))

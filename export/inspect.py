@@ -1,7 +1,5 @@
 """What an ONNX face model contains, from zoo or a third party, and what looks wrong with it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections import Counter
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 from zoo.export import parity
 from zoo.inference.metadata import external_files, facts_text, load_proto, parse_facts
 from zoo.inference.session import REFUSALS, OnnxEmbedder
@@ -129,7 +127,7 @@ def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
     try:
         straight, swapped = embedder(crops), embedder(np.ascontiguousarray(crops[..., ::-1]))
     except REFUSALS as error:
-        return [f"it fails on pictures: {str(error).splitlines()[0]}"]
+        return [f"it fails on pictures: {first_line(error)}"]
     if not np.isfinite(straight).all():
         return ["some embeddings are not finite"]
     norms, others = (np.linalg.norm(embeddings, axis=1) for embeddings in (straight, swapped))
@@ -142,8 +140,5 @@ def _tried(embedder: OnnxEmbedder, colours: bool) -> list[str]:
 
 def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or "?"
-        for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim)
     return Port(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)

@@ -1,15 +1,9 @@
 """Torch to ONNX: one input, one output, a dynamic batch, and proof that the file computes the same."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
-import logging
 import os
 import re
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +17,17 @@ from google.protobuf.message import Message
 from torch import nn
 
 from zoo.backbones import FlatNeck
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 from zoo.export import parity
 from zoo.export.diagnose import diagnose, rounding
-from zoo.files import atomic_path
-from zoo.inference.metadata import load_proto, set_facts
+from zoo.export.options import Options
+from zoo.files import atomic_path, temporary_folder
+from zoo.inference.metadata import external_files, load_proto, set_facts
+from zoo.messages import quiet
 from zoo.modelinfo import Crops, ModelInfo
 
-OPSET = 18
-"""The ONNX operator set of an export; docs/export.md lists what runs it, which soak tests try."""
+OPSET = Options.opset
+"""The ONNX operator set of an export, 18; docs/export.md lists what runs it, which soak tests try."""
 OPSETS = range(18, 24)
 """The operator sets to choose from."""
 INPUT, OUTPUT = "input", "embedding"
@@ -43,9 +39,9 @@ def write_onnx(
     model: nn.Module,
     path: str | Path,
     info: ModelInfo,
-    *,
     opset: int = OPSET,
     crops: Crops | None = None,
+    *,
     batches: Sequence[int] = parity.BATCHES,
     single_file_bytes: int = SINGLE_FILE_BYTES,
 ) -> ModelInfo:
@@ -97,7 +93,7 @@ def write_onnx(
 def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onnx.ModelProto:
     """The ONNX graph of a model in evaluation mode on the CPU, without anything that is not arithmetic."""
     folded = fold_neck(copy.deepcopy(model))
-    with quiet_exporter():
+    with quiet():
         try:
             program = torch.onnx.export(
                 folded,
@@ -175,18 +171,10 @@ def strip(message: Any) -> None:
 
 def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
     """InputError unless the graph is float32 (batch, 3, H, W) → (batch, dim) with a dynamic batch."""
-    shapes = [
-        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.input, *proto.graph.output)
-    ]
-    good = (
-        len(proto.graph.input) == len(proto.graph.output) == 1
-        and shapes[0][1:] == [3, *size]
-        and len(shapes[1]) == 2
-        and isinstance(shapes[0][0], str)
-        and shapes[1][0] == shapes[0][0]
-    )
-    if not good:
+    ports = [*proto.graph.input, *proto.graph.output]
+    shapes = [[dim.dim_param or dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in ports]
+    good = len(proto.graph.input) == len(proto.graph.output) == 1 and shapes[0][1:] == [3, *size]
+    if not (good and len(shapes[1]) == 2 and isinstance(shapes[0][0], str) and shapes[1][0] == shapes[0][0]):
         raise InputError(
             f"expected a model (batch, 3, {size[0]}, {size[1]}) → (batch, dim) with a dynamic batch, found "
             f"{' → '.join(map(str, shapes))}; the backbone fixes its batch or has other outputs"
@@ -200,8 +188,7 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
         root = root.__cause__
     named = re.search(r"OpOverload\(op='(?P<op>[^']+)', overload='(?P<overload>[^']+)'\)", str(root))
     if named is None:
-        reason = next((line.strip() for line in str(root).splitlines() if line.strip()), type(root).__name__)
-        return f"ONNX cannot express this model: {reason}"
+        return f"ONNX cannot express this model: {first_line(root)}"
     batch = {0: torch.export.Dim("batch")}
     program = torch.export.export(model, (torch.zeros(2, 3, *size),), dynamic_shapes=(batch,))
     target = f"{named['op'].replace('::', '.')}.{named['overload']}"
@@ -211,43 +198,19 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
         if str(node.target) == target and node.meta.get("nn_module_stack")
     }
     where = f", used in {', '.join(sorted(layers))}" if layers else ""
-    return (
-        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that ONNX can express"
-    )
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Hides the exporter's messages to its developers; errors are still raised."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    sentence = f"ONNX has no counterpart of the operator {named['op']}{where}"
+    return f"{sentence}; replace that layer by one that ONNX can express"
 
 
 @contextlib.contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, removed at the end; InputError where none can be made."""
-    if not path.parent.is_dir():
-        raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
+    """A temporary folder beside `path`, removed at the end; InputError for what cannot be written."""
     try:
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
-    try:
-        yield draft
+        with temporary_folder(path) as draft:
+            yield draft
     except OSError as error:
         final = path.parent.parent / path.name if path.parent.name.startswith(f".{path.name}.") else path
         raise InputError(f"cannot write {final} ({error.strerror or error}); choose another folder") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:
@@ -272,9 +235,5 @@ def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:
             os.replace(weights, temporary)
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
-    if not weights.exists() and not _external(proto):
+    if not weights.exists() and not external_files(proto):
         target.unlink(missing_ok=True)  # left by an earlier, larger model of this name
-
-
-def _external(proto: onnx.ModelProto) -> bool:
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)

@@ -1,12 +1,7 @@
 """float16 and int8 variants of a proven float32 model, with the names of the layers that stay in float32."""
 
-from __future__ import annotations
-
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +16,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from zoo.errors import InputError
 from zoo.export import parity
+from zoo.export.options import Options
 from zoo.export.parity import Embeddings, Inputs
-from zoo.messages import log
+from zoo.messages import log, quiet
 
 HALF_LIMIT = 65504.0 / 2
 """float16 ends at 65504; a factor of two is reserved for crops with larger values than those inspected."""
@@ -32,13 +28,8 @@ REMOVABLE = ("Relu", "Clip")
 """The operators absorbed by the range of the tensor before them: what they cut off needs no codes."""
 CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
 """The operators that pass int8 through, so that two quantised layers need no float32 between them."""
-METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "entropy": CalibrationMethod.Entropy,
-    "percentile": CalibrationMethod.Percentile,
-}
+METHODS = {name.lower(): CalibrationMethod[name] for name in ("MinMax", "Entropy", "Percentile")}
 """How a tensor's range is found: minimum to maximum, the least loss of information, or all but 0.001 % of values."""
-DEFAULT_METHODS = ("percentile", "entropy")
 GOOD_COSINE = 0.999
 """The mean cosine to float32 at which the search for nodes to keep in float32 stops."""
 CHUNK = 8
@@ -65,11 +56,8 @@ class Conversion:
     def facts(self) -> dict[str, Any]:
         """The facts for the file's metadata."""
         facts = {**asdict(self), "kept_in_float32": list(self.kept_in_float32)}
-        return (
-            facts
-            if self.precision == "int8"
-            else {name: facts[name] for name in ("precision", "kept_in_float32", "why")}
-        )
+        told = facts if self.precision == "int8" else ("precision", "kept_in_float32", "why")
+        return {name: facts[name] for name in told}
 
 
 @dataclass(frozen=True)
@@ -101,7 +89,7 @@ def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
             kept.append((node, reached))
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    with _silent():
+    with quiet():
         half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=[node.name for node, _ in kept])
         tidy_casts(half)
         OnnxModel(half).topological_sort(is_deterministic=True)  # the casts were appended at the end
@@ -144,10 +132,7 @@ def tidy_casts(proto: onnx.ModelProto) -> None:
 
 
 def to_int8(
-    proto: onnx.ModelProto,
-    inputs: Inputs,
-    methods: Sequence[str] = DEFAULT_METHODS,
-    calibration: str = "",
+    proto: onnx.ModelProto, inputs: Inputs, methods: Sequence[str] = Options.methods, calibration: str = ""
 ) -> Variant:
     """`proto` in static int8 (QDQ): per-channel 7-bit signed weights, unsigned 8-bit activations, float32 in and out.
 
@@ -200,10 +185,8 @@ def sensitive_nodes(
     in float32 until GOOD_COSINE is reached.
     """
     candidates = [node.name for node in proto.graph.node if node.op_type in QUANTISED]
-    cost = {
-        name: 1 - _mean_cosine(expected, _run(quantised(proto, ranges, only=[name]), inputs)) for name in candidates
-    }
-    ranked = sorted(candidates, key=lambda name: -cost[name])
+    alone = {name: _mean_cosine(expected, _run(quantised(proto, ranges, [name]), inputs)) for name in candidates}
+    ranked = sorted(candidates, key=lambda name: alone[name])
     best: tuple[list[str], float] = ([], score)
     count = 1
     while count <= max(1, len(ranked) // 4):
@@ -226,7 +209,7 @@ def quantised(
     copy.CopyFrom(proto)
     if only:  # a single layer is judged together with the activation that it absorbs
         only = [*only, *(node.name for node in proto.graph.node if node.op_type in REMOVABLE)]
-    with _silent():
+    with quiet():
         quantizer = QDQQuantizer(
             copy,
             per_channel=True,
@@ -248,7 +231,7 @@ def quantised(
 def tensor_ranges(proto: onnx.ModelProto, inputs: Inputs, method: str) -> Any:
     """The range of every tensor that quantisation needs on `inputs`, by `method`, as onnxruntime's TensorsData."""
     name = proto.graph.input[0].name
-    with tempfile.TemporaryDirectory() as folder, _silent():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "model.onnx"
         path.write_bytes(proto.SerializeToString())
         augmented = Path(folder) / "augmented.onnx"
@@ -275,12 +258,8 @@ def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, floa
     """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
     exposed = onnx.shape_inference.infer_shapes(proto)
     known = {value.name for value in exposed.graph.output}
-    floats = [
-        value
-        for value in exposed.graph.value_info
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and value.name not in known
-    ]
-    exposed.graph.output.extend(floats)
+    floats = [v for v in exposed.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+    exposed.graph.output.extend(value for value in floats if value.name not in known)
     session = parity.session(exposed.SerializeToString(), optimise=False)
     names = [output.name for output in session.get_outputs()]
     largest = dict.fromkeys(names, 0.0)
@@ -309,16 +288,3 @@ def _run(proto: onnx.ModelProto, inputs: Inputs) -> Embeddings:
 
 def _mean_cosine(ours: Embeddings, theirs: Embeddings) -> float:
     return float(parity.row_cosines(ours, theirs).mean())
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps onnxruntime's tools from printing to the terminal; errors are still raised."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

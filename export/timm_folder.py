@@ -1,7 +1,5 @@
 """Export to timm's layout: a folder that timm.create_model("local-dir:FOLDER") loads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path

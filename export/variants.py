@@ -1,7 +1,5 @@
 """What a smaller file costs: size, latency, cosine, accuracy and TAR beside the float32 file, measured in one run."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -111,12 +109,9 @@ def changes(reference: Evaluation, other: Evaluation) -> tuple[Change, Change]:
     if reference is other:
         return Change(0.0, 0.0, 0.0), Change(0.0, 0.0, 0.0)
     found = differences(reference, other)
-    accuracy, tar = (found.get(label) for label in (ACCURACY, f"TAR@FAR {FAR:g}"))
-    unknown = Change(np.nan, np.nan, np.nan)
-    return (
-        unknown if accuracy is None else Change(accuracy.value, *accuracy.interval),
-        unknown if tar is None else Change(tar.value, *tar.interval),
-    )
+    both = (found.get(label) for label in (ACCURACY, f"TAR@FAR {FAR:g}"))
+    accuracy, tar = (Change(*[np.nan] * 3) if one is None else Change(one.value, *one.interval) for one in both)
+    return accuracy, tar
 
 
 def total_bytes(path: Path) -> int:

@@ -28,50 +28,12 @@ from zoo.heads.sphereface2 import SphereFace2
 from zoo.heads.sub_centres import SubCentres, find_sub_centres
 from zoo.heads.uniface import UniFace
 
-__all__ = [
-    "HEADS",
-    "MVAM",
-    "AdaFace",
-    "ArcFace",
-    "Circle",
-    "Combined",
-    "CosFace",
-    "CurricularFace",
-    "ElasticFaceArc",
-    "ElasticFaceCos",
-    "Fallback",
-    "HeadOption",
-    "MVArc",
-    "MagFace",
-    "MarginHead",
-    "MarginSoftmaxLoss",
-    "Pieces",
-    "ReCurricularFace",
-    "RowwiseAdamW",
-    "RowwiseSGD",
-    "Scale",
-    "Softmax",
-    "SphereFace",
-    "SphereFace2",
-    "SubCentres",
-    "UniFace",
-    "add_angle",
-    "add_angle_or_fall_back",
-    "angle",
-    "build_head",
-    "cap_fraction",
-    "check_range",
-    "clip_grad_norm",
-    "find_sub_centres",
-    "head_options",
-    "keep_shards_local",
-    "minimum_separation_asymptotic",
-    "moving_average",
-    "nearest_centre_angle",
-    "printed_b",
-    "recurricular_constants",
-    "shard_range",
-    "type_name",
-]
+__all__ = ["HEADS", "HeadOption", "MarginHead", "Pieces", "Scale", "build_head", "head_options", "type_name"]
+__all__ += ["AdaFace", "ArcFace", "Circle", "Combined", "CosFace", "CurricularFace", "ElasticFaceArc", "ElasticFaceCos"]
+__all__ += ["MVAM", "MVArc", "MagFace", "ReCurricularFace", "Softmax", "SphereFace", "SphereFace2", "UniFace"]
+__all__ += ["MarginSoftmaxLoss", "RowwiseAdamW", "RowwiseSGD", "SubCentres", "clip_grad_norm", "find_sub_centres"]
+__all__ += ["Fallback", "add_angle", "add_angle_or_fall_back", "angle", "check_range", "moving_average"]
+__all__ += ["cap_fraction", "minimum_separation_asymptotic", "nearest_centre_angle", "printed_b"]
+__all__ += ["keep_shards_local", "recurricular_constants", "shard_range"]
 
 HEADS.load_entry_points("zoo.heads", MarginHead)  # last: the modules of third-party heads import from here

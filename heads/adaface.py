@@ -1,7 +1,5 @@
 """AdaFace: the margin depends on the embedding's norm, a proxy for image quality."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -33,12 +31,7 @@ class AdaFace(MarginHead):
     norm_std: Tensor
 
     def __init__(
-        self,
-        scale: Scale = 64.0,
-        margin: float = 0.4,
-        h: float = 0.333,
-        t_alpha: float = 0.01,
-        eps: float = 1e-3,
+        self, scale: Scale = 64.0, margin: float = 0.4, h: float = 0.333, t_alpha: float = 0.01, eps: float = 1e-3
     ) -> None:
         super().__init__(scale)
         self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
@@ -64,6 +57,3 @@ class AdaFace(MarginHead):
         shifted = add_angle(cos_y, g_angle)
         shifted = torch.where(too_small, math.cos(self.eps), shifted)
         return torch.where(too_large, -math.cos(self.eps), shifted) - g_add
-
-    def stats(self) -> dict[str, Tensor]:
-        return {"norm_mean": self.norm_mean.clone(), "norm_std": self.norm_std.clone()}

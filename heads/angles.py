@@ -1,7 +1,5 @@
 """Adding a margin to an angle given by its cosine, without acos, and modulating hard negatives."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

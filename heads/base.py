@@ -1,12 +1,10 @@
 """What a margin head is, the registry of heads, and how one is built from its name and options."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,8 @@ from zoo.errors import InputError, unknown_name
 from zoo.heads.options import Scale, head_options, typed
 from zoo.heads.pieces import UNCHANGED, Pieces
 from zoo.registry import Registry
+
+M = TypeVar("M", bound=nn.Module)
 
 UNIT_NORM_TOLERANCE = 1e-3
 """Norms this near to 1 throughout a batch are those of embeddings that were normalised before."""
@@ -145,8 +145,9 @@ class MarginHead(nn.Module, metaclass=HeadType):
         return norm.new_zeros(())
 
     def stats(self) -> dict[str, Tensor]:
-        """The running state for the log: {name: scalar}, detached, on the device."""
-        return {}
+        """The running state for the log, {name: scalar}, detached, on the device: parameters and buffers of floats."""
+        state = [*self.named_parameters(), *self.named_buffers()]
+        return {name: one.detach().clone() for name, one in state if one.ndim == 0 and one.is_floating_point()}
 
     def doubts(self, cos_y: Tensor, norm: Tensor) -> dict[str, Tensor]:
         """What `MarginSoftmaxLoss.check` warns of, after a batch of these cosines and norms: {sentence: whether}."""
@@ -270,20 +271,15 @@ def moving_average(state: Tensor, value: Tensor, momentum: float) -> None:
     state.lerp_(value.to(state.dtype), momentum)
 
 
-def frozen(head: MarginHead, parameter: Callable[[Tensor], Tensor] | None = None) -> MarginHead:
+def frozen(head: M, parameter: Callable[[Tensor], Tensor] | None = None) -> M:
     """The head as it is now, for one forward and its backward: a later update or changed option does not reach it.
 
     Its parameters are those of `head`, or what `parameter` makes of each.
     """
-    copied: MarginHead = _frozen(head, parameter)
-    return copied
-
-
-def _frozen(module: Any, parameter: Callable[[Tensor], Tensor] | None) -> Any:
-    copied = copy.copy(module)
+    copied = copy.copy(head)
     state = copied.__dict__
-    state["_buffers"] = {n: b if b is None else b.clone() for n, b in module._buffers.items()}
-    state["_modules"] = {n: m if m is None else _frozen(m, parameter) for n, m in module._modules.items()}
+    state["_buffers"] = {n: b if b is None else b.clone() for n, b in head._buffers.items()}
+    state["_modules"] = {n: m if m is None else frozen(m, parameter) for n, m in head._modules.items()}
     if parameter is not None:  # as plain tensors
-        state.update({n: p if p is None else parameter(p) for n, p in module._parameters.items()}, _parameters={})
+        state.update({n: p if p is None else parameter(p) for n, p in head._parameters.items()}, _parameters={})
     return copied

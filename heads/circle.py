@@ -1,7 +1,5 @@
 """Circle loss in its classification form: every cosine has its own weight."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from zoo.heads.base import HEADS, MarginHead

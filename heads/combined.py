@@ -1,7 +1,5 @@
 """The combined margin of the ArcFace paper: a factor and an offset on the angle, and a margin on the cosine."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

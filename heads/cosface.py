@@ -1,7 +1,5 @@
 """CosFace, also called AM-Softmax: a margin on the cosine."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from zoo.heads.base import HEADS, MarginHead

@@ -1,7 +1,5 @@
 """Random numbers that are a pure function of (seed, step, index): the same on every rank, without a host sync."""
 
-from __future__ import annotations
-
 import math
 
 import torch

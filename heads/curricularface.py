@@ -1,7 +1,5 @@
 """CurricularFace: ArcFace whose hard negatives gain weight during training."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -45,6 +43,3 @@ class CurricularFace(MarginHead):
 
     def pieces(self) -> Pieces:
         return Pieces(quadratic=1.0, linear=self.t)
-
-    def stats(self) -> dict[str, Tensor]:
-        return {"t": self.t.clone()}

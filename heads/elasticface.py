@@ -1,7 +1,5 @@
 """ElasticFace: every sample draws a new margin in every step."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 
@@ -98,12 +96,7 @@ class ElasticFaceCos(ElasticFace):
     summary = "T = cos θ_y − m_i, m_i ~ N(m, σ); N = cos θ_j"
 
     def __init__(
-        self,
-        scale: Scale = 64.0,
-        margin: float = 0.35,
-        std: float | None = None,
-        plus: Plus = "no",
-        seed: int = 0,
+        self, scale: Scale = 64.0, margin: float = 0.35, std: float | None = None, plus: Plus = "no", seed: int = 0
     ) -> None:
         check_range("margin", margin, 0, 1)
         super().__init__(scale, margin, (0.05 if plus == "no" else 0.02) if std is None else std, plus, seed)

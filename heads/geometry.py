@@ -1,7 +1,5 @@
 """The angle between neighbouring class centres on the unit sphere, from which ReCurricularFace's constants follow."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

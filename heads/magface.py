@@ -1,7 +1,5 @@
 """MagFace: the margin grows with the embedding's norm, and a penalty favours large norms."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

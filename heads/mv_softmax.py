@@ -1,7 +1,5 @@
 """MV-Softmax: negatives that come within the margin of the target are re-weighted by a constant."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

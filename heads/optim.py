@@ -1,7 +1,5 @@
 """Optimizers that update only the rows with a gradient: neither momentum nor decay changes the other class centres."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """The options of a head, as its `__init__` declares them, and the checks of their values."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
 import types

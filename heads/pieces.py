@@ -1,7 +1,5 @@
 """N as data: what a GPU kernel needs of a head to compute N and dN/d cos θ_j of millions of cosines in registers."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,16 +3,12 @@
 No public code of the paper exists; this file is a reference implementation.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead, moving_average
+from zoo.heads.angles import Fallback
+from zoo.heads.base import HEADS
+from zoo.heads.curricularface import CurricularFace
 from zoo.heads.geometry import nearest_centre_angle
 from zoo.heads.options import Scale, check_range
 from zoo.heads.pieces import Pieces
@@ -46,7 +42,7 @@ def printed_b(separation: float, margin: float) -> float:
 
 
 @HEADS.register("recurricularface")
-class ReCurricularFace(MarginHead):
+class ReCurricularFace(CurricularFace):
     """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·I where cos θ_j > cos(θ_y + m), I = a·cos θ_j + b·t.
 
     t ← (1 − α)·t + α·mean(cos θ_y), updated in each step before its use and clamped to [0, 1] where it is used.
@@ -79,8 +75,6 @@ class ReCurricularFace(MarginHead):
     paper = "Sang & Yang, ReCurricularFace, Advances in Computer, Signals and Systems 8(2), 2024"
     summary = "T = cos(θ_y + m); N = cos θ_j, hard: cos θ_j·(a·cos θ_j + b·t)"
 
-    t: Tensor
-
     def __init__(
         self,
         scale: Scale = 64.0,
@@ -92,18 +86,11 @@ class ReCurricularFace(MarginHead):
         a: float | None = None,
         b: float | None = None,
     ) -> None:
-        super().__init__(scale)
-        self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
-        self.alpha = check_range("alpha", alpha, 0, 1)
+        super().__init__(scale, margin, alpha, fallback)
         self.constants = constants
         self.modulate = modulate
-        self.fallback = fallback
-        self.given = (
-            None if a is None else check_range("a", a, 0, 10),
-            None if b is None else check_range("b", b, 0, 10),
-        )
+        self.given = [one if one is None else check_range(name, one, 0, 10) for name, one in (("a", a), ("b", b))]
         self.modulation = self.chosen(PAPER_CONSTANTS)
-        self.register_buffer("t", torch.zeros(()))
 
     @property
     def a(self) -> float:
@@ -124,18 +111,6 @@ class ReCurricularFace(MarginHead):
         a, b = (named if given is None else given for named, given in zip(constants, self.given, strict=True))
         return a, b
 
-    def update(self, cos_y: Tensor, norm: Tensor) -> None:
-        moving_average(self.t, cos_y.mean(), self.alpha)
-
-    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
-
-    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return add_angle(cos_y.detach(), self.margin)
-
     def pieces(self) -> Pieces:
         everywhere = -math.inf if self.modulate == "all" else None
         return Pieces(quadratic=self.a, linear=self.b * self.t.clamp(0, 1), above=everywhere)
-
-    def stats(self) -> dict[str, Tensor]:
-        return {"t": self.t.clone()}

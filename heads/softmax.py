@@ -1,7 +1,5 @@
 """NormFace: softmax over scaled cosines, the baseline without a margin."""
 
-from __future__ import annotations
-
 from zoo.heads.base import HEADS, MarginHead
 from zoo.heads.options import Scale
 

@@ -1,7 +1,5 @@
 """SphereFace: a multiplicative margin on the angle."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

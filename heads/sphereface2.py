@@ -1,7 +1,5 @@
 """SphereFace2: binary classification of every class, with a similarity that spreads the cosines."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -28,12 +26,7 @@ class SphereFace2(MarginHead):
     bias: nn.Parameter
 
     def __init__(
-        self,
-        scale: Scale = 40.0,
-        margin: float = 0.4,
-        balance: float = 0.7,
-        t: float = 3.0,
-        weight: float = 50.0,
+        self, scale: Scale = 40.0, margin: float = 0.4, balance: float = 0.7, t: float = 3.0, weight: float = 50.0
     ) -> None:
         super().__init__(scale)
         self.margin = check_range("margin", margin, 0, 1)
@@ -65,6 +58,3 @@ class SphereFace2(MarginHead):
 
     def pieces(self) -> Pieces:
         return Pieces(2.0, 0.0, self.margin - 1, above=-math.inf, power=self.t)
-
-    def stats(self) -> dict[str, Tensor]:
-        return {"bias": self.bias.detach().clone()}

@@ -1,7 +1,5 @@
 """Label noise by sub-centres: which of a class's centres is its own, and which images are far from it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """UniFace: one learned threshold for every class, by a binary classification of each."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -40,6 +38,3 @@ class UniFace(MarginHead):
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return cos_y - self.margin
-
-    def stats(self) -> dict[str, Tensor]:
-        return {"bias": self.bias.detach().clone()}

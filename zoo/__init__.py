@@ -10,29 +10,16 @@ zoo.Gallery.open(FILE)           known people, to identify faces by
 zoo.export_onnx(MODEL)           ONNX files of a torch model, with proof that they compute the same
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from zoo.lazy import lazy
 
 if TYPE_CHECKING:
-    from zoo.errors import InputError as InputError
-    from zoo.export import export_onnx as export_onnx
-    from zoo.recognition import FaceVerifier as FaceVerifier
-    from zoo.recognition import Gallery as Gallery
-    from zoo.recognition import verify as verify
-    from zoo.resolve import load as load
-    from zoo.resolve import load_onnx as load_onnx
+    from zoo.errors import InputError
+    from zoo.export import export_onnx
+    from zoo.recognition import FaceVerifier, Gallery, verify
+    from zoo.resolve import load, load_onnx
 
 __version__ = "0.1.0"
 __all__ = ["FaceVerifier", "Gallery", "InputError", "__version__", "export_onnx", "load", "load_onnx", "verify"]
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "zoo.errors": ["InputError"],
-        "zoo.export": ["export_onnx"],
-        "zoo.recognition": ["FaceVerifier", "Gallery", "verify"],
-        "zoo.resolve": ["load", "load_onnx"],
-    },
-)
+__getattr__, __dir__ = lazy(__name__, __file__)

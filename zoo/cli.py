@@ -5,8 +5,6 @@ fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arg
 `run(args) -> int`; only the one that was named is imported, so that `zoo --help` is instant.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import difflib
@@ -15,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from zoo import __version__
 from zoo.errors import Exit, InputError, unknown_name
@@ -45,7 +43,14 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option."""
+    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option.
+
+    The description is printed as it is, and options are not abbreviated; both hold for the parsers of actions as well.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(*args, **{**options, **kept})
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`")
@@ -65,16 +70,9 @@ def usage() -> str:
     """What `zoo --help` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  zoo {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(
-        [
-            "zoo: face recognition as a timm plugin",
-            "",
-            *lines,
-            "",
-            "Each command has --help with an example. First steps:",
-            "  zoo train resnet18 --head recurricularface && zoo export --onnx",
-        ]
-    )
+    first = "  zoo train resnet18 --head recurricularface && zoo export --onnx"
+    example = ["", "Each command has --help with an example. First steps:", first]
+    return "\n".join(["zoo: face recognition as a timm plugin", "", *lines, *example])
 
 
 def run(argv: Sequence[str]) -> int:
@@ -89,21 +87,15 @@ def run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command = importlib.import_module(f"zoo.commands.{name}")
-    parser = Parser(
-        prog=f"zoo {name}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(f"zoo {name}", None, command.__doc__)
     command.add_arguments(parser)
     return int(command.run(parser.parse(rest)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: every outcome becomes an exit code, every wrong input one sentence on stderr."""
-    argv = sys.argv[1:] if argv is None else argv
     with messages_on_stderr():
-        return outcome(argv)
+        return outcome(sys.argv[1:] if argv is None else argv)
 
 
 @contextlib.contextmanager

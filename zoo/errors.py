@@ -1,6 +1,4 @@
-"""Wrong input told in one sentence, unknown names answered with the closest ones, and the exit codes."""
-
-from __future__ import annotations
+"""Wrong input reported in one sentence, unknown names with the closest known ones, and the exit codes."""
 
 import difflib
 import enum
@@ -40,6 +38,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     ordered = close + [other for other in names if other not in close]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     return InputError(f"no {kind} is called {name!r}{hint} Known: {', '.join(ordered)}.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message that says something; the exception's name where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def closest(name: str, known: Iterable[str], most: int = 3) -> list[str]:

@@ -1,7 +1,5 @@
 """Files and folders: written whole or not at all, held by one process at a time, cached in one place."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -23,25 +21,48 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Readers see the old file or the new one, never a part; after an exception the old one stays as it was.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
-    try:
+    with _beside(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes 0600, which would keep colleagues out
+        open_to_others(temporary, 0o666)  # mkstemp makes 0600, which would keep colleagues out
         os.replace(temporary, path)
         fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """InputError where nothing can be made in the folder of `path`."""
+    if not path.parent.is_dir():
+        raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
+
+
+def open_to_others(path: Path, mode: int) -> None:
+    """Gives a temporary file or folder the permissions of one that was not made as temporary."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, mode & ~umask)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, removed at the end; InputError where none can be made."""
+    with _beside(path):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -1,23 +1,21 @@
 """Public names of a package that are imported at their first use, so that importing the package stays light."""
 
-from __future__ import annotations
-
+import ast
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-def lazy(package: str, places: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` for a package whose public names lie in the modules of `places`.
+def lazy(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` for a package whose `file` imports its public names for type checkers.
 
-    A module is named relative to the package (`verifier`) or in full (`zoo.resolve`). A public name must not be that of
-    a submodule: whoever imports the submodule would then replace the name.
+    The names are those of the imports under `if TYPE_CHECKING:`, so that they are declared once. A public name must not
+    be that of a submodule: whoever imports the submodule would then replace the name.
     """
-    homes = {
-        name: module if module.startswith("zoo.") else f"{package}.{module}"
-        for module, names in places.items()
-        for name in names
-    }
+    blocks = [node for node in ast.parse(Path(file).read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
+    imports = [line for block in blocks for line in block.body if isinstance(line, ast.ImportFrom)]
+    homes = {name.name: str(line.module) for line in imports for name in line.names}
 
     def get(name: str) -> Any:
         if name not in homes:

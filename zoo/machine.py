@@ -1,7 +1,5 @@
 """The machine that this process runs on: how many cores it may use, and which commit of zoo it runs."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

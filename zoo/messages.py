@@ -1,18 +1,18 @@
 """How library code tells what it does: a logger that the command line shows, and the callbacks of a progress bar."""
 
-from __future__ import annotations
-
 import contextlib
+import io
 import logging
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 log = logging.getLogger("zoo")
-"""Warnings and notes of library code; `zoo` shows them on stderr, a program may do with them what it likes."""
+"""Warnings and notes of library code; `zoo` shows them on stderr, a program may handle them as it likes."""
 
 Progress = Callable[[int], None]
-"""Told how many items were done since it was told last."""
+"""Called with the number of items done since the last call."""
 
 Bar = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Opens a progress bar with a caption and the number of items, where it is known."""
@@ -26,9 +26,21 @@ class Lines(logging.Handler):
 
 
 def no_progress(count: int) -> None:
-    """A `Progress` for whoever does not watch."""
+    """A `Progress` that shows nothing."""
 
 
 def no_bar(caption: str, total: int | None) -> AbstractContextManager[Progress]:
-    """A `Bar` for whoever does not watch."""
+    """A `Bar` that shows nothing."""
     return contextlib.nullcontext(no_progress)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides what other libraries print, log and warn of while the block runs; errors are still raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

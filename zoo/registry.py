@@ -1,18 +1,17 @@
 """Names for interchangeable things. One `Registry` holds one kind: heads, protocols, export formats."""
 
-from __future__ import annotations
-
 import importlib.metadata
+from collections import UserDict
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from zoo.errors import InputError, unknown_name
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
-    """A mapping from names to things of one kind.
+class Registry(UserDict[str, T]):
+    """A mapping from names to things of one kind, in the order of the names.
 
     Registering a taken name raises; asking for an unknown one lists the known names, closest first.
 
@@ -23,8 +22,8 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
-        self._entries: dict[str, T] = {}
         self.failed: dict[str, InputError] = {}
         """Entry points of installed packages that could not be loaded: the name, and the error when it is asked for."""
 
@@ -32,9 +31,9 @@ class Registry(Generic[T]):
         """Decorator that files the decorated thing under `name`; ValueError when the name is taken."""
 
         def file(entry: T) -> T:
-            if name in self._entries:
+            if name in self:
                 raise ValueError(f"a {self.kind} called {name!r} is registered already; choose another name")
-            self._entries[name] = entry
+            self[name] = entry
             return entry
 
         return file
@@ -53,7 +52,7 @@ class Registry(Generic[T]):
                 found = entry.load()
                 if not (isinstance(found, type) and issubclass(found, base)):
                     raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__name__}")
-                if self._entries.get(entry.name) is not found:  # the module may use the decorator as well
+                if self.data.get(entry.name) is not found:  # the module may use the decorator as well
                     self.register(entry.name)(found)  # type: ignore[arg-type]  # a T, as it is a subclass of base
             except Exception as error:  # third-party code may raise anything; reported when its name is asked for
                 self.failed[entry.name] = InputError(
@@ -61,16 +60,8 @@ class Registry(Generic[T]):
                     f"that it cannot be loaded ({type(error).__name__}: {error}); repair or uninstall {package}"
                 )
 
-    def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            raise self.failed.get(name) or unknown_name(self.kind, name, self._entries)
-        return self._entries[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
+    def __missing__(self, name: str) -> T:
+        raise self.failed.get(name) or unknown_name(self.kind, name, self)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._entries))
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        return iter(sorted(self.data))

@@ -1,7 +1,5 @@
 """Run folders: where they are, which is the newest, and who is writing one. Imports no torch."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -82,9 +80,7 @@ def room_to_write(run: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as trouble:
         full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        if isinstance(trouble, OSError) and trouble.errno not in full:
-            raise
-        if isinstance(trouble, SafetensorError) and not any(f"os error {number})" in str(trouble) for number in full):
+        if getattr(trouble, "errno", None) not in full and not any(f"os error {n})" in str(trouble) for n in full):
             raise
         raise InputError(
             f"expected room to write the run {run}, found a full disk ({trouble}); what was saved before is whole: make"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from zoo.errors import InputError
 from zoo.evaluate.report.record import Settings
 from zoo.inference.convention import GivenInput
-
-
-def option(default: Any, told: str, metavar: str | None = None) -> Any:
-    """A field with the line of `zoo evaluate --help` that describes it."""
-    return field(default=default, metadata={"help": told, "metavar": metavar})
+from zoo.options import option
 
 
 @dataclass(frozen=True)

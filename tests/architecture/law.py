@@ -44,7 +44,16 @@ class Room:
     """The third-party packages that it may import."""
 
 
-BASE = ("zoo.errors", "zoo.files", "zoo.lazy", "zoo.machine", "zoo.messages", "zoo.registry", "zoo.modelinfo")
+BASE = (
+    "zoo.errors",
+    "zoo.files",
+    "zoo.lazy",
+    "zoo.machine",
+    "zoo.messages",
+    "zoo.options",
+    "zoo.registry",
+    "zoo.modelinfo",
+)
 """The light modules that every room may import."""
 LIGHT = ("numpy", "cv2")
 
@@ -54,6 +63,7 @@ ROOMS = (
     Room("zoo.lazy", "public names imported at their first use"),
     Room("zoo.machine", "cores and commit"),
     Room("zoo.messages", "the logger and the progress callback"),
+    Room("zoo.options", "options declared once, as fields of a dataclass"),
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
     Room("zoo.runs", "run folders", (), ("safetensors", "yaml")),

@@ -10,18 +10,5 @@ from zoo.backbones.face_backbone import Blueprint, FaceBackbone, blueprint_of, c
 from zoo.backbones.necks import FlatNeck
 from zoo.backbones.timm_folder import load_timm, model_info, read_config, save_timm, timm_config
 
-__all__ = [
-    "Blueprint",
-    "FaceBackbone",
-    "FlatNeck",
-    "blueprint_of",
-    "create_backbone",
-    "face_vit",
-    "iresnet",
-    "load_timm",
-    "mobilefacenet",
-    "model_info",
-    "read_config",
-    "save_timm",
-    "timm_config",
-]
+__all__ = ["Blueprint", "FaceBackbone", "FlatNeck", "blueprint_of", "create_backbone", "face_vit", "iresnet"]
+__all__ += ["load_timm", "mobilefacenet", "model_info", "read_config", "save_timm", "timm_config"]

@@ -10,11 +10,10 @@ The folder is taken like a run: zoo export, evaluate, verify, train --init, push
 weights to export or to train on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 
+from zoo.commands.options import add_json, answer
 from zoo.errors import Exit
 
 
@@ -22,13 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo adopt`."""
     parser.add_argument("source", metavar="SOURCE", help="a file, a name of `zoo list published`, or owner/name:FILE")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="the new folder")
-    parser.add_argument(
-        "--as",
-        dest="convention",
-        metavar="NAME",
-        help="whose checkpoint it is, where neither its hash nor its name tells: arcface_torch, adaface, cvlface, …",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    whose = "whose checkpoint it is, where neither its hash nor its name tells: arcface_torch, adaface, cvlface, …"
+    parser.add_argument("--as", dest="convention", metavar="NAME", help=whose)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,24 +33,17 @@ def run(args: argparse.Namespace) -> int:
     adopted = adopt(args.source, args.output, args.convention)
     info, origin = adopted.info, adopted.info.origin
     assert origin is not None
-    if args.json:
-        print(
-            json.dumps(
-                {"folder": str(adopted.folder), "known": adopted.known is not None, **json.loads(info.to_json())}
-            )
-        )
-        return Exit.OK
     onnx = (adopted.folder / "model.onnx").is_file()
-    print(f"{adopted.folder}: {info.backbone or 'ONNX'}, {info.embedding_dim} dimensions")
-    print(f"  input {info.input.channel_order}, {info.input.scaling}, as {origin.convention}")
+    record = {"folder": str(adopted.folder), "known": adopted.known is not None, **json.loads(info.to_json())}
+    lines = [f"{adopted.folder}: {info.backbone or 'ONNX'}, {info.embedding_dim} dimensions"]
+    lines.append(f"  input {info.input.channel_order}, {info.input.scaling}, as {origin.convention}")
     if adopted.known is None:
-        print("  not in the catalogue: who trained it, and under which license, is for you to find out")
+        lines.append("  not in the catalogue: find out who trained it, and under which license")
     else:
-        print(f"  trained by {origin.authors}; license of the weights: {origin.license} ({origin.license_link})")
-        print(f"  training data {info.training_set}: {origin.data_license}; consent: {origin.consent}")
+        lines.append(f"  trained by {origin.authors}; license of the weights: {origin.license} ({origin.license_link})")
+        lines.append(f"  training data {info.training_set}: {origin.data_license}; consent: {origin.consent}")
     if origin.leftovers:
-        print(f"  left, as no part of the embedding: {', '.join(origin.leftovers[:5])}")
-    print(
-        f"next: zoo evaluate {adopted.folder} --data PAIRS.bin" if onnx else f"next: zoo export {adopted.folder} --onnx"
-    )
+        lines.append(f"  left, as no part of the embedding: {', '.join(origin.leftovers[:5])}")
+    following = f"zoo evaluate {adopted.folder} --data PAIRS.bin" if onnx else f"zoo export {adopted.folder} --onnx"
+    answer(args, record, [*lines, f"next: {following}"])
     return Exit.OK

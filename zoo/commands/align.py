@@ -7,8 +7,6 @@ zoo align photos/ crops/ --detector face_detection_yunet_2023mar.onnx
 zoo align photos/ crops/ --face all --size 224
 """
 
-from __future__ import annotations
-
 import argparse
 
 from zoo.commands.options import add_batch_arguments, add_detector_arguments, limit_threads

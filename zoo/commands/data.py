@@ -17,6 +17,7 @@ Example: zoo data info faces/ && zoo data pack faces/ faces_rec && zoo train res
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -36,62 +37,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
-    def action(run: Callable[[argparse.Namespace], int], what: str, example: str) -> argparse.ArgumentParser:
-        parser = actions.add_parser(
-            run.__name__,
-            description=f"{what}\n\nExample: {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    def action(run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(run.__name__, description=f"{inspect.getdoc(run)}\n\nExample: {example}")
         parser.set_defaults(run=run)
         return parser
 
-    one = action(info, "What is in a training set or benchmark.", "zoo data info faces_rec --json")
+    one = action(info, "zoo data info faces_rec --json")
     one.add_argument("path", help="a training set, a .bin or a list of pairs")
     one.add_argument("--quick", action="store_true", help="read the labels only, no pictures")
     add_workers(one)
     one.add_argument("--json", action="store_true", help="print the facts as JSON")
 
-    one = action(
-        check,
-        "Pictures of a benchmark that are in a training set too: with the same bytes, or nearly the same to look at.\n"
-        "Exit 0: none, 1: some.",
-        "zoo data check faces_rec --against lfw.bin",
-    )
+    one = action(check, "zoo data check faces_rec --against lfw.bin")
     one.add_argument("train", help="the training set")
     one.add_argument("--against", required=True, metavar="BENCH", help="a .bin, a list of pairs, or another set")
-    one.add_argument(
-        "--distance", type=int, default=50, help="bits of 256 within which pictures are near (default: 50)"
-    )
+    bits = "bits of 256 within which pictures are near (default: 50)"
+    one.add_argument("--distance", type=int, default=50, help=bits)
     add_workers(one)
     one.add_argument("--json", action="store_true", help="print every match as JSON")
 
-    one = action(pack, "Write a set as RecordIO files, or pairs as a .bin.", "zoo data pack faces/ faces_rec")
+    one = action(pack, "zoo data pack faces/ faces_rec")
     one.add_argument("path", help="the training set; with --pairs, the folder that the list's paths start from")
     one.add_argument("out", help="a new folder; with --pairs, the .bin")
     one.add_argument("--pairs", metavar="LIST", help="a CSV with the columns a,b,same, or LFW's pairs.txt")
     one.add_argument("--image-size", type=int, metavar="PIXELS", help="scale pictures of another size")
     add_on_corrupt(one)
 
-    one = action(extract, "Write the pictures of a set or a .bin as files.", "zoo data extract lfw.bin lfw_pictures")
+    one = action(extract, "zoo data extract lfw.bin lfw_pictures")
     one.add_argument("path", help="the training set or the .bin")
     one.add_argument("out", help="a new folder")
     add_on_corrupt(one)
 
-    one = action(
-        clean,
-        "The training set of a run without images that are far from the dominant sub-centre of their class, as RecordIO"
-        "\nfiles with removed.csv and centres.safetensors. Train the run with --set centres.sub_centres=3 for that.",
-        "zoo data clean runs/noisy faces_clean && zoo train resnet18 --data faces_clean",
-    )
+    one = action(clean, "zoo data clean runs/noisy faces_clean && zoo train resnet18 --data faces_clean")
     one.add_argument("train_run", metavar="run", help="a finished run: its name or folder")
     one.add_argument("out", help="a new folder")
     one.add_argument("--angle", type=float, default=75.0, help="degrees beyond which images go (default: 75)")
     one.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
 
-    one = action(
-        preview, "A contact sheet: originals above what training sees.", "zoo data preview faces/ --augment strong"
-    )
+    one = action(preview, "zoo data preview faces/ --augment strong")
     one.add_argument("path", help="the training set")
     one.add_argument("-o", "--out", default="preview.png", help="the PNG to write (default: preview.png)")
     one.add_argument("--augment", default="strong", help="a preset, or an albumentations YAML file (default: strong)")
@@ -102,46 +85,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """The option of the actions that read every picture."""
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode pictures (default: one per core from 20,000 on)"
-    )
+    workers = "processes that decode pictures (default: one per core from 20,000 on)"
+    parser.add_argument("--workers", type=int, metavar="N", help=workers)
 
 
 def add_on_corrupt(parser: argparse.ArgumentParser) -> None:
     """The option of the actions that write pictures."""
-    parser.add_argument(
-        "--on-corrupt",
-        choices=("error", "skip"),
-        default="error",
-        help="stop at a damaged picture, or leave it out and say so (default: error)",
-    )
+    corrupt = "stop at a damaged picture, or leave it out and say so (default: error)"
+    parser.add_argument("--on-corrupt", choices=("error", "skip"), default="error", help=corrupt)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does the action that was named."""
     return int(args.run(args))
 
 
 def info(args: argparse.Namespace) -> int:
-    """`zoo data info`."""
+    """What is in a training set or benchmark."""
     from zoo.data.audit import summary
 
     facts = summary(args.path, quick=args.quick, workers=args.workers, bar=bar)
-    if args.json:
-        print(json.dumps(facts.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(lines_of(facts)))
+    told = json.dumps(facts.to_json(), indent=2, ensure_ascii=False) if args.json else "\n".join(lines_of(facts))
+    print(told)
     return Exit.OK
 
 
 def check(args: argparse.Namespace) -> int:
-    """`zoo data check`."""
+    """Pictures of a benchmark that are in a training set too: with the same bytes, or nearly the same to look at.
+
+    Exit 0: none, 1: some.
+    """
     from zoo.data.audit import overlap
 
     found = overlap(args.train, args.against, distance=args.distance, workers=args.workers, bar=bar)
+    outcome = Exit.DIFFERENT if found.matches else Exit.OK
     if args.json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
-        return Exit.DIFFERENT if found.matches else Exit.OK
+        return outcome
     print(
         f"{found.exact + found.near:,} of the {found.benchmark_images:,} pictures of {found.benchmark} are in"
         f" {found.train}: {found.exact:,} with the same bytes, {found.near:,} nearly"
@@ -154,11 +133,11 @@ def check(args: argparse.Namespace) -> int:
         print(f"  {match.benchmark}\n    = {match.train} ({'same bytes' if match.exact else match.bits})")
     if len(found.matches) > 20:
         print(f"  … and {len(found.matches) - 20:,} more; --json lists them all")
-    return Exit.DIFFERENT if found.matches else Exit.OK
+    return outcome
 
 
 def pack(args: argparse.Namespace) -> int:
-    """`zoo data pack`."""
+    """Write a set as RecordIO files, or pairs as a .bin."""
     from zoo.data.pack import pack_pairs, pack_records
 
     if args.pairs:
@@ -173,7 +152,7 @@ def pack(args: argparse.Namespace) -> int:
 
 
 def extract(args: argparse.Namespace) -> int:
-    """`zoo data extract`."""
+    """Write the pictures of a set or a .bin as files."""
     from zoo.data.pack import extract, extract_pairs
 
     if args.path.endswith(".bin"):
@@ -186,7 +165,11 @@ def extract(args: argparse.Namespace) -> int:
 
 
 def clean(args: argparse.Namespace) -> int:
-    """`zoo data clean`."""
+    """The training set of a run without images that are far from the dominant sub-centre of their class.
+
+    It is written as RecordIO files with removed.csv and centres.safetensors. Train the run with
+    --set centres.sub_centres=3 for that.
+    """
     from zoo.runs import find_run
     from zoo.train.clean import clean
 
@@ -201,7 +184,7 @@ def clean(args: argparse.Namespace) -> int:
 
 
 def preview(args: argparse.Namespace) -> int:
-    """`zoo data preview`."""
+    """A contact sheet: originals above what training sees."""
     from zoo.data.preview import preview
 
     preview(args.path, args.out, augment=args.augment, columns=args.columns, epochs=args.epochs, seed=args.seed)

@@ -6,8 +6,6 @@ zoo embed photos/ -o photos.npz --model model.onnx
 zoo embed a.jpg b.jpg -o faces.parquet --face all
 """
 
-from __future__ import annotations
-
 import argparse
 
 from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
@@ -16,9 +14,8 @@ from zoo.commands.progress import bar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", metavar="IMAGES", nargs="+", help="pictures, or folders of them")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="the table: .npz, or .parquet with pyarrow"
-    )
+    output = "the table: .npz, or .parquet with pyarrow"
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     add_model_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
     add_batch_arguments(parser)

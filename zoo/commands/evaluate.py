@@ -12,11 +12,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP, add_options
+from zoo.commands.options import MODEL_HELP, add_options, given
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
@@ -28,16 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from zoo.evaluate.benchmarks.options import Options
 
     parser.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL_HELP} (default: the newest run)")
-    parser.add_argument(
-        "--data",
-        default="synthetic",
-        metavar="PATH",
-        help="a .bin, pairs.txt or .csv; a folder of benchmarks (.bin, pairs.txt, RFW, IJBB, IJBC, tinyface); or "
-        "synthetic faces (default: synthetic)",
-    )
-    parser.add_argument(
-        "--protocol", nargs="+", default=[], metavar="NAME", help="only these benchmarks or protocols: lfw, rfw, ijb, …"
-    )
+    data = "a .bin, pairs.txt or .csv; a folder of benchmarks (.bin, pairs.txt, RFW, IJBB, IJBC, tinyface)"
+    data += "; or synthetic faces (default: synthetic)"
+    parser.add_argument("--data", default="synthetic", metavar="PATH", help=data)
+    only = "only these benchmarks or protocols: lfw, rfw, ijb, …"
+    parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help=only)
     add_options(parser, Options)
     parser.add_argument("--report", metavar="DIR", help="write report.json, report.html, tables and figures there")
     parser.add_argument("--compare", nargs="+", default=[], metavar="JSON", help="add these report.json to the report")
@@ -51,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.report.rows import compared
     from zoo.evaluate.report.write import save_all
 
-    options = Options(**{option.name: getattr(args, option.name) for option in fields(Options)})
+    options = Options(**given(args, Options))
     folder = report_folder(args.report) if args.report else None
     earlier = [Report.read(path) for path in args.compare]
     models = [load_model(name, options) for name in args.models or [None]]

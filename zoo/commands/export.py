@@ -15,6 +15,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from zoo.commands.options import add_options, given
 from zoo.errors import InputError
 from zoo.messages import log
 
@@ -23,48 +24,23 @@ if TYPE_CHECKING:
     from zoo.export.timm_folder import TimmExport
     from zoo.export.variants import Change
 
-ONNX_OPTIONS = ("opset", "fp16", "int8", "calibrate", "calibration_method", "data", "max_accuracy_drop", "strict")
 LOW_COSINE = 0.99
 """A mean cosine to float32 below this gives a warning."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo export`."""
+    from zoo.export.options import Options
+
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run, its folder, or another MODEL with weights")
     parser.add_argument("--onnx", action="store_true", help="write ONNX with metadata and measured parity")
-    parser.add_argument(
-        "--safetensors", action="store_true", help="write config.json and model.safetensors, timm's layout"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="PATH", help="an .onnx file or a folder (default: model.onnx in the run's folder)"
-    )
-    parser.add_argument("--opset", type=int, metavar="N", help="ONNX operator set (default: 18)")
-    parser.add_argument("--fp16", action="store_true", help="also write a float16 file, half the size")
-    parser.add_argument("--int8", action="store_true", help="also write an int8 file, a quarter of the size")
-    parser.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="crops for int8's ranges and for parity: any training set, a .bin or a folder of pictures (default: the "
-        "run's training data, else synthetic faces)",
-    )
-    parser.add_argument(
-        "--calibration-method",
-        metavar="NAME",
-        action="append",
-        help="percentile, entropy or minmax; repeat to try several (default: percentile and entropy)",
-    )
-    parser.add_argument("--data", metavar="PAIRS.bin", help="pairs to compare the files on (default: synthetic faces)")
-    parser.add_argument(
-        "--max-accuracy-drop",
-        type=float,
-        metavar="X",
-        help="reject a smaller file that loses more than this fraction of accuracy on --data",
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="with --max-accuracy-drop: also reject one whose 95 %% interval of the loss reaches beyond X",
-    )
+    timm = "write config.json and model.safetensors, timm's layout"
+    parser.add_argument("--safetensors", action="store_true", help=timm)
+    output = "an .onnx file or a folder (default: model.onnx in the run's folder)"
+    parser.add_argument("-o", "--output", metavar="PATH", help=output)
+    methods = "percentile, entropy or minmax; repeat to try several (default: percentile and entropy)"
+    parser.add_argument("--calibration-method", metavar="NAME", action="append", help=methods)
+    add_options(parser, Options)
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--json", action="store_true", help="print the facts of the written files as JSON")
 
@@ -73,14 +49,17 @@ def run(args: argparse.Namespace) -> int:
     """Exports; 0 when every file is written and proven."""
     if not (args.onnx or args.safetensors):
         raise InputError("expected a format, found none; add --onnx or --safetensors")
-    given = {name: value for name in ONNX_OPTIONS if (value := getattr(args, name)) not in (None, False)}
-    if given and not args.onnx:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+    from zoo.export.options import Options
+
+    chosen, methods = given(args, Options), args.calibration_method
+    if (chosen or methods) and not args.onnx:
+        names = [*chosen, *(["calibration_method"] if methods else [])]
+        flags = ", ".join("--" + name.replace("_", "-") for name in names)
         raise InputError(f"expected --onnx with {flags}, found --safetensors alone; add --onnx or leave out the others")
-    if "calibration_method" in given:
-        if not args.int8:
+    if methods:
+        if "int8" not in chosen:
             raise InputError("--calibration-method sets how --int8 finds its ranges; add --int8 or leave it out")
-        given["methods"] = given.pop("calibration_method")
+        chosen["methods"] = methods
     if args.json:
         log.setLevel(logging.WARNING)
     from zoo.export.timm_folder import export_timm, source, timm_target
@@ -91,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.onnx:
         from zoo.export.artifacts import export_onnx
 
-        exported = written["onnx"] = export_onnx(args.run, args.output, force=args.force, **given)
+        exported = written["onnx"] = export_onnx(args.run, args.output, force=args.force, **chosen)
         if not args.json:
             show(exported)
     if args.safetensors:
@@ -127,9 +106,9 @@ def show_comparison(comparison: Comparison) -> None:
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, title=f"on {comparison.pairs}, with flip", title_justify="left")
-    headings = ("file", "MiB", "ms, batch 1", "ms, batch 32", "cosine mean", "worst", "accuracy", "TAR@FAR 0.01")
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading == "file" else "right")
+    grid.add_column("file")
+    for heading in ("MiB", "ms, batch 1", "ms, batch 32", "cosine mean", "worst", "accuracy", "TAR@FAR 0.01"):
+        grid.add_column(heading, justify="right")
     for row in comparison.rows:
         first = row.precision == "float32"
         grid.add_row(
@@ -144,10 +123,8 @@ def show_comparison(comparison: Comparison) -> None:
     Console(width=160).print(grid)
     for row in comparison.rows:
         if row.mean_cosine < LOW_COSINE:
-            print(
-                f"{row.precision}: its embeddings are far from float32's (mean cosine {row.mean_cosine:.4f}): "
-                "calibrate on crops like those in use, or do without it"
-            )
+            far = f"its embeddings are far from float32's (mean cosine {row.mean_cosine:.4f})"
+            print(f"{row.precision}: {far}: calibrate on crops like those in use, or do without it")
     if comparison.max_accuracy_drop is not None:
         for row in comparison.rows[1:]:
             print(drop_text(row.precision, row.accuracy_change, comparison.max_accuracy_drop))
@@ -159,19 +136,13 @@ def show_comparison(comparison: Comparison) -> None:
 def drop_text(name: str, change: Change, limit: float) -> str:
     """The outcome of --max-accuracy-drop, and whether there are enough pairs to be certain."""
     loss, least, most = change.as_loss()
-    certain = (
-        "the whole interval is within it"
-        if most <= limit
-        else "the interval reaches beyond it, which --strict would reject; more pairs narrow it"
-    )
+    beyond = "the interval reaches beyond it, which --strict would reject; more pairs narrow it"
+    certain = beyond if most > limit else "the whole interval is within it"
     interval = f"95 % interval {least:+.4f} to {most:+.4f}"
     return f"{name}: loses {loss:.4f} of accuracy ({interval}), allowed {limit:g}: {certain}"
 
 
 def changed(value: float, change: Change | None) -> str:
     """A rate, and its change with the interval."""
-    if value != value:
-        return "not measurable"
-    if change is None:
-        return f"{value:.4f}"
-    return f"{value:.4f} ({change.value:+.4f}: {change.low:+.4f} to {change.high:+.4f})"
+    interval = "" if change is None else f" ({change.value:+.4f}: {change.low:+.4f} to {change.high:+.4f})"
+    return f"{value:.4f}{interval}" if value == value else "not measurable"

@@ -27,17 +27,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos of one or more people, or folders of them")
-    parser.add_argument(
-        "--gallery", metavar="DIR|FILE", required=True, help="a folder of people, or a gallery of `zoo index`"
-    )
+    people = "a folder of people, or a gallery of `zoo index`"
+    parser.add_argument("--gallery", metavar="DIR|FILE", required=True, help=people)
     add_model_arguments(parser, face="all")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
-    add_threshold_arguments(
-        parser,
-        "--fpir",
-        "use the stored threshold that keeps this false positive identification rate, e.g. 0.01",
-        draw="draw the photo with every face and its name",
-    )
+    rate = "use the stored threshold that keeps this false positive identification rate, e.g. 0.01"
+    add_threshold_arguments(parser, "--fpir", rate, draw="draw the photo with every face and its name")
 
 
 def run(args: argparse.Namespace) -> int:

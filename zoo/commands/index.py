@@ -13,9 +13,8 @@ zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 from __future__ import annotations
 
 import argparse
-import json
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
+from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, print_notes, verifier_of
 from zoo.commands.progress import bar
 from zoo.errors import InputError
 
@@ -24,12 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder with one sub-folder per person")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the gallery file to create or to add to")
     parser.add_argument("--sync", action="store_true", help="take out photos that are not in DIR any more")
-    parser.add_argument(
-        "--remove", metavar="NAME", action="append", default=[], help="remove a person; may be repeated"
-    )
-    parser.add_argument(
-        "--remove-photo", metavar="PHOTO", action="append", default=[], help="remove a photo: a file, or its SHA-256"
-    )
+    remove, photo = "remove a person; may be repeated", "remove a photo: a file, or its SHA-256"
+    parser.add_argument("--remove", metavar="NAME", action="append", default=[], help=remove)
+    parser.add_argument("--remove-photo", metavar="PHOTO", action="append", default=[], help=photo)
     parser.add_argument("--list", action="store_true", help="print the people and how many photos each has")
     add_model_arguments(parser, every_face=False)
     add_batch_arguments(parser)
@@ -46,19 +42,16 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.list:
         counts = Gallery.open(args.output).photo_counts()
-        lines = [f"{photos:6,}  {name}" for name, photos in counts.items()]
-        print(json.dumps(counts, indent=2) if args.json else "\n".join(lines))
+        answer(args, counts, [f"{photos:6,}  {name}" for name, photos in counts.items()])
         return 0
     if removes:
         done = Gallery.prune(args.output, args.remove, args.remove_photo)
     else:
         done = Gallery.index(args.folder, args.output, verifier_of(args), workers=args.workers, bar=bar, sync=args.sync)
     gallery, people, photos = done.gallery, len(done.gallery), len(done.gallery.photo_people)
-    if args.json:
-        counts = {"people": people, "photos": photos, "added": done.added, "removed": done.removed}
-        print(json.dumps({"gallery": args.output, **counts, "notes": gallery.notes}, indent=2))
-        return 0
-    print_notes(gallery.notes)
+    print_notes([] if args.json else gallery.notes)
+    counts = {"people": people, "photos": photos, "added": done.added, "removed": done.removed}
     removed = f" and removed {done.removed:,}" if done.removed else ""
-    print(f"added {done.added:,} photos{removed}; {args.output} now holds {people:,} people with {photos:,} photos")
+    told = f"added {done.added:,} photos{removed}; {args.output} now holds {people:,} people with {photos:,} photos"
+    answer(args, {"gallery": args.output, **counts, "notes": gallery.notes}, [told])
     return 0

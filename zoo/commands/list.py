@@ -7,13 +7,13 @@ zoo list published --weights-license permissive      others' models, with the te
 zoo list models            runs and pulled models; `zoo list models OWNER` asks the Hub
 """
 
-from __future__ import annotations
-
 import argparse
 import fnmatch
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, unknown_name
@@ -26,9 +26,8 @@ Row = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(LISTS))
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="names to show, e.g. 'arc*'")
-    parser.add_argument(
-        "--weights-license", metavar="ID", help="published: those whose weights stand under it, or permissive"
-    )
+    terms = "published: those whose weights are under this license, or permissive"
+    parser.add_argument("--weights-license", metavar="ID", help=terms)
     parser.add_argument("--json", action="store_true", help="print a list of records for a script")
 
 
@@ -48,14 +47,10 @@ def run(args: argparse.Namespace) -> int:
         found = rows()
     chosen = [row for row in found if fnmatch.fnmatch(row["name"], args.pattern)]
     if found and not chosen:
-        raise InputError(
-            f"expected {args.kind} matching {args.pattern!r}, found none; `zoo list {args.kind}` shows all"
-        )
-    if args.json:
-        print(json.dumps(chosen, indent=2))
-    else:
-        for row in chosen:
-            print(show(row))
+        missing = f"expected {args.kind} matching {args.pattern!r}, found none"
+        raise InputError(f"{missing}; `zoo list {args.kind}` shows all")
+    for line in [json.dumps(chosen, indent=2)] if args.json else map(show, chosen):
+        print(line)
     return 0
 
 
@@ -64,18 +59,11 @@ def heads() -> list[Row]:
     from zoo.heads import HEADS, head_options, type_name
 
     tell_failed(HEADS)
-    return [
-        {
-            "name": name,
-            "paper": HEADS[name].paper,
-            "summary": HEADS[name].summary,
-            "options": {
-                option.name: {"type": type_name(option.type), "default": option.default}
-                for option in head_options(HEADS[name])
-            },
-        }
-        for name in HEADS
-    ]
+    found = []
+    for name, head in HEADS.items():
+        options = {one.name: {"type": type_name(one.type), "default": one.default} for one in head_options(head)}
+        found.append({"name": name, "paper": head.paper, "summary": head.summary, "options": options})
+    return found
 
 
 def show_head(row: Row) -> str:
@@ -119,31 +107,20 @@ def show_protocol(row: Row) -> str:
 
 def recipes() -> list[Row]:
     """The recipes that ship with zoo, each with its file's first comment line."""
-    from pathlib import Path
-
-    import zoo
-
-    files = sorted((Path(zoo.__file__).parent / "recipes").glob("*.yaml"))
-    return [
-        {"name": file.stem, "summary": next(iter(file.read_text().splitlines()), "").lstrip("# ").strip()}
-        for file in files
-    ]
+    files = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+    return [{"name": file.stem, "summary": file.read_text().partition("\n")[0].lstrip("# ").strip()} for file in files]
 
 
 def runs() -> list[Row]:
     """The run folders under runs/, oldest first."""
     from zoo.runs import run_folders
 
-    return [
-        {"name": folder.name, "path": str(folder), "model": (folder / "model.onnx").is_file()}
-        for folder in run_folders()
-    ]
+    found = ((folder, (folder / "model.onnx").is_file()) for folder in run_folders())
+    return [{"name": folder.name, "path": str(folder), "model": exported} for folder, exported in found]
 
 
 def models() -> list[Row]:
     """The models that runs have exported and those that were pulled from the Hub, with what is known of each."""
-    from pathlib import Path
-
     from zoo.hub.browse import cached_models, described
 
     exported = [described(Path(row["path"]), row["path"], "run") for row in runs() if row["model"]]
@@ -154,18 +131,13 @@ def show_model(row: Row) -> str:
     known = [row.get("head"), row.get("backbone"), f"{row['dim']} dimensions" if row.get("dim") else None]
     if row.get("accuracy") is not None:
         known.append(f"accuracy {row['accuracy']:.4f} on {row.get('measured_on')}")
-    lines = [
-        f"{row['name']}  ({row['place']})",
-        f"    {', '.join(filter(None, known))}",
-        f"    {row.get('training_set') or ''}",
-    ]
+    lines = [f"{row['name']}  ({row['place']})", f"    {', '.join(filter(None, known))}"]
+    lines.append(f"    {row.get('training_set') or ''}")
     return "\n".join(line for line in lines if line.strip())
 
 
 def published(terms: str | None = None) -> list[Row]:
     """Others' models, by the license of the weights where `terms` are given; that of the data stands beside it."""
-    from dataclasses import asdict
-
     from zoo.published.catalogue import catalogue, select
 
     return [{**asdict(model), "where": model.where} for model in select(catalogue(), terms)]
@@ -187,8 +159,6 @@ def show_published(row: Row) -> str:
 
 def conventions() -> list[Row]:
     """The names for `zoo adopt --as`."""
-    from dataclasses import asdict
-
     from zoo.published.catalogue import catalogue
 
     return [asdict(convention) for convention in catalogue().conventions.values()]

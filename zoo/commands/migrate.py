@@ -7,12 +7,9 @@ zoo migrate people.gallery --to new.onnx --from old.onnx --learn others/ -o new.
 measured on people whom it was not learnt from. The gallery says that it was migrated, and how.
 """
 
-from __future__ import annotations
-
 import argparse
-import json
 
-from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, print_notes
+from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, answer, print_notes
 from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
@@ -51,10 +48,7 @@ def run(args: argparse.Namespace) -> int:
             far=args.far, max_loss=args.max_loss, workers=args.workers, bar=bar,
         )  # fmt: skip
     how = str(migrated.facts["migrated"])
-    if args.json:
-        facts = {"gallery": args.output, "people": len(migrated), "migrated": how, "notes": migrated.notes}
-        print(json.dumps(facts, indent=2))
-    else:
-        print_notes(migrated.notes)
-        print(f"{args.output} holds {len(migrated):,} people: {how}")
+    print_notes([] if args.json else migrated.notes)
+    facts = {"gallery": args.output, "people": len(migrated), "migrated": how, "notes": migrated.notes}
+    answer(args, facts, [f"{args.output} holds {len(migrated):,} people: {how}"])
     return Exit.OK

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,11 +83,15 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
     """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
     parser.add_argument(rate, type=float, metavar="RATE", help=help)
-    parser.add_argument(
-        "--threshold", type=float, metavar="COSINE", help="use this cosine similarity as the threshold instead"
-    )
+    threshold = "use this cosine similarity as the threshold instead"
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help=threshold)
     add_threads_argument(parser)
     parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=draw)
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that can answer a script."""
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
@@ -99,20 +104,23 @@ def picture_name(text: str) -> str:
 
 def add_detector_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
     """The options of every command that finds faces in photos."""
-    parser.add_argument(
-        "--detector", metavar="PATH", help="YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)"
-    )
+    detector = "YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)"
+    parser.add_argument("--detector", metavar="PATH", help=detector)
     rules = ("largest", "central", "all") if every_face else ("largest", "central")
     parser.add_argument("--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})")
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that works through many photos."""
-    parser.add_argument(
-        "--workers", type=positive, default=2, metavar="N", help="threads that read and search photos (default: 2)"
-    )
+    workers = "threads that read and search photos (default: 2)"
+    parser.add_argument("--workers", type=positive, default=2, metavar="N", help=workers)
     add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+
+
+def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Prints the record for a script that asked for --json, else the lines for people."""
+    print(json.dumps(record, indent=2) if args.json else "\n".join(lines))
 
 
 def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") -> None:
@@ -131,17 +139,20 @@ def add_license_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance]) -> None:
-    """A flag for every field of a dataclass whose metadata holds its `help` and `metavar`."""
+    """A flag for every field of a dataclass that is a `zoo.options.option`; those that are not given set nothing."""
     for name, hint in typing.get_type_hints(options).items():
         field = options.__dataclass_fields__[name]
-        flag, told = f"--{name.replace('_', '-')}", field.metadata["help"]
-        if hint is bool and field.default:
-            parser.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=True, help=f"{told} (default: yes)"
-            )
-        elif hint is bool:
-            parser.add_argument(flag, action="store_true", help=told)
-        else:
-            kind = (*typing.get_args(hint), hint)[0]
-            told += "" if field.default is None else f" (default: {field.default})"
-            parser.add_argument(flag, type=kind, default=field.default, metavar=field.metadata["metavar"], help=told)
+        if "help" not in field.metadata:
+            continue
+        told, kind = field.metadata["help"], (*typing.get_args(hint), hint)[0]
+        known: dict[str, Any] = {"type": kind, "metavar": field.metadata["metavar"]}
+        if kind is bool:
+            known = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
+        if field.default not in (None, False):
+            told += f" (default: {'yes' if field.default is True else field.default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=told, **known)
+
+
+def given(args: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:
+    """What was given of the flags of `add_options`."""
+    return {name: value for name, value in vars(args).items() if name in options.__dataclass_fields__}

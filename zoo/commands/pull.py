@@ -7,25 +7,20 @@ zoo pull sface                       a model of `zoo list published`, from its a
 zoo pull owner/name --token          a private or gated one, with the token of `hf auth login` or HF_TOKEN
 """
 
-from __future__ import annotations
-
 import argparse
-import json
 
+from zoo.commands.options import add_json, answer
 from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `zoo pull`."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="owner/name[@revision][:FILE], or a name of `zoo list published`",
-    )
+    what = "owner/name[@revision][:FILE], or a name of `zoo list published`"
+    parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument("--onnx", action="store_true", help="model.onnx alone: all that evaluate and verify need")
     parser.add_argument("--token", action="store_true", help="send your stored token; without it none is sent")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="fetch no more than this in all (default: 8 GiB)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,12 +38,9 @@ def run(args: argparse.Namespace) -> int:
     pulled = pull(args.model, (ONNX,) if args.onnx else None, token=args.token, most_bytes=most)
     parts = check_pulled(pulled)
     name = f"{pulled.repo}@{pulled.commit}"
-    if args.json:
-        record = {"model": name, "commit": pulled.commit, "folder": str(pulled.folder), "files": list(pulled.files)}
-        print(json.dumps(record, indent=2))
-        return Exit.OK
-    print(f"{name}\n  {', '.join(pulled.files)}\n  in {pulled.folder}")
-    print("\n".join(f"  {part}" for part in parts))
+    record = {"model": name, "commit": pulled.commit, "folder": str(pulled.folder), "files": list(pulled.files)}
+    lines = [name, f"  {', '.join(pulled.files)}", f"  in {pulled.folder}", *(f"  {part}" for part in parts)]
+    answer(args, record, lines)
     return Exit.OK
 
 
@@ -58,9 +50,7 @@ def run_file(args: argparse.Namespace) -> int:
 
     found = find(args.model)
     name = found.known.name if found.known is not None else found.name
-    if args.json:
-        print(json.dumps({"model": name, "file": str(found.path), "sha256": found.sha256}, indent=2))
-        return Exit.OK
-    print(f"{found.name}\n  sha256 {found.sha256}\n  in {found.path}")
-    print(f"  not opened: `zoo adopt {args.model} -o FOLDER` makes a model of it")
+    record = {"model": name, "file": str(found.path), "sha256": found.sha256}
+    unopened = f"  not opened: `zoo adopt {args.model} -o FOLDER` makes a model of it"
+    answer(args, record, [found.name, f"  sha256 {found.sha256}", f"  in {found.path}", unopened])
     return Exit.OK

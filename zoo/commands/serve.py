@@ -8,13 +8,11 @@ zoo serve --model model.onnx --gallery people.gallery --enrol --token-file token
 zoo serve --model owner/name --host 0.0.0.0 --allow-host faces.example.org --token-file token --workers 2
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path
 
-from zoo.commands.options import add_model_arguments, add_options, positive
+from zoo.commands.options import add_model_arguments, add_options, given, positive
 from zoo.errors import Exit, InputError
 from zoo.serve.settings import Limits, Settings
 
@@ -53,11 +51,10 @@ def run(args: argparse.Namespace) -> int:
         from zoo.serve.server import serve
     except ImportError as error:
         raise InputError(f"serving needs {error.name}: pip install 'timm-face-zoo[serve]'") from None
-    limits = {field.name: getattr(args, field.name) for field in dataclasses.fields(Limits)}
     options = {
         field.name: getattr(args, field.name) for field in dataclasses.fields(Settings) if field.name != "limits"
     }
     options["allow_host"] = tuple(args.allow_host)
     options["detector"] = args.detector and Path(args.detector)
-    serve(Settings(**options, limits=Limits(**limits)))
+    serve(Settings(**options, limits=Limits(**given(args, Limits))))
     return Exit.OK

@@ -7,8 +7,6 @@ Without --data it trains on synthetic faces: enough to see everything work, usel
   zoo train --resume                      goes on with the newest run where it stopped
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -35,17 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=metavar(options.hints()[name]),
             help=argparse.SUPPRESS if name in others else described(name),
         )
-    parser.add_argument(
-        "--recipe", metavar="NAME|FILE", help="start from a packaged recipe (`zoo list recipes`) or a YAML file"
-    )
+    recipe = "start from a packaged recipe (`zoo list recipes`) or a YAML file"
+    parser.add_argument("--recipe", metavar="NAME|FILE", help=recipe)
     usual = options.plain(options.TrainConfig())
-    parser.add_argument(
-        "--set",
-        metavar="key=value",
-        action="append",
-        help="any option, as a flag of its name does; those without a line here, with their defaults: "
-        + ", ".join(f"{name}={str(usual[name]).lower()}" for name in others),
-    )
+    unlisted = ", ".join(f"{name}={str(usual[name]).lower()}" for name in others)
+    any_option = "any option, as a flag of its name does; those without a line here, with their defaults"
+    parser.add_argument("--set", metavar="key=value", action="append", help=f"{any_option}: {unlisted}")
     parser.set_defaults(set=[])
     parser.add_argument("--name", help="the run's name under runs/ (default: backbone, head and time)")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")

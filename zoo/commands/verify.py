@@ -28,16 +28,12 @@ VERDICTS = {True: "the same person", False: "different people", None: "none, as 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", nargs="?", help="a photo or an aligned crop")
     parser.add_argument("b", metavar="B", nargs="?", help="the second picture")
-    parser.add_argument(
-        "--pairs", metavar="CSV", help="compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)"
-    )
+    pairs = "compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)"
+    parser.add_argument("--pairs", metavar="CSV", help=pairs)
     add_model_arguments(parser)
-    add_threshold_arguments(
-        parser,
-        "--far",
-        "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)",
-        draw="draw the faces, the score and the verdict; with --pairs the ROC curve",
-    )
+    rate = "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)"
+    drawing = "draw the faces, the score and the verdict; with --pairs the ROC curve"
+    add_threshold_arguments(parser, "--far", rate, drawing)
 
 
 def run(args: argparse.Namespace) -> int:

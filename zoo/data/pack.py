@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from zoo.data.base import EncodedFaces
 from zoo.data.open import open_people
 from zoo.errors import InputError
-from zoo.files import fsync_folder
+from zoo.files import fsync_folder, open_to_others, temporary_folder
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.frames import Header, RecordWriter, frame
 from zoo.formats.frames import pack as pack_record
@@ -176,18 +174,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` if the block succeeds and is removed otherwise."""
     if out.exists():
         raise InputError(f"expected no file or folder at {out} yet, found one; remove it or choose another name")
-    if not out.parent.is_dir():
-        raise InputError(f"expected a folder to write {out.name} into, found none at {out.parent}; create it first")
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"cannot write into {out.parent} ({error.strerror}); choose another folder") from None
-    try:
+    with temporary_folder(out) as temporary:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o777 & ~umask)  # mkdtemp makes 0700, which would keep colleagues out
+        open_to_others(temporary, 0o777)  # mkdtemp makes 0700, which would keep colleagues out
         os.rename(temporary, out)
         fsync_folder(out.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,4 @@
-"""What models there are: this machine's runs, what was pulled, what an owner on the Hub has published."""
-
-from __future__ import annotations
+"""The models that can be named: runs and pulled models on this machine, and what an owner has published on the Hub."""
 
 import json
 import re
@@ -12,16 +10,16 @@ from zoo.hub.checks import COMMIT, MOST_TOLD, guarded
 from zoo.hub.pull import CONFIG, ModelId, Room, ask_for, fetch, patiently, told
 
 Row = dict[str, Any]
-"""One model: name, where it is, and head, backbone, data, dim and accuracy, None where nobody says."""
+"""One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated."""
 
 TAG = "face-recognition"
-"""What a published face model is tagged with."""
+"""The tag of published face models."""
 MOST = 50
-"""How many of an owner's models are looked into."""
+"""The most models of one owner whose facts are read."""
 
 
 def described(folder: Path, name: str, place: str) -> Row:
-    """What config.json and report.json of a folder tell; nothing that they hold is believed to be well-formed."""
+    """What config.json and report.json of a folder state; neither is trusted to be well-formed."""
     config, record = read(folder / CONFIG), read(folder / "report.json")
     block = config.get("zoo")
     facts: dict[str, Any] = block if isinstance(block, dict) else {}

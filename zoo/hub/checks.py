@@ -1,11 +1,9 @@
-"""What is not believed of a server: every answer is checked before the client acts on it, every file after it came.
+"""Checks of a server that is not trusted: of every answer before the client uses it, of every file after it arrived.
 
 A Hub's answers name files: the client stores a download under its ETag and in a folder named after the commit. So both
 must be hashes, whoever sends them. Names of other hosts come from the server as well: redirects stay on https (or on
-this machine), and the token stays at home.
+this machine), and the token is sent to the Hub alone.
 """
-
-from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -28,18 +26,18 @@ EXTERNAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 """A file name that stays in its folder on every system."""
 
 MOST_BYTES = 8 * 2**30
-"""What all files of a pull may have together: some hundred times a large face model."""
+"""The most bytes of all files of a pull: some hundred times a large face model."""
 MOST_TOLD = 64 * 2**20
-"""What an answer that is no file may have, such as a list of files."""
+"""The most bytes of an answer that is not a file, such as a list of files."""
 MOST_STARTS = 12
-"""How often one file may be started or gone on with: the client alone would try for ever while a few bytes come."""
+"""How often the transfer of one file may start or resume: the client alone retries for as long as a few bytes come."""
 
 _one_guard_at_a_time = threading.Lock()
 
 
 @dataclass
 class Announced:
-    """What a server said of the file that is fetched in a guarded block."""
+    """What a server announced of the file that is fetched in a guarded block."""
 
     etag: str | None = None
     """The hash in its ETag, 40 or 64 hex digits."""
@@ -73,7 +71,7 @@ def require_safe_url(url: str, what: str) -> None:
 def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Announced]:
     """While the block runs, huggingface_hub's client checks every request and every answer.
 
-    `commit` is the one that files must belong to; None: any, but a hash. `most_bytes` is what the file of this block
+    `commit` is the one that files must belong to; None: any hash. `most_bytes` is the most that the file of this block
     may have. InputError, from inside the client, for an unsafe address, an ETag or a commit that is no hash, another
     commit than the one that was asked for, or a body that is longer than it was announced or may be.
     """
@@ -105,13 +103,13 @@ class Guard:
     """The checks of one guarded block, as hooks of the client."""
 
     home: tuple[str, str, int]
-    """The Hub's own scheme, host and port: the token goes nowhere else."""
+    """The Hub's own scheme, host and port: the token is sent nowhere else."""
     commit: str | None
     most_bytes: int
     announced: Announced = field(default_factory=Announced)
 
     def check_request(self, request: Any) -> None:
-        """Keeps every request on https (or on this machine), and the token at home."""
+        """Keeps every request on https (or on this machine), and the token from other hosts."""
         require_safe_url(str(request.url), "the Hub")
         if origin(str(request.url)) != self.home:
             request.headers.pop("authorization", None)
@@ -149,7 +147,7 @@ class Guard:
                 )
 
     def limit_body(self, response: Any) -> None:
-        """Lets the client read no more of a body than was announced, unpacked, whatever the server sends."""
+        """Lets the client read no more of an unpacked body than was announced, whatever the server sends."""
         path, size, most = response.request.url.path, self.announced.size, MOST_TOLD
         told = path.startswith("/api/models/") and origin(str(response.request.url)) == self.home  # no file, but facts
         if size is not None and not told and response.request.method == "GET" and response.status_code < 300:

@@ -1,7 +1,5 @@
 """Fetch a model: one commit, files of known kinds only, each checked, kept in huggingface_hub's own cache."""
 
-from __future__ import annotations
-
 import errno
 import re
 import sys
@@ -9,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from zoo.errors import InputError, closest
+from zoo.errors import InputError, closest, first_line
 from zoo.files import write_text
 from zoo.hub.checks import COMMIT, MOST_BYTES, guarded, require_content, require_safe_url, require_weights_beside
 from zoo.messages import log
@@ -21,12 +19,10 @@ from zoo.messages import log
 T = TypeVar("T")
 
 ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
-TORCH_FILES = (CONFIG, WEIGHTS)
-"""What timm needs."""
 WANTED = re.compile(
     r"config\.json|model\.safetensors|model[A-Za-z0-9_-]*\.onnx(\.data)?|report\.(json|html)|README\.md"
 )
-"""The files that are ever fetched: no pickle is among them."""
+"""The files that `pull` fetches: no pickle is among them."""
 
 FOREIGN = re.compile(r"(?:\w[\w.-]*/){0,4}\w[\w.-]*\.(?:onnx|safetensors|pt|pth|ckpt|bin)", re.ASCII)
 """The names of files in others' repositories that `pull_file` fetches; it opens none of them but ONNX files."""
@@ -93,16 +89,8 @@ def pull(
     wanted = parse_id(model)
     with told(wanted):
         commit, listing = resolve(wanted, files, token)
-        names = choose(wanted, files, listing)
-        room = Room(most_bytes)
-        paths = {name: fetch(wanted, commit, name, token, room) for name in names}
-        for name in [name for name in names if name.endswith(".onnx")]:
-            for weights in require_weights_beside(paths[name]):
-                paths[weights] = fetch(wanted, commit, weights, token, room)
-        folder = next(iter(paths.values())).parent
-        if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
-            remember(folder, wanted.revision or "main", commit)
-    return Pulled(wanted.repo, commit, folder, tuple(sorted(paths)))
+        paths = fetch_all(wanted, commit, choose(wanted, files, listing), token, most_bytes)
+    return Pulled(wanted.repo, commit, next(iter(paths.values())).parent, tuple(sorted(paths)))
 
 
 def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int = MOST_BYTES) -> Path:
@@ -119,20 +107,13 @@ def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int 
             models = [name for name in listing if FOREIGN.fullmatch(name)]
             near = ", ".join(closest(file, models) or models[:3]) or "no model at all"
             raise InputError(f"expected {file} in {wanted.repo} on the Hub, found none; it has {near}")
-        room = Room(most_bytes)
-        path = fetch(wanted, commit, file, token, room)
-        if file.endswith(".onnx"):
-            for weights in require_weights_beside(path):
-                fetch(wanted, commit, f"{file.rpartition('/')[0]}/{weights}".lstrip("/"), token, room)
-        if not wanted.revision or not COMMIT.fullmatch(wanted.revision):
-            remember(cache_folder(wanted.repo) / "snapshots" / commit, wanted.revision or "main", commit)
-    return path
+        return fetch_all(wanted, commit, [file], token, most_bytes)[file]
 
 
 def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> tuple[str, list[str] | None]:
-    """The commit that a revision means at this moment, and the names of its files; None for names that nobody asked.
+    """The commit that a revision means at this moment, and the names of its files.
 
-    A commit whose `files` are in the cache is not asked for.
+    None in place of the names for a commit whose `files` are in the cache: no request is made then.
     """
     revision = wanted.revision or "main"
     fixed = COMMIT.fullmatch(revision) is not None
@@ -142,8 +123,9 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
         with guarded(revision if fixed else None):
             info = patiently(lambda: ask_for(f"{wanted.repo}/revision/{quote(revision, safe='')}", token))
     except unreachable() as error:
-        commit = revision if fixed else known_commit(wanted, revision)
-        if commit is None or not cached_files(wanted, commit):
+        ref = cache_folder(wanted.repo) / "refs" / revision
+        commit = revision if fixed or not ref.is_file() else ref.read_text().strip()
+        if not COMMIT.fullmatch(commit) or not cached_files(wanted, commit):
             raise
         log.warning("%s: %s; the cached commit %s is used", wanted.repo, reason(error), commit[:12])
         return commit, cached_files(wanted, commit)
@@ -154,7 +136,7 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
 
 
 def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
-    """What the Hub's /api/models/`path` tells. The client's own call would wait half a minute for a dead network."""
+    """The Hub's answer under /api/models/`path`. The client's own call would wait half a minute for a dead network."""
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
@@ -184,7 +166,7 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
 
 
 def instead(wanted: ModelId, missing: str, listing: Sequence[str]) -> str:
-    """What to do with a repository whose files have other names than ours."""
+    """What to do with a repository whose files have other names than zoo's."""
     models = [name for name in listing if FOREIGN.fullmatch(name)]
     onnx = next((name for name in models if name.endswith(".onnx")), None)
     checkpoint = next((name for name in models if not name.endswith(".onnx")), None)
@@ -195,6 +177,25 @@ def instead(wanted: ModelId, missing: str, listing: Sequence[str]) -> str:
     if checkpoint is not None:
         return f"it has {checkpoint}: `zoo adopt {wanted.repo}:{checkpoint} -o FOLDER` makes a model of it"
     return "choose another model"
+
+
+def fetch_all(
+    wanted: ModelId, commit: str, names: Sequence[str], token: bool | str, most_bytes: int
+) -> dict[str, Path]:
+    """The files of one commit and the weights beside ONNX files; notes for the time without a network what it was."""
+    room = Room(most_bytes)
+    paths = {name: fetch(wanted, commit, name, token, room) for name in names}
+    for name in [name for name in names if name.endswith(".onnx")]:
+        for weights in require_weights_beside(paths[name]):
+            beside = str(PurePosixPath(name).with_name(weights))
+            paths[beside] = fetch(wanted, commit, beside, token, room)
+    revision = wanted.revision or "main"
+    if not COMMIT.fullmatch(revision):  # a branch or a tag: the client's own note of what it meant
+        ref = cache_folder(wanted.repo) / "refs" / revision
+        if not ref.is_file() or ref.read_text() != commit:
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            write_text(ref, commit)
+    return paths
 
 
 def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, room: Room) -> Path:
@@ -227,7 +228,7 @@ def patiently(ask: Callable[[], T]) -> T:
 
 @contextmanager
 def quiet_unless_watched() -> Iterator[None]:
-    """Shows the client's progress bars to people who watch, and none where stderr is a file."""
+    """Shows the client's progress bars on a terminal, and none where stderr is a file."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
@@ -259,23 +260,6 @@ def cache_folder(repo: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-
-
-def known_commit(wanted: ModelId, revision: str) -> str | None:
-    """The commit that a branch or tag meant when it was last fetched."""
-    try:
-        commit = (cache_folder(wanted.repo) / "refs" / revision).read_text().strip()
-    except OSError:
-        return None
-    return commit if COMMIT.fullmatch(commit) else None
-
-
-def remember(snapshot: Path, revision: str, commit: str) -> None:
-    """Notes what a branch or tag meant, as the client does, for the time without a network."""
-    ref = snapshot.parent.parent / "refs" / revision
-    if not ref.is_file() or ref.read_text() != commit:
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        write_text(ref, commit)
 
 
 def unreachable() -> tuple[type[Exception], ...]:
@@ -315,18 +299,16 @@ def told(wanted: ModelId) -> Iterator[None]:
     try:
         yield
     except GatedRepoError:
-        raise InputError(
-            f"{repo} is gated: accept its terms on the Hub, log in with `hf auth login`, add --token"
-        ) from None
+        terms = "accept its terms on the Hub, log in with `hf auth login`, add --token"
+        raise InputError(f"{repo} is gated: {terms}") from None
     except RepositoryNotFoundError:
         raise InputError(
             f"expected a model {repo} on the Hub, found none that may be seen; check the spelling, or for a private one"
             " fetch it with `zoo pull --token`"
         ) from None
     except RevisionNotFoundError:
-        raise InputError(
-            f"{repo} has no branch, tag or commit {wanted.revision!r}; leave @… out for the newest"
-        ) from None
+        missing = f"{repo} has no branch, tag or commit {wanted.revision!r}"
+        raise InputError(f"{missing}; leave @… out for the newest") from None
     except LocalEntryNotFoundError as error:
         cause = error.__cause__
         why = status_of(cause) if isinstance(cause, HfHubHTTPError) else reason(cause or error)
@@ -352,8 +334,3 @@ def told(wanted: ModelId) -> Iterator[None]:
 def status_of(error: Any) -> str:
     """What the server answered."""
     return f"the server answers {error.response.status_code} {error.response.reason_phrase}".strip()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

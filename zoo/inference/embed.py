@@ -1,7 +1,5 @@
 """From pictures to one array of embeddings, by any embedder."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures embedded by several processes, one per device; each takes the next part when it is free."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait

@@ -20,11 +20,7 @@ from zoo.errors import InputError
 from zoo.files import cache_folder
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 PRECISIONS = ("float32", "float16")
 
 Options = dict[str, str]

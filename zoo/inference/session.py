@@ -1,7 +1,5 @@
 """Any face model in an ONNX file, ours or a third party's, as a callable from crops to embeddings."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import replace
@@ -12,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from zoo.errors import InputError
+from zoo.errors import InputError, first_line
 from zoo.formats.images import resized_crops
 from zoo.inference import providers
 from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
@@ -24,15 +22,8 @@ from zoo.machine import cores
 from zoo.modelinfo import Crops, InputSpec
 
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-REFUSALS: tuple[type[Exception], ...] = (
-    ort_errors.Fail,
-    ort_errors.EPFail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
+REFUSALS: tuple[type[Exception], ...] = (errors.Fail, errors.EPFail, errors.InvalidArgument, errors.InvalidGraph)
+REFUSALS += (errors.InvalidProtobuf, errors.NotImplemented, errors.RuntimeException)
 """What onnxruntime raises for a file that it cannot load or run."""
 UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)
 """Those, and what this module refuses itself."""
@@ -123,7 +114,7 @@ class OnnxEmbedder:
                 session = ort.InferenceSession(str(self.path), options, providers=chosen)
             except REFUSALS as error:
                 raise InputError(
-                    f"expected an ONNX model at {self.path}, but ONNX Runtime cannot load it: {_first_line(error)}"
+                    f"expected an ONNX model at {self.path}, but ONNX Runtime cannot load it: {_reason(error)}"
                 ) from None
         provider = str(session.get_providers()[0])
         if provider != PROVIDERS[wanted[0]]:
@@ -206,7 +197,7 @@ class OnnxEmbedder:
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
         crops, note = resized_crops(crops, self.input.size, self.path, self.strict)
         self._note(note)
-        tensor: npt.NDArray[Any] = self.input.to_input(crops)
+        tensor = self.input.to_input(crops)
         if self._channels_last:
             tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))
         return tensor.astype(self._dtype, copy=False)
@@ -256,7 +247,7 @@ class OnnxEmbedder:
     def _cannot_run(self, error: Exception) -> InputError:
         return InputError(
             f"expected {self.path} to embed a {self.input.size[1]}×{self.input.size[0]} crop, but ONNX "
-            f"Runtime says: {_first_line(error)}; check the model with onnx.checker"
+            f"Runtime says: {_reason(error)}; check the model with onnx.checker"
         )
 
 
@@ -292,6 +283,5 @@ def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_si
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).rstrip(".")
+def _reason(error: BaseException) -> str:
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error)).rstrip(".")

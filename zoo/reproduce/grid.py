@@ -89,10 +89,8 @@ class Grid:
                 raise InputError(f"expected {flag} in place of --set {name}=…, which is not one value for all cells")
         for head in () if self.recipe else self.heads:
             if PAPER.format(head=head) not in training.recipes():
-                raise InputError(
-                    f"expected heads with a recipe of the paper's environment, found {head};"
-                    " name one for all by --recipe"
-                )
+                expected = "expected heads with a recipe of the paper's environment"
+                raise InputError(f"{expected}, found {head}; name one for all by --recipe")
 
     def jobs(self) -> list[Job]:
         """All heads of a seed before the next seed, so that the first results compare heads already."""
@@ -150,10 +148,8 @@ def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
     opened = open_benchmarks(grid.benchmarks)
     if opened.not_whole:
         raise InputError(opened.not_whole[0])
-    facts = {
-        "training set": check_training(jobs),
-        "benchmarks": [[one.protocol.data, one.protocol.data_sha256] for one in opened.opened],
-    }
+    measured_on = [[one.protocol.data, one.protocol.data_sha256] for one in opened.opened]
+    facts = {"training set": check_training(jobs), "benchmarks": measured_on}
     cells: list[Cell] = []
     with new_folder(grid.output, keep=lambda folder: any(folder.glob("*/config.yaml"))), runs.lock(grid.output):
         remember(grid.output, jobs[0].config, facts)

@@ -37,17 +37,10 @@ def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: di
     lines += [", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()) + ".", ""]
     lines += [f"- {note}" for note in dict.fromkeys(notes(grid, cells, stated))]
     write_text(grid.output / "reproduction.md", "\n".join(lines).rstrip() + "\n")
-    write_json(
-        grid.output / "reproduction.json",
-        {
-            "command": grid.command,
-            "options": json.loads((grid.output / "plan.json").read_text()),
-            "provenance": to_json(Provenance.here()),
-            "missing": missing,
-            "training_loss": losses,
-            **tables.summary(cells, grid.heads[-1]),
-        },
-    )
+    options = json.loads((grid.output / "plan.json").read_text())
+    record = {"command": grid.command, "options": options, "provenance": to_json(Provenance.here())}
+    record |= {"missing": missing, "training_loss": losses, **tables.summary(cells, grid.heads[-1])}
+    write_json(grid.output / "reproduction.json", record)
 
 
 def environment(grid: Grid, job: Job, facts: dict[str, Any], stated: Stated) -> str:

@@ -84,13 +84,12 @@ def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:
             for kind, label, value in figures(result):
                 by_head = gathered[kind].setdefault((result.data, label), {})
                 by_head.setdefault(cell.head, []).append(value)
-    return {
-        kind: [
-            (*key, {head: SeedStats(tuple(values)) for head, values in heads.items()}) for key, heads in rows.items()
-        ]
-        for kind, rows in gathered.items()
-        if rows
-    }
+    found: dict[str, list[Row]] = {}
+    for kind, rows in gathered.items():
+        for key, heads in rows.items():
+            stats = {head: SeedStats(tuple(values)) for head, values in heads.items()}
+            found.setdefault(kind, []).append((*key, stats))
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,11 @@ class Gain:
         The interval over pairs holds for these trained weights, the one over seeds for these pairs; a claim about the
         heads needs both.
         """
-        pairs = {one.verdict() for one in self.seeds.values()}
-        if len(pairs) > 1 or "no difference shown" in pairs:
-            return "no difference shown"
-        (verdict,) = pairs
+        verdict, *others = {one.verdict() for one in self.seeds.values()}
         if self.interval is None:
-            return f"{verdict} at one seed"
-        excludes_zero = self.interval[0] > 0 or self.interval[1] < 0
-        return verdict if excludes_zero else "no difference shown"
+            return verdict if verdict == "no difference shown" else f"{verdict} at one seed"
+        covers_zero = self.interval[0] <= 0 <= self.interval[1]
+        return "no difference shown" if others or covers_zero else verdict
 
 
 def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
@@ -205,12 +201,13 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
     if not cells:
         raise InputError("expected at least one evaluated training to tabulate, found none")
     heads = list(dict.fromkeys(cell.head for cell in cells))
-    counted = {head: sum(cell.head == head for cell in cells) for head in heads}
+    counts = [sum(cell.head == head for cell in cells) for head in heads]
+    headings = [f"{head} ({n} seed{'' if n == 1 else 's'})" for head, n in zip(heads, counts, strict=True)]
     partial = {one.data for cell in cells for one in cell.report.results if is_partial(one)}
     parts = []
     for kind, rows in seed_stats(cells).items():
         parts.append(f"## {TABLES[kind]}\n")
-        lines = [["benchmark", "figure, %", *(f"{head} ({_seeds(counted[head])})" for head in heads)]]
+        lines = [["benchmark", "figure, %", *headings]]
         lines += [["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
             lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
@@ -250,45 +247,26 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
 
 def sentence(gain: Gain) -> str:
     """A gain as text: the mean over seeds, each seed's paired difference, and the verdict."""
-    over = "" if gain.interval is None else " [{:+.2f}, {:+.2f}] over seeds".format(*(100 * x for x in gain.interval))
-    each = "; ".join(
-        f"seed {seed} {100 * one.value:+.2f} [{100 * one.interval[0]:+.2f}, {100 * one.interval[1]:+.2f}]"
-        for seed, one in gain.seeds.items()
-    )
-    return (
-        f"{gain.data}: {gain.second} against {gain.first}, accuracy {100 * gain.mean:+.2f} percentage points{over}; "
-        f"on the same pairs {each}: **{gain.verdict}**"
-    )
+
+    def span(interval: tuple[float, float]) -> str:
+        return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+
+    over = "" if gain.interval is None else f" {span(gain.interval)} over seeds"
+    each = "; ".join(f"seed {n} {100 * one.value:+.2f} {span(one.interval)}" for n, one in gain.seeds.items())
+    mean = f"accuracy {100 * gain.mean:+.2f} percentage points{over}"
+    return f"{gain.data}: {gain.second} against {gain.first}, {mean}; on the same pairs {each}: **{gain.verdict}**"
 
 
 def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
     """The content of `markdown` as JSON: every figure's values by head, and every gain."""
-    figures_ = [
-        {
-            "table": kind,
-            "benchmark": data,
-            "figure": label,
-            "heads": {
-                head: {"values": list(one.values), "mean": one.mean, "std": one.std} for head, one in by_head.items()
-            },
-        }
-        for kind, rows in seed_stats(cells).items()
-        for data, label, by_head in rows
-    ]
-    compared = [
-        {
-            "benchmark": gain.data,
-            "first": gain.first,
-            "second": gain.second,
-            "mean": gain.mean,
-            "interval_over_seeds": gain.interval,
-            "seeds": {str(seed): {"difference": d.value, "interval": d.interval} for seed, d in gain.seeds.items()},
-            "verdict": gain.verdict,
-        }
-        for gain in gains(cells, second)
-    ]
-    return {"cells": [[cell.head, cell.seed] for cell in cells], "figures": figures_, "gains": compared}
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" + ("" if count == 1 else "s")
+    measured, compared = [], []
+    for kind, rows in seed_stats(cells).items():
+        for data, label, by_head in rows:
+            heads = {head: {"values": one.values, "mean": one.mean, "std": one.std} for head, one in by_head.items()}
+            measured.append({"table": kind, "benchmark": data, "figure": label, "heads": heads})
+    for gain in gains(cells, second):
+        seeds = {str(seed): {"difference": one.value, "interval": one.interval} for seed, one in gain.seeds.items()}
+        between = {"benchmark": gain.data, "first": gain.first, "second": gain.second}
+        found = {"mean": gain.mean, "interval_over_seeds": gain.interval, "seeds": seeds, "verdict": gain.verdict}
+        compared.append({**between, **found})
+    return {"cells": [[cell.head, cell.seed] for cell in cells], "figures": measured, "gains": compared}

@@ -154,10 +154,7 @@ class Kind:
 
 
 def _explicit_hub(text: str) -> Place | None:
-    if not text.startswith("hf-hub:"):
-        return None
-    repo, _, file = text.removeprefix("hf-hub:").partition(":")
-    return HubFile(repo, file) if file else HubModel(repo)
+    return _hub(text) if text.startswith("hf-hub:") else None
 
 
 def _explicit_folder(text: str) -> Place | None:
@@ -184,14 +181,10 @@ def _run(text: str) -> Place | None:
 def _hub(text: str) -> Place | None:
     from zoo.hub.pull import is_hub_id
 
-    return HubModel(text) if is_hub_id(text) else None
-
-
-def _hub_file(text: str) -> Place | None:
-    from zoo.hub.pull import is_hub_id
-
-    repo, _, file = text.partition(":")
-    return HubFile(repo, file) if file and is_hub_id(repo) else None
+    repo, _, file = text.removeprefix("hf-hub:").partition(":")
+    if not (text.startswith("hf-hub:") or is_hub_id(repo)):
+        return None
+    return HubFile(repo, file) if file else HubModel(repo)
 
 
 KINDS: list[Kind] = [
@@ -199,7 +192,6 @@ KINDS: list[Kind] = [
     Kind("local-dir:FOLDER", _explicit_folder),
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
-    Kind("OWNER/NAME:FILE on the Hub", _hub_file),
-    Kind("OWNER/NAME or OWNER/NAME@REVISION on the Hub", _hub),
+    Kind("OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE on the Hub", _hub),
 ]
 """Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub."""

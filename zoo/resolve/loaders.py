@@ -63,10 +63,9 @@ def load_embedder(model: str | Path | None, backend: str = "onnx", **options: An
     """
     if backend not in BACKENDS:
         raise InputError(f"expected the backend {' or '.join(BACKENDS)}, found {backend!r}")
+    place = find_model(model)
     if backend == "onnx":
-        from zoo.inference.session import OnnxEmbedder
-
-        return OnnxEmbedder(find_model(model).onnx(), **options)
+        return load_onnx(place.onnx(), **options)
     from zoo.backbones.torch_embedder import TorchFolder
 
-    return TorchFolder(find_model(model).folder(), **options)
+    return TorchFolder(place.folder(), **options)

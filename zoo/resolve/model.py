@@ -1,7 +1,5 @@
 """From MODEL to its files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from zoo.errors import InputError, closest

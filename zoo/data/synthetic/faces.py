@@ -1,7 +1,5 @@
 """Synthetic faces as a training set, and pairs of them as a benchmark."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np
@@ -43,12 +41,8 @@ class SyntheticFaces:
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         if not (16 <= height <= 512 and 16 <= width <= 512):
             raise InputError(f"expected synthetic faces of 16 to 512 pixels a side, found {height}×{width}")
-        self.name = "synthetic"
-        self.num_classes = identities
-        self.images_per_identity = images_per_identity
-        self.seed = seed
-        self.split = split
-        self.size = (height, width)
+        self.name, self.num_classes, self.images_per_identity = "synthetic", identities, images_per_identity
+        self.seed, self.split, self.size = seed, split, (height, width)
         self.labels: npt.NDArray[np.int64] = np.repeat(np.arange(identities, dtype=np.int64), images_per_identity)
 
     def __len__(self) -> int:

@@ -1,7 +1,5 @@
 """Who is drawn, and in which moment: the traits of an identity and what varies between its images."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -59,9 +57,8 @@ def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, 
     """An ellipse of half axes `width` and `height`, turned by `tilt` radians: (count, 2)."""
     cos, sin = circle(count)
     across, down = width * cos, height * sin
-    return np.stack(
-        [x + across * np.cos(tilt) - down * np.sin(tilt), y + across * np.sin(tilt) + down * np.cos(tilt)], axis=1
-    )
+    right = x + across * np.cos(tilt) - down * np.sin(tilt)
+    return np.stack([right, y + across * np.sin(tilt) + down * np.cos(tilt)], axis=1)
 
 
 def band(spine: Points, thickness: npt.NDArray[np.float64] | float) -> Points:
@@ -150,9 +147,9 @@ def draw_identity(draws: Draws) -> Identity:
     )
 
 
-def head_outline(who: Identity, count: int = 48) -> Points:
-    """The outline of the bare head: (count, 2), clockwise from the right temple."""
-    cos, sin = circle(count)
+def head_outline(who: Identity) -> Points:
+    """The outline of the bare head: (48, 2), clockwise from the right temple."""
+    cos, sin = circle(48)
     below = np.clip(sin, 0, None)
     width = np.where(sin > 0, np.abs(cos) ** who.jaw * (1 - who.taper * below**2), np.abs(cos) ** 0.85)
     return np.stack([np.sign(cos) * width * who.cheek, np.where(sin > 0, who.chin, who.crown) * sin], axis=1)
@@ -161,9 +158,8 @@ def head_outline(who: Identity, count: int = 48) -> Points:
 def hair_front(who: Identity) -> Points:
     """The hair above the forehead: skull cap outside, hairline inside: (points, 2)."""
     angles = np.linspace(np.pi, 2 * np.pi, 17)
-    cap = np.stack(
-        [(who.cheek + who.volume * 0.6) * np.cos(angles), (who.crown + who.volume) * np.sin(angles) - 2], axis=1
-    )
+    wide, high = who.cheek + who.volume * 0.6, who.crown + who.volume
+    cap = np.stack([wide * np.cos(angles), high * np.sin(angles) - 2], axis=1)
     x = np.linspace(1, -1, 17)
     fall = who.fringe * np.abs(x - who.parting) ** 1.5 + 3 * who.waves * np.sin(9 * x) * 0.3
     edge = np.stack([x * who.cheek * 0.96, np.minimum(-who.hairline + fall + 14 * x**8, -4)], axis=1)
@@ -189,8 +185,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
     lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     side = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    turn: npt.NDArray[np.float64] = lean @ side @ nod
-    return turn
+    return np.asarray(lean @ side @ nod)
 
 
 def draw_shot(draws: Draws) -> Shot:

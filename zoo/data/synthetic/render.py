@@ -1,7 +1,5 @@
 """One image of a person: filled outlines on a turned head, aligned, blurred, lit and noisy."""
 
-from __future__ import annotations
-
 import functools
 
 import cv2
@@ -26,8 +24,6 @@ from zoo.formats.images import Image
 
 Part = tuple[Points, Colour, float]
 """A filled outline: points (points, 2), colour, and how far it stands off the head's surface."""
-
-
 BEHIND, RIM = -100.0, -50.0
 BLACK, WHITE = np.zeros(3), np.array([236.0, 232, 226])
 
@@ -63,9 +59,8 @@ def head_parts(who: Identity) -> list[Part]:
     parts.append((head, who.skin, RIM))
     if who.beard:
         low = head[(head[:, 1] > who.beard_line)]
-        dip = np.stack(
-            [np.linspace(low[-1, 0], low[0, 0], 9), who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))], 1
-        )
+        curve = who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))
+        dip = np.stack([np.linspace(low[-1, 0], low[0, 0], 9), curve], axis=1)
         parts.append((np.concatenate([low, dip]), mix(who.skin, who.hair, who.beard), RIM))
     return parts
 
@@ -80,20 +75,10 @@ def eye_parts(who: Identity, shot: Shot, side: int) -> list[Part]:
     iris = min(who.iris_size, opening + 0.6)
     along = np.linspace(-1, 1, 9)
     arch = who.brow_arch * (1 - along**2)
-    brow = np.stack(
-        [
-            x + side * 1.5 + along * who.brow_length,
-            -who.brow_height - shot.brows - arch + side * along * who.brow_length * who.brow_tilt,
-        ],
-        axis=1,
-    )
-    cheek_line = np.array(
-        [
-            [side * who.nose_width * 1.1, who.nose_length - 3],
-            [side * (who.nose_width + 6), who.nose_length + 6],
-            [side * (who.mouth_width + 4), who.mouth_height - 4],
-        ]
-    )
+    rise = -who.brow_height - shot.brows - arch + side * along * who.brow_length * who.brow_tilt
+    brow = np.stack([x + side * 1.5 + along * who.brow_length, rise], axis=1)
+    nose, mouth = who.nose_width, (side * (who.mouth_width + 4), who.mouth_height - 4)
+    cheek_line = np.array([(side * nose * 1.1, who.nose_length - 3), (side * (nose + 6), who.nose_length + 6), mouth])
     return [
         (ellipse(x, 0.5, who.eye_width * 1.25, who.eye_height * 1.6, side * who.eye_tilt), shade, 0.0),
         (lid, WHITE, 0.0),
@@ -111,16 +96,13 @@ def nose_parts(who: Identity) -> list[Part]:
     y, width, shade = who.nose_length, who.nose_width, who.skin * 0.8
     bridge = np.array([[-who.bridge, 0], [who.bridge, 0], [width * 0.85, y - 2], [-width * 0.85, y - 2.0]])
     light = np.array([[-who.bridge * 0.4, 1], [who.bridge * 0.4, 1], [1.6, y - 2], [-1.6, y - 2.0]])
-    nostrils: list[Part] = [
-        (ellipse(side * width * 0.5, y + width * 0.28, width * 0.24, 1.3, count=8), who.skin * 0.35, 5)
-        for side in (-1, 1)
-    ]
+    holes = [ellipse(side * width * 0.5, y + width * 0.28, width * 0.24, 1.3, count=8) for side in (-1, 1)]
     return [
         (bridge, mix(who.skin, shade, 0.35), 5),
         (ellipse(0, y, width, width * 0.55), shade, 6),
         (ellipse(0, y - 1.2, width * 0.75, width * 0.5), mix(who.skin, WHITE, 0.12), 8),
         (light, mix(who.skin, WHITE, 0.15), 7),
-        *nostrils,
+        *((hole, who.skin * 0.35, 5) for hole in holes),
     ]
 
 
@@ -160,8 +142,7 @@ def relief(height: int, width: int) -> npt.NDArray[np.float32]:
     """The x, y and z of a head's surface normals over a crop: (3, height, width); flat outside the head."""
     scale = height / 112
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    x = (x - width / 2) / (44 * scale)
-    y = (y - 62 * scale) / (66 * scale)
+    x, y = (x - width / 2) / (44 * scale), (y - 62 * scale) / (66 * scale)
     z = np.sqrt(np.clip(1.15 - x**2 - y**2, 0.05, None))
     normals = np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2)
     return np.asarray(normals, dtype=np.float32)
@@ -171,11 +152,9 @@ def relief(height: int, width: int) -> npt.NDArray[np.float32]:
 def noise_tile() -> npt.NDArray[np.float32]:
     """Unit noise (512, 512, 3) of which every image takes a window: three uniform draws a value, nearly normal."""
     words = np.random.PCG64(np.random.SeedSequence(0)).random_raw(512 * 512 * 3)
-    parts = [
-        ((words >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.float32) / 65535 - 0.5 for shift in (0, 16, 32)
-    ]
-    tile = np.asarray((parts[0] + parts[1] + parts[2]) * 2, dtype=np.float32)
-    return tile.reshape(512, 512, 3)
+    halves = [(words >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32)]
+    a, b, c = (half.astype(np.float32) / 65535 - 0.5 for half in halves)
+    return np.asarray((a + b + c) * 2, dtype=np.float32).reshape(512, 512, 3)
 
 
 def draw_background(draws: Draws, height: int, width: int) -> Image:
@@ -199,15 +178,8 @@ def fill(canvas: Image, points: Points, colour: Colour) -> None:
 
 def aligned(who: Identity, shot: Shot) -> tuple[complex, complex]:
     """The similarity z → a·z + b, on complex numbers x + iy, that brings the turned face into an aligned crop."""
-    marks = np.array(
-        [
-            [-who.eye_gap, 0],
-            [who.eye_gap, 0],
-            [0, who.nose_length],
-            [-who.mouth_width, who.mouth_height],
-            [who.mouth_width, who.mouth_height],
-        ]
-    )
+    eye, mouth, low = who.eye_gap, who.mouth_width, who.mouth_height
+    marks = np.array([[-eye, 0], [eye, 0], [0, who.nose_length], [-mouth, low], [mouth, low]])
     lifted = np.concatenate([marks, (depth(marks, who) + np.array([0, 0, 8, 0, 0]))[:, None]], axis=1)
     (a, _, x), (b, _, y) = similarity_transform((lifted @ shot.turn.T)[:, :2], ARCFACE_TEMPLATE)
     return complex(a, b), complex(x, y)
@@ -258,8 +230,8 @@ def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
 
     direction = np.array([d.between(-0.9, 0.9), d.between(-0.8, 0.4), 0.7])
     strength = d.between(0.2, 0.8)
-    normals = relief(height, width)
-    light = np.tensordot((direction * strength).astype(np.float32), normals, axes=1) + np.float32(1 - 0.55 * strength)
+    towards = (direction * strength).astype(np.float32)
+    light = np.tensordot(towards, relief(height, width), axes=1) + np.float32(1 - 0.55 * strength)
     tint = np.array([1 + d.bell(0.16), 1 + d.bell(0.06), 1 + d.bell(0.16)]) * d.between(0.6, 1.25)
     offset = d.between(-10, 30)
     picture = canvas * (light[..., None] * tint.astype(np.float32)) + np.float32(offset)

@@ -1,0 +1,9 @@
+"""Options declared once: fields of a dataclass, for the flags of a command and the keywords of the same Python call."""
+
+from dataclasses import field
+from typing import Any
+
+
+def option(default: Any, told: str, metavar: str | None = None) -> Any:
+    """A field with the line of the command's --help that describes it."""
+    return field(default=default, metadata={"help": told, "metavar": metavar})
