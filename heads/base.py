@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -217,6 +217,13 @@ class MarginHead(nn.Module, metaclass=HeadType):
             self.configure(**{name: value})
         else:
             super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, state in self._buffers.items():  # a moving average in 16 bits would stand still
+            if state is not None and state.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = state.float()
+        return self
 
     def describe(self) -> str:
         """The head's name with its options, e.g. "cosface(scale=64.0, margin=0.35)"."""
