@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from zoo.backbones.timm_model import face_cfg, fit_neck, pair
+from zoo.backbones.timm_model import face_cfg, fit_neck, pair, register_sizes
 
 
 class FaceViT(VisionTransformer):
@@ -108,37 +108,15 @@ def _facevit(name: str, pretrained: bool, options: dict[str, Any]) -> FaceViT:
     return model
 
 
-@register_model
-def facevit_tiny_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
-    """vit_t of insightface's code, LVFace-T."""
-    return _facevit("facevit_tiny_patch9", pretrained, options)
-
-
-@register_model
-def facevit_small_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
-    """vit_s of insightface's code, LVFace-S."""
-    return _facevit("facevit_small_patch9", pretrained, options)
-
-
-@register_model
-def facevit_base_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
-    """vit_b of insightface's code, LVFace-B."""
-    return _facevit("facevit_base_patch9", pretrained, options)
-
-
-@register_model
-def facevit_large_patch9(pretrained: bool = False, **options: Any) -> FaceViT:
-    """vit_l of insightface's code, LVFace-L."""
-    return _facevit("facevit_large_patch9", pretrained, options)
-
-
-@register_model
-def facevit_small_patch8(pretrained: bool = False, **options: Any) -> FaceViT:
-    """CVLface's ViT small."""
-    return _facevit("facevit_small_patch8", pretrained, options)
-
-
-@register_model
-def facevit_base_patch8(pretrained: bool = False, **options: Any) -> FaceViT:
-    """CVLface's ViT base."""
-    return _facevit("facevit_base_patch8", pretrained, options)
+register_sizes(
+    __name__,
+    _facevit,
+    {
+        "facevit_tiny_patch9": "vit_t of insightface's code, LVFace-T.",
+        "facevit_small_patch9": "vit_s of insightface's code, LVFace-S.",
+        "facevit_base_patch9": "vit_b of insightface's code, LVFace-B.",
+        "facevit_large_patch9": "vit_l of insightface's code, LVFace-L.",
+        "facevit_small_patch8": "CVLface's ViT small.",
+        "facevit_base_patch8": "CVLface's ViT base.",
+    },
+)

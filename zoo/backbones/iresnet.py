@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from timm.layers.squeeze_excite import SEModule
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from torch import nn
 
 from zoo.backbones.necks import FlatNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck
+from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck, register_sizes
 
 
 class Block(nn.Module):
@@ -114,43 +114,16 @@ def _iresnet(name: str, pretrained: bool, options: dict[str, Any]) -> IResNet:
     return model
 
 
-@register_model
-def iresnet18(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 18 layers; IR-18 of the face papers."""
-    return _iresnet("iresnet18", pretrained, options)
-
-
-@register_model
-def iresnet34(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 34 layers."""
-    return _iresnet("iresnet34", pretrained, options)
-
-
-@register_model
-def iresnet50(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers."""
-    return _iresnet("iresnet50", pretrained, options)
-
-
-@register_model
-def iresnet100(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 100 layers; IR-100 of the face papers."""
-    return _iresnet("iresnet100", pretrained, options)
-
-
-@register_model
-def iresnet200(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 200 layers; IR-200 of the face papers."""
-    return _iresnet("iresnet200", pretrained, options)
-
-
-@register_model
-def iresnet50_se(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers."""
-    return _iresnet("iresnet50_se", pretrained, options)
-
-
-@register_model
-def iresnet100_se(pretrained: bool = False, **options: Any) -> IResNet:
-    """IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers."""
-    return _iresnet("iresnet100_se", pretrained, options)
+register_sizes(
+    __name__,
+    _iresnet,
+    {
+        "iresnet18": "IResNet of 18 layers; IR-18 of the face papers.",
+        "iresnet34": "IResNet of 34 layers.",
+        "iresnet50": "IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers.",
+        "iresnet100": "IResNet of 100 layers; IR-100 of the face papers.",
+        "iresnet200": "IResNet of 200 layers; IR-200 of the face papers.",
+        "iresnet50_se": "IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers.",
+        "iresnet100_se": "IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers.",
+    },
+)

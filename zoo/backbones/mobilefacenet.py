@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs
 from torch import nn
 
 from zoo.backbones.necks import GdcNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck
+from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck, register_sizes
 
 
 def conv(
@@ -127,19 +127,12 @@ def _mobilefacenet(name: str, pretrained: bool, options: dict[str, Any]) -> Mobi
     return model
 
 
-@register_model
-def mobilefacenet(pretrained: bool = False, **options: Any) -> MobileFaceNet:
-    """MobileFaceNet of the paper's Table 1."""
-    return _mobilefacenet("mobilefacenet", pretrained, options)
-
-
-@register_model
-def mbf(pretrained: bool = False, **options: Any) -> MobileFaceNet:
-    """The wider MobileFaceNet of insightface's code, which calls it so."""
-    return _mobilefacenet("mbf", pretrained, options)
-
-
-@register_model
-def mbf_large(pretrained: bool = False, **options: Any) -> MobileFaceNet:
-    """The largest MobileFaceNet of insightface's code."""
-    return _mobilefacenet("mbf_large", pretrained, options)
+register_sizes(
+    __name__,
+    _mobilefacenet,
+    {
+        "mobilefacenet": "MobileFaceNet of the paper's Table 1.",
+        "mbf": "The wider MobileFaceNet of insightface's code, which calls it so.",
+        "mbf_large": "The largest MobileFaceNet of insightface's code.",
+    },
+)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
 import torch
-from timm.models import model_entrypoint
+from timm.models import model_entrypoint, register_model
 from torch import nn
 
 from zoo.errors import InputError
@@ -31,6 +32,20 @@ def face_cfg(**overrides: Any) -> dict[str, Any]:
         "num_classes": 512,
         **overrides,
     }
+
+
+def register_sizes(module: str, build: Callable[[str, bool, dict[str, Any]], nn.Module], sizes: dict[str, str]) -> None:
+    """Registers every size of an architecture with timm, as its decorator does for a function of `module`.
+
+    `build` takes the name, `pretrained` and the options; `sizes` are summaries by name.
+    """
+    for name, summary in sizes.items():
+
+        def entry(pretrained: bool = False, _name: str = name, **options: Any) -> nn.Module:
+            return build(_name, pretrained, options)
+
+        entry.__name__, entry.__doc__, entry.__module__ = name, summary, module
+        setattr(sys.modules[module], name, register_model(entry))
 
 
 def fit_neck(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
