@@ -20,7 +20,8 @@ from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.train import checkpoint
 from zoo.train.build import build as build_training
 from zoo.train.centre_file import CRITERION, newest_whole, read
-from zoo.train.config import load_config
+from zoo.train.config import build as build_config
+from zoo.train.config import load_config, load_recipe
 from zoo.train.finetune import LowRank, add_low_rank, merged
 from zoo.train.loop import train
 from zoo.train.optim import build_schedule, parameter_groups
@@ -136,6 +137,28 @@ def test_each_layer_learns_slower_than_the_next_and_the_neck_at_the_full_rate(na
     assert scale[id(first)] == min(scale.values()) <= 0.5**6 and scale[id(last)] == 1
     assert all((decay[id(p)] == 0) == (p.ndim <= 1) for n, p in named if "pos_embed" not in n and "token" not in n)
     assert sorted(set(scale.values())) == [0.5**n for n in range(len(set(scale.values())) - 1, -1, -1)]
+
+
+FOUNDATION = ["vit_small_patch14_dinov2.lvd142m", "vit_small_patch16_dinov3.lvd1689m", "convnext_tiny.dinov3_lvd1689m"]
+
+
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_a_foundation_model_of_timm_takes_crops_its_own_scale_and_the_recipe(name: str) -> None:
+    given = {"init": "timm", "backbone": name}
+    values = {**load_recipe("finetune-small"), **given, "data": "synthetic"}
+    config = build_config({**values, **inherited(build_config(values), given)})
+    np.testing.assert_allclose(config.input.mean, [123.675, 116.28, 103.53], rtol=1e-6)
+    model = create_backbone(name, 7)
+    assert model.map_shape[1:] in ((196, 1), (7, 7)) and isinstance(
+        model.eval()(torch.zeros(1, 3, 112, 112)), torch.Tensor
+    )
+    groups = parameter_groups(config, model)
+    assert min(group["lr_scale"] for group in groups) < 0.01 and max(group["lr_scale"] for group in groups) == 1
+    if "vit" in name:
+        add_low_rank(model, 2)
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) < 0.05 * sum(
+            p.numel() for p in model.parameters()
+        )
 
 
 def test_without_the_options_of_fine_tuning_there_is_one_group_as_before() -> None:
