@@ -1,7 +1,8 @@
 """Optimizers that update only the rows with a gradient: neither momentum nor decay changes the other class centres."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.errors import InputError
+from zoo.heads.gpu import runs_kernels
 
 ROWS_AT_ONCE = 16384
 """Rows that a step handles at a time, so that it needs no second copy of a million centres."""
 
 
 class _Rowwise(Optimizer):
-    """Finds the rows that have a gradient and updates them, ROWS_AT_ONCE at a time.
+    """Finds the rows that have a gradient and updates them, ROWS_AT_ONCE at a time, or on a GPU by one kernel.
 
     A sparse gradient (of `MarginSoftmaxLoss` with a `sample_rate` below 1) has some rows, a dense one all.
     Where `finite`, a scalar bool tensor, is false, the step changes nothing; this takes no host sync.
@@ -43,6 +45,9 @@ class _Rowwise(Optimizer):
             places, values = gradient.indices()[0], gradient.values()
         else:
             places, values = None, gradient
+        if len(values) and parameter.dtype == torch.float32 and runs_kernels(parameter.device):
+            self.launch(parameter, values, places, state, group, finite)
+            return
         for start in range(0, len(values), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             rows = part if places is None else places[part]
@@ -58,6 +63,30 @@ class _Rowwise(Optimizer):
     def new_rows(self, old: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """The rows after the step, as new tensors; "" is the parameter itself, other names are its state."""
         raise NotImplementedError
+
+    def launch(
+        self,
+        parameter: Tensor,
+        values: Tensor,
+        places: Tensor | None,
+        state: dict[str, Tensor],
+        group: dict[str, Any],
+        finite: Tensor | None,
+    ) -> None:
+        """`new_rows` of every row at once, in place, by a kernel."""
+        raise NotImplementedError
+
+
+def _launched(kernel: Any, operands: Sequence[Tensor], places: Tensor | None, finite: Tensor | None) -> Any:
+    """A function that launches `kernel` over `operands`, parameter and gradient first, with its further arguments."""
+    parameter, values = operands[:2]
+    count, width = len(values), values[0].numel()
+    block = min(1024, 1 << (width - 1).bit_length())
+    rows = max(1, 4096 // block)
+    grid = (math.ceil(count / rows), math.ceil(width / block))
+    tensors = (*operands, parameter if places is None else places, parameter if finite is None else finite)
+    flags = {"PLACED": places is not None, "GUARDED": finite is not None, "ROWS": rows, "BLOCK": block}
+    return functools.partial(kernel[grid], *tensors, count, width, **flags)
 
 
 class RowwiseSGD(_Rowwise):
@@ -90,6 +119,20 @@ class RowwiseSGD(_Rowwise):
         buffer = old["momentum_buffer"].mul(group["momentum"]).add_(step)
         direction = step.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
         return {"": old[""].add(direction, alpha=-group["lr"]), "momentum_buffer": buffer}
+
+    def launch(
+        self,
+        parameter: Tensor,
+        values: Tensor,
+        places: Tensor | None,
+        state: dict[str, Tensor],
+        group: dict[str, Any],
+        finite: Tensor | None,
+    ) -> None:
+        from zoo.heads.row_kernels import sgd  # needs Triton
+
+        step = _launched(sgd, (parameter, values.contiguous(), state["momentum_buffer"]), places, finite)
+        step(group["lr"], group["momentum"], group["weight_decay"], NESTEROV=group["nesterov"])
 
 
 class RowwiseAdamW(_Rowwise):
@@ -127,6 +170,31 @@ class RowwiseAdamW(_Rowwise):
         moved = decayed.sub_(group["lr"] / _one_minus_power(first, step, average) * average / deviation)
         return {"": moved, "exp_avg": average, "exp_avg_sq": square, "step": step}
 
+    def launch(
+        self,
+        parameter: Tensor,
+        values: Tensor,
+        places: Tensor | None,
+        state: dict[str, Tensor],
+        group: dict[str, Any],
+        finite: Tensor | None,
+    ) -> None:
+        from zoo.heads.row_kernels import adamw  # needs Triton
+
+        one = torch.ones((), device=parameter.device) if finite is None else finite.to(torch.float32)
+        steps = state["step"].view(-1)
+        if places is None:
+            steps.add_(one)
+        else:
+            steps.index_add_(0, places, one.expand(len(places)))
+        (first, second), lr = group["betas"], group["lr"]
+        logs = [math.log(beta) if beta else -1e4 for beta in (first, second)]
+        step = _launched(
+            adamw, (parameter, values.contiguous(), state["exp_avg"], state["exp_avg_sq"], steps), places, finite
+        )
+        kept = 1 - lr * group["weight_decay"]
+        step(lr, kept, first, second, 1 - first, 1 - second, *logs, group["eps"])
+
 
 def _one_minus_power(beta: float, step: Tensor, like: Tensor) -> Tensor:
     """1 − beta^step without the cancellation that costs float32 four digits at beta = 0.999."""
@@ -150,18 +218,21 @@ def clip_grad_norm(
     copies = [p.grad for p in replicated if p.grad is not None]
     shards = [p.grad for p in sharded if p.grad is not None]
     device = (copies + shards)[0].device if copies or shards else torch.device("cpu")
-    ours = torch.stack([_square_sum(g) for g in shards]).sum() if shards else torch.zeros((), device=device)
+    ours = _square_sum(shards) if shards else torch.zeros((), device=device)
     if process_group is not None:
         dist.all_reduce(ours, group=process_group)
-    total = ours + (torch.stack([_square_sum(g) for g in copies]).sum() if copies else 0)
-    norm = total.sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp_max(1)
-    for gradient in copies + shards:
-        (gradient._values() if gradient.is_sparse else gradient).mul_(factor)
+    norm = (ours + (_square_sum(copies) if copies else 0)).sqrt()
+    if max_norm < math.inf:
+        torch._foreach_mul_(_values(copies + shards), (max_norm / (norm + 1e-6)).clamp_max(1))
     return norm
 
 
-def _square_sum(gradient: Tensor) -> Tensor:
-    values = gradient._values() if gradient.is_sparse else gradient
-    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.promote_types(values.dtype, torch.float32))
-    return norm * norm
+def _values(gradients: Sequence[Tensor]) -> list[Tensor]:
+    return [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
+
+
+def _square_sum(gradients: Sequence[Tensor]) -> Tensor:
+    """The sum of the squares of all elements, a scalar, in float32 at least."""
+    values = _values(gradients)
+    number = torch.promote_types(values[0].dtype, torch.float32)
+    return torch.stack(torch._foreach_norm(values, 2, dtype=number)).square().sum()

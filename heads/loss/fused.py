@@ -24,9 +24,6 @@ from zoo.heads.loss.chunked import Chunk, chunks, finite, target_rows, unit_rows
 from zoo.heads.loss.dense import NORM_FLOOR, Plan
 from zoo.heads.loss.precision import multiply
 
-ON_ANY_DEVICE = False
-"""Whether the kernels run elsewhere than on a GPU too, by Triton's interpreter (TRITON_INTERPRET=1)."""
-
 CHUNKS = (16_384, 65_536, 262_144)
 """The classes per chunk among which a measurement on the card chooses."""
 FIXED_CHUNK = 65_536
@@ -53,19 +50,6 @@ def unsuitable(head: MarginHead, unit: Tensor, plan: Plan) -> str | None:
 def _learned(head: MarginHead) -> list[Tensor]:
     """The head's parameters, also where a frozen copy holds them as plain tensors."""
     return [value for value in (*head.parameters(), *head.__dict__.values()) if isinstance(value, Tensor)]
-
-
-def available(device: torch.device) -> bool:
-    """Whether Triton and a GPU that multiplies bfloat16 are there."""
-    if ON_ANY_DEVICE:
-        return True
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-        return False
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def fused_sum(

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from zoo.heads.base import MarginHead
+from zoo.heads.gpu import runs_kernels
 from zoo.heads.loss.checkpointed import checkpointed_negatives
 from zoo.heads.loss.chunked import chunked_log_sum_exp
 from zoo.heads.loss.dense import Negatives, Plan, nearest_cosines, negatives_of, own_cosines, target_cosines
-from zoo.heads.loss.fused import available, fused_sum, plan_chunks, unsuitable
+from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 
 CHUNK_BYTES = {"cpu": 2**21}
 """The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
@@ -70,7 +71,7 @@ class Way:
         if cosines is not None:
             return cos_y, negatives_of(cosines, column, boundary, head, plan)
         given = unit, centres, column, cos_y, boundary, head
-        if available(unit.device):
+        if runs_kernels(unit.device):
             why = unsuitable(head, unit, plan)
             if why is None:
                 plan = plan_chunks(unit, centres, head, plan, self.budget(MEMORY_BUDGET_FUSED), self.chunk_size)

@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 5,
     "lr": 0.05,
+    "precision": "fp32",
     "threads": 1,
     "workers": 0,
     "curves": False,

@@ -120,9 +120,11 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     number = torch.float64 if config.precision == "fp64" else torch.float32
     model = model.to(device, number)
-    if config.channels_last:
+    if config.channels_last and number == torch.float32:
         model = model.to(memory_format=torch.channels_last)
     criterion = build_centres(config, num_classes).to(device, number)
+    if device.type == "cuda" and config.precision in ("bf16", "fp16") and criterion.precision == "auto":
+        criterion.precision = "bf16"
     if config.init_centres and dataset is not None:
         start_centres(criterion, Path(config.init), dataset)
     return Training(

@@ -140,10 +140,13 @@ class TrainConfig:
     """Give the margin the gradient of the plain cosine, as insightface does; by default the gradient is exact."""
     augment: Annotated[str, Option(listed=True)] = "flip"
     """Augmentation: `none`, `flip`, `adaface`, `strong`, or a YAML file of albumentations."""
-    precision: Annotated[Literal["fp32", "bf16", "fp16", "fp64"], Option(listed=True)] = "fp32"
-    """Arithmetic of the backbone; cosines and centres stay in fp32 (fp64 throughout is for tests of exactness)."""
-    channels_last: bool = False
-    """Store feature maps channels-last, which GPUs with tensor cores prefer."""
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "fp64"], Option(listed=True)] = "auto"
+    """Arithmetic of the backbone; `auto` is bf16 where the processor has instructions for it, else fp32. Cosines and
+    centres stay in fp32 (fp64 throughout is for tests of exactness)."""
+    channels_last: bool = True
+    """Store feature maps channels-last, which is faster for convolutions on GPUs and CPUs."""
+    deterministic: bool = False
+    """Allow only algorithms that add in a fixed order, so that a run on a GPU repeats bit for bit; slower."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
     sync_bn: bool = False

@@ -28,6 +28,7 @@ from zoo.train.finetune import merged
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
+from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
 from zoo.train.watch import Record, Standing, Watch, facts, unwatched
@@ -49,6 +50,7 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch 
 def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume: bool, watch: Watch) -> Record:
     """`train` in this process, which is `rank` among those of the run."""
     device, spec = choose_device(config, rank.local), config.input
+    config = settled(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -81,10 +83,11 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
         for sentence in damage:
             log.warning(sentence)
 
-    with stop_signals() as stop, contextlib.closing(metrics), saver:
+    with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
         take_step.meter.reset()
         for epoch in range(step // steps_per_epoch, config.epochs):
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
+            batches = ahead(batches, device, take_step.prepare)
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 for schedule in schedules:
                     schedule.step_update(step)

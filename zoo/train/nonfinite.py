@@ -19,10 +19,11 @@ class NonfiniteSteps:
         self.first_bad = torch.full((), -1, device=device)
         self.suspects = torch.full((images,), -1, device=device)
 
-    def remember(self, *modules: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The running statistics (batch norm's, the head's) before the forward pass that will change them."""
+    def remember(self, *modules: nn.Module) -> list[tuple[list[torch.Tensor], torch.Tensor]]:
+        """The running statistics (batch norm's, the head's) and their values before a forward pass, by their types."""
         kept = [b for module in modules for b in module.buffers() if b.numel()]
-        return list(zip(kept, [b.clone() for b in kept], strict=True))
+        groups = [[b for b in kept if b.dtype == dtype] for dtype in {b.dtype for b in kept}]
+        return [(group, joined(group)) for group in groups]
 
     def check(
         self,
@@ -46,10 +47,12 @@ class NonfiniteSteps:
         self.bad_steps += bad
         return ~good
 
-    def put_back(self, statistics: list[tuple[torch.Tensor, torch.Tensor]], withhold: torch.Tensor) -> None:
+    def put_back(self, statistics: list[tuple[list[torch.Tensor], torch.Tensor]], withhold: torch.Tensor) -> None:
         """Puts the running statistics back where the step was withheld."""
-        for now, before in statistics:
-            now.copy_(torch.where(withhold, before, now))
+        for buffers, before in statistics:
+            sizes = [buffer.numel() for buffer in buffers]
+            right = torch.split(torch.where(withhold, before, joined(buffers)), sizes)
+            torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(right, buffers, strict=True)])
 
     def judge(self, dataset: FaceDataset) -> int:
         """How many steps were withheld so far; InputError naming the first where more were than are tolerated.
@@ -65,3 +68,8 @@ class NonfiniteSteps:
                 " set --clip-norm, use --precision bf16, or tolerate some with --skip-nonfinite"
             )
         return bad_steps
+
+
+def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Their elements in one row: an operation on each alone would cost a GPU a launch."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])

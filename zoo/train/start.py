@@ -106,7 +106,9 @@ def resume(
     """
     folder = find_run(run)
     saved = load_config(folder / "config.yaml")
-    config = build({**plain(saved), **(load_recipe(recipe) if recipe else {}), **options})
+    given = {**(load_recipe(recipe) if recipe else {}), **options}
+    given = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
+    config = build({**plain(saved), **given})
     if changed := changes(saved, config):
         raise InputError(
             f"expected the options of {folder} to stay as they were, found other values for {', '.join(changed)};"
@@ -120,8 +122,11 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
 
     Of the processes that torchrun starts, the first one makes and locks the folder, and tells the others its name.
     """
+    from zoo.train.build import choose_device
     from zoo.train.loop import train
+    from zoo.train.speed import settled
 
+    config = settled(config, choose_device(config))  # as it is saved: a run goes on as it began
     start = local(config.init, resume)
     here = replace(config, init=start, init_centres=config.init_centres and not resume)
     if not first_process():

@@ -78,20 +78,24 @@ class Stepper:
         if training.average:
             training.average.update(training.model)
 
+    def prepare(self, batch: Batch) -> Batch:
+        """A batch of the loader on the device, its crops as the model's input; the indices stay where they are."""
+        crops, labels, indices = batch
+        pixels = normalise(crops.to(self.device, non_blocking=True), self.spec)
+        pixels = pixels.to(self.training.criterion.weight.dtype)
+        kept = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return pixels.contiguous(memory_format=kept), labels.to(self.device, non_blocking=True), indices
+
     def backward(self, batches: Iterator[Batch], step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One forward and backward pass; the mean loss, a scalar, and the indices of its images."""
         config, number = self.config, self.training.criterion.weight.dtype
         with self.meter.waiting():
-            crops, labels, indices = next(batches)
-        pixels = normalise(crops.to(self.device, non_blocking=True), self.spec).to(number)
-        del crops  # the loader's next batch takes its memory
-        if config.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            pixels, labels, indices = next(batches)
         torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, self.rank.number))
         with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
             with self.precision, torch.set_grad_enabled(step >= self.head_steps):
                 embeddings = self.forward(pixels)
-            loss = self.loss(embeddings.to(number), labels.to(self.device, non_blocking=True), indices)
+            loss = self.loss(embeddings.to(number), labels, indices)
             scaled: torch.Tensor = self.training.scaler.scale(loss / config.accumulate)
             scaled.backward()  # type: ignore[no-untyped-call]
         self.meter.add(loss, len(labels) * self.rank.world)

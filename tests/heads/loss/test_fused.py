@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import InputError
-from zoo.heads import HEADS, MarginSoftmaxLoss, build_head
+from zoo.heads import HEADS, MarginSoftmaxLoss, build_head, gpu
 from zoo.heads.loss import fused, margin_softmax
 from zoo.heads.loss.dense import Plan
 
@@ -27,9 +27,9 @@ every_head = pytest.mark.parametrize("name", list(HEADS))
 @pytest.fixture(autouse=True, scope="module")
 def kernels_everywhere() -> Iterator[None]:
     """Without a GPU the kernels run on the CPU, by Triton's interpreter."""
-    fused.ON_ANY_DEVICE = True
+    gpu.ON_ANY_DEVICE = True
     yield
-    fused.ON_ANY_DEVICE = False
+    gpu.ON_ANY_DEVICE = False
 
 
 def run(loss: MarginSoftmaxLoss, embeddings: Tensor, labels: Tensor) -> list[Tensor]:

@@ -58,8 +58,7 @@ def test_the_compiler_for_a_gpu_accepts_the_kernels_of_every_head() -> None:
     source = """
         import torch, triton
         from triton.backends.compiler import GPUTarget
-        from zoo.heads import HEADS, MarginSoftmaxLoss
-        from zoo.heads.loss import fused
+        from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, gpu
 
         class Card:
             get_current_target = lambda self: GPUTarget("cuda", 90, 32)
@@ -75,15 +74,22 @@ def test_the_compiler_for_a_gpu_accepts_the_kernels_of_every_head() -> None:
             compiled.add(run(self, *args, warmup=True, **options).hash)
 
         triton.JITFunction.run = compile_only
-        fused.ON_ANY_DEVICE = True
+        gpu.ON_ANY_DEVICE = True
         for number, name in enumerate(HEADS):
             options = {"sub_centres": 2, "filter_above": 0.5} if number % 4 == 0 else {}
             loss = MarginSoftmaxLoss(name, 600, 32, chunk_size=256, memory_budget=0, precision="bf16", **options)
             loss(torch.randn(70, 32).requires_grad_(), torch.randint(600, (70,))).backward()
+        for sample_rate in (1.0, 0.2):
+            loss = MarginSoftmaxLoss("softmax", 600, 32, sample_rate=sample_rate, precision="tf32")
+            loss(torch.randn(70, 32).requires_grad_(), torch.randint(600, (70,))).backward()
+            sgd = RowwiseSGD([loss.weight], lr=0.1, momentum=0.9, nesterov=True)
+            for optimizer in (sgd, RowwiseAdamW([loss.weight])):
+                optimizer.step()
+                optimizer.step(finite=torch.tensor(True))
         print(len(compiled))
     """
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     command = [sys.executable, "-c", textwrap.dedent(source)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) >= 12
+    assert int(done.stdout) >= 20

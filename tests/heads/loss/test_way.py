@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.support.heads import Learned, batch
-from zoo.heads import MarginHead, MarginSoftmaxLoss, build_head
-from zoo.heads.loss import fused, way
+from zoo.heads import MarginHead, MarginSoftmaxLoss, build_head, gpu
+from zoo.heads.loss import way
 
 
 class Cubed(MarginHead):
@@ -34,7 +34,7 @@ def test_what_the_kernels_cannot_do_runs_without_them_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fused, "ON_ANY_DEVICE", True)
+    monkeypatch.setattr(gpu, "ON_ANY_DEVICE", True)
     monkeypatch.setattr(way, "fused_sum", lambda *_: pytest.fail("the kernels ran"))
     number = torch.float64 if options.pop("double", False) else torch.float32
     dense, chunked = (MarginSoftmaxLoss(head, 9, 6, seed=5, chunk_size=size, **options) for size in (None, 4))
