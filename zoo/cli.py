@@ -30,6 +30,7 @@ COMMANDS = {
     "index": "build, extend and prune a gallery of known people",
     "migrate": "move a gallery to another model",
     "embed": "compute the embeddings of photos, with boxes, landmarks and quality",
+    "cluster": "sort faces without names into people",
     "serve": "serve verification and a gallery over HTTP, with a page to try them in",
     "align": "crop and align the faces of photos, ready for training",
     "push": "publish a run on the Hugging Face Hub",

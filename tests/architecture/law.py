@@ -127,22 +127,22 @@ ROOMS = (
         (*LIGHT, "onnxruntime", "scipy"),
     ),
     Room(
+        "zoo.data",
+        "training sets, augmentation, the loader",
+        ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),
+        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets", "filelock"),
+    ),
+    Room(
         "zoo.recognition",
         "verification, galleries, batches of photos",
-        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report"),
-        (*LIGHT, "PIL", "pyarrow", "simsimd"),
+        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report", "zoo.data"),
+        (*LIGHT, "PIL", "pyarrow", "scipy", "simsimd"),
     ),
     Room(
         "zoo.serve",
         "verification and a gallery over HTTP, and the page",
         ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.recognition"),
         (*LIGHT, "fastapi", "starlette", "uvicorn", "pydantic", "onnx"),
-    ),
-    Room(
-        "zoo.data",
-        "training sets, augmentation, the loader",
-        ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),
-        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets", "filelock"),
     ),
     Room(
         "zoo.export",

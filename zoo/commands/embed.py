@@ -4,6 +4,7 @@ An interrupted run is resumed: finished work is kept beside the output, in OUT.p
 
 zoo embed photos/ -o photos.npz --model model.onnx
 zoo embed a.jpg b.jpg -o faces.parquet --face all
+zoo embed 'shards/{000..999}.tar' -o part-7.parquet --shard 7/100
 """
 
 import argparse
@@ -13,18 +14,29 @@ from zoo.commands.progress import bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", metavar="IMAGES", nargs="+", help="pictures, or folders of them")
+    pictures = "pictures, folders of them, .tar shards, .parquet or hf://datasets/…"
+    parser.add_argument("pictures", metavar="IMAGES", nargs="+", help=pictures)
     output = "the table: .npz, or .parquet with pyarrow"
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     add_model_arguments(parser)
+    parts = "embed the I-th of N equal parts, for job arrays"
+    parser.add_argument("--shard", metavar="I/N", type=shard, default=(1, 1), help=parts)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
     add_batch_arguments(parser)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """I/N as an option's type."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 7/100, found {text}")
+    return int(part), int(parts)
 
 
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import embed_to_table
 
-    table = embed_to_table(args.pictures, args.output, verifier_of(args), args.overwrite, args.workers, bar)
+    table = embed_to_table(args.pictures, args.output, verifier_of(args), args.overwrite, args.workers, bar, args.shard)
     if args.json:
         print(table.to_json())
     else:

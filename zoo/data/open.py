@@ -47,7 +47,7 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     """
     if is_synthetic(uri):
         return open_synthetic(uri, image_size)
-    if _kind(uri, Path(uri)) == "folder":
+    if kind_of(uri, Path(uri)) == "folder":
         return LoosePictures(Path(uri))
     return open_pictures(uri)
 
@@ -82,7 +82,7 @@ def is_synthetic(uri: str) -> bool:
 def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
     """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
     path = Path(uri)
-    kind = _kind(uri, path)
+    kind = kind_of(uri, path)
     if kind == "rec":
         return RecordDataset(path, image_size)
     if kind == "tar":
@@ -123,7 +123,7 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
     )
 
 
-def _kind(uri: str, path: Path) -> str | None:
+def kind_of(uri: str, path: Path) -> str | None:
     """The format at an address: by its scheme, by its suffix, or by the files in the folder."""
     if uri.startswith("hf://"):
         return "hub"

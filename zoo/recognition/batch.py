@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zoo.data.base import EncodedFaces
+from zoo.data.open import kind_of, open_encoded
 from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop
 from zoo.formats.images import printable, read_file
@@ -61,13 +63,38 @@ def pictures_in(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(SUFFIXES))
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A picture in a set that keeps many in a file."""
+
+    pictures: EncodedFaces
+    number: int
+
+    def __str__(self) -> str:
+        return self.pictures.where(self.number)
+
+    def read(self) -> bytes:
+        """The encoded picture; InputError where it cannot be read."""
+        return self.pictures.content(self.number)
+
+
+def sources_in(paths: Iterable[str | Path]) -> Iterator[Path | Stored]:
+    """`pictures_in`, and the pictures of WebDataset shards, Parquet tables, RecordIO and hf:// among the paths."""
+    for path in paths:
+        if kind_of(str(path), Path(path)) in ("tar", "parquet", "hub", "rec"):
+            pictures = open_encoded(str(path))
+            yield from (Stored(pictures, number) for number in range(len(pictures)))
+        else:
+            yield from pictures_in([path])
+
+
 def embed_pictures(
     verifier: FaceVerifier,
-    pictures: Iterable[Path],
+    pictures: Iterable[Path | Stored],
     journal: Journal,
     workers: int = 2,
     progress: Progress = no_progress,
-    people: Mapping[Path, str] | None = None,
+    people: Mapping[Path | Stored, str] | None = None,
 ) -> int:
     """Adds a record to `journal` for each picture that is not in it, with the name of its person among `people`.
 
@@ -75,15 +102,15 @@ def embed_pictures(
     """
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r in journal.records() if r["sha256"]}
 
-    def look(path: Path) -> Look:
-        name, stamp = printable(path), _stamp(path)
+    def look(path: Path | Stored) -> Look:
+        name, stamp = named(path), (0, 0) if isinstance(path, Stored) else _stamp(path)
         if (name, *stamp) in done:
             return None, []
         record: Record = {"path": name, "bytes": stamp[0], "mtime_ns": stamp[1], "sha256": "", "reason": ""}
         if people:
             record["person"] = people[path]
         try:
-            content = read_file(path)
+            content = path.read() if isinstance(path, Stored) else read_file(path)
             record["sha256"] = hashlib.sha256(content).hexdigest()
             return record, verifier.crops(content, name)
         except InputError as error:
@@ -128,6 +155,11 @@ def _batches(looks: Iterable[Look]) -> Iterator[list[Look]]:
             held = []
     if held:
         yield held
+
+
+def named(picture: Path | Stored) -> str:
+    """What messages and tables call a picture."""
+    return str(picture) if isinstance(picture, Stored) else printable(picture)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

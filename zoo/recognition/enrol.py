@@ -8,7 +8,7 @@ from pathlib import Path
 from zoo.errors import InputError
 from zoo.formats.images import printable
 from zoo.messages import Progress, no_progress
-from zoo.recognition.batch import embed_pictures, found_in, pictures_in
+from zoo.recognition.batch import Stored, embed_pictures, found_in, named, pictures_in
 from zoo.recognition.gallery import EnrolledPhoto
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
@@ -50,12 +50,12 @@ def enrol(
     """
     if verifier.face == "all":
         verifier = verifier.taking("largest")
-    names = {path: name for name, paths in people.items() for path in paths}
+    names: dict[Path | Stored, str] = {path: name for name, paths in people.items() for path in paths}
     embed_pictures(verifier, names, journal, workers, progress, names)
     notes: list[str] = []
     photos: list[EnrolledPhoto] = []
     owners: dict[str, dict[str, str]] = {}
-    wanted = {printable(path): name for path, name in names.items()}
+    wanted = {named(path): name for path, name in names.items()}
     for found in found_in(journal):
         name = wanted.get(found.path)
         if name is None:  # from an interrupted run over another folder

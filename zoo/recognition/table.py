@@ -16,7 +16,7 @@ from zoo.errors import InputError
 from zoo.files import atomic_path
 from zoo.formats.images import printable
 from zoo.messages import Bar, no_bar
-from zoo.recognition.batch import Found, embed_pictures, found_in, pictures_in
+from zoo.recognition.batch import Found, embed_pictures, found_in, named, sources_in
 from zoo.recognition.journal import Journal
 from zoo.recognition.verifier import FaceVerifier
 
@@ -57,8 +57,12 @@ def embed_to_table(
     overwrite: bool = False,
     workers: int = 2,
     bar: Bar = no_bar,
+    shard: tuple[int, int] = (1, 1),
 ) -> Table:
     """Embeds the pictures at `paths` and in the folders among them: what `zoo embed` does.
+
+    A path may also be WebDataset shards, a Parquet table, RecordIO or hf://datasets/…, as for `zoo train --data`. Of
+    `shard` (i, n) the i-th of n equal parts is embedded, from 1 on, so that n machines share the work.
 
     Columns: path, sha256, box (left, top, width, height), landmarks (5 × 2), score, faces (shown in the picture),
     blur, eye_distance, turn, nod, brightness, cut, norm, embedding (unit-length); NaN where an aligned crop has none. A
@@ -72,10 +76,13 @@ def embed_to_table(
     if output.exists() and not partial.exists() and not overwrite:
         raise InputError(f"expected no file at {output} yet, found one; give --overwrite, or another name")
     paths = list(paths)
-    pictures = list(dict.fromkeys(pictures_in(paths)))
+    pictures, (part, parts) = list(dict.fromkeys(sources_in(paths))), shard
+    if not 1 <= part <= parts:
+        raise InputError(f"expected a shard from 1/{parts} to {parts}/{parts}, found {part}/{parts}")
+    pictures = pictures[len(pictures) * (part - 1) // parts : len(pictures) * part // parts]
     if not pictures:
         raise InputError(f"expected pictures in {' '.join(map(printable, paths))}, found none")
-    wanted = {printable(picture) for picture in pictures}
+    wanted = set(map(named, pictures))
     with Journal(partial, verifier.how()) as journal:
         with bar("embed", len(pictures)) as progress:
             added = embed_pictures(verifier, pictures, journal, workers=workers, progress=progress)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.toy_faces import DIM, crop, write_model, write_people
 from zoo.errors import InputError
+from zoo.faces.finder import FaceCrop
+from zoo.formats.images import encode_png
 from zoo.recognition import FaceVerifier, embed_to_table
 from zoo.recognition.table import require_table_name
 
@@ -78,3 +85,63 @@ def test_other_formats_and_folders_without_pictures_are_refused(verifier: FaceVe
     with pytest.raises(InputError, match="found none"):
         embed_to_table([tmp_path / "empty"], tmp_path / "t.npz", verifier)
     assert not (tmp_path / "t.npz.partial").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+def test_the_shards_of_any_source_are_together_the_whole(kind: str, tmp_path: Path) -> None:
+    verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+    folder = write_people(tmp_path / "people", {"a": [(1, 0), (2, 0), (3, 0)], "b": [(4, 0), (5, 0), (6, 0), (7, 0)]})
+    contents = [file.read_bytes() for file in sorted(folder.rglob("*.png"))]
+    source = tmp_path / f"set.{kind}"
+    if kind == "tar":
+        with tarfile.open(source, "w") as file:
+            for number, content in enumerate(contents):
+                for suffix, part in (("png", content), ("cls", b"0")):
+                    member = tarfile.TarInfo(f"{number:04}.{suffix}")
+                    member.size = len(part)
+                    file.addfile(member, io.BytesIO(part))
+    elif kind == "parquet":
+        pq.write_table(pa.table({"image": contents, "label": [0] * 7}), source)
+    else:
+        source = folder
+    whole = embed_to_table([source], tmp_path / "whole.npz", verifier)
+    assert (whole.pictures, whole.faces, whole.failures) == (7, 7, ())
+    parts = [embed_to_table([source], tmp_path / f"{i}.npz", verifier, shard=(i, 3)) for i in (1, 2, 3)]
+    assert sorted(part.faces for part in parts) == [2, 2, 3]
+    with np.load(tmp_path / "whole.npz") as table:
+        expected = dict(table)
+    assert len(set(expected["path"].tolist())) == 7
+    for column in ("path", "sha256", "embedding"):
+        found = np.concatenate([np.load(tmp_path / f"{i}.npz")[column] for i in (1, 2, 3)])
+        np.testing.assert_array_equal(found, expected[column])
+    assert expected["sha256"].tolist() == [hashlib.sha256(content).hexdigest() for content in contents]
+
+
+def test_a_set_in_a_file_is_resumed_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+    pq.write_table(
+        pa.table({"image": [encode_png(crop(n)) for n in range(70)], "label": [0] * 70}), tmp_path / "s.parquet"
+    )
+    embed, calls = FaceVerifier.embed_with_norms, []
+
+    def interrupted(self: FaceVerifier, crops: list[FaceCrop]) -> object:
+        calls.append(len(crops))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return embed(self, crops)
+
+    monkeypatch.setattr(FaceVerifier, "embed_with_norms", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_table([tmp_path / "s.parquet"], tmp_path / "t.npz", verifier)
+    done = embed_to_table([tmp_path / "s.parquet"], tmp_path / "t.npz", verifier)
+    assert (done.faces, done.embedded_now) == (70, 70 - calls[0])
+
+
+def test_a_shard_that_is_none_is_refused(tmp_path: Path) -> None:
+    verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
+    folder = write_people(tmp_path / "people", {"a": [(1, 0)]})
+    for wrong in ((0, 3), (4, 3)):
+        with pytest.raises(InputError, match="expected a shard from 1/3 to 3/3"):
+            embed_to_table([folder], tmp_path / "t.npz", verifier, shard=wrong)
+    with pytest.raises(InputError, match="expected pictures"):
+        embed_to_table([folder], tmp_path / "t.npz", verifier, shard=(1, 2))

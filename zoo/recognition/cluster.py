@@ -1,0 +1,239 @@
+"""Faces without names sorted into people: average linkage above a threshold, with corrections that last."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from zoo.errors import InputError, closest
+from zoo.faces.align import align
+from zoo.faces.finder import read_picture
+from zoo.files import new_folder, write_bytes, write_json, write_text
+from zoo.formats.images import Image, encode_jpeg, encode_png, printable, resized
+from zoo.recognition.threshold import Decision
+
+FORMAT = "zoo clusters 1"
+SHOWN = 24
+"""Faces of a person on the page of contact sheets."""
+
+Floats = npt.NDArray[np.float32]
+Pairs = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of a table that `zoo embed` wrote."""
+
+    names: tuple[str, ...]
+    """A face's photo; of several faces in a photo `photo#1`, `photo#2` … in the order of the table."""
+    paths: tuple[str, ...]
+    landmarks: npt.NDArray[np.float64]
+    """(faces, 5, 2); NaN for aligned crops."""
+    embeddings: Floats
+    """(faces, dim), unit-length."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Faces:
+        """The faces of a table, .npz or .parquet; InputError for anything else."""
+        columns = ("path", "landmarks", "embedding")
+        try:
+            if Path(path).suffix == ".parquet":
+                import pyarrow.parquet as pq
+
+                table = pq.read_table(path, columns=[*columns, "reason"]).to_pydict()
+                used = [row for row, reason in enumerate(table["reason"]) if reason is None]
+                paths, landmarks, rows = ([table[column][row] for row in used] for column in columns)
+            else:
+                with np.load(path) as arrays:
+                    paths, landmarks, rows = (arrays.get(column, []) for column in columns)
+            embeddings = np.array(rows, np.float32).reshape(len(paths), -1)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"expected a table of embeddings that `zoo embed` wrote at {printable(path)}, found none ({error})"
+            ) from None
+        if not len(paths):
+            raise InputError(f"expected faces in {printable(path)}, found none")
+        texts, seen = [str(one) for one in paths], defaultdict[str, int](int)
+        names = []
+        for text in texts:
+            seen[text] += 1
+            names.append(f"{text}#{seen[text]}")
+        names = [name if seen[text] > 1 else text for name, text in zip(names, texts, strict=True)]
+        return cls(tuple(names), tuple(texts), np.array(landmarks, np.float64).reshape(-1, 5, 2), embeddings)
+
+    def crop(self, face: int) -> Image:
+        """A face's aligned crop, 112×112, cut out of its photo again; InputError where that is gone."""
+        image, _ = read_picture(self.paths[face])
+        points = self.landmarks[face]
+        return align(image, points) if np.isfinite(points).all() else resized(image, (112, 112))
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Faces by person."""
+
+    faces: Faces
+    people: dict[str, list[int]]
+    """Each person's faces, by person-0001 …, the largest first."""
+    decision: Decision
+    same: tuple[tuple[str, str], ...]
+    """Pairs of faces that are one person, as somebody said."""
+    different: tuple[tuple[str, str], ...]
+    """Pairs of faces that are two people, as somebody said."""
+    notes: tuple[str, ...]
+
+    def write_folders(self, folder: Path) -> None:
+        """A new folder of people for `zoo index --aligned`: each person's aligned crops."""
+        if folder.exists():
+            raise InputError(f"expected a new folder for the people, found {printable(folder)}; name another one")
+        with new_folder(folder, keep=lambda _: False):
+            for name, faces in self.people.items():
+                (folder / name).mkdir()
+                for face in faces:
+                    stem = Path(self.faces.names[face]).name
+                    write_bytes(folder / name / f"{face:06}-{stem}.png", encode_png(self.faces.crop(face)))
+
+    def write_page(self, path: Path) -> None:
+        """A contact sheet for each person on one page without links, up to SHOWN faces each."""
+        sheets = []
+        for name, faces in self.people.items():
+            pictures = "".join(self._figure(face) for face in faces[:SHOWN])
+            more = f"<p>and {len(faces) - SHOWN:,} more</p>" if len(faces) > SHOWN else ""
+            sheets.append(f"<h2>{name}: {len(faces):,}</h2><div>{pictures}</div>{more}")
+        about = html.escape(f"{len(self.faces.names):,} faces, {len(self.people):,} people; threshold {self.decision}")
+        write_text(path, PAGE.format(about=about, sheets="\n".join(sheets)))
+
+    def _figure(self, face: int) -> str:
+        picture = base64.b64encode(encode_jpeg(resized(self.faces.crop(face), (80, 80)), 80)).decode()
+        name = html.escape(self.faces.names[face])
+        return f'<figure><img alt="" src="data:image/jpeg;base64,{picture}"><figcaption>{name}</figcaption></figure>'
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>People</title>
+<style>body {{ font: 14px sans-serif }} div {{ display: flex; flex-wrap: wrap }} figure {{ margin: 4px; width: 96px }}
+figcaption {{ font-size: 9px; overflow-wrap: anywhere }}</style>
+<p>{about}</p>
+{sheets}
+</html>
+"""
+
+
+def cluster(
+    table: str | Path,
+    output: str | Path,
+    decision: Decision,
+    same: Iterable[tuple[str, str]] = (),
+    different: Iterable[tuple[str, str]] = (),
+) -> Clusters:
+    """Sorts the faces of a table into people, and writes them to `output` as JSON: `zoo cluster`.
+
+    `same` and `different` are pairs of names of `Faces` that somebody compared; they join those that `output` holds
+    from earlier calls. InputError without a threshold, for a face that is not in the table, and for corrections that
+    contradict each other; `output` is then as it was.
+    """
+    if decision.threshold is None:
+        raise InputError(f"expected a threshold to sort faces by, found none: {decision.origin}")
+    faces, output = Faces.read(table), Path(output)
+    place = {name: number for number, name in enumerate(faces.names)}
+    kept = {"same": [*same], "different": [*different]}
+    for name in (name for pairs in kept.values() for pair in pairs for name in pair if name not in place):
+        hint = closest(name, place)
+        raise InputError(
+            f"expected a face of {printable(table)}, found {name}" + (f"; is it {hint[0]}?" if hint else "")
+        )
+    if output.exists():
+        try:
+            before = json.loads(output.read_text())
+            assert before["format"] == FORMAT
+            kept = {key: [*map(tuple, before[key]), *pairs] for key, pairs in kept.items()}
+        except (ValueError, KeyError, TypeError, AssertionError):
+            raise InputError(f"expected people of `zoo cluster` at {printable(output)}, found another file") from None
+    known = {key: [(place[a], place[b]) for a, b in pairs if a in place and b in place] for key, pairs in kept.items()}
+    lost = sum(map(len, kept.values())) - sum(map(len, known.values()))
+    labels = average_link(faces.embeddings, decision.threshold, known["same"], known["different"])
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    people = {f"person-{number:04}": group.tolist() for number, group in enumerate(groups, 1)}
+    notes = (f"{lost} corrections are about faces that are not in the table any more: kept, without effect",)
+    pairs = {key: tuple(dict.fromkeys(pairs)) for key, pairs in kept.items()}
+    found = Clusters(faces, people, decision, pairs["same"], pairs["different"], notes if lost else ())
+    named = {name: [faces.names[face] for face in group] for name, group in people.items()}
+    write_json(output, {"format": FORMAT, "table": os.fspath(table), **decision.facts(), **pairs, "people": named})
+    return found
+
+
+def average_link(rows: Floats, threshold: float, same: Pairs = (), different: Pairs = ()) -> npt.NDArray[np.int64]:
+    """The cluster of each of `rows` (rows, dim), unit-length; 0 is the largest.
+
+    Average linkage: the two clusters whose pairs of rows have the highest mean cosine are merged while it is above
+    `threshold`. The mean is the product of the clusters' means, so memory is linear in the rows. Clusters with a pair
+    of `different` are never merged, those with a pair of `same` always; where that cannot be, as both have rows that
+    differ, they are made again around the pairs of `same`. InputError where the pairs contradict each other.
+    """
+    labels = _linked(rows, threshold, (), different)
+    labels = _joined(labels.max() + 1, [(labels[a], labels[b]) for a, b in same])[labels]
+    if any(labels[a] == labels[b] for a, b in different):
+        labels = _linked(rows, threshold, same, different)
+    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(np.argsort(np.argsort(-counts, kind="stable"))[labels], np.int64)
+
+
+def _linked(rows: Floats, threshold: float, same: Pairs, different: Pairs) -> npt.NDArray[np.int64]:
+    """`average_link` in any order, from the components of `same` on.
+
+    By chains of nearest neighbours (Murtagh, The Computer Journal 26(4), 1983): a merged cluster is no nearer to a
+    third one than the nearer of its parts was, so two clusters that are each other's nearest are merged at once, and
+    one without a neighbour above the threshold is finished.
+    """
+    groups = _joined(len(rows), same)
+    sizes = np.bincount(groups).astype(np.float32)
+    means = np.zeros((len(sizes), rows.shape[1]), np.float32)
+    np.add.at(means, groups, rows)
+    means /= sizes[:, None]
+    foes = defaultdict[int, set[int]](set)
+    for a, b in ((int(groups[a]), int(groups[b])) for pair in different for a, b in (pair, pair[::-1])):
+        if a == b:
+            raise InputError("expected corrections that agree, found faces that are both the same and different")
+        foes[a].add(b)
+    living, owners, chain = np.ones(len(means), bool), np.arange(len(means)), list[int]()
+    while living.any():
+        chain = chain or [int(living.argmax())]
+        tip, before = chain[-1], chain[-2] if len(chain) > 1 else None
+        scores = np.where(living, means @ means[tip], -np.inf)
+        scores[[tip, *foes[tip]]] = -np.inf
+        near = int(scores.argmax())
+        if before is not None and (near in chain or scores[before] == scores[near] or scores[near] <= threshold):
+            near = before  # ties and rounding must not make a circle
+        if before is None and not scores[near] > threshold:
+            living[chain.pop()] = False
+        elif near != before:
+            chain.append(near)
+        else:
+            del chain[-2:]
+            means[near] = (means[near] * sizes[near] + means[tip] * sizes[tip]) / (sizes[near] + sizes[tip])
+            sizes[near] += sizes[tip]
+            living[tip], owners[tip] = False, near
+            for foe in foes.pop(tip, set()):
+                foes[foe] = foes[foe] - {tip} | {near}
+                foes[near].add(foe)
+    while (owners != owners[owners]).any():
+        owners = owners[owners]
+    return np.asarray(owners[groups], np.int64)
+
+
+def _joined(count: int, pairs: Pairs) -> npt.NDArray[np.int64]:
+    """The connected component of each of `count` nodes."""
+    a, b = np.array(pairs, np.int64).reshape(-1, 2).T
+    return np.asarray(connected_components(coo_array((np.ones(len(a)), (a, b)), (count, count)), False)[1], np.int64)
