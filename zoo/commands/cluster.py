@@ -9,8 +9,6 @@ zoo cluster people.npz -o people.json --threshold 0.4 --different a.jpg b.jpg --
 zoo cluster people.npz -o people.json --threshold 0.4 --folders people/
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

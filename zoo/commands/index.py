@@ -10,8 +10,6 @@ zoo index -o people.gallery --list
 zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 """
 
-from __future__ import annotations
-
 import argparse
 
 from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, print_notes, verifier_of

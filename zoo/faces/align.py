@@ -1,7 +1,5 @@
 """From five landmarks to an aligned face crop: the similarity transform that face models are trained on."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import numpy.typing as npt

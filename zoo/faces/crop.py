@@ -1,7 +1,5 @@
 """From a loose picture to an aligned crop, by given landmarks or by a face detector."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import typing

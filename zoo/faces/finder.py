@@ -1,7 +1,5 @@
 """From a picture to the faces in it: read, found, chosen, aligned and measured, alike for every command."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -1,7 +1,5 @@
 """How large, how sharp and how frontal a face is, by measurement."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -61,9 +59,7 @@ class Quality:
 
 
 def measure(
-    crop: npt.NDArray[np.uint8],
-    landmarks: npt.NDArray[np.float64] | None = None,
-    size: tuple[int, int] | None = None,
+    crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64] | None = None, size: tuple[int, int] | None = None
 ) -> Quality:
     """The quality of a face by its aligned crop, RGB uint8 (H, W, 3), and its (5, 2) landmarks in the photo.
 

@@ -1,7 +1,5 @@
 """safetensors files as memory maps: a large one is written row by row, and opening it reads nothing but its header."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Photos as cameras, phones and scanners write them: what `images` reads, and TIFF, GIF, AVIF and HEIC by Pillow."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a folder of photos to a folder of aligned crops, with a log of what was skipped and why."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From many pictures to embeddings: found in folders, read ahead, embedded in batches, each recorded when done."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

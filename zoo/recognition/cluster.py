@@ -1,7 +1,5 @@
 """Faces without names sorted into people: average linkage above a threshold, with corrections that last."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -10,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ class Faces:
     """(faces, dim), unit-length."""
 
     @classmethod
-    def read(cls, path: str | Path) -> Faces:
+    def read(cls, path: str | Path) -> Self:
         """The faces of a table, .npz or .parquet; InputError for anything else."""
         columns = ("path", "landmarks", "embedding")
         try:

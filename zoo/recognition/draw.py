@@ -1,7 +1,5 @@
 """Answers as pictures: the photos with their faces, the compared crops, the similarity and the verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a folder of people to the embeddings of their photos, with notes on what was left out and what looks odd."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Identification: from a picture to the people of a gallery whom its faces resemble."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

@@ -3,8 +3,6 @@
 Who changes a gallery file holds the journal beside it, PATH.partial: of two at once the second one is told to wait.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import tempfile

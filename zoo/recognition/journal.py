@@ -1,7 +1,5 @@
 """The finished work of a long run, a JSON line for each record, so that a killed run resumes where it stopped."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """A gallery's way to another model: its photos embedded again, or its templates mapped without them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A list of picture pairs, each verified as `zoo verify` does, and what the similarities say where truth is known."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from dataclasses import asdict, dataclass

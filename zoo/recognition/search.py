@@ -1,9 +1,8 @@
 """The exact nearest neighbours by cosine: a first pass over 8-bit codes whose error is bounded, then float32."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ class Codes:
     """(rows,)."""
 
     @classmethod
-    def of(cls, rows: Floats) -> Codes:
+    def of(cls, rows: Floats) -> Self:
         """The codes of rows (rows, dim), a quarter of their size, made block by block."""
         codes = cls(np.empty(rows.shape, np.int8), *np.empty((2, len(rows)), np.float32))
         for start in range(0, len(rows), BLOCK):

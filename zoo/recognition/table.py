@@ -1,7 +1,5 @@
 """Embeddings as a table, one row per face: .npz for numpy, .parquet for everything else."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """The threshold above which two faces count as the same person: given, or stored in the model with its conditions."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Verification: from two pictures to their faces, the similarity and the verdict."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable

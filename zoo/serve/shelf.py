@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.files import hold
 from zoo.recognition import FaceVerifier, Gallery
+from zoo.recognition.index import partial_of
+from zoo.recognition.journal import Journal
 from zoo.serve.audit import AuditLog
 from zoo.serve.problems import Problem, busy
 
@@ -126,7 +127,7 @@ class Shelf:
         """
         if not self.writable:
             raise Problem(403, "this server is read-only: it was started without --enrol")
-        with self._locked():
+        with self._locked() as journal:
             old = self.current()
             new = change(old)
             if new is old:
@@ -139,18 +140,23 @@ class Shelf:
                 raise
             counts = new.photo_counts()
             self.audit.keep(counts)
+            if name not in counts:  # nor may an interrupted `zoo index` bring a removed person back
+                journal.keep(lambda record: record.get("person") != name)
             return Change(len(new), counts.get(name, 0), True, line)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[Journal]:
         """The right to change the gallery, against threads and processes; 503 where it does not come in time."""
-        deadline = time.monotonic() + self.wait
-        with open(self.path.with_name(self.path.name + ".lock"), "a") as file:
-            while not hold(file):
+        deadline, journal = time.monotonic() + self.wait, None
+        while journal is None:
+            try:
+                journal = Journal(partial_of(self.path), None)  # which `zoo index` holds too
+            except InputError:
                 if time.monotonic() > deadline:
-                    raise busy(1, "another change of the gallery is under way; try again later")
+                    raise busy(1, "another change of the gallery is under way; try again later") from None
                 time.sleep(0.005)
-            yield
+        with journal:
+            yield journal
 
 
 def unknown_person() -> Problem:

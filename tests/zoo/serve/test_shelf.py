@@ -12,6 +12,8 @@ import pytest
 from tests.support.toy_faces import unit_rows, write_model
 from zoo import FaceVerifier, Gallery
 from zoo.errors import InputError
+from zoo.recognition.index import partial_of
+from zoo.recognition.journal import Journal
 from zoo.serve.audit import check_audit
 from zoo.serve.problems import Problem
 from zoo.serve.shelf import Shelf
@@ -141,3 +143,19 @@ def test_a_gallery_of_another_model_is_refused(tmp_path: Path, shelf: Shelf) -> 
     other = FaceVerifier(write_model(tmp_path / "other.onnx", gain=2.0), aligned=True)
     with pytest.raises(InputError, match="another model"):
         Shelf(shelf.path, other, writable=True)
+
+
+def test_an_index_run_keeps_the_server_waiting_and_cannot_bring_a_removed_person_back(
+    shelf: Shelf, verifier: FaceVerifier
+) -> None:
+    shelf.enrol("Ada", "1" * 64, ROWS[0])
+    hurried = Shelf(shelf.path, verifier, writable=True, wait=0.05)
+    pending = {"person": "Ada", "sha256": "2" * 64}
+    with Journal(partial_of(shelf.path), verifier.how()) as journal:
+        journal.append(pending)
+        journal.append({**pending, "person": "Bob"})
+        with pytest.raises(Problem, match="another change of the gallery is under way"):
+            hurried.remove("Ada")
+    hurried.remove("Ada")
+    with Journal(partial_of(shelf.path), verifier.how()) as journal:
+        assert [record["person"] for record in journal.records()] == ["Bob"]
