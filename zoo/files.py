@@ -119,8 +119,8 @@ def cache_folder(name: str) -> Path:
     return base / name
 
 
-def hold(file: int | IO[Any]) -> bool:
-    """Takes the exclusive lock of an open file where it is free; False where another process holds it.
+def hold(file: int | IO[Any], wait: bool = False) -> bool:
+    """Takes the exclusive lock of an open file where it is free, or waits for it; False where another process holds it.
 
     The lock is the system's own (flock): it ends with the file descriptor, so a killed process leaves none behind.
     Always True where the system has no flock.
@@ -130,7 +130,7 @@ def hold(file: int | IO[Any]) -> bool:
     except ImportError:  # Windows
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True

@@ -9,15 +9,16 @@ CGROUP = Path("/sys/fs/cgroup")
 """Where Linux mounts the limits of a container."""
 
 
-def cores(cgroup: Path = CGROUP) -> int:
+def cores(cgroup: Path = CGROUP, threads: bool = True) -> int:
     """The number of cores that this process may use: the least of affinity, container quota and OMP_NUM_THREADS.
 
-    OMP_NUM_THREADS counts because whoever sets it for one of several processes on a machine means all libraries.
+    OMP_NUM_THREADS counts because whoever sets it for one of several processes on a machine means all libraries;
+    without `threads` it does not: torchrun sets it to 1, which says nothing about how many processes may run.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [allowed, _quota(cgroup)]
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
+    if threads and wanted.isdecimal() and int(wanted) > 0:
         limits.append(int(wanted))
     return max(1, min(limits))
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,20 +23,25 @@ def started(run: Path) -> tuple[float, str]:
     return (run / "config.yaml").stat().st_mtime, run.name
 
 
-def newest_run(root: Path = RUNS) -> Path:
-    """The run that was started last; InputError where there is none."""
+def newest_run(root: Path = RUNS, holding: str = "model.safetensors") -> Path:
+    """The run that was started last among those with a file of the pattern `holding`; InputError where there is none.
+
+    By default the newest one that has finished an epoch, which can be exported and published.
+    """
     folders = run_folders(root)
-    if not folders:
-        raise InputError(
-            f"expected a run under {root}/, found none; train one with `zoo train resnet18`, or name a model"
-        )
-    return folders[-1]
+    for folder in reversed(folders):
+        if any(folder.glob(holding)):
+            return folder
+    found = f"{len(folders)} without {holding}" if folders else "none"
+    raise InputError(
+        f"expected a run under {root}/, found {found}; train one with `zoo train resnet18`, or name a model"
+    )
 
 
-def find_run(run: str | Path | None = None, root: Path = RUNS) -> Path:
-    """The folder of a run given as a path or as a name under `root`; the newest one for None."""
+def find_run(run: str | Path | None = None, root: Path = RUNS, holding: str = "model.safetensors") -> Path:
+    """The folder of a run given as a path or as a name under `root`; None means `newest_run`."""
     if run is None:
-        return newest_run(root)
+        return newest_run(root, holding)
     for folder in (Path(run), root / run):
         if (folder / "config.yaml").is_file():
             return folder
@@ -72,20 +78,47 @@ def lock(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def room_to_write(run: Path) -> Iterator[None]:
-    """InputError in place of the system's error where the disk of a run folder is full."""
-    from safetensors import SafetensorError
-
+def machine_faults(run: Path) -> Iterator[None]:
+    """InputError in place of what Python, torch or safetensors raise when the disk or the memory of a run fails it."""
     try:
         yield
-    except (OSError, SafetensorError) as trouble:
-        full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        if getattr(trouble, "errno", None) not in full and not any(f"os error {n})" in str(trouble) for n in full):
+    except Exception as trouble:
+        told = "" if isinstance(trouble, InputError) else fault_of(trouble, run)
+        if not told:
             raise
-        raise InputError(
-            f"expected room to write the run {run}, found a full disk ({trouble}); what was saved before is whole: make"
+        raise InputError(told) from None
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EIO, errno.ESTALE}
+CROWDED = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
+
+
+def fault_of(trouble: BaseException, run: Path) -> str:
+    """The sentence for a fault of the machine; empty for any other one."""
+    text = str(trouble).partition("\n")[0]
+    found = re.search(r"os error (\d+)\)", text)
+    number = trouble.errno if isinstance(trouble, OSError) else int(found[1]) if found else None
+    if number in FULL:
+        return (
+            f"expected room to write the run {run}, found a full disk ({text}); what was saved before is whole: make"
             " room and go on"
-        ) from None
+        )
+    if number in CLOSED:
+        return f"expected to write the run {run}, cannot ({text}); choose a folder that can be written to"
+    if number in CROWDED:
+        return f"expected enough memory, processes and open files, found too few ({text}); lower --workers"
+    if text.startswith("DataLoader worker"):
+        return (
+            f"expected the loader's processes to live as long as the run, found one ended by the system ({text}),"
+            " mostly for want of memory or of room in /dev/shm; lower --workers or --batch-size, then --resume"
+        )
+    if isinstance(trouble, MemoryError) or type(trouble).__name__ == "OutOfMemoryError" or "t allocate memory" in text:
+        return (
+            f"expected enough memory for a step, found too little ({text[:160]}); lower --batch-size or raise"
+            " --accumulate, or use --precision bf16 or --set centres.sample_rate"
+        )
+    return ""
 
 
 def is_being_written(run: Path) -> bool:

@@ -6,9 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -159,3 +161,68 @@ def torchrun(config: TrainConfig, run: Path, processes: int) -> subprocess.Compl
         timeout=200,
         env=environment,
     )
+
+
+def until_told(config: TrainConfig, run: Path, resume: bool) -> None:
+    """Trains in a process group of its own; ends with the exit code of the signal that stopped the run."""
+    from zoo.train.loop import train
+    from zoo.train.signals import Interrupted
+
+    os.setsid()
+    try:
+        train(config, run, resume=resume)
+    except Interrupted as stop:
+        os._exit(stop.exit_code)
+    os._exit(0)
+
+
+def signalled(config: TrainConfig, run: Path, number: signal.Signals) -> int:
+    """Sends a signal to all processes of a new run, its loader's workers among them, after its first log line.
+
+    Its exit code, negative for a signal that nobody heard.
+    """
+    process = fresh(until_told, config, start(config, run), False)
+    metrics = run / "metrics.jsonl"
+    while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.01)
+    os.killpg(process.pid or 0, number)
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the run hung"
+    return process.exitcode
+
+
+def as_rank(number: int, port: int, folder: Path, config: TrainConfig, run: Path, told: Path) -> None:
+    """One of two processes, as torchrun would start it on a machine of its own, whose working folder is `folder`."""
+    from zoo.errors import InputError
+    from zoo.train.loop import train
+
+    os.environ.update(RANK=str(number), WORLD_SIZE="2", LOCAL_RANK="0", MASTER_ADDR="localhost", MASTER_PORT=str(port))
+    os.chdir(folder)
+    try:
+        train(config, run)
+        told.write_text("trained")
+    except InputError as error:
+        told.write_text(str(error))
+    os._exit(0)
+
+
+def on_two_machines(config: TrainConfig, run: Path, folders: list[Path], stop: bool = False) -> list[str]:
+    """Trains in two processes, each in its folder; what each ends with. With `stop`, the second one is stopped by
+    SIGSTOP after the first log line, and its end is ""."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    told = [folder / f"told-{number}" for number, folder in enumerate(folders)]
+    ranks = [fresh(as_rank, number, port, folder, config, run, told[number]) for number, folder in enumerate(folders)]
+    metrics = folders[0] / run / "metrics.jsonl"
+    while stop and ranks[0].is_alive() and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.01)
+    if stop:
+        os.kill(ranks[1].pid or 0, signal.SIGSTOP)
+    for rank in ranks[: 1 if stop else 2]:
+        rank.join(timeout=120)
+        assert rank.exitcode == 0, "a process hung or failed"
+    if stop:
+        os.kill(ranks[1].pid or 0, signal.SIGKILL)
+        ranks[1].join()
+    return [file.read_text() if file.exists() else "" for file in told]

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(set=[])
     parser.add_argument("--name", help="the run's name under runs/ (default: backbone, head and time)")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")
+    parser.add_argument(
+        "--resume-or-start",
+        action="store_true",
+        help="go on with the run of --name if it is there, else start it: for the script of a job that may be requeued",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
@@ -62,7 +67,7 @@ def metavar(hint: Any) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; returns 0, or 130 / 143 when a signal stopped the run after saving it."""
+    """Trains; returns 0, or 130, 143 or 129 when a signal stopped the run after saving it."""
     given: dict[str, Any] = {"backbone": args.backbone} if args.backbone else {}
     for assignment in args.set:
         options.set_option(given, assignment)
@@ -71,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         with training_bar(args.quiet) as watch:
             if args.resume is None:
-                trained = train(name=args.name, recipe=args.recipe, watch=watch, **given)
+                again = args.resume_or_start
+                trained = train(name=args.name, recipe=args.recipe, resume_or_start=again, watch=watch, **given)
             else:
                 trained = resume(args.resume or None, recipe=args.recipe, watch=watch, **given)
     except Interrupted as stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -116,6 +117,14 @@ def select(dataset: EncodedFaces, min_images: int, max_images: int | None) -> En
         rank[order] = np.arange(len(order)) - starts
         keep &= rank < max_images
     return dataset if keep.all() else Selected(dataset, np.flatnonzero(keep))
+
+
+def fingerprint(dataset: FaceDataset) -> str:
+    """16 hex digits that stand for who is on which picture: the labels, in order, and the names of the identities."""
+    digest = hashlib.blake2b(np.ascontiguousarray(dataset.labels).data, digest_size=8)
+    for name in getattr(dataset, "identities", None) or ():
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
 
 
 def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,8 +117,10 @@ class TrainLoader:
         self.skipped = {}
         batches = self.order(epoch)[start_step:, self.rank]
         self._plan[:] = [(epoch, batch) for batch in batches]
+        with _signals_blocked():  # from the fork on: the workers inherit the mask
+            made = iter(self._loader)
         # no variable here holds a batch: when its reader is done with it, the next one takes its memory
-        yield from map(self._checked, self._loader)
+        yield from map(self._checked, made)
 
     def _checked(self, found: tuple[Batch, dict[int, str]] | InputError) -> Batch:
         """The batch that a worker made, with the damage that it met added to `skipped`."""
@@ -151,7 +155,7 @@ class _Batches(Dataset[Any]):
                 read(index, crops[place])
             except InputError as error:
                 if not self.skip:
-                    raise
+                    raise InputError(f"{error}; or leave such pictures out with --on-corrupt skip") from None
                 damaged[index] = str(error)
                 indices[place] = self._replace(index, crops[place], read)
         self.augmentation.batch(crops, self.seed, epoch, indices)
@@ -190,7 +194,33 @@ class _Batches(Dataset[Any]):
         )
 
 
+SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}
+"""What schedulers and terminals send to every process of a run; a worker leaves them to its parent, which saves."""
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _settle_worker(worker: int) -> None:
     """One thread per worker: OpenCV's own would compete with the other workers and the training for the cores."""
     cv2.setNumThreads(0)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=_heed_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _heed_parent(parent: int) -> None:
+    """Ends this worker at its parent's own SIGTERM, and at nobody else's signal."""
+    while True:
+        received = signal.sigwaitinfo(SIGNALS)
+        if received.si_pid == parent and received.si_signo == signal.SIGTERM:
+            os._exit(0)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import mmap
+import os
 import struct
 import warnings
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
+from zoo.files import atomic_path, cache_folder, hold
 from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, end_of, parts, unpack, whole_record
 
 _FRAME_AND_FLAG = struct.Struct("<III")
@@ -29,12 +33,21 @@ _CROWD, _LEAST_BYTES = 100_000, 96
 would take more memory than the file."""
 
 
+KEEP_FROM_BYTES, KEEP_FROM_RECORDS = 1 << 28, 1_000_000
+"""Files from this size on get an index of our own, where every header had to be read or the .idx is long."""
+PARTIAL = ", which lists a part of the records"
+_LARGE = 1 << 24
+"""No picture of a face is larger; a record that seems so is looked at through the map."""
+
+
 class RecordFile:
     """The pictures of a .rec file (or of the only one in a folder), in file order; a `Sequence` of encoded bytes.
 
-    Opening reads the index, not the pictures; where the .idx is missing or does not fit, one scan replaces it. The map
-    is made at the first read of each process, so that instances cross a fork and pickle by path. InputError for a
-    file that is truncated or has a wrong magic, length or offset; what lies inside a record is checked when it is read.
+    Opening reads the index, not the pictures; where the .idx is missing or does not fit, one scan replaces it. An .idx
+    that lists a part of the records stands for that part, as it does for MXNet. What a scan or the headers of every
+    record told is kept for the next opening (`kept_index`), and one process of several reads it. The file is opened at
+    the first read of each process, so that instances cross a fork and pickle by path. InputError for a file that is
+    truncated or has a wrong magic, length or offset; what lies inside a record is checked when it is read.
     """
 
     labels: npt.NDArray[np.int64]
@@ -42,21 +55,55 @@ class RecordFile:
     num_classes: int
     """How many identities there are."""
     index_note: str
-    """Where the offsets came from: "train.idx" or "a scan: …" with the reason."""
+    """Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the reason."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = _find_rec(Path(path))
         self._size = self.path.stat().st_size
         if self._size == 0:
             raise InputError(f"expected records in {self.path}, found an empty file; fetch it again")
-        index = self.path.with_suffix(".idx")
-        self._offsets, self._keys, self.index_note = self._open_index(index)
+        self._read_every_header = False
+        if self._size < KEEP_FROM_BYTES:
+            self._look()
+            return
+        index = kept_index(self.path)
+        with open(index.with_suffix(".lock"), "w") as held:
+            hold(held, wait=True)  # one process reads the file, the others wait for what it found
+            if not self._recall(index):
+                self._look()
+                if self._read_every_header or len(self._offsets) > KEEP_FROM_RECORDS:
+                    self._keep(index)
+
+    def _look(self) -> None:
+        """Finds every record, picture and label."""
+        self._offsets, self._keys, self.index_note = self._open_index(self.path.with_suffix(".idx"))
         self._images, raw = self._layout()
         if not len(self._images):
             raise InputError(f"expected pictures in {self.path}, found none among {len(self._offsets):,} records")
-        names, self.labels = np.unique(raw, return_inverse=True)
-        self.labels = self.labels.astype(np.int64)
-        self.num_classes = len(names)
+        self.labels, self.num_classes = _numbered(raw)
+        self.__dict__.pop("_map", None)  # a scan's pages are no longer this process's
+
+    def _recall(self, index: Path) -> bool:
+        """Takes what an earlier opening kept; False where there is nothing that can be read."""
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(index) as kept:
+            self._offsets, self._keys, self._images = kept["offsets"], kept["keys"], kept["images"]
+            self.labels, self.num_classes = kept["labels"].astype(np.int64), int(kept["num_classes"])
+            self.index_note = f"{index.name}, kept from {kept['index_note']}"
+            return True
+        return False
+
+    def _keep(self, index: Path) -> None:
+        """Keeps what was found; where nothing can be written, the next opening reads the file again."""
+        with contextlib.suppress(OSError, InputError), atomic_path(index) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                offsets=self._offsets,
+                keys=self._keys,
+                images=self._images,
+                labels=self.labels.astype(np.int32),
+                num_classes=self.num_classes,
+                index_note=self.index_note,
+            )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -68,12 +115,13 @@ class RecordFile:
         position = self._images.item(i)
         start = self._offsets.item(position)
         end = self._offsets.item(position + 1) if position + 1 < len(self._offsets) else self._size
-        if end - start >= _FRAME_AND_FLAG.size:  # nearly every record: one part with one label
-            magic, word, flag = _FRAME_AND_FLAG.unpack_from(self._map, start)
+        if _FRAME_AND_FLAG.size <= end - start < _LARGE:  # nearly every record: one part with one label
+            record = os.pread(self._file.fileno(), end - start, start)
+            magic, word, flag = _FRAME_AND_FLAG.unpack_from(record)
             if magic == MAGIC and flag == 0 and HEADER.size <= word <= MAX_PART:
-                after = start + 8 + word
-                if after + -word % 4 == end:
-                    return self._map[start + 8 + HEADER.size : after]
+                after = 8 + word
+                if after + -word % 4 == len(record):
+                    return record[8 + HEADER.size : after]
         return unpack(self.payload(position), self._record_name(position))[1]
 
     def name(self, i: int) -> str:
@@ -86,7 +134,7 @@ class RecordFile:
         end = int(self._offsets[position + 1]) if position + 1 < len(self._offsets) else self._size
         name = self._record_name(position)
         after = end_of(self._map, start, end, name)
-        if after != end:
+        if after != end and not self._partial:
             raise InputError(
                 f"expected {name} to end at byte {end:,}, found its end at {after:,};"
                 f" delete {self.path.with_suffix('.idx').name} if it belongs to another file"
@@ -94,7 +142,19 @@ class RecordFile:
         return MAGIC_BYTES.join(self._map[at : at + length] for at, length in parts(self._map, start, end, name))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_map"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_map", "_file")}
+
+    @property
+    def _partial(self) -> bool:
+        return PARTIAL in self.index_note
+
+    @functools.cached_property
+    def _file(self) -> IO[bytes]:
+        """The file, read in no order: what a disk reads ahead of a picture would be for nothing."""
+        file = open(self.path, "rb", buffering=0)  # noqa: SIM115  it closes with this object
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        return file
 
     @functools.cached_property
     def _map(self) -> mmap.mmap:
@@ -114,10 +174,12 @@ class RecordFile:
             reason = f"{index.name} cannot be read as an index" if index.exists() else f"there is no {index.name}"
         else:
             keys, offsets = found
-            if self._fits(offsets):
-                return offsets, keys, index.name
+            gaps = self._gaps(offsets)
+            if gaps is not None:
+                return offsets, keys, index.name + (PARTIAL if gaps else "")
             reason = f"{index.name} does not fit"
         scanned = _scan(self._map, str(self.path))
+        self._read_every_header = True
         if found is not None and len(offsets) > len(scanned) and np.array_equal(offsets[: len(scanned)], scanned):
             raise InputError(
                 f"expected the {len(offsets):,} records of {index.name} in {self.path}, found a file truncated after"
@@ -125,22 +187,22 @@ class RecordFile:
             )
         return scanned, np.arange(len(scanned), dtype=np.int64), f"a scan: {reason}"
 
-    def _fits(self, offsets: npt.NDArray[np.int64]) -> bool:
-        """Whether the index belongs to this file, as far as its first, its last and 64 records between can tell.
+    def _gaps(self, offsets: npt.NDArray[np.int64]) -> bool | None:
+        """Whether records lie between those of the index; None where the index does not belong to this file.
 
-        Each read checks its own record again, so that nothing rests on the sample.
+        That is as far as the first, the last and 64 records between can tell; each read checks its own record again.
         """
-        aligned = not (offsets % 4).any() and bool((np.diff(offsets) >= 8).all())
-        if not aligned or offsets[0] != 0 or offsets[-1] > self._size - 8:
-            return False
-        for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
+        if (offsets % 4).any() or not (np.diff(offsets) >= 8).all() or offsets[-1] > self._size - 8:
+            return None
+        ends = [0] if offsets[0] else []
+        sample = np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist()
+        for position in sample:
             end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
             try:
-                if end_of(self._map, int(offsets[position]), end, "") != end:
-                    return False
+                ends.append(end - end_of(self._map, int(offsets[position]), end, ""))
             except InputError:
-                return False
-        return True
+                return None
+        return any(ends) or bool(offsets[0])
 
     def _layout(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The positions of the pictures among the records, and the raw label of each."""
@@ -159,21 +221,21 @@ class RecordFile:
                 f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}: it is"
                 " truncated; fetch it again"
             )
-        order = np.argsort(self._keys, kind="stable")
-        if not np.array_equal(self._keys[order], np.arange(count)):
+        in_order = np.array_equal(self._keys, np.arange(count))
+        order = np.arange(count) if in_order else np.argsort(self._keys, kind="stable")
+        if not in_order and not np.array_equal(self._keys[order], np.arange(count)):
             raise InputError(
                 f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; delete it"
             )
         if identities_end >= _EXACT:
-            return self._wide_layout(order)
+            # the ranges are rounded to float32: only the records tell what they are. An identity's has no picture
+            self._read_every_header = True
+            images = order[self._headers(order)[1]]
+            return images, self._header_labels(images)
         images = order[1:images_end]
         raw = np.full(images_end, -1.0)
         for identity, position in enumerate(order[images_end:identities_end].tolist()):
-            labels = unpack(self.payload(position), self._record_name(position))[0].labels
-            if len(labels) != 2:
-                raise InputError(
-                    f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}"
-                )
+            labels = self._range(position)
             start, end = (self._whole(label, position) for label in labels)
             if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
                 raise InputError(
@@ -185,34 +247,35 @@ class RecordFile:
             return images, self._header_labels(images)
         return images, raw[1:]
 
-    def _wide_layout(self, order: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The layout where the ranges are rounded to float32: only the records themselves tell what they are.
+    def _range(self, position: int) -> tuple[float, ...]:
+        """The two labels of an identity's record: its first picture, and its last one + 1."""
+        labels = unpack(self.payload(position), self._record_name(position))[0].labels
+        if len(labels) != 2:
+            raise InputError(f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}")
+        return labels
 
-        An identity's record has no picture behind its labels, and each picture's header tells its label.
-        """
-        is_image = np.fromiter((self._has_picture(position) for position in order.tolist()), np.bool_, len(order))
-        images = order[is_image]
-        return images, self._header_labels(images)
-
-    def _has_picture(self, position: int) -> bool:
-        start = int(self._offsets[position])
-        if start + 12 > self._size:
-            self.payload(position)  # which says what is wrong with a record that ends before its header
-        word, flag = struct.unpack_from("<4xII", self._map, start)
-        return bool(word >> 29 != WHOLE or (word & MAX_PART) > HEADER.size + 4 * flag)
+    def _headers(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """The first label of each record, and whether a picture stands behind its labels; read many at once."""
+        labels, pictures = np.empty(len(positions)), np.empty(len(positions), np.bool_)
+        words = np.frombuffer(self._map, np.uint32, self._size // 4)
+        for at in range(0, len(positions), _CROWD):
+            start = self._offsets[positions[at : at + _CROWD]] // 4
+            short = start + 4 > len(words)  # it ends before its label
+            start = np.where(short, 0, start)
+            word, flag, label = words[start + 1], words[start + 2], words[start + 3].view(np.float32)
+            length = word & np.uint32(MAX_PART)
+            plain = (word >> 29 == WHOLE) & (flag == 0) & (length >= HEADER.size) & ~short
+            labels[at : at + _CROWD] = label
+            pictures[at : at + _CROWD] = (word >> 29 != WHOLE) | (length > HEADER.size + 4 * flag.astype(np.int64))
+            for i in np.flatnonzero(~plain).tolist():
+                position = int(positions[at + i])
+                labels[at + i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
+        return labels, pictures
 
     def _header_labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The first label of each record; InputError for one that is not a finite number."""
-        labels = np.empty(len(positions))
-        for i, position in enumerate(positions.tolist()):
-            start = int(self._offsets[position])
-            if start + 16 > self._size:  # it ends before its label
-                unpack(self.payload(position), self._record_name(position))
-            word, flag, label = struct.unpack_from("<4xIIf", self._map, start)
-            if word >> 29 == WHOLE and flag == 0 and (word & MAX_PART) >= HEADER.size:
-                labels[i] = label
-            else:
-                labels[i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
+        self._read_every_header = True
+        labels, _ = self._headers(positions)
         if not np.isfinite(labels).all():
             wrong = int(positions[~np.isfinite(labels)][0])
             raise InputError(
@@ -224,6 +287,29 @@ class RecordFile:
         if not label.is_integer() or label < 0:
             raise InputError(f"expected a whole number in {self._record_name(position)}, found {label}")
         return int(label)
+
+
+def kept_index(rec: Path) -> Path:
+    """Where what an opening found is kept: beside the file, or in zoo's cache where its folder cannot be written to.
+
+    The name tells the sizes and the times of change, so that no other state of the file is taken for this one.
+    """
+    index = rec.with_suffix(".idx")
+    facts = [file.stat() for file in (rec, index) if file.exists()]
+    name = f".{rec.name}.{'-'.join(f'{fact.st_size:x}-{fact.st_mtime_ns:x}' for fact in facts)}.npz"
+    if os.access(rec.parent, os.W_OK):
+        return rec.parent / name
+    folder = cache_folder("records")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(os.fsencode(rec.resolve())).hexdigest()[:16]}{name}"
+
+
+def _numbered(raw: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], int]:
+    """Raw labels as numbers from 0 without gaps, in their order, and how many there are."""
+    if raw[0] == 0 and np.isin(np.diff(raw), (0, 1)).all():  # as insightface writes them; a sort would take long
+        return raw.astype(np.int64), int(raw[-1]) + 1
+    names, labels = np.unique(raw, return_inverse=True)
+    return labels.astype(np.int64, copy=False), len(names)
 
 
 def _find_rec(path: Path) -> Path:
@@ -242,19 +328,25 @@ def _find_rec(path: Path) -> Path:
 
 def _read_index(index: Path, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
     """(keys, offsets) in the order of the offsets, or None where the file is no table of at most `most` pairs."""
+    parts, count, rest = [], 0, b""
     with contextlib.suppress(OSError, ValueError, DeprecationWarning), warnings.catch_warnings():
         warnings.simplefilter("error")  # numpy says so when it stops at a word that is no number
         with open(index, "rb") as file:
-            content = file.read(45 * most)
-        if sum(content.count(blank) for blank in b" \t\n\r\v\f") > 2 * most:
-            return None
-        table = np.fromstring(content, dtype=np.int64, sep=" ")
-        if len(table) and len(table) % 2 == 0:
-            keys, offsets = table.reshape(-1, 2).T
-            order = np.argsort(offsets, kind="stable")
-            keys, offsets = keys[order], offsets[order]
-            if len(np.unique(keys)) == len(keys) and offsets[0] >= 0:
-                return keys, offsets
+            while block := file.read(1 << 24):
+                whole, _, rest = (rest + block).rpartition(b"\n") if file.peek(1) else (rest + block, b"", b"")
+                if sum(whole.count(blank) for blank in b" \t\n\r\v\f") > 2 * (most - count):
+                    return None
+                parts.append(np.fromstring(whole, dtype=np.int64, sep=" "))
+                count += len(parts[-1]) // 2
+        if count and not rest and all(len(part) % 2 == 0 for part in parts):
+            keys, offsets = np.concatenate(parts).reshape(-1, 2).T
+            del parts
+            if (np.diff(offsets) < 0).any():
+                order = np.argsort(offsets, kind="stable")
+                keys, offsets = keys[order], offsets[order]
+            unique = (np.diff(keys) > 0).all() or len(np.unique(keys)) == len(keys)
+            if unique and offsets[0] >= 0:
+                return np.ascontiguousarray(keys), np.ascontiguousarray(offsets)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +16,18 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.data.augment import build_augmentation
-from zoo.data.base import FaceDataset
+from zoo.data.base import FaceDataset, fingerprint
 from zoo.data.loader import TrainLoader
 from zoo.data.open import is_synthetic, open_dataset
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.files import write_json
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
 from zoo.machine import commit, cores
 from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
-from zoo.train.distributed import Rank
+from zoo.train.distributed import Facts, Rank
 from zoo.train.finetune import add_low_rank, start_centres
 from zoo.train.optim import build_centre_optimizer, build_optimizer
 
@@ -78,7 +80,8 @@ class Training:
         state = self.state()
         _, passed_over = checkpoint.load(state, folder)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if fp16 := state["scaler"]:
+            self.scaler.load_state_dict(fp16)
         self.progress.update(state["progress"])
         self.best.update(state["best"])
         return passed_over
@@ -176,7 +179,8 @@ def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
     for prefix in prefixes:
         frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
         if not frozen:
-            raise unknown_name("parameter", prefix, [name for name, _ in model.named_parameters()])
+            groups = {".".join(name.split(".")[:2]) for name, _ in model.named_parameters()}
+            raise unknown_name("group of parameters", prefix, groups)
         for parameter in frozen:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -225,21 +229,39 @@ def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.
 
 def loader_workers(config: TrainConfig, device: torch.device) -> int:
     """The number of loader processes: the option, else none beside a training on the CPU, and a few for a GPU."""
+    here = cores(threads=False)
+    if config.workers is not None and config.workers > 8 * here:
+        raise InputError(f"expected --workers of at most {8 * here} on {here} cores, found {config.workers}")
     if config.workers is not None:
         return config.workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, cores() // processes - 1)) if device.type == "cuda" else 0
+    return max(1, min(8, here // processes - 1)) if device.type == "cuda" else 0
 
 
-def same_images(progress: dict[str, int], found: int) -> None:
-    """Notes at a run's start how many images it trains on; InputError where a run that is resumed finds others."""
-    expected = progress["images"] or found
-    if found != expected:
-        raise InputError(
-            f"expected the {expected:,} training images that the run began with, found {found:,}; bring them back,"
-            " or start a new run, with --init if its weights are to be kept"
-        )
-    progress["images"] = found
+def facts_of(dataset: FaceDataset) -> Facts:
+    """What must stay the same about a training set on every process and on a resume."""
+    return {"images": len(dataset), "identities": dataset.num_classes, "people": fingerprint(dataset)}
+
+
+def same_data(run: Path, found: Facts, progress: dict[str, int], rank: Rank) -> None:
+    """Notes in `run`/data.json what it trains on; InputError where a run that is resumed finds another set.
+
+    A set may move: what counts is who is on which picture.
+    """
+    kept = run / "data.json"
+    before = {"images": progress["images"]} if progress["images"] else {}  # all that older runs know
+    if progress["images"] and kept.is_file():
+        before = {**json.loads(kept.read_text()), **before}
+    for name, value in before.items():
+        if value != found[name]:
+            raise InputError(
+                f"expected the training set that the run began with, found {name} {found[name]} in place of {value};"
+                " bring it back, name the place that it moved to with --data, or start a new run, with --init if the"
+                " weights are to be kept"
+            )
+    progress["images"] = found["images"]
+    if rank.first and not before:
+        write_json(kept, found)
 
 
 def open_validation(config: TrainConfig) -> PairsProtocol | None:

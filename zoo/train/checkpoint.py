@@ -83,6 +83,11 @@ class Saver:
         if self.trouble:
             raise self.trouble
 
+    def mark_best(self, step: int) -> None:
+        """Points to `step`, once it is whole, as the one with the best validation."""
+        self.wait()
+        prune(self.folder, self.keep, step)
+
     def __enter__(self) -> Self:
         return self
 
@@ -119,12 +124,7 @@ def save(
             fsync_folder(temporary)
             os.rename(temporary, final)
             write_text(folder / "latest", final.name + "\n")
-            kept = folder / f"step-{best:08d}"
-            if kept.is_dir():
-                write_text(folder / "best", kept.name + "\n")
-            for old in steps(folder)[:-keep]:
-                if old != kept:
-                    shutil.rmtree(old, ignore_errors=True)
+            prune(folder, keep, best)
     except (OSError, CheckpointException) as trouble:
         shutil.rmtree(temporary, ignore_errors=True)
         error = disk_error(trouble)
@@ -136,6 +136,16 @@ def save(
         ) from None
     barrier(group)
     return final
+
+
+def prune(folder: Path, keep: int, best: int) -> None:
+    """Points to step `best` (0: none) and removes all others but the newest `keep` steps."""
+    kept = folder / f"step-{best:08d}" if best else None
+    if kept and kept.is_dir():
+        write_text(folder / "best", kept.name + "\n")
+    for old in steps(folder)[:-keep]:
+        if old != kept:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def disk_error(trouble: OSError | CheckpointException) -> OSError | None:
@@ -169,10 +179,14 @@ def load(state: State, folder: Path) -> tuple[int, list[str]]:
                 f"expected the model and the people of this run in {candidate}, found {misfit}; resume with the options"
                 " and the training set that the run began with"
             )
+        if state.get("scaler") and "scaler.scale" not in reader.read_metadata().state_dict_metadata:
+            state["scaler"] = {}  # the run was not in fp16 so far
         dcp_load(state, storage_reader=reader, no_dist=not dist.is_initialized())
         return int(candidate.name.removeprefix("step-")), passed_over
     found = "; ".join(passed_over) or "none"
-    raise InputError(f"expected a whole checkpoint in {folder}, found {found}; start the run again without --resume")
+    raise InputError(
+        f"expected a whole checkpoint in {folder}, found {found}; remove {folder.parent} and start the run again"
+    )
 
 
 def other_shape(state: State, reader: FileSystemReader) -> str:
@@ -215,6 +229,9 @@ def damage(folder: Path) -> str:
         expected = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return "manifest.json is missing or unreadable"
+    entries = expected.values() if isinstance(expected, dict) else [None]
+    if not all(isinstance(entry, list) and len(entry) == 2 for entry in entries):
+        return "manifest.json is no list of files"
     for name, (size, crc) in expected.items():
         file = folder / name
         if not file.is_file():

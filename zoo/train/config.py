@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import time
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, field
@@ -36,6 +38,8 @@ class Option:
     """`zoo train --help` lists its flag. The others have a flag as well, and --set takes all of them."""
     resumable: bool = False
     """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
+    mendable: bool = False
+    """It may change on --resume to mend what stopped the run, although it decides the weights; history.jsonl tells."""
     told: bool = True
     """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
     varied: bool = False
@@ -54,13 +58,13 @@ class TrainConfig:
     """Margin head (`zoo list heads`)."""
     head_options: dict[str, Scalar] = field(default_factory=dict)
     """Options of the head, e.g. `--set head_options.margin=0.3`; the others keep the head's own defaults."""
-    data: Annotated[str, Option(listed=True, told=False, grid_flag="--data")] = "synthetic"
+    data: Annotated[str, Option(listed=True, mendable=True, told=False, grid_flag="--data")] = "synthetic"
     """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`."""
     min_images: Annotated[int, Option(listed=True)] = 1
     """Leave out people with fewer images."""
     max_images: Annotated[int | None, Option(listed=True)] = None
     """Use only the first N images of each person; all of them if not set."""
-    on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True)] = "error"
+    on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True, mendable=True)] = "error"
     """At a damaged image, `error` stops and names it; `skip` counts it and uses the next intact one instead."""
     validation: Annotated[str, Option(listed=True, resumable=True, told=False)] = "auto"
     """Pairs scored after each epoch: a `.bin`, `synthetic` or `none`; `auto` is `synthetic` for synthetic training
@@ -102,9 +106,9 @@ class TrainConfig:
     """Forward and backward passes per step, each with batch_size / accumulate images."""
     optimizer: Annotated[Literal["sgd", "adamw"], Option(listed=True)] = "sgd"
     """SGD with Nesterov momentum, or AdamW."""
-    lr: Annotated[float, Option(listed=True)] = 0.1
+    lr: Annotated[float, Option(listed=True, mendable=True)] = 0.1
     """Peak learning rate."""
-    centre_lr: float | None = None
+    centre_lr: Annotated[float | None, Option(mendable=True)] = None
     """Peak learning rate of the class centres; that of the backbone if not set."""
     layer_decay: float = 1.0
     """Factor of the learning rate from each layer to the one before it: below 1, early layers change less."""
@@ -123,7 +127,7 @@ class TrainConfig:
     """Factor of `multistep`."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up from lr / 100, after those of `head_epochs`."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float | None, Option(mendable=True)] = None
     """Largest gradient norm over backbone and centres together; no clipping if not set."""
     margin_epochs: float = 0.0
     """Epochs at the start in which the head's margin grows from 0 (SphereFace's from 1) to its value, step by step."""
@@ -140,7 +144,9 @@ class TrainConfig:
     """Give the margin the gradient of the plain cosine, as insightface does; by default the gradient is exact."""
     augment: Annotated[str, Option(listed=True)] = "flip"
     """Augmentation: `none`, `flip`, `adaface`, `strong`, or a YAML file of albumentations."""
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "fp64"], Option(listed=True)] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "fp64"], Option(listed=True, mendable=True)
+    ] = "auto"
     """Arithmetic of the backbone; `auto` is bf16 where the processor has instructions for it, else fp32. Cosines and
     centres stay in fp32 (fp64 throughout is for tests of exactness)."""
     channels_last: bool = True
@@ -173,12 +179,18 @@ class TrainConfig:
     """Written besides metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
     curves: Annotated[bool, Option(resumable=True, told=False)] = True
     """Draw the run's curves.html anew after each epoch."""
-    skip_nonfinite: int = 0
+    patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
+    """Minutes that a process of several waits for the others before it says which one is missing, and stops."""
+    skip_nonfinite: Annotated[int, Option(mendable=True)] = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "embedding_dim", "accumulate", "log_every", "keep", "min_images"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("skip_nonfinite", self.skip_nonfinite >= 0, "0 or more")
+        self._require("seed", 0 <= self.seed < 1 << 63, "0 or more")
+        self._require("decay", 0 < self.decay <= 1, "a fraction in (0, 1]")
+        self._require("patience_minutes", self.patience_minutes > 0, "a positive number of minutes")
         self._require("lr", self.lr > 0, "a positive learning rate")
         self._require("centre_lr", self.centre_lr is None or self.centre_lr > 0, "a positive learning rate")
         self._require("layer_decay", 0 < self.layer_decay <= 1, "a fraction in (0, 1]")
@@ -274,6 +286,8 @@ def descriptions() -> dict[str, str]:
 def set_option(values: dict[str, Any], assignment: str) -> None:
     """Notes `key=text` of a command line in `values`; `build` reads the text by the option's type.
 
+    InputError for an unknown option, and for one that has another value already.
+
     >>> values = {}
     >>> set_option(values, "lr=5e-2"); set_option(values, "head_options.margin=0.3"); values
     {'lr': '5e-2', 'head_options.margin': '0.3'}
@@ -281,7 +295,11 @@ def set_option(values: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals:
         raise InputError(f"expected --set key=value, found {assignment!r}; write for example --set lr=0.05")
-    values[key.replace("-", "_")] = text
+    key = key.replace("-", "_")
+    if key.partition(".")[0] not in OPTIONS:
+        raise unknown_name("training option", key, OPTIONS)
+    if values.setdefault(key, text) != text:
+        raise InputError(f"expected one value of {flag(key)}, found {values[key]} and {text}; leave one out")
 
 
 def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
@@ -388,7 +406,22 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
 
 
-def changes(before: TrainConfig, after: TrainConfig) -> list[str]:
-    """The options that differ and may not change on --resume."""
+def changes(before: TrainConfig, after: TrainConfig, **facts: bool) -> list[str]:
+    """The options of these facts (`Option`) that differ."""
     old, new = plain(before), plain(after)
-    return [name for name in option_names(resumable=False) if old[name] != new[name]]
+    return [name for name in option_names(**facts) if old[name] != new[name]]
+
+
+def note_changes(run: Path, config: TrainConfig, step: int) -> None:
+    """Writes the options that a resumed run mends from `step` on into its config.yaml and, with the old values, into
+    history.jsonl."""
+    saved = load_config(run / "config.yaml")
+    mended = {name: getattr(config, name) for name in changes(saved, config, mendable=True)}
+    if not mended:
+        return
+    changed = {name: [getattr(saved, name), value] for name, value in mended.items()}
+    line = {"step": step, "time": round(time.time(), 3), "changed": changed}
+    history = run / "history.jsonl"
+    before = history.read_text(encoding="utf-8") if history.is_file() else ""
+    write_text(history, f"{before}{json.dumps(line)}\n")
+    save_config(dataclasses.replace(saved, **mended), run / "config.yaml")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
-from collections.abc import Iterator
+import platform
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +20,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.errors import InputError
+
+T = TypeVar("T")
+Facts = dict[str, Any]
+"""What processes, or a run before and after it was stopped, must have in common: a name and a plain value each."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +44,113 @@ class Rank:
 
 
 @contextlib.contextmanager
-def join(device: torch.device) -> Iterator[Rank]:
-    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs), if it started any."""
+def join(device: torch.device, minutes: float = 30.0) -> Iterator[Rank]:
+    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs), if it started any.
+
+    InputError, naming the process, where one does not take part in a collective operation for so many `minutes`.
+    """
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield Rank()
         return
     rank = Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(rank.local)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    patience = datetime.timedelta(minutes=minutes)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     try:
         yield rank
+    except RuntimeError as trouble:
+        if not any(word in str(trouble).lower() for word in ("timed out", "timeout", "connection closed", "reset by")):
+            raise
+        raise InputError(
+            f"expected all {rank.world} processes to go on together, found {absent(rank)} stopped or stuck for"
+            f" {minutes:g} minutes, and process {rank.number} waiting; see what it printed, then --resume"
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def absent(rank: Rank) -> str:
+    """The processes that do not wait as this one does, in words: each that gives up waiting notes it in the store."""
+    waiting = []
+    with contextlib.suppress(RuntimeError):  # the store's own process may have ended
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f"zoo/waits/{rank.number}", "yes")
+        time.sleep(SETTLE_SECONDS)
+        waiting = [number for number in range(rank.world) if store.check([f"zoo/waits/{number}"])]
+    numbers = sorted(set(range(rank.world)) - {rank.number, *waiting})
+    return f"process {', '.join(map(str, numbers))}" if numbers else "another process"
+
+
+SETTLE_SECONDS = 2.0
+"""How long the processes that give up waiting do so one after another."""
+
+
+def agreed(work: Callable[[], T], rank: Rank) -> T:
+    """What `work` gives this process; its InputError, with the process, on all of them where it fails on any."""
+    if rank.world == 1:
+        return work()
+    found: list[T] = []
+    trouble = ""
+    try:
+        found.append(work())
+    except InputError as error:
+        trouble = str(error)
+    for number, told in enumerate(gathered(trouble, rank)):
+        if told:
+            raise InputError(f"process {number}: {told}")
+    return found[0]
+
+
+def same(facts: Facts, what: str, rank: Rank) -> Facts:
+    """The facts of this process; InputError on all of them where those of a process differ from the first one's."""
+    everybody = gathered((facts, platform.node()), rank)
+    first, machine = everybody[0]
+    for number, (theirs, place) in enumerate(everybody):
+        for name, value in theirs.items():
+            if value != first.get(name):
+                raise InputError(
+                    f"expected the same {what} on every process, found {name} {first.get(name)} on process 0"
+                    f" ({machine}) and {value} on process {number} ({place}); give all machines the same files"
+                )
+    return facts
+
+
+def require_shared(run: Path, rank: Rank) -> None:
+    """InputError on every process unless all of them see the run's folder: each writes its part of a checkpoint."""
+    if rank.world == 1:
+        return
+    token, mark = run / ".seen", everywhere(secrets.token_hex(8), rank)
+    if rank.first:
+        token.write_text(mark)
+    dist.barrier()
+    blind = sorted({place for place in gathered("" if sees(token, mark) else platform.node(), rank) if place})
+    token.unlink(missing_ok=True)
+    if blind:
+        raise InputError(
+            f"expected every process to see the run's folder {run}, found some on {', '.join(blind)} that do not; start"
+            " all machines in the same folder of a common file system"
+        )
+
+
+def sees(token: Path, mark: str) -> bool:
+    """Whether the file is there with this content, which a network's file system may show some seconds late."""
+    for _ in range(4):
+        with contextlib.suppress(OSError):
+            os.listdir(token.parent)
+            if token.read_text() == mark:
+                return True
+        time.sleep(SETTLE_SECONDS / 4)
+    return False
+
+
+def gathered(value: T, rank: Rank) -> list[T]:
+    """The `value` of every process, in their order."""
+    if rank.world == 1:
+        return [value]
+    values: list[Any] = [None] * rank.world
+    dist.all_gather_object(values, value)
+    return values
 
 
 def share(batch_size: int, accumulate: int, world: int) -> int:

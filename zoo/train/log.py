@@ -32,7 +32,9 @@ class MetricsFile:
         kept = []
         if path.is_file():
             if resume_at:
-                kept = [line for line in path.read_text().splitlines(keepends=True) if reached(line) <= resume_at]
+                lines = path.read_text().splitlines(keepends=True)
+                # the validation of that step is made anew
+                kept = [line for line in lines if reached(line) <= resume_at - ('"validation"' in line)]
             write_text(path, "".join(kept))
         self.board = Board(board) if board else None
         if self.board:

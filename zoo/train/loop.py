@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,30 @@ import torch
 
 from zoo.backbones import save_timm
 from zoo.backbones.torch_embedder import TorchEmbedder
-from zoo.data.base import FaceDataset
+from zoo.data.loader import TrainLoader
 from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.inference.embed import embed
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
-from zoo.train.build import Training, build, choose_device, model_info, open_loader, open_validation, same_images
-from zoo.train.config import TrainConfig
+from zoo.train.build import (
+    Training,
+    build,
+    choose_device,
+    facts_of,
+    model_info,
+    open_loader,
+    open_validation,
+    same_data,
+)
+from zoo.train.config import TrainConfig, note_changes
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
-from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
+from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
@@ -39,12 +48,14 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch 
 
     Writes metrics.jsonl, checkpoint/ and, after every epoch, config.json + model.safetensors in timm's layout, also in
     best/ where the validation was never better, and curves.html. Under torchrun the processes share the batch and the
-    class centres; rank 0 alone writes, logs and calls `watch` after each step. InputError for what the user can mend;
-    Interrupted when a signal stopped the run after saving it.
+    class centres; rank 0 alone writes, logs and calls `watch` after each step, and its options hold for all. InputError
+    for what the user can mend; Interrupted when a signal stopped the run after saving it.
     """
-    with distributed.join(choose_device(config)) as rank:
-        run = distributed.everywhere(run, rank)
-        return train_here(config, run, rank, resume=resume, watch=watch)
+    with distributed.join(choose_device(config), config.patience_minutes) as rank:
+        run, resume, options = distributed.everywhere((run, resume, config), rank)
+        distributed.require_shared(run, rank)
+        own = replace(options, init="none" if resume else config.init)  # a pulled model lies elsewhere on each machine
+        return train_here(own, run, rank, resume=resume, watch=watch)
 
 
 def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume: bool, watch: Watch) -> Record:
@@ -54,10 +65,11 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    loader = open_loader(config, spec, rank, device)
+    loader = distributed.agreed(lambda: open_loader(config, spec, rank, device), rank)
+    data = distributed.same(facts_of(loader.dataset), "training set", rank)
     steps_per_epoch = len(loader) // config.accumulate
     total_steps = config.epochs * steps_per_epoch
-    validation = open_validation(config)
+    validation = distributed.agreed(lambda: open_validation(config), rank)
     training = build(config, loader.dataset.num_classes, device, loader.dataset)
     optimizers = (training.optimizer, training.centre_optimizer)
     schedules = [
@@ -66,8 +78,10 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     ]
     teacher = open_teacher(config, run, loader.dataset, training.criterion, rank)
     damage = training.restore(run / "checkpoint") if resume else []
-    same_images(training.progress, len(loader.dataset))
+    same_data(run, data, training.progress, rank)
     step = training.progress["step"]
+    if resume and rank.first:
+        note_changes(run, config, step)
     margin_steps = round(config.margin_epochs * steps_per_epoch)
     take_step = Stepper(
         config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
@@ -84,6 +98,13 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
             log.warning(sentence)
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
+        epoch_end = EpochEnd(config, run, training, loader, validation, device, metrics, saver, stop)
+        stop.step = step
+        if step == 0:  # a full disk is found out now, and a run that was killed can be resumed
+            saver.save(training.state(whole=rank.first), step)
+            saver.wait()
+        elif step % steps_per_epoch == 0 and rank.first:  # a signal may have come before or during the validation
+            record = epoch_end({"step": step, "epoch": step // steps_per_epoch})
         take_step.meter.reset()
         for epoch in range(step // steps_per_epoch, config.epochs):
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
@@ -98,7 +119,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 end_of_epoch = step % steps_per_epoch == 0
                 log_now = step % config.log_every == 0 or end_of_epoch
                 # the processes must agree, and asking at every step would make the host wait for the device
-                asked = stop.received or (CHECKPOINT if saver.due() else 0)
+                asked = max(stop.asked, CHECKPOINT if saver.due() else 0)
                 asked = distributed.anywhere(asked, rank, device) if log_now or rank.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
                 save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and validation is not None)
@@ -111,24 +132,17 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                     metrics.write(record)
                 if rank.first:
                     watch(Standing(step, total_steps, epoch + 1, config.epochs, record))
-                if end_of_epoch and rank.first:
-                    log.info("  ".join([f"epoch {epoch + 1}/{config.epochs}", *facts(record)]))
-                    if scores := save_epoch(config, run, training, loader.dataset, validation, device):
-                        record["validation"] = scores
-                        metrics.write({"step": step, "epoch": epoch + 1, "validation": scores})
-                        log.info("validation: accuracy %.4f, AUC %.4f", scores["accuracy"], scores["auc"])
-                    if loader.skipped:
-                        log.info("one of the damaged images skipped: %s", next(iter(loader.skipped.values())))
-                    if config.curves:
-                        write_curves(run)
                 if save_now:
                     # batch statistics are rank 0's: the others save their shard of the centres alone
                     saver.save(training.state(whole=rank.first), step, training.best["step"])
-                if save_now or end_of_epoch:
-                    take_step.meter.reset()
+                    stop.step, stop.asked = step, 0 if stop.asked == CHECKPOINT else stop.asked
                 if asked > CHECKPOINT:
                     saver.wait()
-                    raise Interrupted(asked, step)
+                    raise Interrupted(asked - 1, step)
+                if end_of_epoch and rank.first:
+                    record = epoch_end(record)
+                if save_now or end_of_epoch:
+                    take_step.meter.reset()
     return record
 
 
@@ -138,22 +152,45 @@ def origin_in(run: Path) -> Origin | None:
     return Origin.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def save_epoch(
-    config: TrainConfig,
-    run: Path,
-    training: Training,
-    dataset: FaceDataset,
-    validation: PairsProtocol | None,
-    device: torch.device,
-) -> dict[str, float]:
-    """Saves the model after an epoch, and in best/ where no validation was better; its accuracy and AUC, if scored."""
-    trained, spec = training.trained, config.input
-    info: dict[str, Any] = asdict(replace(model_info(config, training, dataset, spec), origin=origin_in(run)))
-    save_timm(trained, run, info, merged(trained))
-    if validation is None:
-        return {}
-    scores = validation.score(embed(TorchEmbedder(trained, spec, device), validation.images()))
-    found = {name: float(getattr(scores, name)) for name in ("accuracy", "auc")}
-    if training.is_best(found, validation.data):
-        save_timm(trained, run / "best", info, merged(trained))
-    return found
+@dataclass(frozen=True)
+class EpochEnd:
+    """What the first process does after an epoch, whose checkpoint is being written: a signal ends it at once."""
+
+    config: TrainConfig
+    run: Path
+    training: Training
+    loader: TrainLoader
+    validation: PairsProtocol | None
+    device: torch.device
+    metrics: MetricsFile
+    saver: checkpoint.Saver
+    stop: Stop
+
+    def __call__(self, record: Record) -> Record:
+        """Saves the model, and in best/ where no validation was better; `record` with the validation."""
+        trained, spec, epoch = self.training.trained, self.config.input, record["epoch"]
+        log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
+        info = asdict(replace(model_info(self.config, self.training, self.loader.dataset, spec), origin=origin_in(self.run)))
+        save_timm(trained, self.run, info, merged(trained))
+        if self.validation is not None:
+            embedder = TorchEmbedder(trained, spec, self.device)
+            found = embed(embedder, self.validation.images(), progress=self.heed)
+            scored = self.validation.score(found)
+            scores = {name: float(getattr(scored, name)) for name in ("accuracy", "auc")}
+            if self.training.is_best(scores, self.validation.data):
+                save_timm(trained, self.run / "best", info, merged(trained))
+                self.saver.mark_best(record["step"])
+            self.metrics.write({"step": record["step"], "epoch": epoch, "validation": scores})
+            log.info("validation: accuracy %.4f, AUC %.4f", scores["accuracy"], scores["auc"])
+            record = {**record, "validation": scores}
+        if self.loader.skipped:
+            log.info("one of the damaged images skipped: %s", next(iter(self.loader.skipped.values())))
+        if self.config.curves:
+            write_curves(self.run)
+        return record
+
+    def heed(self, count: int) -> None:
+        """Ends the validation where a signal asked the run to stop; a resume repeats it."""
+        if self.stop.asked > CHECKPOINT:
+            self.saver.wait()
+            self.stop.at_once()

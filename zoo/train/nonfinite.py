@@ -64,8 +64,8 @@ class NonfiniteSteps:
             samples = ", ".join(map(str, self.suspects[:8].tolist()))
             raise InputError(
                 f"expected finite losses and gradients, found {bad_steps} step(s) without, the first after step"
-                f" {int(self.first_bad)} (samples {samples}, … of {dataset.name}); the update was withheld: lower --lr,"
-                " set --clip-norm, use --precision bf16, or tolerate some with --skip-nonfinite"
+                f" {int(self.first_bad)} (samples {samples}, … of {dataset.name}); the update was withheld: --resume"
+                " with a lower --lr, --clip-norm or --precision bf16, or tolerate some with --skip-nonfinite"
             )
         return bad_steps
 

@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.files import new_folder, write_json
-from zoo.runs import RUNS, find_run, lock, room_to_write
-from zoo.train.config import TrainConfig, build, changes, flag, load_config, load_recipe, plain, save_config
+from zoo.files import new_folder, write_bytes, write_json
+from zoo.runs import RUNS, find_run, lock, machine_faults
+from zoo.train.config import (
+    TrainConfig,
+    build,
+    changes,
+    flag,
+    load_config,
+    load_recipe,
+    option_names,
+    plain,
+    save_config,
+)
 from zoo.train.watch import Record, Watch, unwatched
 
 TRIAL = "quick-cpu"
@@ -34,16 +44,24 @@ def train(
     *,
     name: str | None = None,
     recipe: str | None = None,
+    resume_or_start: bool = False,
     watch: Watch = unwatched,
     **options: Any,
 ) -> Trained:
     """Trains a new run in runs/NAME; by default it is called by backbone, head and time.
+
+    With `resume_or_start` it goes on with the run of that name where there is one, as the script of a job wants that
+    may be started several times. A run that was killed before its first checkpoint is started again.
 
     `options` are those of TrainConfig, e.g. train("resnet18", head="arcface", data="faces/", epochs=20); they override
     those of the `recipe`, a packaged one's name or a YAML file. Without data it is a trial on synthetic faces.
     InputError for what the user can mend, before anything is written; Interrupted when a signal stopped the run.
     """
     given = {"backbone": backbone, **options} if backbone else options
+    if resume_or_start and not name:
+        raise InputError("expected --name beside --resume-or-start, which tells the run to go on with, found none")
+    if resume_or_start and name and has_checkpoint(RUNS / name):
+        return resume(RUNS / name, recipe=recipe, watch=watch, **given)
     recipe = recipe or (None if "data" in given else TRIAL)
     values = {**(load_recipe(recipe) if recipe else {}), **given}
     if "data" not in values:
@@ -55,7 +73,7 @@ def train(
     run = RUNS / (name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}".translate(PLAIN))
     if run.parent != RUNS or run.name in ("", ".", ".."):
         raise InputError(f"expected --name to be a plain folder name, found {str(run)!r}; runs lie under {RUNS}/")
-    if (run / "config.yaml").exists() and first_process():
+    if has_checkpoint(run) and first_process():
         raise InputError(f"expected a new run, found one at {run}; give another --name, or --resume {run.name}")
     return Trained(run, train_in(run, config, watch=watch))
 
@@ -92,6 +110,10 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
 
 ORIGIN = "origin.json"
 """Where a run keeps the Origin of the weights that it started from."""
+
+INHERITED = ("mean", "std", "channel_order", "backbone", "stem", "neck", "embedding_dim")
+"""What `inherited` may give."""
+
 PLAIN = str.maketrans("/:", "--")
 """For folder names: what no name of a backbone or head may bring into them."""
 
@@ -101,26 +123,32 @@ def resume(
 ) -> Trained:
     """Goes on with a run, given by name or folder, where it stopped; None is the newest.
 
-    `options` and those of the `recipe` may differ from the run's where they do not decide the weights. InputError for
-    others, and as for `train`.
+    `options` and those of the `recipe` may differ from the run's where they do not decide the weights, or mend what
+    stopped it (`Option.mendable`). InputError for others, and as for `train`.
     """
-    folder = find_run(run)
+    folder = find_run(run, holding="checkpoint/step-*")
     saved = load_config(folder / "config.yaml")
     given = {**(load_recipe(recipe) if recipe else {}), **options}
     given = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
+    if saved.init != "none":  # what --init brought overrides a recipe
+        given = {name: value for name, value in given.items() if name in options or name not in INHERITED}
     config = build({**plain(saved), **given})
-    if changed := changes(saved, config):
+    if refused := changes(saved, config, resumable=False, mendable=False):
+        mends = ", ".join(map(flag, option_names(mendable=True)))
         raise InputError(
-            f"expected the options of {folder} to stay as they were, found other values for {', '.join(changed)};"
-            " resume without them, or start a new run"
+            f"expected the options of {folder} to stay as they were, found other values for {', '.join(refused)};"
+            f" resume without them ({mends} may change), or start a new run"
         )
+    if "fp64" in (saved.precision, config.precision) and saved.precision != config.precision:
+        raise InputError(f"expected --precision {saved.precision} to stay, found {config.precision}; start a new run")
     return Trained(folder, train_in(folder, config, resume=True, watch=watch))
 
 
 def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Watch = unwatched) -> Record:
     """Trains by `config` in the folder `run`, under its lock; a new run leaves none before its first checkpoint.
 
-    Of the processes that torchrun starts, the first one makes and locks the folder, and tells the others its name.
+    Of the processes that torchrun starts, the first one makes and locks the folder, and tells the others its name. The
+    file of an augmentation is kept in the run, which goes on with it whatever becomes of the original.
     """
     from zoo.train.build import choose_device
     from zoo.train.loop import train
@@ -130,12 +158,23 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     start = local(config.init, resume)
     here = replace(config, init=start, init_centres=config.init_centres and not resume)
     if not first_process():
-        return train(here, run, resume=resume)
-    with room_to_write(run), new_folder(run, keep=lambda folder: (folder / "checkpoint").exists()), lock(run):
+        with machine_faults(run):
+            return train(here, run, resume=resume)
+    with machine_faults(run), new_folder(run, keep=has_checkpoint), lock(run):
         if not resume:
             save_config(config, run / "config.yaml")
             note_origin(start, run)
+        augment, kept = Path(config.augment), run / "augment.yaml"
+        if augment.suffix in (".yaml", ".yml"):
+            if augment.is_file() and not (resume and kept.is_file()):
+                write_bytes(kept, augment.read_bytes())
+            here = replace(here, augment=str(kept if kept.is_file() else augment))
         return train(here, run, resume=resume, watch=watch)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run can be resumed."""
+    return any(run.glob("checkpoint/step-*"))
 
 
 def local(init: str, resume: bool) -> str:

@@ -45,6 +45,13 @@ class Stepper:
         self.nonfinite = NonfiniteSteps(config.skip_nonfinite, images, device, training.progress["bad_steps"])
         self.head_steps, self.margin_steps, self.teacher = head_steps, margin_steps, teacher
         self.margin = training.criterion.head.options.get("margin", 0.0)
+        self.frozen_norms = [  # statistics that moved would change what is frozen
+            module
+            for module in training.model.modules()
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            and module.weight is not None
+            and not module.weight.requires_grad
+        ]
         training.criterion.train()
 
     def __call__(self, batches: Iterator[Batch], step: int) -> None:
@@ -57,6 +64,8 @@ class Stepper:
         statistics = self.nonfinite.remember(training.model, training.criterion)
         seen = []
         training.model.train(step >= self.head_steps)  # its batch norms stay as they are while it does not learn
+        for frozen in self.frozen_norms:
+            frozen.eval()
         for part in range(self.config.accumulate):
             loss, indices = self.backward(batches, step, part)
             seen.append(indices)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import subprocess
 import weakref
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,3 +304,33 @@ def test_a_set_of_damage_alone_stops(root):
         list(loader.epoch(0))
     with pytest.raises(InputError, match="error or skip"):
         TrainLoader(open_dataset(str(root)), build_augmentation("none"), 2, on_corrupt="ignore")
+
+
+def test_a_worker_leaves_signals_to_its_parent_and_heeds_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def a_worker(loader: TrainLoader) -> tuple[Any, BaseProcess]:
+        before = multiprocessing.active_children()
+        batches = loader.epoch(0)
+        next(batches)
+        (worker,) = [child for child in multiprocessing.active_children() if child not in before]
+        return batches, worker
+
+    def end(worker: BaseProcess) -> None:
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # not from its parent
+        worker.join(0.3)
+
+    faces = open_dataset("synthetic:5x7")
+    loader = TrainLoader(faces, build_augmentation("none"), 5, workers=1)
+    batches, worker = a_worker(loader)
+    end(worker)
+    assert len(list(batches)) == 6
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+    monkeypatch.setattr("zoo.data.loader._signals_blocked", contextlib.nullcontext)
+    monkeypatch.setattr("zoo.data.loader._heed_parent", lambda parent: None)
+    other = TrainLoader(faces, build_augmentation("none"), 5, workers=1)
+    batches, worker = a_worker(other)
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        end(worker)
+        list(batches)

@@ -10,8 +10,11 @@ import torch
 
 from tests.support.training import start, tiny, weights
 from zoo.errors import InputError
+from zoo.machine import cores
 from zoo.train.build import build as parts_of
-from zoo.train.build import choose_device, open_validation, same_images
+from zoo.train.build import choose_device, loader_workers, open_validation, same_data
+from zoo.train.config import TrainConfig
+from zoo.train.distributed import Rank
 from zoo.train.loop import train
 
 
@@ -73,9 +76,20 @@ def test_the_average_is_what_is_saved_where_there_is_one() -> None:
     assert plain.trained is plain.model and averaged.trained is averaged.average.module
 
 
-def test_a_run_that_goes_on_with_other_images_is_refused() -> None:
-    progress = {"images": 0}
-    same_images(progress, 35)
-    same_images(progress, 35)
-    with pytest.raises(InputError, match="expected the 35 training images that the run began with, found 34"):
-        same_images(progress, 34)
+def test_a_run_that_goes_on_with_other_people_is_refused(tmp_path: Path) -> None:
+    progress, found = {"images": 0}, {"images": 35, "identities": 5, "people": "af"}
+    same_data(tmp_path, found, progress, Rank())
+    same_data(tmp_path, found, progress, Rank())
+    with pytest.raises(InputError, match=r"found people 07 in place of af; .* --data"):
+        same_data(tmp_path, {**found, "people": "07"}, progress, Rank())
+    (tmp_path / "data.json").unlink()  # an older run, which knows the number of images alone
+    same_data(tmp_path, {**found, "people": "07"}, progress, Rank())
+    with pytest.raises(InputError, match="found images 34 in place of 35"):
+        same_data(tmp_path, {**found, "images": 34}, progress, Rank())
+
+
+def test_more_loader_processes_than_the_machine_can_take_are_refused() -> None:
+    most = 8 * cores(threads=False)
+    assert loader_workers(TrainConfig(workers=most), torch.device("cpu")) == most
+    with pytest.raises(InputError, match=f"expected --workers of at most {most} on"):
+        loader_workers(TrainConfig(workers=most + 1), torch.device("cpu"))

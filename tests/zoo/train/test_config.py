@@ -39,14 +39,29 @@ def test_every_option_survives_the_yaml_of_a_run(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.yaml") == config
 
 
-def test_only_harmless_options_may_change_on_resume() -> None:
-    assert list(changes(tiny(), tiny(log_every=1, workers=2, threads=2))) == []
-    assert list(changes(tiny(), tiny(lr=0.2, head="arcface"))) == ["head", "lr"]
+def test_only_harmless_options_may_change_on_resume_and_those_that_mend_it() -> None:
+    firm = {"resumable": False, "mendable": False}
+    assert list(changes(tiny(), tiny(log_every=1, workers=2, threads=2), **firm)) == []
+    assert list(changes(tiny(), tiny(lr=0.2, head="arcface", seed=3), **firm)) == ["head", "seed"]
+    assert set(option_names(mendable=True)) == {
+        *("data", "on_corrupt", "lr", "centre_lr", "clip_norm", "precision", "skip_nonfinite")
+    }
+
+
+def test_an_option_is_given_once_and_known() -> None:
+    assert said("lr=0.5", "lr=0.5") == {"lr": "0.5"}
+    with pytest.raises(InputError, match=r"expected one value of --lr, found 0\.5 and 0\.001"):
+        said("lr=0.5", "lr=0.001")
+    with pytest.raises(InputError, match="no training option is called 'name'"):
+        said("name=x")
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"decay": -3}, r"expected --decay to be a fraction in \(0, 1\], found -3"),
+        ({"skip_nonfinite": -1}, "expected --skip-nonfinite to be 0 or more, found -1"),
+        ({"seed": -1}, "expected --seed to be 0 or more, found -1"),
         ({"epochs": 0}, "expected --epochs to be at least 1, found 0"),
         ({"milestones": [99]}, r"expected --milestones to be epochs between 1 and 33, found \[99\]"),
         ({"precision": "fp16", "device": "cpu"}, "use bf16"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.training import FP64, in_ranks, start, tiny, torchrun, weights
+from tests.support.training import FP64, in_ranks, on_two_machines, start, tiny, torchrun, weights
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
@@ -67,6 +67,42 @@ def test_twenty_kills_of_two_ranks_end_bit_identical(pair: tuple[Path, float], t
     for seed in range(100, 120):
         kill_and_resume(pair, tmp_path, seed)
         shutil.rmtree(tmp_path / f"killed-{seed}")
+
+
+def two_machines(tmp_path: Path) -> list[Path]:
+    """Two working folders with nothing in common."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        (folder / "run").mkdir(parents=True)
+    return folders
+
+
+def test_machines_without_a_common_file_system_are_told_so_at_the_start(tmp_path: Path) -> None:
+    ends = on_two_machines(two_ranks(), Path("run"), two_machines(tmp_path))
+    assert all("expected every process to see the run's folder run, found some on" in end for end in ends)
+    assert not list(tmp_path.rglob("step-*"))
+
+
+def test_machines_with_other_data_are_told_so_at_the_start(tmp_path: Path) -> None:
+    folders = two_machines(tmp_path)
+    config = tiny(batch_size=6, data="list.txt")
+    (tmp_path / "run").mkdir()
+    for number, folder in enumerate(folders):
+        (folder / "list.txt").write_text("".join(f"{i}.jpg {(i + number) % 5}\n" for i in range(35)))
+    ends = on_two_machines(config, tmp_path / "run", folders)
+    assert all("expected the same training set on every process, found people" in end for end in ends), ends
+    (folders[1] / "list.txt").unlink()
+    ends = on_two_machines(config, tmp_path / "run", folders)
+    assert all(end.startswith("process 1: expected a folder of identities") for end in ends), ends
+
+
+def test_a_process_that_is_stuck_is_named(tmp_path: Path) -> None:
+    config = tiny(batch_size=6, epochs=99, patience_minutes=0.05)
+    folder = tmp_path / "one"
+    (folder / "run").mkdir(parents=True)
+    (folder / "told").mkdir()
+    first, _ = on_two_machines(config, folder / "run", [folder, folder], stop=True)
+    assert "found process 1 stopped or stuck for 0.05 minutes, and process 0 waiting" in first
 
 
 def losses(run: Path) -> list[float]:

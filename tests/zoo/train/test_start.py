@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.places import ROOT
-from tests.support.training import TINY, weights
+from tests.support.training import TINY, fresh, same_weights, weights
+from zoo.data.open import open_dataset
 from zoo.errors import InputError
-from zoo.train import resume, train
+from zoo.formats.images import encode_png
+from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
 from zoo.train.watch import Standing
 
@@ -45,8 +52,107 @@ def test_a_program_trains_and_resumes_and_watches(here: Path, caplog: pytest.Log
 
 def test_a_resumed_run_keeps_the_options_that_decide_its_weights() -> None:
     train(name="first", **SHORT)
-    with pytest.raises(InputError, match="found other values for lr, seed;"):
-        resume(lr=0.2, seed=5, workers=0)
+    with pytest.raises(InputError, match=r"found other values for epochs, seed;.*--lr.* may change"):
+        resume(lr=0.2, seed=5, epochs=9, workers=0)
+    with pytest.raises(InputError, match="expected --precision fp32 to stay, found fp64"):
+        resume(precision="fp64")
+
+
+def test_what_stopped_a_run_is_mended_on_resume_and_kept_in_its_history(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = pictures(here / "faces")
+    good = (people / "0/3.png").read_bytes()
+    (people / "0/3.png").write_bytes(good[:40])
+    options = {**SHORT, "data": str(people), "checkpoint_every": 1, "epochs": 3}
+    with pytest.raises(InputError, match=r"faces/0/3\.png.*or leave such pictures out with --on-corrupt skip"):
+        train(name="first", **options)
+    people = people.rename(here / "moved")
+    with pytest.raises(InputError, match=r"at .*faces, found nothing"):
+        resume("first", on_corrupt="skip")
+    step = checkpoint.steps(Path("runs/first/checkpoint"))[-1]
+    resume("first", on_corrupt="skip", data=str(people), lr=0.01, precision="bf16")
+    (line,) = map(json.loads, Path("runs/first/history.jsonl").read_text().splitlines())
+    changed = {"lr": [0.05, 0.01], "precision": ["fp32", "bf16"], "on_corrupt": ["error", "skip"]}
+    assert line["changed"] == {**changed, "data": [options["data"], str(people)]}
+    assert line["step"] == int(step.name[-2:])
+    mended = load_config(Path("runs/first/config.yaml"))
+    assert (mended.lr, mended.data, mended.batch_size) == (0.01, str(people), SHORT["batch_size"])
+    (people / "0").rename(people / "9")  # the same counts, other people
+    with pytest.raises(InputError, match=r"the run began with, found people .* in place of"):
+        resume("first")
+
+
+def pictures(folder: Path) -> Path:
+    """Five people with seven pictures each, as a folder."""
+    faces = open_dataset("synthetic:5x7")
+    for i, label in enumerate(faces.labels.tolist()):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        (folder / str(label) / f"{i % 7}.png").write_bytes(encode_png(faces.image(i)))
+    return folder
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_started_again(here: Path) -> None:
+    train(name="whole", **SHORT)
+    Path("runs/first").mkdir()
+    Path("runs/first/config.yaml").write_text("lr: 9.0\n")
+    train(name="first", **SHORT)
+    assert load_config(Path("runs/first/config.yaml")).lr == SHORT["lr"]
+    assert same_weights(Path("runs/first"), Path("runs/whole"))
+
+
+def test_the_script_of_a_job_starts_a_run_and_goes_on_with_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="expected --name beside --resume-or-start"):
+        train(resume_or_start=True, **SHORT)
+    train(name="whole", **SHORT)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("zoo.train.loop.save_timm", lambda *_: 1 // 0)  # after the checkpoint of step 7
+        train(name="job", resume_or_start=True, **SHORT)
+    assert [step.name for step in checkpoint.steps(Path("runs/job/checkpoint"))] == ["step-00000000", "step-00000007"]
+    train(name="job", resume_or_start=True, **SHORT)
+    assert same_weights(Path("runs/job"), Path("runs/whole"))
+    assert len(Path("runs/job/metrics.jsonl").read_text().splitlines()) == 3  # of steps 3, 6 and 7: none twice
+
+
+def test_the_file_of_an_augmentation_is_kept_in_the_run(here: Path) -> None:
+    import albumentations
+
+    albumentations.save(albumentations.Compose([albumentations.HorizontalFlip(p=1.0)]), "mine.yaml", "yaml")
+    train(name="first", augment="mine.yaml", **SHORT)
+    Path("mine.yaml").unlink()
+    resume("first")
+    assert "HorizontalFlip" in Path("runs/first/augment.yaml").read_text()
+    assert load_config(Path("runs/first/config.yaml")).augment == "mine.yaml"
+
+
+def too_little_memory(told: Path) -> None:
+    """Trains with 300 MiB of address space above what the process has."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), used + (300 << 20)))
+    try:
+        train(name="first", **{**SHORT, "data": "synthetic:5x70", "batch_size": 350, "backbone": "resnet18"})
+    except InputError as error:
+        told.write_text(str(error))
+    os._exit(0)
+
+
+def test_faults_of_the_machine_are_sentences(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = fresh(too_little_memory, here / "told")
+    process.join(timeout=120)
+    assert "expected enough memory" in (here / "told").read_text()
+    shutil.rmtree("runs")  # it holds the state of step 0
+    Path("runs").write_text("no folder")
+    with pytest.raises(InputError, match="cannot create the folder runs/first"):
+        train(name="first", **SHORT)
+    Path("runs").unlink()
+
+    def killed(*_: object, **__: object) -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid or 0, signal.SIGKILL)
+
+    monkeypatch.setattr("zoo.train.step.dropout_seed", killed)
+    with pytest.raises(InputError, match=r"found one ended by the system .*lower --workers"):
+        train(name="first", **{**SHORT, "workers": 1, "epochs": 99})
 
 
 @pytest.mark.parametrize(
