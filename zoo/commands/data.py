@@ -201,6 +201,7 @@ def warn_of_problems(written: Written) -> None:
 def lines_of(facts: Summary) -> list[str]:
     """The facts of a set for people."""
     lines = [f"{facts.name}: {facts.format}" + (f" (index: {facts.index})" if facts.index else "")]
+    lines += [f"  {note}" for note in facts.notes]
     if spread := facts.images_per_identity:
         lines.append(f"  {facts.images:,} images of {facts.identities:,} identities")
         lines.append(

@@ -63,6 +63,8 @@ class Summary:
     """None where no picture was read."""
     index: str | None
     """For RecordIO: where the offsets came from."""
+    notes: list[str]
+    """What of the files at the set's place is not in it."""
 
     def to_json(self) -> dict[str, Any]:
         """What `zoo data info --json` prints: the facts that there are, those of the contents among them."""
@@ -92,6 +94,7 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
         same=int(pairs.same.sum()) if pairs else None,
         contents=contents,
         index=getattr(getattr(dataset, "records", None), "index_note", None),
+        notes=list(dataset.notes),
     )
 
 

@@ -52,6 +52,8 @@ class EncodedFaces(abc.ABC):
     """(classes,): what the format calls each identity, where it has names."""
     image_size: tuple[int, int] | None
     """(height, width) to which `image` scales pictures of another size; None leaves each as it is stored."""
+    notes: Sequence[str] = ()
+    """What of the files at the set's place is not in it, a sentence each."""
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
     then shuffles blocks, and pictures among the blocks that are open."""
@@ -92,7 +94,12 @@ class Selected(EncodedFaces):
 
     def __init__(self, dataset: EncodedFaces, chosen: npt.NDArray[np.int64]) -> None:
         self.dataset, self.chosen = dataset, chosen
-        self.name, self.kind, self.image_size = dataset.name, dataset.kind, dataset.image_size
+        self.name, self.kind, self.image_size, self.notes = (
+            dataset.name,
+            dataset.kind,
+            dataset.image_size,
+            dataset.notes,
+        )
         left, self.labels = np.unique(dataset.labels[chosen], return_inverse=True)
         if dataset.identities is not None:
             self.identities = [dataset.identities[label] for label in left.tolist()]
@@ -116,7 +123,11 @@ def select(dataset: EncodedFaces, min_images: int, max_images: int | None) -> En
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - starts
         keep &= rank < max_images
-    return dataset if keep.all() else Selected(dataset, np.flatnonzero(keep))
+    if keep.all():
+        return dataset
+    left = Selected(dataset, np.flatnonzero(keep))
+    left.notes = [*left.notes, f"--min-images and --max-images leave {len(dataset) - len(left):,} images out"]
+    return left
 
 
 def fingerprint(dataset: FaceDataset) -> str:
@@ -131,12 +142,6 @@ def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[
     """The distinct names in their order, and (images,) which of them each picture has: labels from 0 without gaps."""
     distinct, labels = np.unique(np.asarray(names), return_inverse=True)
     return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)
-
-
-def identities_of(words: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """`contiguous` of labels read from a text, in the order of numbers where all of them are numbers."""
-    numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
-    return contiguous([int(word) for word in words] if numbers else words)
 
 
 def require_identities(num_classes: int, where: str) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, identities_of
+from zoo.data.base import EncodedFaces
 from zoo.errors import InputError
 from zoo.formats.images import SUFFIXES, read_file
+from zoo.formats.lists import read_list
 from zoo.formats.pairs import listed_pairs
-from zoo.formats.recordio import RecordFile
+from zoo.formats.recordio import PARTIAL, RecordFile
+from zoo.formats.strings import Labels, Strings
 
 
 class Files(EncodedFaces):
@@ -19,7 +24,7 @@ class Files(EncodedFaces):
 
     def __init__(self, name: str, root: Path, image_size: tuple[int, int] | None) -> None:
         self.name, self.root, self.image_size = name, root, image_size
-        self._files: list[str] = []
+        self._files = Strings()
         """The path of each picture from `root`."""
 
     def content(self, i: int) -> bytes:
@@ -32,72 +37,115 @@ class Files(EncodedFaces):
 class FolderDataset(Files):
     """The pictures of `root`/IDENTITY/PICTURE at `image_size` (height, width), identities and pictures by name.
 
-    Sub-folders without pictures are skipped. InputError for a folder without any, and for a link that leads
-    out of `root`: a downloaded archive must not read other files of this machine.
+    As torchvision's ImageFolder it takes pictures at any depth below a person's folder. With `depth` an identity is a
+    path of so many folders. `notes` counts the files that are left out: those of other kinds, and pictures beside the
+    people's folders; hidden ones do not count. InputError for a folder without pictures, and, unless `links` is
+    "follow", for a link that leads out of `root`: a downloaded archive must not read other files of this machine.
     """
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: tuple[int, int] | None = (112, 112),
+        *,
+        depth: str = "1",
+        links: str = "inside",
+    ) -> None:
         super().__init__(Path(root).resolve().name, Path(root), image_size)
-        identities: list[str] = []
-        self.identities = identities
-        labels: list[int] = []
-        loose = 0
-        for entry in _entries(self.root, self.root):
-            if not entry.is_dir():
-                loose += entry.name.lower().endswith(SUFFIXES)
-                continue
-            pictures = [
-                f"{entry.name}/{file.name}"
-                for file in _entries(Path(entry.path), self.root)
-                if file.name.lower().endswith(SUFFIXES) and file.is_file()
-            ]
-            if pictures:
-                labels += [len(identities)] * len(pictures)
-                identities.append(entry.name)
-                self._files += pictures
+        if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
+            raise InputError(f"expected depth=1 to 9 and links=inside or follow, found depth={depth} and links={links}")
+        self._follow, self._others = links == "follow", Counter[str]()
+        names: list[str] = []
+        labels = array("q")
+        for person in self._people("", int(depth)):
+            before = len(self._files)
+            self._add_pictures(person)
+            if len(self._files) > before:
+                labels.extend([len(names)] * (len(self._files) - before))
+                names.append(person.rstrip("/"))
+        loose = self._others.pop("", 0)
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
             raise InputError(
                 f"expected one sub-folder of pictures per identity in {root}, found {hint}; sort them by person"
             )
-        self.labels = np.array(labels, np.int64)
+        self.identities, self.labels = names, np.array(labels, np.int64)
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self._others.most_common(5))
+        self.notes = [f"{loose:,} pictures beside the people's folders are left out"] if loose else []
+        self.notes += [f"files that are no pictures zoo reads are left out: {kinds}"] if kinds else []
+
+    def _people(self, place: str, depth: int) -> Iterator[str]:
+        """The folders `depth` levels below `place`, as paths from `root` with a slash at the end."""
+        for entry in self._entries(place):
+            if not entry.is_dir():
+                self._others[""] += entry.name.lower().endswith(SUFFIXES)
+            elif depth > 1:
+                yield from self._people(f"{place}{entry.name}/", depth - 1)
+            else:
+                yield f"{place}{entry.name}/"
+
+    def _add_pictures(self, place: str) -> None:
+        if place.count("/") > MOST_LEVELS:
+            raise InputError(f"expected at most {MOST_LEVELS} levels of folders, found {place[:80]}…; is it a circle?")
+        for entry in self._entries(place):
+            if entry.is_dir():
+                self._add_pictures(f"{place}{entry.name}/")
+            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                self._files.append(place + entry.name)
+            else:
+                self._others[Path(entry.name).suffix.lower() or "without a suffix"] += 1
+
+    def _entries(self, place: str) -> list[os.DirEntry[str]]:
+        """What lies in a folder, by name, hidden files left out."""
+        folder = self.root / place
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            raise InputError(f"expected a readable folder at {folder}, found none ({error.strerror})") from None
+        for entry in entries:
+            leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve())
+            if leads_out and not self._follow:
+                raise InputError(
+                    f"expected the pictures inside {self.root}, found {entry.path}, a link that leads out of it; copy"
+                    f" what it names, or take {self.root}?links=follow if you trust it"
+                )
+        return entries
+
+
+MOST_LEVELS = 32
+"""Folders deeper than this below a training set are a circle of links."""
 
 
 class ListDataset(Files):
-    """The pictures that a text file lists, one `path label` per line: blanks, a tab or a comma between, # for comments.
-
-    An .lst file is MXNet's: number, label, path, with tabs. Relative paths start at the list's folder; a label is any
-    word. InputError for a line that is none of this and for a list without pictures.
-    """
+    """The pictures that a text file lists (`zoo.formats.lists`), with paths from the list's folder on."""
 
     kind = "list"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        image_size: tuple[int, int] | None = (112, 112),
+        *,
+        image: str | None = None,
+        label: str | None = None,
+    ) -> None:
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
-        words: list[str] = []
         if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
             raise InputError(
                 f"expected a path and a label in each line of {path}, found a list of pairs, which is a benchmark:"
                 f" zoo evaluate MODEL --data {path}"
             )
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"expected a text list of pictures at {path}, cannot read it ({error})") from None
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            file, label = _list_line(line, path.suffix == ".lst")
-            if not file or not label:
-                raise InputError(f"expected a path and a label in line {number} of {path}, found {line[:80]!r}")
+        words = Labels()
+        for file, word in read_list(path, image, label):
             self._files.append(file)
-            words.append(label)
+            words.append(word)
         if not words:
             raise InputError(f"expected pictures in the list {path}, found none; write `path label` lines into it")
-        self.identities, self.labels = identities_of(words)
+        self.identities, self.labels = words.numbered()
 
 
 class RecordDataset(EncodedFaces):
@@ -111,6 +159,8 @@ class RecordDataset(EncodedFaces):
         rec = self.records.path
         self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
         self.labels = self.records.labels
+        if PARTIAL in self.records.index_note:
+            self.notes = [f"only the records that {rec.with_suffix('.idx').name} lists are used; the file has more"]
 
     def content(self, i: int) -> bytes:
         return self.records.read(i)
@@ -127,30 +177,5 @@ class LoosePictures(Files):
     def __init__(self, root: Path) -> None:
         super().__init__(root.resolve().name, root, None)
         found = sorted(file for file in root.rglob("*") if file.name.lower().endswith(SUFFIXES))
-        self._files = [str(file.relative_to(root)) for file in found]
+        self._files = Strings(str(file.relative_to(root)) for file in found)
         self.labels = np.zeros(len(found), np.int64)
-
-
-def _list_line(line: str, mxnet: bool) -> tuple[str, str]:
-    if mxnet:
-        _, label, file = [*line.split("\t"), "", "", ""][:3]
-        return file.strip(), label.strip().removesuffix(".000000")
-    separator = next((mark for mark in ("\t", ",") if mark in line), None)
-    file, _, label = line.rpartition(separator) if separator else line.rstrip().rpartition(" ")
-    return file.strip(), label.strip()
-
-
-def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """What lies in `folder`, by name, hidden files left out; InputError for a link that leads out of `root`."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"expected a readable folder at {folder}, found none ({error.strerror})") from None
-    for entry in entries:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
-            raise InputError(
-                f"expected the pictures inside {root}, found {entry.path}, a link"
-                " that leads out of it; copy what it names"
-            )
-    return entries

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from pathlib import Path
 
 from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, RecordDataset
 from zoo.data.pairs import BinPictures, ListedPictures, PairPictures
-from zoo.errors import InputError
+from zoo.data.parquet import is_saved
+from zoo.errors import InputError, unknown_name
 from zoo.formats.pairs import listed_pairs
 
 
@@ -23,9 +25,11 @@ def open_dataset(
     None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each. A .rec
     file, or a folder with one, is RecordIO; .tar files, a folder of them, a pattern {000..099}.tar or its http address
     are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
-    Hugging Face Hub; a .txt, .csv, .tsv or .lst file lists paths and labels; any other folder has one sub-folder per
-    identity. Identities with fewer than `min_images` pictures are left out, and of each the first `max_images` are
-    used. InputError where there is nothing, no picture, or fewer than two identities.
+    Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
+    labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
+    the depth of people's folders, and whether links are followed (`OPTIONS`). Identities with fewer than `min_images`
+    pictures are left out, and of each the first `max_images` are used. InputError where there is nothing, no picture,
+    or fewer than two identities.
     """
     if min_images < 1 or (max_images is not None and max_images < 1):
         raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
@@ -79,45 +83,85 @@ def is_synthetic(uri: str) -> bool:
     return uri.partition(":")[0] == "synthetic"
 
 
+OPTIONS = {
+    "folder": ("depth", "links"),
+    "list": ("image", "label"),
+    "tar": ("image", "label"),
+    "parquet": ("image", "label", "split"),
+    "hub": ("image", "label", "split"),
+    "rec": (),
+}
+"""What an address may say of its format, behind a ?."""
+
+
+def split_address(uri: str) -> tuple[str, dict[str, str]]:
+    """An address and what it says behind a ?: faces.csv?image=file&label=person.
+
+    An http address keeps it all. InputError for a word that is no `key=value`.
+    """
+    plain, mark, query = uri.rpartition("?")
+    if not mark or uri.startswith(("http://", "https://")) or Path(uri).exists():
+        return uri, {}
+    try:
+        return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
+    except ValueError:
+        raise InputError(f"expected PATH?key=value&key=value, found {uri}") from None
+
+
 def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
     """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
-    path = Path(uri)
-    kind = kind_of(uri, path)
+    address, options = split_address(uri)
+    path = Path(address)
+    kind = kind_of(address, path)
+    for name in options if kind else ():
+        if name not in OPTIONS[kind or ""]:
+            raise unknown_name(f"option of {address}", name, OPTIONS[kind or ""])
     if kind == "rec":
         return RecordDataset(path, image_size)
     if kind == "tar":
         from zoo.data.tar import open_tars
 
-        return open_tars(uri, image_size)
+        return open_tars(address, image_size, **options)
     if kind == "parquet":
         from zoo.data.parquet import ParquetDataset
 
-        return ParquetDataset(sorted(path.glob("*.parquet")) if path.is_dir() else [path], path.stem, image_size)
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        return ParquetDataset(files, path.stem, image_size, **options)
     if kind == "hub":
         from zoo.data.parquet import HubDataset
 
-        return HubDataset(uri, image_size)
+        return HubDataset(address, image_size, **options)
     if kind == "list":
-        return ListDataset(path, image_size)
+        return ListDataset(path, image_size, **options)
     if kind == "folder":
-        return FolderDataset(path, image_size)
+        return FolderDataset(path, image_size, **options)
+    raise InputError(_refusal(address, path))
+
+
+def _refusal(uri: str, path: Path) -> str:
+    """Why nothing is opened at an address."""
     if is_synthetic(uri):
-        raise InputError(
+        return (
             f"expected a set that is stored in files, found the synthetic one, which is drawn on demand; see"
             f" `zoo data preview {uri}`"
         )
     if "://" in uri:
-        raise InputError(
+        return (
             "expected the http address of .tar shards, such as https://host/train-{000..099}.tar, or"
             f" hf://datasets/OWNER/NAME, found {uri}; fetch it first"
         )
     if path.suffix == ".bin" and path.is_file():
-        raise InputError(
+        return (
             f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; measure it:"
             f" zoo evaluate MODEL --data {uri}"
         )
+    if path.suffix in (".mdb", ".lmdb") or (path / "data.mdb").is_file():
+        return (
+            f"expected another format than LMDB at {uri}; write its pictures into a folder with one sub-folder per"
+            " person, or into .tar shards, and `zoo data pack` it"
+        )
     found = "a file of another kind" if path.exists() else "nothing"
-    raise InputError(
+    return (
         f"expected a folder of identities, a .rec, .tar, .parquet or list file, or hf://datasets/OWNER/NAME at {uri},"
         f" found {found}; check the path"
     )
@@ -128,6 +172,10 @@ def kind_of(uri: str, path: Path) -> str | None:
     if uri.startswith("hf://"):
         return "hub"
     if path.is_dir():
+        if is_saved(path):
+            return "hub"
+        if (path / "data.mdb").is_file():
+            return None
         return next((kind for kind in ("rec", "tar", "parquet") if any(path.glob(f"*.{kind}"))), "folder")
     if uri.partition("?")[0].endswith(".tar") and (path.is_file() or "://" in uri or "{" in uri):
         return "tar"

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from zoo.data.base import EncodedFaces, contiguous
+from zoo.data.shards import training_files
 from zoo.errors import InputError
 from zoo.formats.images import read_file
-
-LABEL_COLUMNS = ("label", "labels", "identity", "identity_id", "person", "subject", "class", "target", "id")
-"""Names of columns that may hold the identity; the first one present counts."""
+from zoo.formats.lists import choose
 
 _OPEN_GROUPS = 18
 """Row groups that a process keeps in memory: those that the loader shuffles together, and the next ones."""
@@ -31,9 +30,18 @@ class ParquetDataset(EncodedFaces):
 
     kind = "Parquet"
 
-    def __init__(self, files: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112)) -> None:
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        name: str,
+        image_size: tuple[int, int] | None = (112, 112),
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        split: str = "train",
+    ) -> None:
         self.image_size, self.name = image_size, name
-        self._files = [Path(file) for file in files]
+        self._files, self.notes = training_files([Path(file) for file in files], split)
         self._groups: list[tuple[int, int]] = []
         self._column: str | None = None
         self._reset()
@@ -41,7 +49,7 @@ class ParquetDataset(EncodedFaces):
         starts = [0]
         for number, file in enumerate(self._files):
             table = self._open(number)
-            column, label = _columns(table.schema_arrow, str(file))
+            column, chosen = _columns(table.schema_arrow, str(file), image, label)
             if self._column not in (None, column):
                 raise InputError(f"expected the column {self._column} in {file} as in the others, found {column}")
             self._column = column
@@ -49,7 +57,7 @@ class ParquetDataset(EncodedFaces):
                 if rows := table.metadata.row_group(group).num_rows:
                     self._groups.append((number, group))
                     starts.append(starts[-1] + rows)
-            labels += table.read(columns=[label], use_threads=False).column(0).to_pylist()
+            labels += table.read(columns=[chosen], use_threads=False).column(0).to_pylist()
         if not labels or None in labels:
             raise InputError(
                 f"expected a label in every row of {name}, found {'no rows' if not labels else 'an empty one'}"
@@ -108,7 +116,9 @@ class ParquetDataset(EncodedFaces):
 
 
 class HubDataset(EncodedFaces):
-    """A dataset of the Hugging Face Hub, or a folder that the datasets library reads, as it maps it into memory.
+    """A dataset of the Hugging Face Hub, or a folder that the datasets library reads or that its `save_to_disk` wrote.
+
+    The library maps it into memory.
 
     Needs the datasets package (the extra `data`). InputError for an address without a dataset or without columns of
     pictures and labels.
@@ -116,24 +126,37 @@ class HubDataset(EncodedFaces):
 
     kind = "Hugging Face dataset"
 
-    def __init__(self, uri: str, image_size: tuple[int, int] | None = (112, 112)) -> None:
+    def __init__(
+        self,
+        uri: str,
+        image_size: tuple[int, int] | None = (112, 112),
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        split: str | None = None,
+    ) -> None:
         try:
             import datasets
         except ImportError:
             raise InputError(
                 f"expected the package datasets to open {uri}, found none; pip install 'timm-face-zoo[data]'"
             ) from None
-        form = re.fullmatch(r"hf://datasets/(?P<path>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?", uri)
+        form = re.fullmatch(r"(hf://datasets/)?(?P<path>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?", uri)
         if not form or not ("/" in form["path"] or Path(form["path"]).is_dir()):
             raise InputError(f"expected hf://datasets/OWNER/NAME[@REVISION][:SPLIT], found {uri!r}")
         self.uri, self.image_size, self.name = uri, image_size, form["path"].rstrip("/").split("/")[-1]
+        part = split or form["split"] or "train"
         try:
-            table = datasets.load_dataset(form["path"], split=form["split"] or "train", revision=form["revision"])
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            if is_saved(Path(form["path"])):
+                saved = datasets.load_from_disk(form["path"])
+                table = saved[part] if isinstance(saved, dict) else saved
+            else:
+                table = datasets.load_dataset(form["path"], split=part, revision=form["revision"])
+        except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise InputError(f"expected a dataset at {uri}, could not load it ({reason}); check the address") from None
         pictures = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
-        column, label = _columns(table.features.arrow_schema, uri, pictures)
+        column, label = _columns(table.features.arrow_schema, uri, image, label, pictures)
         if pictures:
             table = table.cast_column(column, datasets.Image(decode=False))
         names = getattr(table.features[label], "names", None)
@@ -167,7 +190,14 @@ def _pyarrow_parquet(uri: str) -> Any:
     return pyarrow.parquet
 
 
-def _columns(schema: Any, where: str, pictures: Sequence[str] = ()) -> tuple[str, str]:
+def is_saved(folder: Path) -> bool:
+    """Whether a folder is what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` writes."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def _columns(
+    schema: Any, where: str, image: str | None, label: str | None, pictures: Sequence[str] = ()
+) -> tuple[str, str]:
     """The columns of pictures and of labels in an Arrow schema."""
     import pyarrow.types as types
 
@@ -176,14 +206,17 @@ def _columns(schema: Any, where: str, pictures: Sequence[str] = ()) -> tuple[str
             return any(part.name == "bytes" for part in field.type)
         return bool(types.is_binary(field.type) or types.is_large_binary(field.type))
 
-    found = list(pictures) or [field.name for field in schema if holds_pictures(field)]
-    label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-    if len(found) != 1 or label is None:
+    names = list(schema.names)
+    encoded = list(pictures) or [field.name for field in schema if holds_pictures(field)]
+    if image is None and len(encoded) == 1:
+        image = encoded[0]
+    found, chosen = (names[place] for place in choose(names, image, label, where))
+    if found not in encoded:
         raise InputError(
-            f"expected one column of encoded pictures and one called {', '.join(LABEL_COLUMNS[:4])} or the like in"
-            f" {where}, found the columns {', '.join(schema.names)}; rename them"
+            f"expected encoded pictures in the column {found} of {where}, found something else; those columns that have"
+            f" some: {', '.join(encoded) or 'none'}"
         )
-    return found[0], label
+    return found, chosen
 
 
 def _bytes_of(value: Any, where: str) -> bytes:

@@ -6,9 +6,12 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -73,6 +76,29 @@ def fetched(url: str) -> IO[bytes]:
             f"expected room for the shard {url} in the cache, cannot write there ({error}); set $WDS_CACHE"
         ) from None
     raise InputError(f"expected room for the shard {url}, found it removed at once; set $WDS_CACHE_SIZE higher")
+
+
+def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Path], list[str]]:
+    """Those of a folder's tables or shards that are of a split, by their names, and a note of what is left out.
+
+    train-00000-of-00007.parquet is of "train". Where no name begins with one of SPLITS, or all with the same, none is
+    left out.
+    """
+    splits = {file: re.split(r"[-_.]", file.name.lower())[0] for file in files}
+    if len({name if name in SPLITS else "" for name in splits.values()}) < 2:
+        return list(files), []
+    chosen = [file for file, name in splits.items() if name == split]
+    if not chosen:
+        raise InputError(
+            f"expected files of the split {split} in {files[0].parent}, found {', '.join(sorted(set(splits.values())))}"
+        )
+    others = Counter(name for name in splits.values() if name != split)
+    told = ", ".join(f"{count} of {name}" for name, count in others.items())
+    return chosen, [f"files of other splits are left out: {told}"]
+
+
+SPLITS = ("train", "validation", "valid", "val", "dev", "test")
+"""How files begin that belong to a part of a set."""
 
 
 def forget(url: str) -> None:

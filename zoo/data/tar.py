@@ -7,17 +7,19 @@ import contextlib
 import json
 import mmap
 import tarfile
+from array import array
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, identities_of
-from zoo.data.shards import cache_name, fetched, forget, shard_folder
+from zoo.data.base import EncodedFaces
+from zoo.data.shards import cache_name, fetched, forget, shard_folder, training_files
 from zoo.errors import InputError
 from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
+from zoo.formats.strings import Labels
 from zoo.messages import log
 
 _OPEN_SHARDS = 18
@@ -30,46 +32,57 @@ Sample = tuple[str, int, int, str]
 class TarDataset(EncodedFaces):
     """The samples of uncompressed tar shards: NAME.jpg (or .png, …) with NAME.cls, or NAME.json that has a "label".
 
+    As in webdataset a sample's key is what precedes the first dot of a name, its field what follows: 0001.face.jpg is
+    the field face.jpg of 0001. Where a sample has several pictures, `image` names the field to take, and `label` the
+    field, or the name inside the .json, of the label.
+
     Shards are paths or http addresses. Opening reads the headers and labels of each, once: they are kept in the folder
     of `zoo.data.shards` for the next time. A picture is then one slice of a mapped file, so nothing of a shard stays in
     memory; a shard at an address is fetched when its first picture is requested. Nothing is ever unpacked.
     InputError for a shard that is truncated or compressed, for a member that is a link or whose name leads out of the
-    archive, and for a sample without a label.
+    archive, for a sample without a label, and for a field that comes twice.
     """
 
     kind = "WebDataset"
 
     def __init__(
-        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112)
+        self,
+        shards: Sequence[str | Path],
+        name: str,
+        image_size: tuple[int, int] | None = (112, 112),
+        *,
+        image: str = "",
+        label: str = "",
     ) -> None:
         self.image_size, self.name = image_size, name
-        self._shards = [str(shard) for shard in shards]
+        self._shards, self._fields = [str(shard) for shard in shards], (image, label)
         self._maps: collections.OrderedDict[int, mmap.mmap] = collections.OrderedDict()
-        self._keys: list[str] = []
         self._sizes: list[int] = []
-        places: list[tuple[int, int]] = []
-        words: list[str] = []
+        offsets, lengths, words = array("q"), array("i"), Labels()
         starts = [0]
         for shard in self._shards:
-            size, samples = _indexed(shard)
+            size, samples = _indexed(shard, self._fields)
             self._sizes.append(size)
-            for key, offset, length, label in samples:
-                self._keys.append(key)
-                places.append((offset, length))
-                words.append(label)
+            for _, offset, length, word in samples:
+                offsets.append(offset)
+                lengths.append(length)
+                words.append(word)
             starts.append(len(words))
         if not words:
             raise InputError(f"expected pictures with labels in {name}, found none in {len(self._shards):,} shards")
-        self.identities, self.labels = identities_of(words)
+        self.identities, self.labels = words.numbered()
         self.blocks = np.array(starts, np.int64)
-        self._places = np.array(places, np.int64)
+        self._offsets, self._lengths = np.array(offsets, np.int64), np.array(lengths, np.int32)
 
     def content(self, i: int) -> bytes:
-        offset, length = self._places[i].tolist()
-        return self._map(self._shard_of(i))[offset : offset + length]
+        offset = self._offsets.item(i)
+        return self._map(self._shard_of(i))[offset : offset + self._lengths.item(i)]
 
     def where(self, i: int) -> str:
-        return f"{self._shards[self._shard_of(i)]}, sample {self._keys[i]}"
+        assert self.blocks is not None, "set by the constructor"
+        shard = self._shard_of(i)
+        _, samples = _indexed(self._shards[shard], self._fields)  # keys are not kept: they are longer than all the rest
+        return f"{self._shards[shard]}, sample {samples[i - int(self.blocks[shard])][0]}"
 
     def _shard_of(self, i: int) -> int:
         assert self.blocks is not None, "set by the constructor"
@@ -89,7 +102,7 @@ class TarDataset(EncodedFaces):
         if len(content) != self._sizes[number]:
             raise InputError(
                 f"expected {self._sizes[number]:,} bytes in {shard} as its kept index says, found {len(content):,}:"
-                f" it has changed; remove {_index_file(shard)}"
+                f" it has changed; remove {_index_file(shard, self._fields)}"
             )
         self._maps[number] = content
         if len(self._maps) > _OPEN_SHARDS:
@@ -100,29 +113,33 @@ class TarDataset(EncodedFaces):
         return {**self.__dict__, "_maps": collections.OrderedDict()}
 
 
-def open_tars(uri: str, image_size: tuple[int, int] | None) -> TarDataset:
+def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
     """The shards of a folder, of one .tar, or of a pattern such as `https://host/train-{000..099}.tar`.
 
     Patterns and addresses need the webdataset package (the extra `data`).
     """
     path = Path(uri)
     if path.is_dir():
-        return TarDataset(sorted(path.glob("*.tar")), path.resolve().name, image_size)
+        shards, notes = training_files(sorted(path.glob("*.tar")))
+        found = TarDataset(shards, path.resolve().name, image_size, **fields)
+        found.notes = notes
+        return found
     if path.is_file():
-        return TarDataset([path], path.stem, image_size)
+        return TarDataset([path], path.stem, image_size, **fields)
     try:
         from webdataset.shardlists import expand_urls
     except ImportError:
         raise InputError(
             f"expected the package webdataset to open {uri}, found none; pip install 'timm-face-zoo[data]'"
         ) from None
-    shards = expand_urls(uri)
-    for shard in shards:
+    urls = expand_urls(uri)
+    for shard in urls:
         if "://" in shard and not _is_remote(shard):
             raise InputError(f"expected the paths or http addresses of shards, found {uri}; fetch them first")
         if "://" not in shard and not Path(shard).is_file():
             raise InputError(f"expected a shard at {shard}, found nothing; check the path")
-    return TarDataset(shards, PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards", image_size)
+    name = PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards"
+    return TarDataset(urls, name, image_size, **fields)
 
 
 def _is_remote(shard: str) -> bool:
@@ -133,25 +150,26 @@ def _opened(shard: str) -> IO[bytes]:
     return fetched(shard) if _is_remote(shard) else open(shard, "rb")
 
 
-def _index_file(shard: str) -> Path:
+def _index_file(shard: str, fields: tuple[str, str]) -> Path:
     """Where a shard's index is kept: by its address, or by its path and what tells one state of a file from another."""
+    named = f" {fields[0]}?{fields[1]}" if any(fields) else ""
     if _is_remote(shard):
-        return shard_folder() / cache_name(shard, ".json")
+        return shard_folder() / cache_name(f"{shard}{named}", ".json")
     facts = Path(shard).stat()
-    state = f"{facts.st_size} {facts.st_mtime_ns} {Path(shard).resolve()}"
+    state = f"{facts.st_size} {facts.st_mtime_ns}{named} {Path(shard).resolve()}"
     return shard_folder() / cache_name(state, ".json")
 
 
-def _indexed(shard: str) -> tuple[int, list[Sample]]:
+def _indexed(shard: str, fields: tuple[str, str]) -> tuple[int, list[Sample]]:
     """The size of a shard in bytes and its samples, from the kept index or, the first time, from its headers."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none is kept, or none that can be read
-        found = json.loads(_index_file(shard).read_bytes())
+        found = json.loads(_index_file(shard, fields).read_bytes())
         return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
     if _is_remote(shard):
         log.info("reading the labels of %s", shard)
     try:
         with _opened(shard) as file:
-            size, samples = file.seek(0, 2), _samples(file, shard)
+            size, samples = file.seek(0, 2), _samples(file, shard, fields)
     except OSError as error:
         raise InputError(f"expected a shard at {shard}, cannot read it ({error}); check the path") from None
     except InputError:
@@ -159,24 +177,31 @@ def _indexed(shard: str) -> tuple[int, list[Sample]]:
             forget(shard)  # so that it can be mended where it comes from
         raise
     with contextlib.suppress(OSError, InputError):  # without a writable cache, the next opening reads the headers again
-        write_text(_index_file(shard), json.dumps({"size": size, "samples": samples}))
+        write_text(_index_file(shard, fields), json.dumps({"size": size, "samples": samples}))
     return size, samples
 
 
-def _samples(file: IO[bytes], shard: str) -> list[Sample]:
+def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sample]:
     """The samples of `file`, called `shard`: neighbours that share what precedes their first dot."""
     found: list[Sample] = []
-    picture: tuple[int, int] | None = None
+    pictures: dict[str, tuple[int, int]] = {}
+    image_field, label_field = fields
     label: str | None = None
     current: str | None = None
 
     def finish() -> None:
-        if picture is not None and current is not None:
+        if len(pictures) > 1:
+            raise InputError(
+                f"expected one picture a sample in {shard}, found {', '.join(pictures)} of {current}; name the one to"
+                " take: PATH?image=FIELD"
+            )
+        if pictures and current is not None:
             if label is None:
                 raise InputError(
-                    f"expected {current}.cls beside the picture {current} in {shard}, found none; add labels"
+                    f"expected {current}.{label_field or 'cls'} beside the picture {current} in {shard}, found none;"
+                    " add labels, or name the field that has them: PATH?label=FIELD"
                 )
-            found.append((current, *picture, label))
+            found.append((current, *next(iter(pictures.values())), label))
 
     try:
         file.seek(0)
@@ -190,15 +215,19 @@ def _samples(file: IO[bytes], shard: str) -> list[Sample]:
                         f"expected plain files inside {shard}, found the member {member.name!r}, which is a link or"
                         " leads out of the archive; do not trust this file"
                     )
-                stem, _, suffix = place.name.partition(".")
-                key, suffix = str(place.parent / stem), "." + suffix.lower()
+                stem, _, field = place.name.partition(".")
+                key, kind = str(place.parent / stem), "." + field.lower().rpartition(".")[2]
                 if key != current:
                     finish()
-                    picture, label, current = None, None, key
-                if suffix in SUFFIXES:
-                    picture = (member.offset_data, member.size)
-                elif suffix in (".cls", ".json"):
-                    label = _label(archive, member, shard) or label
+                    pictures, label, current = {}, None, key
+                if kind in SUFFIXES and field.lower() == (image_field.lower() or field.lower()):
+                    if field in pictures:
+                        raise InputError(
+                            f"expected each name once in {shard}, found {member.name} twice, as webdataset refuses it"
+                        )
+                    pictures[field] = (member.offset_data, member.size)
+                elif kind == ".json" or field.lower() == (label_field.lower() or "cls"):
+                    label = _label(archive, member, shard, kind == ".json", label_field) or label
             finish()
             end = archive.offset
     except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
@@ -215,16 +244,16 @@ def _samples(file: IO[bytes], shard: str) -> list[Sample]:
     return found
 
 
-def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str) -> str | None:
-    """The text of a .cls or the "label" of a .json; None for a .json without one."""
+def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str, described: bool, field: str) -> str | None:
+    """The text of a .cls, or the "label" (or `field`) of a .json that is `described`; None for one without it."""
     file = archive.extractfile(member)
     text = file.read(1 << 20).decode("utf-8", "replace").strip() if file else ""
-    if member.name.endswith(".json"):
+    if described:
         try:
-            described = json.loads(text)
+            facts = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"expected JSON in the member {member.name} of {shard}, found none ({error})") from None
-        return str(described["label"]) if isinstance(described, dict) and "label" in described else None
+        return str(facts[field or "label"]) if isinstance(facts, dict) and (field or "label") in facts else None
     if not text:
         raise InputError(f"expected a label in the member {member.name} of {shard}, found an empty file")
     return text

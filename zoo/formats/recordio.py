@@ -217,9 +217,10 @@ class RecordFile:
                 f"expected record 0 of {self.path} to tell how many records there are, found {first.labels}"
             )
         if identities_end > count and identities_end < _EXACT:
+            index = self.path.with_suffix(".idx").name
+            what = f" in {index}; delete that" if self._partial else ": it is truncated; fetch it again"
             raise InputError(
-                f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}: it is"
-                " truncated; fetch it again"
+                f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}{what}"
             )
         in_order = np.array_equal(self._keys, np.arange(count))
         order = np.arange(count) if in_order else np.argsort(self._keys, kind="stable")
@@ -345,7 +346,7 @@ def _read_index(index: Path, most: int) -> tuple[npt.NDArray[np.int64], npt.NDAr
                 order = np.argsort(offsets, kind="stable")
                 keys, offsets = keys[order], offsets[order]
             unique = (np.diff(keys) > 0).all() or len(np.unique(keys)) == len(keys)
-            if unique and offsets[0] >= 0:
+            if unique and offsets[0] >= 0 and keys.max() < np.iinfo(np.int64).max:  # what numpy makes of more digits
                 return np.ascontiguousarray(keys), np.ascontiguousarray(offsets)
     return None
 

@@ -94,7 +94,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
         log.info("training on %s; %s, %d steps per epoch", loader.dataset.describe(), device, steps_per_epoch)
         if is_synthetic(config.data):
             log.info("synthetic faces: the model will recognise no real person; --data names a set of real ones")
-        for sentence in damage:
+        for sentence in [*getattr(loader.dataset, "notes", ()), *damage]:
             log.warning(sentence)
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):

@@ -119,6 +119,15 @@ def test_a_pipeline_that_changes_the_shape_is_refused(tmp_path, folder):
         batches_of(TrainLoader(open_dataset(str(folder)), build_augmentation(str(tmp_path / "mine.yaml")), 2))
 
 
+@pytest.mark.parametrize("transform", ["Normalize", "ToFloat"])
+def test_a_pipeline_of_fractions_is_refused_as_they_would_be_noise(tmp_path, transform):
+    import albumentations as A
+
+    A.save(A.Compose([getattr(A, transform)()]), tmp_path / "mine.yaml", data_format="yaml")
+    with pytest.raises(InputError, match="whole numbers from 0 to 255, found float32; leave Normalize and ToFloat out"):
+        build_augmentation(str(tmp_path / "mine.yaml"))(noise(1), (0, 0, 0))
+
+
 def test_an_unknown_augmentation_names_the_closest():
     with pytest.raises(InputError, match="did you mean flip"):
         build_augmentation("flipp")

@@ -30,12 +30,33 @@ def test_a_list_may_have_comments_names_with_blanks_and_words_as_labels(root):
     assert dataset.labels.tolist() == [0, 1] and np.array_equal(dataset.image(0), picture(0))
 
 
-def test_files_that_are_no_pictures_are_left_out(folder):
+def test_files_that_are_no_pictures_are_left_out_and_counted(folder):
     (folder / "anna" / "notes.txt").write_text("x")
+    (folder / "ben" / "scan.TIF").write_bytes(b"x")
     (folder / "anna" / ".hidden.png").write_bytes(b"x")
     (folder / "empty").mkdir()
     (folder / "list.csv").write_text("x")
-    assert len(open_dataset(str(folder))) == 9
+    (folder / "loose.png").write_bytes(encode_png(noise(1)))
+    dataset = open_dataset(str(folder))
+    assert len(dataset) == 9
+    assert dataset.notes == [
+        "1 pictures beside the people's folders are left out",
+        "files that are no pictures zoo reads are left out: 1 .txt, 1 .tif",
+    ]
+
+
+def test_pictures_below_a_persons_folder_are_hers_and_a_person_may_be_a_path(folder):
+    (folder / "anna" / "2024" / "may").mkdir(parents=True)
+    (folder / "anna" / "2024" / "may" / "1.png").write_bytes(encode_png(noise(1)))
+    dataset = open_dataset(str(folder))
+    assert len(dataset) == 10 and dataset.labels.tolist() == [0] * 4 + [1] * 2 + [2] * 4
+    deeper = open_dataset(f"{folder.parent}?depth=2")
+    assert [name for name in deeper.identities if "people" in name] == ["people/anna", "people/ben", "people/cora"]
+    for wrong in ("depth=0", "depth=x", "links=all"):
+        with pytest.raises(InputError, match="expected depth=1 to 9 and links=inside or follow"):
+            open_dataset(f"{folder}?{wrong}")
+    with pytest.raises(InputError, match=r"no option of .* is called 'dept'; did you mean depth"):
+        open_dataset(f"{folder}?dept=2")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +84,15 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path, place):
     (tmp_path / "secret" / "1.png").write_bytes(encode_png(noise(1)))
     target = tmp_path / "secret" / ("1.png" if place.endswith("png") else "")
     (folder / place).symlink_to(target)
-    with pytest.raises(InputError, match="a link that leads out"):
+    with pytest.raises(InputError, match=r"a link that leads out.*\?links=follow"):
         open_dataset(str(folder))
+    assert len(open_dataset(f"{folder}?links=follow")) == 10
     (folder / place).unlink()
     (folder / "anna" / "inside.png").symlink_to(folder / "anna" / "0.png")
     assert len(open_dataset(str(folder))) == 10
+
+
+def test_links_in_a_circle_end(folder):
+    (folder / "anna" / "again").symlink_to(folder / "anna")
+    with pytest.raises(InputError, match="is it a circle"):
+        open_dataset(str(folder))

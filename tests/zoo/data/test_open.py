@@ -90,3 +90,18 @@ def test_the_loader_would_fail_that_test():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "True False\n"
     )
+
+
+def test_an_lmdb_is_told_what_to_do(root):
+    (root / "data.mdb").write_bytes(b"x")
+    for uri in (root, root / "data.mdb"):
+        with pytest.raises(InputError, match=r"expected another format than LMDB .*`zoo data pack`"):
+            open_dataset(str(uri))
+
+
+def test_an_address_with_something_else_behind_it_is_one_sentence(root):
+    with pytest.raises(InputError, match=r"expected PATH\?key=value"):
+        open_dataset(f"{root}?image")
+    (root / "what?depth=2").mkdir()
+    with pytest.raises(InputError, match=r"in .*what\?depth=2, found no pictures"):  # a folder of that very name
+        open_dataset(str(root / "what?depth=2"))

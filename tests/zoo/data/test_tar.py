@@ -14,6 +14,7 @@ from tests.support.layouts import (
     LABELS,
     add,
     make_tars,
+    picture,
     write_tar,
 )
 from zoo.data import open_dataset
@@ -96,7 +97,9 @@ def headers_read(monkeypatch) -> list[str]:
     """The shards whose headers were read, as they are."""
     read: list[str] = []
     samples = zoo.data.tar._samples
-    monkeypatch.setattr(zoo.data.tar, "_samples", lambda file, shard: read.append(shard) or samples(file, shard))
+    monkeypatch.setattr(
+        zoo.data.tar, "_samples", lambda file, shard, fields: read.append(shard) or samples(file, shard, fields)
+    )
     return read
 
 
@@ -139,3 +142,49 @@ def test_a_pattern_names_local_shards(root):
     assert len(open_dataset(f"{root}/a-{{000..001}}.tar")) == 15
     with pytest.raises(InputError, match=r"a-002\.tar"):
         open_dataset(f"{root}/a-{{000..002}}.tar")
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            add(archive, name, content)
+    return str(path)
+
+
+def test_a_field_may_have_dots_and_capital_letters(root):
+    members = [("0.face.jpg", CONTENTS[0]), ("0.JSON", b'{"label": 4}'), ("1.PNG", CONTENTS[1]), ("1.CLS", b"3")]
+    dataset = open_dataset(tar_of(root / "a.tar", members), image_size=(8, 8))
+    assert dataset.labels.tolist() == [1, 0] and np.array_equal(dataset.image(0), picture(0))
+    assert dataset.where(1).endswith("a.tar, sample 1")
+
+
+def test_samples_with_two_pictures_or_two_labels_name_the_field(root):
+    members = [
+        (f"{i}.{field}", content)
+        for i in range(2)
+        for field, content in (
+            ("face.png", CONTENTS[i]),
+            ("photo.png", CONTENTS[7]),
+            ("json", b'{"age": 3, "person": %d}' % (5 - i)),
+        )
+    ]
+    uri = tar_of(root / "a.tar", members)
+    with pytest.raises(InputError, match=r"found face\.png, photo\.png of 0; name .*\?image=FIELD"):
+        open_dataset(uri)
+    with pytest.raises(InputError, match=r"PATH\?label=FIELD"):
+        open_dataset(f"{uri}?image=face.png")
+    dataset = open_dataset(f"{uri}?image=face.png&label=person", image_size=(8, 8))
+    assert dataset.labels.tolist() == [1, 0] and np.array_equal(dataset.image(1), picture(1))
+
+
+def test_a_name_that_comes_twice_is_refused(root):
+    members = [("0.png", CONTENTS[0]), ("0.png", CONTENTS[1]), ("0.cls", b"1")]
+    with pytest.raises(InputError, match=r"found 0\.png twice"):
+        open_dataset(tar_of(root / "a.tar", members))
+
+
+def test_a_folder_of_shards_trains_on_those_of_training(root):
+    write_tar(root / "train-000.tar", range(0, 9))
+    write_tar(root / "val-000.tar", range(9, 15))
+    dataset = open_dataset(str(root))
+    assert len(dataset) == 9 and dataset.notes == ["files of other splits are left out: 1 of val"]

@@ -16,7 +16,7 @@ import pytest
 from tests.support.records import MAGIC, framed, identity_payloads, picture_payload, range_payload, write
 from zoo.errors import InputError
 from zoo.formats.frames import RecordWriter, pack, unpack
-from zoo.formats.recordio import RecordFile
+from zoo.formats.recordio import RecordFile, kept_index
 
 PEOPLE = [[b"first", b"second!"], [b"third"], [b"", b"fifth" + MAGIC * 3, b"sixth"]]
 """Three people; two contents with lengths that need padding, one empty, one with the magic (at an unaligned place)."""
@@ -117,7 +117,6 @@ def test_mxnets_own_file_without_its_index_is_the_same(shared: Path, tmp_path):
         "0\t0\n1\t8\n",
         "0 0 1",
         "0\t0\n0\t52\n",
-        "5\t4\n",
         "0\t0\n1\t99999999999\n",
         "9" * 40 + "\t0\n",
         "\0",
@@ -145,6 +144,60 @@ def test_a_truncation_is_refused_by_name(tmp_path, ranges, index):
             continue
         with pytest.raises(InputError, match=r"train\.rec"):
             RecordFile(rec)
+
+
+def test_an_index_of_a_part_of_the_records_stands_for_that_part(tmp_path):
+    made = [picture_payload(label, i, b"p%d" % i) for i, label in enumerate([5.0, 5.0, 7.0, 9.0, 7.0, 5.0])]
+    rec = write(tmp_path, made)
+    whole = (tmp_path / "train.idx").read_text().splitlines(keepends=True)
+    for chosen in ([1, 2, 4], [0, 1, 2], [0, 5], [5], [3]):
+        (tmp_path / "train.idx").write_text("".join(whole[i] for i in chosen))
+        records = RecordFile(rec)
+        assert records.index_note == "train.idx, which lists a part of the records"
+        assert [records.read(i) for i in range(len(records))] == [b"p%d" % i for i in chosen]
+    made = identity_payloads(PEOPLE)
+    rec = write(tmp_path, made)
+    (tmp_path / "train.idx").write_text("".join((tmp_path / "train.idx").read_text().splitlines(keepends=True)[:5]))
+    with pytest.raises(InputError, match=r"as its record 0 says, found 5 in train\.idx; delete that"):
+        RecordFile(rec)
+    rec = write(tmp_path, [picture_payload(1.0, i, b"p%d" % i) for i in range(6)])
+    (tmp_path / "train.idx").write_text("".join(reversed(whole)))  # all of them, in another order
+    assert RecordFile(rec).index_note == "train.idx" and len(RecordFile(rec)) == 6
+
+
+@pytest.mark.parametrize("layout", ["plain", "wide", "no index"])
+def test_what_a_whole_reading_found_is_kept_until_the_file_changes(tmp_path, monkeypatch, layout):
+    monkeypatch.setattr("zoo.formats.recordio.KEEP_FROM_BYTES", 1)
+    made = identity_payloads([[b"first", b"second!"], [b"third"]])
+    if layout == "plain":
+        made = [p for p in made if p[24:] and p[:4] == bytes(4)]
+    if layout == "wide":
+        made[0] = range_payload(2.0**24 + 2, 2.0**24 + 8, 0)
+    rec = write(tmp_path, made, index=layout != "no index")
+    first = RecordFile(rec)
+    kept = kept_index(rec)
+    assert kept.parent == tmp_path and kept.is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFile, "_look", lambda self: 1 // 0)
+        again = RecordFile(rec)
+        assert again.index_note == f"{kept.name}, kept from {first.index_note}"
+        assert again.labels.tolist() == first.labels.tolist() == [0, 0, 1] and again.num_classes == 2
+        assert digest(again) == digest(first) and again.name(1) == first.name(1)
+        kept.write_bytes(b"damaged")
+        with pytest.raises(ZeroDivisionError):
+            RecordFile(rec)
+    with open(rec, "ab") as file:
+        file.write(framed(picture_payload(9.0, 9, b"new")))
+    assert kept_index(rec) != kept
+    assert "kept" not in RecordFile(write(tmp_path, identity_payloads(PEOPLE))).index_note
+
+
+def test_a_folder_that_nobody_may_write_to_keeps_its_index_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("zoo.formats.recordio.os.access", lambda *_: False)
+    (tmp_path / "set").mkdir()
+    rec = write(tmp_path / "set", [picture_payload(1.0, 1, b"x")])
+    assert kept_index(rec).parent == tmp_path / "cache/records"
 
 
 def test_a_wrong_magic_is_refused_with_its_place(tmp_path):

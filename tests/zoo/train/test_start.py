@@ -146,9 +146,10 @@ def test_faults_of_the_machine_are_sentences(here: Path, monkeypatch: pytest.Mon
         train(name="first", **SHORT)
     Path("runs").unlink()
 
-    def killed(*_: object, **__: object) -> None:
+    def killed(*_: object, **__: object) -> int:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid or 0, signal.SIGKILL)
+        return 0
 
     monkeypatch.setattr("zoo.train.step.dropout_seed", killed)
     with pytest.raises(InputError, match=r"found one ended by the system .*lower --workers"):

@@ -1,0 +1,128 @@
+"""Lists of pictures: a path and a label a line, as people, MXNet and insightface write them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from zoo.errors import InputError
+from zoo.formats.images import SUFFIXES
+
+IMAGE_COLUMNS = (
+    *("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img", "img_path"),
+    "picture",
+)
+LABEL_COLUMNS = (
+    *("label", "labels", "identity", "identity_id", "person", "person_id", "subject", "subject_id", "class", "target"),
+    "id",
+)
+"""Names of columns that may hold the picture and the identity, in any case."""
+
+
+def read_list(path: Path, image: str | None = None, label: str | None = None) -> Iterator[tuple[str, str]]:
+    """(path, label) of each picture in a list; lines that are empty or begin with # do not count.
+
+    Between the two stands a tab, a comma (with quotes as in CSV) or blanks; a first line without any picture names the
+    columns, or `image` and `label` do, by name or number from 0. MXNet's .lst, `number, labels …, path` with tabs,
+    counts the first label, as its im2rec does; insightface's is `aligned, path, label`. InputError for a line that is
+    none of this, and for columns that more than one reading fits.
+    """
+    rows = _rows(path)
+    first = list(itertools.islice(rows, 2))
+    if not first:
+        return
+    names = first[0][1]
+    headed = not any(map(_is_picture, names)) and len(first) > 1 and any(map(_is_picture, first[1][1]))
+    if headed:
+        places = choose(names, image, label, str(path))
+    elif image is not None or label is not None:
+        places = _number(image, len(names), path), _number(label, len(names), path)
+    else:
+        places = _usual_places(names, path)
+    for number, cells in itertools.chain(first[headed:], rows):
+        file, word = (cells[place] if -len(cells) <= place < len(cells) else "" for place in places)
+        if not file or not word:
+            raise InputError(f"expected a path and a label in line {number} of {path}, found {','.join(cells)[:80]!r}")
+        yield file, word.removesuffix(".000000")
+
+
+def choose(names: Sequence[str], image: str | None, label: str | None, where: str) -> tuple[int, int]:
+    """The numbers of the columns of pictures and of labels among `names`: those asked for, else the only usual ones.
+
+    InputError where there are none, or several that could be meant.
+    """
+    found = []
+    for asked, usual, option in ((image, IMAGE_COLUMNS, "image"), (label, LABEL_COLUMNS, "label")):
+        fits = [n for n, name in enumerate(names) if (name == asked if asked is not None else name.lower() in usual)]
+        if len(fits) != 1:
+            several = f"{len(fits)} that may be: {', '.join(names[n] for n in fits)}" if fits else "none"
+            raise InputError(
+                f"expected one column called {asked or ', '.join(usual[:4])} {'' if asked else 'or the like '}for the"
+                f" {option} in {where}, found {several} among {', '.join(names)}; name it: {where}?{option}=COLUMN"
+            )
+        found += fits
+    return found[0], found[1]
+
+
+def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
+    """Where path and label stand in a list without names, by its first line."""
+    numeric = [_is_number(cell) for cell in cells]
+    if len(cells) == 2 or len(cells) == 1:
+        return 0, 1
+    if _is_picture(cells[-1]) and all(numeric[:-1]):  # MXNet: number, labels, path
+        return -1, 1
+    if cells[0] in ("0", "1") and _is_picture(cells[1]) and all(numeric[2:]):  # insightface: aligned, path, label, …
+        return 1, 2
+    raise InputError(
+        f"expected a path and a label in each line of {path}, found {len(cells)} columns: {','.join(cells)[:80]!r};"
+        f" name two of them, from 0: {path}?image=0&label=1"
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(number, cells) of each line that counts."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            separator = ""
+            for number, line in enumerate(file, start=1):
+                if not line.strip() or line.startswith("#"):
+                    continue
+                line = line.rstrip("\r\n")
+                separator = separator or next((mark for mark in ("\t", ",") if mark in line), " ")
+                if separator == " ":
+                    yield number, _blanks(line)
+                elif '"' not in line:
+                    yield number, [cell.strip() for cell in line.split(separator)]
+                else:
+                    (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
+                    yield number, [cell.strip() for cell in cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"expected a text list of pictures at {path}, cannot read it ({error})") from None
+
+
+def _blanks(line: str) -> list[str]:
+    """The cells of a line without tabs and commas: the last word is the label, as paths may have blanks."""
+    words = line.split()
+    if len(words) > 2 and words[0] in ("0", "1") and _is_picture(words[1]) and _is_number(words[2]):
+        return words
+    file, _, label = line.strip().rpartition(" ")
+    return [file.strip(), label]
+
+
+def _is_picture(cell: str) -> bool:
+    return cell.lower().endswith(SUFFIXES)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).removeprefix("-").isdecimal()
+
+
+def _number(word: str | None, columns: int, path: Path) -> int:
+    if word is None or not word.isdecimal() or int(word) >= columns:
+        raise InputError(
+            f"expected image and label as numbers of columns from 0 to {columns - 1} for {path}, whose first line names"
+            f" none, found {word}"
+        )
+    return int(word)
