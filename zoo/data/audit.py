@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
 from zoo.data.hashes import NEAR, near_pairs
@@ -63,14 +64,14 @@ class Summary:
     """None where no picture was read."""
     index: str | None
     """For RecordIO: where the offsets came from."""
-    notes: list[str]
+    notes: tuple[str, ...]
     """What of the files at the set's place is not in it."""
 
     def to_json(self) -> dict[str, Any]:
         """What `zoo data info --json` prints: the facts that there are, those of the contents among them."""
         found = asdict(self)
         contents = found.pop("contents") or {}
-        return {key: value for key, value in {**found, **contents}.items() if value is not None}
+        return {key: value for key, value in {**found, **contents}.items() if value not in (None, ())}
 
 
 def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: Bar = no_bar) -> Summary:
@@ -94,7 +95,7 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
         same=int(pairs.same.sum()) if pairs else None,
         contents=contents,
         index=getattr(getattr(dataset, "records", None), "index_note", None),
-        notes=list(dataset.notes),
+        notes=tuple(dataset.notes),
     )
 
 
@@ -107,16 +108,18 @@ def _images_per_identity(dataset: EncodedFaces) -> dict[str, Any]:
 def _contents(dataset: EncodedFaces, workers: int | None, progress: Progress) -> Contents:
     sizes: Counter[str] = Counter()
     corrupt: list[str] = []
-    seen: dict[bytes, list[int]] = {}
+    hashes = np.zeros((len(dataset), 2), np.uint64)
+    intact = np.ones(len(dataset), np.bool_)
     total = 0
     for i, look in enumerate(scan(dataset, workers=workers, progress=progress)):
         if isinstance(look, str):
             corrupt.append(look)
+            intact[i] = False
         else:
             total += look.length
             sizes[f"{look.size[0]}×{look.size[1]}"] += 1
-            seen.setdefault(look.exact, []).append(i)
-    groups = [group for group in seen.values() if len(group) > 1]
+            hashes[i] = np.frombuffer(look.exact, np.uint64)
+    groups = same_rows(hashes, np.flatnonzero(intact))
     pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
     across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
     return Contents(
@@ -130,6 +133,15 @@ def _contents(dataset: EncodedFaces, workers: int | None, progress: Progress) ->
             examples=[[dataset.where(i) for i in group] for group in (across + groups)[:5]],
         ),
     )
+
+
+def same_rows(hashes: npt.NDArray[np.uint64], chosen: npt.NDArray[np.int64]) -> list[list[int]]:
+    """The numbers of equal rows among the `chosen` ones of (rows, 2), in groups of two and more, by their first."""
+    order = chosen[np.lexsort((chosen, hashes[chosen, 1], hashes[chosen, 0]))]
+    same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], same, [0]))))
+    groups = [order[start : end + 1].tolist() for start, end in edges.reshape(-1, 2).tolist()]
+    return sorted(groups)
 
 
 def histogram(counts: Sequence[int]) -> dict[str, int]:
@@ -214,28 +226,28 @@ def _matches(
     """
     damaged = {"train": 0, "benchmark": 0}
     wanted: dict[bytes, list[int]] = {}
-    numbers: list[int] = []
-    hashes = []
+    numbers, hashes = np.empty(2 * len(bench), np.int64), np.empty((2 * len(bench), 4), np.uint64)
+    filled = 0
     for j, look in enumerate(scan(bench, views=2, workers=workers, progress=progress)):
         if isinstance(look, str):
             damaged["benchmark"] += 1
             continue
         wanted.setdefault(look.exact, []).append(j)
-        numbers += [j, j]
-        hashes.append(look.near)
+        numbers[filled : filled + 2], hashes[filled : filled + 2] = j, look.near
+        filled += 2
     matches: dict[int, tuple[int, int]] = {}
-    ours: list[int] = []
-    theirs = np.empty((len(train), 4), np.uint64)
+    ours, theirs = np.empty(len(train), np.int64), np.empty((len(train), 4), np.uint64)
+    taken = 0
     for i, look in enumerate(scan(train, views=1, workers=workers, progress=progress)):
         if isinstance(look, str):
             damaged["train"] += 1
             continue
-        theirs[len(ours)] = look.near
-        ours.append(i)
+        theirs[taken], ours[taken] = look.near, i
+        taken += 1
         for j in wanted.get(look.exact, ()):
             matches[j] = (-1, i)
-    if ours and hashes:
-        for place, other, bits in near_pairs(np.concatenate(hashes), theirs[: len(ours)], distance):
-            j, match = numbers[place], (bits, ours[other])
+    if taken and filled:
+        for place, other, bits in near_pairs(hashes[:filled], theirs[:taken], distance):
+            j, match = int(numbers[place]), (bits, int(ours[other]))
             matches[j] = min(matches.get(j, match), match)
     return matches, damaged

@@ -92,10 +92,13 @@ class Training:
         return self.average.module if self.average else self.model
 
     def is_best(self, scores: Mapping[str, float], pairs: str) -> bool:
-        """Whether `scores` after this step, on the named `pairs`, beat all before: by accuracy, then by AUC."""
+        """Whether `scores` after this step, on the named `pairs`, beat all before: by AUC, then by accuracy.
+
+        The accuracy over folds depends on the order of the pairs; the AUC does not.
+        """
         found = {"step": self.progress["step"], "accuracy": scores["accuracy"], "auc": scores["auc"], "pairs": pairs}
         before = self.best
-        if before["pairs"] == pairs and (before["accuracy"], before["auc"]) >= (found["accuracy"], found["auc"]):
+        if before["pairs"] == pairs and (before["auc"], before["accuracy"]) >= (found["auc"], found["accuracy"]):
             return False
         before.update(found)
         return True
@@ -179,7 +182,8 @@ def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
     for prefix in prefixes:
         frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(prefix)]
         if not frozen:
-            groups = {".".join(name.split(".")[:2]) for name, _ in model.named_parameters()}
+            names = [name.split(".") for name, _ in model.named_parameters()]
+            groups = {".".join(name[:levels]) for name in names for levels in (1, 2)}
             raise unknown_name("group of parameters", prefix, groups)
         for parameter in frozen:
             parameter.requires_grad_(False)

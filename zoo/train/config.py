@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import time
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
+from zoo.messages import log
 from zoo.modelinfo import InputSpec
 from zoo.train.typed import read, spelled
 
@@ -185,33 +184,16 @@ class TrainConfig:
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "embedding_dim", "accumulate", "log_every", "keep", "min_images"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("skip_nonfinite", self.skip_nonfinite >= 0, "0 or more")
-        self._require("seed", 0 <= self.seed < 1 << 63, "0 or more")
-        self._require("decay", 0 < self.decay <= 1, "a fraction in (0, 1]")
-        self._require("patience_minutes", self.patience_minutes > 0, "a positive number of minutes")
-        self._require("lr", self.lr > 0, "a positive learning rate")
-        self._require("centre_lr", self.centre_lr is None or self.centre_lr > 0, "a positive learning rate")
-        self._require("layer_decay", 0 < self.layer_decay <= 1, "a fraction in (0, 1]")
-        self._require("low_rank", self.low_rank >= 0, "0 or more")
-        self._require("momentum", 0 <= self.momentum < 1, "a fraction in [0, 1)")
-        self._require("dropout", 0 <= self.dropout < 1, "a fraction in [0, 1)")
-        self._require("weight_decay", self.weight_decay >= 0, "0 or more")
-        self._require("ema", self.ema is None or 0 < self.ema < 1, "a fraction in (0, 1)")
-        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "a positive norm")
-        self._require("workers", self.workers is None or self.workers >= 0, "0 or more")
-        self._require("threads", self.threads is None or self.threads >= 1, "at least 1")
+        for expected, holds, names in REQUIRED:
+            for name in names:
+                value = getattr(self, name)
+                self._require(name, value is None or holds(value), expected)
         enough = self.max_images is None or self.max_images >= self.min_images
         self._require("max_images", enough, f"at least --min-images {self.min_images}")
-        every, minutes = self.checkpoint_every, self.checkpoint_minutes
-        self._require("checkpoint_every", every is None or every >= 1, "at least 1 step")
-        self._require("checkpoint_minutes", minutes is None or minutes > 0, "a positive number of minutes")
         left = self.epochs - self.head_epochs
         self._require("head_epochs", self.head_epochs >= 0 and left > 0, f"less than the {self.epochs} epochs")
         self._require("warmup_epochs", 0 <= self.warmup_epochs < left, f"less than the {left:g} epochs")
         self._require("margin_epochs", 0 <= self.margin_epochs <= self.epochs, f"at most the {self.epochs} epochs")
-        self._require("teacher_weight", self.teacher_weight > 0, "a positive number")
         learns = self.label_weight > 0 or (self.label_weight == 0 and self.teacher != "")
         learns &= self.label_weight > 0 or self.head_epochs == 0
         self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
@@ -246,6 +228,21 @@ class TrainConfig:
             return sorted(self.milestones)
         return sorted({round(self.epochs * part / 34) for part in (20, 28, 32)} - {0, self.epochs})
 
+
+REQUIRED: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    ("at least 1", lambda n: n >= 1, ("epochs", "batch_size", "embedding_dim", "accumulate", "min_images", "threads")),
+    ("at least 1 step", lambda n: n >= 1, ("checkpoint_every", "log_every")),
+    ("at least 1 checkpoint", lambda n: n >= 1, ("keep",)),
+    ("0 or more", lambda n: n >= 0, ("low_rank", "weight_decay", "workers", "skip_nonfinite", "seed")),
+    ("a positive learning rate", lambda rate: rate > 0, ("lr", "centre_lr")),
+    ("a positive number", lambda x: x > 0, ("teacher_weight",)),
+    ("a positive norm", lambda norm: norm > 0, ("clip_norm",)),
+    ("a positive number of minutes", lambda minutes: minutes > 0, ("checkpoint_minutes", "patience_minutes")),
+    ("a fraction in (0, 1]", lambda part: 0 < part <= 1, ("layer_decay", "decay")),
+    ("a fraction in [0, 1)", lambda part: 0 <= part < 1, ("momentum", "dropout")),
+    ("a fraction in (0, 1)", lambda part: 0 < part < 1, ("ema",)),
+)
+"""What is expected of an option on its own, in words and as a function, and the options of which it is; None passes."""
 
 OPTIONS: dict[str, Option] = {
     name: next((fact for fact in typing.get_args(hint)[1:] if isinstance(fact, Option)), Option())
@@ -286,7 +283,7 @@ def descriptions() -> dict[str, str]:
 def set_option(values: dict[str, Any], assignment: str) -> None:
     """Notes `key=text` of a command line in `values`; `build` reads the text by the option's type.
 
-    InputError for an unknown option, and for one that has another value already.
+    InputError for an unknown option; of two values the last one counts, with a warning.
 
     >>> values = {}
     >>> set_option(values, "lr=5e-2"); set_option(values, "head_options.margin=0.3"); values
@@ -298,8 +295,9 @@ def set_option(values: dict[str, Any], assignment: str) -> None:
     key = key.replace("-", "_")
     if key.partition(".")[0] not in OPTIONS:
         raise unknown_name("training option", key, OPTIONS)
-    if values.setdefault(key, text) != text:
-        raise InputError(f"expected one value of {flag(key)}, found {values[key]} and {text}; leave one out")
+    if values.get(key, text) != text:
+        log.warning("%s is given as %s and as %s: the last one counts", flag(key), values[key], text)
+    values[key] = text
 
 
 def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
@@ -347,14 +345,10 @@ def part_types(config: TrainConfig) -> dict[str, tuple[str, dict[str, Any]]]:
         return {}
     from zoo.heads import HEADS, MarginSoftmaxLoss, head_options
 
-    found = {}
-    if config.head_options:
-        declared = {option.name: option.type for option in head_options(HEADS[config.head])}
-        found["head_options"] = (f"the head {config.head}", declared)
-    if config.centres:
-        declared = typing.get_type_hints(MarginSoftmaxLoss.__init__)
-        found["centres"] = ("the class centres", {name: declared[name] for name in declared.keys() - SET_ELSEWHERE})
-    return found
+    of_head = {option.name: option.type for option in head_options(HEADS[config.head])}
+    declared = typing.get_type_hints(MarginSoftmaxLoss.__init__)
+    of_centres = {name: declared[name] for name in declared.keys() - SET_ELSEWHERE}
+    return {"head_options": (f"the head {config.head}", of_head), "centres": ("the class centres", of_centres)}
 
 
 SET_ELSEWHERE = {
@@ -410,18 +404,3 @@ def changes(before: TrainConfig, after: TrainConfig, **facts: bool) -> list[str]
     """The options of these facts (`Option`) that differ."""
     old, new = plain(before), plain(after)
     return [name for name in option_names(**facts) if old[name] != new[name]]
-
-
-def note_changes(run: Path, config: TrainConfig, step: int) -> None:
-    """Writes the options that a resumed run mends from `step` on into its config.yaml and, with the old values, into
-    history.jsonl."""
-    saved = load_config(run / "config.yaml")
-    mended = {name: getattr(config, name) for name in changes(saved, config, mendable=True)}
-    if not mended:
-        return
-    changed = {name: [getattr(saved, name), value] for name, value in mended.items()}
-    line = {"step": step, "time": round(time.time(), 3), "changed": changed}
-    history = run / "history.jsonl"
-    before = history.read_text(encoding="utf-8") if history.is_file() else ""
-    write_text(history, f"{before}{json.dumps(line)}\n")
-    save_config(dataclasses.replace(saved, **mended), run / "config.yaml")

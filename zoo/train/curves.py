@@ -48,7 +48,7 @@ def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str
         name=name,
         config=config,
         last=flat[-1] if flat else {},
-        best=max(validated, key=lambda record: (record["accuracy"], record["auc"]), default=None),
+        best=max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None),
         figures=figures,
     )
 

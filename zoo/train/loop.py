@@ -30,10 +30,11 @@ from zoo.train.build import (
     open_validation,
     same_data,
 )
-from zoo.train.config import TrainConfig, note_changes
+from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
+from zoo.train.history import note_changes
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals

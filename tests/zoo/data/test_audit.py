@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.layouts import contents, face, write_faces, write_lfw
-from zoo.data.audit import histogram, overlap, summary
+from zoo.data.audit import histogram, overlap, same_rows, summary
 from zoo.formats.bins import write_bin
 from zoo.formats.images import decode, encode_jpeg, encode_png
 
@@ -52,6 +52,17 @@ def test_a_bin_is_summarised_as_pairs(tmp_path):
 
 def test_a_record_file_tells_where_its_offsets_are_from(shared: Path):
     assert summary(str(shared / "data" / "lfw_rec"), quick=True).to_json()["index"] == "train.idx"
+
+
+def test_equal_rows_are_grouped_as_a_dictionary_groups_them():
+    draws = np.random.default_rng(0)
+    for count, kinds in ((0, 1), (1, 1), (2, 1), (5, 1), (40, 9), (300, 1000)):
+        hashes = draws.integers(0, kinds, (count, 2)).astype(np.uint64)
+        chosen = np.flatnonzero(draws.random(count) < 0.8)
+        expected: dict[bytes, list[int]] = {}
+        for i in chosen.tolist():
+            expected.setdefault(hashes[i].tobytes(), []).append(i)
+        assert same_rows(hashes, chosen) == [group for group in expected.values() if len(group) > 1]
 
 
 def test_the_histogram_counts_every_identity_once():

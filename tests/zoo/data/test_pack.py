@@ -11,7 +11,7 @@ from tests.support.layouts import contents, face, write_faces
 from tests.support.places import ROOT
 from tests.support.records import identity_payloads, write
 from zoo.data import open_dataset
-from zoo.data.pack import extract, extract_pairs, pack_pairs, pack_records
+from zoo.data.pack import extract, extract_pairs, mixed_folds, pack_pairs, pack_records
 from zoo.errors import InputError
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.images import decode, encode_jpeg, encode_png
@@ -157,3 +157,19 @@ def test_the_python_of_the_documentation_runs(tmp_path, monkeypatch):
     found: dict[str, object] = {}
     exec(code, found)
     assert len(found["dataset"]) == 13 and (tmp_path / "faces_rec/train.rec").is_file()
+
+
+def test_each_fold_of_packed_pairs_holds_both_kinds(tmp_path):
+    for same in ([True] * 33 + [False] * 27, [False] * 11 + [True] * 90, [True, False] * 5):
+        order = mixed_folds(np.array(same))
+        assert sorted(order.tolist()) == list(range(len(same)))
+        folds = np.array_split(np.array(same)[order], 10)
+        assert all(fold.any() and not fold.all() for fold in folds)
+        assert mixed_folds(np.array(same)[order]).tolist() == list(range(len(same))), "an order that will do is kept"
+    picture = encode_png(face(1))
+    (tmp_path / "0.png").write_bytes(picture)
+    rows = "".join(f"0.png,0.png,{int(i < 20)}\n" for i in range(40))
+    (tmp_path / "pairs.csv").write_text("a,b,same\n" + rows)
+    assert pack_pairs(tmp_path / "pairs.csv", tmp_path / "out.bin") == (20, 20)
+    _, same = read_bin(tmp_path / "out.bin")
+    assert same.reshape(10, 4).sum(axis=1).tolist() == [2] * 10

@@ -21,7 +21,7 @@ from zoo.train.loop import train
 def test_unknown_centre_options_and_frozen_names_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean sample_rate"):
         parts_of(tiny(centres={"sample_rat": 0.1}), 5, torch.device("cpu"))
-    with pytest.raises(InputError, match="no parameter is called 'bdoy'"):
+    with pytest.raises(InputError, match="no group of parameters is called 'bdoy'; did you mean body"):
         parts_of(tiny(freeze=["bdoy"]), 5, torch.device("cpu"))
 
 
@@ -63,9 +63,9 @@ def test_validation_is_synthetic_for_synthetic_data_and_nothing_for_others(tmp_p
         open_validation(tiny(validation=str(tmp_path / "pairs.bin")))
 
 
-def test_the_best_is_the_most_accurate_then_the_one_of_the_greatest_area() -> None:
+def test_the_best_is_that_of_the_greatest_area_then_the_most_accurate() -> None:
     training = parts_of(tiny(), 5, torch.device("cpu"))
-    asked = [(0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.4, 0.9), (0.6, 0.1)]
+    asked = [(0.5, 0.6), (0.5, 0.6), (0.5, 0.7), (0.9, 0.4), (0.6, 0.7)]
     verdicts = [training.is_best({"accuracy": accuracy, "auc": auc}, "pairs") for accuracy, auc in asked]
     assert verdicts == [True, False, True, False, True]
     assert training.is_best({"accuracy": 0.1, "auc": 0.1}, "other pairs")

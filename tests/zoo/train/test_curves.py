@@ -17,7 +17,7 @@ def test_the_page_shows_the_validation_and_leaves_out_what_was_not_measured() ->
         {"step": 4, "epoch": 2, "validation": {"accuracy": 0.5, "auc": 0.9}},
     ]
     text = page("<i>run</i>", {"backbone": "resnet18", "head": "arcface", "data": "a & b", "epochs": 2}, records)
-    assert "Best validation: accuracy 0.7500, AUC 0.8000 after step 2 (epoch 1)" in text
+    assert "Best validation: accuracy 0.5000, AUC 0.9000 after step 4 (epoch 2)" in text
     assert text.count("<svg") == 3 and "&lt;i&gt;run" in text and "a &amp; b" in text
     assert "<svg" not in page("new", {}, [])
 
