@@ -324,7 +324,7 @@ def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
     if not parts:
         return config
     for name, (kind, declared) in part_types(config).items():
-        for part in given[name]:
+        for part in given.setdefault(name, {}):
             if part not in declared:
                 raise unknown_name(f"option of {kind}", part, declared)
         given[name] = {part: read(value, declared[part], f"{name}.{part}") for part, value in given[name].items()}

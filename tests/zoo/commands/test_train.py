@@ -160,7 +160,8 @@ def test_damaged_images_are_refused_or_skipped_and_counted(
 ) -> None:
     monkeypatch.chdir(faces.parent)
     assert main(words("--data=faces", "--batch-size=6", "--name=strict")) == 2
-    assert "person-2/3.png" in capfd.readouterr().err and not Path("runs").exists()
+    assert "person-2/3.png" in capfd.readouterr().err
+    assert main(["train", "--resume", "strict", "--on-corrupt=skip"]) == 0
     assert main(words("--data=faces", "--batch-size=6", "--name=run", "--on-corrupt=skip")) == 0
     told = capfd.readouterr().err.replace("\n", " ")
     assert "1 damaged images skipped" in told and "person-2/3.png" in told
@@ -174,7 +175,7 @@ def test_people_with_few_images_are_left_out_and_a_resume_cannot_change_that(
     (faces / "person-2/3.png").unlink()
     assert main(words("--data=faces", "--batch-size=4", "--name=run", "--min-images=4", "--max-images=4")) == 0
     assert "12 images of 3 identities" in capsys.readouterr().err
-    for change in ("--min-images=3", "--max-images=5", "--on-corrupt=skip"):
+    for change in ("--min-images=3", "--max-images=5"):
         assert main(["train", "--resume", "run", change]) == 2
         option = change[2:].split("=")[0].replace("-", "_")
         assert f"found other values for {option};" in capsys.readouterr().err
