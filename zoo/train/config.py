@@ -231,8 +231,7 @@ class TrainConfig:
 
 REQUIRED: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda n: n >= 1, ("epochs", "batch_size", "embedding_dim", "accumulate", "min_images", "threads")),
-    ("at least 1 step", lambda n: n >= 1, ("checkpoint_every", "log_every")),
-    ("at least 1 checkpoint", lambda n: n >= 1, ("keep",)),
+    ("at least 1", lambda n: n >= 1, ("checkpoint_every", "log_every", "keep")),
     ("0 or more", lambda n: n >= 0, ("low_rank", "weight_decay", "workers", "skip_nonfinite", "seed")),
     ("a positive learning rate", lambda rate: rate > 0, ("lr", "centre_lr")),
     ("a positive number", lambda x: x > 0, ("teacher_weight",)),
