@@ -7,7 +7,6 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -171,7 +170,8 @@ class EpochEnd:
         """Saves the model, and in best/ where no validation was better; `record` with the validation."""
         trained, spec, epoch = self.training.trained, self.config.input, record["epoch"]
         log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
-        info = asdict(replace(model_info(self.config, self.training, self.loader.dataset, spec), origin=origin_in(self.run)))
+        told = model_info(self.config, self.training, self.loader.dataset, spec)
+        info = asdict(replace(told, origin=origin_in(self.run)))
         save_timm(trained, self.run, info, merged(trained))
         if self.validation is not None:
             embedder = TorchEmbedder(trained, spec, self.device)
