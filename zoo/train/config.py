@@ -143,9 +143,7 @@ class TrainConfig:
     """Give the margin the gradient of the plain cosine, as insightface does; by default the gradient is exact."""
     augment: Annotated[str, Option(listed=True)] = "flip"
     """Augmentation: `none`, `flip`, `adaface`, `strong`, or a YAML file of albumentations."""
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "fp64"], Option(listed=True, mendable=True)
-    ] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16", "fp64"], Option(listed=True, mendable=True)] = "auto"
     """Arithmetic of the backbone; `auto` is bf16 where the processor has instructions for it, else fp32. Cosines and
     centres stay in fp32 (fp64 throughout is for tests of exactness)."""
     channels_last: bool = True
