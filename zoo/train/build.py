@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
@@ -107,7 +108,8 @@ class Training:
 def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: FaceDataset | None = None) -> Training:
     """Model, class centres, optimizers, scaler and moving average at the start of a run, on `device`.
 
-    `dataset` is what --init-centres compares with the set that the run of --init was trained on.
+    `dataset`: --init-centres compares it with the set that the run of --init was trained on, and a head with
+    `count_power` has its margins from it.
     """
     model = create_backbone(
         config.backbone,
@@ -128,7 +130,7 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
     model = model.to(device, number)
     if config.channels_last and number == torch.float32:
         model = model.to(memory_format=torch.channels_last)
-    criterion = build_centres(config, num_classes).to(device, number)
+    criterion = build_centres(config, num_classes, dataset).to(device, number)
     if device.type == "cuda" and config.precision in ("bf16", "fp16") and criterion.precision == "auto":
         criterion.precision = "bf16"
     if config.init_centres and dataset is not None:
@@ -145,13 +147,16 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
     )
 
 
-def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
+def build_centres(config: TrainConfig, num_classes: int, dataset: FaceDataset | None) -> MarginSoftmaxLoss:
     """The class centres with the run's head."""
     head = build_head(config.head, **config.head_options)
     if config.margin_epochs:
         if "margin" not in head.options:
             raise InputError(f"expected a head with a margin for --margin-epochs, found {head.name}; leave it out")
         copy.deepcopy(head).configure(margin=head.no_margin)  # refused here rather than in the first step
+    counts = None
+    if dataset is not None and head.options.get("count_power"):
+        counts = np.bincount(dataset.labels, minlength=num_classes).tolist()
     return MarginSoftmaxLoss(
         head,
         num_classes,
@@ -159,6 +164,7 @@ def build_centres(config: TrainConfig, num_classes: int) -> MarginSoftmaxLoss:
         process_group=distributed.group(),
         seed=config.seed,
         straight_through=config.straight_through,
+        class_counts=counts,
         **config.centres,  # type: ignore[arg-type]
     )
 

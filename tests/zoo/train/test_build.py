@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.toy_faces import write_people
 from tests.support.training import start, tiny, weights
+from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.machine import cores
 from zoo.train.build import build as parts_of
@@ -23,6 +25,16 @@ def test_unknown_centre_options_and_frozen_names_are_sentences(tmp_path: Path) -
         parts_of(tiny(centres={"sample_rat": 0.1}), 5, torch.device("cpu"))
     with pytest.raises(InputError, match="no group of parameters is called 'bdoy'; did you mean body"):
         parts_of(tiny(freeze=["bdoy"]), 5, torch.device("cpu"))
+
+
+def test_a_head_with_margins_by_class_sees_how_many_images_each_has(tmp_path: Path) -> None:
+    write_people(tmp_path / "people", {"a": [(0, 0)], "b": [(1, image) for image in range(4)]})
+    dataset = open_dataset(str(tmp_path / "people"))
+    config = tiny(data=str(tmp_path / "people"), head="arcface", head_options={"count_power": 0.5}, batch_size=5)
+    counts = parts_of(config, 2, torch.device("cpu"), dataset).criterion.class_counts
+    assert counts is not None and counts.tolist() == [1, 4]
+    assert parts_of(tiny(head="arcface"), 2, torch.device("cpu"), dataset).criterion.class_counts is None
+    train(config, start(config, tmp_path / "run"))
 
 
 def test_init_takes_the_weights_of_a_run_and_freeze_keeps_them(whole: tuple[Path, float], tmp_path: Path) -> None:
