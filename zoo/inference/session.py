@@ -18,6 +18,7 @@ from zoo.inference import providers
 from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
 from zoo.inference.metadata import METADATA_KEY, facts_text, load_proto, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
+from zoo.inference.raw_input import CROPS, with_raw_input
 from zoo.machine import cores
 from zoo.modelinfo import Crops, InputSpec
 
@@ -39,7 +40,8 @@ class OnnxEmbedder:
     or its graph shows, in whole or in part (`zoo.inference.convention` decides). `strict` refuses crops of another size
     instead of resizing them. `batch_size` is the largest batch that TensorRT builds an engine for; `precision` float16
     is TensorRT's. `graph` records a CUDA graph of one batch of `batch_size` and replays it; smaller batches are padded.
-    `bound` keeps input and output in fixed buffers (default: on a GPU).
+    `bound` keeps input and output in fixed buffers (default: on a GPU). `raw` copies the crops to the device as they
+    are, which normalises them (default: with CUDA); the embeddings are the same.
 
     InputError for a file that is no ONNX model or no face embedder: one image input, one output that is an embedding.
     """
@@ -56,6 +58,7 @@ class OnnxEmbedder:
         precision: str = "float32",
         graph: bool = False,
         bound: bool | None = None,
+        raw: bool | None = None,
     ) -> None:
         self._given = {name: value for name, value in locals().items() if name != "self"}
         self.path = Path(path)
@@ -66,7 +69,8 @@ class OnnxEmbedder:
             raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
         self.device = Device.parse(device)
         _refuse_contradictions(self.device, precision, graph, batch_size)
-        self.session, self.provider = self._opened(threads, spin, graph=False)
+        self.raw = False
+        self.session, self.provider = self._opened(self.path, threads, spin, graph=False)
         self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
         self.info = parse_facts(self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), self.path)
         node = self._only_input()
@@ -87,16 +91,25 @@ class OnnxEmbedder:
         self.embedding_dim = int(np.prod(output))
         if graph and self.device.kind != "cpu":
             self.batch = self.batch or batch_size
-            self.session, self.provider = self._opened(threads, spin, graph=True)
+        given: np.dtype[Any] = np.dtype(self._dtype)
+        file: bytes | Path | None = None
+        if given.kind == "f" and (raw if raw is not None else self.device.kind == "cuda"):
+            file = with_raw_input(self.path, self.input, self._channels_last)
+        if file is not None:
+            self.raw, self._name, given = True, CROPS, np.dtype(np.uint8)
+        if self.raw or (graph and self.device.kind != "cpu"):
+            self.session, self.provider = self._opened(file or self.path, threads, spin, graph)
         if bound or (bound is None and self.device.kind != "cpu"):
-            dtypes = self._dtype, FLOATS[self._outputs[self.output].type]
-            self._binding = Binding(self.session, self.device, dtypes, output, (node.name, self.output))
+            dtypes = given, FLOATS[self._outputs[self.output].type]
+            self._binding = Binding(self.session, self.device, dtypes, output, (self._name, self.output))
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return partial(type(self), **self._given), ()
 
-    def _opened(self, threads: int | None, spin: bool, graph: bool) -> tuple[ort.InferenceSession, str]:
-        """A session on the device that was asked for, and the provider that it runs on."""
+    def _opened(
+        self, file: Path | bytes, threads: int | None, spin: bool, graph: bool
+    ) -> tuple[ort.InferenceSession, str]:
+        """A session of `file` on the device that was asked for, and the provider that it runs on."""
         if threads is not None and threads < 1:
             raise InputError(f"expected at least one thread, found {threads}")
         device = self.device
@@ -111,7 +124,8 @@ class OnnxEmbedder:
         chosen = providers.with_options(wanted, device.index, engine, self._precision, graph)
         with providers.quiet(wanted):
             try:
-                session = ort.InferenceSession(str(self.path), options, providers=chosen)
+                model = file if isinstance(file, bytes) else str(file)
+                session = ort.InferenceSession(model, options, providers=chosen)
             except REFUSALS as error:
                 raise InputError(
                     f"expected an ONNX model at {self.path}, but ONNX Runtime cannot load it: {_reason(error)}"
@@ -197,6 +211,8 @@ class OnnxEmbedder:
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:
         crops, note = resized_crops(crops, self.input.size, self.path, self.strict)
         self._note(note)
+        if self.raw:
+            return np.ascontiguousarray(crops)
         tensor = self.input.to_input(crops)
         if self._channels_last:
             tensor = np.ascontiguousarray(tensor.transpose(0, 2, 3, 1))

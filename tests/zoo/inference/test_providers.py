@@ -213,7 +213,7 @@ def test_a_cuda_graph_meets_one_batch_size_only(tmp_path: Path, pretend: Any) ->
     asked, batches = pretend
     path = write_model(tmp_path / "m.onnx")
     model = OnnxEmbedder(path, device="cuda", batch_size=8, graph=True)
-    assert [providers[0][1]["enable_cuda_graph"] for providers in asked] == ["0", "1"]
+    assert [providers[0][1]["enable_cuda_graph"] for providers in asked] == ["0", "1"] and model.raw
     np.testing.assert_allclose(model(CROPS), embeddings_on_the_cpu(path, CROPS), atol=1e-6)
     assert batches == [8, 8, 8] and model(CROPS[:0]).shape == (0, DIM)
 
