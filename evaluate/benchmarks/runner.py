@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -24,8 +25,9 @@ from zoo.evaluate.protocols import Found, PairsProtocol, Protocol
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
+from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import FaceModel, embed
-from zoo.inference.multi_device import Job, embed_on
+from zoo.inference.multi_device import Job, embed_on, spans
 from zoo.inference.providers import Device, choose
 from zoo.messages import Progress, log, no_progress
 from zoo.resolve import find_model, load_embedder
@@ -149,33 +151,69 @@ def synthetic() -> PairsProtocol:
     return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest.hexdigest())
 
 
+def cache_key_of(model: Model, protocol: Protocol) -> str:
+    """The name under which a benchmark's embeddings are kept."""
+    options, embedder = model.options, model.embedder
+    depends = {
+        "model": [embedder.path.name, embedder.model_sha256, embedder.precision, embedder.provider],
+        "input": asdict(embedder.input),
+        "output": options.output,
+        "options": [options.flip, options.strict, options.cuda_graph],
+    }
+    return cache.cache_key(depends, protocol, torch=options.backend == "torch")
+
+
 def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:
     """The raw embeddings of a benchmark, from the cache where the same were computed before."""
     options, embedder = model.options, model.embedder
-    key = ""
+    kept = cache.Unfinished(None)
     if options.cache:
-        depends = {
-            "model": [embedder.path.name, embedder.model_sha256, embedder.precision, embedder.provider],
-            "input": asdict(embedder.input),
-            "options": [options.flip, options.strict, options.cuda_graph],
-        }
-        key = cache.cache_key(depends, protocol, torch=options.backend == "torch")
+        key = cache_key_of(model, protocol)
         known = cache.load(cache_folder("embeddings"), key, len(protocol))
         if known is not None:
             tell(f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)")
             return known
+        kept = cache.Unfinished(cache_folder("embeddings"), key, options.batch_size)
     watched = watch(f"embedding {protocol.data}", len(protocol)) if watch else contextlib.nullcontext(no_progress)
-    with watched as progress:
+    with contextlib.closing(kept), watched as progress:
+        if kept.parts:
+            tell(f"{protocol.data}: resumed, {sum(map(len, kept.parts.values())):,} pictures were embedded before")
         if len(options.devices) > 1:
             wishes = model.onnx_options
             job = Job(embedder.path, protocol, options.batch_size, options.flip, options.workers, wishes)
-            found, notes = embed_on(job, options.devices, progress)
+            found, notes = embed_on(job, options.devices, progress, kept.parts, kept.add)
             embedder.notes[:] = dict.fromkeys([*embedder.notes, *notes])
         else:
-            found = embed(embedder, protocol, options.batch_size, options.flip, progress, workers=options.workers)
-    if options.cache:
-        cache.store(cache_folder("embeddings"), key, found)
+            found = _embed_in_parts(model, protocol, progress, kept)
+        if not found.any():
+            raise InputError(
+                f"expected embeddings, found zeros for all {len(found):,} pictures: there was no face in any of them, "
+                "or the model is broken"
+            )
+        kept.finish(found)
+    if kept.why_not:
+        tell(f"{protocol.data}: the embeddings were not kept, as the cache cannot be written: {kept.why_not}")
     return found
+
+
+def _embed_in_parts(model: Model, protocol: Protocol, progress: Progress, kept: cache.Unfinished) -> Embeddings:
+    """The embeddings by one device: what is kept already, then the rest from one stream, part by part."""
+    options = model.options
+    parts: list[Embeddings] = []
+    every = spans(len(protocol), options.batch_size)
+    for start, stop in every:
+        if len(kept.parts.get(start, ())) != stop - start:
+            break
+        parts.append(kept.parts[start])
+        progress(stop - start)
+    rest = every[len(parts) :]
+    stream = read_ahead(protocol, options.workers, start=rest[0][0]) if rest else iter(())
+    for start, stop in rest:
+        pictures = itertools.islice(stream, stop - start)
+        dim = model.embedder.embedding_dim
+        parts.append(embed(model.embedder, pictures, options.batch_size, options.flip, progress, dim=dim))
+        kept.add(start, parts[-1])
+    return np.concatenate(parts) if parts else np.empty((0, model.embedder.embedding_dim), np.float32)
 
 
 def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, tell: Tell = log.info) -> Report:

@@ -1,7 +1,7 @@
 """Pictures embedded by several processes, one per device; each takes the next part when it is free."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -39,19 +39,36 @@ Part = tuple[npt.NDArray[np.float32], list[str]]
 """Embeddings (images, dim), and the model's notes so far."""
 
 
-def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None) -> Part:
+def spans(images: int, batch_size: int, devices: int = 1) -> list[tuple[int, int]]:
+    """The pictures in parts of whole batches: (first, behind the last) each."""
+    batches = -(-images // batch_size)
+    span = batch_size * min(BATCHES_AT_ONCE, max(1, batches // (4 * devices)))
+    return [(start, min(start + span, images)) for start in range(0, images, span)]
+
+
+def embed_on(
+    job: Job,
+    devices: Sequence[str],
+    progress: Progress | None = None,
+    known: Mapping[int, npt.NDArray[np.float32]] | None = None,
+    keep: Callable[[int, npt.NDArray[np.float32]], object] = lambda start, rows: None,
+) -> Part:
     """Raw embeddings (images, dim) of the job's pictures by one process on each device, and the models' notes.
 
-    The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind.
-    InputError for an error in a process, or when one was killed.
+    The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind. `known`
+    holds rows of earlier work by their first picture; `keep` takes others as they come. InputError for an error in a
+    process, or when one was killed.
     """
     images = len(job.pictures)
     if not images:
         raise InputError("expected images to embed, found none")
-    batches = -(-images // job.batch_size)
-    span = job.batch_size * min(BATCHES_AT_ONCE, max(1, batches // (4 * len(devices))))
-    waiting = [(start, min(start + span, images)) for start in range(0, images, span)][::-1]
-    parts: dict[int, Part] = {}
+    every = spans(images, job.batch_size, len(devices))
+    parts: dict[int, Part] = {
+        start: (known[start], [])
+        for start, stop in every
+        if known and start in known and len(known[start]) == stop - start
+    }
+    waiting = [(start, stop) for start, stop in every if start not in parts][::-1]
     running: dict[Future[Part], tuple[int, int, int]] = {}
     context = multiprocessing.get_context("spawn")  # neither ONNX Runtime nor CUDA survives a fork
     with ExitStack() as stack:
@@ -74,6 +91,7 @@ def embed_on(job: Job, devices: Sequence[str], progress: Progress | None = None)
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     device, start, stop = running.pop(done)
                     parts[start] = done.result()
+                    keep(start, parts[start][0])
                     hand_out(device)
                     if progress is not None:
                         progress(stop - start)

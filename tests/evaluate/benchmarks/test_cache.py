@@ -12,8 +12,10 @@ import pytest
 from tests.support.benchmarks import colour_pairs, model, own_cache, run, write_pairs
 from tests.support.onnx_models import write_model
 from tests.support.places import ROOT
-from zoo.evaluate.benchmarks import cache
+from zoo.evaluate import Options
+from zoo.evaluate.benchmarks import cache, runner
 from zoo.evaluate.protocols import PairsProtocol
+from zoo.inference.multi_device import spans
 
 __all__ = ["model", "own_cache"]
 
@@ -106,3 +108,59 @@ def test_the_pictures_the_facts_and_the_protocol_are_part_of_the_key() -> None:
         cache.cache_key({"flip": True}, Other(images, same)),
     }
     assert len(keys) == 4
+
+
+class Stopped(Exception):
+    """Stands for a kill in the middle of a benchmark."""
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_benchmark_that_was_stopped_resumes_where_it_was(
+    devices: str, tmp_path: Path, model: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, same = colour_pairs(40)
+    protocol = PairsProtocol(images, same, data="colours")
+    options = {"batch_size": 3, "device": devices, "workers": 0}
+    whole = runner.embeddings_of(runner.load_model(model, Options(**options, cache=False)), protocol)
+    read: list[int] = []
+    plain = PairsProtocol.image
+
+    def stopping(self: PairsProtocol, index: int) -> object:
+        read.append(index)
+        if index == 70:
+            raise Stopped
+        return plain(self, index)
+
+    if devices == "cpu":
+        monkeypatch.setattr(PairsProtocol, "image", stopping)
+        with pytest.raises(Stopped):
+            runner.embeddings_of(runner.load_model(model, Options(**options)), protocol)
+        (part,) = (own_cache / "embeddings").glob("*.part")
+        with open(part, "ab") as file:
+            file.write(b"a record that a kill cut off")
+        monkeypatch.setattr(PairsProtocol, "image", plain)
+    else:  # parts of several processes come in any order
+        key = runner.cache_key_of(runner.load_model(model, Options(**options)), protocol)
+        kept = cache.Unfinished(own_cache / "embeddings", key, 3)
+        for start, stop in spans(80, 3, 2)[1::2]:
+            kept.add(start, whole[start:stop])
+        kept.close()
+    told: list[str] = []
+    resumed = runner.embeddings_of(runner.load_model(model, Options(**options)), protocol, tell=told.append)
+    np.testing.assert_array_equal(resumed, whole)
+    assert len(told) == 1 and "resumed" in told[0]
+    assert not list((own_cache / "embeddings").glob("*.part")) and len(list((own_cache / "embeddings").iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_no_figures(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    data = write_pairs(tmp_path / "a.bin")
+    status, out, _ = run(capsys, "evaluate", model, "--data", data, "--device", "cpu")
+    assert status == 0 and "accuracy" in out and out.index("accuracy") < out.index("the cache cannot be written")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "store", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    status, out, _ = run(capsys, "evaluate", model, "--data", data, "--device", "cpu")
+    assert status == 0 and "accuracy" in out and "No space left on device" in out
