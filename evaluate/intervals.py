@@ -38,6 +38,10 @@ DRAWS = 40_000_000
 
 EXACT_CUTS = 1000
 """Replicates are exact up to this many scores; beyond, thresholds are taken at this many ranks."""
+MOST_UNDEFINED = 0.05
+"""The share of replicates without a pair of one kind beyond which an interval is not measurable."""
+ALIKE = 1e-9
+"""Rates that differ by less are one rate, added up in another order."""
 BLOCK = 1 << 23
 """Weights in memory at once: 64 MiB of float64."""
 
@@ -145,20 +149,23 @@ class Replicates:
         columns = np.arange(excess.shape[1])
         low, high = excess[after, columns], excess[after - 1, columns]
         share = np.where(high > low, high / np.where(high > low, high - low, 1.0), 0.0)
-        return np.asarray(far[after - 1, columns] + share * (far[after, columns] - far[after - 1, columns]), np.float64)
+        found = far[after - 1, columns] + share * (far[after, columns] - far[after - 1, columns])
+        return np.where(np.isnan(excess[0]), np.nan, found)
 
     def tar(self, far: float) -> npt.NDArray[np.float64]:
         """Each replicate's true accept rate at the lowest threshold of a false accept rate ≤ `far`: (replicates,)."""
         allowed = far * self.false_accepts[0] * (1 + 1e-9)
         at = np.argmax(self.false_accepts <= allowed, axis=0)
-        tar = self.true_accepts[at, np.arange(len(at))] / np.maximum(self.true_accepts[0], 1)
-        return np.asarray(tar, np.float64)
+        kinds = np.where(self.false_accepts[0] > 0, self.true_accepts[0], 0)  # of both kinds, or no rate is defined
+        return shares(self.true_accepts[at, np.arange(len(at))], kinds)
 
     def _rates(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return (
-            self.false_accepts / np.maximum(self.false_accepts[0], 1),
-            self.true_accepts / np.maximum(self.true_accepts[0], 1),
-        )
+        return shares(self.false_accepts, self.false_accepts[0]), shares(self.true_accepts, self.true_accepts[0])
+
+
+def shares(counts: npt.NDArray[np.float64], of: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """counts / of, NaN where a replicate holds none."""
+    return np.asarray(counts / np.where(of > 0, of, np.nan), np.float64)
 
 
 def _cuts(scores: Floats, same: Bools) -> Floats:
@@ -184,15 +191,19 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
-        """The middle 95 % of the replicates, widened to hold the value.
+        """The middle 95 % of the replicates, widened to hold the value; (NaN, NaN) where it is not measurable.
 
         Where all replicates agree, as at a rate of 1, they carry no information on unseen errors: then it is the exact
-        binomial interval of the same rate among the people.
+        binomial interval of the same rate among the people. It is not measurable where more than one draw in twenty
+        holds no pair of one of the kinds, so that it has no such rate.
         """
-        low, high = (float(bound) for bound in np.percentile(self.replicates, (2.5, 97.5)))
-        if low == high:
+        defined = self.replicates[~np.isnan(self.replicates)]
+        if len(defined) < (1 - MOST_UNDEFINED) * len(self.replicates):
+            return math.nan, math.nan
+        low, high = (float(bound) for bound in np.percentile(defined, (2.5, 97.5)))
+        if high - low < ALIKE:
             low, high = binomial_interval(round(self.value * self.people), self.people)
-        return min(low, self.value), max(high, self.value)
+        return max(0.0, min(low, self.value)), min(1.0, max(high, self.value))
 
     def same_draws(self, other: Estimate) -> bool:
         """Whether another estimate has as many draws of as many people, so that it comes from the same draws."""
@@ -247,16 +258,29 @@ def difference(first: Estimate | Bools, second: Estimate | Bools) -> Difference 
             return None
         value = second.value - first.value
         one, other = (side.replicates.astype(np.float32).astype(np.float64) for side in (first, second))
-        low, high = (float(bound) for bound in np.percentile(other - one, (2.5, 97.5)))  # as of stored reports: float32
-        return Difference(value, (min(low, value), max(high, value)), "the same draws")
+        apart = (other - one)[~np.isnan(other - one)]
+        if len(apart) < (1 - MOST_UNDEFINED) * len(one):
+            return None
+        low, high = (float(bound) for bound in np.percentile(apart, (2.5, 97.5)))  # as of stored reports: float32
+        if np.ptp(apart) > ALIKE:
+            return Difference(value, (min(low, value), max(high, value)), "the same draws")
+        # no draw tells them apart: what unseen people might change, by matched pairs of which none differ
+        spread = _matched(0, 0, first.people)[1]
+        low, high = max(-1.0, value - spread), min(1.0, value + spread)
+        return Difference(value, (low, high), "no draw differs: matched people, Agresti and Min")
     if isinstance(first, Estimate) or isinstance(second, Estimate) or first.shape != second.shape:
         return None
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    total = len(first) + 2.0
-    centre = (gained - lost) / total
-    spread = NORMAL_95 * math.sqrt(max(0.0, (gained + lost + 1.0) / total - centre**2) / total)
+    centre, spread = _matched(gained, lost, len(first))
     interval = (max(-1.0, centre - spread), min(1.0, centre + spread))
     return Difference((gained - lost) / len(first), interval, "matched pairs, Agresti and Min", gained, lost)
+
+
+def _matched(gained: int, lost: int, pairs: int) -> tuple[float, float]:
+    """The middle and half the width of Agresti and Min's interval for a difference of matched pairs."""
+    total = pairs + 2.0
+    centre = (gained - lost) / total
+    return centre, NORMAL_95 * math.sqrt(max(0.0, (gained + lost + 1.0) / total - centre**2) / total)
 
 
 def pack(right: Bools) -> str:
@@ -311,7 +335,7 @@ class PeoplePairs:
     def share(self, right: Bools, value: float) -> Estimate:
         """The share of pairs that are `right`, bool (pairs,), whose value on all pairs is `value`."""
         found = self.draws.sums(right.astype(np.int64), 2, self.left, self.right)
-        return Estimate(value, found[1] / np.maximum(found.sum(axis=0), 1), self.draws.people)
+        return Estimate(value, shares(found[1], found.sum(axis=0)), self.draws.people)
 
     def rates(
         self, scores: Floats, same: Bools, auc: float, eer: float, tars: Mapping[float, float]

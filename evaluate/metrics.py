@@ -204,13 +204,14 @@ class FoldAccuracy:
         return float(self.accuracies.std())
 
 
-def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10) -> FoldAccuracy:
+def kfold_accuracy(scores: Floats, same: Bools, folds: int = 10, fold: Counts | None = None) -> FoldAccuracy:
     """Accuracy over `folds` runs of pairs in file order; scores (pairs,) are cosines in [−1, 1], same is (pairs,).
 
+    `fold` (pairs,) assigns each pair to a fold in another way, e.g. that of `stratified_folds`.
     A fold's threshold is the exact optimum on the other folds: of the intervals of best thresholds, touching ones
     merged and bound by [−1, 1], the widest, then the lowest; its midpoint in float64.
     """
-    fold, sizes = _folds(len(scores), folds)
+    fold, sizes = file_folds(len(scores), folds) if fold is None else (fold, np.bincount(fold, minlength=folds))
     distinct, place = np.unique(np.clip(scores.astype(np.float64), -1.0, 1.0), return_inverse=True)
     edges = np.concatenate([[-1.0], distinct, [1.0]])
     # gain[f, k]: pairs of fold f that are right when its k lowest distinct scores are rejected, less a constant
@@ -242,7 +243,7 @@ def kfold_accuracy_insightface(distances: Floats, same: Bools, folds: int = 10) 
     the first of the best on the other folds, and a pair is accepted when its distance is strictly smaller.
     """
     grid = np.arange(0, 4, 0.01)
-    fold, sizes = _folds(len(distances), folds)
+    fold, sizes = file_folds(len(distances), folds)
     correct = np.empty((folds, len(grid)), np.int64)
     for index in range(folds):
         here = fold == index
@@ -254,7 +255,16 @@ def kfold_accuracy_insightface(distances: Floats, same: Bools, folds: int = 10) 
     return FoldAccuracy(grid[chosen], correct[np.arange(folds), chosen] / sizes, right)
 
 
-def _folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
+def stratified_folds(same: Bools, folds: int, seed: int = 0) -> Counts:
+    """Which fold each pair belongs to when both kinds of `same` (pairs,) are dealt out evenly, at random."""
+    fold = np.empty(len(same), np.int64)
+    rng = np.random.default_rng(seed)
+    dealt = np.concatenate([rng.permutation(np.flatnonzero(kind)) for kind in (same, ~same)])
+    fold[dealt] = np.arange(len(same)) % folds
+    return fold
+
+
+def file_folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
     """Which fold each pair belongs to, in file order, and the folds' sizes: the first pairs % folds have one more."""
     if not 2 <= folds <= pairs:
         raise InputError(f"expected at least {max(folds, 2)} pairs for {folds} folds, found {pairs}")

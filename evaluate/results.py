@@ -169,6 +169,8 @@ class Evaluation:
     """Whose definitions the figures follow, where not our own: insightface."""
     features: str | None = None
     """IJB: N1 keeps norms, D1 weighs by the detector."""
+    flip: bool | None = None
+    """Whether embeddings are sums over a picture and its mirror image; None where that is not known."""
     images: int | None = None
     people: int | None = None
     """How many people are known to be shown; None where the benchmark does not tell."""
@@ -187,6 +189,8 @@ class Evaluation:
     """Over folds."""
     accuracy_interval: Interval | None = None
     folds: int | None = None
+    fold_order: str = ""
+    """How pairs were dealt into folds, in words; empty in older reports."""
     fold_accuracies: tuple[float, ...] = ()
     fold_thresholds: tuple[float, ...] = ()
     fold_thresholds_are: str | None = None
@@ -220,6 +224,23 @@ class Evaluation:
         if not curves:
             del found["curves"]
         return found
+
+    @property
+    def how(self) -> str:
+        """Everything about the protocol that figures depend on and that differs between results on the same data."""
+        flip = "" if self.flip is None else f"F{int(self.flip)}"
+        parts = [f"{self.features}{flip}" if self.features else {"": "", "F1": "flip", "F0": "no flip"}[flip]]
+        if self.folds:
+            parts.append(f"{self.folds} folds {self.fold_order}".strip())
+        if self.compat:
+            parts.append(f"as {self.compat} computes it")
+        return ", ".join(filter(None, parts))
+
+    def measured_as(self, other: Evaluation) -> bool:
+        """Whether nothing that both state of their protocols differs; reports of earlier versions state less."""
+        parts = ("features", "flip", "folds", "fold_order")
+        known = [(getattr(self, part), getattr(other, part)) for part in parts]
+        return self.compat == other.compat and all(a == b or a in (None, "") or b in (None, "") for a, b in known)
 
     @property
     def key(self) -> tuple[str, str]:

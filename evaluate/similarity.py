@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from zoo.errors import InputError
-from zoo.evaluate.intervals import SEED, Estimate, Replicates, Resampling
+from zoo.evaluate.intervals import SEED, Estimate, Replicates, Resampling, shares
 from zoo.evaluate.metrics import OperatingPoint, empty_rows, refuse_non_finite, tar_at_rate
 
 Vectors = npt.NDArray[np.float32]
@@ -146,7 +146,7 @@ class Search:
         found = {}
         for n in ranks:
             wrong, right = draws.sums((self.ahead[self.mated] < n).astype(np.int64), 2, own, own)
-            found[f"rank {n}"] = Estimate(self.rank(n), right / np.maximum(wrong + right, 1), people)
+            found[f"rank {n}"] = Estimate(self.rank(n), shares(right, wrong + right), people)
         points = [self.tpir_at_fpir(fpir) for fpir in fpirs] if not self.mated.all() else []
         if any(point.measurable for point in points):
             scores = np.concatenate([self._found, self.best[~self.mated]])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols import PROTOCOLS, Found
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.messages import log
 
 
-def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
+def find_benchmarks(
+    root: str | Path, only: Sequence[str] = (), tell: Callable[[str], object] = log.warning
+) -> list[Found]:
     """Every benchmark at or under `root`; `only` narrows by names of benchmarks, families (rfw) or protocols.
 
-    InputError where nothing is found, or where a name is none of these and no file's that was found.
+    Links are followed, each folder once; `tell` is told what could not be read. InputError where nothing is found, or
+    where a name is none of these and no file's that was found.
     """
     root = Path(root)
     if root.is_file():
@@ -23,7 +27,17 @@ def find_benchmarks(root: str | Path, only: Sequence[str] = ()) -> list[Found]:
     elif root.is_dir():
         crowded = {name for protocol in PROTOCOLS for name in PROTOCOLS[protocol].crowded}
         found = []
-        for folder, names, files in os.walk(root):
+        seen: set[str] = set()
+        unread = lambda error: tell(f"not searched for benchmarks: {error.filename} ({error.strerror})")  # noqa: E731
+        for folder, names, files in os.walk(root, onerror=unread, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:
+                names.clear()
+                continue
+            seen.add(real)
+            broken = [name for name in files if not os.path.exists(os.path.join(folder, name))]
+            for name in broken:
+                tell(f"not read: {os.path.join(folder, name)} is a link to nothing")
+            files = [name for name in files if name not in broken]
             names[:] = sorted(name for name in names if name not in crowded and not name.startswith("."))
             here = _in(Path(folder), names, sorted(files))
             own = {name for one in here for name in one.own_folders}

@@ -16,6 +16,9 @@ class Options:
 
     flip: bool = option(True, "sum the embeddings of each picture and its mirror image")
     features: str = option("N1D1", "IJB: N1 keeps an embedding's norm, D1 weights by the detector's score", "NXDX")
+    folds: str = option(
+        "file", "file, or stratified: both kinds of pairs dealt out evenly; official sets keep file", "NAME"
+    )
     compat: str | None = option(None, "insightface: compute the figures as its scripts do", "NAME")
     backend: str = option("onnx", "onnx, or torch for a model that was not exported", "NAME")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, tensorrt; several, with commas, run in parallel", "NAME")
@@ -42,6 +45,10 @@ class Options:
         check_compat(self.compat)
         if self.features not in FEATURES:
             raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
+        if self.folds not in ("file", "stratified"):
+            raise InputError(f"expected the folds file or stratified, found {self.folds!r}")
+        if self.folds == "stratified" and self.compat:
+            raise InputError(f"expected folds in file order for --compat {self.compat}, found stratified ones")
         if self.workers < 0:
             raise InputError(f"expected 0 workers or more, found {self.workers}")
         _ = self.given  # which refuses what is not finite

@@ -135,7 +135,10 @@ def open_benchmarks(
     opened, not_whole = [], []
     for one in found:
         try:
-            opened.append(Opened(one.open(options.features, options.detector), one))
+            protocol = one.open(options.features, options.detector)
+            if isinstance(protocol, PairsProtocol):
+                protocol.stratified, protocol.official = options.folds == "stratified", one.benchmark is not None
+            opened.append(Opened(protocol, one))
         except InputError as error:
             not_whole.append(str(error))
     return Benchmarks(tuple(opened), tuple(not_whole))
@@ -226,7 +229,8 @@ def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, te
             found = protocol.score(embeddings, model.options.compat)
             noticed = look(protocol, order_is_assumed=not model.embedder.stated)
             told = [*noticed, *protocol.remarks(), one.place.shortfall(found) if one.place else ""]
-            found = replace(found, notes=(*found.notes, *(note for note in told if note)))
+            notes = (*found.notes, *(note for note in told if note))
+            found = replace(found, notes=notes, flip=model.options.flip)
             if isinstance(protocol, PairsProtocol) and one.place and one.place.family:
                 groups[protocol.data] = (protocol.cosines(embeddings), protocol.same)
             if isinstance(protocol, PairsProtocol) and model.options.thumbnails and found.curves.hardest:

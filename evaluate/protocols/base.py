@@ -109,7 +109,7 @@ class Protocol(abc.ABC):
     data: str
     """The benchmark's name, e.g. that of its file."""
     data_sha256: str
-    """What the benchmark's content hashes to."""
+    """What the benchmark's file or lists hash to."""
     benchmarks: ClassVar[tuple[Benchmark, ...]] = ()
     """The published benchmarks of this protocol."""
     crowded: ClassVar[frozenset[str]] = frozenset()
@@ -152,6 +152,13 @@ class Protocol(abc.ABC):
             digest.update(b"" if image is None else repr(image.shape).encode() + image.tobytes())
         return digest.hexdigest()
 
+    def identity(self) -> str:
+        """The hash that tells a benchmark's results from those on other pictures: of its lists and its pictures.
+
+        `data_sha256` itself where that covers the pictures.
+        """
+        return self.data_sha256
+
     def remarks(self) -> list[str]:
         """What is noticeable of the pictures, in sentences."""
         return []
@@ -171,6 +178,11 @@ def check_compat(compat: str | None) -> None:
     """InputError for an unknown compatibility mode."""
     if compat is not None and compat not in COMPATS:
         raise InputError(f"expected the compatibility mode {' or '.join(COMPATS)}, found {compat!r}")
+
+
+def joint_sha256(lists: str, pictures: str) -> str:
+    """The identity of a benchmark whose lists and pictures are hashed apart."""
+    return hashlib.sha256(f"{lists}\0{pictures}".encode()).hexdigest()
 
 
 def hash_files(paths: Sequence[Path]) -> str:

@@ -25,6 +25,7 @@ from zoo.evaluate.protocols.base import (
     check_compat,
     check_embeddings,
     hash_files,
+    joint_sha256,
     verification,
 )
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification
@@ -206,6 +207,14 @@ class IJBProtocol(Protocol):
 
     def content_sha256(self) -> str:
         """The hash of the pictures and of the landmarks that align them."""
+        return self._content_sha256
+
+    def identity(self) -> str:
+        """The hash of the lists and of the pictures."""
+        return joint_sha256(self.data_sha256, self._content_sha256)
+
+    @cached_property
+    def _content_sha256(self) -> str:
         return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files(
             [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
         )
@@ -246,11 +255,12 @@ class IJBProtocol(Protocol):
         searched = {name: identification(found, RANKS, FPIRS) for name, found in searches.items()}
         for name, (_, own) in searched.items():
             estimates |= {f"{name} {label}": estimate for label, estimate in own.items()}
+        ours = "ranks and TPIR@FPIR are computed by this package's definitions: --compat changes TAR@FAR alone"
         cmc = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
         return Evaluation(
             protocol="ijb",
             data=self.data,
-            data_sha256=self.data_sha256,
+            data_sha256=self.identity(),
             compat=compat,
             features=self.features,
             images=len(self),
@@ -258,6 +268,7 @@ class IJBProtocol(Protocol):
             people=self.who.draws.people,
             failures=self._failures(embeddings, metrics.empty_rows(templates)),
             identification={name: found for name, (found, _) in searched.items()},
+            notes=(ours,) if compat and searched else (),
             curves=Curves.of(scores, estimates=estimates, cmc=cmc),
             **fields,
         )

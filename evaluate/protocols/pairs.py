@@ -23,6 +23,7 @@ from zoo.evaluate.protocols.base import (
     Protocol,
     check_compat,
     check_embeddings,
+    joint_sha256,
     verification,
 )
 from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejection
@@ -38,6 +39,12 @@ FARS = (0.1, 0.01, 0.001, 0.0001)
 RFW_GROUPS = ("African", "Asian", "Caucasian", "Indian")
 RFW_SIZES = ((10415, 2995), (9688, 2492), (10196, 2959), (10308, 2984))
 """Images and people of each group (Wang et al., ICCV 2019, table 2)."""
+
+MOST_UNEVEN = 0.1
+"""By how much the share of pairs of one person in a fold may differ from that of all without a note."""
+MOST_DEVIATIONS = 3
+"""Nor beyond so many standard deviations of a random order."""
+_NTH = ("first", "second")
 
 LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
 """Lists of pairs in LFW's format, and their benchmarks."""
@@ -123,10 +130,14 @@ class PairsProtocol(Protocol):
     ) -> None:
         if len(images) != 2 * len(same):
             raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
-        self._images, self._place = _distinct(images)
+        self._images, self._place, self._first = _distinct(images)
         self.same = np.asarray(same, bool)
         self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
+        self.stratified = False
+        """Whether folds hold both kinds of pairs evenly, by a seeded draw, instead of following the file's order."""
+        self.official = False
+        """Whether the folds are part of a published benchmark's definition: then they follow the file's order."""
 
     @classmethod
     def from_list(cls, listed: Listed, data: str, cut: Cut | None = None) -> PairsProtocol:
@@ -149,10 +160,22 @@ class PairsProtocol(Protocol):
         if isinstance(image, Path):
             photo = read_photo(image)
             return photo if self.cut is None else self.cut(photo, image)
-        return decode(image, f"{self.data}, image {index}") if isinstance(image, bytes) else image
+        if not isinstance(image, bytes):
+            return image
+        pair, side = divmod(self._first[index], 2)
+        return decode(image, f"{self.data}, picture {self._first[index]} (the {_NTH[side]} of pair {pair})")
 
     def content_sha256(self) -> str:
         """The hash of the pictures and of the cut, on which alone the embeddings depend."""
+        return self._content_sha256
+
+    def identity(self) -> str:
+        """The hash of the list and of the pictures that it names; that of a .bin, which holds both."""
+        paths = isinstance(self._images[0], Path)
+        return joint_sha256(self.data_sha256, self._content_sha256) if paths else self.data_sha256
+
+    @cached_property
+    def _content_sha256(self) -> str:
         digest = hashlib.sha256((self.cut.sha256() if self.cut else "").encode())
         for image in self._images:
             digest.update(bytes.fromhex(sha256(image)) if isinstance(image, Path) else _digest(image))
@@ -201,8 +224,10 @@ class PairsProtocol(Protocol):
         return Evaluation(
             protocol="pairs",
             data=self.data,
-            data_sha256=self.data_sha256,
+            data_sha256=self.identity(),
             compat=compat,
+            fold_order="stratified, seed 0" if self._by_kind else "in file order",
+            notes=self._unbalanced(len(accuracy.accuracies)),
             accuracy=accuracy.mean,
             accuracy_std=accuracy.std,
             accuracy_interval=interval,
@@ -228,11 +253,30 @@ class PairsProtocol(Protocol):
     ) -> metrics.FoldAccuracy:
         folds = min(10, len(self.same))
         if compat is None:
-            return metrics.kfold_accuracy(cosines, self.same, folds)
+            fold = metrics.stratified_folds(self.same, folds) if self._by_kind else None
+            return metrics.kfold_accuracy(cosines, self.same, folds, fold)
         units = metrics.unit(embeddings)[self._place]
         distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
         distances[self._failed(embeddings)] = 4.0
         return metrics.kfold_accuracy_insightface(distances, self.same, folds)
+
+    @property
+    def _by_kind(self) -> bool:
+        return self.stratified and not self.official
+
+    def _unbalanced(self, folds: int) -> tuple[str, ...]:
+        """What a reader should know of folds in file order that hold the two kinds of pairs unevenly."""
+        if self._by_kind:
+            return ()
+        fold, sizes = metrics.file_folds(len(self.same), folds)
+        shares, whole = np.bincount(fold, weights=self.same, minlength=folds) / sizes, self.same.mean()
+        by_chance = MOST_DEVIATIONS * np.sqrt(whole * (1 - whole) / sizes)
+        if (np.abs(shares - whole) <= np.maximum(MOST_UNEVEN, by_chance)).all():
+            return ()
+        return (
+            f"the folds, cut in file order, hold from {shares.min():.0%} to {shares.max():.0%} pairs of one person: "
+            "the accuracy depends on the order of the pairs; --folds stratified deals both kinds out evenly",
+        )
 
     def _failures(self, embeddings: npt.NDArray[np.floating]) -> Failures | None:
         failed = int(metrics.empty_rows(embeddings).sum())
@@ -273,17 +317,19 @@ class PairsProtocol(Protocol):
 
 def _distinct(
     images: Sequence[bytes | Path] | npt.NDArray[np.uint8],
-) -> tuple[list[bytes | Path | Image], npt.NDArray[np.int64]]:
-    """The distinct pictures, and the number of each one given; paths are compared by name."""
+) -> tuple[list[bytes | Path | Image], npt.NDArray[np.int64], list[int]]:
+    """The distinct pictures, the number of each one given, and where each comes first; paths are compared by name."""
     kept: list[bytes | Path | Image] = []
     seen: dict[object, int] = {}
     place = np.empty(len(images), np.int64)
+    first = []
     for index, image in enumerate(images):
         key = image if isinstance(image, Path) else (_digest(image), getattr(image, "shape", None))
         place[index] = seen.setdefault(key, len(kept))
         if place[index] == len(kept):
             kept.append(image)
-    return kept, place
+            first.append(index)
+    return kept, place, first
 
 
 def _digest(image: bytes | Image) -> bytes:

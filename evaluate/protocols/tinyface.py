@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from zoo.evaluate.protocols.base import (
     check_compat,
     check_embeddings,
     hash_files,
+    joint_sha256,
 )
 from zoo.evaluate.protocols.ijb import identification
 from zoo.evaluate.results import Curves, Evaluation
 from zoo.evaluate.similarity import Indices, search, unit_rows
-from zoo.formats.images import SUFFIXES, read_image, resized
+from zoo.formats.images import SUFFIXES, read_image, resized, squared
 
 RANKS = (1, 5, 20)
 PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
@@ -32,8 +34,8 @@ PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
 class TinyFaceProtocol(Protocol):
     """TinyFace: closed-set search of low-resolution probes among matches and distractors (rank 1, 5, 20).
 
-    `folder` is tinyface/ or its Testing_Set/. Pictures of any size are resized to 112×112, bilinear. Ties count
-    against the mate. InputError, naming the files, where the folder is incomplete.
+    `folder` is tinyface/ or its Testing_Set/. Pictures are padded with black to a square and resized to 112×112,
+    bilinear. Ties count against the mate. InputError, naming the files, where the folder is incomplete.
     """
 
     benchmarks = (
@@ -92,11 +94,28 @@ class TinyFaceProtocol(Protocol):
 
     def content_sha256(self) -> str:
         """The hash of the pictures."""
+        return self._content_sha256
+
+    def identity(self) -> str:
+        """The hash of the lists and of the pictures."""
+        return joint_sha256(self.data_sha256, self._content_sha256)
+
+    @cached_property
+    def _content_sha256(self) -> str:
         return hash_files(self.paths)
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """One picture, resized: RGB uint8 (112, 112, 3)."""
-        return resized(read_image(self.paths[index]), (112, 112), bilinear=True)
+        """One picture, padded to a square and resized: RGB uint8 (112, 112, 3)."""
+        return resized(squared(read_image(self.paths[index])), (112, 112), bilinear=True)
+
+    def remarks(self) -> list[str]:
+        """On which crops the figures are measured, and which ones are published on others."""
+        if read_image(self.paths[0]).shape[:2] == (112, 112):
+            return ["the pictures are crops of 112×112 already, taken as they are"]
+        return [
+            "the crops are the release's own, padded with black to a square and resized: AdaFace and CVLface publish "
+            "TinyFace on crops aligned by MTCNN (tinyface_aligned_pad_0.1_high), so their figures do not compare"
+        ]
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim)."""
@@ -115,7 +134,7 @@ class TinyFaceProtocol(Protocol):
         return Evaluation(
             protocol="tinyface",
             data=self.data,
-            data_sha256=self.data_sha256,
+            data_sha256=self.identity(),
             compat=compat,
             images=len(self),
             probes=probes,

@@ -101,15 +101,18 @@ def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
 
 
 def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
-    """False non-match over false match rate, both logarithmic; None where no model has a curve."""
-    lines = [(name, index, curves.roc) for name, index, curves in drawn if curves.roc]
+    """False non-match over false match rate, both logarithmic; None where no model has both kinds of errors."""
+    lines = [
+        (name, index, points)
+        for name, index, curves in drawn
+        if curves.roc
+        and (points := [(x, 1 - y) for x, y in zip(curves.roc.far, curves.roc.tar, strict=True) if x > 0 and y < 1])
+    ]
     if not lines:
         return None
     figure, (axes,) = panels()
-    for name, index, roc in lines:
-        points = [(x, 1 - y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and y < 1]
-        if points:
-            axes.step(*zip(*points, strict=True), where="post", label=name, **line(index))
+    for name, index, points in lines:
+        axes.step(*zip(*points, strict=True), where="post", label=name, **line(index))
     axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
     legend(axes, "upper right")
     return figure

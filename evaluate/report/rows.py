@@ -13,7 +13,7 @@ from zoo.evaluate.results import Evaluation, Identification, differences
 
 def rows(found: Evaluation) -> list[tuple[str, str]]:
     """The figures as a table: (label, value with its interval)."""
-    table = []
+    table = [("protocol", found.how)] if found.how else []
     if found.accuracy is not None:
         compat = f" as {found.compat} computes it" if found.compat else ""
         value = f"{found.accuracy:.6f} ± {found.accuracy_std:.6f}{_between(found.accuracy_interval)}"
@@ -25,6 +25,7 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
     nearest = f", {found.compat}'s nearest" if found.compat and found.features else ""
     for far, tar in found.tar_at_far.items():
         table.append((f"TAR@FAR {far:g}{nearest}", _rate(tar, None if nearest else intervals.get(far))))
+    table += [(f"threshold at FAR {one.far_target:g}", f"{one.threshold:.6f}") for one in found.operating_points]
     for gallery, search in found.identification.items():
         table += [(f"{gallery} {label}".strip(), value) for label, value in _search_rows(search)]
     table += [(label, _rate(value)) for label, value in found.figures.items()]
@@ -44,7 +45,11 @@ def _rate(rate: float, interval: Interval | None = None) -> str:
 
 
 def _between(interval: Interval | None) -> str:
-    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+    if not interval:
+        return ""
+    if interval[0] != interval[0]:  # NaN
+        return "  [interval not measurable]"
+    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def methods(found: Evaluation) -> list[str]:
@@ -78,7 +83,7 @@ def holds(found: Evaluation) -> str:
     if found.positives is not None:
         told += f": {found.positives:,} of one person, {found.negatives:,} of two"
     if found.templates is not None:
-        told = f"{found.features}, {found.images:,} images, {found.templates:,} templates, {told}"
+        told = f"{found.images:,} images, {found.templates:,} templates, {told}"
     for gallery, search in found.identification.items():
         told += f"; {gallery}: {search.mated_probes:,} mated and {search.non_mated_probes:,} other probes"
     return told
@@ -128,8 +133,14 @@ def comma_separated(reports: Sequence[Report]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["benchmark", "figure", *names])
     for data, label, values in table:
-        writer.writerow([data, label, *[value.split(" ")[0] if value[:1].isdigit() else "" for value in values]])
+        writer.writerow([data, label, *(values if label == "protocol" else map(_number, values))])
     return text.getvalue()
+
+
+def _number(value: str) -> str:
+    """The number that a cell begins with; empty for a cell without one."""
+    word = value.split(" ")[0]
+    return word if word.removeprefix("-")[:1].isdigit() else ""
 
 
 def latex(reports: Sequence[Report]) -> str:
@@ -171,6 +182,7 @@ def sentences_of_difference(names: Sequence[str], entries: Sequence[tuple[int, E
     (base, first), *others = entries
     return [
         f"{names[index]} against {names[base]}, {_sentence(label, one, found)}"
+        f"{f'; other protocols: {found.how} against {first.how}' if not found.measured_as(first) else ''}"
         for index, found in others
         for label, one in differences(first, found).items()
     ]

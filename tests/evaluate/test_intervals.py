@@ -11,7 +11,7 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.evaluate import intervals, metrics
-from zoo.evaluate.intervals import Estimate, PeoplePairs, Replicates, Resampling, difference, pack, unpack
+from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs, Replicates, Resampling, difference, pack, unpack
 from zoo.evaluate.metrics import SortedScores
 
 
@@ -157,3 +157,30 @@ def test_a_paired_difference_covers_the_truth_and_finds_a_gain() -> None:
     assert difference(worse, better).verdict() == "better" and difference(better, worse).verdict() == "worse"
     assert difference(better, better).verdict() == "no difference shown"
     assert unpack(pack(worse), 601).tolist() == worse.tolist()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_perfect_scores_have_an_interval_of_some_width_within_0_and_1(known: bool) -> None:
+    people = np.arange(40)
+    left, right = np.concatenate([people, people]), np.concatenate([people, (people + 1) % 40])
+    same = left == right
+    who = PeoplePairs.of(left, right) if known else PeoplePairs.unknown(80)
+    found = who.rates(np.where(same, 0.9, 0.1), same, 1.0, 0.0, {0.1: 1.0})
+    for value, (label, estimate) in zip((1.0, 0.0, 1.0), found.items(), strict=True):
+        low, high = estimate.interval
+        assert 0 <= low <= value <= high <= 1 and high - low > 0.01, label
+    wobbling = Estimate(1 - 2e-16, np.linspace(1 - 3e-16, 1 + 3e-16, 200), 40)
+    assert wobbling.interval[1] == 1.0 and wobbling.interval[0] < 0.95
+
+
+def test_one_pair_of_one_person_measures_no_interval() -> None:
+    same = np.arange(30) == 0
+    found = PeoplePairs.unknown(30).rates(np.linspace(0.9, 0.0, 30), same, 1.0, 0.0, {0.1: 1.0})
+    assert np.isnan(found[AUC].interval).all() and np.isnan(found[EER].interval).all()
+
+
+def test_models_that_no_draw_tells_apart_still_have_an_interval() -> None:
+    perfect = Estimate(1.0, np.ones(200), 60)
+    one = difference(perfect, perfect)
+    assert one is not None and one.value == 0 and one.interval[0] < -0.01 and one.interval[1] > 0.01
+    assert one.verdict() == "no difference shown" and "no draw differs" in one.method

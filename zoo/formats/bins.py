@@ -8,6 +8,7 @@ by its name.
 
 from __future__ import annotations
 
+import math
 import mmap
 import pickle
 import pickletools
@@ -21,6 +22,21 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.files import atomic_path
+
+TRUTHS = ("u1", "b1", "uint8", "bool", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "int64", "int32")
+"""The types of numpy that truths may have; those of one byte also hold pictures."""
+OTHERS = {
+    b"PK\3\4": "a zip archive",
+    b"PAR1": "a parquet file",
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x93NUMPY": "a numpy array",
+    b"\x89HDF": "an HDF5 file",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+}
+"""What other files begin with."""
 
 MOST_OPCODES = 600_000
 """What a pickle may consist of: some 250,000 pictures, more than any benchmark has. An opcode makes at most a small
@@ -36,6 +52,13 @@ def read_bin(path: str | Path) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
     path = Path(path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            kind = next((kind for magic, kind in OTHERS.items() if content[:8].startswith(magic)), "")
+            kind = "a tar archive" if content[257:262] == b"ustar" else kind
+            if kind:
+                raise InputError(
+                    f"expected a .bin benchmark at {path}, found {kind}; a folder, a list of pairs, or an archive or "
+                    "parquet file that is named so (.zip, .tar, .parquet) is read as such"
+                )
             found = _Unpickler(content).read_benchmark(str(path))
     except OSError as error:
         raise InputError(f"expected a .bin benchmark at {path}, cannot read it ({error.strerror})") from None
@@ -220,13 +243,16 @@ def _truth(thing: Any) -> bool:
     raise ValueError("a truth that is neither true nor false")
 
 
-def _plain(array: _Array) -> npt.NDArray[np.uint8]:
-    """The array's elements as uint8 (n,); ValueError unless it is one row of uint8 or bool that is all there."""
+def _plain(array: _Array, kinds: tuple[str, ...] = ("u1", "b1", "uint8", "bool")) -> npt.NDArray[np.integer]:
+    """The array's elements (n,); ValueError unless it is one row or column of `kinds` that is all there."""
     content, shape = array.content, array.shape
-    one_row = isinstance(shape, tuple) and len(shape) == 1 and isinstance(content, bytes) and shape[0] == len(content)
-    if not one_row or not isinstance(array.dtype, _DType) or array.dtype.name not in ("u1", "b1", "uint8", "bool"):
-        raise ValueError("an array that is not one row of uint8 or bool")
-    return np.frombuffer(content, np.uint8)
+    name = array.dtype.name if isinstance(array.dtype, _DType) else ""
+    if not isinstance(shape, tuple) or not isinstance(content, bytes) or name not in kinds:
+        raise ValueError(f"an array that is not of {', '.join(kinds)}")
+    elements = np.frombuffer(content, {"b1": "u1", "bool": "u1"}.get(name, name))
+    if max(shape, default=0) != math.prod(shape) or math.prod(shape) != len(elements):
+        raise ValueError("an array that is not one row")
+    return elements
 
 
 def _list(thing: Any) -> list[Any] | tuple[Any, ...]:
@@ -237,7 +263,7 @@ def _list(thing: Any) -> list[Any] | tuple[Any, ...]:
 
 def _truths(thing: Any) -> npt.NDArray[np.bool_]:
     if isinstance(thing, _Array):
-        elements = _plain(thing)
+        elements = _plain(thing, TRUTHS)
         if not (elements <= 1).all():
             raise ValueError("a truth that is neither true nor false")
         return elements.astype(np.bool_)

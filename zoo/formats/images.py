@@ -129,6 +129,18 @@ def resized(image: Image, size: tuple[int, int], bilinear: bool = False) -> Imag
     return found  # type: ignore[return-value]  # cv2's stubs know no dtype
 
 
+def squared(image: Image) -> Image:
+    """`image` in the middle of a black square as long as its longer side; the array itself where it is one."""
+    height, width = image.shape[:2]
+    if height == width:
+        return image
+    side = max(height, width)
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square
+
+
 def resized_crops(
     crops: Image, size: tuple[int, int], model: str | Path, strict: bool = False
 ) -> tuple[npt.NDArray[np.uint8], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,30 @@ def test_every_protocol_has_a_line_that_describes_it() -> None:
     assert "pairs" in PROTOCOLS
     for name in PROTOCOLS:
         assert 20 < len(describe(name)["summary"]) < 140
+
+
+def test_linked_folders_are_searched_once_and_what_is_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path / "disk" / "lfw.bin")
+    data = tmp_path / "data"
+    (data / "sub").mkdir(parents=True)
+    (data / "linked").symlink_to(tmp_path / "disk")
+    (data / "again").symlink_to(tmp_path / "disk")
+    (data / "sub" / "loop").symlink_to(data)
+    (data / "gone.bin").symlink_to(tmp_path / "nothing")
+    told: list[str] = []
+    found = find_benchmarks(data, tell=told.append)
+    assert [one.name for one in found] == ["lfw"]
+    assert told == [f"not read: {data / 'gone.bin'} is a link to nothing"]
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    told.clear()
+    find_benchmarks(data, tell=told.append)
+    assert f"not searched for benchmarks: {data / 'sub'} (Permission denied)" in told

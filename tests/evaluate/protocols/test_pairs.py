@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,11 +16,15 @@ from tests.support.benchmarks import (
     lfw,
     mobilefacenet,
     model,
+    pair_lines,
+    write_people,
 )
 from zoo.errors import InputError
 from zoo.evaluate.intervals import unpack
 from zoo.evaluate.lists import read_pairs_txt
 from zoo.evaluate.protocols import PairsProtocol
+from zoo.formats.bins import write_bin
+from zoo.formats.images import decode, encode_jpeg, encode_png
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -97,3 +102,43 @@ def test_real_pairs_score_as_the_reference_says(shared: Path, mobilefacenet: Onn
     assert figures.auc == pytest.approx(reference["auc"], abs=1e-9)
     for far in (0.1, 0.01):
         assert figures.tar_at_far[far] == reference[f"tar_at_far_{far}"]
+
+
+def test_folds_that_are_uneven_are_noted_and_stratified_ones_do_not_depend_on_the_order() -> None:
+    rng = np.random.default_rng(5)
+    same = np.arange(200) < 100
+    vectors = rng.standard_normal((400, 16), dtype=np.float32)
+    vectors[1::2][same] += 0.05 * vectors[0::2][same]
+    accuracies: dict[bool, list[float]] = {True: [], False: []}
+    for order in (np.arange(200), rng.permutation(200)):
+        places = np.stack([2 * order, 2 * order + 1], axis=1).ravel()
+        pictures = np.arange(400, dtype=np.uint16).view(np.uint8).reshape(400, 1, 2, 1).repeat(3, axis=3)
+        protocol = PairsProtocol(pictures[places], same[order], data="mine")
+        for stratified in (False, True):
+            protocol.stratified = stratified
+            found = protocol.score(vectors[places])
+            accuracies[stratified].append(found.accuracy or 0)
+            uneven = any("depends on the order of the pairs" in note for note in found.notes)
+            assert uneven == (not stratified and order[0] == 0 and order[1] == 1)
+            assert ("stratified" in found.how) == stratified
+    assert abs(np.diff(accuracies[False])[0]) > 0.2 > 0.1 > abs(np.diff(accuracies[True])[0])
+    protocol.official = True
+    assert "in file order" in protocol.score(vectors[places]).how
+
+
+def test_other_pictures_under_the_same_list_are_other_data(tmp_path: Path) -> None:
+    names = write_people(tmp_path / "a", 4)
+    (tmp_path / "pairs.txt").write_text("\n".join(["2 5", *pair_lines(names, 20)]))
+    found = PairsProtocol.named(tmp_path / "pairs.txt")
+    before = found.open().identity()
+    assert found.open().identity() == before
+    picture = tmp_path / "a" / names[0] / f"{names[0]}_0001.jpg"
+    picture.write_bytes(encode_jpeg(cv2.GaussianBlur(decode(picture.read_bytes(), "x") ^ 1, (5, 5), 3)))
+    assert found.open().identity() != before
+
+
+def test_a_damaged_picture_is_named_by_its_own_number(tmp_path: Path) -> None:
+    good, bad = encode_png(np.full((8, 8, 3), 9, np.uint8)), b"no picture"
+    write_bin(tmp_path / "a.bin", [good, good, good, bad], [True, False])
+    with pytest.raises(InputError, match=r"a\.bin, picture 3 \(the second of pair 1\)"):
+        list(PairsProtocol.from_bin(tmp_path / "a.bin").images())

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from tests.support.benchmarks import mobilefacenet
 from zoo.errors import InputError
 from zoo.evaluate.protocols import TinyFaceProtocol
-from zoo.formats.images import encode_jpeg
+from zoo.formats.images import encode_jpeg, squared
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -78,3 +78,12 @@ def test_real_tinyface_scores_as_the_reference_says(shared: Path, mobilefacenet:
     ]
     for n in (1, 5, 20):  # the reference was written in float32
         assert figures.identification[""].rank[n] == pytest.approx(reference[f"rank_{n}"], abs=1e-7)
+
+
+def test_a_crop_that_is_not_square_is_padded_and_not_stretched() -> None:
+    wide = np.full((10, 20, 3), 200, np.uint8)
+    square = squared(wide)
+    assert (
+        square.shape == (20, 20, 3) and (square[5:15] == 200).all() and not square[:5].any() and not square[15:].any()
+    )
+    assert squared(square) is square

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.report import figures
+from zoo.evaluate.report.figures import det_figure, roc_figure, svg
 from zoo.evaluate.results import Curves, Rejection
 
 RNG = np.random.default_rng(0)
@@ -62,3 +65,12 @@ def test_a_figure_becomes_pixels_and_an_element_without_a_date() -> None:
     assert element.startswith('<svg role="img" aria-label="a &quot;title&quot;"') and "<metadata>" not in element
     histogram = figures.histogram_svg("<m>", 0, DRAWN[0][2].histogram)
     assert "same person" in histogram and "<m>" not in histogram
+
+
+def test_perfect_scores_have_no_det_and_no_warning() -> None:
+    scores = SortedScores(np.linspace(0.8, 0.9, 20), np.linspace(0.1, 0.2, 20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert det_figure([("m", 0, Curves.of(scores))]) is None
+        figure = roc_figure([("m", 0, Curves.of(scores))])
+        assert figure is not None and svg(figure, "ROC")

@@ -34,7 +34,9 @@ def test_every_figure_is_a_row_with_its_interval() -> None:
     table = dict(rows(found))
     low, high = found.accuracy_interval
     assert table["accuracy, 10 folds"] == f"{found.accuracy:.6f} ± {found.accuracy_std:.6f}  [{low:.4f}, {high:.4f}]"
-    assert list(table)[1:] == ["AUC", "equal error rate", *(f"TAR@FAR {far:g}" for far in found.tar_at_far)]
+    tars = [f"TAR@FAR {far:g}" for far in found.tar_at_far]
+    thresholds = [f"threshold at FAR {point.far_target:g}" for point in found.operating_points]
+    assert list(table)[2:] == ["AUC", "equal error rate", *tars, *thresholds] and thresholds
     assert table["TAR@FAR 0.0001"] == "not measurable"
     assert "60 pairs: 30 of one person, 30 of two" in holds(found)
     assert remarks(found)[0].startswith("95 % intervals: exact binomial")
@@ -86,4 +88,5 @@ def test_markup_in_a_name_stays_text_in_every_table(reports: list[Report]) -> No
     assert r"a|b \& c" in TABLES["tex"](reports) and r"two\_2" in TABLES["tex"](reports)
     table = list(csv.reader(io.StringIO(TABLES["csv"](reports))))
     assert table[0] == ["benchmark", "figure", "one", "two_2"] and table[1][0] == "a|b & c"
-    assert float(table[1][2]) == pytest.approx(reports[0].results[0].accuracy, abs=1e-6)
+    assert table[1][1:3] == ["protocol", "10 folds in file order"]
+    assert float(table[2][2]) == pytest.approx(reports[0].results[0].accuracy, abs=1e-6)

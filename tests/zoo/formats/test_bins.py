@@ -234,3 +234,30 @@ def test_any_bytes_give_a_benchmark_or_one_input_error(tmp_path, content):
     except InputError:
         return
     assert len(images) == 2 * len(same) and all(isinstance(image, bytes) for image in images)
+
+
+@pytest.mark.parametrize("kind", ["i8", "i4", "u1", "?"])
+def test_arrays_with_a_second_axis_of_one_and_truths_of_any_whole_kind_are_read(kind: str, tmp_path: Path) -> None:
+    pictures = [np.frombuffer(content, np.uint8).reshape(-1, 1) for content in (b"first", b"second")]
+    with open(tmp_path / "a.bin", "wb") as file:
+        pickle.dump((pictures, np.array([1], kind)), file, protocol=2)
+    images, same = read_bin(tmp_path / "a.bin")
+    assert images == [b"first", b"second"] and same.tolist() == [True]
+    with open(tmp_path / "b.bin", "wb") as file:
+        pickle.dump((pictures, np.array([1], "f4")), file)
+    with pytest.raises(InputError, match="an array that is not of"):
+        read_bin(tmp_path / "b.bin")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PK\3\4rest", "a zip archive"),
+        (b"PAR1" + bytes(9), "a parquet file"),
+        (bytes(257) + b"ustar", "a tar archive"),
+    ],
+)
+def test_other_files_are_called_what_they_are(content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(content)
+    with pytest.raises(InputError, match=f"found {kind}"):
+        read_bin(tmp_path / "data")
