@@ -20,6 +20,7 @@ from zoo.evaluate.benchmarks.channel_check import look
 from zoo.evaluate.benchmarks.find import find_benchmarks
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
+from zoo.evaluate.benchmarks.usual_inputs import try_usual_inputs
 from zoo.evaluate.groups import group_rates
 from zoo.evaluate.protocols import Found, PairsProtocol, Protocol
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
@@ -228,6 +229,8 @@ def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, te
             embeddings = embeddings_of(model, protocol, watch, tell)
             found = protocol.score(embeddings, model.options.compat)
             noticed = look(protocol, order_is_assumed=not model.embedder.stated)
+            if isinstance(protocol, PairsProtocol) and found.auc is not None:
+                noticed += try_usual_inputs(model.embedder, protocol, found.auc, model.options.flip)
             told = [*noticed, *protocol.remarks(), one.place.shortfall(found) if one.place else ""]
             notes = (*found.notes, *(note for note in told if note))
             found = replace(found, notes=notes, flip=model.options.flip)
