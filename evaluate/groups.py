@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate.intervals import Interval
 from zoo.evaluate.metrics import Bools, Floats, SortedScores, binomial_interval, tar_at_far
 
+MOST_GROUPS = 30
+"""A column of more different values holds names or numbers, not groups."""
+
 
 @dataclass(frozen=True)
 class GroupRates:
-    """The error rates of one group at the threshold of all groups."""
+    """The error rates of one group at the threshold of all groups; NaN where it has no pair of that kind."""
 
     fmr: float
     """The false match rate: different people who are accepted."""
@@ -26,7 +30,10 @@ class GroupRates:
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups at one threshold; no groups, and the reason, where the pairs are too few for the rate."""
+    """All groups at one threshold; no groups, and the reason, where the pairs are too few for the rate.
+
+    The spread between groups is what ISO/IEC 19795-10 calls the false match and the false non-match rate differential.
+    """
 
     far_target: float
     threshold: float | None
@@ -35,31 +42,58 @@ class Groups:
     """The highest false match rate of a group less the lowest."""
     fnmr_spread: float | None = None
     not_measurable: str | None = None
+    fmr_ratio: float | None = None
+    """The highest false match rate divided by the lowest; NaN where that is 0."""
+    fnmr_ratio: float | None = None
 
 
-def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float = 0.01) -> Groups:
+def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float | None = None) -> Groups:
     """False match and non-match rates of each group at ONE threshold, and how far the groups lie apart.
 
     `groups` maps a name to scores (pairs,) and same (pairs,). The threshold is that of `far` over all groups' pairs, as
-    in use: a threshold for each group would hide the differences.
+    in use: a threshold for each group would hide the differences. Without `far` it is 0.01, or 0.1 where the pairs are
+    too few for that. Intervals are exact binomial.
     """
     if len(groups) < 2:
         raise InputError(f"expected at least two groups to compare, found {len(groups)}")
     scores = np.concatenate([scores for scores, _ in groups.values()])
     same = np.concatenate([same for _, same in groups.values()])
-    point = tar_at_far(SortedScores.of(scores, same), far)
+    both = SortedScores.of(scores, same)
+    if far is None:
+        far = 0.01 if tar_at_far(both, 0.01).measurable else 0.1
+    point = tar_at_far(both, far)
     if not point.measurable:
         return Groups(far, None, not_measurable=point.why_not)
     table = {}
     for name, (own, truth) in groups.items():
-        kernel = SortedScores.of(own, truth)
-        false_accepts = int(kernel.false_accepts(point.threshold))
-        false_rejects = len(kernel.positives) - int(kernel.true_accepts(point.threshold))
-        table[name] = GroupRates(
-            fmr=false_accepts / len(kernel.negatives),
-            fmr_interval=binomial_interval(false_accepts, len(kernel.negatives)),
-            fnmr=false_rejects / len(kernel.positives),
-            fnmr_interval=binomial_interval(false_rejects, len(kernel.positives)),
-        )
-    fmrs, fnmrs = [rates.fmr for rates in table.values()], [rates.fnmr for rates in table.values()]
-    return Groups(far, point.threshold, table, max(fmrs) - min(fmrs), max(fnmrs) - min(fnmrs))
+        accepted = own > point.threshold
+        (fmr, fmr_interval), (fnmr, fnmr_interval) = _rate(accepted[~truth]), _rate(~accepted[truth])
+        table[name] = GroupRates(fmr, fmr_interval, fnmr, fnmr_interval)
+    (fmr_spread, fmr_ratio), (fnmr_spread, fnmr_ratio) = (
+        _differential([getattr(rates, kind) for rates in table.values()]) for kind in ("fmr", "fnmr")
+    )
+    return Groups(far, point.threshold, table, fmr_spread, fnmr_spread, None, fmr_ratio, fnmr_ratio)
+
+
+def groups_by_column(columns: Mapping[str, npt.NDArray[np.str_]], scores: Floats, same: Bools) -> dict[str, Groups]:
+    """`group_rates` by each column (pairs,) that tells groups of pairs apart: it has 2 to 30 different values."""
+    found = {}
+    for name, values in columns.items():
+        distinct = [str(value) for value in np.unique(values)]
+        if 2 <= len(distinct) <= MOST_GROUPS:
+            found[name] = group_rates({value: (scores[values == value], same[values == value]) for value in distinct})
+    return found
+
+
+def _rate(wrong: Bools) -> tuple[float, Interval]:
+    errors, of = int(np.count_nonzero(wrong)), len(wrong)
+    return errors / of if of else float("nan"), binomial_interval(errors, of)
+
+
+def _differential(rates: list[float]) -> tuple[float, float]:
+    """The highest rate less the lowest, and divided by it."""
+    known = [rate for rate in rates if rate == rate]  # NaN is not equal to itself
+    if not known:
+        return float("nan"), float("nan")
+    low, high = min(known), max(known)
+    return high - low, high / low if low else float("nan")

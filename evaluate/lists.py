@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,21 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.crop import LandmarkCut
 from zoo.files import sha256
-from zoo.formats.pairs import Pair, read_lfw_pairs, read_pairs_beside, read_pairs_csv
+from zoo.formats.pairs import (
+    Pair,
+    people_in,
+    read_columns,
+    read_lfw_pairs,
+    read_pairs_beside,
+    read_pairs_csv,
+    read_path_pairs,
+)
+from zoo.formats.photos import SUFFIXES
+
+BANDS = (0, 5, 10, 20, 30)
+"""Where the bands of a gap between two columns begin, e.g. years between two ages."""
+MOST_PAIRS = 4_000_000
+"""Pairs that a folder of people is compared in, at most, besides those of one person."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,10 @@ class Listed:
     people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None
     """The names on either side, (pairs,) each; None where the list does not identify them."""
     sha256: str
+    columns: dict[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    """What else is stated of the pairs, (pairs,) each."""
+    place: npt.NDArray[np.int64] | None = None
+    """Where pictures stand in many pairs: those of pair i are `pictures[place[2i]]` and `pictures[place[2i + 1]]`."""
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], source: Path) -> Listed:
@@ -84,5 +105,56 @@ def _read_landmarks(path: Path) -> dict[str, tuple[float, ...]]:
 
 
 def read_csv(path: Path) -> Listed:
-    """The rows of a CSV with the columns a, b and same."""
-    return Listed.of(read_pairs_csv(path), path)
+    """The rows of a CSV with the columns a, b and same; its other columns tell groups of pairs apart.
+
+    Two columns X_a and X_b of numbers, such as ages, are a gap: their difference, in bands.
+    """
+    columns = read_columns(path)
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    for name in [name for name in columns if name.endswith("_a") and f"{name[:-2]}_b" in columns]:
+        with contextlib.suppress(ValueError):
+            gap = np.abs(arrays[name].astype(float) - arrays[f"{name[:-2]}_b"].astype(float))
+            bands = [*(f"{low} to {high}" for low, high in itertools.pairwise(BANDS)), f"{BANDS[-1]} or more"]
+            arrays[f"{name[:-2]} gap"] = np.array(bands)[np.searchsorted(BANDS, gap, side="right") - 1]
+            del arrays[name], arrays[f"{name[:-2]}_b"]
+    return replace(Listed.of(read_pairs_csv(path), path), columns=arrays)
+
+
+def read_paths(path: Path) -> Listed:
+    """The lines `A B 1` or `1 A B` of a list."""
+    return Listed.of(read_path_pairs(path), path)
+
+
+def read_people(folder: Path, most: int | None = None, seed: int = 0) -> Listed:
+    """Every pair of pictures of a folder of people, or at most `most` pairs of one person and `most` of two per person.
+
+    Where all would be more than MOST_PAIRS, pairs of two people are drawn, by `seed`, until there are that many.
+    """
+    people = people_in(folder, SUFFIXES)
+    if len(people) < 2 or not any(len(pictures) > 1 for pictures in people.values()):
+        raise InputError(f"expected folders of people with several pictures in {folder}, found {len(people)} folders")
+    pictures = [picture for own in people.values() for picture in own]
+    owner = np.repeat(np.arange(len(people)), [len(own) for own in people.values()])
+    starts = np.searchsorted(owner, np.arange(len(people)))
+    rng = np.random.default_rng(seed)
+    genuine = []
+    for start, own in zip(starts.tolist(), people.values(), strict=True):
+        pairs = start + np.stack(np.triu_indices(len(own), 1), axis=1)
+        kept = len(pairs) if most is None else min(most, len(pairs))
+        genuine.append(pairs[np.sort(rng.permutation(len(pairs))[:kept])])
+    same = np.concatenate(genuine)
+    total = len(pictures) * (len(pictures) - 1) // 2
+    if most is None and total <= MOST_PAIRS:
+        every = np.stack(np.triu_indices(len(pictures), 1), axis=1)
+        others = every[owner[every[:, 0]] != owner[every[:, 1]]]
+    else:
+        wanted = MOST_PAIRS if most is None else most * len(people)
+        drawn = np.unique(np.sort(rng.integers(0, len(pictures), (2 * wanted, 2)), axis=1), axis=0)
+        drawn = drawn[owner[drawn[:, 0]] != owner[drawn[:, 1]]]
+        others = drawn[np.sort(rng.permutation(len(drawn))[:wanted])]
+    pairs = np.concatenate([same, others])
+    names = np.array(list(people))[owner]
+    truth = np.arange(len(pairs)) < len(same)
+    digest = hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
+    who = names[pairs[:, 0]], names[pairs[:, 1]]
+    return Listed(pictures, truth, who, digest, place=pairs.ravel().astype(np.int64))

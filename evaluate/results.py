@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.evaluate.codec import to_json
+from zoo.evaluate.groups import Groups
 from zoo.evaluate.intervals import ACCURACY, Difference, Estimate, Interval, difference, unpack
 from zoo.evaluate.metrics import Bools, SortedScores
 
@@ -207,6 +208,8 @@ class Evaluation:
     """By gallery; "" where there is only one."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """Further figures of a protocol that this class does not know, by their label."""
+    groups: Mapping[str, Groups] = field(default_factory=dict)
+    """Groups of pairs at one threshold, by the column that tells them apart."""
     failures: Failures | None = None
     intervals: str | None = None
     """How the intervals were found, in words."""

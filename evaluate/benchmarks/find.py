@@ -10,6 +10,8 @@ from typing import Any
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols import PROTOCOLS, Found
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.formats.pairs import people_in
+from zoo.formats.photos import SUFFIXES
 from zoo.messages import log
 
 
@@ -22,7 +24,9 @@ def find_benchmarks(
     where a name is none of these and no file's that was found.
     """
     root = Path(root)
-    if root.is_file():
+    if root.is_file() and root.suffix.lower() == ".parquet":
+        found = [PairsProtocol.named(root)]
+    elif root.is_file():
         found = [one for one in _in(root.parent, [], [root.name]) if one.path == root] or [PairsProtocol.named(root)]
     elif root.is_dir():
         crowded = {name for protocol in PROTOCOLS for name in PROTOCOLS[protocol].crowded}
@@ -43,6 +47,8 @@ def find_benchmarks(
             own = {name for one in here for name in one.own_folders}
             names[:] = [name for name in names if name not in own]
             found += here
+        if not found and not only and len(people_in(root, SUFFIXES)) > 1:
+            found = [PairsProtocol.named(root)]
     else:
         raise InputError(
             f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, found nothing"
@@ -58,7 +64,7 @@ def find_benchmarks(
         what = (
             f"a benchmark of {', '.join(only)}"
             if only
-            else "a benchmark (.bin, pairs.txt, RFW, IJBB/IJBC with meta/, tinyface)"
+            else "a benchmark (.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface) or folders of people"
         )
         raise InputError(f"expected {what} under {root}, found none")
     return chosen

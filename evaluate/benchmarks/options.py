@@ -19,6 +19,7 @@ class Options:
     folds: str = option(
         "file", "file, or stratified: both kinds of pairs dealt out evenly; official sets keep file", "NAME"
     )
+    pairs: int | None = option(None, "a folder of people: at most N pairs of one person, and N of two, per person", "N")
     compat: str | None = option(None, "insightface: compute the figures as its scripts do", "NAME")
     backend: str = option("onnx", "onnx, or torch for a model that was not exported", "NAME")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, tensorrt; several, with commas, run in parallel", "NAME")

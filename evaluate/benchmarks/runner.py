@@ -26,6 +26,8 @@ from zoo.evaluate.protocols import Found, PairsProtocol, Protocol
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
+from zoo.formats.archives import is_archive, unpacked
+from zoo.formats.pair_tables import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
 from zoo.inference.embed import FaceModel, embed
 from zoo.inference.multi_device import Job, embed_on, spans
@@ -113,6 +115,8 @@ class Benchmarks:
     opened: tuple[Opened, ...]
     not_whole: tuple[str, ...] = ()
     """A sentence for each benchmark that is there and incomplete."""
+    unpacked: Any = None
+    """The folder of an archive, which is removed with this."""
 
 
 def open_benchmarks(
@@ -127,6 +131,14 @@ def open_benchmarks(
         return Benchmarks((Opened(data),))
     if data == "synthetic":
         return Benchmarks((Opened(synthetic()),))
+    unpacked_ = None
+    if isinstance(data, str) and data.startswith(HUB):
+        data = fetch_dataset(data)
+    if is_archive(Path(data)):
+        unpacked_ = unpacked(Path(data))
+        data = unpacked_.name
+        inside = list(Path(data).iterdir())
+        data = inside[0] if len(inside) == 1 and inside[0].is_dir() else data
     found = find_benchmarks(data, only)
     if options.detector and not any(one.protocol == "pairs" and one.layout != "bin" for one in found):
         raise InputError(
@@ -136,13 +148,17 @@ def open_benchmarks(
     opened, not_whole = [], []
     for one in found:
         try:
-            protocol = one.open(options.features, options.detector)
+            if one.protocol == "pairs":
+                protocol: Protocol = PairsProtocol.open(one, options.features, options.detector, options.pairs)
+            else:
+                protocol = one.open(options.features, options.detector)
             if isinstance(protocol, PairsProtocol):
-                protocol.stratified, protocol.official = options.folds == "stratified", one.benchmark is not None
+                protocol.stratified |= options.folds == "stratified"
+                protocol.official = one.benchmark is not None
             opened.append(Opened(protocol, one))
         except InputError as error:
             not_whole.append(str(error))
-    return Benchmarks(tuple(opened), tuple(not_whole))
+    return Benchmarks(tuple(opened), tuple(not_whole), unpacked_)
 
 
 def synthetic() -> PairsProtocol:

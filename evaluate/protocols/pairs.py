@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.groups import groups_by_column
 from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
-from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_paths, read_people, read_rfw
 from zoo.evaluate.metrics import Bools, SortedScores
 from zoo.evaluate.protocols.base import (
     FEATURES,
@@ -23,6 +25,7 @@ from zoo.evaluate.protocols.base import (
     Protocol,
     check_compat,
     check_embeddings,
+    hash_files,
     joint_sha256,
     verification,
 )
@@ -31,6 +34,8 @@ from zoo.faces.crop import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
+from zoo.formats.pair_tables import is_pair_table, read_pair_table
+from zoo.formats.pairs import is_path_pairs
 from zoo.formats.photos import read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
@@ -61,9 +66,10 @@ class PairsProtocol(Protocol):
 
     `images` are encoded pictures, paths, or RGB uint8 (2 · pairs, H, W, 3); those of pair i lie at 2i and 2i + 1.
     `same` is bool (pairs,). Pairs keep their order, from which folds are cut. A picture in several pairs is embedded
-    once, so `len` counts distinct pictures. `people` names the person on either side, (pairs,) each, where they are
-    known: then intervals draw people, else pairs. `cut` makes aligned crops of loose pictures; one without a face fails
-    to enrol, and its pairs score −1, as no match.
+    once, so `len` counts distinct pictures; with `place` (2 · pairs,) `images` are distinct ones, and it tells those of
+    each pair. `people` names the person on either side, (pairs,) each, where they are known: then intervals draw
+    people, else pairs. `columns` (pairs,) tell groups of pairs apart. `cut` makes aligned crops of loose pictures; one
+    without a face fails to enrol, and its pairs score −1, as no match.
     """
 
     benchmarks = (
@@ -87,8 +93,10 @@ class PairsProtocol(Protocol):
 
     @classmethod
     def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
-        """Every .bin, the lists of LFW and XQLFW, and the groups of RFW as handed out."""
-        found = [cls.named(folder / name) for name in files if name.endswith(".bin") or name in LISTS]
+        """Every .bin, .parquet and saved dataset, the lists of LFW and XQLFW, and the groups of RFW as handed out."""
+        found = [cls.named(folder / name) for name in files if name.endswith((".bin", ".parquet")) or name in LISTS]
+        if is_pair_table(folder, files):
+            found.append(cls.named(folder))
         if {"data", "txts"} <= set(folders):
             inside = {path.name for part in ("data", "txts") for path in (folder / part).iterdir()}
             groups = [group for group in RFW_GROUPS if group in inside]
@@ -97,17 +105,29 @@ class PairsProtocol(Protocol):
 
     @classmethod
     def named(cls, path: Path) -> Found:
-        """A file that was named itself: a CSV or a list of pairs by its suffix, else a .bin."""
+        """What was named itself: a list, a table or a folder by its suffix and content, else a .bin."""
         if path.suffix == ".csv":
             return Found(path.stem, "pairs", path, "csv")
+        if path.is_dir() or path.suffix == ".parquet":
+            table = path.suffix == ".parquet" or is_pair_table(path, [entry.name for entry in path.iterdir()])
+            known = {one.name for one in cls.benchmarks}
+            name = next((name for name in (path.stem, path.parent.name) if name in known), path.name)
+            return Found(name, "pairs", path, "table" if table else "people")
+        if path.suffix == ".txt" and is_path_pairs(path):
+            return Found(path.stem, "pairs", path, "paths")
         if path.suffix == ".txt":
             return Found(LISTS.get(path.name, path.stem), "pairs", path, "pairs.txt")
         published = (benchmark.name for benchmark in cls.benchmarks if path.name in benchmark.files)
         return Found(next(published, path.stem), "pairs", path, "bin")
 
     @classmethod
-    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> PairsProtocol:
-        """The benchmark; `detector` cuts the faces out of the photos of a list, `features` are not asked."""
+    def open(
+        cls, found: Found, features: str = FEATURES[0], detector: str | None = None, most: int | None = None
+    ) -> PairsProtocol:
+        """The benchmark; `detector` cuts the faces out of the photos of a list, `features` are not asked.
+
+        `most` is that of `lists.read_people`.
+        """
         cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
         if found.layout == "bin":
             pairs = cls.from_bin(found.path)
@@ -116,7 +136,14 @@ class PairsProtocol(Protocol):
         if found.layout == "rfw":
             listed, landmarks = read_rfw(found.path, found.title.removeprefix("RFW "))
             return cls.from_list(listed, found.title, cut or landmarks)
-        read = read_pairs_txt if found.layout == "pairs.txt" else read_csv
+        if found.layout == "table":
+            images, same, columns = read_pair_table(found.path)
+            files = [found.path] if found.path.is_file() else sorted(f for f in found.path.rglob("*") if f.is_file())
+            pairs = cls(images, same, found.title, hash_files(files), columns=_as_text(columns))
+            return pairs
+        if found.layout == "people":
+            return cls.from_list(read_people(found.path, most), found.title, cut)
+        read = {"pairs.txt": read_pairs_txt, "paths": read_paths, "csv": read_csv}[found.layout]
         return cls.from_list(read(found.path), found.title, cut)
 
     def __init__(
@@ -127,10 +154,17 @@ class PairsProtocol(Protocol):
         data_sha256: str = "",
         people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None = None,
         cut: Cut | None = None,
+        columns: Mapping[str, npt.NDArray[np.str_]] | None = None,
+        place: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        if len(images) != 2 * len(same):
+        if place is not None:
+            self._images: list[bytes | Path | Image] = list(images)
+            self._place, self._first = place, list(range(len(images)))
+        elif len(images) != 2 * len(same):
             raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
-        self._images, self._place, self._first = _distinct(images)
+        else:
+            self._images, self._place, self._first = _distinct(images)
+        self.columns = columns or {}
         self.same = np.asarray(same, bool)
         self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
@@ -142,8 +176,9 @@ class PairsProtocol(Protocol):
     @classmethod
     def from_list(cls, listed: Listed, data: str, cut: Cut | None = None) -> PairsProtocol:
         """The pairs of a list over folders of pictures."""
-        digest = listed.sha256
-        return cls(listed.pictures, listed.same, data=data, data_sha256=digest, people=listed.people, cut=cut)
+        pairs = cls(listed.pictures, listed.same, data, listed.sha256, listed.people, cut, listed.columns, listed.place)
+        pairs.stratified = listed.place is not None  # pairs that nobody listed have no order
+        return pairs
 
     @classmethod
     def from_bin(cls, path: str | Path) -> PairsProtocol:
@@ -238,6 +273,7 @@ class PairsProtocol(Protocol):
             images=len(self) if self.people else None,
             people=self.who.draws.people if self.people else None,
             failures=self._failures(embeddings),
+            groups=groups_by_column(self.columns, cosines, self.same),
             curves=Curves.of(
                 scores,
                 right=pack(accuracy.right),
@@ -313,6 +349,10 @@ class PairsProtocol(Protocol):
         first, second = (self.image(int(self._place[2 * pair + side])) for side in (0, 1))
         black = np.zeros((112, 112, 3), np.uint8)
         return black if first is None else first, black if second is None else second
+
+
+def _as_text(columns: Mapping[str, list[Any]]) -> dict[str, npt.NDArray[np.str_]]:
+    return {name: np.array([str(value) for value in values]) for name, values in columns.items()}
 
 
 def _distinct(

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from zoo.evaluate.groups import Groups
 from zoo.evaluate.intervals import EER, Difference, Interval
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.results import Evaluation, Identification, differences
@@ -13,7 +14,8 @@ from zoo.evaluate.results import Evaluation, Identification, differences
 
 def rows(found: Evaluation) -> list[tuple[str, str]]:
     """The figures as a table: (label, value with its interval)."""
-    table = [("protocol", found.how)] if found.how else []
+    known = found.features or found.fold_order or found.flip is not None  # not of reports of earlier versions
+    table = [("protocol", found.how)] if known else []
     if found.accuracy is not None:
         compat = f" as {found.compat} computes it" if found.compat else ""
         value = f"{found.accuracy:.6f} ± {found.accuracy_std:.6f}{_between(found.accuracy_interval)}"
@@ -29,6 +31,8 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
     for gallery, search in found.identification.items():
         table += [(f"{gallery} {label}".strip(), value) for label, value in _search_rows(search)]
     table += [(label, _rate(value)) for label, value in found.figures.items()]
+    for column, groups in found.groups.items():
+        table += _group_rows(groups, f"{column} ")
     if found.failures:
         table.append(("failures to enrol", f"{found.failures.images:,} of {found.failures.of:,} images"))
     return table
@@ -94,11 +98,21 @@ def group_rows(report: Report) -> list[tuple[str, str]]:
     groups = report.groups
     if groups is None:
         return []
+    return _group_rows(groups, "")
+
+
+def _group_rows(groups: Groups, column: str) -> list[tuple[str, str]]:
     if not groups.groups:
-        return [("groups", groups.not_measurable or "")]
-    table = [(name, f"FMR {rates.fmr:.5f}, FNMR {rates.fnmr:.5f}") for name, rates in sorted(groups.groups.items())]
-    where = f"at one threshold, {groups.threshold:.4f}, of FAR {groups.far_target:g} over all groups"
-    return [*table, ("spread between groups", f"FMR {groups.fmr_spread:.5f}, FNMR {groups.fnmr_spread:.5f}, {where}")]
+        return [(f"{column}groups", groups.not_measurable or "")]
+    table = [(f"threshold of all {column}groups, FAR {groups.far_target:g}", f"{groups.threshold:.6f}")]
+    for kind in ("fmr", "fnmr"):
+        for name, rates in sorted(groups.groups.items()):
+            value = _rate(getattr(rates, kind), getattr(rates, f"{kind}_interval"))
+            table.append((f"{kind.upper()} {column}{name}", value))
+        ratio = getattr(groups, f"{kind}_ratio")
+        times = "" if ratio is None or ratio != ratio else f", the highest {ratio:.2f} times the lowest"
+        table.append((f"{kind.upper()} {column}differential", f"{getattr(groups, f'{kind}_spread'):.6f}{times}"))
+    return table
 
 
 Table = list[tuple[str, str, list[str]]]
@@ -112,6 +126,9 @@ def summary(reports: Sequence[Report]) -> tuple[list[str], Table]:
         columns = [found.get(index, {}) for index in range(len(reports))]
         for label in dict.fromkeys(label for column in columns for label in column):
             table.append((key[0], label, [column.get(label, "") for column in columns]))
+    shared = [dict(group_rows(report)) for report in reports]
+    for label in dict.fromkeys(label for column in shared for label in column):
+        table.append(("groups", label, [column.get(label, "") for column in shared]))
     return model_names(reports), table
 
 

@@ -67,7 +67,12 @@ ROOMS = (
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
     Room("zoo.runs", "run folders", (), ("safetensors", "yaml")),
-    Room("zoo.formats", "the field's file formats", (), (*LIGHT, "simplejpeg", "PIL", "pillow_heif", "pyarrow")),
+    Room(
+        "zoo.formats",
+        "the field's file formats",
+        (),
+        (*LIGHT, "simplejpeg", "PIL", "pillow_heif", "pyarrow", "huggingface_hub"),
+    ),
     Room("zoo.faces", "detection, alignment, quality, crops", ("zoo.formats",), (*LIGHT, "huggingface_hub")),
     Room(
         "zoo.inference",

@@ -13,7 +13,8 @@ from tests.support.benchmarks import (
     write_people,
 )
 from zoo.errors import InputError
-from zoo.evaluate.lists import read_csv, read_pairs_txt, read_rfw
+from zoo.evaluate.lists import read_csv, read_pairs_txt, read_paths, read_people, read_rfw
+from zoo.evaluate.protocols import PairsProtocol
 
 __all__ = ["lfw", "rfw"]
 
@@ -58,3 +59,41 @@ def test_landmarks_that_are_missing_or_broken_are_named(rfw: Path) -> None:
     file.write_text(file.read_text().replace("78\t80", "78\tnan", 1))
     with pytest.raises(InputError, match="ten numbers in line 1"):
         read_rfw(rfw, "African")
+
+
+def test_a_folder_of_people_is_every_pair_or_some_of_each_person(tmp_path: Path) -> None:
+    write_people(tmp_path, 4, pictures=3)
+    (tmp_path / "empty").mkdir()
+    whole = read_people(tmp_path)
+    assert whole.place is not None and len(whole.pictures) == 12 and len(whole.place) == 2 * 66
+    assert whole.same.sum() == 4 * 3 and len({tuple(pair) for pair in whole.place.reshape(-1, 2).tolist()}) == 66
+    folders = [whole.pictures[place].parent.name for place in whole.place]
+    assert [a == b for a, b in zip(folders[0::2], folders[1::2], strict=True)] == whole.same.tolist()
+    some, again, other = (read_people(tmp_path, 2, seed) for seed in (0, 0, 1))
+    assert some.same.sum() == 8 and (~some.same).sum() <= 8 and some.sha256 == again.sha256 != other.sha256
+    with pytest.raises(InputError, match="expected folders of people"):
+        read_people(tmp_path / "empty")
+
+
+def test_lists_of_paths_with_the_truth_first_or_last_are_read(tmp_path: Path) -> None:
+    write_people(tmp_path / "p", 2, pictures=2)
+    a, b, c = "p/Person_00/Person_00_0001.jpg", "p/Person_00/Person_00_0002.jpg", "p/Person_01/Person_01_0001.jpg"
+    for name, lines in (("last.txt", f"{a} {b} 1\n{a} {c} 0\n"), ("first.txt", f"1 {a} {b}\n0 {a} {c}\n")):
+        (tmp_path / name).write_text(lines)
+        assert PairsProtocol.named(tmp_path / name).layout == "paths"
+        assert read_paths(tmp_path / name).same.tolist() == [True, False]
+    (tmp_path / "bad.txt").write_text(f"{a} {b} 1\n{a} {c}\n")
+    with pytest.raises(InputError, match="in line 2 of"):
+        read_paths(tmp_path / "bad.txt")
+
+
+def test_a_columns_of_a_csv_groups_its_pairs_and_two_of_numbers_are_a_gap(tmp_path: Path) -> None:
+    write_people(tmp_path, 3, pictures=2)
+    rows = ["a,b,same,region,age_a,age_b,note"]
+    for person in range(3):
+        one = f"Person_{person:02d}/Person_{person:02d}_000"
+        rows.append(f"{one}1.jpg,{one}2.jpg,1,{'north' if person else 'south'},30,{31 + 15 * person},n{person}")
+    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n")
+    columns = read_csv(tmp_path / "own.csv").columns
+    assert columns["region"].tolist() == ["south", "north", "north"]
+    assert columns["age gap"].tolist() == ["0 to 5", "10 to 20", "30 or more"] and "age_a" not in columns

@@ -37,6 +37,50 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
     return pairs
 
 
+def read_columns(path: str | Path) -> dict[str, list[str]]:
+    """The other columns of a CSV of pairs, by name: what groups of pairs are told apart by."""
+    rows = list(csv.DictReader(_text(Path(path)).splitlines(), skipinitialspace=True))
+    names = [name for name in (rows[0] if rows else {}) if name not in ("a", "b", "same")]
+    return {name: [(row.get(name) or "").strip() for row in rows] for name in names if isinstance(name, str)}
+
+
+def read_path_pairs(path: str | Path) -> list[Pair]:
+    """The lines `A B 1` or `1 A B` of a list of pairs, with 1 for one person and 0 for two; paths start at the list's.
+
+    InputError for any other line.
+    """
+    path = Path(path)
+    lines = [line.replace(",", " ").replace("\t", " ").split() for line in _text(path).splitlines() if line.strip()]
+    first = lines[0] if lines else []
+    place = next((at for at in (2, 0) if len(first) == 3 and first[at] in ("0", "1")), None)
+    pairs: list[Pair] = []
+    for number, words in enumerate(lines, start=1):
+        if place is None or len(words) != 3 or words[place] not in ("0", "1"):
+            raise InputError(f"expected `A B 1` or `1 A B`, with 1 or 0, in line {number} of {path}, found {words}")
+        a, b = words[:2] if place == 2 else words[1:]
+        pairs.append((path.parent / a, path.parent / b, words[place] == "1"))
+    return pairs
+
+
+def is_path_pairs(path: Path) -> bool:
+    """Whether the first line of a list is `A B 1` or `1 A B` and names pictures that are there."""
+    words = _text(path).partition("\n")[0].replace(",", " ").split()
+    places = [at for at in (2, 0) if len(words) == 3 and words[at] in ("0", "1")]
+    return any((path.parent / words[1 if at == 0 else 0]).is_file() for at in places)
+
+
+def people_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    """The pictures of every sub-folder, each a person, sorted; without empty ones and hidden files."""
+    found = {}
+    for person in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        pictures = sorted(
+            file for file in person.iterdir() if file.suffix.lower() in suffixes and not file.name.startswith(".")
+        )
+        if pictures:
+            found[person.name] = pictures
+    return found
+
+
 def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) -> list[Pair]:
     """The pairs of LFW's pairs.txt, in file order, as pictures `folder`/NAME/NAME_0001.jpg (or .png).
 

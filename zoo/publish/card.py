@@ -90,7 +90,7 @@ def render_card(
     results = report.results if report else ()
     # Markdown, for a page that shows no HTML: `cell` guards what is filled in
     environment = templates("zoo.publish", autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"cell": cell, "rows": rows}
+    environment.filters |= {"cell": cell, "rows": _figures}
     body = environment.get_template("card.md.j2").render(
         name=repo.rpartition("/")[2],
         repo=repo,
@@ -305,3 +305,8 @@ def loads_in_plain_timm(run: Path) -> bool:
     return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(
         tuple(own)
     )
+
+
+def _figures(found: Evaluation) -> list[tuple[str, str]]:
+    """A benchmark's rows without its thresholds: a card lists the stored ones, with all that they hold for."""
+    return [(label, value) for label, value in rows(found) if not label.startswith("threshold at ")]
