@@ -6,6 +6,7 @@ beside the float32 one and print how they compare.
   zoo export --onnx
   zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin --max-accuracy-drop 0.005
   zoo export runs/first --safetensors --output copy/
+  zoo export model.onnx --web page/ --threshold 0.3
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", action="store_true", help="write ONNX with metadata and measured parity")
     timm = "write config.json and model.safetensors, timm's layout"
     parser.add_argument("--safetensors", action="store_true", help=timm)
+    page = "write a page of two photos that any static server can serve; MODEL needs an ONNX file"
+    parser.add_argument("--web", metavar="OUT", help=page)
+    package = "node_modules/onnxruntime-web"
+    words = f"with --web: the npm package (default: {package})"
+    parser.add_argument("--onnxruntime-web", metavar="FOLDER", default=package, help=words)
+    parser.add_argument("--detector", metavar="PATH", help="with --web: YuNet's ONNX file (default: the pinned one)")
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="with --web: the page's threshold")
+    parser.add_argument("--far", type=float, metavar="RATE", help="with --web: the stored threshold of this rate")
     output = "an .onnx file or a folder (default: model.onnx in the run's folder)"
     parser.add_argument("-o", "--output", metavar="PATH", help=output)
     methods = "percentile, entropy or minmax; repeat to try several (default: percentile and entropy)"
@@ -47,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports; 0 when every file is written and proven."""
+    if args.web is not None:
+        return run_web(args)
     if not (args.onnx or args.safetensors):
-        raise InputError("expected a format, found none; add --onnx or --safetensors")
+        raise InputError("expected a format, found none; add --onnx, --safetensors or --web OUT")
     from zoo.export.options import Options
 
     chosen, methods = given(args, Options), args.calibration_method
@@ -80,6 +91,29 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         facts = {name: one.to_json() for name, one in written.items()}
         print(json.dumps(facts if len(facts) > 1 else next(iter(facts.values()))))
+    return 0
+
+
+def run_web(args: argparse.Namespace) -> int:
+    """Writes the page that computes in the browser."""
+    if args.onnx or args.safetensors:
+        raise InputError("--web writes a page for a model that is exported already; export with another command first")
+    from zoo.serve.web import export_web
+
+    page = export_web(
+        args.run,
+        args.web,
+        runtime=args.onnxruntime_web,
+        detector=args.detector,
+        far=args.far,
+        threshold=args.threshold,
+        force=args.force,
+    )
+    if args.json:
+        print(json.dumps(page.to_json()))
+    else:
+        print(f"{page.folder}: {len(page.files)} files, {sum(page.files.values()) / 2**20:.1f} MiB")
+        print(f"next: python -m http.server --directory {page.folder}")
     return 0
 
 

@@ -29,6 +29,8 @@ HUB_REPO = "opencv/face_detection_yunet"
 HUB_FILE = "face_detection_yunet_2023mar.onnx"
 HUB_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
+SCORE = 0.6
+"""A face with a lower score is none."""
 WORKING_SIDE = 640
 """The longer side in pixels at which a photo is searched first: the face of interest is mostly large."""
 SMALL_SIDE, LARGE_SIDE = 320, 1280
@@ -92,12 +94,12 @@ def choose_face(faces: Sequence[Face], size: tuple[int, int], rule: Rule = "larg
 class FaceDetector:
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023). One detector may serve several threads."""
 
-    def __init__(self, content: bytes, name: str, score_threshold: float = 0.6) -> None:
+    def __init__(self, content: bytes, name: str, score_threshold: float = SCORE) -> None:
         """`content` is YuNet's ONNX file and `name` what messages call it; InputError for any other content."""
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self._content = np.frombuffer(content, np.uint8)
-        self._score_threshold = score_threshold
+        self.content = content
+        self.score_threshold = score_threshold
         self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
         try:
             self._run(np.zeros((32, 32, 3), np.uint8), 1.0)
@@ -193,7 +195,7 @@ class FaceDetector:
                 (row[4:14].reshape(5, 2) + 0.5) * (x, y) - 0.5,
                 float(row[14]),
             )
-            for row in self._run(_scaled(image, working), self._score_threshold)
+            for row in self._run(_scaled(image, working), self.score_threshold)
         ]
 
     def _run(self, image: Image, score: float) -> Points:
@@ -212,9 +214,8 @@ class FaceDetector:
             return self._idle.pop()
         except IndexError:
             with _quiet_opencv():
-                return cv2.FaceDetectorYN.create(
-                    "onnx", self._content, np.zeros(0, np.uint8), (320, 320), self._score_threshold, 0.3, 5000
-                )
+                content = np.frombuffer(self.content, np.uint8)
+                return cv2.FaceDetectorYN.create("onnx", content, np.zeros(0, np.uint8), (320, 320), SCORE, 0.3, 5000)
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:

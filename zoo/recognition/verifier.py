@@ -183,7 +183,7 @@ class FaceVerifier(FaceFinder):
         similarity, face_a, face_b = float(similarities[i, j]), every_a[i], every_b[j]
         notes = [*self.embedder.notes, *face_a.notes, *face_b.notes]
         if self.decision.stored is not None:
-            notes += self._conditions(self.decision.stored, face_a.face is not None or face_b.face is not None)
+            notes += self.conditions(self.decision.stored, face_a.face is not None or face_b.face is not None)
         if similarities.size > 1:
             notes.append(
                 f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
@@ -192,7 +192,7 @@ class FaceVerifier(FaceFinder):
         verdict, told = self.decision.accepts(similarity), tuple(dict.fromkeys(notes))
         return Verification(similarity, verdict, self.decision, face_a, face_b, self.model, told)
 
-    def _conditions(self, stored: Threshold, detected: bool) -> list[str]:
+    def conditions(self, stored: Threshold, detected: bool) -> list[str]:
         """What differs from the conditions under which a threshold was measured, one sentence each."""
         notes = []
         if stored.flip != self.flip:

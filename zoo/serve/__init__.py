@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zoo.serve.app import create_app
     from zoo.serve.server import serve
     from zoo.serve.settings import Limits, Settings
+    from zoo.serve.web import export_web
 
-__all__ = ["Limits", "Settings", "create_app", "serve"]
+__all__ = ["Limits", "Settings", "create_app", "export_web", "serve"]
 __getattr__, __dir__ = lazy(__name__, __file__)

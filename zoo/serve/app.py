@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from zoo.errors import InputError
 from zoo.serve.gate import Gate
 from zoo.serve.guard import Guard
 from zoo.serve.metrics import Metrics
+from zoo.serve.page import page_files
 from zoo.serve.pictures import read_request
 from zoo.serve.problems import Problem
 from zoo.serve.schemas import (
@@ -31,7 +31,6 @@ from zoo.serve.schemas import (
     IdentifyOptions,
     Identities,
     ModelFacts,
-    NoOptions,
     Options,
     People,
     PersonPhotos,
@@ -135,23 +134,33 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
         "/people/{name}/photos",
         status_code=201,
         responses={200: {"model": Enrolled}, 201: {"model": Enrolled}, **answers(404, 422)},
-        openapi_extra={**body(NoOptions, {"photo": "the photo"}), **token},
+        openapi_extra={**body(Options, {"photo": "the photo"}), **token},
     )
     async def enrol(name: str, request: Request) -> Response:
         """Enrol a photo of a person, new or not; 200 where the gallery holds it already."""
         service.writable_shelf()
-        _, (photo,) = await read_request(request, NoOptions, {"photo": "the photo"})
+        _, (photo,) = await read_request(request, Options, {"photo": "the photo"})
         done = await gate.run(lambda: service.enrol(name, photo))
         if done["added"]:
             metrics.event("enrolled")
         return JSONResponse(done, 201 if done["added"] else 200)
 
-    @app.delete("/people/{name}", responses={200: {"model": Removed}, **answers(404, 422)}, openapi_extra=token)
-    async def remove(name: str) -> Response:
-        """Remove a person with the template and the hashes of all photos."""
-        done = await gate.run(lambda: service.remove(name))
+    async def removed(name: str, sha256: str | None = None) -> Response:
+        done = await gate.run(lambda: service.remove(name, sha256))
         metrics.event("removed")
         return JSONResponse(done)
+
+    removal: dict[str, Any] = {"responses": {200: {"model": Removed}, **answers(404, 422)}, "openapi_extra": token}
+
+    @app.delete("/people/{name}", **removal)
+    async def remove(name: str) -> Response:
+        """Remove a person with the template and the hashes of all photos."""
+        return await removed(name)
+
+    @app.delete("/people/{name}/photos/{sha256}", **removal)
+    async def remove_photo(name: str, sha256: str) -> Response:
+        """Remove one photo, by the SHA-256 of its file; a person goes with the last one."""
+        return await removed(name, sha256)
 
 
 def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
@@ -176,23 +185,17 @@ def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> 
 
 def _add_page(app: FastAPI) -> None:
     """The page and its files, which are read once."""
-    files = {
-        file.name: (file.read_bytes(), KINDS[Path(file.name).suffix])
-        for file in resources.files("zoo.serve.page").iterdir()
-        if Path(file.name).suffix in KINDS
-    }
-    files["backend.js"] = files.pop("backend-server.js")
+    files = page_files("server")
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return Response(files["index.html"][0], media_type="text/html")
+        return Response(files["index.html"], media_type="text/html")
 
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> Response:
         if name not in files:
             raise Problem(404, "expected a file of the page, found none of that name")
-        content, kind = files[name]
-        return Response(content, media_type=kind)
+        return Response(files[name], media_type=KINDS[Path(name).suffix])
 
 
 def _add_problems(app: FastAPI, service: Service) -> None:

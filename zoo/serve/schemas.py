@@ -10,54 +10,47 @@ from zoo.serve.problems import MEDIA_TYPE
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 """A picture of one pixel, as an example of base64: no face is in it."""
+Rule = Literal["largest", "central", "all"]
 Crops = Field(default=False, description="Also send each aligned crop, as a PNG in base64")
 Aligned = Field(default=False, description="Take the pictures as aligned crops and detect no faces")
+Cosine = Field(default=None, ge=-1, le=1, description="A cosine similarity")
 
 
 class Options(BaseModel):
-    """Options of a request; a name that is not known is refused."""
+    """Options of a request, none here; a name that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class NoOptions(Options):
-    """A request of pictures alone."""
+class EmbedOptions(Options):
+    """Which faces of a picture are embedded; by default as the server was started."""
+
+    face: Rule | None = None
+    aligned: bool = Aligned
 
 
-class VerifyOptions(Options):
-    """How two pictures are compared; by default as the server was started."""
+class VerifyOptions(EmbedOptions):
+    """How two pictures are compared."""
 
     far: float | None = Field(default=None, gt=0, le=1, description="A false accept rate with a stored threshold")
-    threshold: float | None = Field(default=None, ge=-1, le=1, description="A cosine similarity")
-    face: Literal["largest", "central", "all"] | None = None
-    aligned: bool = Aligned
-    crops: bool = Crops
-
-
-class IdentifyOptions(Options):
-    """How faces are identified; by default as the server was started."""
-
-    fpir: float | None = Field(default=None, gt=0, lt=1, description="A false positive identification rate")
-    threshold: float | None = Field(default=None, ge=-1, le=1, description="A cosine similarity")
-    face: Literal["largest", "central", "all"] = "all"
-    top: int = Field(default=5, ge=1, le=100, description="How many people are ranked for each face")
-    aligned: bool = Aligned
+    threshold: float | None = Cosine
     crops: bool = Crops
 
 
 class FaceOptions(Options):
     """Which faces of a picture are wanted."""
 
-    face: Literal["largest", "central", "all"] = "all"
+    face: Rule = "all"
     aligned: bool = Aligned
     crops: bool = Crops
 
 
-class EmbedOptions(Options):
-    """Which faces of a picture are embedded."""
+class IdentifyOptions(FaceOptions):
+    """How faces are identified; by default as the server was started."""
 
-    face: Literal["largest", "central", "all"] | None = None
-    aligned: bool = Aligned
+    fpir: float | None = Field(default=None, gt=0, lt=1, description="A false positive identification rate")
+    threshold: float | None = Cosine
+    top: int = Field(default=5, ge=1, le=100, description="How many people are ranked for each face")
 
 
 class Found(BaseModel):
@@ -78,19 +71,29 @@ class Picture(Found):
     aligned: bool
 
 
-class Verdict(BaseModel):
-    """What `zoo verify --json` prints; the model is its file's name and hash, never a path."""
+class Named(BaseModel):
+    """A model by its file's name and hash, never by a path."""
 
-    similarity: float = Field(ge=-1, le=1)
+    model: str
+    model_sha256: str
+
+
+class Decided(BaseModel):
+    """The threshold, and what limits the answer."""
+
     threshold: float | None
     far: float | None = Field(description="The false accept rate that the threshold was measured at")
     origin: str = Field(description="Where the threshold comes from, or why there is none")
+    notes: list[str]
+
+
+class Verdict(Named, Decided):
+    """What `zoo verify --json` prints."""
+
+    similarity: float = Field(ge=-1, le=1)
     same: bool | None = Field(description="null where no threshold is known")
-    model: str
-    model_sha256: str
     a: Picture
     b: Picture
-    notes: list[str]
 
 
 class Candidate(BaseModel):
@@ -110,15 +113,11 @@ class Identified(BaseModel):
     crop: str | None = None
 
 
-class Identities(BaseModel):
+class Identities(Decided):
     """What `zoo identify --json` prints."""
 
     people: int
-    threshold: float | None
-    far: float | None
-    origin: str
     faces: list[Identified]
-    notes: list[str]
 
 
 class DetectedFace(Found):
@@ -140,11 +139,9 @@ class EmbeddedFace(DetectedFace):
     embedding: list[float] = Field(description="Unit length")
 
 
-class Embeddings(BaseModel):
+class Embeddings(Named):
     """The embeddings of a picture's faces."""
 
-    model: str
-    model_sha256: str
     faces: list[EmbeddedFace]
 
 
@@ -169,30 +166,26 @@ class PersonPhotos(BaseModel):
     photos: list[str]
 
 
-class Enrolled(BaseModel):
-    """What an enrolment did."""
-
-    name: str
-    photo: str = Field(description="The SHA-256 of the photo's file")
-    photos: int = Field(description="The person's photos afterwards")
-    added: bool = Field(description="false where the gallery held that photo already")
-    notes: list[str]
-    audit: str = Field(description="The hash of the line in the audit log; empty where nothing changed")
-
-
 class Removed(BaseModel):
     """What a removal did."""
 
     people: int = Field(description="People in the gallery afterwards")
     photos: int = Field(description="The person's photos afterwards")
-    audit: str = Field(description="The hash of the line in the audit log")
+    audit: str = Field(description="The hash of the line in the audit log; empty where nothing changed")
 
 
-class ModelFacts(BaseModel):
+class Enrolled(Removed):
+    """What an enrolment did."""
+
+    name: str
+    photo: str = Field(description="The SHA-256 of the photo's file")
+    added: bool = Field(description="false where the gallery held that photo already")
+    notes: list[str]
+
+
+class ModelFacts(Named, Decided):
     """The model, its thresholds, and what this server allows."""
 
-    model: str
-    model_sha256: str
     size: list[int] = Field(description="height and width of an aligned crop")
     dim: int
     flip: bool
@@ -201,11 +194,7 @@ class ModelFacts(BaseModel):
     training_set: str
     license: str
     detector: str
-    threshold: float | None
-    far: float | None
-    origin: str
     thresholds: list[dict[str, Any]]
-    notes: list[str]
     people: int | None = Field(description="People in the gallery; null without one")
     enrol: bool
     embeddings: bool

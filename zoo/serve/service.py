@@ -123,21 +123,13 @@ class Service:
         verifier = self._verifier("central" if self.verifier.face == "central" else "largest")
         crop = verifier.crop(self._pixels(photo), photo.name)
         sha256 = hashlib.sha256(photo.content).hexdigest()
-        change = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
-        return {
-            "name": name,
-            "photo": sha256,
-            "photos": change.photos,
-            "added": change.changed,
-            "notes": crop.notes,
-            "audit": change.audit,
-        }
+        done = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
+        return {"name": name, "photo": sha256, "added": done.changed, "notes": crop.notes} | done.facts()
 
-    def remove(self, name: str) -> Answer:
-        """Removes a person and all that belongs to them."""
+    def remove(self, name: str, sha256: str | None = None) -> Answer:
+        """Removes a person and all that belongs to them, or one photo, by the SHA-256 of its file."""
         shelf = self.writable_shelf()
-        change = shelf.remove(shelf.name_in(name))
-        return {"people": change.people, "photos": change.photos, "audit": change.audit}
+        return shelf.remove(shelf.name_in(name), sha256).facts()
 
     def people(self, offset: int, limit: int) -> Answer:
         """Names and numbers of photos."""

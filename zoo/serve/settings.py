@@ -28,19 +28,12 @@ class Limits:
     """What one client may ask for, and how much a server takes on at once."""
 
     max_body: float = limit(16.0, "MB", "the largest request in megabytes")
-    """Megabytes of one request's body."""
     max_pixels: float = limit(50.0, "MP", "the largest picture in megapixels")
-    """Megapixels of one picture, by its header, before any of them is unpacked."""
     max_faces: int = limit(32, "N", "the most faces of one picture that are embedded")
-    """Faces of one picture that are embedded or listed."""
     max_seconds: float = limit(30.0, "S", "the longest that a request may take to arrive, to wait, or to be computed")
-    """Seconds, for each of the three."""
     concurrent: int = limit(4, "N", "requests that one worker computes at once")
-    """Requests in computation."""
     queue: int = limit(32, "N", "requests that wait in one worker; more are refused with 503")
-    """Requests in wait."""
     connections: int = limit(512, "N", "open connections of one worker; more are refused with 503")
-    """Open connections."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:

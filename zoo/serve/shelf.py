@@ -42,6 +42,10 @@ class Change:
     audit: str
     """The hash of the line in the audit log; empty where nothing changed."""
 
+    def facts(self) -> dict[str, int | str]:
+        """The change as JSON holds it."""
+        return {"people": self.people, "photos": self.photos, "audit": self.audit}
+
 
 class Shelf:
     """A gallery file. `current` may be called by any thread; changes need `writable`."""
@@ -75,28 +79,33 @@ class Shelf:
         """Adds one photo; once this returns, neither a kill nor a power cut loses it."""
 
         def add(gallery: Gallery) -> Gallery:
-            photos = self.photos(gallery, name) if name in gallery.photo_counts() else []
-            return gallery if sha256 in photos else gallery.extended([(name, sha256, embedding)])
+            known = (name, sha256) in gallery.owned()
+            return gallery if known else gallery.extended([(name, sha256, embedding)])
 
         return self._change("enrol", name, add)
 
-    def remove(self, name: str) -> Change:
-        """Removes a person with template, photos' hashes and the key of the audit log; 404 where there is none."""
+    def remove(self, name: str, sha256: str | None = None) -> Change:
+        """Removes one photo of a person, or the person with template, photos' hashes and the key of the audit log.
+
+        A person goes with the last photo. 404 where there is none of that name, or no such photo.
+        """
 
         def drop(gallery: Gallery) -> Gallery:
-            if name not in gallery.photo_counts():
-                raise unknown_person()
-            return gallery.remove([name])
+            photos = self.photos(gallery, name)
+            if sha256 is not None and sha256 not in photos:
+                raise Problem(404, "expected the SHA-256 of a photo of this person, found another one")
+            return gallery.without([(name, photo) for photo in photos if sha256 in (None, photo)])
 
-        return self._change("remove", name, drop)
+        return self._change("remove" if sha256 is None else "remove photo", name, drop)
 
     def photos(self, gallery: Gallery, name: str) -> list[str]:
         """The SHA-256 of each of a person's photos, in hex; 404 where there is no such person."""
-        names = gallery.names()
-        if name not in names:
-            raise unknown_person()
-        rows = np.asarray(gallery.photo_hashes)[np.asarray(gallery.photo_people) == names.index(name)]
-        return [row.tobytes().hex() for row in rows]
+        found = [sha256 for owner, sha256 in gallery.owned() if owner == name]
+        if not found:
+            raise Problem(
+                404, "expected the name of a person in the gallery, found none of that name; names are case-sensitive"
+            )
+        return found
 
     def name_in(self, text: str) -> str:
         """The name that `text` stands for: the gallery's own where they differ in composition alone, else NFC.
@@ -157,10 +166,3 @@ class Shelf:
                 time.sleep(0.005)
         with journal:
             yield journal
-
-
-def unknown_person() -> Problem:
-    """404, which does not repeat the name."""
-    return Problem(
-        404, "expected the name of a person in the gallery, found none of that name; names are case-sensitive"
-    )

@@ -94,6 +94,16 @@ def test_who_is_removed_while_others_identify_is_never_found_after_the_answer(se
     served.delete("/people/Stays", headers=AUTH)
 
 
+def test_one_photo_is_removed_by_its_hash(served: TestClient) -> None:
+    first, second = enrol(served, "Two", 31)["photo"], enrol(served, "Two", 31, 2)["photo"]
+    assert served.delete(f"/people/Two/photos/{first}").status_code == 401
+    answer = served.delete(f"/people/Two/photos/{first}", headers=AUTH)
+    assert answer.status_code == 200 and answer.json()["photos"] == 1 and answer.json()["audit"]
+    assert served.delete(f"/people/Two/photos/{first}", headers=AUTH).status_code == 404
+    assert served.get("/people/Two").json()["photos"] == [second]
+    served.delete("/people/Two", headers=AUTH)
+
+
 def test_nobody_twice_and_nobody_unknown_is_removed(served: TestClient) -> None:
     answer = served.delete("/people/Unknown%20Person", headers=AUTH)
     assert answer.status_code == 404 and "Unknown" not in answer.text

@@ -82,6 +82,22 @@ def test_a_removed_person_is_in_no_file_beside_the_gallery_either(shelf: Shelf) 
     assert ROWS[1].tobytes() in left and ROWS[0].tobytes() not in left
 
 
+def test_one_photo_goes_and_the_person_with_the_last(shelf: Shelf) -> None:
+    for number in range(3):
+        shelf.enrol("Ada", f"{number:064x}", ROWS[number])
+    with pytest.raises(Problem) as refused:
+        shelf.remove("Ada", "f" * 64)
+    assert refused.value.status == 404 and shelf.current().photo_counts() == {"Ada": 3}
+    change = shelf.remove("Ada", f"{1:064x}")
+    assert (change.people, change.photos, change.changed) == (1, 2, True)
+    left = ROWS[[0, 2]].astype(np.float64).sum(0)
+    np.testing.assert_allclose(shelf.current().templates[0], left / np.linalg.norm(left), atol=0.01)
+    assert shelf.remove("Ada", f"{0:064x}").photos == 1
+    assert shelf.remove("Ada", f"{2:064x}").people == 0 and not len(shelf.current())
+    assert b"Ada" not in shelf.audit.key_file.read_bytes()
+    assert shelf.audit.path.read_bytes().count(b'"remove photo"') == 3
+
+
 def test_a_failed_write_leaves_the_gallery_and_the_log_says_so(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.enrol("Ada", "0" * 64, ROWS[0])
 

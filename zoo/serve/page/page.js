@@ -23,10 +23,10 @@ function shape(tag, attributes) {
   return node;
 }
 
-function pictureOf(base64, alt) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+function pictureOf(png, alt) {
+  const blob = png instanceof Blob ? png : new Blob([Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0))], { type: "image/png" });
   const image = make("img", { alt });
-  image.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+  image.src = URL.createObjectURL(blob);
   image.onload = () => URL.revokeObjectURL(image.src);
   return image;
 }
