@@ -110,7 +110,7 @@ class FaceDetector:
             ) from None
 
     def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str, float]]:
-        return FaceDetector, (self._content.tobytes(), self.name, self._score_threshold)
+        return FaceDetector, (self.content, self.name, self.score_threshold)
 
     def detect(self, image: Image, thorough: bool = False) -> list[Face]:
         """The faces of an RGB uint8 photo (H, W, 3), highest score first, upright or after quarter turns of the photo.

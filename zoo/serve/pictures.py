@@ -31,9 +31,9 @@ class Sent:
     name: str
     """What messages call it."""
 
-    def pixels(self, limits: Limits) -> Image:
+    def pixels(self, limits: Limits, damage: list[str] | None = None) -> Image:
         """The upright picture, RGB uint8 (height, width, 3); InputError for anything else or for too many pixels."""
-        return decode_photo(self.content, self.name, limits.pixels)
+        return decode_photo(self.content, self.name, limits.pixels, damage)
 
 
 async def read_request(request: Request, options: type[Options], names: dict[str, str]) -> tuple[Options, list[Sent]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 from zoo.errors import InputError
@@ -20,25 +20,26 @@ from zoo.serve.batching import SharedEmbedder
 from zoo.serve.pictures import Sent
 from zoo.serve.problems import Problem
 from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, VerifyOptions
-from zoo.serve.settings import Settings
+from zoo.serve.settings import Limits, Settings
 from zoo.serve.shelf import Shelf
 
 Answer = dict[str, Any]
 
 
 class BoundedVerifier(FaceVerifier):
-    """A FaceVerifier that refuses pictures with more faces than it may embed."""
+    """A FaceVerifier of pictures as they are sent, which refuses those with more pixels or faces than allowed."""
 
-    most_faces = 32
+    limits = Limits()
 
     def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
-        found = super().crops(picture, name)
-        if len(found) > self.most_faces:
+        damage: list[str] = []
+        found = super().crops(picture.pixels(self.limits, damage), name or picture.name)
+        if len(found) > self.limits.max_faces:
             raise InputError(
-                f"expected at most {self.most_faces} faces in {name or 'the picture'}, found {len(found)};"
+                f"expected at most {self.limits.max_faces} faces in {name or picture.name}, found {len(found)};"
                 " cut the picture, or choose the largest face"
             )
-        return found
+        return [replace(one, notes=(*damage, *one.notes)) for one in found]
 
 
 class Service:
@@ -68,7 +69,7 @@ class Service:
             aligned=aligned or settings.aligned,
             **decision,  # type: ignore[arg-type]
         )
-        verifier.most_faces = settings.limits.max_faces
+        verifier.limits = settings.limits
         return verifier
 
     def verify(self, options: VerifyOptions, a: Sent, b: Sent) -> Answer:
@@ -76,7 +77,7 @@ class Service:
         given = (options.far, options.threshold) != (None, None)
         decision = options if given else self.settings
         verifier = self._verifier(options.face, options.aligned, far=decision.far, threshold=decision.threshold)
-        answer = verifier.verify(self._pixels(a), self._pixels(b))
+        answer = verifier.verify(a, b)
         told: Answer = json.loads(answer.to_json())
         for name, crop in (("a", answer.a), ("b", answer.b)):
             told[name].pop("path")
@@ -89,9 +90,8 @@ class Service:
         verifier = self._verifier(options.face, options.aligned)
         given = (options.fpir, options.threshold) != (None, None)
         decision = options if given else self.settings
-        answer = gallery.identify(
-            self._pixels(picture), verifier, fpir=decision.fpir, threshold=decision.threshold, top=options.top
-        )
+        rates = {"fpir": decision.fpir, "threshold": decision.threshold}
+        answer = gallery.identify(picture, verifier, top=options.top, **rates)
         told: Answer = json.loads(answer.to_json())
         for face, found in zip(told["faces"], answer.faces, strict=True):
             face |= _png(found.crop, options.crops)
@@ -99,19 +99,18 @@ class Service:
 
     def detect(self, options: FaceOptions, picture: Sent) -> Answer:
         """The faces of a picture; none is an answer too."""
-        image = self._pixels(picture)
         try:
-            crops = self._verifier(options.face, options.aligned).crops(image, picture.name)
+            crops = self._verifier(options.face, options.aligned).crops(picture)
         except NoFace:
-            crops = []
-        return {"size": image.shape[:2], "faces": [_face(crop) | _png(crop, options.crops) for crop in crops]}
+            return {"size": picture.pixels(self.settings.limits).shape[:2], "faces": []}
+        return {"size": crops[0].size, "faces": [_face(crop) | _png(crop, options.crops) for crop in crops]}
 
     def embed(self, options: EmbedOptions, picture: Sent) -> Answer:
         """The embeddings of a picture's faces, where the server gives them out."""
         if not self.settings.allow_embeddings:
             raise Problem(403, "embeddings are biometric data: this server was started without --allow-embeddings")
         verifier = self._verifier(options.face, options.aligned)
-        crops = verifier.crops(self._pixels(picture), picture.name)
+        crops = verifier.crops(picture)
         rows = verifier.embed_crops(crops)
         faces = [{**_face(crop), "embedding": row.tolist()} for crop, row in zip(crops, rows, strict=True)]
         return {"faces": faces} | self._named()
@@ -121,7 +120,7 @@ class Service:
         shelf = self.writable_shelf()
         name = shelf.name_in(name)
         verifier = self._verifier("central" if self.verifier.face == "central" else "largest")
-        crop = verifier.crop(self._pixels(photo), photo.name)
+        crop = verifier.crop(photo)
         sha256 = hashlib.sha256(photo.content).hexdigest()
         done = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
         return {"name": name, "photo": sha256, "added": done.changed, "notes": crop.notes} | done.facts()
@@ -154,13 +153,13 @@ class Service:
             **{name: getattr(info, name, "") for name in ("backbone", "head", "training_set", "license")},
             "detector": "none" if settings.aligned else verifier.detector.name,
             **verifier.decision.facts(),
-            "thresholds": [dataclasses.asdict(threshold) for threshold in (info.thresholds if info else ())],
+            "thresholds": [asdict(threshold) for threshold in (info.thresholds if info else ())],
             "notes": self.embedder.notes,
             "people": len(self.gallery()) if self.shelf else None,
             "enrol": settings.enrol,
             "embeddings": settings.allow_embeddings,
             "token": not (settings.is_loopback or settings.no_auth),
-            "limits": dataclasses.asdict(settings.limits),
+            "limits": asdict(settings.limits),
         }
 
     def gallery(self) -> Gallery:
@@ -190,9 +189,6 @@ class Service:
         if self.shelf is None:
             raise Problem(404, "this server has no gallery: it was started without --gallery")
         return self.shelf
-
-    def _pixels(self, sent: Sent) -> Any:
-        return sent.pixels(self.settings.limits)
 
     def _named(self) -> Answer:
         return {"model": self.embedder.path.name, "model_sha256": self.embedder.model_sha256}

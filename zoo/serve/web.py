@@ -27,7 +27,7 @@ CSP = (
 """`wasm-unsafe-eval` lets WebAssembly be compiled, and nothing else."""
 SIDES = ("WORKING_SIDE", "SMALL_SIDE", "LARGE_SIDE", "LARGE_FACE", "MAXIMAL_ENLARGEMENT", "OVERLAP", "SMALL_FACE")
 SEARCH = (*SIDES, "LOOK_SIDE", "LOOK_WIDTH", "LOOKS", "BOX_SIDE", "SURE", "MARGIN", "SCORE")
-LIMITS = ("LEAST_EYE_DISTANCE", "MOST_BLUR", "MOST_TURN", "NOD_RANGE")
+LIMITS = ("LEAST_EYE_DISTANCE", "MOST_BLUR", "LEAST_BRIGHTNESS", "MOST_CUT", "MOST_TURN", "NOD_RANGE")
 """What the page's script takes over from `zoo.faces.detect` and `zoo.faces.quality`."""
 
 

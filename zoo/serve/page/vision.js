@@ -341,17 +341,34 @@ export function align(image, landmarks, template, [height, width]) {
   return { height, width, data };
 }
 
-// zoo.faces.quality.blur_effect of the crop's grey middle
-function blurEffect(crop) {
+// zoo.faces.quality._middle
+function greyMiddle(crop) {
   const whole = crop.height === 112 ? crop : scaled(crop, 112, 112);
-  const side = 80;
-  const grey = new Float32Array(side * side);
-  for (let y = 0; y < side; y++) {
-    for (let x = 0; x < side; x++) {
+  const grey = new Float32Array(80 * 80);
+  for (let y = 0, to = 0; y < 80; y++) {
+    for (let x = 0; x < 80; x++, to++) {
       const from = 3 * ((y + 16) * whole.width + x + 16);
-      grey[y * side + x] = round(0.299 * whole.data[from] + 0.587 * whole.data[from + 1] + 0.114 * whole.data[from + 2]);
+      grey[to] = round(0.299 * whole.data[from] + 0.587 * whole.data[from + 1] + 0.114 * whole.data[from + 2]);
     }
   }
+  return grey;
+}
+
+// zoo.faces.quality.share_outside
+function shareOutside(landmarks, image, known) {
+  const [a, b, tx, ty] = similarity(known.ARCFACE_TEMPLATE, landmarks);
+  let [outside, count] = [0, 0];
+  for (let y = 32.5; y < 104; y++) {
+    for (let x = 24.5; x < 88; x++, count++) {
+      const [px, py] = [a * x - b * y + tx, b * x + a * y + ty];
+      if (px < -0.5 || py < -0.5 || px > image.width - 0.5 || py > image.height - 0.5) outside++;
+    }
+  }
+  return outside / count;
+}
+
+// zoo.faces.quality.blur_effect
+function blurEffect(grey, side = 80) {
   const mirrored = (place) => side - 1 - Math.abs(side - 1 - Math.abs(place));
   let worst = 0;
   for (const [along, across] of [[1, side], [side, 1]]) {
@@ -375,7 +392,7 @@ function blurEffect(crop) {
 }
 
 // zoo.faces.quality.measure and Quality.warnings; `known` are the constants of that module and ARCFACE_TEMPLATE.
-function warnings(crop, landmarks, known) {
+function warnings(image, crop, landmarks, known) {
   const [left, right] = landmarks;
   const [a, b, tx, ty] = similarity(landmarks, known.ARCFACE_TEMPLATE);
   const [eyeL, eyeR, nose, mouthL, mouthR] = landmarks.map(([x, y]) => [a * x - b * y + tx, b * x + a * y + ty]);
@@ -384,11 +401,16 @@ function warnings(crop, landmarks, known) {
   const turn = Math.abs((nose[0] - (mean(eyeL, eyeR, 0) + mean(mouthL, mouthR, 0)) / 2) / Math.max(Math.hypot(eyeR[0] - eyeL[0], eyeR[1] - eyeL[1]), 1e-6));
   const nod = height > 0 ? (nose[1] - mean(eyeL, eyeR, 1)) / height : 0;
   const eyes = Math.hypot(right[0] - left[0], right[1] - left[1]);
-  const blur = blurEffect(crop);
-  const { LEAST_EYE_DISTANCE, MOST_BLUR, MOST_TURN, NOD_RANGE } = known;
+  const middle = greyMiddle(crop);
+  const blur = blurEffect(middle);
+  const brightness = middle.reduce((sum, value) => sum + value, 0) / middle.length;
+  const outside = shareOutside(landmarks, image, known);
+  const { LEAST_EYE_DISTANCE, MOST_BLUR, LEAST_BRIGHTNESS, MOST_CUT, MOST_TURN, NOD_RANGE } = known;
   const found = [];
   if (eyes < LEAST_EYE_DISTANCE) found.push(`small (${round(eyes)} pixels between the eyes, at least ${LEAST_EYE_DISTANCE} wanted)`);
   if (blur > MOST_BLUR) found.push(`blurred (${blur.toFixed(2)} on a scale from 0 to 1, at most ${MOST_BLUR} wanted)`);
+  if (brightness < LEAST_BRIGHTNESS) found.push(`dark (mean grey level ${round(brightness)} of 255, at least ${LEAST_BRIGHTNESS} wanted)`);
+  if (outside > MOST_CUT) found.push(`cut off by the picture's border (${round(100 * outside)}% of it lies outside)`);
   if (turn > MOST_TURN) found.push(`turned sideways (nose ${turn.toFixed(2)} eye distances off the midline, ${MOST_TURN} at most)`);
   if (nod < NOD_RANGE[0] || nod > NOD_RANGE[1]) found.push(`pitched up or down (nose at ${nod.toFixed(2)} from eyes to mouth, ${NOD_RANGE[0]} to ${NOD_RANGE[1]} wanted)`);
   return found;
@@ -412,7 +434,7 @@ export async function crops(image, name, detector, { rule, aligned, size, templa
     const refined = await detector.refine(image, face);
     const crop = align(image, refined.landmarks, template, size);
     const lies = face.turns ? [`${name} lies ${known.LYING[face.turns]}: its faces were turned upright`] : [];
-    const faults = warnings(crop, refined.landmarks, known).map((warning) => `the face in ${name} is ${warning}`);
+    const faults = warnings(image, crop, refined.landmarks, known).map((warning) => `the face in ${name} is ${warning}`);
     return { crop, box: refined.box, landmarks: refined.landmarks, score: face.score, faces: faces.length, aligned: false, notes: [...lies, ...notes, ...faults] };
   };
   if (rule === "all") {
