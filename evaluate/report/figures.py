@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,9 +66,12 @@ def roc_axes(axes: Axes) -> None:
 
 
 def draw_roc(axes: Axes, roc: RocPoints, floor: float = 0.0, **style: Any) -> None:
-    """The ROC; where no false accept was seen, a logarithm shows nothing, or the point stands at `floor`."""
+    """The ROC, which rises before it goes on, as TAR@FAR counts.
+
+    Where no false accept was seen, a logarithm shows nothing, or the point stands at `floor`.
+    """
     shown = [(max(x, floor), y) for x, y in zip(roc.far, roc.tar, strict=True) if max(x, floor) > 0]
-    axes.step(*zip(*shown, strict=True), where="post", **style)
+    axes.step(*zip(*shown, strict=True), where="pre", **style)
 
 
 def draw_histogram(axes: Axes, histogram: Histogram, colour: str = COLOURS[0]) -> None:
@@ -112,7 +115,7 @@ def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
         return None
     figure, (axes,) = panels()
     for name, index, points in lines:
-        axes.step(*zip(*points, strict=True), where="post", label=name, **line(index))
+        axes.step(*zip(*points, strict=True), where="pre", label=name, **line(index))
     axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
     legend(axes, "upper right")
     return figure
@@ -131,35 +134,6 @@ def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # MaxNLocator has it
     legend(axes, "lower right")
     return figure
-
-
-def rejection_figure(drawn: Sequence[Drawn]) -> Figure | None:
-    """False non-match rate over the share of pairs rejected for their low norms; None without pairs."""
-    lines = [(name, index, curves.rejection) for name, index, curves in drawn if curves.rejection]
-    if not lines:
-        return None
-    figure, (axes,) = panels()
-    for name, index, rejection in lines:
-        axes.plot(rejection.rejected, rejection.fnmr, label=name, marker=".", **line(index))
-    axes.set(xlabel="share of pairs rejected, lowest norms first", ylabel="false non-match rate at FAR 0.01")
-    legend(axes, "upper right")
-    return figure
-
-
-FIGURES: tuple[tuple[str, Callable[[Sequence[Drawn]], Figure | None]], ...] = (
-    ("ROC", roc_figure),
-    ("DET", det_figure),
-    ("CMC", cmc_figure),
-    ("Error versus reject", rejection_figure),
-)
-
-
-def histogram_svg(name: str, index: int, histogram: Histogram) -> str:
-    """How the scores of both kinds of pairs are spread, as an SVG element."""
-    figure, (axes,) = panels(height=3.0)
-    draw_histogram(axes, histogram, COLOURS[index % len(COLOURS)])
-    title(axes, name)
-    return svg(figure, f"Histogram of similarities, {name}")
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.evaluate.report.figures import COLOURS, FIGURES, histogram_svg, svg
+from zoo.evaluate.codec import to_json
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import (
     benchmarks_in,
     group_rows,
     holds,
+    leaderboard,
     model_names,
     remarks,
     results_of,
@@ -21,6 +22,12 @@ from zoo.evaluate.report.rows import (
 
 if TYPE_CHECKING:
     import jinja2
+
+
+DRAWN = ("roc", "histogram", "sweep", "rejection")
+"""The curves that the page draws, beside CMC."""
+MODELS = 8
+"""How many models the page has colours for; more begin again."""
 
 
 def templates(package: str, **options: Any) -> jinja2.Environment:
@@ -47,14 +54,14 @@ def page(reports: Sequence[Report]) -> str:
             models=[
                 {
                     "name": name,
-                    "colour": COLOURS[index % len(COLOURS)],
                     "facts": report.model,
                     "flip": report.options.flip,
                     "provenance": report.provenance,
                     "group_rows": group_rows(report),
                 }
-                for index, (name, report) in enumerate(zip(names, reports, strict=True))
+                for name, report in zip(names, reports, strict=True)
             ],
+            board=leaderboard(reports),
             benchmarks=[_benchmark(key, names, reports) for key in benchmarks_in(reports)],
             not_measured=list(dict.fromkeys(line for report in reports for line in report.not_measured)),
         )
@@ -65,19 +72,29 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Rep
     entries = results_of(key, reports)
     tables = [dict(rows(found)) for _, found in entries]
     labels = list(dict.fromkeys(label for table in tables for label in table))
-    drawn = [(names[index], index, found.curves) for index, found in entries]
     return {
         "data": key[0],
         "sha256": key[1],
         "holds": holds(entries[0][1]),
-        "columns": [(names[index], COLOURS[index % len(COLOURS)]) for index, _ in entries],
+        "columns": [(names[index], index) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
         "notes": list(dict.fromkeys(note for _, found in entries for note in remarks(found))),
         "differences": sentences_of_difference(names, entries),
-        "figures": [
-            *(svg(figure, f"{kind}, {key[0]}") for kind, draw in FIGURES if (figure := draw(drawn)) is not None),
-            *(histogram_svg(name, index, curves.histogram) for name, index, curves in drawn if curves.histogram),
-        ],
         "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
-        "sweeps": [{"name": name, **vars(curves.sweep)} for name, _, curves in drawn if curves.sweep],
+        "swept": [(names[index], index) for index, found in entries if found.curves.sweep],
+        "drawn": {
+            "name": key[0],
+            "models": [
+                {
+                    "name": names[index],
+                    "index": index % MODELS,
+                    "cmc": {name: list(shares) for name, shares in found.curves.cmc.items()},
+                    **{
+                        part: to_json(getattr(found.curves, part))
+                        for part in ("roc", "histogram", "sweep", "rejection")
+                    },
+                }
+                for index, found in entries
+            ],
+        },
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from zoo.evaluate.groups import Groups
 from zoo.evaluate.intervals import EER, Difference, Interval
@@ -115,6 +117,45 @@ def _group_rows(groups: Groups, column: str) -> list[tuple[str, str]]:
     return table
 
 
+@dataclass(frozen=True)
+class Leaderboard:
+    """Every model's first figure on every benchmark, in per cent."""
+
+    columns: list[tuple[str, str]]
+    """(benchmark, figure)."""
+    rows: list[tuple[str, list[tuple[str, bool]]]]
+    """Models, each with a cell a column: the text, and whether it is better than all others beyond its interval."""
+
+
+def headline(found: Evaluation) -> tuple[str, float, Interval | None]:
+    """The figure that a benchmark is known by, with its interval: accuracy, TAR at a small FAR, or rank 1."""
+    if found.accuracy is not None:
+        return "accuracy", found.accuracy, found.accuracy_interval
+    if found.operating_points:
+        point = min(found.operating_points, key=lambda one: abs(math.log10(one.far_target) + 4))
+        return f"TAR@FAR {point.far_target:g}", found.tar_at_far[point.far_target], point.tar_interval
+    for search in found.identification.values():
+        return "rank 1", search.rank[1], search.rank_interval[1]
+    label, value = next(iter(found.figures.items()), ("", math.nan))
+    return label, value, None
+
+
+def leaderboard(reports: Sequence[Report]) -> Leaderboard:
+    """The headlines of all models on all benchmarks, with two decimals in per cent."""
+    columns, cells = [], []
+    for key in benchmarks_in(reports):
+        found = {index: headline(result) for index, result in results_of(key, reports)}
+        column: list[tuple[str, bool]] = [("", False)] * len(reports)
+        for index, (_, value, interval) in found.items():
+            others = [other for place, (_, other, _) in found.items() if place != index]
+            best = bool(others) and interval is not None and all(interval[0] > other for other in others)
+            column[index] = ("" if value != value else f"{100 * value:.2f}", best)
+        columns.append((key[0], next(iter(found.values()))[0]))
+        cells.append(column)
+    names = model_names(reports)
+    return Leaderboard(columns, [(name, [column[index] for column in cells]) for index, name in enumerate(names)])
+
+
 Table = list[tuple[str, str, list[str]]]
 
 
@@ -137,10 +178,18 @@ def markdown(reports: Sequence[Report]) -> str:
     names, table = summary(reports)
     lines = [["benchmark", "figure", *names], ["---", "---", *["---:"] * len(names)]]
     lines += [[data, label, *values] for data, label, values in table]
-    text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    board = leaderboard(reports)
+    above = [["model", *(f"{data}, {figure}, %" for data, figure in board.columns)]]
+    above.append(["---", *["---:"] * len(board.columns)])
+    above += [[name, *(f"**{text}**" if best else text for text, best in row)] for name, row in board.rows]
+    text = "\n".join(map(_markdown_table, (above, lines)))
     told = [(result.data, remark) for report in reports for result in report.results for remark in remarks(result)]
     notes = [f"* {data}: {remark}\n" for data, remark in dict.fromkeys([*told, *compared(reports)])]
     return f"{text}\n{''.join(notes)}"
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def comma_separated(reports: Sequence[Report]) -> str:
@@ -161,14 +210,29 @@ def _number(value: str) -> str:
 
 
 def latex(reports: Sequence[Report]) -> str:
-    """The figures as a LaTeX tabular of the booktabs package."""
+    """The leaderboard and the figures as LaTeX tabulars of the booktabs package."""
     names, table = summary(reports)
+    board = leaderboard(reports)
+    first = [["model", *(f"{data}, {figure}" for data, figure in board.columns)]]
+    first += [[name, *(text for text, _ in row)] for name, row in board.rows]
+    bold = {(y, x) for y, (_, row) in enumerate(board.rows, 1) for x, (_, best) in enumerate(row, 1) if best}
+    every = [["benchmark", "figure", *names], *[[data, label, *values] for data, label, values in table]]
+    return _tabular(first, "l", bold) + "\n" + _tabular(every, "ll", set())
+
+
+def _tabular(lines: Sequence[Sequence[str]], left: str, bold: set[tuple[int, int]]) -> str:
+    """A tabular whose first columns are aligned `left`, with `bold` cells (line, column)."""
     special = {character: "\\" + character for character in "&%$#_{}"}
     special |= {"±": "$\\pm$", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-    rows_ = [["benchmark", "figure", *names], *[[data, label, *values] for data, label, values in table]]
-    lines = [" & ".join("".join(special.get(c, c) for c in cell) for cell in row) + r" \\" for row in rows_]
-    lines = [rf"\begin{{tabular}}{{ll{'r' * len(names)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def cell(text: str, place: tuple[int, int]) -> str:
+        plain = "".join(special.get(character, character) for character in text)
+        return rf"\textbf{{{plain}}}" if place in bold else plain
+
+    rows_ = [" & ".join(cell(text, (y, x)) for x, text in enumerate(line)) + r" \\" for y, line in enumerate(lines)]
+    columns = left + "r" * (len(lines[0]) - len(left))
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows_[0], r"\midrule", *rows_[1:]]
+    return "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 TABLES = {"md": markdown, "csv": comma_separated, "tex": latex}

@@ -10,7 +10,7 @@ import pytest
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.report import figures
 from zoo.evaluate.report.figures import det_figure, roc_figure, svg
-from zoo.evaluate.results import Curves, Rejection
+from zoo.evaluate.results import Curves
 
 RNG = np.random.default_rng(0)
 SAME = RNG.random(301) < 0.5
@@ -21,7 +21,7 @@ DRAWN = [
 NOTHING = [("empty", 0, Curves())]
 
 
-@pytest.mark.parametrize("draw", [draw for _, draw in figures.FIGURES])
+@pytest.mark.parametrize("draw", [figures.roc_figure, figures.det_figure, figures.cmc_figure])
 def test_a_model_without_a_curve_is_no_figure(draw) -> None:
     assert draw(NOTHING) is None and draw([]) is None
 
@@ -42,12 +42,9 @@ def test_the_det_is_the_roc_turned_over() -> None:
     np.testing.assert_allclose(axes.lines[0].get_xydata(), expected)
 
 
-def test_searches_and_rejections_are_drawn() -> None:
+def test_searches_are_drawn() -> None:
     (axes,) = figures.cmc_figure(DRAWN).axes
     assert [line.get_label() for line in axes.lines] == ["one G2", "two G2"]
-    rejected = Curves(rejection=Rejection(0.01, [0, 0.5], [0.25, 0.125]))
-    (axes,) = figures.rejection_figure([("m", 0, rejected)]).axes
-    assert axes.lines[0].get_ydata().tolist() == [0.25, 0.125]
 
 
 def test_panels_share_one_style() -> None:
@@ -63,8 +60,6 @@ def test_a_figure_becomes_pixels_and_an_element_without_a_date() -> None:
     assert picture.shape == (210, 320, 3) and picture.dtype == np.uint8 and picture.min() < 200 < picture.max()
     element = figures.svg(figures.roc_figure(DRAWN), 'a "title"')
     assert element.startswith('<svg role="img" aria-label="a &quot;title&quot;"') and "<metadata>" not in element
-    histogram = figures.histogram_svg("<m>", 0, DRAWN[0][2].histogram)
-    assert "same person" in histogram and "<m>" not in histogram
 
 
 def test_perfect_scores_have_no_det_and_no_warning() -> None:

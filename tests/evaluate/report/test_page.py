@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +13,8 @@ from tests.support.benchmarks import (
     model,
     two_models,
 )
+from tests.support.browser import Browser, browsing
+from tests.support.node_packages import installed
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.evaluate.report.page import page
 from zoo.evaluate.report.record import ModelFacts, Report
@@ -36,81 +33,70 @@ def a_report(bench: Path, model: Path, name: str) -> Report:
 
 def test_two_models_stand_side_by_side_and_a_name_is_no_markup(bench: Path, model: Path) -> None:
     text = page([a_report(bench, model, "one"), a_report(bench, model, "<script>alert(1)</script>")])
-    assert text.count("<svg") == 4 and "<script>alert" not in text and "&lt;script&gt;" in text
+    assert "<script>alert" not in text and "&lt;script&gt;" in text
     assert "one (1)" in page([a_report(bench, model, "one"), a_report(bench, model, "one")])
 
 
-class Browser:
-    """As much of the WebDriver protocol as one page needs."""
-
-    def __init__(self, port: int) -> None:
-        self.root = f"http://127.0.0.1:{port}"
-        options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1100,1400"]}
-        capabilities = {
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        started = self.call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
-        self.root += f"/session/{started['sessionId']}"
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.root + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return json.load(reply)["value"]
-
-    def run(self, script: str) -> Any:
-        return self.call("POST", "/execute/sync", {"script": script, "args": []})
-
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = self.call("POST", "/se/log", {"type": kind})
-        return entries
+def move(browser: Browser, slider: str, value: float) -> list[list[str]]:
+    """The table of counts after a slider was moved."""
+    browser.run(
+        f"const s = document.querySelector('input.{slider}');"
+        f"s.value = {value}; s.dispatchEvent(new Event('input', {{bubbles: true}}));"
+    )
+    table = "[...document.querySelectorAll('table.counts tbody tr')]"
+    rows: list[list[str]] = browser.run(f"return {table}.map(r => [...r.cells].map(c => c.textContent))")
+    return rows
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        pytest.skip("no chromedriver is installed (Debian: chromium and chromium-driver)")
-    with subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "started successfully on port" in line:
-                    break
-            found = Browser(int(line.rstrip().rstrip(".").rsplit(" ", 1)[-1]))
-            yield found
-            found.call("DELETE", "")
-        finally:
-            process.terminate()
+def test_the_page_works_in_a_browser_without_a_request_and_every_mark_follows_both_sliders(two_models: Path) -> None:
+    address = (two_models / "report.html").as_uri()
+    with browsing() as browser:
+        browser.open(address)
+        stored = browser.run("return document.querySelector('script[type=\"application/json\"]').textContent")
+        sweeps = [drawn["sweep"] for drawn in json.loads(stored)["models"]]
+        for place in (0, 1300, 1990, 2000):
+            rows = move(browser, "cosine", place)
+            assert [row[0] for row in rows] == ["m.onnx", "other.onnx"]
+            for row, sweep in zip(rows, sweeps, strict=True):
+                assert float(row[1]) == pytest.approx(place / 1000 - 1)
+                assert float(row[2]) == pytest.approx(sweep["false_accepts"][place] / sweep["negatives"], rel=1e-3)
+                assert float(row[3]) == pytest.approx(sweep["true_accepts"][place] / sweep["positives"], abs=1e-5)
+                assert int(row[4]) == sweep["false_accepts"][place]
+                assert int(row[5]) == sweep["positives"] - sweep["true_accepts"][place]
+        marks = "return [...document.querySelectorAll('.mark,.threshold')].map(m => m.outerHTML)"
+        before = browser.run(marks)
+        for far, value in ((1.0, 1000), (1 / 30, 0)):
+            for row, sweep in zip(move(browser, "far", value), sweeps, strict=True):
+                allowed = far * sweep["negatives"] * (1 + 1e-9)
+                place = round((float(row[1]) + 1) * 1000)
+                assert sweep["false_accepts"][place] <= allowed
+                assert place == 0 or sweep["false_accepts"][place - 1] > allowed
+        after = browser.run(marks)
+        assert len(after) == 6 and all(a != b for a, b in zip(after, before, strict=True))
+        figures = browser.run("return [...document.querySelectorAll('svg[role=img]')].map(s => s.ariaLabel)")
+        kinds = ["ROC", "DET", "Error versus reject", *["Histogram of similarities"] * 2]
+        assert [name.split(",")[0] for name in figures] == kinds
+        assert browser.run("return [...document.images].every(i => i.naturalWidth > 0)")
+        assert [entry["message"] for entry in browser.log("browser")] == []
+        asked = browser.requests()
+        assert address in asked and [url for url in asked if not url.startswith(("data:", address))] == []
 
 
-def test_the_page_loads_in_a_browser_without_a_request_and_the_slider_moves_the_numbers(
-    two_models: Path, browser: Browser
+def test_eight_models_fit_a_phone_and_axe_finds_nothing_in_light_or_dark(
+    bench: Path, model: Path, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    page = two_models / "report.html"
-    browser.call("POST", "/url", {"url": page.as_uri()})
-    table = "[...document.querySelectorAll('table[id^=counts] tbody tr')]"
-    cells = f"return {table}.map(r => [...r.cells].map(c => c.textContent))"
-    sweeps = json.loads(browser.run("return document.querySelector('script[type=\"application/json\"]').textContent"))
-    for place in (0, 1300, 1990, 2000):
-        browser.run(
-            "const s = document.querySelector('input[type=range]');"
-            f"s.value = {place}; s.dispatchEvent(new Event('input', {{bubbles: true}}));"
-        )
-        assert browser.run("return document.querySelector('output').textContent") == f"{place / 1000 - 1:.3f}"
-        rows = browser.run(cells)
-        assert [row[0] for row in rows] == ["m.onnx", "other.onnx"]
-        for row, sweep in zip(rows, sweeps, strict=True):
-            assert int(row[3]) == sweep["false_accepts"][place]
-            assert int(row[4]) == sweep["positives"] - sweep["true_accepts"][place]
-            assert float(row[1]) == pytest.approx(sweep["false_accepts"][place] / sweep["negatives"], rel=1e-3)
-            assert float(row[2]) == pytest.approx(sweep["true_accepts"][place] / sweep["positives"], abs=1e-5)
-    assert browser.run("return document.querySelectorAll('svg').length") == 4
-    assert browser.run("return [...document.images].every(i => i.naturalWidth > 0)")
-    time.sleep(0.2)
-    assert [entry["message"] for entry in browser.log("browser")] == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
-    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert page.as_uri() in urls
-    assert [url for url in urls if not url.startswith(("data:", page.as_uri()))] == []
+    one = a_report(bench, model, "a_model_with_a_long_name")
+    eight = [replace(one, model=replace(one.model, name=f"a_model_with_a_long_name_{n}")) for n in range(8)]
+    (tmp_path / "page.html").write_text(page(eight), encoding="utf-8")
+    assert pytestconfig.cache is not None
+    axe = (installed("axe-core", pytestconfig.cache) / "axe.min.js").read_text(encoding="utf-8")
+    with browsing() as browser:
+        browser.command("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=True)
+        browser.open((tmp_path / "page.html").as_uri())
+        assert browser.run("return document.documentElement.scrollWidth") == 390
+        for scheme in ("light", "dark"):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.command("Emulation.setEmulatedMedia", features=features)
+            found = "r => { window.found = [r.violations.map(v => [v.id, v.nodes.map(n => n.html)])]; }"
+            browser.run(f"{axe}; window.found = null; axe.run().then({found});")
+            assert browser.wait("window.found") == [[]]

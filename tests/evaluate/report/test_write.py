@@ -56,5 +56,5 @@ def test_the_report_is_whole_and_needs_no_network(
     assert report.model.sha256 == model_sha256(model) and found.pairs == 60
     assert report.provenance.versions["numpy"] == np.__version__
     text = (folder / "report.html").read_text()
-    assert text.count("<svg") == 3 and f"{found.auc:.6f}" in text
+    assert f"{found.auc:.6f}" in text
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?http|@import""", text)
