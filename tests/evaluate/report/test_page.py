@@ -74,7 +74,7 @@ def test_the_page_works_in_a_browser_without_a_request_and_every_mark_follows_bo
         after = browser.run(marks)
         assert len(after) == 6 and all(a != b for a, b in zip(after, before, strict=True))
         figures = browser.run("return [...document.querySelectorAll('svg[role=img]')].map(s => s.ariaLabel)")
-        kinds = ["ROC", "DET", "Error versus reject", *["Histogram of similarities"] * 2]
+        kinds = ["ROC", "DET", *["Histogram of similarities"] * 2]
         assert [name.split(",")[0] for name in figures] == kinds
         assert browser.run("return [...document.images].every(i => i.naturalWidth > 0)")
         assert [entry["message"] for entry in browser.log("browser")] == []
