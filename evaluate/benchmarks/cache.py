@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import inspect
 import json
-import struct
+import shutil
 import zipfile
-import zlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,11 +20,9 @@ import numpy.typing as npt
 import zoo
 from zoo.errors import InputError
 from zoo.evaluate.protocols import Protocol
-from zoo.files import atomic_path, hold, sha256
+from zoo.files import atomic_path, sha256
 
 Embeddings = npt.NDArray[np.float32]
-RECORD = struct.Struct("<QIII")
-"""What precedes the rows in a file of parts: first picture, rows, dimension, CRC-32."""
 
 PACKAGE = Path(zoo.__file__).parent
 ROOMS = ("modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols")
@@ -83,82 +79,42 @@ def load(folder: Path, key: str, images: int) -> Embeddings | None:
 
 def store(folder: Path, key: str, embeddings: Embeddings) -> None:
     """Stores embeddings, which are biometric data, in a folder that only its owner may read."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for place in (folder.parent, folder):  # what mkdir makes on the way gets no mode
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
     embeddings = np.ascontiguousarray(embeddings, np.float32)
     with atomic_path(folder / f"{key}.npz") as temporary, open(temporary, "wb") as file:
         np.savez(file, embeddings=embeddings, sha256=hashlib.sha256(embeddings.data).hexdigest())
 
 
-class Unfinished:
+class Parts:
     """The embeddings of an evaluation under way, kept as they come, so that a killed one resumes where it stopped.
 
-    KEY-BATCH.part in `folder` holds records: the number of the first picture, rows, dimension, CRC-32, then the rows as
-    float32. A record that is cut off or damaged ends the file. Without a folder, or where it cannot be written, nothing
-    is kept and `why_not` says why: figures do not depend on the cache.
+    Each part is an entry of `folder`, under the number of its first picture. Without a folder, or where it cannot be
+    written, nothing is kept and `why_not` says why: figures do not depend on the cache.
     """
 
-    def __init__(self, folder: Path | None, key: str = "", batch_size: int = 0) -> None:
-        self.folder, self.key = folder, key
-        self.name = f"{key}-{batch_size}.part"
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
         self.why_not = ""
-        self.parts: dict[int, Embeddings] = {}
-        """The rows that are known, by the number of their first picture."""
-        self._file: IO[bytes] | None = None
-        if folder is None:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = open(folder / self.name, "a+b")  # noqa: SIM115 - held as long as the evaluation
-        except OSError as error:
-            self._give_up(error)
-            return
-        if hold(file):  # another process that embeds the same keeps it
-            self._file = file
-            self._read(file)
-        else:
-            file.close()
 
-    def _read(self, file: IO[bytes]) -> None:
-        size = file.seek(0, 2)
-        end = file.seek(0)
-        while len(head := file.read(RECORD.size)) == RECORD.size:
-            start, rows, dim, check = RECORD.unpack(head)
-            if 4 * rows * dim > size - file.tell() or zlib.crc32(content := file.read(4 * rows * dim)) != check:
-                break
-            self.parts[start] = np.frombuffer(content, np.float32).reshape(rows, dim)
-            end = file.tell()
-        file.truncate(end)
+    def known(self, start: int, stop: int) -> Embeddings | None:
+        """The rows of pictures `start` to before `stop`, where they are kept."""
+        return load(self.folder, str(start), stop - start) if self.folder else None
 
-    def add(self, start: int, embeddings: Embeddings) -> None:
+    def add(self, start: int, rows: Embeddings) -> None:
         """Keeps the rows of the pictures from `start` on."""
-        if self._file is None:
-            return
-        content = np.ascontiguousarray(embeddings, np.float32).tobytes()
-        try:
-            self._file.write(RECORD.pack(start, *embeddings.shape, zlib.crc32(content)) + content)
-            self._file.flush()
-        except OSError as error:
-            self._give_up(error)
+        self._write(self.folder, str(start), rows)
 
-    def finish(self, embeddings: Embeddings) -> None:
+    def finish(self, whole: Embeddings) -> None:
         """Stores the whole for the next evaluation, and drops the parts."""
-        if self.folder is not None and not self.why_not:
-            try:
-                store(self.folder, self.key, embeddings)
-            except (OSError, InputError) as error:
-                self._give_up(error)
-        self.close()
         if self.folder is not None:
-            with contextlib.suppress(OSError):
-                (self.folder / self.name).unlink(missing_ok=True)
+            self._write(self.folder.parent, self.folder.name.partition("-")[0], whole)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self) -> None:
-        """Lets go of the file, which stays for the next evaluation."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
-
-    def _give_up(self, error: Exception) -> None:
-        self.why_not = f"{self.folder} ({getattr(error, 'strerror', None) or error})"
-        self.close()
+    def _write(self, folder: Path | None, key: str, rows: Embeddings) -> None:
+        if folder is None or self.why_not:
+            return
+        try:
+            store(folder, key, rows)
+        except (OSError, InputError) as error:
+            self.why_not = f"{folder} ({getattr(error, 'strerror', None) or error})"

@@ -186,22 +186,22 @@ def cache_key_of(model: Model, protocol: Protocol) -> str:
 def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:
     """The raw embeddings of a benchmark, from the cache where the same were computed before."""
     options, embedder = model.options, model.embedder
-    kept = cache.Unfinished(None)
+    kept = cache.Parts(None)
     if options.cache:
         key = cache_key_of(model, protocol)
         known = cache.load(cache_folder("embeddings"), key, len(protocol))
         if known is not None:
             tell(f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)")
             return known
-        kept = cache.Unfinished(cache_folder("embeddings"), key, options.batch_size)
+        kept = cache.Parts(cache_folder("embeddings") / f"{key}-{options.batch_size}")
     watched = watch(f"embedding {protocol.data}", len(protocol)) if watch else contextlib.nullcontext(no_progress)
-    with contextlib.closing(kept), watched as progress:
-        if kept.parts:
-            tell(f"{protocol.data}: resumed, {sum(map(len, kept.parts.values())):,} pictures were embedded before")
+    with watched as progress:
+        if kept.folder and kept.folder.exists():
+            tell(f"{protocol.data}: resumed where an earlier evaluation stopped")
         if len(options.devices) > 1:
             wishes = model.onnx_options
             job = Job(embedder.path, protocol, options.batch_size, options.flip, options.workers, wishes)
-            found, notes = embed_on(job, options.devices, progress, kept.parts, kept.add)
+            found, notes = embed_on(job, options.devices, progress, kept.known, kept.add)
             embedder.notes[:] = dict.fromkeys([*embedder.notes, *notes])
         else:
             found = _embed_in_parts(model, protocol, progress, kept)
@@ -216,15 +216,15 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, 
     return found
 
 
-def _embed_in_parts(model: Model, protocol: Protocol, progress: Progress, kept: cache.Unfinished) -> Embeddings:
+def _embed_in_parts(model: Model, protocol: Protocol, progress: Progress, kept: cache.Parts) -> Embeddings:
     """The embeddings by one device: what is kept already, then the rest from one stream, part by part."""
     options = model.options
-    parts: list[Embeddings] = []
     every = spans(len(protocol), options.batch_size)
+    parts: list[Embeddings] = []
     for start, stop in every:
-        if len(kept.parts.get(start, ())) != stop - start:
+        if (known := kept.known(start, stop)) is None:
             break
-        parts.append(kept.parts[start])
+        parts.append(known)
         progress(stop - start)
     rest = every[len(parts) :]
     stream = read_ahead(protocol, options.workers, start=rest[0][0]) if rest else iter(())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError, closest
-from zoo.inference.first_steps import first_steps, spread
+from zoo.inference.first_steps import Numbers, first_steps
 from zoo.modelinfo import InputSpec, ModelInfo
 
 TYPES = {
@@ -127,9 +127,16 @@ def graph_scaling(path: Path, name: str) -> tuple[str, InputSpec | None]:
     input is that of RANGES which the arithmetic brings closest to −1 … 1. ("", None) for a graph without any.
     """
     steps, factor, shift = first_steps(path, name)
-    distances = [spread(factor, shift, low, high) for low, high, _ in RANGES]
+    distances = [_spread(factor, shift, low, high) for low, high, _ in RANGES]
     best = RANGES[int(np.argmin(distances))][2]  # pixels, the first, where all are infinite
     return steps, best if steps else None
+
+
+def _spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:
+    """How far x · factor + shift of x in [low, high] is from [−1, 1]: 0 for exactly that; infinite where unknown."""
+    width = float(np.mean(np.abs(factor))) * (high - low) / 2
+    middle = float(np.mean(np.abs(factor * (low + high) / 2 + shift)))
+    return abs(math.log(width)) + middle / width if 0 < width < math.inf else math.inf
 
 
 def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = None) -> tuple[str, str]:

@@ -6,7 +6,6 @@ graph's nodes and its small constants are read here, straight from the file's pr
 
 from __future__ import annotations
 
-import math
 import mmap
 import struct
 from collections.abc import Iterator
@@ -17,14 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
-Buffer = memoryview
+PASSED = ("Cast", "Identity", "Transpose")
 Numbers = npt.NDArray[np.float64]
 UNKNOWN = np.full(1, np.nan)
 """A constant that is too large to be a scale, or lies in another file."""
-_MOST = 512
-"""Bytes of a constant that scales channels, with its name; larger ones are not read."""
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
-_FIXED = {1: "<d", 5: "<f"}
 
 
 def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
@@ -33,134 +29,90 @@ def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
     Both are of one or three channels, NaN where a constant is too large to tell. The text is empty without any step.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        view = memoryview(content)
-        try:
-            return _steps(view, name)
-        finally:
-            del view
-
-
-def _steps(content: Buffer, name: str) -> tuple[str, Numbers, Numbers]:
-    nodes, constants = [], {}
-    for graph in _all(content, 7):
-        for number, value in _fields(graph):
-            if number == 1:
-                node = _Node(value)
-                nodes.append(node)
-                if node.operator == "Constant":
-                    constants[node.outputs[0]] = _constant(value)
-            elif number == 5:
-                key = next((bytes(text).decode() for text in _all(value, 8)), "")
-                constants[key] = _numbers(value)
+        nodes, constants = _graph(content)
     steps: list[str] = []
     factor, shift = np.ones(1), np.zeros(1)
     for _ in nodes:  # an upper bound: every turn passes one node
-        readers = [node for node in nodes if name in node.inputs]
+        readers = [node for node in nodes if name in node[1]]
         if len(readers) != 1:
             break
-        (node,) = readers
-        others = [other for other in node.inputs if other != name]
-        if node.operator in ARITHMETIC and len(others) == 1 and others[0] in constants and node.inputs[0] == name:
-            number_ = constants[others[0]]
-            told = "a constant" if np.isnan(number_).any() else ", ".join(f"{n:g}" for n in dict.fromkeys(number_))
-            steps.append(f"{ARITHMETIC[node.operator]} {told}")
-            if node.operator in ("Sub", "Add"):
-                shift = shift + (number_ if node.operator == "Add" else -number_)
+        operator, inputs, outputs = readers[0]
+        numbers = [constants.get(other, UNKNOWN) for other in inputs if other != name]
+        known = len(inputs) == 2 and inputs[0] == name and inputs[1] in constants
+        if operator in ARITHMETIC and known:
+            (number,) = numbers
+            told = "a constant" if np.isnan(number).any() else ", ".join(f"{n:g}" for n in dict.fromkeys(number))
+            steps.append(f"{ARITHMETIC[operator]} {told}")
+            if operator in ("Sub", "Add"):
+                shift = shift + (number if operator == "Add" else -number)
             else:
-                by = number_ if node.operator == "Mul" else 1 / np.where(number_, number_, np.nan)
+                by = number if operator == "Mul" else 1 / np.where(number, number, np.nan)
                 factor, shift = factor * by, shift * by
-        elif node.operator == "BatchNormalization":
+        elif operator == "BatchNormalization":
             steps.append("batch norm")
-            scale, offset, mean, variance = (constants.get(other, UNKNOWN) for other in node.inputs[1:5])
+            scale, offset, mean, variance = numbers
             each = scale / np.sqrt(variance + 1e-5)
             factor, shift = factor * each, (shift - mean) * each + offset
-        elif node.operator not in ("Cast", "Identity", "Transpose"):
+        elif operator not in PASSED:
             break
-        name = node.outputs[0]
+        name = outputs[0]
     return ", ".join(steps), factor, shift
 
 
-class _Node:
-    """A node's operator and the names of its inputs and outputs."""
-
-    __slots__ = ("inputs", "operator", "outputs")
-
-    def __init__(self, content: Buffer) -> None:
-        self.inputs: list[str] = []
-        self.outputs: list[str] = []
-        self.operator = ""
-        for number, value in _fields(content):
-            if number in (1, 2):
-                (self.inputs if number == 1 else self.outputs).append(bytes(value).decode())
-            elif number == 4:
-                self.operator = bytes(value).decode()
+Node = tuple[str, list[str], list[str]]
+"""An operator, and the names of its inputs and outputs."""
 
 
-def _constant(node: Buffer) -> Numbers:
-    """The numbers of a Constant node: its attribute's tensor, or its one float."""
-    for attribute in _all(node, 5):
-        for number, value in _fields(attribute):
-            if number == 5:
-                return _numbers(value)
-            if number == 2:
-                return np.array([value], np.float64)
-    return UNKNOWN
+def _graph(content: mmap.mmap) -> tuple[list[Node], dict[str, Numbers]]:
+    """The nodes of a model's graph, and its constants by name."""
+    nodes: list[Node] = []
+    constants: dict[str, Numbers] = {}
+    for number, start, stop in _fields(
+        content, *next(place for n, *place in _fields(content, 0, len(content)) if n == 7)
+    ):
+        parts: dict[int, list[Any]] = {}
+        for field, *place in _fields(content, start, stop):
+            parts.setdefault(field, []).append(place)
+        if number == 1:
+            inputs, outputs, (operator,) = ([_text(content, p) for p in parts.get(n, [[0, 0]])] for n in (1, 2, 4))
+            nodes.append((operator, inputs, outputs))
+            tensors = [p for attribute in parts.get(5, []) for n, *p in _fields(content, *attribute) if n == 5]
+            if operator == "Constant" and tensors:
+                constants[outputs[0]] = _numbers(content, *tensors[0])
+        elif number == 5 and 8 in parts:
+            constants[_text(content, parts[8][0])] = _numbers(content, start, stop)
+    return nodes, constants
 
 
-def _numbers(tensor: Buffer) -> Numbers:
-    """The numbers of a small floating-point tensor, at most one a channel; else UNKNOWN."""
-    if len(tensor) > _MOST:
+def _text(content: mmap.mmap, place: list[int]) -> str:
+    return content[slice(*place)].decode()
+
+
+def _numbers(content: mmap.mmap, start: int, stop: int) -> Numbers:
+    """The numbers of a floating-point tensor of at most three; else UNKNOWN."""
+    found = {number: place for number, *place in _fields(content, start, stop)}
+    kind = _DTYPES.get(_varint(content, found[2][0])[0]) if 2 in found else None
+    place = next((found[number] for number in (9, 4, 10) if number in found), None)
+    if kind is None or place is None or not 0 < place[1] - place[0] <= 3 * struct.calcsize("d"):
         return UNKNOWN
-    found = {number: value for number, value in _fields(tensor) if number != 1}
-    dtype = _DTYPES.get(found.get(2, 0))
-    content = found.get(9, found.get(4, found.get(10)))
-    if isinstance(content, float):  # not packed
-        return np.array([content])
-    if dtype is None or content is None or len(content) % np.dtype(dtype).itemsize:
-        return UNKNOWN
-    values = np.frombuffer(bytes(content), dtype).astype(np.float64)
-    return values if 1 <= len(values) <= 3 else UNKNOWN
+    values = np.frombuffer(content[slice(*place)], kind).astype(np.float64)
+    return values if len(values) <= 3 else UNKNOWN
 
 
-def _all(message: Buffer, field: int) -> Iterator[Any]:
-    return (value for number, value in _fields(message) if number == field)
+def _fields(content: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of a protobuf message: number, and where its value begins and ends."""
+    while start < stop:
+        key, start = _varint(content, start)
+        size = {1: 8, 5: 4}.get(key & 7)
+        if key & 7 == 2:
+            size, start = _varint(content, start)
+        end = _varint(content, start)[1] if size is None else start + size
+        yield key >> 3, start, end
+        start = end
 
 
-def _fields(message: Buffer) -> Iterator[tuple[int, Any]]:
-    """The fields of a protobuf message: (number, int, float or a view of bytes). Stops where the bytes are no field."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        kind = key & 7
-        if kind == 0:
-            value, place = _varint(message, place)
-            yield key >> 3, value
-        elif kind in _FIXED:
-            size = struct.calcsize(_FIXED[kind])
-            if place + size > len(message):
-                return
-            yield key >> 3, struct.unpack_from(_FIXED[kind], message, place)[0]
-            place += size
-        elif kind == 2:
-            size, place = _varint(message, place)
-            yield key >> 3, message[place : place + size]
-            place += size
-        else:
-            return
-
-
-def _varint(message: Buffer, place: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap, place: int) -> tuple[int, int]:
     value = shift = 0
-    while place < len(message) and shift < 64:
-        byte = message[place]
+    while (byte := content[place]) > 127:
         value, place, shift = value | (byte & 127) << shift, place + 1, shift + 7
-        if byte < 128:
-            break
-    return value, place
-
-
-def spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:
-    """How far x · factor + shift of x in [low, high] is from [−1, 1]: 0 for exactly that; infinite where unknown."""
-    width = float(np.mean(np.abs(factor))) * (high - low) / 2
-    middle = float(np.mean(np.abs(factor * (low + high) / 2 + shift)))
-    return abs(math.log(width)) + middle / width if 0 < width < math.inf else math.inf
+    return value | byte << shift, place + 1

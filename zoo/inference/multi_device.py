@@ -1,7 +1,7 @@
 """Pictures embedded by several processes, one per device; each takes the next part when it is free."""
 
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -50,24 +50,21 @@ def embed_on(
     job: Job,
     devices: Sequence[str],
     progress: Progress | None = None,
-    known: Mapping[int, npt.NDArray[np.float32]] | None = None,
+    known: Callable[[int, int], npt.NDArray[np.float32] | None] = lambda start, stop: None,
     keep: Callable[[int, npt.NDArray[np.float32]], object] = lambda start, rows: None,
 ) -> Part:
     """Raw embeddings (images, dim) of the job's pictures by one process on each device, and the models' notes.
 
     The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind. `known`
-    holds rows of earlier work by their first picture; `keep` takes others as they come. InputError for an error in a
-    process, or when one was killed.
+    gives the rows of pictures start to before stop from earlier work; `keep` takes others as they come. InputError for
+    an error in a process, or when one was killed.
     """
     images = len(job.pictures)
     if not images:
         raise InputError("expected images to embed, found none")
     every = spans(images, job.batch_size, len(devices))
-    parts: dict[int, Part] = {
-        start: (known[start], [])
-        for start, stop in every
-        if known and start in known and len(known[start]) == stop - start
-    }
+    found = ((start, known(start, stop)) for start, stop in every)
+    parts: dict[int, Part] = {start: (rows, []) for start, rows in found if rows is not None}
     waiting = [(start, stop) for start, stop in every if start not in parts][::-1]
     running: dict[Future[Part], tuple[int, int, int]] = {}
     context = multiprocessing.get_context("spawn")  # neither ONNX Runtime nor CUDA survives a fork
