@@ -146,6 +146,7 @@ def main() -> None:
             "data": "noise",
             "validation": "none",
             "log_every": args.steps,
+            "precision": "fp32",
         }
     )
     dataset = InMemory(args.batch_size * args.steps)

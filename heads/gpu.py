@@ -1,7 +1,5 @@
 """Whether the Triton kernels can run on a device."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import torch

@@ -6,8 +6,6 @@ itself where PLACED is false. Where GUARDED and `finite` is false, nothing chang
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 
@@ -30,23 +28,12 @@ def locate(
 
 @triton.jit
 def sgd(
-    parameter,
-    gradient,
-    momentum_buffer,
-    places,
-    finite,
-    count,
-    width,
-    lr,
-    momentum,
-    decay,
-    NESTEROV: tl.constexpr,
-    PLACED: tl.constexpr,
-    GUARDED: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    parameter, gradient, buffers, places, finite, count, width, numbers,
+    NESTEROV: tl.constexpr, PLACED: tl.constexpr, GUARDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """torch.optim.SGD's step."""
+    (momentum_buffer,) = buffers
+    lr, momentum, decay = numbers
     source, place, inside, _ = locate(places, finite, count, width, PLACED, GUARDED, ROWS, BLOCK)
     p = tl.load(parameter + place, mask=inside, other=0.0)
     step = tl.load(gradient + source, mask=inside, other=0.0) + decay * p
@@ -65,30 +52,12 @@ def one_minus_exp(x):
 
 @triton.jit
 def adamw(
-    parameter,
-    gradient,
-    exp_avg,
-    exp_avg_sq,
-    steps,
-    places,
-    finite,
-    count,
-    width,
-    lr,
-    kept,
-    first,
-    second,
-    new_first,
-    new_second,
-    log_first,
-    log_second,
-    eps,
-    PLACED: tl.constexpr,
-    GUARDED: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    parameter, gradient, buffers, places, finite, count, width, numbers,
+    PLACED: tl.constexpr, GUARDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """torch.optim.AdamW's step number `steps`, of each row; kept = 1 − lr·decay, new_first = 1 − first, log = ln."""
+    exp_avg, exp_avg_sq, steps = buffers
+    lr, kept, first, second, new_first, new_second, log_first, log_second, eps = numbers
     source, place, inside, row = locate(places, finite, count, width, PLACED, GUARDED, ROWS, BLOCK)
     g = tl.load(gradient + source, mask=inside, other=0.0)
     step = tl.load(steps + row)[:, None]

@@ -38,7 +38,7 @@ def chunked_log_sum_exp(
     """
     if not (torch.is_grad_enabled() and (unit.requires_grad or weight.requires_grad)):
         swept = _sweep(unit, weight, column, boundary, head, plan, None)
-        return cos_y.clone(), swept.lse, swept.hard
+        return cos_y.clone(), swept.sum, swept.hard
     result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
     return result
 
@@ -65,14 +65,16 @@ def unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor,
 class Swept:
     """What one pass over the chunks leaves."""
 
-    lse: Tensor
-    """(batch,)."""
+    sum: Tensor
+    """(batch,): the form's, in the softmax form the log-sum-exp."""
     hard: Tensor
     """(): the number of non-target cosines above the boundary."""
     inverse: Tensor
     """1 / norm of each row of the weight."""
     kept: dict[int, tuple[Tensor, Tensor]]
     """By the first class of a chunk: its d sum / d product, and the logarithm that it is relative to."""
+    pull: Tensor | None = None
+    """(batch,): the derivative by −bias, in the binary form."""
 
 
 @torch.no_grad()
@@ -91,7 +93,7 @@ def _sweep(
         top = unit.new_full((len(unit),), -math.inf)
         total = unit.new_zeros(len(unit))
         counted, hard = plan.counted, unit.new_zeros(())
-        places = _places(unit, d_weight, plan)
+        spare = places(unit, d_weight, plan, unit.dtype)
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         # one tensor: many small ones among short-lived tensors would fragment the heap
         references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
@@ -100,7 +102,7 @@ def _sweep(
             sample, _ = _nearest(cos[counted], plan.sub_centres)
             sample = _without_target(sample, column[counted] - chunk.first)
             hard += (sample > boundary[counted, None]).sum()
-            place = next(places, None)
+            place = next(spare, None)
             step = _kernel(_forward_step, chunk, plan)
             pulled, higher, part = step(head, cos, boundary, column - chunk.first, top, plan, place is not None)
             total = total * torch.exp(head.scale * (top - finite(higher))) + part
@@ -126,18 +128,14 @@ class _ChunkedLogSumExp(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         swept = _sweep(unit, weight, column, boundary, head, plan, d_weight)
-        ctx.save_for_backward(unit, weight, column, cos_y, boundary, swept.inverse, swept.lse)
+        ctx.save_for_backward(unit, weight, column, cos_y, boundary, swept.inverse, swept.sum)
         ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, swept.kept, d_weight
         ctx.mark_non_differentiable(swept.hard)
-        return cos_y.clone(), swept.lse, swept.hard
+        return cos_y.clone(), swept.sum, swept.hard
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise InputError(
-                "expected a backward pass without create_graph, found one with it: chunked centres have no second"
-                " derivative; build the loss with chunk_size=None"
-            )
+        refuse_second_derivative()
         unit, weight, column, cos_y, boundary, inverse, lse = ctx.saved_tensors
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
@@ -151,7 +149,7 @@ class _ChunkedLogSumExp(torch.autograd.Function):
             force = head.scale * grad_lse
             d_unit = torch.zeros_like(unit)
             forced = unit * force[:, None]
-            for chunk in chunks(weight, plan):  # in the order of the forward pass, which `_places` relies on
+            for chunk in chunks(weight, plan):  # in the order of the forward pass, which `places` relies on
                 if chunk.first in kept:
                     pulled, reference = kept[chunk.first]
                     share = force * torch.exp((reference - lse).clamp_max(0))  # above 0 where no class counted yet
@@ -167,36 +165,59 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 # the loss does not depend on a centre's norm, so its gradient has no component along it
                 along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
                 torch.addcmul(d_centres, centres, along[:, None], value=-1, out=d_weight[chunk.rows])
-            if len(weight):
-                rows, mine = target_rows(unit, weight, column, plan.sub_centres)
-                centres, lengths = unit_rows(weight, rows, unit.dtype)
-                pull = (grad_cos_y * mine)[:, None]
-                d_unit.addcmul_(centres, pull)
-                d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
+            add_target_gradients(d_unit, d_weight, unit, weight, column, cos_y, grad_cos_y, plan.sub_centres)
         return d_unit, d_weight, None, None, None, None, None
 
 
-def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan) -> Iterator[Tensor]:
+def refuse_second_derivative() -> None:
+    """InputError in a backward pass that is to be differentiated itself."""
+    if torch.is_grad_enabled():
+        raise InputError(
+            "expected a backward pass without create_graph, found one with it: chunked centres have no second"
+            " derivative; build the loss with chunk_size=None"
+        )
+
+
+def add_target_gradients(
+    d_unit: Tensor,
+    d_weight: Tensor,
+    unit: Tensor,
+    weight: Tensor,
+    column: Tensor,
+    cos_y: Tensor,
+    grad_cos_y: Tensor,
+    sub_centres: int,
+) -> None:
+    """Adds the gradients of cos θ_y, of which `grad_cos_y` is the upstream one, (batch,)."""
+    if len(weight):
+        rows, mine = target_rows(unit, weight, column, sub_centres)
+        centres, lengths = unit_rows(weight, rows, unit.dtype)
+        pull = (grad_cos_y * mine)[:, None]
+        d_unit.addcmul_(centres, pull)
+        d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
+
+
+def places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtype) -> Iterator[Tensor]:
     """Memory for the first chunks, (batch, rows) each: in the gradient's own, then in `plan.keep_bytes` more.
 
     The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after
-    reading what was kept of it. The places are max(batch, dim) apart per row, so that nothing is overwritten before
-    it is read.
+    reading what was kept of it. The places are as far apart as the gradients of chunks, or farther, so that nothing is
+    overwritten before it is read.
     """
     if d_weight is None or len(d_weight) == 0:
         return
-    batch, columns = len(unit), min(plan.chunk_size * plan.sub_centres, len(d_weight))
+    batch, columns, size = len(unit), min(plan.chunk_size * plan.sub_centres, len(d_weight)), dtype.itemsize
     widths = [min(columns, len(d_weight) - start) for start in range(0, len(d_weight), columns)]
     inside = 0
-    if d_weight.dtype == unit.dtype:
-        flat, stride = d_weight.view(-1), max(batch, d_weight.shape[1]) * columns
+    if d_weight.element_size() >= size:  # else a place might begin where no number of `dtype` may
+        flat, stride = d_weight.view(-1).view(dtype), columns * max(batch, d_weight[0].nbytes // size)
         while inside < len(widths) and inside * stride + batch * widths[inside] <= len(flat):
             yield flat[inside * stride :][: batch * widths[inside]].view(batch, -1)
             inside += 1
-    more = min(plan.keep_bytes // (unit.element_size() * batch * columns), len(widths) - inside)
-    storage = unit.new_empty(more, batch, columns)
+    more = min(plan.keep_bytes // (size * batch * columns), len(widths) - inside)
+    storage = unit.new_empty(more, batch * columns, dtype=dtype)
     for place, width in zip(storage, widths[inside:], strict=False):
-        yield place[:, :width]
+        yield place[: batch * width].view(batch, width)
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,17 @@ bf16. The backward pass then needs two products and one kernel that projects the
 not kept takes one product and one kernel more.
 """
 
-from __future__ import annotations
-
 import functools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.errors import InputError
 from zoo.heads.base import MarginHead
-from zoo.heads.loss.chunked import Chunk, chunks, finite, target_rows, unit_rows
+from zoo.heads.loss.chunked import Chunk, Swept, add_target_gradients, chunks, finite, places, refuse_second_derivative
 from zoo.heads.loss.dense import NORM_FLOOR, Plan
 from zoo.heads.loss.precision import multiply
 
@@ -63,7 +60,7 @@ def fused_sum(
     bias = head.bias if isinstance(head.bias, Tensor) else unit.new_full((), head.bias)
     if not (torch.is_grad_enabled() and (unit.requires_grad or weight.requires_grad or bias.requires_grad)):
         swept = _sweep(unit, weight, column, boundary, bias, head, plan, None)
-        return cos_y.clone(), swept.others, swept.hard
+        return cos_y.clone(), swept.sum, swept.hard
     result: tuple[Tensor, Tensor, Tensor] = _FusedSum.apply(unit, weight, column, cos_y, boundary, bias, head, plan)
     return result
 
@@ -83,18 +80,14 @@ class _FusedSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         swept = _sweep(unit, weight, column, boundary, bias, head, plan, d_weight)
-        ctx.save_for_backward(unit, weight, column, cos_y, boundary, bias, swept.others, swept.inverse, swept.pull)
+        ctx.save_for_backward(unit, weight, column, cos_y, boundary, bias, swept.sum, swept.inverse, swept.pull)
         ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, swept.kept, d_weight
         ctx.mark_non_differentiable(swept.hard)
-        return cos_y.clone(), swept.others, swept.hard
+        return cos_y.clone(), swept.sum, swept.hard
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise InputError(
-                "expected a backward pass without create_graph, found one with it: chunked centres have no second"
-                " derivative; build the loss with chunk_size=None"
-            )
+        refuse_second_derivative()
         unit, weight, column, cos_y, boundary, bias, others, inverse, pull = ctx.saved_tensors
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
@@ -110,7 +103,7 @@ class _FusedSum(torch.autograd.Function):
             centres = work.normalise(chunk)
             if chunk.first in kept:
                 pulled, reference = kept[chunk.first]
-                share = force if reference is None else force * torch.exp((reference - lse).clamp_max(0))
+                share = force if head.form == "binary" else force * torch.exp((reference - lse).clamp_max(0))
             else:
                 pulled, share = work.pulled(chunk, centres, column, boundary, bias, lse), force
             scaled = torch.mul(unit, share[:, None], out=work.scaled)
@@ -118,30 +111,9 @@ class _FusedSum(torch.autograd.Function):
             gradient = work.scratch[: len(centres) * unit.shape[1]].view(len(centres), -1)
             multiply(pulled.T, scaled, plan.precision, out=gradient)
             work.project(chunk, gradient, d_weight[chunk.rows])
-        if len(weight):
-            rows, mine = target_rows(unit, weight, column, plan.sub_centres)
-            centres, lengths = unit_rows(weight, rows, unit.dtype)
-            toward = (grad_cos_y * mine)[:, None]
-            d_unit.addcmul_(centres, toward)
-            d_weight.index_add_(0, rows, (toward / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
+        add_target_gradients(d_unit, d_weight, unit, weight, column, cos_y, grad_cos_y, plan.sub_centres)
         d_bias = -(grad_others * pull).sum() if ctx.needs_input_grad[5] else None
         return d_unit, d_weight, None, None, None, d_bias, None, None
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What one pass over the chunks leaves."""
-
-    others: Tensor
-    """(batch,): the form's sum."""
-    pull: Tensor
-    """(batch,): its derivative by −bias, in the binary form."""
-    hard: Tensor
-    """(): the number of non-target cosines above the boundary."""
-    inverse: Tensor
-    """1 / norm of each row of the weight."""
-    kept: dict[int, tuple[Tensor, Tensor | None]]
-    """By the first class of a chunk: its d sum / d cos / s, and the logarithm that it is relative to."""
 
 
 @torch.no_grad()
@@ -160,24 +132,24 @@ def _sweep(
     inverse = torch.empty(len(weight), device=unit.device)
     work = _Workspace(unit, weight, inverse, head, plan)
     top, total, pull, hard = unit.new_full((batch,), -math.inf), *unit.new_zeros(3, batch)
-    places = _places(unit, d_weight, work, plan)
-    kept: dict[int, tuple[Tensor, Tensor | None]] = {}
-    references = unit.new_empty(math.ceil(len(weight) / work.columns) if len(weight) else 0, batch)
+    spare = places(unit, d_weight, plan, work.factor)
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    references = unit.new_empty(math.ceil(len(weight) / work.columns), batch)
     binary = head.form == "binary"
     for number, chunk in enumerate(chunks(weight, plan)):
         cosines = work.cosines(work.normalise(chunk))
-        place = next(places, None)
+        place = next(spare, None)
         work.kernels.sum_of_a_row[(batch,)](
-            *(cosines, cosines if place is None else place, column, boundary, bias),
-            *(top, total, pull, references[number], hard),
-            *(chunk.first, cosines.shape[1] // plan.sub_centres, *work.constants),
+            *(cosines, cosines if place is None else place, (column, boundary, bias)),
+            *((top, total, pull, references[number], hard), chunk.first, cosines.shape[1] // plan.sub_centres),
+            *work.constants,
             **work.flags,
             KEEPS=place is not None,
             num_warps=8,
         )
         if place is not None:
-            kept[chunk.first] = place, None if binary else references[number]
-    return Swept(total if binary else top + total.log(), pull, hard[plan.counted].sum(), inverse, kept)
+            kept[chunk.first] = place, references[number]
+    return Swept(total if binary else top + total.log(), hard[plan.counted].sum(), inverse, kept, pull)
 
 
 class _Workspace:
@@ -209,12 +181,12 @@ class _Workspace:
             pieces.above is None,
             pieces.slope is not None,
             pieces.power is not None,
+            head.form == "binary",
+            plan.filter_above is not None,
         )
         self.constants = (head.scale, plan.filter_above or 0.0, coefficients)
         self.flags: dict[str, Any] = {
             "SHAPE": shape,
-            "BINARY": head.form == "binary",
-            "FILTERS": plan.filter_above is not None,
             "SUB_CENTRES": plan.sub_centres,
             "BLOCK": min(BLOCK, _power_of_two(plan.chunk_size)),
         }
@@ -247,8 +219,7 @@ class _Workspace:
         classes = cosines.shape[1] // self.plan.sub_centres
         grid = (len(self.unit), math.ceil(classes / self.flags["BLOCK"]))
         self.kernels.pull_of_a_row[grid](
-            *(cosines, result, column, boundary, bias, lse),
-            *(chunk.first, classes, *self.constants),
+            *(cosines, result, (column, boundary, bias), lse, chunk.first, classes, *self.constants),
             **self.flags,
             num_warps=8,
         )
@@ -260,28 +231,6 @@ class _Workspace:
         self.kernels.project[self._over_rows(rows)](
             gradient, chunk.weight, self.inverse[chunk.rows], result, rows, dim, **self.tile
         )
-
-
-def _places(unit: Tensor, d_weight: Tensor | None, work: _Workspace, plan: Plan) -> Iterator[Tensor]:
-    """Memory for what is kept of the first chunks, (batch, columns) each: in the gradient, then `plan.keep_bytes` more.
-
-    The backward pass goes through the chunks in the same order and writes a chunk's gradient, (columns, dim), after
-    reading what was kept of it. The places are as far apart as the gradients of chunks, or farther, so that nothing is
-    overwritten before it is read.
-    """
-    if d_weight is None or len(d_weight) == 0:
-        return
-    batch, dim = unit.shape
-    columns, size = work.columns, work.factor.itemsize
-    widths = [min(columns, len(d_weight) - start) for start in range(0, len(d_weight), columns)]
-    inside = 0
-    flat = d_weight.view(-1).view(torch.uint8)
-    stride = max(batch * size, dim * d_weight.element_size()) * columns
-    while inside < len(widths) and inside * stride + batch * widths[inside] * size <= len(flat):
-        yield flat[inside * stride :][: batch * widths[inside] * size].view(work.factor).view(batch, -1)
-        inside += 1
-    for width in widths[inside:][: plan.keep_bytes // (batch * columns * size)]:
-        yield torch.empty(batch, width, dtype=work.factor, device=unit.device)
 
 
 def _power_of_two(number: int) -> int:

@@ -7,8 +7,6 @@ largest counts.
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import triton
@@ -25,6 +23,10 @@ class Shape(NamedTuple):
     """The threshold is each sample's boundary."""
     has_slope: bool
     has_power: bool
+    binary: bool
+    """The form."""
+    filters: bool
+    """Non-target cosines above `filter_above` are left out."""
 
 
 @triton.jit
@@ -109,34 +111,17 @@ def softplus(x):
 
 @triton.jit
 def sum_of_a_row(
-    cosines,
-    kept,
-    column,
-    boundary,
-    bias,
-    top,
-    total,
-    pull,
-    reference,
-    hard,
-    first,
-    classes,
-    scale,
-    filter_above,
-    coefficients,
-    SHAPE: tl.constexpr,
-    BINARY: tl.constexpr,
-    FILTERS: tl.constexpr,
-    SUB_CENTRES: tl.constexpr,
-    KEEPS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    cosines, kept, samples, sums, first, classes, scale, filter_above, coefficients,
+    SHAPE: tl.constexpr, SUB_CENTRES: tl.constexpr, KEEPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Adds a chunk of classes to one sample's sum, in two passes over its cosines: the greatest logit, the sum.
 
     softmax: top = max s·N and total = Σ e^{s·N − top} so far. binary: total = Σ softplus(s·N − bias) and pull its
     derivative by −bias. kept = e^{s·N − top}·dN/dc, or σ(s·N − bias)·dN/dc, where KEEPS; the top that it is relative
     to goes to `reference`. hard counts the cosines above the boundary. A sample's own class is left out of all.
     """
+    column, boundary, bias = samples
+    top, total, pull, reference, hard = sums
     row = tl.program_id(0)
     own = tl.load(column + row) - first
     b = tl.load(boundary + row)
@@ -149,16 +134,16 @@ def sum_of_a_row(
         inside = (j < classes) & (j != own)
         c, which = nearest(cosines, j, j < classes, SUB_CENTRES)
         count += tl.where(inside & (c > b), 1, 0)
-        if not BINARY:
+        if not SHAPE.binary:
             n, slope = negative(c, b, coefficients, SHAPE)
-            if FILTERS:
+            if SHAPE.filters:
                 inside = inside & ((c <= filter_above) | (c != c))
             greatest = tl.maximum(greatest, tl.where(inside, scale * n, float("-inf")))
     tl.store(hard + row, tl.load(hard + row) + tl.sum(count, 0))
     before = tl.load(top + row)
     highest = tl.maximum(before, tl.max(greatest, 0))
     base = tl.where(highest == float("-inf"), 0.0, highest)
-    if BINARY:
+    if SHAPE.binary:
         base = tl.load(bias).to(tl.float32)
     part = tl.zeros((BLOCK,), tl.float32)
     pulls = tl.zeros((BLOCK,), tl.float32)
@@ -167,9 +152,9 @@ def sum_of_a_row(
         inside = (j < classes) & (j != own)
         c, which = nearest(cosines, j, j < classes, SUB_CENTRES)
         n, slope = negative(c, b, coefficients, SHAPE)
-        if FILTERS:
+        if SHAPE.filters:
             inside = inside & ((c <= filter_above) | (c != c))
-        if BINARY:
+        if SHAPE.binary:
             weight = tl.where(inside, tl.sigmoid(scale * n - base), 0.0)
             part += tl.where(inside, softplus(scale * n - base), 0.0)
             pulls += weight
@@ -178,7 +163,7 @@ def sum_of_a_row(
             part += weight
         if KEEPS:
             spread(kept, j, j < classes, which, weight * slope, SUB_CENTRES)
-    if BINARY:
+    if SHAPE.binary:
         tl.store(total + row, tl.load(total + row) + tl.sum(part, 0))
         tl.store(pull + row, tl.load(pull + row) + tl.sum(pulls, 0))
     else:
@@ -189,24 +174,11 @@ def sum_of_a_row(
 
 @triton.jit
 def pull_of_a_row(
-    cosines,
-    result,
-    column,
-    boundary,
-    bias,
-    lse,
-    first,
-    classes,
-    scale,
-    filter_above,
-    coefficients,
-    SHAPE: tl.constexpr,
-    BINARY: tl.constexpr,
-    FILTERS: tl.constexpr,
-    SUB_CENTRES: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    cosines, result, samples, lse, first, classes, scale, filter_above, coefficients,
+    SHAPE: tl.constexpr, SUB_CENTRES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """result = e^{s·N − lse}·dN/dc, or σ(s·N − bias)·dN/dc, for a block of one sample's cosines, computed again."""
+    column, boundary, bias = samples
     row = tl.program_id(0)
     own = tl.load(column + row) - first
     b = tl.load(boundary + row)
@@ -215,7 +187,9 @@ def pull_of_a_row(
     at = row.to(tl.int64) * classes * SUB_CENTRES
     c, which = nearest(cosines + at, j, j < classes, SUB_CENTRES)
     n, slope = negative(c, b, coefficients, SHAPE)
-    if FILTERS:
+    if SHAPE.filters:
         inside = inside & ((c <= filter_above) | (c != c))
-    weight = tl.sigmoid(scale * n - tl.load(bias).to(tl.float32)) if BINARY else tl.exp(scale * n - tl.load(lse + row))
+    weight = (
+        tl.sigmoid(scale * n - tl.load(bias).to(tl.float32)) if SHAPE.binary else tl.exp(scale * n - tl.load(lse + row))
+    )
     spread(result + at, j, j < classes, which, tl.where(inside, weight * slope, 0.0), SUB_CENTRES)

@@ -50,7 +50,7 @@ class MarginSoftmaxLoss(nn.Module):
 
     `precision`: that of the factors in the products with the centres, "fp32", "tf32" or "bf16". cos θ_y, the sums and
     the centres stay in float32, and the products' results are float32. "auto" is fp32 but on CUDA, where it is bf16
-    under an autocast of 16 bits and tf32 otherwise; docs/heads.md has what each costs. A CPU gains no time from them.
+    under an autocast of 16 bits and tf32 otherwise; docs/gpu.md has what each costs. A CPU gains no time from them.
 
     `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
     gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP

@@ -1,7 +1,5 @@
 """Matrix products with the class centres: float32 results of factors in float32, TF32 or bfloat16."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any, Literal

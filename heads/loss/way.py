@@ -1,7 +1,5 @@
 """Which of the forms computes the sum over the other classes: dense, chunked, checkpointed, or a GPU's kernels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """What makes a run fast on its device: its arithmetic, torch's settings, and batches that are copied ahead."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

@@ -39,11 +39,10 @@ def test_a_sum_of_softplus_keeps_its_digits_where_each_is_small(logit: float) ->
     column = torch.tensor([8], device=DEVICE)
     bias = torch.tensor(20.0 - logit, device=DEVICE)
     kernels.sum_of_a_row[(1,)](
-        *(cosines, cosines, column, row["boundary"], bias, row["top"], row["total"], row["pull"], row["top"]),
-        *(row["hard"], 0, 9, 40.0, 0.0, (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)),
-        SHAPE=kernels.Shape(True, False, False, False, False),
-        BINARY=True,
-        FILTERS=False,
+        *(cosines, cosines, (column, row["boundary"], bias)),
+        *((row["top"], row["total"], row["pull"], row["top"], row["hard"]), 0, 9, 40.0, 0.0),
+        (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        SHAPE=kernels.Shape(True, False, False, False, False, binary=True, filters=False),
         SUB_CENTRES=1,
         KEEPS=False,
         BLOCK=4,
