@@ -1,7 +1,5 @@
 """The sum over all classes a chunk at a time by autograd itself, for heads that the fast path cannot differentiate."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint

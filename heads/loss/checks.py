@@ -1,7 +1,5 @@
 """What a loss over class centres rejects, and what it warns of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, get_args
 

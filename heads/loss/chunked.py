@@ -1,7 +1,5 @@
 """The log-sum-exp over all classes, a chunk of classes at a time: the (batch, classes) matrix is never stored."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

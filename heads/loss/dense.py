@@ -1,7 +1,5 @@
 """What every form of centres computes of a block of classes, in plain differentiable torch: the reference."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Protocol

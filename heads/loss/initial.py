@@ -1,7 +1,5 @@
 """Where class centres start: a function of the seed alone, however the classes are split over ranks."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """The class centres and the loss: from embeddings and labels to a scalar, for any head."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, cast

@@ -1,7 +1,5 @@
 """Updating a head's running state once a training forward, with the global batch where that is known."""
 
-from __future__ import annotations
-
 import functools
 from typing import cast
 

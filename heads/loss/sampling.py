@@ -1,7 +1,5 @@
 """Partial FC: each step uses all positive classes and a new random sample of the negative ones."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

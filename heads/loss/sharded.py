@@ -5,8 +5,6 @@ processes (norms, target cosines, the loss) have the whole gradient on each; onl
 gradient, which is summed once.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, cast

@@ -5,8 +5,6 @@ its type, the arithmetic that it applies to its input first, and which of its ou
 channels cannot be seen in a graph; RGB is assumed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Importing that package and parsing the weights would take longer than answering 
 graph's nodes and its small constants are read here, straight from the file's protobuf fields.
 """
 
-from __future__ import annotations
-
 import mmap
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Builds the parts of a run from its options."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """The class centres of a run as one safetensors file, read back from its newest checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

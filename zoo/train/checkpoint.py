@@ -7,8 +7,6 @@
 torch.distributed.checkpoint reads `.metadata` with pickle: load only checkpoints of one's own.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

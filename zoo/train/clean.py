@@ -1,7 +1,5 @@
 """A training set without the images that a run's own class centres call wrongly labelled."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

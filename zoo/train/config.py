@@ -3,8 +3,6 @@
 What else is true of an option, such as whether it may change on --resume, stands at its field too, as an `Option`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing

@@ -1,7 +1,5 @@
 """Learning from another model: its embeddings of the training pictures as targets, with or without the labels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

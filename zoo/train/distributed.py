@@ -1,7 +1,5 @@
 """One run over several processes, as torchrun starts them: the rank of this process, and its part of a step."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import os

@@ -1,7 +1,5 @@
 """Starting from trained weights: adapters of low rank, and the class centres of people who were known before."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

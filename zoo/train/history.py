@@ -1,7 +1,5 @@
 """What a run was resumed with other than before: history.jsonl, a JSON object a line."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The log of a run: one line of metrics.jsonl every few steps, and TensorBoard's files made from it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The training loop: `train_here` from top to bottom is one run. What survives a restart is in `Training.state`."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

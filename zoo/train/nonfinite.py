@@ -1,7 +1,5 @@
 """Steps whose loss or gradient is not finite: withheld on the device, reported when the log is written."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

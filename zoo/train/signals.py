@@ -1,7 +1,5 @@
 """Signals: a run that is asked to stop finishes its step and saves; SIGUSR1 has it save and go on."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A run from its start to its end: what `zoo train` and `zoo train --resume` do, for programs too. Imports no torch."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """One optimizer step: the forward and backward passes over a batch, and the update unless it must be withheld."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator

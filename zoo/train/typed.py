@@ -1,7 +1,5 @@
 """Reads values, among them the texts of a command line or a recipe, by the type that an option declares."""
 
-from __future__ import annotations
-
 import contextlib
 import types
 import typing

@@ -1,7 +1,5 @@
 """How a run is watched while it trains: it tells where it stands after every step. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
