@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import InputError, closest
 from zoo.files import hold
@@ -50,12 +51,18 @@ def find_run(run: str | Path | None = None, root: Path = RUNS, holding: str = "m
     raise InputError(f"expected a run folder (with config.yaml) at {run}, found none; {hint}")
 
 
-def training_data(run: Path) -> str | None:
-    """The training set of a run, as its config.yaml names it; None where it is not a path of this machine."""
+def options_in(run: Path) -> dict[str, Any]:
+    """The content of a run's config.yaml; empty where there is none."""
     import yaml
 
-    config = run / "config.yaml"
-    data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data") if config.is_file() else None
+    file = run / "config.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def training_data(run: Path) -> str | None:
+    """The training set of a run, as its config.yaml names it; None where it is not a path of this machine."""
+    data = options_in(run).get("data")
     return data if data and Path(data).exists() else None
 
 

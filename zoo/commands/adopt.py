@@ -18,7 +18,6 @@ from zoo.errors import Exit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo adopt`."""
     parser.add_argument("source", metavar="SOURCE", help="a file, a name of `zoo list published`, or owner/name:FILE")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="the new folder")
     whose = "whose checkpoint it is, where neither its hash nor its name tells: arcface_torch, adaface, cvlface, …"

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
     def action(run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:

@@ -30,7 +30,6 @@ LOW_COSINE = 0.99
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo export`."""
     from zoo.export.options import Options
 
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run, its folder, or another MODEL with weights")

@@ -15,7 +15,6 @@ from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo migrate`."""
     parser.add_argument("gallery", metavar="GALLERY", help="a gallery file of `zoo index`")
     parser.add_argument("--to", metavar="MODEL", required=True, help=MODEL_HELP)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the new gallery file")

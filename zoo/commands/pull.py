@@ -14,7 +14,6 @@ from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo pull`."""
     what = "owner/name[@revision][:FILE], or a name of `zoo list published`"
     parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument("--onnx", action="store_true", help="model.onnx alone: all that evaluate and verify need")

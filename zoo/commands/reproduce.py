@@ -22,44 +22,21 @@ from zoo.train.signals import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo reproduce`."""
-    parser.add_argument("--data", required=True, metavar="TRAIN", help="training set, as `zoo train --data` takes it")
-    parser.add_argument(
-        "--benchmarks",
-        required=True,
-        metavar="PATH",
-        help="a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or a .bin",
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="trainings per head, with seeds 0 to N − 1 (default: 3)"
-    )
-    parser.add_argument(
-        "--heads",
-        nargs="+",
-        metavar="NAME",
-        help="heads to compare (default: arcface, cosface, curricularface, adaface, recurricularface)",
-    )
-    parser.add_argument(
-        "--recipe", metavar="NAME|FILE", help="one recipe for all heads (default: those of the paper's section 4.2)"
-    )
-    parser.add_argument(
-        "--set", metavar="key=value", action="append", default=[], help="any other option of `zoo train`"
-    )
-    parser.add_argument(
-        "--stated",
-        default="paper",
-        metavar="paper|none|FILE.csv",
-        help="published figures to print below the measured ones (default: the ReCurricularFace paper's Tables 1 to 3);"
-        " a file has the columns benchmark,figure,head,percent",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="reproduction",
-        metavar="OUT",
-        help="folder of tables and cells (default: reproduction)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
+    add = parser.add_argument
+    add("--data", required=True, metavar="TRAIN", help="training set, as `zoo train --data` takes it")
+    benchmarks = "a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or a .bin"
+    add("--benchmarks", required=True, metavar="PATH", help=benchmarks)
+    add("--seeds", type=int, default=3, metavar="N", help="trainings per head, with seeds 0 to N − 1 (default: 3)")
+    heads = "heads to compare (default: arcface, cosface, curricularface, adaface, recurricularface)"
+    add("--heads", nargs="+", metavar="NAME", help=heads)
+    add("--recipe", metavar="NAME|FILE", help="one recipe for all heads (default: those of the paper's section 4.2)")
+    add("--set", metavar="key=value", action="append", default=[], help="any other option of `zoo train`")
+    stated = "published figures to print below the measured ones (default: the ReCurricularFace paper's Tables 1 to 3)"
+    stated += "; a file has the columns benchmark,figure,head,percent"
+    add("--stated", default="paper", metavar="paper|none|FILE.csv", help=stated)
+    output = "folder of tables and cells (default: reproduction)"
+    add("-o", "--output", default="reproduction", metavar="OUT", help=output)
+    add("--quiet", action="store_true", help="no progress on the terminal")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from zoo.hub.pull import is_hub_id
 from zoo.modelinfo import ModelInfo
 from zoo.resolve import find_model
 from zoo.resolve.kinds import Folder
+from zoo.runs import options_in
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -26,18 +28,8 @@ if TYPE_CHECKING:
 WEB_FILE = "onnx/model.onnx"
 """The file that transformers.js looks for."""
 TAGS = ("timm", "face-recognition", "face-verification", "onnx")
-HUB_TYPES = {
-    "lfw": "lfw",
-    "cfp_fp": "cfp-fp",
-    "cfp_ff": "cfp-ff",
-    "agedb_30": "agedb-30",
-    "calfw": "calfw",
-    "cplfw": "cplfw",
-    "ijbb": "ijb-b",
-    "ijbc": "ijb-c",
-    "tinyface": "tinyface",
-}
-"""A benchmark's file name → its name among the Hub's results; each has its own, or results would merge."""
+HUB_TYPES = {"ijbb": "ijb-b", "ijbc": "ijb-c"}
+"""The benchmarks whose name among the Hub's results is not their file's, as that of cfp_fp, cfp-fp, is."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +138,9 @@ def datasets(info: ModelInfo, recipe: dict[str, Any]) -> list[str]:
 
 def facts_of(info: ModelInfo, report: Report | None) -> list[tuple[str, str]]:
     """The table at the top."""
-    architecture = ", ".join(
-        part
-        for part in (info.backbone, f"{info.stem} stem" if info.stem else "", f"{info.neck} neck" if info.neck else "")
-        if part
-    )
+    parts = (info.backbone, info.stem and f"{info.stem} stem", info.neck and f"{info.neck} neck")
     return [
-        ("backbone", architecture),
+        ("backbone", ", ".join(filter(None, parts))),
         ("embedding", f"{info.embedding_dim} numbers, not normalised"),
         ("head", info.head),
         ("training data", info.training_set),
@@ -165,12 +153,8 @@ def may_be_told(option: str, value: Any) -> bool:
     """Whether a recipe's option belongs into a public card."""
     from zoo.train.config import option_names
 
-    return (
-        option not in option_names(told=False)
-        and value not in (None, {}, "")
-        and "/" not in str(value)
-        and "\\" not in str(value)
-    )
+    stated = option not in option_names(told=False) and value not in (None, {}, "")
+    return stated and not {"/", "\\"} & set(str(value))
 
 
 def eval_results(result: Evaluation) -> list[EvalResult]:
@@ -178,19 +162,13 @@ def eval_results(result: Evaluation) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     stem = Path(result.data).stem
-    kind = HUB_TYPES.get(stem.lower().replace("-", "_"), re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "pairs")
+    kind = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "pairs"
+    task: dict[str, Any] = {"task_type": "image-feature-extraction", "task_name": "Face verification"}
+    task |= {"dataset_type": HUB_TYPES.get(kind, kind), "dataset_name": result.data}
     figures = [("accuracy", "accuracy", result.accuracy), ("roc_auc", "AUC", result.auc)]
     figures += [(f"tar_at_far_{far:g}", f"TAR@FAR {far:g}", tar) for far, tar in result.tar_at_far.items()]
     return [
-        EvalResult(
-            task_type="image-feature-extraction",
-            task_name="Face verification",
-            dataset_type=kind,
-            dataset_name=result.data,
-            metric_type=metric,
-            metric_name=label,
-            metric_value=round(float(value), 6),
-        )
+        EvalResult(**task, metric_type=metric, metric_name=label, metric_value=round(float(value), 6))
         for metric, label, value in figures
         if value is not None and not math.isnan(value)
     ]
@@ -223,9 +201,8 @@ def card_of_run(
     run: Path, repo: str, license: License | None = None, centres: bool = False, figures: Sequence[str] = ()
 ) -> str:
     """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
-    return render_card(
-        facts_in(run), report_in(run), recipe_in(run), repo, license, centres, loads_in_plain_timm(run), figures
-    )
+    known = facts_in(run), report_in(run), recipe_in(run)
+    return render_card(*known, repo, license, centres, loads_in_plain_timm(run), figures)
 
 
 def write_card(
@@ -239,10 +216,10 @@ def write_card(
     folder = model_folder(run)
     name = repo or f"owner/{folder.resolve().name}"
     card = card_of_run(folder, name, license, figures=figures_in(folder))
-    written = {folder / "README.md": card, **({folder / "README.html": to_html(card, name)} if html else {})}
+    written = {"README.md": card, **({"README.html": to_html(card, name)} if html else {})}
     for file, text in written.items():
-        write_text(file, text)
-    return list(written)
+        write_text(folder / file, text)
+    return [folder / file for file in written]
 
 
 def model_folder(model: str | Path | None) -> Path:
@@ -260,12 +237,17 @@ def run_of(folder: Path) -> Path:
 
 
 def facts_in(run: Path) -> ModelInfo:
-    """The facts in a run's model.onnx; InputError where there is none or it says nothing."""
-    from zoo.inference.metadata import read_model_info
-
+    """The facts in a run's model.onnx; InputError where there is none or it states none."""
     model = run / "model.onnx"
     if not model.is_file():
         raise InputError(f"expected model.onnx in {run}, found none; write it with `zoo export {run} --onnx`")
+    return stated_facts(model)
+
+
+def stated_facts(model: Path) -> ModelInfo:
+    """The facts in an ONNX file; InputError where it states none."""
+    from zoo.inference.metadata import read_model_info
+
     info = read_model_info(model)
     if info is None:
         raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")
@@ -289,22 +271,14 @@ def report_in(run: Path) -> Report | None:
 
 def recipe_in(run: Path) -> dict[str, Any]:
     """A run's config.yaml, also for its best/; empty where there is none."""
-    import yaml
-
-    file = run_of(run) / "config.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return content if isinstance(content, dict) else {}
+    return options_in(run_of(run))
 
 
 def loads_in_plain_timm(run: Path) -> bool:
     """Whether timm knows the architecture of a run's config.json by itself."""
-    import json
-
-    own: Sequence[str] = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")
+    own = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")
     file = run / "config.json"
-    return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(
-        tuple(own)
-    )
+    return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(own)
 
 
 def _figures(found: Evaluation) -> list[tuple[str, str]]:

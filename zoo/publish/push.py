@@ -16,10 +16,10 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.files import write_json, write_text
 from zoo.hub.browse import read
-from zoo.hub.checks import content_hash, guarded
+from zoo.hub.checks import content_hash, guarded, require_weights_beside
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, quiet_unless_watched, reason, status_of, unreachable
 from zoo.modelinfo import ModelInfo
-from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of
+from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
 from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"
@@ -30,6 +30,8 @@ OURS = re.compile(
 """What a push wrote before pushes listed their files in config.json, beside the card and the weights."""
 WEB = f"onnx/{ONNX}"
 """Where transformers.js looks for a model: the same content once more, which the Hub stores and receives once."""
+GIT = 40
+"""The hex digits of the hash that git gives to a file."""
 LEAST_COSINE = 0.999
 """A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
 
@@ -94,9 +96,9 @@ def publish(
         plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
         if dry_run:
             return plan, None
-        message = f"Publish {folder.resolve().name}"
         where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
-        return plan, push(staged, repo, message=message, replace_card=replace_card, **where)
+        where |= {"message": f"Publish {folder.resolve().name}", "replace_card": replace_card}
+        return plan, push(staged, repo, **where)
 
 
 def require_same_model(folder: Path) -> None:
@@ -112,9 +114,8 @@ def require_same_model(folder: Path) -> None:
     try:
         cosine = differences(ours, embedder(crops)).cosine
     except ParityError as error:
-        raise InputError(
-            f"model.safetensors and model.onnx are not one model ({error}); export the run again"
-        ) from None
+        sentence = f"model.safetensors and model.onnx are not one model ({error}); export the run again"
+        raise InputError(sentence) from None
     if cosine < 0.9999:
         raise InputError(
             f"expected model.onnx to be the model of model.safetensors, found a cosine of {cosine:.4f} between their"
@@ -123,20 +124,14 @@ def require_same_model(folder: Path) -> None:
 
 
 def stage(
-    run: Path,
-    folder: Path,
-    repo: str,
-    license: License,
-    *,
-    allow_unmeasured: bool = False,
-    centres: Path | None = None,
+    run: Path, folder: Path, repo: str, license: License, *, allow_unmeasured: bool = False, centres: Path | None = None
 ) -> list[str]:
     """Writes what is to be published of `run` into the empty `folder`; returns the names.
 
     The run is left as it is: config.json and the ONNX files are copies with the license in their facts, and report.html
     and the figures are drawn anew from report.json, so that no face is on them. `centres` is a file of class centres,
-    biometric data, which goes only where it is named. InputError where the run has no proven
-    export or no measurement of it (`allow_unmeasured` lets that pass, and the card says so).
+    biometric data, which goes only where it is named. InputError where the run has no proven export or no measurement
+    of it (`allow_unmeasured` lets that pass, and the card says so).
     """
     info = facts_in(run)
     require_parity(run / ONNX, info)
@@ -171,18 +166,13 @@ def stage(
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Writes config.json last: its `zoo` block lists every file of the push, and the hash of the card."""
     names = [*staged_files(folder), CONFIG]
-    listed = {name: git_hash(folder / name) if name == "README.md" else "" for name in names}
+    listed = {name: content_hash(folder / name, GIT) if name == "README.md" else "" for name in names}
     write_json(folder / CONFIG, {**config, "zoo": {**config.get("zoo", {}), "published": listed}})
 
 
 def staged_files(folder: Path) -> list[str]:
     """The names of all files of a staged folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def git_hash(file: Path) -> str:
-    """The hash that git gives to a file: 40 hex digits."""
-    return content_hash(file, 40)
 
 
 def existing(file: Path) -> Path:
@@ -212,12 +202,9 @@ def licensed_config(run: Path, license: License) -> dict[str, Any]:
 
 def stage_onnx(model: Path, folder: Path, license: License) -> None:
     """A copy of an ONNX file, and of the weights beside it, whose facts name the license."""
-    from zoo.hub.checks import require_weights_beside
-    from zoo.inference.metadata import read_model_info, write_model_info
+    from zoo.inference.metadata import write_model_info
 
-    info = read_model_info(model)
-    if info is None:
-        raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")
+    info = stated_facts(model)
     require_parity(model, info)
     for name in require_weights_beside(model):
         shutil.copyfile(existing(model.parent / name), folder / name)
@@ -277,7 +264,9 @@ def push(
 
 def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
     """The files that the last push wrote, with the hash of its card; those of an earlier version by their names."""
-    config = read_there(repo, commit, CONFIG) if CONFIG in there else {}
+    from huggingface_hub import hf_hub_download
+
+    config = read(Path(hf_hub_download(repo, CONFIG, revision=commit))) if CONFIG in there else {}
     block = config.get("zoo")
     if not isinstance(block, dict):
         return {}
@@ -287,20 +276,13 @@ def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
     return {name: "" for name in there if OURS.fullmatch(name) or name in ("README.md", CONFIG, WEIGHTS)}
 
 
-def read_there(repo: str, commit: str, name: str) -> dict[str, Any]:
-    """A JSON file of a commit; empty where it holds something else."""
-    from huggingface_hub import hf_hub_download
-
-    return read(Path(hf_hub_download(repo, name, revision=commit)))
-
-
 def edited_since(repo: str, commit: str, last: dict[str, str]) -> bool:
     """Whether the card on the Hub is another than the last push wrote; an earlier version's, without a hash, is not."""
     from huggingface_hub import hf_hub_download
 
     if last.get("README.md") == "":
         return False
-    return git_hash(Path(hf_hub_download(repo, "README.md", revision=commit))) != last.get("README.md")
+    return content_hash(Path(hf_hub_download(repo, "README.md", revision=commit)), GIT) != last.get("README.md")
 
 
 @contextmanager
@@ -320,9 +302,8 @@ def refusals_told(repo: str) -> Iterator[None]:
             told = " ".join(str(cause).split())[:300]
             raise InputError(f"could not publish {repo}: the Hub refuses it ({told}); no commit was made") from None
         if isinstance(cause, HfHubHTTPError):
-            hint = ""
-            if cause.response.status_code in (401, 403):
-                hint = "; log in with `hf auth login` or set HF_TOKEN to a token that may write there"
+            login = "; log in with `hf auth login` or set HF_TOKEN to a token that may write there"
+            hint = login if cause.response.status_code in (401, 403) else ""
             raise InputError(f"could not publish {repo}: {status_of(cause)}{hint}; no commit was made") from None
         if cause is not None and isinstance(cause, unreachable()):
             raise InputError(f"could not publish {repo}: {reason(cause)}; no commit was made, try again") from None
