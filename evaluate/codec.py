@@ -4,8 +4,6 @@ A dataclass is an object of its fields without those that hold nothing. NaN ("no
 that is a key is written in its shortest form. What a later version wrote beside that is ignored.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import types

@@ -1,7 +1,5 @@
 """Error rates of groups of people at one threshold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 Everything runs in blocks of bounded memory and without a Python loop over templates, pairs or probes.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Embeddings stored between evaluations, under a key of everything that they depend on."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import inspect

@@ -1,7 +1,5 @@
 """Whether red and blue are where they belong, as the colour of skin shows."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

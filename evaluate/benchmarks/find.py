@@ -1,7 +1,5 @@
 """Benchmarks as they lie on disk: every protocol looks for its own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How a model is measured: declared once, for `zoo evaluate`'s flags and for the keywords of `evaluate`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from zoo.errors import InputError

@@ -1,7 +1,5 @@
 """One model measured on one benchmark or many: what `zoo evaluate` does, as calls of Python."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

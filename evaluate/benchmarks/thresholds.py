@@ -1,7 +1,5 @@
 """Measured thresholds: stored with everything that they hold for, or not at all."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

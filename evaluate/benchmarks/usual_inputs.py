@@ -1,7 +1,5 @@
 """Which of the usual inputs a third-party model may expect, tried where its figures are near chance."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 

@@ -5,14 +5,6 @@ from zoo.evaluate.protocols.ijb import IJBProtocol
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
 
-__all__ = [
-    "PROTOCOLS",
-    "Benchmark",
-    "Found",
-    "IJBProtocol",
-    "PairsProtocol",
-    "Protocol",
-    "TinyFaceProtocol",
-]
+__all__ = ["PROTOCOLS", "Benchmark", "Found", "IJBProtocol", "PairsProtocol", "Protocol", "TinyFaceProtocol"]
 
 PROTOCOLS.load_entry_points("zoo.protocols", Protocol)  # last: third-party modules import from here

@@ -49,14 +49,10 @@ class IJBProtocol(Protocol):
 
     benchmarks = (
         Benchmark(
-            "ijbb",
-            "IJB-B",
-            counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845)),
+            "ijbb", "IJB-B", counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845))
         ),
         Benchmark(
-            "ijbc",
-            "IJB-C",
-            counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531)),
+            "ijbc", "IJB-C", counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531))
         ),
     )
     crowded = frozenset({"loose_crop"})

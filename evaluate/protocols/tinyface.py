@@ -1,7 +1,5 @@
 """TinyFace in its official layout: tiny native pictures, searched in a gallery with distractors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path

@@ -43,11 +43,7 @@ def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> tuple[Fig
 
 def line(index: int) -> dict[str, Any]:
     """Colour, dashes and width of the line of model number `index`, for matplotlib."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index % len(DASHES)],
-        "linewidth": 1.8,
-    }
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.8}
 
 
 def title(axes: Axes, text: str) -> None:

@@ -1,7 +1,5 @@
 """A report as rows and sentences, and from them tables in Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

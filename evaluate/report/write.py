@@ -1,7 +1,5 @@
 """The files of a report: pages, tables, figures and records, each whole or absent."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """IResNet: the residual network of ArcFace's code, designed for 112×112 crops (total stride 16, 7×7 final map)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Chen et al. 2018, "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile Devices".
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

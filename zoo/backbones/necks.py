@@ -1,7 +1,5 @@
 """Necks: modules that turn a backbone's last feature map into one embedding, not normalised."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -41,11 +39,7 @@ class GapNeck(nn.Sequential):
 
     def __init__(self, channels: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(channels, dim),
-            embedding_norm(dim),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, dim), embedding_norm(dim)
         )
 
 

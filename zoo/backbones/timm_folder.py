@@ -1,7 +1,5 @@
 """A model folder in timm's layout: config.json and model.safetensors, written and read."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """timm's side of a backbone: building one of its models, and the interface that our own architectures implement."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any

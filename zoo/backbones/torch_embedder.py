@@ -1,7 +1,5 @@
 """Embeddings from a torch model: for validation during training, and for runs without an ONNX export."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ zoo card                       the newest run
 zoo card runs/first --html     README.html beside it, to look at
 """
 
-from __future__ import annotations
-
 import argparse
 
 from zoo.commands.options import add_license_arguments

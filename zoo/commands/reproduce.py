@@ -7,8 +7,6 @@ give the same command again: finished cells are kept, and a half-trained one con
   zoo reproduce --data faces/ --benchmarks lfw.bin --recipe quick-cpu --set epochs=5 --seeds 2
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

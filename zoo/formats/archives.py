@@ -1,7 +1,5 @@
 """Zip and tar archives as folders, unpacked for as long as somebody reads them."""
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 import tempfile

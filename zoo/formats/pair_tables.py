@@ -4,8 +4,6 @@ Two layouts are known: a row a pair with two pictures and a truth (image1, image
 its evaluation sets, a row a picture, two by two (image, is_same).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

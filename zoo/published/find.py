@@ -1,7 +1,5 @@
 """From a name to a published file on this machine, and to what the catalogue knows of it. Imports no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

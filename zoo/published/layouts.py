@@ -5,8 +5,6 @@ does not take is refused by name, unless it is on the short list of known leftov
 gives another embedding.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

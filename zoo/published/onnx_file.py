@@ -1,7 +1,5 @@
 """Takes in an ONNX file that others exported: its embedding alone, from RGB planes of float32."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

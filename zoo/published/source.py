@@ -1,7 +1,5 @@
 """A checkpoint's tensors as a layout takes them: each once, by the name that it has there, or a module at a time."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@
 Here the opcodes that call, import or look up something are our own: a name becomes a `Name`, a call a `Call`.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass

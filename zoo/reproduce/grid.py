@@ -1,7 +1,5 @@
 """A grid of trainings: every head with every seed is trained, exported and evaluated; finished steps are kept."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Published figures to print below the measured ones: the paper's own, or those of a CSV file."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import math

@@ -1,7 +1,5 @@
 """Tables of several trainings of several heads: mean ± deviation over seeds, and whether a gain is shown."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Sequence

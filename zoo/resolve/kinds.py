@@ -1,7 +1,5 @@
 """The kinds of MODEL. A new kind is one class with `name`, `onnx` and `folder`, and one line in KINDS."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
