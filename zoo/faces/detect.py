@@ -43,7 +43,7 @@ OVERLAP = 0.4
 """Of two faces whose boxes overlap by more, as intersection over union, the one with the higher score counts."""
 SMALL_FACE = 40
 """Narrower faces, in pixels of the photo, are not looked at again."""
-LOOK_SIDE, LOOK_WIDTH = 320, 200
+LOOK_SIDE, LOOK_WIDTH = 256, 200
 """The side of the cut-out in which a face is looked at again, and the face's width in it, both in pixels. YuNet places
 landmarks worse in faces of some 100 pixels and of more than 300; measured on face_detection_yunet_2026may.onnx by
 `benchmarks/verify.py --landmarks`, which measures any other file."""
