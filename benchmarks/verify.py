@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import statistics
 import subprocess
 import sys
@@ -60,14 +59,22 @@ SIDES = (340, 640, 1280)
 """The canvases on which landmarks are measured, in pixels."""
 
 
-def measured(command: Sequence[str]) -> tuple[float, float, float, int]:
+SPAWN = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+wall = time.perf_counter() - start
+print(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+"""
+"""Starts a process from a small one: what the starting process holds counts as the new one's peak memory."""
+
+
+def measured(command: Sequence[str]) -> tuple[float, float, float, float]:
     """(wall seconds, CPU seconds, peak MB, exit code) of one process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - start
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode
+    told = subprocess.run([sys.executable, "-S", "-c", SPAWN, *command], capture_output=True, text=True, check=True)
+    wall, cpu, peak, code = map(float, told.stdout.split())
+    return wall, cpu, peak, code
 
 
 def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], rounds: int) -> None:
@@ -83,40 +90,47 @@ def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], roun
             if subprocess.run([python, "-c", statement], capture_output=True).returncode == 0:
                 commands[statement] = [python, "-c", statement]
                 missing.remove(name)
-    results: dict[str, list[tuple[float, float, float, int]]] = {name: [] for name in commands}
+    results: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             results[name].append(measured(command))
     print(f"cold, {rounds} rounds: {a.name} {read_photo(a).shape[:2]}, {b.name} {read_photo(b).shape[:2]}")
-    print(f"{'':<44}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}  exit")
-    bare = statistics.median(wall for wall, *_ in results["bare script"])
+    print(f"{'':<44}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}{'CPU ÷':>8}  exit")
+    walls, cpus, *_ = zip(*results["bare script"], strict=True)
+    bare, bare_cpu = statistics.median(walls), statistics.median(cpus)
     for name, rows in results.items():
         wall, cpu, peak, code = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{name:<44}{wall:>8.3f}{cpu:>8.3f}{peak:>9.0f}{wall / bare:>8.2f}  {code:.0f}")
+        print(f"{name:<44}{wall:>8.3f}{cpu:>8.3f}{peak:>9.0f}{wall / bare:>8.2f}{cpu / bare_cpu:>8.2f}  {code:.0f}")
     if missing:
         print(f"not installed: {', '.join(missing)}")
 
 
-def timed(work: Callable[[], object], rounds: int) -> float:
-    """The median milliseconds of a call, after one to warm up."""
+def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """The median milliseconds of a call, wall and CPU, after one to warm up."""
     work()
-    times = []
+    walls, cpus = [], []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         work()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - before)
+    return 1000 * statistics.median(walls), 1000 * statistics.median(cpus)
 
 
 def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
     """Pair after pair in one process, and how the time divides."""
-    image = read_photo(a)
-    crop = verifier.crop(image)
-    print(f"\nwarm, {rounds} rounds, milliseconds")
-    print(f"{'a pair of photos':<28}{timed(lambda: verifier.verify(a, b), rounds):>8.1f}")
-    print(f"{'  read and decode one':<28}{timed(lambda: read_photo(a), rounds):>8.1f}")
-    print(f"{'  find and align its face':<28}{timed(lambda: verifier.crop(image), rounds):>8.1f}")
-    print(f"{'  embed two crops, flipped':<28}{timed(lambda: verifier.embed_crops([crop, crop]), rounds):>8.1f}")
+    image, detector = read_photo(a), verifier.detector
+    crop, face = verifier.crop(image), detector.detect(image)[0]
+    steps = {
+        "a pair of photos": lambda: verifier.verify(a, b),
+        "  read and decode one": lambda: read_photo(a),
+        "  find its face": lambda: detector.detect(image),
+        "  look at it again": lambda: detector.refine(image, face),
+        "  embed two crops, flipped": lambda: verifier.embed_crops([crop, crop]),
+    }
+    print(f"\nwarm, {rounds} rounds, milliseconds{'':<8}{'wall':>9}{'CPU':>8}")
+    for name, step in steps.items():
+        print(f"{name:<34}" + "".join(f"{value:>8.1f}" for value in timed(step, rounds)))
 
 
 def random_gallery(people: int, dim: int) -> Gallery:
@@ -176,7 +190,7 @@ def galleries(sizes: Sequence[int], rounds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gallery"
             random_gallery(people, dim).save(path)
-            opened = timed(lambda path=path: Gallery.open(path).name(0), rounds)  # type: ignore[misc]
+            opened, _ = timed(lambda path=path: Gallery.open(path).name(0), rounds)  # type: ignore[misc]
             everybody = set()
             for method in ("plain", "zoo"):
                 command = [sys.executable, "-c", SEARCH, str(path), method, str(rounds)]

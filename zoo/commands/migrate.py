@@ -9,7 +9,14 @@ measured on people whom it was not learnt from. The gallery says that it was mig
 
 import argparse
 
-from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, answer, print_notes
+from zoo.commands.options import (
+    MODEL_HELP,
+    add_batch_arguments,
+    add_detector_arguments,
+    answer,
+    limit_threads,
+    print_notes,
+)
 from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
@@ -37,11 +44,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected either --photos DIR, or --from MODEL with --learn DIR; see `zoo migrate --help`")
     gallery = Gallery.open(args.gallery)
     flip = bool(gallery.facts.get("flip", True))
-    verifier = FaceVerifier(args.to, args.detector, face=args.face, aligned=args.aligned, flip=flip)
+    limit_threads(args)
+    options = {"face": args.face, "aligned": args.aligned, "flip": flip, "threads": args.threads}
+    verifier = FaceVerifier(args.to, args.detector, **options)
     if args.photos is not None:
         migrated = re_embed(gallery, verifier, args.photos, args.output, args.workers, bar)
     else:
-        old = FaceVerifier(args.old, args.detector, face=args.face, aligned=args.aligned, flip=flip)
+        old = FaceVerifier(args.old, args.detector, **options)
         migrated, _ = map_templates(
             gallery, old, verifier, args.learn, args.output,
             far=args.far, max_loss=args.max_loss, workers=args.workers, bar=bar,

@@ -57,27 +57,24 @@ def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
     """The verifier that `add_model_arguments` asked for."""
     from zoo.recognition import FaceVerifier
 
-    threads = limit_threads(args)
-    options |= {"face": args.face, "aligned": args.aligned, "threads": threads, "input": given_input(args)}
+    limit_threads(args)
+    options |= {"face": args.face, "aligned": args.aligned, "threads": args.threads, "input": given_input(args)}
     return FaceVerifier(args.model, args.detector, **options)
 
 
-def limit_threads(args: argparse.Namespace) -> int:
-    """The threads that `--threads` asked for, or the cores that this process may use; OpenCV uses no more from now."""
+def limit_threads(args: argparse.Namespace) -> None:
+    """From now on OpenCV uses the threads that `--threads` asks for, or the cores that this process may use."""
     import cv2
 
     from zoo.machine import cores
 
-    threads = int(args.threads or cores())
-    cv2.setNumThreads(threads)
-    return threads
+    cv2.setNumThreads(args.threads or cores())
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """The number of threads of the model and the detector."""
-    parser.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads of a computation (default: the cores it may use)"
-    )
+    threads = "CPU threads of a computation (default: the cores that the process may use)"
+    parser.add_argument("--threads", type=positive, metavar="N", help=threads)
 
 
 def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
@@ -115,7 +112,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     workers = "threads that read and search photos (default: 2)"
     parser.add_argument("--workers", type=positive, default=2, metavar="N", help=workers)
     add_threads_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    add_json(parser)
 
 
 def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> None:

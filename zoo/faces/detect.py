@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -247,6 +245,9 @@ def _read(path: Path) -> bytes:
 
 def _from_the_hub() -> bytes:
     """The pinned file from the Hub's cache, or by one request: the Hub's client would try for half a minute."""
+    import http.client
+    import urllib.request
+
     from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 
     cached = try_to_load_from_cache(HUB_REPO, HUB_FILE)
