@@ -173,7 +173,7 @@ ROOMS = (
         "model cards and pushes",
         (
             *("zoo.runs", "zoo.hub", "zoo.inference", "zoo.backbones", "zoo.evaluate", "zoo.evaluate.report"),
-            *("zoo.evaluate.protocols", "zoo.export", "zoo.train", "zoo.resolve"),
+            *("zoo.evaluate.protocols", "zoo.export", "zoo.train", "zoo.resolve", "zoo.faces", "zoo.recognition"),
         ),
         (*LIGHT, "torch", "huggingface_hub", "jinja2", "yaml", "markdown_it"),
     ),

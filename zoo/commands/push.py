@@ -5,6 +5,7 @@ RUN is a run, by folder or name, its best/, or the folder of an adopted model.
 zoo push runs/first owner/name --license apache-2.0 --dry-run
 zoo push runs/first owner/name --license cc-by-nc-4.0 --private
 zoo push runs/first owner/name --license other --license-name "research only" --license-link https://…
+zoo push runs/first owner/demo --license apache-2.0 --space timm_face_zoo-0.1.0-py3-none-any.whl
 
 Log in first: `hf auth login`, or set HF_TOKEN.
 """
@@ -37,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="publish head.safetensors, from the newest checkpoint: vectors that stand for the people of the training"
         " set, biometric data",
     )
+    space = "publish a Gradio Space that compares two photos instead, with this wheel of zoo"
+    parser.add_argument("--space", metavar="WHEEL", help=space)
+    parser.add_argument("--detector", metavar="PATH", help="with --space: YuNet's ONNX file (default: the pinned one)")
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="with --space: the demo's threshold")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
@@ -49,18 +54,20 @@ def run(args: argparse.Namespace) -> int:
             "expected --license, found none: without a license nobody may use the model; name that of the weights,"
             " such as apache-2.0, or other with --license-name and --license-link"
         )
-    plan, pushed = publish(
-        args.run,
-        args.repo,
-        License(args.license, args.license_name, args.license_link),
-        private=args.private,
-        revision=args.revision,
-        create_pr=args.create_pr,
-        allow_unmeasured=args.allow_unmeasured,
-        include_class_centres=args.include_biometric_class_centres,
-        dry_run=args.dry_run,
-        replace_card=args.replace_card,
-    )
+    license = License(args.license, args.license_name, args.license_link)
+    common = {"private": args.private, "dry_run": args.dry_run}
+    if args.space:
+        from zoo.publish.space import publish_space
+
+        demo = {"detector": args.detector, "threshold": args.threshold}
+        plan, pushed = publish_space(args.run, args.repo, license, args.space, **demo, **common)
+    else:
+        place = {"revision": args.revision, "create_pr": args.create_pr, "replace_card": args.replace_card}
+        content = {
+            "allow_unmeasured": args.allow_unmeasured,
+            "include_class_centres": args.include_biometric_class_centres,
+        }
+        plan, pushed = publish(args.run, args.repo, license, **common, **place, **content)
     if pushed is None:
         if args.json:
             print(json.dumps({"repo": plan.repo, "files": plan.files, "dry_run": True}, indent=2))

@@ -1,0 +1,262 @@
+"""`zoo serve` beside the same call in a Python program: latency, throughput and memory, both sides in one run.
+
+    npm install autocannon
+    python benchmarks/serve.py --autocannon node_modules/autocannon                  iresnet50, untrained
+    python benchmarks/serve.py --model model.onnx --autocannon node_modules/autocannon [--peer PYTHON]
+    python benchmarks/serve.py --model model.onnx --soak MINUTES                     1 % hostile requests; memory
+
+Each request carries two aligned crops, PNG in base64; the call in the program decodes the same bytes. Rounds alternate
+between the two, so that other work on the machine affects them alike; the table has medians over the rounds. The load
+generator runs on the same cores: its processor time, in cores, is a column of its own. `--peer` names the Python of an
+environment with deepface: how long its API takes to start, and the memory that it holds idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import FaceVerifier
+from zoo.formats.images import decode, encode_png
+
+TARGETS = [
+    ("p50 of the server / of the call, 1 client", 1.3, "at most"),
+    ("throughput of the server / of the call, 16 clients", 0.9, "at least"),
+]
+
+
+def untrained(backbone: str, path: Path) -> Path:
+    """An ONNX file with the speed of a trained model."""
+    import torch
+
+    from zoo.backbones import blueprint_of, create_backbone
+    from zoo.export import artifacts
+    from zoo.modelinfo import ModelInfo
+
+    torch.manual_seed(0)
+    model = create_backbone(backbone).eval()
+    info = ModelInfo(512, backbone=backbone, stem="face", neck=blueprint_of(model).neck)
+    artifacts.write(model, info, path, artifacts.Options())
+    return path
+
+
+def pictures() -> list[bytes]:
+    """Two smooth crops of 112×112 as PNG, of the size that photos of faces have."""
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 256, (2, 14, 14, 3), dtype=np.uint8)
+    return [encode_png(cv2.resize(one, (112, 112), interpolation=cv2.INTER_CUBIC)) for one in noise]
+
+
+def told(contents: list[bytes]) -> bytes:
+    """Two pictures as the body of a request."""
+    return json.dumps({name: base64.b64encode(one).decode() for name, one in zip("ab", contents, strict=True)}).encode()
+
+
+@contextlib.contextmanager
+def serving(model: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of aligned crops: its address and its process."""
+    command = [sys.executable, "-m", "zoo", "serve", "--model", str(model), "--aligned", "--port", "0"]
+    process = subprocess.Popen([*command, "--threshold", "0.3", *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    url = None
+    while url is None:
+        line = process.stderr.readline()
+        assert line, "the server ended"
+        url = re.search(r"at (http://\S+?)/$", line)
+    threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+    try:
+        yield url[1], process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def megabytes(pid: int) -> float:
+    """What a process holds in memory at this moment."""
+    kilobytes = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert kilobytes is not None
+    return int(kilobytes[1]) / 1024
+
+
+def called(verifier: FaceVerifier, contents: list[bytes], clients: int, seconds: float) -> dict[str, float]:
+    """The call in this program from `clients` threads: milliseconds and calls per second."""
+    until = time.perf_counter() + seconds
+
+    def client(_: int) -> list[float]:
+        taken = []
+        while (started := time.perf_counter()) < until:
+            verifier.verify(decode(contents[0], "a"), decode(contents[1], "b")).to_json()
+            taken.append(1e3 * (time.perf_counter() - started))
+        return taken
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        taken = sorted(one for found in pool.map(client, range(clients)) for one in found)
+    p50, p99 = (float(np.percentile(taken, rank)) for rank in (50, 99))
+    return {"p50": p50, "p99": p99, "rate": len(taken) / (time.perf_counter() - started), "errors": 0, "generator": 0}
+
+
+def asked(autocannon: Path, url: str, body: Path, clients: int, seconds: float) -> dict[str, float]:
+    """The same over HTTP by autocannon."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = ["-c", clients, "-d", round(seconds), "-m", "POST", "-i", body, "--json", "--no-progress"]
+    command = ["node", autocannon / "autocannon.js", *words, "-H", "Content-Type=application/json", f"{url}/verify"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "p50": found["latency"]["p50"],
+        "p99": found["latency"]["p99"],
+        "rate": found["2xx"] / found["duration"],
+        "errors": found["errors"] + found["non2xx"],
+        "generator": spent / found["duration"],
+    }
+
+
+def compare(model: Path, autocannon: Path, seconds: float, rounds: int) -> None:
+    """Prints the table and the ratios that are aimed at."""
+    contents, verifier = pictures(), FaceVerifier(model, aligned=True, threshold=0.3)
+    rows: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, serving(model) as (url, process):
+        body = Path(folder, "body")
+        body.write_bytes(told(contents))
+        for round_ in range(rounds + 1):
+            for clients in (1, 16):
+                found = {
+                    ("call", clients): called(verifier, contents, clients, seconds if round_ else 1),
+                    ("server", clients): asked(autocannon, url, body, clients, seconds if round_ else 1),
+                }
+                for key, row in found.items() if round_ else ():  # the first round warms up
+                    rows.setdefault(key, []).append(row)
+        memory = megabytes(process.pid)
+    middle = {
+        key: {name: statistics.median(row[name] for row in some) for name in some[0]} for key, some in rows.items()
+    }
+    print(f"{model.name}, {os.cpu_count()} cores, {rounds} rounds of {seconds:g} s; load now {os.getloadavg()[0]:.1f}")
+    print(
+        "| what | clients | p50 ms | p99 ms | per second | errors | generator's cores |\n|---|---|---|---|---|---|---|"
+    )
+    for (what, clients), row in sorted(middle.items(), key=lambda item: item[0][1]):
+        figures = (
+            f"{row['p50']:.1f} | {row['p99']:.1f} | {row['rate']:.1f} | {row['errors']:.0f} | {row['generator']:.2f}"
+        )
+        print(f"| {what} | {clients} | {figures} |")
+    ratios = [
+        middle["server", 1]["p50"] / middle["call", 1]["p50"],
+        middle["server", 16]["rate"] / middle["call", 16]["rate"],
+    ]
+    for (what, aim, side), ratio in zip(TARGETS, ratios, strict=True):
+        print(f"{what}: {ratio:.2f} ({side} {aim})")
+    print(f"memory of the server after it: {memory:.0f} MB")
+
+
+HOSTILE = {
+    "damaged pictures": ("application/json", told([b"\x89PNG\r\n\x1a\nx", b"\xff\xd8\xff"])),
+    "no pictures": ("application/json", b'{"a": "/etc/passwd", "b": "http://127.0.0.1/"}'),
+    "deep JSON": ("application/json", b"[" * 200_000),
+    "wrong type": ("text/xml", b"<a/>"),
+    "half a form": ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name="),
+    "too large": ("application/json", b"x" * 20_000_000),
+}
+
+
+def soak(model: Path, minutes: float) -> None:
+    """Prints how the server's memory and its answers develop under load with 1 % hostile requests."""
+    good, statuses, lock = told(pictures()), Counter[int | str](), threading.Lock()
+    with serving(model) as (url, process):
+        place, started = url.removeprefix("http://"), time.monotonic()
+        until = started + 60 * minutes
+
+        def client(number: int) -> None:
+            chance, connection = random.Random(number), http.client.HTTPConnection(place, timeout=60)
+            while time.monotonic() < until:
+                hostile = chance.random() < 0.01
+                kind, body = chance.choice([*HOSTILE.values()]) if hostile else ("application/json", good)
+                try:
+                    connection.request("POST", "/verify", body, {"Content-Type": kind})
+                    answer = connection.getresponse()
+                    answer.read()
+                    status: int | str = answer.status
+                except (OSError, http.client.HTTPException) as error:
+                    connection.close()
+                    status = type(error).__name__
+                with lock:
+                    statuses[f"hostile {status}" if hostile else status] += 1
+
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+        for one in clients:
+            one.start()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 15))
+            print(
+                f"{time.monotonic() - started:6.0f} s  {megabytes(process.pid):7.1f} MB  {statuses.total():,} requests"
+            )
+        for one in clients:
+            one.join()
+        print(f"alive: {process.poll() is None}; answers: {dict(statuses)}")
+
+
+def peer(python: str) -> None:
+    """Prints how deepface's API starts and what it holds idle."""
+    program = "import deepface.api.src.app as a; print('up', flush=True); a.create_app().run(port=5005)"
+    started = time.perf_counter()
+    with subprocess.Popen([python, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as api:
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1:5005", timeout=5)
+            with contextlib.suppress(OSError):
+                connection.request("GET", "/")
+                if connection.getresponse().status < 500:
+                    break
+            assert api.poll() is None, "deepface's API ended"
+            time.sleep(0.1)
+        print(f"deepface's API: up after {time.perf_counter() - started:.1f} s, {megabytes(api.pid):.0f} MB idle")
+        api.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--backbone", default="iresnet50", help="without --model")
+    parser.add_argument("--autocannon", type=Path, metavar="FOLDER", help="the npm package")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    parser.add_argument("--peer", metavar="PYTHON")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = args.model or untrained(args.backbone, Path(folder) / f"{args.backbone}.onnx")
+        started = time.perf_counter()
+        with serving(model) as (_, process):
+            print(f"zoo serve: up after {time.perf_counter() - started:.1f} s, {megabytes(process.pid):.0f} MB idle")
+        if args.peer:
+            peer(args.peer)
+        if args.soak:
+            soak(model, args.soak)
+        elif args.autocannon:
+            compare(model, args.autocannon, args.seconds, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
