@@ -99,20 +99,13 @@ def run_web(args: argparse.Namespace) -> int:
         raise InputError("--web writes a page for a model that is exported already; export with another command first")
     from zoo.serve.web import export_web
 
-    page = export_web(
-        args.run,
-        args.web,
-        runtime=args.onnxruntime_web,
-        detector=args.detector,
-        far=args.far,
-        threshold=args.threshold,
-        force=args.force,
-    )
+    chosen = {"detector": args.detector, "far": args.far, "threshold": args.threshold, "force": args.force}
+    files = export_web(args.run, args.web, runtime=args.onnxruntime_web, **chosen)
     if args.json:
-        print(json.dumps(page.to_json()))
+        print(json.dumps({"folder": args.web, "files": files}))
     else:
-        print(f"{page.folder}: {len(page.files)} files, {sum(page.files.values()) / 2**20:.1f} MiB")
-        print(f"next: python -m http.server --directory {page.folder}")
+        print(f"{args.web}: {len(files)} files, {sum(files.values()) / 2**20:.1f} MiB")
+        print(f"next: python -m http.server --directory {args.web}")
     return 0
 
 

@@ -1,7 +1,5 @@
 """The HTTP interface: each path is one call of the service, with its place in the OpenAPI document."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,31 +14,14 @@ from starlette.types import ASGIApp
 
 from zoo import __version__
 from zoo.errors import InputError
+from zoo.serve import schemas
 from zoo.serve.gate import Gate
 from zoo.serve.guard import Guard
 from zoo.serve.metrics import Metrics
 from zoo.serve.page import page_files
 from zoo.serve.pictures import read_request
 from zoo.serve.problems import Problem
-from zoo.serve.schemas import (
-    Detection,
-    Embeddings,
-    EmbedOptions,
-    Enrolled,
-    FaceOptions,
-    IdentifyOptions,
-    Identities,
-    ModelFacts,
-    Options,
-    People,
-    PersonPhotos,
-    ProblemDetails,
-    Removed,
-    Verdict,
-    VerifyOptions,
-    answers,
-    body,
-)
+from zoo.serve.schemas import answers, body
 from zoo.serve.service import Service
 from zoo.serve.settings import Settings
 
@@ -63,14 +44,8 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
         yield {"metrics": metrics}
         gate.close()
 
-    app = FastAPI(
-        title="zoo serve",
-        version=__version__,
-        description=DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-    )
+    about: dict[str, Any] = {"title": "zoo serve", "version": __version__, "description": DESCRIPTION}
+    app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lifespan)
     _add_recognition(app, service, gate)
     _add_people(app, service, gate, metrics)
     _add_facts(app, service, gate, metrics)
@@ -80,9 +55,9 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
 
     def openapi() -> dict[str, Any]:
         found = document()
-        schemas = found.setdefault("components", {}).setdefault("schemas", {})
-        schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
-        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        parts = found.setdefault("components", {"schemas": {}})
+        parts["schemas"]["ProblemDetails"] = schemas.ProblemDetails.model_json_schema()
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return found
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -93,7 +68,7 @@ def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
     """The operations on pictures, which keep nothing."""
 
     def operation(
-        path: str, model: type, options: type[Options], pictures: dict[str, str], call: Callable[..., Any]
+        path: str, model: type, options: type[schemas.Options], pictures: dict[str, str], call: Callable[..., Any]
     ) -> None:
         async def answer(request: Request) -> Response:
             chosen, sent = await read_request(request, options, pictures)
@@ -103,29 +78,29 @@ def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
             path,
             summary=(call.__doc__ or "").split("\n")[0],
             operation_id=path.strip("/"),
-            responses={200: {"model": model}, **answers(404, 422)},
+            responses=answers(model, 404, 422),
             openapi_extra=body(options, pictures),
         )(answer)
 
     picture = {"picture": "the picture"}
-    operation("/verify", Verdict, VerifyOptions, PAIR, service.verify)
-    operation("/identify", Identities, IdentifyOptions, picture, service.identify)
-    operation("/detect", Detection, FaceOptions, picture, service.detect)
-    operation("/embed", Embeddings, EmbedOptions, picture, service.embed)
+    operation("/verify", schemas.Verdict, schemas.VerifyOptions, PAIR, service.verify)
+    operation("/identify", schemas.Identities, schemas.IdentifyOptions, picture, service.identify)
+    operation("/detect", schemas.Detection, schemas.FaceOptions, picture, service.detect)
+    operation("/embed", schemas.Embeddings, schemas.EmbedOptions, picture, service.embed)
 
 
 def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
     """The gallery: reading it, and changing it where that is allowed."""
     token: dict[str, Any] = {"security": [{"token": []}]}
 
-    @app.get("/people", responses={200: {"model": People}, **answers(404, 422)})
+    @app.get("/people", responses=answers(schemas.People, 404, 422))
     async def people(
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
     ) -> Response:
         """People of the gallery and how many photos each has."""
         return JSONResponse(await gate.run(lambda: service.people(offset, limit)))
 
-    @app.get("/people/{name}", responses={200: {"model": PersonPhotos}, **answers(404, 422)})
+    @app.get("/people/{name}", responses=answers(schemas.PersonPhotos, 404, 422))
     async def photos(name: str) -> Response:
         """The photos of a person, by the hash of their files."""
         return JSONResponse(await gate.run(lambda: service.photos(name)))
@@ -133,13 +108,13 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
     @app.post(
         "/people/{name}/photos",
         status_code=201,
-        responses={200: {"model": Enrolled}, 201: {"model": Enrolled}, **answers(404, 422)},
-        openapi_extra={**body(Options, {"photo": "the photo"}), **token},
+        responses={201: {"model": schemas.Enrolled}, **answers(schemas.Enrolled, 404, 422)},
+        openapi_extra={**body(schemas.Options, {"photo": "the photo"}), **token},
     )
     async def enrol(name: str, request: Request) -> Response:
         """Enrol a photo of a person, new or not; 200 where the gallery holds it already."""
         service.writable_shelf()
-        _, (photo,) = await read_request(request, Options, {"photo": "the photo"})
+        _, (photo,) = await read_request(request, schemas.Options, {"photo": "the photo"})
         done = await gate.run(lambda: service.enrol(name, photo))
         if done["added"]:
             metrics.event("enrolled")
@@ -150,7 +125,10 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
         metrics.event("removed")
         return JSONResponse(done)
 
-    removal: dict[str, Any] = {"responses": {200: {"model": Removed}, **answers(404, 422)}, "openapi_extra": token}
+    removal: dict[str, Any] = {
+        "responses": answers(schemas.Removed, 404, 422),
+        "openapi_extra": token,
+    }
 
     @app.delete("/people/{name}", **removal)
     async def remove(name: str) -> Response:
@@ -166,17 +144,17 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
 def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
     """What a client or an operator asks about the server."""
 
-    @app.get("/model", responses={200: {"model": ModelFacts}, **answers()})
+    @app.get("/model", responses=answers(schemas.ModelFacts))
     async def model() -> Response:
         """The model, its thresholds, and what this server allows."""
         return JSONResponse(await gate.run(service.facts))
 
-    @app.get("/healthz", responses=answers())
+    @app.get("/healthz", responses=answers(None))
     async def healthz() -> dict[str, str]:
         """Whether this server answers."""
         return {"status": "ok"}
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **answers()})
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **answers(None)})
     async def counters() -> Response:
         """Counters in Prometheus' text format."""
         gauges = {"waiting": gate.waiting, "running": gate.running}
@@ -201,28 +179,26 @@ def _add_page(app: FastAPI) -> None:
 def _add_problems(app: FastAPI, service: Service) -> None:
     """Every error as a problem; what is a fault of ours is one as well, and its trace goes to the log."""
 
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> Response:
-        return error.response()
+    def handle(kind: type[Exception], problem: Callable[[Any], Problem]) -> None:
+        async def answer(request: Request, error: Exception) -> Response:
+            return problem(error).response()
 
-    @app.exception_handler(InputError)
-    async def input_error(request: Request, error: InputError) -> Response:
-        return Problem(422, service.without_paths(str(error))).response()
+        app.add_exception_handler(kind, answer)
 
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
+    def http(error: HTTPException) -> Problem:
         said = {
             404: "there is nothing at this path; a person's name has no slash",
             405: "this path does not take that method",
         }
-        headers = dict(error.headers or {})
-        return Problem(error.status_code, said.get(error.status_code, str(error.detail)), headers).response()
+        return Problem(error.status_code, said.get(error.status_code, str(error.detail)), dict(error.headers or {}))
 
-    @app.exception_handler(RequestValidationError)
-    async def validation(request: Request, error: RequestValidationError) -> Response:
+    def validation(error: RequestValidationError) -> Problem:
         first = error.errors()[0]
-        return Problem(422, f"expected other options: {first['loc'][-1]}: {first['msg']}").response()
+        return Problem(422, f"expected other options: {first['loc'][-1]}: {first['msg']}")
 
-    @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> Response:
-        return Problem(500, "this is a fault of the server, not of your request; its log says more").response()
+    fault = "this is a fault of the server, not of your request; its log says more"
+    handle(Problem, lambda error: error)
+    handle(InputError, lambda error: Problem(422, service.without_paths(str(error))))
+    handle(HTTPException, http)
+    handle(RequestValidationError, validation)
+    handle(Exception, lambda error: Problem(500, fault))

@@ -7,8 +7,6 @@ that person. The keys lie in a file of their own, from which a person's key goes
 that somebody was enrolled and removed, and nobody can tell who.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import hmac

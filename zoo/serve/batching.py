@@ -1,7 +1,5 @@
 """One model session for all requests: what several ask for at the same moment goes through it as one batch."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Connections that cost little: a bounded number, and none that dawdles over its headers or its answer."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Admission: a fixed number of requests are computed at once, a bounded number wait, and more are refused."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -4,14 +4,12 @@ The body is in memory, whole, before anything looks at it, and never on the disk
 request is its method, its path as a pattern, the status, the seconds and the bytes: no name, no picture, no address.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,6 +43,20 @@ HEADERS = {
 }
 
 
+class Disconnected(Exception):
+    """The client left before its request was whole."""
+
+
+class Seen:
+    """What is known of a request while it is answered."""
+
+    status = 0
+    size = 0
+    """Bytes of the body that have arrived."""
+    unread = False
+    """Whether more of the body may come."""
+
+
 class Guard:
     """ASGI middleware around the whole application."""
 
@@ -73,18 +85,16 @@ class Guard:
             await send(message)
 
         try:
-            try:
-                self.check(scope, headers)
-                with self._body(headers, receive, seen) as reading:
-                    await self.app(scope, await reading, answer)
-            except Problem as problem:
-                if seen.unread:
-                    await _discard(receive, self.settings.limits.body_bytes)
-                await problem.response()(scope, receive, answer)
+            self.check(scope, headers)
+            await self.app(scope, await self._read(headers, receive, seen), answer)
+        except Problem as problem:
+            if seen.unread:
+                await _discard(receive, self.settings.limits.body_bytes)
+            await problem.response()(scope, receive, answer)
         except Disconnected:
             self.metrics.event("aborted")
-            return
         finally:
+            self._buffered -= seen.size
             if seen.status:
                 self._record(scope, seen, time.monotonic() - started)
 
@@ -128,15 +138,6 @@ class Guard:
                 f" {'another' if token else 'none'}; it is the first line of the file after --token-file",
                 {"WWW-Authenticate": "Bearer"},
             )
-
-    @contextlib.contextmanager
-    def _body(self, headers: Headers, receive: Receive, seen: Seen) -> Iterator[Any]:
-        """Gives the coroutine that reads the body; its bytes count as buffered until the request is answered."""
-        before = seen.size
-        try:
-            yield self._read(headers, receive, seen)
-        finally:
-            self._buffered -= seen.size - before
 
     async def _read(self, headers: Headers, receive: Receive, seen: Seen) -> Receive:
         """A `receive` with the whole body; 413, 408 or 503 for one that is too large, too slow or one too many."""
@@ -185,20 +186,6 @@ class Guard:
         method = scope["method"] if scope["method"] in METHODS else "-"
         self.metrics.request(route, seen.status, seconds)
         log.info("%s %s %d %.1f ms %d bytes", method, route, seen.status, 1e3 * seconds, seen.size)
-
-
-class Disconnected(Exception):
-    """The client left before its request was whole."""
-
-
-class Seen:
-    """What is known of a request while it is answered."""
-
-    status = 0
-    size = 0
-    """Bytes of the body that have arrived."""
-    unread = False
-    """Whether more of the body may come."""
 
 
 def _check_origin(headers: Headers) -> None:

@@ -1,7 +1,5 @@
 """Counters of all workers in Prometheus' text format: each worker counts in a file that all map into memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

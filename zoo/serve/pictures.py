@@ -1,7 +1,5 @@
 """The pictures and options of a request, from a multipart form or JSON with base64; nothing else is ever opened."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

@@ -1,7 +1,5 @@
 """Errors as RFC 9457 has them, in the sentences that the command line prints."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Any
 

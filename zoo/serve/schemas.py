@@ -1,10 +1,9 @@
 """What requests and answers look like in the OpenAPI document, with examples."""
 
-from __future__ import annotations
-
+from types import GenericAlias
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from zoo.serve.problems import MEDIA_TYPE
 
@@ -53,162 +52,99 @@ class IdentifyOptions(FaceOptions):
     top: int = Field(default=5, ge=1, le=100, description="How many people are ranked for each face")
 
 
-class Found(BaseModel):
-    """A face: in the upright picture's pixels; box and landmarks are null for an aligned crop."""
+def answer(name: str, doc: str, /, *bases: Any, **fields: Any) -> Any:
+    """A model of an answer: for each field its type, or its type and meaning; a third member makes it optional.
 
-    box: list[float] | None = Field(description="left, top, width, height")
-    landmarks: list[list[float]] | None = Field(description="x and y of eyes, nose and mouth's corners")
-    score: float | None = Field(description="The detector's confidence, from 0 to 1")
-    quality: dict[str, Any]
-    crop: str | None = Field(default=None, description="The aligned crop: a PNG in base64")
-
-
-class Picture(Found):
-    """A picture of a pair, and the face taken from it."""
-
-    size: list[int] = Field(description="height and width in pixels")
-    faces: int
-    aligned: bool
+    `[Model]` stands for a list of a model.
+    """
+    made: dict[str, Any] = {}
+    for field, given in fields.items():
+        kind, meaning, *optional = given if isinstance(given, tuple) else (given, None)
+        kind = GenericAlias(list, *kind) if isinstance(kind, list) else kind
+        made[field] = kind, Field(*optional or (...,), description=meaning)
+    return create_model(name, __base__=bases or BaseModel, __doc__=doc, **made)
 
 
-class Named(BaseModel):
-    """A model by its file's name and hash, never by a path."""
+CROP = (str | None, "The aligned crop: a PNG in base64", None)
+BOX = (list[float] | None, "left, top, width, height in the upright picture's pixels; null for an aligned crop")
+SIZE = (list[int], "height and width in pixels")
+AUDIT = (str, "The hash of the line in the audit log; empty where nothing changed")
 
-    model: str
-    model_sha256: str
-
-
-class Decided(BaseModel):
-    """The threshold, and what limits the answer."""
-
-    threshold: float | None
-    far: float | None = Field(description="The false accept rate that the threshold was measured at")
-    origin: str = Field(description="Where the threshold comes from, or why there is none")
-    notes: list[str]
-
-
-class Verdict(Named, Decided):
-    """What `zoo verify --json` prints."""
-
-    similarity: float = Field(ge=-1, le=1)
-    same: bool | None = Field(description="null where no threshold is known")
-    a: Picture
-    b: Picture
-
-
-class Candidate(BaseModel):
-    """A person of the gallery and the similarity of a face to the person's template."""
-
-    name: str
-    similarity: float
-
-
-class Identified(BaseModel):
-    """A face and the people that it resembles, best first."""
-
-    box: list[float] | None
-    identified: str | None = Field(description="null for an unknown face, and where no threshold is known")
-    candidates: list[Candidate]
-    notes: list[str]
-    crop: str | None = None
-
-
-class Identities(Decided):
-    """What `zoo identify --json` prints."""
-
-    people: int
-    faces: list[Identified]
-
-
-class DetectedFace(Found):
-    """A face with what limits the use of it."""
-
-    notes: list[str]
-
-
-class Detection(BaseModel):
-    """The faces of a picture, from left to right."""
-
-    size: list[int] = Field(description="height and width in pixels")
-    faces: list[DetectedFace]
-
-
-class EmbeddedFace(DetectedFace):
-    """A face with its embedding."""
-
-    embedding: list[float] = Field(description="Unit length")
-
-
-class Embeddings(Named):
-    """The embeddings of a picture's faces."""
-
-    faces: list[EmbeddedFace]
-
-
-class Person(BaseModel):
-    """A person of the gallery."""
-
-    name: str
-    photos: int
-
-
-class People(BaseModel):
-    """A page of the gallery, in its order."""
-
-    total: int
-    people: list[Person]
-
-
-class PersonPhotos(BaseModel):
-    """A person's photos, by the SHA-256 of their files."""
-
-    name: str
-    photos: list[str]
-
-
-class Removed(BaseModel):
-    """What a removal did."""
-
-    people: int = Field(description="People in the gallery afterwards")
-    photos: int = Field(description="The person's photos afterwards")
-    audit: str = Field(description="The hash of the line in the audit log; empty where nothing changed")
-
-
-class Enrolled(Removed):
-    """What an enrolment did."""
-
-    name: str
-    photo: str = Field(description="The SHA-256 of the photo's file")
-    added: bool = Field(description="false where the gallery held that photo already")
-    notes: list[str]
-
-
-class ModelFacts(Named, Decided):
-    """The model, its thresholds, and what this server allows."""
-
-    size: list[int] = Field(description="height and width of an aligned crop")
-    dim: int
-    flip: bool
-    backbone: str
-    head: str
-    training_set: str
-    license: str
-    detector: str
-    thresholds: list[dict[str, Any]]
-    people: int | None = Field(description="People in the gallery; null without one")
-    enrol: bool
-    embeddings: bool
-    token: bool = Field(description="Whether every request needs the token")
-    limits: dict[str, float]
-
-
-class ProblemDetails(BaseModel):
-    """RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
+Named = answer("Named", "A model by its file's name and hash, never by a path.", model=str, model_sha256=str)
+Decided = answer(
+    "Decided",
+    "The threshold, and what limits the answer.",
+    threshold=float | None,
+    far=(float | None, "The false accept rate that the threshold was measured at"),
+    origin=(str, "Where the threshold comes from, or why there is none"),
+    notes=list[str],
+)
+Found = answer(
+    "Found",
+    "A face.",
+    box=BOX,
+    landmarks=(list[list[float]] | None, "x and y of eyes, nose and mouth's corners"),
+    score=(float | None, "The detector's confidence, from 0 to 1"),
+    quality=dict[str, Any],
+    crop=CROP,
+)
+Picture = answer("Picture", "A picture and the face taken from it.", Found, size=SIZE, faces=int, aligned=bool)
+Verdict = answer(
+    "Verdict",
+    "What `zoo verify --json` prints.",
+    *(Named, Decided),
+    similarity=float,
+    same=(bool | None, "null where no threshold is known"),
+    a=Picture,
+    b=Picture,
+)
+Candidate = answer("Candidate", "A person and a face's similarity to the template.", name=str, similarity=float)
+Identified = answer(
+    "Identified",
+    "A face and the people that it resembles, best first.",
+    box=BOX,
+    identified=(str | None, "null for an unknown face, and where no threshold is known"),
+    candidates=[Candidate],
+    notes=list[str],
+    crop=CROP,
+)
+Identities = answer("Identities", "What `zoo identify --json` prints.", Decided, people=int, faces=[Identified])
+DetectedFace = answer("DetectedFace", "A face with what limits its use.", Found, notes=list[str])
+Detection = answer("Detection", "A picture's faces, left to right.", size=SIZE, faces=[DetectedFace])
+EmbeddedFace = answer("EmbeddedFace", "A face and its embedding.", DetectedFace, embedding=(list[float], "Unit length"))
+Embeddings = answer("Embeddings", "The embeddings of a picture's faces.", Named, faces=[EmbeddedFace])
+Person = answer("Person", "A person of the gallery.", name=str, photos=int)
+People = answer("People", "A page of the gallery, in its order.", total=int, people=[Person])
+PersonPhotos = answer("PersonPhotos", "A person's photos, by the SHA-256 of their files.", name=str, photos=list[str])
+Removed = answer(
+    "Removed",
+    "What a removal did.",
+    people=(int, "People in the gallery afterwards"),
+    photos=(int, "The person's photos afterwards"),
+    audit=AUDIT,
+)
+Enrolled = answer(
+    "Enrolled",
+    "What an enrolment did.",
+    Removed,
+    name=str,
+    photo=(str, "The SHA-256 of the photo's file"),
+    added=(bool, "false where the gallery held that photo already"),
+    notes=list[str],
+)
+ModelFacts = answer(
+    "ModelFacts",
+    "The model, its thresholds, and what this server allows.",
+    *(Named, Decided),
+    **{"size": SIZE, "dim": int, "flip": bool, "detector": str, "thresholds": list[dict[str, Any]]},
+    **dict.fromkeys(("backbone", "head", "training_set", "license"), str),
+    people=(int | None, "People in the gallery; null without one"),
+    enrol=bool,
+    embeddings=bool,
+    token=(bool, "Whether every request needs the token"),
+    limits=dict[str, float],
+)
+ProblemDetails = answer("ProblemDetails", "RFC 9457.", type=str, title=str, status=int, detail=str)
 
 
 def body(options: type[BaseModel], pictures: dict[str, str]) -> dict[str, Any]:
@@ -247,10 +183,11 @@ PROBLEMS = {
 }
 
 
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that an operation may answer with, for `responses`; those of every operation are among them."""
+def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation may answer with, for `responses`: a model, or None, and problems, with those of every one."""
     schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    return {
+    problems: dict[int | str, dict[str, Any]] = {
         status: {"description": PROBLEMS[status], "content": {MEDIA_TYPE: schema}}
         for status in sorted({400, 401, 403, 408, 413, 415, 421, 503, *statuses})
     }
+    return problems if model is None else {200: {"model": model}, **problems}

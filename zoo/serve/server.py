@@ -1,7 +1,5 @@
 """`zoo serve` from Python: workers, signals and sockets around the application."""
 
-from __future__ import annotations
-
 import functools
 import signal
 import socket

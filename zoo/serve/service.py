@@ -1,12 +1,11 @@
 """What the operations do, over the public Python API: bytes in, answers out, nothing about HTTP but its problems."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, get_args
 
 from zoo.errors import InputError
@@ -50,7 +49,7 @@ class Service:
             raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {settings.face!r}")
         self.settings = settings
         self.embedder = SharedEmbedder(
-            onnx_file(settings.model), device="cpu", spin=False, threads=settings.threads_each
+            onnx_file(settings.model), device="cpu", spin=False, threads=settings.threads_each, input=settings.input
         )
         self._detector: FaceDetector | None = None
         self.verifier = self._verifier(far=settings.far, threshold=settings.threshold)
@@ -182,7 +181,7 @@ class Service:
         """A sentence of the library with the server's files by their names alone."""
         paths: Iterable[Any] = (self.embedder.path, self.settings.gallery, self.settings.detector)
         for path in filter(None, paths):
-            sentence = sentence.replace(str(path), path.name)
+            sentence = sentence.replace(str(path), Path(path).name)
         return sentence
 
     def _shelf(self) -> Shelf:

@@ -1,39 +1,33 @@
 """What a server serves, to whom, and within which limits."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zoo.errors import InputError
+from zoo.inference.convention import GivenInput
 from zoo.machine import cores
 from zoo.messages import log
+from zoo.options import option
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEAST_TOKEN = 32
 """Characters of a token: `secrets.token_urlsafe(32)` has 43."""
 
 
-def limit(default: float, metavar: str, help: str) -> Any:
-    """A field of `Limits` with what the command's help says about it."""
-    return field(default=default, metadata={"metavar": metavar, "help": help})
-
-
 @dataclass(frozen=True)
 class Limits:
     """What one client may ask for, and how much a server takes on at once."""
 
-    max_body: float = limit(16.0, "MB", "the largest request in megabytes")
-    max_pixels: float = limit(50.0, "MP", "the largest picture in megapixels")
-    max_faces: int = limit(32, "N", "the most faces of one picture that are embedded")
-    max_seconds: float = limit(30.0, "S", "the longest that a request may take to arrive, to wait, or to be computed")
-    concurrent: int = limit(4, "N", "requests that one worker computes at once")
-    queue: int = limit(32, "N", "requests that wait in one worker; more are refused with 503")
-    connections: int = limit(512, "N", "open connections of one worker; more are refused with 503")
+    max_body: float = option(16.0, "the largest request in megabytes", "MB")
+    max_pixels: float = option(50.0, "the largest picture in megapixels", "MP")
+    max_faces: int = option(32, "the most faces of one picture that are embedded", "N")
+    max_seconds: float = option(30.0, "the longest that a request may take to arrive, to wait, or to be computed", "S")
+    concurrent: int = option(4, "requests that one worker computes at once", "N")
+    queue: int = option(32, "requests that wait in one worker; more are refused with 503", "N")
+    connections: int = option(512, "open connections of one worker; more are refused with 503", "N")
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -59,34 +53,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `zoo serve` was asked for."""
+    """What a server was asked for; `model`, `detector`, `face`, `aligned` and `input` are those of `FaceVerifier`."""
 
     model: str | Path | None = None
-    """Whatever `zoo.resolve` understands; None: the newest run that was exported."""
-    gallery: Path | None = None
-    """A gallery file of `zoo index`; with `enrol` it is made where it is missing."""
-    detector: Path | None = None
-    """YuNet's ONNX file; None: the pinned one."""
+    detector: str | Path | None = None
     face: str = "largest"
     aligned: bool = False
-    far: float | None = None
-    fpir: float | None = None
-    threshold: float | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token_file: Path | None = None
-    """The file whose first line is the token."""
-    no_auth: bool = False
-    """Whether another host than loopback may be served without a token."""
-    enrol: bool = False
-    """Whether people may be enrolled and removed."""
-    allow_embeddings: bool = False
-    """Whether embeddings, which are biometric data, may leave the server."""
+    input: GivenInput | None = None
+    gallery: Path | None = option(None, "identify in this gallery of `zoo index`; --enrol makes a missing one", "FILE")
+    far: float | None = option(None, "verify at this false accept rate", "RATE")
+    fpir: float | None = option(None, "identify at this false positive identification rate", "RATE")
+    threshold: float | None = option(None, "use this cosine similarity instead", "COSINE")
+    host: str = option("127.0.0.1", "the address to listen on", "HOST")
+    port: int = option(8000, "the port to listen on", "PORT")
+    token_file: Path | None = option(None, "the token in its first line; a missing file is made with a new one", "FILE")
+    no_auth: bool = option(False, "serve another --host without a token")
+    enrol: bool = option(False, "let holders of the token enrol and remove people")
+    allow_embeddings: bool = option(False, "give out embeddings, which are biometric data")
+    workers: int = option(1, "processes", "N")
+    threads: int | None = option(None, "CPU threads of one worker (default: the cores over the workers)", "N")
     allow_host: tuple[str, ...] = ()
     """Names by which the server is reached through a reverse proxy."""
-    workers: int = 1
-    threads: int | None = None
-    """CPU threads of one worker; None: the machine's cores over the workers."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

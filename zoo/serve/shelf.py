@@ -1,7 +1,5 @@
 """One gallery file that several workers read and change: always the newest, changed by one at a time, on disk first."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading

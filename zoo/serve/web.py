@@ -1,9 +1,6 @@
 """`zoo export --web`: the page of two photos as static files; ONNX Runtime Web computes in the browser."""
 
-from __future__ import annotations
-
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,19 +28,6 @@ LIMITS = ("LEAST_EYE_DISTANCE", "MOST_BLUR", "LEAST_BRIGHTNESS", "MOST_CUT", "MO
 """What the page's script takes over from `zoo.faces.detect` and `zoo.faces.quality`."""
 
 
-@dataclass(frozen=True)
-class WebPage:
-    """What `export_web` wrote."""
-
-    folder: Path
-    files: dict[str, int]
-    """The bytes of each file, by its path below the folder."""
-
-    def to_json(self) -> dict[str, Any]:
-        """What `zoo export --json` prints."""
-        return {"folder": str(self.folder), "files": self.files}
-
-
 def export_web(
     model: str | Path | None,
     output: str | Path,
@@ -55,8 +39,10 @@ def export_web(
     far: float | None = None,
     threshold: float | None = None,
     force: bool = False,
-) -> WebPage:
-    """Writes the page into the folder `output`: any static web server can serve it, and no photo leaves the browser.
+) -> dict[str, int]:
+    """Writes the page into the folder `output`, and returns the bytes of each file by its path below it.
+
+    Any static web server can serve it, and no photo leaves the browser.
 
     `model` is whatever `zoo.resolve` understands, with float32 input in one file; `runtime` the folder of the npm
     package onnxruntime-web. The other arguments are those of `FaceVerifier`; existing files are replaced only with
@@ -80,7 +66,7 @@ def export_web(
     with new_folder(folder / "assets"):
         for name, content in files.items():
             write_bytes(folder / name, content)
-    return WebPage(folder, {name: len(content) for name, content in files.items()})
+    return {name: len(content) for name, content in files.items()}
 
 
 def runtime_files(package: Path) -> dict[str, bytes]:

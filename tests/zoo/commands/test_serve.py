@@ -11,6 +11,7 @@ import pytest
 from tests.support.serving import TOKEN
 from tests.support.toy_faces import write_model
 from zoo.cli import main
+from zoo.inference.convention import GivenInput
 from zoo.serve import Limits, Settings
 
 
@@ -24,12 +25,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 def test_the_options_become_settings(asked: list[Settings], tmp_path: Path) -> None:
     words = f"serve --model m.onnx --gallery g --enrol --token-file {tmp_path / 't'} --host 0.0.0.0 --port 9 --far 0.1"
     words += " --allow-host a.example --allow-host b.example --workers 2 --queue 7 --max-body 2.5 --detector d.onnx"
+    words += " --bgr"
     assert main(words.split()) == 0
     assert asked == [
         Settings(
             model="m.onnx",
             gallery=Path("g"),
-            detector=Path("d.onnx"),
+            detector="d.onnx",
             enrol=True,
             token_file=tmp_path / "t",
             host="0.0.0.0",
@@ -37,6 +39,7 @@ def test_the_options_become_settings(asked: list[Settings], tmp_path: Path) -> N
             far=0.1,
             allow_host=("a.example", "b.example"),
             workers=2,
+            input=GivenInput(bgr=True),
             limits=Limits(queue=7, max_body=2.5),
         )
     ]

@@ -143,10 +143,11 @@ def test_aligned_crops_get_the_verdict_threshold_and_notes_of_the_python_api(
     opened: Browser, serve: Callable[[Path], str], runtime: Path, tmp_path: Path, yunet: Path
 ) -> None:
     model = write_model(tmp_path / "toy.onnx", ModelInfo(48, thresholds=(STRICT, LOOSE)))
-    page = export_web(model, tmp_path / "page", runtime=runtime, detector=yunet, aligned=True, far=0.01)
+    page = tmp_path / "page"
+    export_web(model, page, runtime=runtime, detector=yunet, aligned=True, far=0.01)
     for name, picture in (("a", crop(1)), ("b", crop(1, noise=5)), ("c", crop(2, (150, 130)))):
         (tmp_path / "page" / f"{name}.png").write_bytes(encode_png(picture))
-    url = serve(page.folder)
+    url = serve(page)
     opened.requests()
     opened.log("browser")
     opened.open(f"{url}/")
@@ -156,13 +157,13 @@ def test_aligned_crops_get_the_verdict_threshold_and_notes_of_the_python_api(
         told = asked(
             opened, f"return b.verify(await get('{a}.png'), await get('{b}.png'), {{face: 'largest', threshold: null}})"
         )
-        pictures = [cv2.imread(str(page.folder / f"{name}.png"))[..., ::-1].copy() for name in (a, b)]
+        pictures = [cv2.imread(str(page / f"{name}.png"))[..., ::-1].copy() for name in (a, b)]
         expected = json.loads(verifier.verify(*pictures).to_json())
         assert abs(told["similarity"] - expected["similarity"]) < (1e-4 if b == "b" else 0.01)
         for name in ("threshold", "far", "origin", "same", "notes"):
             assert told[name] == expected[name], name
-    opened.type("#file-a", str(page.folder / "a.png"))
-    opened.type("#file-b", str(page.folder / "b.png"))
+    opened.type("#file-a", str(page / "a.png"))
+    opened.type("#file-b", str(page / "b.png"))
     assert opened.wait("document.querySelector('#verdict .words')?.textContent") == "The same person"
     assert opened.run("return document.getElementById('gallery').hidden")
     assert "no photo and no embedding leaves it" in opened.run("return document.getElementById('where').textContent")
@@ -174,15 +175,14 @@ def test_the_page_allows_its_own_script_and_webassembly_and_nothing_else(
     stand_in: Path, tmp_path: Path, yunet: Path
 ) -> None:
     model = write_model(tmp_path / "toy.onnx")
-    page = export_web(model, tmp_path / "page", runtime=stand_in, detector=yunet)
-    assert CSP in (page.folder / "index.html").read_text()
+    page = tmp_path / "page"
+    files = export_web(model, page, runtime=stand_in, detector=yunet)
+    assert CSP in (page / "index.html").read_text()
     assert "unsafe-inline" not in CSP and " 'unsafe-eval'" not in CSP
-    assert page.files == {
-        str(file.relative_to(page.folder)): file.stat().st_size for file in page.folder.rglob("*") if file.is_file()
-    }
+    assert files == {str(file.relative_to(page)): file.stat().st_size for file in page.rglob("*") if file.is_file()}
     with pytest.raises(InputError, match="expected no files at"):
-        export_web(model, page.folder, runtime=stand_in, detector=yunet)
-    assert export_web(model, page.folder, runtime=stand_in, detector=yunet, force=True) == page
+        export_web(model, page, runtime=stand_in, detector=yunet)
+    assert export_web(model, page, runtime=stand_in, detector=yunet, force=True) == files
 
 
 def test_what_a_browser_cannot_run_is_refused_and_nothing_is_left(stand_in: Path, tmp_path: Path, yunet: Path) -> None:

@@ -1,7 +1,5 @@
 """The page's own files: markup, style and script, served by `zoo serve` and written by `zoo export --web`."""
 
-from __future__ import annotations
-
 from importlib import resources
 from typing import Literal
 
