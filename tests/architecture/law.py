@@ -147,7 +147,7 @@ ROOMS = (
         "zoo.serve",
         "verification and a gallery over HTTP, and the page",
         ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.recognition"),
-        (*LIGHT, "fastapi", "starlette", "uvicorn", "pydantic", "onnx"),
+        (*LIGHT, "fastapi", "starlette", "uvicorn", "pydantic", "onnx", "onnxruntime"),
     ),
     Room(
         "zoo.export",
