@@ -133,8 +133,9 @@ class TrainConfig:
     are targets as well; the class centres start at the means of a person's."""
     teacher_loss: Literal["cosine", "logits"] = "cosine"
     """What is compared with the teacher: the cosine of the embeddings, or the softmax over the class centres."""
-    teacher_weight: float = 10.0
-    """Factor of the loss against the teacher."""
+    teacher_weight: float | None = None
+    """Factor of the loss against the teacher. If not set, it pulls as a label does: the head's scale for `cosine`,
+    and 1 for `logits`, which are scaled already."""
     label_weight: float = 1.0
     """Factor of the loss against the labels; 0 learns from the teacher alone."""
     straight_through: bool = False

@@ -116,7 +116,8 @@ class Stepper:
             return by_labels if config.label_weight == 1 else config.label_weight * by_labels
         with torch.set_grad_enabled(config.label_weight > 0):  # without, what the log shows of the labels
             by_labels = criterion(embeddings, labels)
-        by_teacher = config.teacher_weight * self.teacher.loss(embeddings, indices, criterion)
+        factor = config.teacher_weight or (float(criterion.head.scale) if config.teacher_loss == "cosine" else 1.0)
+        by_teacher = factor * self.teacher.loss(embeddings, indices, criterion)
         return config.label_weight * by_labels + by_teacher if config.label_weight else by_teacher
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from zoo.errors import InputError
 from zoo.heads import MarginSoftmaxLoss
 from zoo.resolve import load_embedder
 from zoo.train import checkpoint
+from zoo.train.build import build
 from zoo.train.centre_file import CRITERION, newest_whole, read
 from zoo.train.distill import STORED, Teacher
+from zoo.train.distributed import Rank
 from zoo.train.loop import train
+from zoo.train.step import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,22 @@ def test_the_losses_are_what_they_say() -> None:
     assert x.grad.abs().sum() > 0 and criterion.weight.grad is None
     zero = Teacher(np.zeros((6, 4), np.float32), "cosine").loss(x.detach().requires_grad_(), indices, criterion)
     assert zero.item() == 1  # a picture that could not be read pulls nowhere
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "factor"), [("cosine", None, 24.0), ("logits", None, 1.0), ("cosine", 3.0, 3.0)]
+)
+def test_without_a_weight_the_teacher_pulls_as_strongly_as_a_label(
+    kind: Literal["cosine", "logits"], weight: float | None, factor: float
+) -> None:
+    options = {"head": "arcface", "head_options": {"scale": 24.0}, "teacher": "x", "label_weight": 0.0}
+    config = tiny(**options, teacher_loss=kind, teacher_weight=weight)
+    parts, device = build(config, 5, torch.device("cpu")), torch.device("cpu")
+    teacher = Teacher(F.normalize(torch.randn(6, config.embedding_dim)).numpy(), kind)
+    stepper = Stepper(config, parts, Rank(), device, config.input, teacher=teacher)
+    x, indices = torch.randn(3, config.embedding_dim), torch.tensor([5, 0, 3])
+    found = stepper.loss(x, torch.tensor([0, 1, 2]), indices)
+    torch.testing.assert_close(found, factor * teacher.loss(x, indices, parts.criterion))
 
 
 def test_a_run_with_a_teacher_resumes_bit_equal_without_asking_it_again(teacher: Path, tmp_path: Path) -> None:
