@@ -1,6 +1,5 @@
 """What a loss over class centres rejects, and what it warns of."""
 
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -50,43 +49,34 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a forward is given."""
-
-    embeddings: Tensor
-    labels: Tensor | None
-    weight: Tensor | None
-
-    def require_fit(self, loss: Any) -> None:
-        """InputError for shapes and types that do not fit the loss and, on the CPU, for labels out of range."""
-        embeddings, labels, weight = self.embeddings, self.labels, self.weight
-        if loss.weight.is_meta:
-            raise InputError(
-                "expected class centres on a device, found them on the meta device; call loss.to_empty(device=…) and"
-                " loss.reset_parameters()"
-            )
-        if embeddings.ndim != 2 or embeddings.shape[1] != loss.embedding_dim:
-            raise InputError(
-                f"expected embeddings of shape (batch, {loss.embedding_dim}), found "
-                f"{tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
-            )
-        if labels is None:
-            return
-        if labels.dtype != torch.int64:
-            raise InputError(f"expected labels of dtype int64, found {labels.dtype}; pass labels.long()")
-        if labels.shape != embeddings.shape[:1] or len(labels) == 0:
-            raise InputError(
-                f"expected one label for each of at least one embedding, found labels of shape "
-                f"{tuple(labels.shape)} for embeddings of shape {tuple(embeddings.shape)}"
-            )
-        if weight is not None and (weight.shape != labels.shape or not weight.is_floating_point()):
-            raise InputError(
-                f"expected one floating-point weight for each sample, found {weight.dtype} of shape "
-                f"{tuple(weight.shape)} for {len(labels)} samples"
-            )
-        if labels.device.type == "cpu":
-            require_in_range(labels, loss.num_classes, loss.ignore_index)
+def require_fit(loss: Any, embeddings: Tensor, labels: Tensor | None, weight: Tensor | None = None) -> None:
+    """InputError for inputs of a forward that do not fit the loss and, on the CPU, for labels out of range."""
+    if loss.weight.is_meta:
+        raise InputError(
+            "expected class centres on a device, found them on the meta device; call loss.to_empty(device=…) and"
+            " loss.reset_parameters()"
+        )
+    if embeddings.ndim != 2 or embeddings.shape[1] != loss.embedding_dim:
+        raise InputError(
+            f"expected embeddings of shape (batch, {loss.embedding_dim}), found "
+            f"{tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
+        )
+    if labels is None:
+        return
+    if labels.dtype != torch.int64:
+        raise InputError(f"expected labels of dtype int64, found {labels.dtype}; pass labels.long()")
+    if labels.shape != embeddings.shape[:1] or len(labels) == 0:
+        raise InputError(
+            f"expected one label for each of at least one embedding, found labels of shape "
+            f"{tuple(labels.shape)} for embeddings of shape {tuple(embeddings.shape)}"
+        )
+    if weight is not None and (weight.shape != labels.shape or not weight.is_floating_point()):
+        raise InputError(
+            f"expected one floating-point weight for each sample, found {weight.dtype} of shape "
+            f"{tuple(weight.shape)} for {len(labels)} samples"
+        )
+    if labels.device.type == "cpu":
+        require_in_range(labels, loss.num_classes, loss.ignore_index)
 
 
 def require_in_range(labels: Tensor, num_classes: int, ignore_index: int | None) -> None:
@@ -107,19 +97,16 @@ class Watch:
     def __init__(self) -> None:
         self.labels: Tensor | None = None
         self.started = False
-        self._seen: tuple[MarginHead, Tensor, Tensor] | None = None
+        self.seen: tuple[MarginHead, Tensor, Tensor] | None = None
+        """The head, the target cosines and the norms, (batch,) each, without gradient."""
         self._told: set[str] = set()
-
-    def saw(self, head: MarginHead, cos_y: Tensor, norm: Tensor) -> None:
-        """Notes the head, the target cosines and the norms of a forward: (batch,) each, without gradient."""
-        self._seen = head, cos_y, norm
 
     def warn(self) -> None:
         """Logs what trains badly without failing, each sentence once; waits for the device."""
         self.started = True
-        if self._seen is None:
+        if self.seen is None:
             return
-        head, cos_y, norm = self._seen
+        head, cos_y, norm = self.seen
         sentence = (
             "some embeddings are zero vectors, which have no direction and get no gradient; look at the last layers of"
             " the backbone (a dead ReLU, dropout of everything) or at blank images"
@@ -135,8 +122,3 @@ class Watch:
         if sentence not in self._told:
             self._told.add(sentence)
             log.warning(sentence)
-
-    def require_labels(self, num_classes: int, ignore_index: int | None) -> None:
-        """InputError where a label of the last forward is out of range; waits for the device."""
-        if self.labels is not None:
-            require_in_range(self.labels, num_classes, ignore_index)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead, build_head, frozen
-from zoo.heads.loss.checks import Inputs, Watch, require_sensible
+from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
 from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
 from zoo.heads.loss.initial import Start, initial_centres
 from zoo.heads.loss.precision import Precision, choose
@@ -188,8 +188,7 @@ class MarginSoftmaxLoss(nn.Module):
         InputError for embeddings of another dimension, labels of another dtype or shape and, on the CPU, a label
         out of range; on an accelerator such a label makes the loss NaN, and `check` names it.
         """
-        inputs = Inputs(embeddings, labels, weight)
-        inputs.require_fit(self)
+        require_fit(self, embeddings, labels, weight)
         self._watch.labels = labels.detach()
         precision = choose(self.precision, embeddings.device)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -240,7 +239,7 @@ class MarginSoftmaxLoss(nn.Module):
         self.finite = self.finite & in_range.all() & loss.detach().isfinite().all()
         rows = len(range(*hard_rows(len(labels)).indices(len(labels))))
         self._last["hard_negative_share"] = counts[0] / (rows * (counts[1] - 1).clamp_min(1))
-        self._watch.saw(head, cos_y.detach(), norm.detach())
+        self._watch.seen = head, cos_y.detach(), norm.detach()
         if self.training and not self._watch.started:
             self._watch.warn()
         return loss
@@ -330,7 +329,7 @@ class MarginSoftmaxLoss(nn.Module):
         in the softmax form `cross_entropy(loss.logits(x, y), y)` is the loss without penalty. No running state moves.
         Sharded centres give the columns of `loss.classes` for this rank's batch, and none with labels (InputError).
         """
-        Inputs(embeddings, labels, None).require_fit(self)
+        require_fit(self, embeddings, labels)
         if labels is not None and self.ranks:
             raise InputError("expected no labels for logits of sharded centres, found some; call logits(embeddings)")
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -365,7 +364,8 @@ class MarginSoftmaxLoss(nn.Module):
         if bool(self.finite):
             self._watch.warn()
             return
-        self._watch.require_labels(self.num_classes, self.ignore_index)
+        if self._watch.labels is not None:
+            require_in_range(self._watch.labels, self.num_classes, self.ignore_index)
         raise InputError(
             f"expected finite embeddings and a finite loss, found NaN or infinity in step {step}; the update "
             "must be skipped: lower the learning rate, or look for broken images in that batch"
