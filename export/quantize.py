@@ -151,16 +151,13 @@ def to_int8(
     split = len(inputs) - max(1, len(inputs) // 4)
     held_out = inputs[split:]
     expected = _run(proto, held_out)
-    best: tuple[float, str, Any] | None = None
-    scores = {}
+    found, scores = {}, {}
     for method in methods:
-        ranges = tensor_ranges(proto, inputs[:split], method)
-        scores[method] = _mean_cosine(expected, _run(quantised(proto, ranges), held_out))
+        found[method] = tensor_ranges(proto, inputs[:split], method)
+        scores[method] = _mean_cosine(expected, _run(quantised(proto, found[method]), held_out))
         log.info("int8, ranges by %s: mean cosine to float32 %.5f", method, scores[method])
-        if best is None or scores[method] > best[0]:
-            best = (scores[method], method, ranges)
-    assert best is not None
-    score, method, ranges = best
+    method = max(scores, key=lambda name: scores[name])
+    ranges, score = found[method], scores[method]
     kept: list[str] = []
     if score < GOOD_COSINE:
         kept, score = sensitive_nodes(proto, ranges, held_out, expected, score)

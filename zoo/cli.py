@@ -138,7 +138,3 @@ def outcome(argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return Exit.OUR_FAULT
-
-
-if __name__ == "__main__":
-    sys.exit(main())

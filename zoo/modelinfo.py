@@ -30,7 +30,7 @@ class InputSpec:
     std: Scale = 127.5
     """Divided by, after the subtraction; likewise."""
     channel_order: str = "RGB"
-    """"RGB", or "BGR" for strangers' models."""
+    """"RGB", or "BGR" for some third-party models."""
     alignment: str = "arcface-5-points"
     """The template of five landmarks that crops are aligned to."""
 
@@ -114,7 +114,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model that others trained comes from, as far as it is known; empty strings where nobody states it."""
+    """Where a model that others trained comes from, as far as it is known; empty strings where it is not stated."""
 
     name: str
     """Its name in the catalogue, or the file's."""
@@ -163,7 +163,7 @@ class ModelInfo:
     training_set: str = ""
     """What it was trained on, with the number of identities and images."""
     license: str = ""
-    """The license of the weights; empty until somebody decides."""
+    """The license of the weights; empty where none was chosen."""
     commit: str = ""
     """The git commit of the code that trained it; empty outside a checkout."""
     parity: dict[str, Any] = field(default_factory=dict)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", metavar="DIR", help="the gallery's photos, one sub-folder per person")
     parser.add_argument("--from", dest="old", metavar="MODEL", help="without photos: the model of the gallery")
     parser.add_argument("--learn", metavar="DIR", help="without photos: a folder of people to learn the map from")
-    parser.add_argument("--far", type=float, default=1e-3, help="the rate at which the loss is told (default: 0.001)")
+    parser.add_argument("--far", type=float, default=1e-3, help="false accept rate of the loss (default: 0.001)")
     parser.add_argument("--max-loss", type=float, default=0.05, help="refuse a greater loss of TAR (default: 0.05)")
     add_detector_arguments(parser, every_face=False)
     parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")

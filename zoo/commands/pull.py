@@ -2,7 +2,7 @@
 
 zoo pull owner/name
 zoo pull owner/name@v1.0 --json
-zoo pull owner/name:FILE             one file of anybody's repository
+zoo pull owner/name:FILE             one file of any repository
 zoo pull sface                       a model of `zoo list published`, from its authors' own repository
 zoo pull owner/name --token          a private or gated one, with the token of `hf auth login` or HF_TOKEN
 """

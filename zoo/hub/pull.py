@@ -94,7 +94,7 @@ def pull(
 
 
 def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int = MOST_BYTES) -> Path:
-    """One file of anybody's repository, by its name there, such as onnx/model.onnx: fetched and checked as by `pull`.
+    """One file of any repository, by its name there, such as onnx/model.onnx: fetched and checked as by `pull`.
 
     Weights beside an ONNX file come with it. A pickle is fetched as it is and not opened. InputError as for `pull`.
     """
@@ -263,7 +263,7 @@ def cache_folder(repo: str) -> Path:
 
 
 def unreachable() -> tuple[type[Exception], ...]:
-    """The client's exceptions where nobody answers as a Hub does; its HTTP library's name depends on its version."""
+    """The client's exceptions where no Hub answers; its HTTP library's name depends on its version."""
     from huggingface_hub import get_session
     from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
 

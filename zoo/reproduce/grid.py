@@ -153,9 +153,7 @@ def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
         remember(grid.output, jobs[0].config, facts)
         for number, job in enumerate(jobs, 1):
             place = f"[{number}/{len(jobs)}] {job.head}, seed {job.seed}"
-            train_job(job, place, watch)
-            export_job(job, place)
-            cells.append(evaluate_job(job, place, opened))
+            cells.append(run_job(job, place, opened, watch))
             write_page(grid, jobs, cells, facts, stated)
     return Reproduction(grid.output, tuple(cells))
 
@@ -190,27 +188,17 @@ def comparable(fact: Any) -> Any:
     return re.findall(r"\d[\d,]*", fact) if isinstance(fact, str) else fact
 
 
-def train_job(job: Job, place: str, watch: Watch) -> None:
-    """Trains a cell, from its newest checkpoint where there is one."""
-    if job.done("trained"):
-        return
-    resume = bool(checkpoint.steps(job.folder / "checkpoint"))
-    log.info("%s: %s", place, "resuming the training" if resume else "training")
-    train_in(job.folder, job.config, resume=resume, watch=watch)
-    job.finish("trained")
-
-
-def export_job(job: Job, place: str) -> None:
-    """Writes a cell's model.onnx, proven against torch."""
-    if job.done("exported"):
-        return
-    log.info("%s: exporting", place)
-    export_onnx(job.folder, force=True)
-    job.finish("exported")
-
-
-def evaluate_job(job: Job, place: str, benchmarks: Benchmarks) -> Cell:
-    """Measures a cell on every benchmark as `zoo evaluate` does, or reads its report.json."""
+def run_job(job: Job, place: str, benchmarks: Benchmarks, watch: Watch) -> Cell:
+    """Trains, exports and evaluates a cell as the commands do; what was finished before is kept."""
+    if not job.done("trained"):
+        resume = bool(checkpoint.steps(job.folder / "checkpoint"))
+        log.info("%s: %s", place, "resuming the training" if resume else "training")
+        train_in(job.folder, job.config, resume=resume, watch=watch)
+        job.finish("trained")
+    if not job.done("exported"):
+        log.info("%s: exporting", place)
+        export_onnx(job.folder, force=True)
+        job.finish("exported")
     if not job.done("evaluated"):
         log.info("%s: evaluating", place)
         # no cache: the embeddings of IJB-C would take a gigabyte per cell

@@ -29,7 +29,7 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file, ours or anybody's."""
+    """An ONNX file, from zoo or a third party."""
 
     path: Path
 
@@ -110,7 +110,7 @@ class HubModel:
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of anybody's repository on the Hub, fetched into the cache and checked when it is asked for."""
+    """One file of any repository on the Hub, fetched into the cache and checked when it is asked for."""
 
     id: str
     """owner/name or owner/name@revision."""
