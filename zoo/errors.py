@@ -11,7 +11,7 @@ class Exit(enum.IntEnum):
     OK = 0
     """Done; `zoo verify`: the same person; `zoo identify`: a person of the gallery."""
     DIFFERENT = 1
-    """`zoo verify`: different people; `zoo identify`: nobody known; `zoo data check`: pictures that are in both sets."""
+    """`zoo verify`: different people; `zoo identify`: nobody known; `zoo data check`: pictures in both sets."""
     WRONG_INPUT = 2
     NO_VERDICT = 3
     """`zoo verify` and `zoo identify`: no threshold is known."""
