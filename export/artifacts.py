@@ -148,10 +148,8 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
 def _require_one_file(weights: int) -> None:
     """InputError where `weights`, in bytes, do not fit into one file, which the converters need."""
     if weights >= SINGLE_FILE_BYTES:
-        raise InputError(
-            f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, found "
-            f"{weights / 2**30:.1f} GiB; export the float32 file alone"
-        )
+        found = f"found {weights / 2**30:.1f} GiB; export the float32 file alone"
+        raise InputError(f"expected weights below {SINGLE_FILE_BYTES / 2**30:.0f} GiB for --fp16 and --int8, {found}")
 
 
 def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, options: Options) -> Comparison:

@@ -179,10 +179,8 @@ class MarginHead(nn.Module, metaclass=HeadType):
         options that need more than these centres have.
         """
         if self.options.get("count_power") and not class_counts:
-            raise InputError(
-                f"expected class_counts for count_power of the head {self.name}, found none; give MarginSoftmaxLoss"
-                " the number of training images of each class"
-            )
+            advice = "give MarginSoftmaxLoss the number of training images of each class"
+            raise InputError(f"expected class_counts for count_power of the head {self.name}, found none; {advice}")
         bound = copy.copy(self)
         if self.options.get("scale") == "auto":
             if num_classes < 3:

@@ -142,10 +142,8 @@ class RowwiseAdamW(_Rowwise):
         weight_decay: float = 1e-2,
     ) -> None:
         if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
-            raise InputError(
-                f"expected lr, eps, weight_decay of at least 0 and betas in [0, 1), "
-                f"found {(lr, eps, weight_decay, betas)}"
-            )
+            found = f"found {(lr, eps, weight_decay, betas)}"
+            raise InputError(f"expected lr, eps, weight_decay of at least 0 and betas in [0, 1), {found}")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def first_state(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -52,10 +52,8 @@ def typed(head: str, option: HeadOption, value: Any) -> Any:
     if get_origin(option.type) is Literal:
         choices = ", ".join(map(repr, get_args(option.type)))
         raise InputError(f"expected {option.name} of the head {head} to be one of {choices}, found {value!r}")
-    raise InputError(
-        f"expected {option.name} of the head {head} to be {type_name(option.type)}, found {value!r}; "
-        f"its default is {option.default!r}"
-    )
+    found = f"found {value!r}; its default is {option.default!r}"
+    raise InputError(f"expected {option.name} of the head {head} to be {type_name(option.type)}, {found}")
 
 
 def _read(annotation: Any, value: Any) -> Any:

@@ -65,10 +65,8 @@ class InputSpec:
         ValueError when the crops are not uint8, not of this size or not RGB.
         """
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*self.size, 3):
-            raise InputError(
-                f"expected RGB uint8 crops of shape (batch, {self.size[0]}, {self.size[1]}, 3), "
-                f"found {crops.dtype} of shape {crops.shape}"
-            )
+            found = f"found {crops.dtype} of shape {crops.shape}"
+            raise InputError(f"expected RGB uint8 crops of shape (batch, {self.size[0]}, {self.size[1]}, 3), {found}")
         ordered = crops[..., ::-1] if self.channel_order == "BGR" else crops
         planes = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), dtype=np.float32)
         planes -= _per_channel(self.mean)

@@ -129,10 +129,8 @@ class Guard:
         tag = response.headers.get("x-linked-etag") or response.headers.get("etag")
         match = ETAG.fullmatch(tag) if tag is not None else None
         if tag is not None and match is None:
-            raise InputError(
-                f"expected a hash as ETag of {path}, the server answers with {tag[:80]!r}; "
-                "nothing was stored: do not trust this server"
-            )
+            advice = "nothing was stored: do not trust this server"
+            raise InputError(f"expected a hash as ETag of {path}, the server answers with {tag[:80]!r}; {advice}")
         # Xet transfers run outside this client, where none of this would be checked
         for name in ("x-xet-hash", "link"):
             response.headers.pop(name, None)
@@ -166,10 +164,8 @@ class Guard:
             for chunk in read(chunk_size):
                 left -= len(chunk)
                 if left < 0:
-                    raise InputError(
-                        f"expected at most {most:,} bytes from {path}, the server sends more;"
-                        " it was cut off and nothing was stored: do not trust this server"
-                    )
+                    advice = "it was cut off and nothing was stored: do not trust this server"
+                    raise InputError(f"expected at most {most:,} bytes from {path}, the server sends more; {advice}")
                 yield chunk
 
         response.iter_bytes = no_more_than_announced
@@ -195,10 +191,8 @@ def require_content(file: Path, etag: str | None = None) -> None:
         return
     for damaged in (file, blob):
         damaged.unlink(missing_ok=True)
-    raise InputError(
-        f"expected {file.name} with the hash {wrong[0][:12]}…, found other content; it was deleted: fetch it again,"
-        " and if that repeats, do not trust this server"
-    )
+    advice = "it was deleted: fetch it again, and if that repeats, do not trust this server"
+    raise InputError(f"expected {file.name} with the hash {wrong[0][:12]}…, found other content; {advice}")
 
 
 def content_hash(file: Path, digits: int) -> str:
@@ -221,8 +215,6 @@ def require_weights_beside(model: Path) -> list[str]:
     names = external_files(load_proto(model))
     for name in names:
         if not EXTERNAL.fullmatch(name):
-            raise InputError(
-                f"expected the weights of {model.name} beside it, it refers to {name[:120]!r}; it was not used: do not "
-                "trust this model"
-            )
+            advice = "it was not used: do not trust this model"
+            raise InputError(f"expected the weights of {model.name} beside it, it refers to {name[:120]!r}; {advice}")
     return names

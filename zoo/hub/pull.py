@@ -302,10 +302,8 @@ def told(wanted: ModelId) -> Iterator[None]:
         terms = "accept its terms on the Hub, log in with `hf auth login`, add --token"
         raise InputError(f"{repo} is gated: {terms}") from None
     except RepositoryNotFoundError:
-        raise InputError(
-            f"expected a model {repo} on the Hub, found none that may be seen; check the spelling, or for a private one"
-            " fetch it with `zoo pull --token`"
-        ) from None
+        advice = "check the spelling, or for a private one fetch it with `zoo pull --token`"
+        raise InputError(f"expected a model {repo} on the Hub, found none that may be seen; {advice}") from None
     except RevisionNotFoundError:
         missing = f"{repo} has no branch, tag or commit {wanted.revision!r}"
         raise InputError(f"{missing}; leave @… out for the newest") from None

@@ -93,10 +93,8 @@ def embed_on(
                     if progress is not None:
                         progress(stop - start)
         except BrokenProcessPool:
-            raise InputError(
-                f"expected {len(devices)} processes to embed on {', '.join(devices)}, but one was killed; if memory "
-                "ran out, try fewer devices or a smaller --batch-size"
-            ) from None
+            why = "but one was killed; if memory ran out, try fewer devices or a smaller --batch-size"
+            raise InputError(f"expected {len(devices)} processes to embed on {', '.join(devices)}, {why}") from None
     notes = list(dict.fromkeys(note for start in sorted(parts) for note in parts[start][1]))
     return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
 

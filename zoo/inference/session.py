@@ -177,16 +177,12 @@ class OnnxEmbedder:
         inputs = self.session.get_inputs()
         if len(inputs) != 1:
             names = ", ".join(node.name for node in inputs)
-            raise InputError(
-                f"expected an embedder with one input in {self.path}, found {len(inputs)} ({names}); "
-                "cut the graph down to the embedding of a picture"
-            )
+            found = f"found {len(inputs)} ({names}); cut the graph down to the embedding of a picture"
+            raise InputError(f"expected an embedder with one input in {self.path}, {found}")
         node = inputs[0]
         if node.type not in TYPES or len(node.shape) != 4 or 3 not in (node.shape[1], node.shape[3]):
-            raise InputError(
-                f"expected an image input (batch, 3, height, width) in {self.path}, found {node.name!r} "
-                f"of {node.type} {node.shape}; export the model with a picture as its input"
-            )
+            found = f"found {node.name!r} of {node.type} {node.shape}; export the model with a picture as its input"
+            raise InputError(f"expected an image input (batch, 3, height, width) in {self.path}, {found}")
         return node
 
     def _embedding(self, wanted: str | None) -> str:
@@ -226,10 +222,8 @@ class OnnxEmbedder:
         else:
             (output,) = self.session.run([self.output], {self._name: tensor})
         if output.shape[:1] != (len(tensor),):
-            raise InputError(
-                f"expected an output (batch, dim) from {self.path}, found shape {output.shape} for a batch "
-                f"of {len(tensor)}; cut the graph down to the embedding"
-            )
+            found = f"found shape {output.shape} for a batch of {len(tensor)}; cut the graph down to the embedding"
+            raise InputError(f"expected an output (batch, dim) from {self.path}, {found}")
         embeddings: npt.NDArray[np.float32] = output.reshape(len(tensor), -1).astype(np.float32, copy=False)
         return embeddings
 
@@ -289,10 +283,8 @@ def _refuse_contradictions(device: Device, precision: str, graph: bool, batch_si
     if precision not in PRECISIONS:
         raise InputError(f"expected the precision {' or '.join(PRECISIONS)}, found {precision!r}")
     if precision == "float16" and device.kind != "tensorrt":
-        raise InputError(
-            f"expected --device tensorrt for --precision float16, found {device.kind}; elsewhere a model computes as "
-            "it was exported: `zoo export --onnx --fp16` writes one in float16"
-        )
+        advice = "elsewhere a model computes as it was exported: `zoo export --onnx --fp16` writes one in float16"
+        raise InputError(f"expected --device tensorrt for --precision float16, found {device.kind}; {advice}")
     if graph and device.kind in ("cpu", "auto"):
         raise InputError(f"expected --device cuda or tensorrt for --cuda-graph, found {device.kind}; leave one out")
     if batch_size < 1:

@@ -262,10 +262,8 @@ def report_in(run: Path) -> Report | None:
         return None
     report = Report.read(run / "report.json")
     if report.model.sha256 != model_sha256(run / "model.onnx"):
-        raise InputError(
-            f"expected a report of {run / 'model.onnx'}, found {run / 'report.json'} of another model; measure it with "
-            f"`zoo evaluate {run} --report {run}`"
-        )
+        found = f"found {run / 'report.json'} of another model; measure it with `zoo evaluate {run} --report {run}`"
+        raise InputError(f"expected a report of {run / 'model.onnx'}, {found}")
     return report
 
 

@@ -176,10 +176,8 @@ def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) 
         changed = training.changes(training.build(before["options"]), training.build(now["options"]))
         changed += [name for name in facts if comparable(before[name]) != comparable(facts[name])]
         if changed:
-            raise InputError(
-                f"expected the options of the cells in {output} to stay as they were, found other values for"
-                f" {', '.join(changed)}; give those again, or another --output"
-            )
+            found = f"found other values for {', '.join(changed)}; give those again, or another --output"
+            raise InputError(f"expected the options of the cells in {output} to stay as they were, {found}")
     write_json(path, now)
 
 

@@ -43,17 +43,13 @@ class OnnxFile:
 
     def _require_onnx(self) -> None:
         if self.path.suffix in CHECKPOINTS:
-            raise InputError(
-                f"expected a model, found the checkpoint {self.path}; `zoo adopt {self.path} -o FOLDER` makes a model"
-                " of another project's checkpoint"
-            )
+            advice = f"`zoo adopt {self.path} -o FOLDER` makes a model of another project's checkpoint"
+            raise InputError(f"expected a model, found the checkpoint {self.path}; {advice}")
 
     def folder(self) -> Path:
         self._require_onnx()
-        raise InputError(
-            f"expected a model with PyTorch weights, found the file {self.path}; name a run, a folder with {CONFIG} and"
-            f" {WEIGHTS}, or owner/name on the Hub"
-        )
+        advice = f"name a run, a folder with {CONFIG} and {WEIGHTS}, or owner/name on the Hub"
+        raise InputError(f"expected a model with PyTorch weights, found the file {self.path}; {advice}")
 
 
 @dataclass(frozen=True)
@@ -79,10 +75,8 @@ class Folder:
         if not missing:
             return self.path
         if (self.path / "config.yaml").is_file():
-            raise InputError(
-                f"expected a trained model in {self.path}, found a run that never finished an epoch; go on with"
-                f" `zoo train --resume {self.path}`"
-            )
+            found = f"found a run that never finished an epoch; go on with `zoo train --resume {self.path}`"
+            raise InputError(f"expected a trained model in {self.path}, {found}")
         raise InputError(f"expected {CONFIG} and {WEIGHTS} in {self.path}, found no {missing[0]}; name another folder")
 
 
@@ -135,10 +129,8 @@ class HubFile:
         return self.file()
 
     def folder(self) -> Path:
-        raise InputError(
-            f"expected a model with PyTorch weights in timm's layout, found the file {self.name};"
-            f" `zoo adopt {self.name} -o FOLDER` makes one of it"
-        )
+        found = f"found the file {self.name}; `zoo adopt {self.name} -o FOLDER` makes one of it"
+        raise InputError(f"expected a model with PyTorch weights in timm's layout, {found}")
 
 
 @dataclass(frozen=True)
