@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,18 +35,6 @@ MOST_STARTS = 12
 _one_guard_at_a_time = threading.Lock()
 
 
-@dataclass
-class Announced:
-    """What a server announced of the file that is fetched in a guarded block."""
-
-    etag: str | None = None
-    """The hash in its ETag, 40 or 64 hex digits."""
-    size: int | None = None
-    """Its bytes."""
-    starts: int = 0
-    """How many answers with its content began."""
-
-
 def is_loopback(host: str) -> bool:
     """Whether a host name means this machine."""
     if host == "localhost":
@@ -67,46 +55,20 @@ def require_safe_url(url: str, what: str) -> None:
     )
 
 
-@contextlib.contextmanager
-def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Announced]:
-    """While the block runs, huggingface_hub's client checks every request and every answer.
-
-    `commit` is the one that files must belong to; None: any hash. `most_bytes` is the most that the file of this block
-    may have. InputError, from inside the client, for an unsafe address, an ETag or a commit that is no hash, another
-    commit than the one that was asked for, or a body that is longer than it was announced or may be.
-    """
-    from huggingface_hub import constants, set_client_factory
-    from huggingface_hub.utils import _http
-
-    require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
-    guard = Guard(origin(constants.ENDPOINT), commit, most_bytes)
-    with _one_guard_at_a_time:
-        usual = _http._GLOBAL_CLIENT_FACTORY  # what a user's own program may have set; there is no public getter
-
-        def guarded_client() -> Any:
-            client = usual()
-            client.event_hooks = {
-                "request": [*client.event_hooks["request"], guard.check_request],
-                "response": [*client.event_hooks["response"], guard.check_answer],
-            }
-            return client
-
-        set_client_factory(guarded_client)
-        try:
-            yield guard.announced
-        finally:
-            set_client_factory(usual)
-
-
 @dataclass
 class Guard:
-    """The checks of one guarded block, as hooks of the client."""
+    """The checks of one guarded block, as hooks of the client, and what the server announced of the block's file."""
 
     home: tuple[str, str, int]
     """The Hub's own scheme, host and port: the token is sent nowhere else."""
     commit: str | None
     most_bytes: int
-    announced: Announced = field(default_factory=Announced)
+    etag: str | None = None
+    """The hash in the file's ETag, 40 or 64 hex digits."""
+    size: int | None = None
+    """Its bytes."""
+    starts: int = 0
+    """How many answers with its content began."""
 
     def check_request(self, request: Any) -> None:
         """Keeps every request on https (or on this machine), and the token from other hosts."""
@@ -136,23 +98,23 @@ class Guard:
             response.headers.pop(name, None)
         if response.request.method == "HEAD" and response.status_code < 400:
             size = response.headers.get("x-linked-size") or response.headers.get("content-length") or ""
-            self.announced.etag = match[1] if match else None
-            self.announced.size = int(size) if size.isdecimal() else None
-            if self.announced.size is not None and self.announced.size > self.most_bytes:
+            self.etag = match[1] if match else None
+            self.size = int(size) if size.isdecimal() else None
+            if self.size is not None and self.size > self.most_bytes:
                 raise InputError(
                     f"expected at most {self.most_bytes:,} bytes more in this pull, the server announces "
-                    f"{self.announced.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
+                    f"{self.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
                 )
 
     def limit_body(self, response: Any) -> None:
         """Lets the client read no more of an unpacked body than was announced, whatever the server sends."""
-        path, size, most = response.request.url.path, self.announced.size, MOST_TOLD
+        path, size, most = response.request.url.path, self.size, MOST_TOLD
         told = path.startswith("/api/models/") and origin(str(response.request.url)) == self.home  # no file, but facts
         if size is not None and not told and response.request.method == "GET" and response.status_code < 300:
             begun = re.fullmatch(r"bytes=(\d+)-\d*", response.request.headers.get("range", ""))
             most = max(0, size - (int(begun[1]) if begun and response.status_code == 206 else 0))
-            self.announced.starts += 1
-            if self.announced.starts > MOST_STARTS:
+            self.starts += 1
+            if self.starts > MOST_STARTS:
                 raise InputError(
                     f"expected {size:,} bytes of {path}, the server broke off"
                     f" {MOST_STARTS} times; nothing was stored: try again later"
@@ -169,6 +131,37 @@ class Guard:
                 yield chunk
 
         response.iter_bytes = no_more_than_announced
+
+
+@contextlib.contextmanager
+def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Guard]:
+    """While the block runs, huggingface_hub's client checks every request and every answer.
+
+    `commit` is the one that files must belong to; None: any hash. `most_bytes` is the most that the file of this block
+    may have. InputError, from inside the client, for an unsafe address, an ETag or a commit that is no hash, another
+    commit than the one that was asked for, or a body that is longer than it was announced or may be.
+    """
+    from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.utils import _http
+
+    require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
+    guard = Guard(origin(constants.ENDPOINT), commit, most_bytes)
+    with _one_guard_at_a_time:
+        usual = _http._GLOBAL_CLIENT_FACTORY  # what a user's own program may have set; there is no public getter
+
+        def guarded_client() -> Any:
+            client = usual()
+            client.event_hooks = {
+                "request": [*client.event_hooks["request"], guard.check_request],
+                "response": [*client.event_hooks["response"], guard.check_answer],
+            }
+            return client
+
+        set_client_factory(guarded_client)
+        try:
+            yield guard
+        finally:
+            set_client_factory(usual)
 
 
 def origin(url: str) -> tuple[str, str, int]:

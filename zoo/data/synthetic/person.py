@@ -129,14 +129,11 @@ def draw_identity(draws: Draws) -> Identity:
     hair = mix(hairs[d.below(6)], hairs[d.below(6)], d.between(0, 0.6))
     irises = np.array([[70.0, 44, 26], [64, 106, 140], [84, 116, 70], [120, 92, 44], [104, 112, 118]])
     beard = d.between(0.25, 0.9) if d.chance(0.3) else 0.0
-    traits: dict[str, Any] = {
-        "skin": skin,
-        "hair": hair,
-        "iris": mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5)),
-        "lips": mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4),
-    }
-    traits |= {one.name: d.between(*one.metadata["between"]) for one in fields(Identity) if one.metadata}
+    iris = mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5))
+    lips = mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4)
+    traits: dict[str, Any] = {one.name: d.between(*one.metadata["between"]) for one in fields(Identity) if one.metadata}
     return Identity(
+        *(skin, hair, iris, lips),
         **traits,
         bald=d.chance(0.1),
         beard=beard,
