@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = "the table: .npz, or .parquet with pyarrow"
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
     add_model_arguments(parser)
-    parts = "embed the I-th of N equal parts, for job arrays"
-    parser.add_argument("--shard", metavar="I/N", type=shard, default=(1, 1), help=parts)
+    parts = "embed the I-th of N equal parts, for job arrays (default: 1/1)"
+    parser.add_argument("--shard", metavar="I/N", type=shard, default="1/1", help=parts)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
     add_batch_arguments(parser)
 

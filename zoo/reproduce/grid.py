@@ -173,7 +173,7 @@ def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) 
     now = {"options": {name: value for name, value in training.plain(config).items() if name not in varied}, **facts}
     if path.exists() and any(output.glob("*/config.yaml")):
         before = json.loads(path.read_text())
-        changed = training.changes(training.build(before["options"]), training.build(now["options"]))
+        changed = training.changes(training.build(before["options"]), training.build(now["options"]), resumable=False)
         changed += [name for name in facts if comparable(before[name]) != comparable(facts[name])]
         if changed:
             found = f"found other values for {', '.join(changed)}; give those again, or another --output"
