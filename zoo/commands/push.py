@@ -10,8 +10,6 @@ zoo push runs/first owner/demo --license apache-2.0 --space timm_face_zoo-0.1.0-
 Log in first: `hf auth login`, or set HF_TOKEN.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 
