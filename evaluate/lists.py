@@ -22,7 +22,6 @@ from zoo.formats.pairs import (
     read_lfw_pairs,
     read_pairs_beside,
     read_pairs_csv,
-    read_path_pairs,
 )
 from zoo.formats.photos import SUFFIXES
 
@@ -120,11 +119,6 @@ def read_csv(path: Path) -> Listed:
     return replace(Listed.of(read_pairs_csv(path), path), columns=arrays)
 
 
-def read_paths(path: Path) -> Listed:
-    """The lines `A B 1` or `1 A B` of a list."""
-    return Listed.of(read_path_pairs(path), path)
-
-
 def read_people(folder: Path, most: int | None = None, seed: int = 0) -> Listed:
     """Every pair of pictures of a folder of people, or at most `most` pairs of one person and `most` of two per person.
 
@@ -135,23 +129,20 @@ def read_people(folder: Path, most: int | None = None, seed: int = 0) -> Listed:
         raise InputError(f"expected folders of people with several pictures in {folder}, found {len(people)} folders")
     pictures = [picture for own in people.values() for picture in own]
     owner = np.repeat(np.arange(len(people)), [len(own) for own in people.values()])
-    starts = np.searchsorted(owner, np.arange(len(people)))
     rng = np.random.default_rng(seed)
     genuine = []
-    for start, own in zip(starts.tolist(), people.values(), strict=True):
-        pairs = start + np.stack(np.triu_indices(len(own), 1), axis=1)
-        kept = len(pairs) if most is None else min(most, len(pairs))
-        genuine.append(pairs[np.sort(rng.permutation(len(pairs))[:kept])])
+    for person in range(len(people)):
+        own = np.flatnonzero(owner == person)
+        pairs = own[np.stack(np.triu_indices(len(own), 1), axis=1)]
+        genuine.append(pairs[np.sort(rng.permutation(len(pairs))[:most])])
     same = np.concatenate(genuine)
-    total = len(pictures) * (len(pictures) - 1) // 2
-    if most is None and total <= MOST_PAIRS:
-        every = np.stack(np.triu_indices(len(pictures), 1), axis=1)
-        others = every[owner[every[:, 0]] != owner[every[:, 1]]]
+    wanted = MOST_PAIRS if most is None else most * len(people)
+    if most is None and len(pictures) ** 2 <= 2 * MOST_PAIRS:
+        others = np.stack(np.triu_indices(len(pictures), 1), axis=1)
     else:
-        wanted = MOST_PAIRS if most is None else most * len(people)
-        drawn = np.unique(np.sort(rng.integers(0, len(pictures), (2 * wanted, 2)), axis=1), axis=0)
-        drawn = drawn[owner[drawn[:, 0]] != owner[drawn[:, 1]]]
-        others = drawn[np.sort(rng.permutation(len(drawn))[:wanted])]
+        others = np.unique(np.sort(rng.integers(0, len(pictures), (2 * wanted, 2)), axis=1), axis=0)
+    others = others[owner[others[:, 0]] != owner[others[:, 1]]]
+    others = others[np.sort(rng.permutation(len(others))[:wanted])]
     pairs = np.concatenate([same, others])
     names = np.array(list(people))[owner]
     truth = np.arange(len(pairs)) < len(same)

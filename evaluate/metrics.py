@@ -177,6 +177,13 @@ def eer(scores: SortedScores) -> float:
     return float(fars[after - 1] + share * (fars[after] - fars[after - 1]))
 
 
+def decidability(scores: SortedScores) -> float:
+    """d′: how many pooled standard deviations the means of both kinds lie apart (Daugman, 2003); NaN for none."""
+    spread = math.sqrt((float(np.var(scores.positives)) + float(np.var(scores.negatives))) / 2)
+    apart = abs(float(np.mean(scores.positives)) - float(np.mean(scores.negatives)))
+    return apart / spread if spread else math.nan
+
+
 @dataclass(frozen=True)
 class FoldAccuracy:
     """K-fold accuracy: thresholds chosen on the other folds, accuracies measured on each, both (folds,)."""

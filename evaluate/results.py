@@ -206,6 +206,8 @@ class Evaluation:
     """All that holds at each measurable false accept rate."""
     identification: Mapping[str, Identification] = field(default_factory=dict)
     """By gallery; "" where there is only one."""
+    decidability: float | None = None
+    """d′, how far apart both kinds of scores lie."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """Further figures of a protocol that this class does not know, by their label."""
     groups: Mapping[str, Groups] = field(default_factory=dict)

@@ -22,9 +22,7 @@ def find_benchmarks(
     where a name is none of these and no file's that was found.
     """
     root = Path(root)
-    if root.is_file() and root.suffix.lower() == ".parquet":
-        found = [PairsProtocol.named(root)]
-    elif root.is_file():
+    if root.is_file():
         found = [one for one in _in(root.parent, [], [root.name]) if one.path == root] or [PairsProtocol.named(root)]
     elif root.is_dir():
         crowded = {name for protocol in PROTOCOLS for name in PROTOCOLS[protocol].crowded}

@@ -13,7 +13,9 @@ class Options:
     """How a model is measured. InputError, in the flags' spelling, for values that are wrong or contradict others."""
 
     flip: bool = option(True, "sum the embeddings of each picture and its mirror image")
-    features: str = option("N1D1", "IJB: N1 keeps an embedding's norm, D1 weights by the detector's score", "NXDX")
+    features: str = option(
+        "N1D1", "IJB: N1 keeps norms, D1 weights by the detector's score; all: these and flip, 8 results", "NXDX"
+    )
     folds: str = option(
         "file", "file, or stratified: both kinds of pairs dealt out evenly; official sets keep file", "NAME"
     )
@@ -42,8 +44,8 @@ class Options:
         from zoo.evaluate.protocols.base import FEATURES, check_compat
 
         check_compat(self.compat)
-        if self.features not in FEATURES:
-            raise InputError(f"expected the features {', '.join(FEATURES)}, found {self.features!r}")
+        if self.features not in (*FEATURES, "all"):
+            raise InputError(f"expected the features {', '.join(FEATURES)} or all, found {self.features!r}")
         if self.folds not in ("file", "stratified"):
             raise InputError(f"expected the folds file or stratified, found {self.folds!r}")
         if self.folds == "stratified" and self.compat:

@@ -1,9 +1,10 @@
 """One model measured on one benchmark or many: what `zoo evaluate` does, as calls of Python."""
 
 import contextlib
+import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
 from zoo.evaluate.benchmarks.usual_inputs import try_usual_inputs
 from zoo.evaluate.groups import group_rates
-from zoo.evaluate.protocols import Found, PairsProtocol, Protocol
+from zoo.evaluate.protocols import Found, IJBProtocol, PairsProtocol, Protocol
+from zoo.evaluate.protocols.base import FEATURES
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
@@ -98,19 +100,11 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A benchmark ready to be measured."""
-
-    protocol: Protocol
-    place: Found | None = None
-    """Where it was found; None for one that was opened otherwise."""
-
-
-@dataclass(frozen=True)
 class Benchmarks:
     """What --data and --protocol name."""
 
-    opened: tuple[Opened, ...]
+    opened: tuple[tuple[Protocol, Found | None], ...]
+    """Each ready to be measured, and where it was found; None for one that was opened otherwise."""
     not_whole: tuple[str, ...] = ()
     """A sentence for each benchmark that is there and incomplete."""
     unpacked: Any = None
@@ -126,9 +120,9 @@ def open_benchmarks(
     """
     options = options or Options()
     if isinstance(data, Protocol):
-        return Benchmarks((Opened(data),))
+        return Benchmarks(((data, None),))
     if data == "synthetic":
-        return Benchmarks((Opened(synthetic()),))
+        return Benchmarks(((synthetic(), None),))
     unpacked_ = None
     if isinstance(data, str) and data.startswith(HUB):
         data = fetch_dataset(data)
@@ -146,14 +140,12 @@ def open_benchmarks(
     opened, not_whole = [], []
     for one in found:
         try:
-            if one.protocol == "pairs":
-                protocol: Protocol = PairsProtocol.open(one, options.features, options.detector, options.pairs)
-            else:
-                protocol = one.open(options.features, options.detector)
+            features = FEATURES[0] if options.features == "all" else options.features
+            protocol = one.open(features, options.detector, options.pairs)
             if isinstance(protocol, PairsProtocol):
                 protocol.stratified |= options.folds == "stratified"
                 protocol.official = one.benchmark is not None
-            opened.append(Opened(protocol, one))
+            opened.append((protocol, one))
         except InputError as error:
             not_whole.append(str(error))
     return Benchmarks(tuple(opened), tuple(not_whole), unpacked_)
@@ -234,32 +226,51 @@ def _embed_in_parts(model: Model, protocol: Protocol, progress: Progress, kept: 
     return np.concatenate(parts) if parts else np.empty((0, model.embedder.embedding_dim), np.float32)
 
 
+def _variants(model: Model, protocol: Protocol) -> Iterator[tuple[Model, Protocol]]:
+    """The benchmark as the options say, or, for all of IJB's features, with all eight of them and of the flip."""
+    if model.options.features != "all" or not isinstance(protocol, IJBProtocol):
+        yield model, protocol
+        return
+    for flip, features in itertools.product((True, False), FEATURES):
+        one = copy.copy(protocol)
+        one.norm, one.detector_score = features[1] == "1", features[3] == "1"
+        one.data = f"{protocol.data} {features}F{int(flip)}"
+        yield replace(model, options=replace(model.options, flip=flip)), one
+
+
+def _scored(model: Model, protocol: Protocol, place: Found | None, embeddings: Embeddings) -> Evaluation:
+    """The figures, with all that a reader should know of the pictures, and the thumbnails that were asked for."""
+    found = protocol.score(embeddings, model.options.compat)
+    told = look(protocol, order_is_assumed=not model.embedder.stated)
+    if isinstance(protocol, PairsProtocol) and found.auc is not None:
+        told += try_usual_inputs(model.embedder, protocol, found.auc, model.options.flip)
+    told += [*protocol.remarks(), place.shortfall(found) if place else ""]
+    found = replace(found, notes=(*found.notes, *filter(None, told)), flip=model.options.flip)
+    if isinstance(protocol, PairsProtocol) and model.options.thumbnails and found.curves.hardest:
+        found = replace(found, thumbnails=thumbnails(protocol, found.curves.hardest))
+    return found
+
+
 def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, tell: Tell = log.info) -> Report:
     """One model on every benchmark; for one that cannot be measured, `not_measured` holds a sentence."""
     results, groups, failed = [], {}, list(benchmarks.not_whole)
-    for one in benchmarks.opened:
-        protocol = one.protocol
+    for opened, place in benchmarks.opened:
+        embeddings: dict[bool, Embeddings] = {}
+        protocol = opened
         try:
-            embeddings = embeddings_of(model, protocol, watch, tell)
-            found = protocol.score(embeddings, model.options.compat)
-            noticed = look(protocol, order_is_assumed=not model.embedder.stated)
-            if isinstance(protocol, PairsProtocol) and found.auc is not None:
-                noticed += try_usual_inputs(model.embedder, protocol, found.auc, model.options.flip)
-            told = [*noticed, *protocol.remarks(), one.place.shortfall(found) if one.place else ""]
-            notes = (*found.notes, *(note for note in told if note))
-            found = replace(found, notes=notes, flip=model.options.flip)
-            if isinstance(protocol, PairsProtocol) and one.place and one.place.family:
-                groups[protocol.data] = (protocol.cosines(embeddings), protocol.same)
-            if isinstance(protocol, PairsProtocol) and model.options.thumbnails and found.curves.hardest:
-                found = replace(found, thumbnails=thumbnails(protocol, found.curves.hardest))
+            for own, protocol in _variants(model, opened):
+                flip = own.options.flip
+                if flip not in embeddings:
+                    embeddings[flip] = embeddings_of(own, opened, watch, tell)
+                results.append(_scored(own, protocol, place, embeddings[flip]))
+            if isinstance(opened, PairsProtocol) and place and place.family:
+                groups[opened.data] = (opened.cosines(embeddings[flip]), opened.same)
         except InputError as error:
             failed.append(f"{protocol.data}, {model.name}: {error}")
-        else:
-            results.append(found)
     compared = group_rates(groups) if len(groups) > 1 else None
     report = Report(model.facts, tuple(results), model.options.settings, compared, tuple(failed))
     for found in results if model.options.write_thresholds else ():
-        for sentence in store_thresholds(found, model.embedder, model.options.flip):
+        for sentence in store_thresholds(found, model.embedder, found.flip is not False):
             tell(sentence)
     return report
 
@@ -275,7 +286,7 @@ def evaluate(
     """
     chosen = load_model(model, Options(**options))
     benchmarks = open_benchmarks(data, options=chosen.options)
-    found = [*(one.protocol.data for one in benchmarks.opened), *benchmarks.not_whole]
+    found = [*(protocol.data for protocol, _ in benchmarks.opened), *benchmarks.not_whole]
     if len(found) > 1:
         raise InputError(
             f"expected one benchmark at {data}, found {len(found)} ({', '.join(found)}); evaluate_all measures them all"

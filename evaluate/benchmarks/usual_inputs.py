@@ -1,12 +1,10 @@
 """Which of the usual inputs a third-party model may expect, tried where its figures are near chance."""
 
-import copy
-from dataclasses import replace
-
 import numpy as np
 
 from zoo.evaluate import metrics
 from zoo.evaluate.protocols import PairsProtocol
+from zoo.inference.convention import GivenInput
 from zoo.inference.embed import FaceModel, embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -25,7 +23,7 @@ def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip
 
     Each is tried on the same pairs, half of one person and half of two where there are so many, spread over the file.
     """
-    if auc >= NEAR_CHANCE or model.info is not None or not isinstance(model, OnnxEmbedder):
+    if auc >= NEAR_CHANCE or not isinstance(model, OnnxEmbedder) or model.info or model.precision == "uint8":
         return []
     kinds = [np.flatnonzero(kind) for kind in (protocol.same, ~protocol.same)]
     chosen = np.concatenate([k[np.linspace(0, len(k) - 1, min(len(k), PAIRS // 2)).astype(int)] for k in kinds])
@@ -33,9 +31,7 @@ def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip
     same = protocol.same[chosen]
     tried = {}
     for order, mean, std in USUAL:
-        other = copy.copy(model)
-        other.input = replace(model.input, channel_order=order, mean=mean, std=std)
-        other.notes = []
+        other = OnnxEmbedder(model.path, "cpu", input=GivenInput(mean, std, order == "BGR", model.output))
         units = metrics.unit(embed(other, pictures, flip=flip))
         cosines = np.einsum("pd,pd->p", units[0::2], units[1::2])
         tried[other.input] = metrics.auc(metrics.SortedScores.of(cosines, same))

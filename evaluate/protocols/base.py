@@ -83,13 +83,14 @@ class Found:
         """The published title, or the file's name."""
         return self.benchmark.title if self.benchmark else self.path.name
 
-    def open(self, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
+    def open(self, features: str = FEATURES[0], detector: str | None = None, most: int | None = None) -> Protocol:
         """The benchmark, ready to embed. InputError, naming what is missing, for an incomplete one.
 
         `features` are IJB's; `detector` cuts the faces out of the pictures of a list: YuNet's file, or `yunet` for the
-        pinned one.
+        pinned one; `most` is the number of pairs per person of a folder of people.
         """
-        return PROTOCOLS[self.protocol].open(self, features, detector)
+        protocol = PROTOCOLS[self.protocol]
+        return protocol.open(self, features, detector, **({"most": most} if self.layout == "people" else {}))
 
     def shortfall(self, found: Evaluation) -> str:
         """The sentence for a copy of another size than the published one; empty where all counts are right."""
@@ -221,6 +222,11 @@ def verification(
         "operating_points": tuple(_point(one, estimates if who.known else {}) for one in points if one.measurable),
         "not_measurable": tuple(told),
         "intervals": who.method,
+        "figures": {
+            "FNMR at zero FMR": (len(scores.positives) - int(scores.true_accepts(scores.negatives[-1])))
+            / len(scores.positives)
+        },
+        "decidability": metrics.decidability(scores),
     }
     return fields, estimates, scores
 

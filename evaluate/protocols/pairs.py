@@ -15,7 +15,7 @@ from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.groups import groups_by_column
 from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
-from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_paths, read_people, read_rfw
+from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_people, read_rfw
 from zoo.evaluate.metrics import Bools, SortedScores
 from zoo.evaluate.protocols.base import (
     FEATURES,
@@ -35,7 +35,7 @@ from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
 from zoo.formats.pair_tables import is_pair_table, read_pair_table
-from zoo.formats.pairs import is_path_pairs
+from zoo.formats.pairs import is_path_pairs, read_path_pairs
 from zoo.formats.photos import read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
@@ -55,9 +55,10 @@ LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
 """Lists of pairs in LFW's format, and their benchmarks."""
 
 
-def _benchmark(name: str, title: str, pairs: int, images: int, people: int) -> Benchmark:
-    """Images and people are those of table 1 in Deng et al., CVPR 2019."""
-    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),), (("images", images), ("people", people)))
+def _benchmark(name: str, title: str, pairs: int, images: int = 0, people: int = 0) -> Benchmark:
+    """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF and VGG2-FP, of their data sets."""
+    whole = [(what, count) for what, count in (("images", images), ("people", people)) if count]
+    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),), tuple(whole))
 
 
 @PROTOCOLS.register("pairs")
@@ -75,6 +76,8 @@ class PairsProtocol(Protocol):
     benchmarks = (
         _benchmark("lfw", "LFW", 6000, 13233, 5749),
         _benchmark("cfp_fp", "CFP-FP", 7000, 7000, 500),
+        _benchmark("cfp_ff", "CFP-FF", 7000, 7000, 500),
+        _benchmark("vgg2_fp", "VGG2-FP", 5000, people=500),
         _benchmark("agedb_30", "AgeDB-30", 6000, 16488, 568),
         _benchmark("calfw", "CALFW", 6000, 12174, 5749),
         _benchmark("cplfw", "CPLFW", 6000, 11652, 5749),
@@ -143,7 +146,9 @@ class PairsProtocol(Protocol):
             return pairs
         if found.layout == "people":
             return cls.from_list(read_people(found.path, most), found.title, cut)
-        read = {"pairs.txt": read_pairs_txt, "paths": read_paths, "csv": read_csv}[found.layout]
+        if found.layout == "paths":
+            return cls.from_list(Listed.of(read_path_pairs(found.path), found.path), found.title, cut)
+        read = read_pairs_txt if found.layout == "pairs.txt" else read_csv
         return cls.from_list(read(found.path), found.title, cut)
 
     def __init__(

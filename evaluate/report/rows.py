@@ -23,6 +23,8 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
     for label, rate, interval in (("AUC", found.auc, found.auc_interval), (EER, found.eer, found.eer_interval)):
         if rate is not None:
             table.append((label, _rate(rate, interval)))
+    if found.decidability is not None:
+        table.append(("decidability", _rate(found.decidability)))
     intervals = {point.far_target: point.tar_interval for point in found.operating_points}
     nearest = f", {found.compat}'s nearest" if found.compat and found.features else ""
     for far, tar in found.tar_at_far.items():

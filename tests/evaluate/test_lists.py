@@ -13,8 +13,9 @@ from tests.support.benchmarks import (
     write_people,
 )
 from zoo.errors import InputError
-from zoo.evaluate.lists import read_csv, read_pairs_txt, read_paths, read_people, read_rfw
+from zoo.evaluate.lists import read_csv, read_pairs_txt, read_people, read_rfw
 from zoo.evaluate.protocols import PairsProtocol
+from zoo.formats.pairs import read_path_pairs
 
 __all__ = ["lfw", "rfw"]
 
@@ -81,10 +82,10 @@ def test_lists_of_paths_with_the_truth_first_or_last_are_read(tmp_path: Path) ->
     for name, lines in (("last.txt", f"{a} {b} 1\n{a} {c} 0\n"), ("first.txt", f"1 {a} {b}\n0 {a} {c}\n")):
         (tmp_path / name).write_text(lines)
         assert PairsProtocol.named(tmp_path / name).layout == "paths"
-        assert read_paths(tmp_path / name).same.tolist() == [True, False]
+        assert PairsProtocol.named(tmp_path / name).open().same.tolist() == [True, False]
     (tmp_path / "bad.txt").write_text(f"{a} {b} 1\n{a} {c}\n")
     with pytest.raises(InputError, match="in line 2 of"):
-        read_paths(tmp_path / "bad.txt")
+        read_path_pairs(tmp_path / "bad.txt")
 
 
 def test_a_columns_of_a_csv_groups_its_pairs_and_two_of_numbers_are_a_gap(tmp_path: Path) -> None:

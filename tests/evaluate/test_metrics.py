@@ -14,7 +14,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from zoo.errors import InputError
 from zoo.evaluate import metrics
+from zoo.evaluate.intervals import PeoplePairs
 from zoo.evaluate.metrics import SortedScores
+from zoo.evaluate.protocols.base import verification
 
 
 def scores_of(seed: int, pairs: int, decimals: int | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -211,3 +213,15 @@ def test_turning_away_the_worst_pairs_leaves_the_errors_of_the_rest() -> None:
     scores = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1, 1.0])
     found = metrics.error_versus_reject(scores, quality, 0.5, np.array([0, 0.2, 0.4, 0.9]))
     assert found.tolist() == [0.3, 1 / 8, 0, 0]
+
+
+def test_decidability_and_the_errors_at_zero_false_matches_are_what_their_formulas_say() -> None:
+    rng = np.random.default_rng(4)
+    same = rng.random(400) < 0.4
+    scores = rng.normal(np.where(same, 0.6, 0.1), np.where(same, 0.2, 0.1))
+    pooled = np.sqrt((scores[same].var() + scores[~same].var()) / 2)
+    expected = (scores[same].mean() - scores[~same].mean()) / pooled
+    assert metrics.decidability(SortedScores.of(scores, same)) == pytest.approx(expected)
+    assert np.isnan(metrics.decidability(SortedScores(np.ones(3), np.ones(3))))
+    fields, _, _ = verification(scores, same, PeoplePairs.unknown(400), (0.1,))
+    assert fields["figures"]["FNMR at zero FMR"] == (scores[same] <= scores[~same].max()).mean()

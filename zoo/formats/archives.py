@@ -8,12 +8,12 @@ from pathlib import Path
 
 from zoo.errors import InputError
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or a tar archive, compressed or not, by its name."""
-    return path.is_file() and path.name.lower().endswith((".zip", *TARS))
+    return path.is_file() and path.name.lower().endswith(ENDINGS)
 
 
 def unpacked(path: Path) -> tempfile.TemporaryDirectory[str]:
@@ -23,10 +23,8 @@ def unpacked(path: Path) -> tempfile.TemporaryDirectory[str]:
     """
     folder = tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True)
     try:
-        if path.name.lower().endswith(".zip"):
-            shutil.unpack_archive(path, folder.name)
-        else:
-            shutil.unpack_archive(path, folder.name, filter="data")
+        rules = {} if path.name.lower().endswith(".zip") else {"filter": "data"}
+        shutil.unpack_archive(path, folder.name, **rules)  # type: ignore[arg-type]  # a rule of tar alone
     except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError) as error:
         folder.cleanup()
         raise InputError(f"expected a whole archive at {path}, cannot unpack it ({error})") from None

@@ -25,17 +25,7 @@ from zoo.files import atomic_path
 
 TRUTHS = ("u1", "b1", "uint8", "bool", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "int64", "int32")
 """The types of numpy that truths may have; those of one byte also hold pictures."""
-OTHERS = {
-    b"PK\3\4": "a zip archive",
-    b"PAR1": "a parquet file",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"\x93NUMPY": "a numpy array",
-    b"\x89HDF": "an HDF5 file",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
-}
+OTHERS = {b"PK\3\4": "a zip archive", b"PAR1": "a parquet file", b"\x1f\x8b": "a gzip archive"}
 """What other files begin with."""
 
 MOST_OPCODES = 600_000
@@ -52,13 +42,9 @@ def read_bin(path: str | Path) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
     path = Path(path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            kind = next((kind for magic, kind in OTHERS.items() if content[:8].startswith(magic)), "")
-            kind = "a tar archive" if content[257:262] == b"ustar" else kind
-            if kind:
-                raise InputError(
-                    f"expected a .bin benchmark at {path}, found {kind}; a folder, a list of pairs, or an archive or "
-                    "parquet file that is named so (.zip, .tar, .parquet) is read as such"
-                )
+            kind = next((kind for magic, kind in OTHERS.items() if content[:4].startswith(magic)), "")
+            if kind := "a tar archive" if content[257:262] == b"ustar" else kind:
+                raise InputError(f"expected a .bin benchmark at {path}, found {kind}; give it the ending of its kind")
             found = _Unpickler(content).read_benchmark(str(path))
     except OSError as error:
         raise InputError(f"expected a .bin benchmark at {path}, cannot read it ({error.strerror})") from None

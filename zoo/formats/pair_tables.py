@@ -18,6 +18,7 @@ SECOND = ("image2", "image_2", "img2", "image_b", "second", "b")
 TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")
 """The names that columns may have; the first one present counts."""
 HUB = "hf://datasets/"
+FETCHED = ("parquet", "arrow", "json", "bin", "csv", "txt", "zip", "tar")
 
 
 def is_pair_table(folder: Path, files: Sequence[str]) -> bool:
@@ -84,8 +85,7 @@ def fetch_dataset(address: str) -> Path:
         raise InputError(f"expected {HUB}OWNER/NAME[@REVISION][/PATH], found {address}")
     name, _, revision = words[1].partition("@")
     inside = "/".join(words[2:])
-    kinds = ("*.parquet", "*.arrow", "*.json", "*.bin", "*.csv", "*.txt", "*.zip", "*.tar")
-    wanted = [inside, f"{inside}/**"] if inside else list(kinds)
+    wanted = [inside, f"{inside}/**"] if inside else [f"*.{kind}" for kind in FETCHED]
     try:
         found = snapshot_download(
             f"{words[0]}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted

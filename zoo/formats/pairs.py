@@ -50,35 +50,35 @@ def read_path_pairs(path: str | Path) -> list[Pair]:
     InputError for any other line.
     """
     path = Path(path)
-    lines = [line.replace(",", " ").replace("\t", " ").split() for line in _text(path).splitlines() if line.strip()]
-    first = lines[0] if lines else []
-    place = next((at for at in (2, 0) if len(first) == 3 and first[at] in ("0", "1")), None)
     pairs: list[Pair] = []
-    for number, words in enumerate(lines, start=1):
-        if place is None or len(words) != 3 or words[place] not in ("0", "1"):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        words = line.replace(",", " ").split()
+        truth, a, b = (
+            (words[2:] + words[:2] if words[2:] in (["0"], ["1"]) else words) if len(words) == 3 else ("", "", "")
+        )
+        if words and truth not in ("0", "1"):
             raise InputError(f"expected `A B 1` or `1 A B`, with 1 or 0, in line {number} of {path}, found {words}")
-        a, b = words[:2] if place == 2 else words[1:]
-        pairs.append((path.parent / a, path.parent / b, words[place] == "1"))
+        if words:
+            pairs.append((path.parent / a, path.parent / b, truth == "1"))
     return pairs
 
 
 def is_path_pairs(path: Path) -> bool:
-    """Whether the first line of a list is `A B 1` or `1 A B` and names pictures that are there."""
-    words = _text(path).partition("\n")[0].replace(",", " ").split()
-    places = [at for at in (2, 0) if len(words) == 3 and words[at] in ("0", "1")]
-    return any((path.parent / words[1 if at == 0 else 0]).is_file() for at in places)
+    """Whether a list's lines are `A B 1` or `1 A B`, and the first one's pictures are there."""
+    try:
+        pairs = read_path_pairs(path)
+    except InputError:
+        return False
+    return bool(pairs) and pairs[0][0].is_file()
 
 
 def people_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """The pictures of every sub-folder, each a person, sorted; without empty ones and hidden files."""
-    found = {}
-    for person in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        pictures = sorted(
-            file for file in person.iterdir() if file.suffix.lower() in suffixes and not file.name.startswith(".")
-        )
-        if pictures:
-            found[person.name] = pictures
-    return found
+    found = {
+        person.name: sorted(file for file in person.glob("[!.]*") if file.suffix.lower() in suffixes)
+        for person in sorted(folder.glob("[!.]*/"))
+    }
+    return {person: pictures for person, pictures in found.items() if pictures}
 
 
 def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) -> list[Pair]:

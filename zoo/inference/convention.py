@@ -52,11 +52,6 @@ class GivenInput:
             if value is not None and not math.isfinite(value):
                 raise InputError(f"expected a finite number for --{flag}, found {value}")
 
-    @property
-    def says_input(self) -> bool:
-        """Whether it says anything of the input."""
-        return self != GivenInput(output=self.output)
-
     def over(self, spec: InputSpec) -> InputSpec:
         """`spec` with what is given in its place."""
         return replace(
@@ -92,9 +87,10 @@ def decide(
     if kind == "tensor(uint8)":
         spec = replace(spec, mean=0.0, std=1.0)
     why = ""
+    said = given is not None and (isinstance(given, InputSpec) or given != GivenInput(output=given.output))
     if isinstance(given, InputSpec):
         spec = given
-    elif given is not None and given.says_input:
+    elif given is not None and said:
         spec = given.over(spec)
         why = f"the input is as given: {spec.channel_order}, {spec.scaling}"
         if range_ and spec.scaling != range_.scaling:
@@ -114,7 +110,6 @@ def decide(
     if kind == "tensor(uint8)" and (spec.mean, spec.std) != (0.0, 1.0):
         raise InputError(f"expected no --mean or --std for {path}, which takes whole numbers, found {spec.scaling}")
     height, width = (side if isinstance(side, int) else own for side, own in zip(size, spec.size, strict=True))
-    said = isinstance(given, InputSpec) or (given is not None and given.says_input)
     return Decided(replace(spec, size=(height, width)), info is not None or said, why)
 
 
@@ -149,7 +144,7 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
             near = closest(wanted, sizes)
             guess = f"; did you mean {near[0]}?" if near else ""
             raise InputError(f"expected an output called {wanted} in {path}, found {listed}{guess}")
-        return wanted, f"of {len(sizes)} outputs ({listed}) {wanted} is the embedding, as given" if sizes else ""
+        return wanted, f"of {len(sizes)} outputs ({listed}) {wanted} is the embedding, as given"
     if len(sizes) == 1:
         return next(iter(sizes)), ""
     least = FEWEST_DIMENSIONS if max(sizes.values()) >= FEWEST_DIMENSIONS else 2

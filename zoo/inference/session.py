@@ -201,7 +201,7 @@ class OnnxEmbedder:
                 raise self._cannot_run(error) from None
             sizes = {name: array[:1].size if array.ndim else 1 for name, array in zip(floats, found, strict=True)}
         name, why = choose_output(self.path, sizes, wanted)
-        self._note(why if len(floats) > 1 else "")
+        self._note(why)
         return name
 
     def _tensor(self, crops: Crops) -> npt.NDArray[Any]:

@@ -146,7 +146,7 @@ def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
     opened = open_benchmarks(grid.benchmarks)
     if opened.not_whole:
         raise InputError(opened.not_whole[0])
-    measured_on = [[one.protocol.data, one.protocol.data_sha256] for one in opened.opened]
+    measured_on = [[protocol.data, protocol.data_sha256] for protocol, _ in opened.opened]
     facts = {"training set": check_training(jobs), "benchmarks": measured_on}
     cells: list[Cell] = []
     with new_folder(grid.output, keep=lambda folder: any(folder.glob("*/config.yaml"))), runs.lock(grid.output):

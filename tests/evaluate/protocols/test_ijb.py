@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tests.support.benchmarks import mobilefacenet, pooled_by_loops
+from tests.support.onnx_models import write_model
 from zoo.errors import InputError
-from zoo.evaluate import intervals
+from zoo.evaluate import evaluate_all, intervals
 from zoo.evaluate.protocols import IJBProtocol
 from zoo.evaluate.report.record import ModelFacts, Report
 from zoo.evaluate.report.rows import compared
@@ -176,6 +177,18 @@ def test_two_models_are_compared_by_every_figure_that_counts_cases(ijb: Path, mo
     first, second = (protocol.score(found).tar_at_far[0.1] for found in vectors)
     assert f"{second - first:+.6f}" in told[2] and "the same draws of people" in told[2]
     assert compared(records[:1]) == []
+
+
+def test_all_features_and_the_flip_are_eight_results_of_one_run(ijb: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx")
+    results = evaluate_all(model, ijb, features="all", device="cpu", cache=False).results
+    assert len(results) == 8 and len({found.data for found in results}) == 8
+    embedder = OnnxEmbedder(model, device="cpu")
+    for found in results:
+        name, flip = found.data.split()[-1], bool(found.flip)
+        protocol = IJBProtocol(ijb, norm="N1" in name, detector_score="D1" in name)
+        assert name == f"{protocol.features}F{int(flip)}" and found.how == name
+        assert found.auc == protocol.score(embed(embedder, protocol, flip=flip)).auc
 
 
 def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: OnnxEmbedder) -> None:

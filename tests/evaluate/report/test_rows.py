@@ -36,7 +36,8 @@ def test_every_figure_is_a_row_with_its_interval() -> None:
     assert table["accuracy, 10 folds"] == f"{found.accuracy:.6f} ± {found.accuracy_std:.6f}  [{low:.4f}, {high:.4f}]"
     tars = [f"TAR@FAR {far:g}" for far in found.tar_at_far]
     thresholds = [f"threshold at FAR {point.far_target:g}" for point in found.operating_points]
-    assert list(table)[2:] == ["AUC", "equal error rate", *tars, *thresholds] and thresholds
+    first = ["AUC", "equal error rate", "decidability", *tars]
+    assert list(table)[2:] == [*first, *thresholds, "FNMR at zero FMR"] and thresholds
     assert table["TAR@FAR 0.0001"] == "not measurable"
     assert "60 pairs: 30 of one person, 30 of two" in holds(found)
     assert remarks(found)[0].startswith("95 % intervals: exact binomial")
