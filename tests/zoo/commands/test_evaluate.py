@@ -52,6 +52,7 @@ def test_a_run_folder_and_the_newest_run_are_models(
     folder = tmp_path / "runs" / "first"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("backbone: resnet18\n")
+    (folder / "model.safetensors").write_bytes(b"")
     status, _, err = run(capsys, "evaluate", "--data", bench)
     assert status == 2 and "expected model.onnx in" in err and "zoo export" in err
     write_model(folder / "model.onnx")
