@@ -1,7 +1,5 @@
 """What is in a set: identities, sizes, damage, duplicates; and what two sets have in common."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Augmentation: presets on albumentations, each a pure function of the picture and a key."""
 
-from __future__ import annotations
-
 import functools
 import random
 import warnings

@@ -1,7 +1,5 @@
 """What a training set is, in whatever format: labelled crops by number."""
 
-from __future__ import annotations
-
 import abc
 import hashlib
 from collections.abc import Sequence

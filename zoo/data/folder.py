@@ -1,7 +1,5 @@
 """Training sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO."""
 
-from __future__ import annotations
-
 import os
 from array import array
 from collections import Counter

@@ -1,7 +1,5 @@
 """Duplicates: exact ones by a hash of the bytes, near ones by a hash of what the picture shows."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Batches of a training set in a seeded order: the same epoch for any number of workers and from any step on."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -1,7 +1,5 @@
 """The one place that knows every layout of pictures: training sets, benchmarks of pairs, loose crops."""
 
-from __future__ import annotations
-
 import urllib.parse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Writes training sets and benchmarks as the field's files, and extracts them into plain folders."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import os

@@ -1,7 +1,5 @@
 """Benchmarks of pairs, looked at as sets of pictures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Parquet files and Hugging Face datasets as training sets: a column of pictures and one of labels."""
 
-from __future__ import annotations
-
 import collections
 import os
 import re

@@ -1,7 +1,5 @@
 """A contact sheet: pictures of a set above what an augmentation makes of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every picture of a set read once, in order: its size, its hashes, or what is wrong with it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

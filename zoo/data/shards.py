@@ -1,7 +1,5 @@
 """Shards at an http address: fetched when they are needed, kept on disk up to a limit, never partly."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.client

@@ -1,7 +1,5 @@
 """WebDataset shards as a training set: tar files in which neighbours of one name are a picture and its label."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import json

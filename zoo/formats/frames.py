@@ -5,8 +5,6 @@ that contains the magic at an aligned place is split there into parts, and a rea
 of a picture is `flag, label, id, id2`, then `flag` more labels, then the encoded picture.
 """
 
-from __future__ import annotations
-
 import mmap
 import struct
 from collections.abc import Iterator

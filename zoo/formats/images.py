@@ -1,7 +1,5 @@
 """Encoded pictures to RGB arrays and back; whatever is not a whole picture of a sane size is refused by name."""
 
-from __future__ import annotations
-
 import io
 import os
 import stat

@@ -1,7 +1,5 @@
 """Lists of pictures: a path and a label a line, as people, MXNet and insightface write them."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Lists of pairs of pictures: a CSV file, and LFW's pairs.txt over a folder of people."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

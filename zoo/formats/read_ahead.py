@@ -1,7 +1,5 @@
 """Work done ahead of whoever waits for it: by threads or processes, in order and in bounded memory."""
 
-from __future__ import annotations
-
 import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

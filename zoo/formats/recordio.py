@@ -4,8 +4,6 @@ In insightface's layout record 0 has the labels (N, M): pictures are the records
 N … M − 1, each with the labels (first picture, last picture + 1).
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

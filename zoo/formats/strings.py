@@ -1,7 +1,5 @@
 """Many short texts in little memory: forked workers share it, as no text has a reference count of its own."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import overload
