@@ -103,29 +103,24 @@ CROWDED = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 
 def fault_of(trouble: BaseException, run: Path) -> str:
     """The sentence for a fault of the machine; empty for any other one."""
-    text = str(trouble).partition("\n")[0]
+    text = str(trouble).partition("\n")[0][:200]
     found = re.search(r"os error (\d+)\)", text)
     number = trouble.errno if isinstance(trouble, OSError) else int(found[1]) if found else None
+    wants, finds, advice = "", f"({text})", ""
     if number in FULL:
-        return (
-            f"expected room to write the run {run}, found a full disk ({text}); what was saved before is whole: make"
-            " room and go on"
-        )
-    if number in CLOSED:
-        return f"expected to write the run {run}, cannot ({text}); choose a folder that can be written to"
-    if number in CROWDED:
-        return f"expected enough memory, processes and open files, found too few ({text}); lower --workers"
-    if text.startswith("DataLoader worker"):
-        return (
-            f"expected the loader's processes to live as long as the run, found one ended by the system ({text}),"
-            " mostly for want of memory or of room in /dev/shm; lower --workers or --batch-size, then --resume"
-        )
-    if isinstance(trouble, MemoryError) or type(trouble).__name__ == "OutOfMemoryError" or "t allocate memory" in text:
-        return (
-            f"expected enough memory for a step, found too little ({text[:160]}); lower --batch-size or raise"
-            " --accumulate, or use --precision bf16 or --set centres.sample_rate"
-        )
-    return ""
+        wants, finds = f"room to write the run {run}", f"a full disk {finds}"
+        advice = "what was saved before is whole: make room and go on"
+    elif number in CLOSED:
+        wants, advice = f"to write the run {run}", "choose a folder that can be written to"
+    elif number in CROWDED:
+        wants, advice = "enough memory, processes and open files", "lower --workers"
+    elif text.startswith("DataLoader worker"):
+        wants, finds = "the loader's processes to live as long as the run", f"one ended by the system {finds}"
+        advice = "most often memory or room in /dev/shm is short: lower --workers or --batch-size, then --resume"
+    elif isinstance(trouble, MemoryError) or type(trouble).__name__ == "OutOfMemoryError" or "t allocate mem" in text:
+        wants, finds = "enough memory for a step", f"too little {finds}"
+        advice = "lower --batch-size or raise --accumulate, or use --precision bf16 or --set centres.sample_rate"
+    return f"expected {wants}, found {finds}; {advice}" if wants else ""
 
 
 def is_being_written(run: Path) -> bool:

@@ -61,8 +61,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, error: Exception) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(errno.EROFS, "Read-only file system"), "cannot .*Read-only file system.*; choose a folder"),
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "found too few .*lower --workers"),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            r"to write the run .*Read-only file.*; choose a folder",
+        ),
+        (
+            BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+            r"enough memory, processes.*lower --workers",
+        ),
         (MemoryError("Unable to allocate 9 GiB"), "expected enough memory .*lower --batch-size"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), "ended by the system .*/dev/shm"),
     ],

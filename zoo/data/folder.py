@@ -43,15 +43,9 @@ class FolderDataset(Files):
 
     kind = "folder"
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: tuple[int, int] | None = (112, 112),
-        *,
-        depth: str = "1",
-        links: str = "inside",
-    ) -> None:
+    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = (112, 112), **options: str) -> None:
         super().__init__(Path(root).resolve().name, Path(root), image_size)
+        depth, links = options.get("depth", "1"), options.get("links", "inside")
         if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
             raise InputError(f"expected depth=1 to 9 and links=inside or follow, found depth={depth} and links={links}")
         self._follow, self._others = links == "follow", Counter[str]()
@@ -122,14 +116,7 @@ class ListDataset(Files):
 
     kind = "list"
 
-    def __init__(
-        self,
-        path: str | Path,
-        image_size: tuple[int, int] | None = (112, 112),
-        *,
-        image: str | None = None,
-        label: str | None = None,
-    ) -> None:
+    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112), **columns: str) -> None:
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
         if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
@@ -138,7 +125,7 @@ class ListDataset(Files):
                 f" zoo evaluate MODEL --data {path}"
             )
         words = Labels()
-        for file, word in read_list(path, image, label):
+        for file, word in read_list(path, **columns):
             self._files.append(file)
             words.append(word)
         if not words:

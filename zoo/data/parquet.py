@@ -33,10 +33,8 @@ class ParquetDataset(EncodedFaces):
         files: Sequence[str | Path],
         name: str,
         image_size: tuple[int, int] | None = (112, 112),
-        *,
-        image: str | None = None,
-        label: str | None = None,
         split: str = "train",
+        **columns: str,
     ) -> None:
         self.image_size, self.name = image_size, name
         self._files, self.notes = training_files([Path(file) for file in files], split)
@@ -47,7 +45,7 @@ class ParquetDataset(EncodedFaces):
         starts = [0]
         for number, file in enumerate(self._files):
             table = self._open(number)
-            column, chosen = _columns(table.schema_arrow, str(file), image, label)
+            column, chosen = _columns(table.schema_arrow, str(file), **columns)
             if self._column not in (None, column):
                 raise InputError(f"expected the column {self._column} in {file} as in the others, found {column}")
             self._column = column
@@ -125,13 +123,7 @@ class HubDataset(EncodedFaces):
     kind = "Hugging Face dataset"
 
     def __init__(
-        self,
-        uri: str,
-        image_size: tuple[int, int] | None = (112, 112),
-        *,
-        image: str | None = None,
-        label: str | None = None,
-        split: str | None = None,
+        self, uri: str, image_size: tuple[int, int] | None = (112, 112), split: str | None = None, **columns: str
     ) -> None:
         try:
             import datasets
@@ -154,7 +146,7 @@ class HubDataset(EncodedFaces):
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise InputError(f"expected a dataset at {uri}, could not load it ({reason}); check the address") from None
         pictures = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
-        column, label = _columns(table.features.arrow_schema, uri, image, label, pictures)
+        column, label = _columns(table.features.arrow_schema, uri, pictures, **columns)
         if pictures:
             table = table.cast_column(column, datasets.Image(decode=False))
         names = getattr(table.features[label], "names", None)
@@ -194,7 +186,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def _columns(
-    schema: Any, where: str, image: str | None, label: str | None, pictures: Sequence[str] = ()
+    schema: Any, where: str, pictures: Sequence[str] = (), image: str | None = None, label: str | None = None
 ) -> tuple[str, str]:
     """The columns of pictures and of labels in an Arrow schema."""
     import pyarrow.types as types

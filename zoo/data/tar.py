@@ -48,12 +48,11 @@ class TarDataset(EncodedFaces):
         shards: Sequence[str | Path],
         name: str,
         image_size: tuple[int, int] | None = (112, 112),
-        *,
-        image: str = "",
-        label: str = "",
+        **fields: str,
     ) -> None:
         self.image_size, self.name = image_size, name
-        self._shards, self._fields = [str(shard) for shard in shards], (image, label)
+        self._shards = [str(shard) for shard in shards]
+        self._fields = fields.get("image", ""), fields.get("label", "")
         self._maps: collections.OrderedDict[int, mmap.mmap] = collections.OrderedDict()
         self._sizes: list[int] = []
         offsets, lengths, words = array("q"), array("i"), Labels()

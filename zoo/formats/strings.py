@@ -1,14 +1,13 @@
 """Many short texts in little memory: forked workers share it, as no text has a reference count of its own."""
 
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 
-class Strings(Sequence[str]):
+class Strings:
     """Texts behind one another in one block of bytes: each takes its bytes and eight more."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -24,13 +23,7 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[str]: ...
-    def __getitem__(self, i: int | slice) -> str | Sequence[str]:
-        if isinstance(i, slice):
-            return [self[number] for number in range(*i.indices(len(self)))]
+    def __getitem__(self, i: int) -> str:
         number = range(len(self))[i]
         start = self._ends[number - 1] if number else 0
         return self._content[start : self._ends[number]].decode("utf-8", "surrogateescape")

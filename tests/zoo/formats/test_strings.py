@@ -15,7 +15,7 @@ WORDS = ["a", "", "caf\udce9.jpg", "日本/1.png", "b" * 300]
 
 def test_texts_come_back_as_they_were() -> None:
     found = Strings(WORDS)
-    assert list(found) == WORDS and len(found) == 5 and found[-1] == WORDS[-1] and found[1:4:2] == WORDS[1:4:2]
+    assert list(found) == WORDS and len(found) == 5 and found[-1] == WORDS[-1]
     assert list(pickle.loads(pickle.dumps(found))) == WORDS
     with pytest.raises(IndexError):
         found[5]
