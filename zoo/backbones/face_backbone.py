@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +37,13 @@ class FaceBackbone(nn.Module):
         num_classes: int = 512,
         in_chans: int = 3,
         pretrained_backbone: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         height, width = image_size
         outputs = num_classes if neck == "native" else 0
         body, features, self.halved = stemmed_body(
-            backbone, stem, (height, width), dropout, outputs, in_chans, pretrained_backbone
+            backbone, stem, (height, width), dropout, outputs, in_chans, pretrained_backbone, options or {}
         )
         self.body = body
         self.prefix_tokens = int(getattr(body, "num_prefix_tokens", 0))
@@ -75,6 +77,10 @@ class FaceBackbone(nn.Module):
             self.neck = FlatNeck(*self.map_shape, num_classes, self.dropout)
         else:
             self.neck = GapNeck(self.map_shape[0], num_classes, self.dropout)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Computes the blocks of the body again in the backward pass, in place of keeping what they gave."""
+        self.body.set_grad_checkpointing(enable)  # type: ignore[operator]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's order of the layers, for learning rates by layer: the body's own, then the neck."""
@@ -185,6 +191,7 @@ def create_backbone(
     image_size: tuple[int, int] = (112, 112),
     dropout: float = 0.0,
     pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A face backbone from any `timm.create_model` name: float32 (batch, 3, H, W) → (batch, embedding_dim).
 
@@ -197,7 +204,8 @@ def create_backbone(
     where channels × height × width of the final map is at most 512 × 7 × 7, else gap: resnet50 (2048 channels) and
     ViT with patch 8 (196 tokens of 192) are gap, resnet18 and convnext_atto flat.
 
-    `dropout` is a fraction; `pretrained` starts from timm's ImageNet weights (downloaded), with the stem adapted.
+    `options` are further arguments of timm's constructor, such as drop_path_rate. `dropout` is a fraction; `pretrained`
+    starts from timm's ImageNet weights (downloaded), with the stem adapted.
 
     A native neck on a stem without surgery (stock, or set by a constructor argument) is the plain timm model, which
     timm loads without zoo. `blueprint_of` tells how a model was built.
@@ -209,16 +217,17 @@ def create_backbone(
     own = family(name) in OWN_FAMILIES
     chosen = "native" if neck is None and own else neck
     if chosen == "native" and (stem == "stock" or own or family(name) in STEM_ARGUMENTS):
-        architecture, args = name, stem_arguments(name, stem, image_size)
+        architecture, args = name, {**stem_arguments(name, stem, image_size), **(options or {})}
         if dropout:
             args["drop_rate"] = dropout
         model = build_timm(name, pretrained, num_classes=embedding_dim, **args)
         require_works(model, torch.zeros(1, 3, *image_size), name)
     else:
         architecture = "face_backbone"
-        model = FaceBackbone(name, chosen, stem, image_size, dropout, embedding_dim, pretrained_backbone=pretrained)
+        model = FaceBackbone(name, chosen, stem, image_size, dropout, embedding_dim, 3, pretrained, options)
         size = list(image_size)
         args = {"backbone": name, "neck": model.neck_name, "stem": stem, "image_size": size, "dropout": dropout}
+        args |= {"options": dict(options)} if options else {}
     return with_blueprint(model, name, stem, embedding_dim, image_size, architecture, args)
 
 

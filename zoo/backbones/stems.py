@@ -6,6 +6,7 @@ gives a stride of 16 and a 7×7 map, as the IResNet of the face papers has it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -37,10 +38,17 @@ def stem_arguments(name: str, stem: str, image_size: tuple[int, int]) -> dict[st
 
 
 def stemmed_body(
-    name: str, stem: str, image_size: tuple[int, int], dropout: float, num_classes: int, in_chans: int, pretrained: bool
+    name: str,
+    stem: str,
+    image_size: tuple[int, int],
+    dropout: float,
+    num_classes: int,
+    in_chans: int,
+    pretrained: bool,
+    options: Mapping[str, Any],
 ) -> tuple[nn.Module, torch.Tensor, list[str]]:
     """The timm model with its stem, its features of one black crop, and the names of the convolutions that changed."""
-    args = stem_arguments(name, stem, image_size)
+    args = {**stem_arguments(name, stem, image_size), **options}
     if num_classes and dropout:
         args["drop_rate"] = dropout
     if in_chans != 3:

@@ -114,11 +114,18 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
         embedding_dim=config.embedding_dim,
         neck=None if config.neck == "auto" else config.neck,
         stem=config.stem,
+        image_size=config.input.size,
         dropout=config.dropout,
         pretrained=config.init == "timm",
+        options=config.backbone_options,
     )
     if config.init not in ("none", "timm"):
         start_from(model, config.init)
+    if config.grad_checkpointing:
+        try:
+            model.set_grad_checkpointing()  # type: ignore[operator]
+        except (AttributeError, AssertionError, NotImplementedError):
+            raise InputError(f"expected a backbone that can recompute its blocks, found {config.backbone}") from None
     if config.low_rank:
         add_low_rank(model, config.low_rank)
     freeze(model, config.freeze)
@@ -272,13 +279,16 @@ def same_data(run: Path, found: Facts, progress: dict[str, int], rank: Rank) -> 
         write_json(kept, found)
 
 
-def open_validation(config: TrainConfig) -> PairsProtocol | None:
-    """The pairs scored after each epoch; None where there are none."""
-    name = config.validation
-    if name == "auto":
-        name = "synthetic" if is_synthetic(config.data) else "none"
-    if name == "none":
-        return None
+def open_validation(config: TrainConfig) -> list[PairsProtocol]:
+    """The sets of pairs scored after each epoch."""
+    names = config.validation
+    if names == "auto":
+        names = "synthetic" if is_synthetic(config.data) else "none"
+    return [open_pairs(name.strip()) for name in names.split(",") if name != "none"]
+
+
+def open_pairs(name: str) -> PairsProtocol:
+    """A set of pairs for validation."""
     if name == "synthetic":
         from zoo.data.synthetic import synthetic_pairs
 

@@ -3,7 +3,6 @@
 What else is true of an option, such as whether it may change on --resume, stands at its field too, as an `Option`.
 """
 
-import dataclasses
 import functools
 import typing
 from collections.abc import Callable, Mapping
@@ -19,30 +18,12 @@ from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
 from zoo.messages import log
 from zoo.modelinfo import InputSpec
-from zoo.train.typed import read, spelled
+from zoo.train.typed import Option, read, spelled
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
 Scalar = bool | int | float | str | None
 """What an option of the head or of the class centres may be."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """What is true of a training option besides its type, default and description."""
-
-    listed: bool = False
-    """`zoo train --help` lists its flag. The others have a flag as well, and --set takes all of them."""
-    resumable: bool = False
-    """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
-    mendable: bool = False
-    """It may change on --resume to mend what stopped the run, although it decides the weights; history.jsonl tells."""
-    told: bool = True
-    """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
-    varied: bool = False
-    """The cells of `zoo reproduce` differ in it."""
-    grid_flag: str = ""
-    """The flag of `zoo reproduce` that sets it there, in place of --set."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -64,12 +45,18 @@ class TrainConfig:
     on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True, mendable=True)] = "error"
     """At a damaged image, `error` stops and names it; `skip` counts it and uses the next intact one instead."""
     validation: Annotated[str, Option(listed=True, resumable=True, told=False)] = "auto"
-    """Pairs scored after each epoch: a `.bin`, `synthetic` or `none`; `auto` is `synthetic` for synthetic training
-    data, else `none`."""
+    """Pairs scored after each epoch: a `.bin`, several with commas between, `synthetic` or `none`; `auto` is
+    `synthetic` for synthetic training data, else `none`. The best model is that of the best mean AUC."""
     embedding_dim: Annotated[int, Option(listed=True)] = 512
     """Dimension of the embedding."""
     stem: Annotated[Literal["face", "stock"], Option(listed=True)] = "face"
     """`face`: total stride 16, a 7×7 final map at 112×112; `stock`: timm's own, four times faster and less accurate."""
+    image_size: Annotated[int, Option(listed=True)] = 112
+    """Height and width of the input in pixels; pictures of another size are scaled to it."""
+    backbone_options: dict[str, Scalar] = field(default_factory=dict)
+    """Further arguments of timm's constructor, e.g. `--set backbone_options.drop_path_rate=0.1`."""
+    grad_checkpointing: bool = False
+    """Compute the blocks of the backbone again in the backward pass: less memory, a third more time."""
     neck: Annotated[Literal["auto", "flat", "gap", "native"], Option(listed=True)] = "auto"
     """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto` is `flat` while that
     is small."""
@@ -115,8 +102,10 @@ class TrainConfig:
     """Weight decay, on every parameter and on the class centres."""
     decay_norms: bool = True
     """Weight decay on biases and norms as well."""
-    schedule: Annotated[Literal["multistep", "cosine", "constant"], Option(listed=True)] = "multistep"
-    """How the learning rate falls after the warm-up."""
+    schedule: Annotated[Literal["multistep", "cosine", "polynomial", "constant"], Option(listed=True)] = "multistep"
+    """How the learning rate falls after the warm-up; `polynomial` to (1 − part done)^power, as arcface_torch does."""
+    power: float = 1.0
+    """Exponent of `polynomial`."""
     milestones: tuple[int, ...] | None = None
     """Epochs at whose start `multistep` multiplies the learning rate by `decay`; if not set, the paper's 20/34, 28/34
     and 32/34 of the run."""
@@ -171,8 +160,12 @@ class TrainConfig:
     """Minutes without a checkpoint after which the next log line writes one."""
     keep: Annotated[int, Option(resumable=True, told=False)] = 2
     """Checkpoints kept, besides the one with the best validation."""
-    log: Annotated[Literal["none", "tensorboard"], Option(listed=True, resumable=True, told=False)] = "none"
-    """Written besides metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
+    log: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow"], Option(listed=True, resumable=True, told=False)
+    ] = "none"
+    """Where the lines of metrics.jsonl go as well; `tensorboard` writes event files into the run's folder."""
+    keep_epochs: Annotated[bool, Option(resumable=True, told=False)] = False
+    """Keep the weights of every epoch, as epoch-001/ and so on in the run's folder."""
     curves: Annotated[bool, Option(resumable=True, told=False)] = True
     """Draw the run's curves.html anew after each epoch."""
     patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
@@ -206,7 +199,8 @@ class TrainConfig:
     @property
     def input(self) -> InputSpec:
         """What the model is trained on."""
-        return InputSpec(mean=self.mean, std=self.std, channel_order=self.channel_order)
+        size = (self.image_size, self.image_size)
+        return InputSpec(size=size, mean=self.mean, std=self.std, channel_order=self.channel_order)
 
     def _require(self, option: str, holds: bool, expected: str) -> None:
         """Refuses the value of an option, in the spelling of its flag."""
@@ -231,7 +225,7 @@ REQUIRED: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda n: n >= 1, ("checkpoint_every", "log_every", "keep")),
     ("0 or more", lambda n: n >= 0, ("low_rank", "weight_decay", "workers", "skip_nonfinite", "seed")),
     ("a positive learning rate", lambda rate: rate > 0, ("lr", "centre_lr")),
-    ("a positive number", lambda x: x > 0, ("teacher_weight",)),
+    ("a positive number", lambda x: x > 0, ("teacher_weight", "power")),
     ("a positive norm", lambda norm: norm > 0, ("clip_norm",)),
     ("a positive number of minutes", lambda minutes: minutes > 0, ("checkpoint_minutes", "patience_minutes")),
     ("a fraction in (0, 1]", lambda part: 0 < part <= 1, ("layer_decay", "decay")),
@@ -316,6 +310,9 @@ def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
             given[name] = {**given.get(name, {}), part: value}
         else:
             raise InputError(f"expected {flag(name)} to be {spelled(hints()[name])}, found --set {key}={value}")
+    if parts and "backbone_options" in given:  # whose types only timm knows
+        texts = given["backbone_options"].items()
+        given["backbone_options"] = {part: yaml.safe_load(v) if isinstance(v, str) else v for part, v in texts}
     config = validated(given)
     if not parts:
         return config

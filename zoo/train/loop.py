@@ -3,16 +3,20 @@
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
+from torch import nn
 
 from zoo.backbones import save_timm
 from zoo.backbones.torch_embedder import TorchEmbedder
 from zoo.data.loader import TrainLoader
 from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.formats.images import resized
 from zoo.inference.embed import embed
 from zoo.messages import log
 from zoo.modelinfo import Origin
@@ -27,12 +31,12 @@ from zoo.train.build import (
     open_validation,
     same_data,
 )
-from zoo.train.config import TrainConfig
+from zoo.train.config import TrainConfig, plain
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
 from zoo.train.history import note_changes
-from zoo.train.log import MetricsFile
+from zoo.train.log import LOGGERS, MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
@@ -84,8 +88,9 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     take_step = Stepper(
         config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
     )
-    board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
-    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
+    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step)
+    if config.log != "none" and rank.first:
+        metrics.follow(LOGGERS[config.log](run, plain(config)))
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
     record: Record = {}
     if rank.first:
@@ -120,7 +125,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 asked = max(stop.asked, CHECKPOINT if saver.due() else 0)
                 asked = distributed.anywhere(asked, rank, device) if log_now or rank.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
-                save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and validation is not None)
+                save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and bool(validation))
                 if log_now or save_now:
                     training.progress["bad_steps"] = take_step.nonfinite.judge(loader.dataset)
                     rate = max(group["lr"] for group in training.optimizer.param_groups)
@@ -158,7 +163,7 @@ class EpochEnd:
     run: Path
     training: Training
     loader: TrainLoader
-    validation: PairsProtocol | None
+    validation: Sequence[PairsProtocol]
     device: torch.device
     metrics: MetricsFile
     saver: checkpoint.Saver
@@ -171,12 +176,11 @@ class EpochEnd:
         told = model_info(self.config, self.training, self.loader.dataset, spec)
         info = asdict(replace(told, origin=origin_in(self.run)))
         save_timm(trained, self.run, info, merged(trained))
-        if self.validation is not None:
-            embedder = TorchEmbedder(trained, spec, self.device)
-            found = embed(embedder, self.validation.images(), progress=self.heed)
-            scored = self.validation.score(found)
-            scores = {name: float(getattr(scored, name)) for name in ("accuracy", "auc")}
-            if self.training.is_best(scores, self.validation.data):
+        if self.config.keep_epochs:
+            save_timm(trained, self.run / f"epoch-{epoch:03d}", info, merged(trained))
+        if self.validation:
+            scores = self.validate(trained)
+            if self.training.is_best(scores, ", ".join(pairs.data for pairs in self.validation)):
                 save_timm(trained, self.run / "best", info, merged(trained))
                 self.saver.mark_best(record["step"])
             self.metrics.write({"step": record["step"], "epoch": epoch, "validation": scores})
@@ -187,6 +191,18 @@ class EpochEnd:
         if self.config.curves:
             write_curves(self.run)
         return record
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Accuracy and AUC: their means over the sets of pairs and, where there are several, those of each."""
+        embedder, size = TorchEmbedder(model, self.config.input, self.device), self.config.input.size
+        found = {}
+        for pairs in self.validation:
+            pictures = (image if image is None else resized(image, size) for image in pairs.images())
+            scored = pairs.score(embed(embedder, pictures, progress=self.heed))
+            found[pairs.data] = {name: float(getattr(scored, name)) for name in ("accuracy", "auc")}
+        means = {name: fmean(scores[name] for scores in found.values()) for name in ("accuracy", "auc")}
+        each = {f"{name} {data}": value for data, scores in found.items() for name, value in scores.items()}
+        return {**means, **(each if len(found) > 1 else {})}
 
     def heed(self, count: int) -> None:
         """Ends the validation where a signal asked the run to stop; a resume repeats it."""

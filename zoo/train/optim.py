@@ -9,6 +9,7 @@ import torch
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
+from timm.scheduler.poly_lr import PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
@@ -112,6 +113,10 @@ def build_schedule(
     if config.schedule == "cosine":
         steps = config.epochs * steps_per_epoch - start
         return Schedule(CosineLRScheduler(optimizer, t_initial=steps, lr_min=0.0, **warmup), start)
+    if config.schedule == "polynomial":  # its part done is counted from the warm-up's end, as arcface_torch does
+        steps = config.epochs * steps_per_epoch - start - warmup["warmup_t"]
+        warmup["warmup_prefix"] = True
+        return Schedule(PolyLRScheduler(optimizer, t_initial=steps, power=config.power, lr_min=0.0, **warmup), start)
     # timm applies a milestone m at t = m − 1; the paper's "at epoch 20" is that epoch's first step
     falls = [epoch * steps_per_epoch + 1 for epoch in config.decay_epochs()] if config.schedule == "multistep" else []
     falls = [max(fall - start, 0) for fall in falls]

@@ -1,6 +1,9 @@
 """A run from its start to its end: what `zoo train` and `zoo train --resume` do, for programs too. Imports no torch."""
 
+import contextlib
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +12,7 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.files import new_folder, write_bytes, write_json
+from zoo.messages import log
 from zoo.runs import RUNS, find_run, lock, machine_faults
 from zoo.train.config import (
     TrainConfig,
@@ -21,7 +25,7 @@ from zoo.train.config import (
     plain,
     save_config,
 )
-from zoo.train.watch import Record, Watch, unwatched
+from zoo.train.watch import Record, Standing, Watch, unwatched
 
 TRIAL = "quick-cpu"
 """The recipe of a run without training data."""
@@ -60,20 +64,69 @@ def train(
         raise InputError("expected --name beside --resume-or-start, which tells the run to go on with, found none")
     if resume_or_start and name and has_checkpoint(RUNS / name):
         return resume(RUNS / name, recipe=recipe, watch=watch, **given)
-    recipe = recipe or (None if "data" in given else TRIAL)
-    values = {**(load_recipe(recipe) if recipe else {}), **given}
-    if "data" not in values:
-        raise InputError(
-            f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on synthetic faces"
-        )
-    config = build(values)
-    config = build({**values, **inherited(config, given)})
+    config = configured(recipe, given)
     run = RUNS / (name or f"{config.backbone}-{config.head}-{time.strftime('%Y%m%d-%H%M%S')}".translate(PLAIN))
     if run.parent != RUNS or run.name in ("", ".", ".."):
         raise InputError(f"expected --name to be a plain folder name, found {str(run)!r}; runs lie under {RUNS}/")
     if has_checkpoint(run) and first_process():
         raise InputError(f"expected a new run, found one at {run}; give another --name, or --resume {run.name}")
     return Trained(run, train_in(run, config, watch=watch))
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What the first step of a run tells."""
+
+    steps_per_epoch: int
+    total_steps: int
+    peak_bytes: int
+    """Most memory that was taken: the GPU's, or this process's on a CPU."""
+
+
+def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options: Any) -> DryRun:
+    """Takes one step of the run that `train` would start, in a temporary folder, which is removed."""
+    config = configured(recipe, {"backbone": backbone, **options} if backbone else options)
+    seen: list[Standing] = []
+
+    def first_step(now: Standing) -> None:
+        seen.append(now)
+        raise StopIteration
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
+        train_in(Path(folder) / "run", config, watch=first_step)
+    import torch
+
+    on_gpu = torch.cuda.is_available() and config.device != "cpu"
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return DryRun(seen[0].total_steps // seen[0].epochs, seen[0].total_steps, peak)
+
+
+def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
+    """The options of a new run, with those of a recipe, and of --init, where they are not `given`."""
+    recipe = recipe or (None if "data" in given else TRIAL)
+    values = {**rescaled(load_recipe(recipe) if recipe else {}, given), **given}
+    if "data" not in values:
+        raise InputError(
+            f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on synthetic faces"
+        )
+    return build({**values, **inherited(build(values), given)})
+
+
+def rescaled(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a recipe, those that count epochs scaled to the number of epochs that is given."""
+    if "epochs" not in given or "epochs" not in recipe or given["epochs"] == recipe["epochs"]:
+        return dict(recipe)
+    old, asked = build({**recipe, "data": "synthetic"}, parts=False), build({"epochs": given["epochs"]})
+    factor, scaled = asked.epochs / old.epochs, dict(recipe)
+    for name in sorted(SCALED & recipe.keys() - given.keys()):
+        value = getattr(old, name)
+        scaled[name] = [round(epoch * factor) for epoch in value] if isinstance(value, tuple) else value * factor
+        log.info("%s of the recipe becomes %s for %d epochs", flag(name), scaled[name], asked.epochs)
+    return scaled
+
+
+SCALED = {"milestones", "warmup_epochs", "head_epochs", "margin_epochs"}
+"""Options that count epochs."""
 
 
 def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +146,8 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
 
     info = model_info(torch_folder(config.init))
     spec = info.input
-    if spec.size != (112, 112):
-        raise InputError(f"expected --init weights for crops of 112×112, found {config.init} for {spec.size}")
     own: dict[str, Any] = {"mean": spec.mean, "std": spec.std, "channel_order": spec.channel_order}
+    own["image_size"] = spec.size[0]
     for name, value in own.items():
         if name in given and getattr(config, name) != value:
             raise InputError(
@@ -109,7 +161,7 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
 ORIGIN = "origin.json"
 """Where a run keeps the Origin of the weights that it started from."""
 
-INHERITED = ("mean", "std", "channel_order", "backbone", "stem", "neck", "embedding_dim")
+INHERITED = ("image_size", "mean", "std", "channel_order", "backbone", "stem", "neck", "embedding_dim")
 """What `inherited` may give."""
 
 PLAIN = str.maketrans("/:", "--")

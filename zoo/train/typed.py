@@ -3,6 +3,7 @@
 import contextlib
 import types
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,24 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from zoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is true of a training option besides its type, default and description."""
+
+    listed: bool = False
+    """`zoo train --help` lists its flag. The others have a flag as well, and --set takes all of them."""
+    resumable: bool = False
+    """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
+    mendable: bool = False
+    """It may change on --resume to mend what stopped the run, although it decides the weights; history.jsonl tells."""
+    told: bool = True
+    """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
+    varied: bool = False
+    """The cells of `zoo reproduce` differ in it."""
+    grid_flag: str = ""
+    """The flag of `zoo reproduce` that sets it there, in place of --set."""
 
 
 def read(value: Any, hint: Any, name: str) -> Any:

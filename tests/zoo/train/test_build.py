@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.support.toy_faces import write_people
-from tests.support.training import start, tiny, weights
+from tests.support.training import TINY, start, tiny, weights
+from zoo.backbones import blueprint_of
 from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.machine import cores
 from zoo.train.build import build as parts_of
 from zoo.train.build import choose_device, loader_workers, open_validation, same_data
-from zoo.train.config import TrainConfig
+from zoo.train.config import TrainConfig, build
 from zoo.train.distributed import Rank
 from zoo.train.loop import train
 
@@ -67,12 +68,37 @@ def test_a_device_that_cannot_be_is_one_sentence(options: dict[str, Any], senten
 
 
 def test_validation_is_synthetic_for_synthetic_data_and_nothing_for_others(tmp_path: Path) -> None:
-    found = open_validation(tiny(validation="auto"))
-    assert found is not None and found.data == "synthetic validation"
-    assert open_validation(tiny(validation="auto", data="faces")) is None
-    assert open_validation(tiny(validation="none")) is None
+    (found,) = open_validation(tiny(validation="auto"))
+    assert found.data == "synthetic validation"
+    assert open_validation(tiny(validation="auto", data="faces")) == open_validation(tiny(validation="none")) == []
     with pytest.raises(InputError, match=r"pairs\.bin"):
         open_validation(tiny(validation=str(tmp_path / "pairs.bin")))
+
+
+def test_options_of_the_backbone_reach_timm_and_stay_in_the_model(tmp_path: Path) -> None:
+    config = build({**TINY, "backbone": "test_vit", "neck": "gap", "backbone_options.drop_path_rate": "0.25"})
+    model = parts_of(config, 5, torch.device("cpu")).model
+    drops = [module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"]
+    assert drops[-1] == pytest.approx(0.25)
+    assert blueprint_of(model).args["options"] == {"drop_path_rate": 0.25}
+    with pytest.raises(InputError, match=r"timm cannot build test_vit with .*no_such"):
+        parts_of(tiny(backbone="test_vit", backbone_options={"no_such": 1}), 5, torch.device("cpu"))
+
+
+def test_blocks_that_are_computed_again_give_the_same_gradients() -> None:
+    config = tiny(backbone="test_vit", neck="gap")
+    plain, again = (
+        parts_of(c, 5, torch.device("cpu"))
+        for c in (config, tiny(backbone="test_vit", neck="gap", grad_checkpointing=True))
+    )
+    again.model.load_state_dict(plain.model.state_dict())
+    x = torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    for parts in (plain, again):
+        parts.model.eval()(x).square().sum().backward()
+    gradients = [[p.grad for p in parts.model.parameters() if p.grad is not None] for parts in (plain, again)]
+    assert len(gradients[0]) > 10 and all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    with pytest.raises(InputError, match="recompute its blocks, found mobilefacenet"):
+        parts_of(tiny(backbone="mobilefacenet", neck="native", grad_checkpointing=True), 5, torch.device("cpu"))
 
 
 def test_the_best_is_that_of_the_greatest_area_then_the_most_accurate() -> None:

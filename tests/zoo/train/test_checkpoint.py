@@ -43,7 +43,7 @@ class Verdicts:
 
 
 def validated(monkeypatch: pytest.MonkeyPatch, accuracies: list[float], data: str = "pairs") -> None:
-    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config: Verdicts(data, accuracies))
+    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config: [Verdicts(data, accuracies)])
 
 
 def test_the_best_checkpoint_and_model_are_kept_beside_the_last(

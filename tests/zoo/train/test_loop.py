@@ -105,14 +105,14 @@ def test_every_packaged_recipe_builds_and_steps_once(
     (line,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert line["step"] == 1 and np.isfinite(line["loss"])
     assert line["lr"] == pytest.approx(config.lr / 100 if config.warmup_epochs else config.lr)
-    assert [step.name for step in checkpoint.steps(run / "checkpoint")] == ["step-00000001"]
+    assert [step.name for step in checkpoint.steps(run / "checkpoint")] == ["step-00000000", "step-00000001"]
 
 
 @contextlib.contextmanager
 def stopped_at_once() -> Iterator[Stop]:
     """In the place of `stop_signals`: a SIGTERM that came before the first step."""
     stop = Stop()
-    stop.received = signal.SIGTERM
+    stop.asked = signal.SIGTERM + 1
     yield stop
 
 

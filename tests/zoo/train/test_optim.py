@@ -62,3 +62,16 @@ def test_the_rate_is_a_function_of_the_step_alone_and_warms_up() -> None:
     assert rates[0] == pytest.approx(0.001) and rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.01
     assert [rate(step) for step in reversed(range(40))] == rates[::-1]
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_polynomial_is_arcface_torchs_schedule(power: float) -> None:
+    options = {"epochs": 5, "lr": 0.2, "schedule": "polynomial", "warmup_epochs": 2, "power": power}
+    config = build(options)
+    optimizer = build_optimizer(config, torch.nn.Linear(3, 5))
+    schedule = build_schedule(config, optimizer, steps_per_epoch=7)
+    for step in range(35):
+        schedule.step_update(step)
+        part = (step - 14) / (35 - 14)
+        expected = 0.2 * (1 - part) ** power if step >= 14 else 0.002 + (0.2 - 0.002) * step / 14
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected), step

@@ -21,6 +21,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
+from zoo.train.start import dry_run, rescaled
 from zoo.train.watch import Standing
 
 SHORT: dict[str, Any] = {**TINY, "epochs": 1}
@@ -217,3 +218,37 @@ def test_the_python_of_the_documentation_runs() -> None:
     assert call in code
     exec(code.replace(call, 'train(name="first", **SHORT)'), {"SHORT": SHORT})
     assert Path("runs/first/model.safetensors").is_file()
+
+
+def test_a_recipes_epochs_scale_to_the_number_that_is_given(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "zoo")
+    recipe = {"epochs": "20", "milestones": "[10, 15, 18]", "warmup_epochs": "1", "lr": "0.5"}
+    scaled = rescaled(recipe, {"epochs": "30", "warmup_epochs": "2"})
+    assert scaled == {**recipe, "milestones": [15, 22, 27]}
+    assert "--milestones of the recipe becomes [15, 22, 27] for 30 epochs" in caplog.text
+    for same in ({}, {"epochs": "20"}):
+        assert rescaled(recipe, same) == recipe
+
+
+def test_a_dry_run_takes_one_step_and_leaves_nothing(here: Path) -> None:
+    found = dry_run(**{**SHORT, "epochs": 3})
+    assert (found.steps_per_epoch, found.total_steps) == (7, 21) and found.peak_bytes > 10_000_000
+    assert not list(here.iterdir())
+
+
+def test_another_image_size_passes_through_training_export_and_verification(here: Path) -> None:
+    import onnxruntime
+
+    from zoo.backbones import model_info
+    from zoo.export import export_onnx
+    from zoo.train.config import TrainConfig
+
+    options = {**SHORT, "image_size": 128, "validation": "synthetic", "keep_epochs": True}
+    trained = train(name="first", **options)
+    assert model_info(trained.run).input.size == (128, 128) and "validation" in trained.record
+    assert model_info(trained.run / "epoch-001").input.size == (128, 128)
+    export_onnx(trained.run)
+    session = onnxruntime.InferenceSession(trained.run / "model.onnx")
+    assert session.get_inputs()[0].shape[1:] == [3, 128, 128]
+    second = train(name="second", **SHORT, init="first")
+    assert load_config(second.run / "config.yaml").image_size == 128 != TrainConfig().image_size
