@@ -12,11 +12,7 @@ from zoo.formats.pairs import listed_pairs
 
 
 def open_dataset(
-    uri: str | None,
-    image_size: tuple[int, int] = (112, 112),
-    *,
-    min_images: int = 1,
-    max_images: int | None = None,
+    uri: str | None, image_size: tuple[int, int] = (112, 112), *, min_images: int = 1, max_images: int | None = None
 ) -> FaceDataset:
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 

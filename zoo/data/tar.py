@@ -44,11 +44,7 @@ class TarDataset(EncodedFaces):
     kind = "WebDataset"
 
     def __init__(
-        self,
-        shards: Sequence[str | Path],
-        name: str,
-        image_size: tuple[int, int] | None = (112, 112),
-        **fields: str,
+        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112), **fields: str
     ) -> None:
         self.image_size, self.name = image_size, name
         self._shards = [str(shard) for shard in shards]

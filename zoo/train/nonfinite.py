@@ -24,12 +24,7 @@ class NonfiniteSteps:
         return [(group, joined(group)) for group in groups]
 
     def check(
-        self,
-        loss: torch.Tensor,
-        norm: torch.Tensor,
-        step: int,
-        seen: list[torch.Tensor],
-        overflow_is_normal: bool,
+        self, loss: torch.Tensor, norm: torch.Tensor, step: int, seen: list[torch.Tensor], overflow_is_normal: bool
     ) -> torch.Tensor:
         """Whether this step must be withheld, as a bool scalar on the device.
 
