@@ -83,13 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """The option of the actions that read every picture."""
     workers = "processes that decode pictures (default: one per core from 20,000 on)"
     parser.add_argument("--workers", type=int, metavar="N", help=workers)
 
 
 def add_on_corrupt(parser: argparse.ArgumentParser) -> None:
-    """The option of the actions that write pictures."""
     corrupt = "stop at a damaged picture, or leave it out and say so (default: error)"
     parser.add_argument("--on-corrupt", choices=("error", "skip"), default="error", help=corrupt)
 
@@ -192,13 +190,11 @@ def preview(args: argparse.Namespace) -> int:
 
 
 def warn_of_problems(written: Written) -> None:
-    """Says on stderr what was left out."""
     if written.problems:
         print(f"left out {len(written.problems):,} damaged pictures; the first: {written.problems[0]}", file=sys.stderr)
 
 
 def lines_of(facts: Summary) -> list[str]:
-    """The facts of a set for people."""
     lines = [f"{facts.name}: {facts.format}" + (f" (index: {facts.index})" if facts.index else "")]
     lines += [f"  {note}" for note in facts.notes]
     if spread := facts.images_per_identity:

@@ -28,14 +28,14 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def training_bar(quiet: bool) -> Iterator[Watch]:
-    """A bar of a training's steps on stderr, with the figures of its last log line; outside a terminal a line a minute.
+    """A bar of a training's steps on stderr, with the figures of its last log line; no bar outside a terminal.
 
     What is logged meanwhile appears above it.
     """
-    from zoo.train.watch import Heartbeat, facts, unwatched
+    from zoo.train.watch import facts, unwatched
 
     if quiet or not sys.stderr.isatty():
-        yield unwatched if quiet else Heartbeat()
+        yield unwatched
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -159,7 +159,6 @@ class Composed:
 
 
 def _read_pipeline(path: Path) -> Composed:
-    """The pipeline that `albumentations.save(pipeline, path, "yaml")` wrote."""
     import yaml
 
     try:

@@ -59,12 +59,6 @@ class TrainLoader:
         pin_memory: bool = False,
         on_corrupt: str = "error",
     ) -> None:
-        if on_corrupt not in ("error", "skip"):
-            raise InputError(f"expected on-corrupt to be error or skip, found {on_corrupt!r}")
-        if batch_size < 1:
-            raise InputError(f"expected a batch size of at least 1, found {batch_size}")
-        if workers < 0:
-            raise InputError(f"expected 0 or more loader workers, found {workers}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
@@ -117,11 +111,10 @@ class TrainLoader:
         self._plan[:] = [(epoch, batch) for batch in batches]
         with _signals_blocked():  # from the fork on: the workers inherit the mask
             made = iter(self._loader)
-        # no variable here holds a batch: when its reader is done with it, the next one takes its memory
+        # no variable holds a batch: when its reader is done with it, the next one takes its memory
         yield from map(self._checked, made)
 
     def _checked(self, found: tuple[Batch, dict[int, str]] | InputError) -> Batch:
-        """The batch that a worker made, with the damage that it met added to `skipped`."""
         if isinstance(found, InputError):
             raise found
         batch, damaged = found

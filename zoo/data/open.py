@@ -133,7 +133,6 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
 
 
 def _refusal(uri: str, path: Path) -> str:
-    """Why nothing is opened at an address."""
     if is_synthetic(uri):
         return (
             f"expected a set that is stored in files, found the synthetic one, which is drawn on demand; see"

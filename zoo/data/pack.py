@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.data.folder import NAMES, write_names
 from zoo.data.open import open_people
 from zoo.errors import InputError
 from zoo.files import fsync_folder, open_to_others, temporary_folder
@@ -56,7 +55,7 @@ def pack_records(
             writer = RecordWriter(records, index)
             writer.write(0, _record_0(0, 0))
             size = None if image_size is None else (image_size, image_size)
-            lengths, labels = list[int](), list[int]()
+            lengths: list[int] = []
             key, last = 1, None
             order = np.argsort(dataset.labels, kind="stable").tolist()
             for number, content, image in _intact(dataset, order, skip_corrupt, problems, progress):
@@ -70,7 +69,6 @@ def pack_records(
                     content = encode_jpeg(resized(image, size))
                 if dataset.labels[number] != last:
                     last = dataset.labels[number]
-                    labels.append(int(last))
                     lengths.append(0)
                 writer.write(key, pack_record(Header((float(len(lengths) - 1),), key), content))
                 lengths[-1] += 1
@@ -85,8 +83,6 @@ def pack_records(
             records.seek(0)
             records.write(frame(_record_0(key, key + len(lengths))))
         (folder / "property").write_text(f"{len(lengths)},{size[0]},{size[1]}")
-        if dataset.identities is not None:
-            write_names(folder / NAMES, [dataset.identities[label] for label in labels])
     return Written(key - 1, len(lengths), problems)
 
 
@@ -127,7 +123,8 @@ def extract(uri: str, out: str | Path, *, skip_corrupt: bool = False, bar: Bar =
             person.mkdir(exist_ok=True)
             (person / f"{number:08d}{suffix_of(content)}").write_bytes(content)
         if dataset.identities is not None:
-            write_names(folder / NAMES, dataset.identities)
+            with open(folder / "identities.csv", "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("label", "name"), *enumerate(dataset.identities)])
     return Written(len(dataset) - len(problems), dataset.num_classes, problems)
 
 

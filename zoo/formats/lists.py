@@ -80,7 +80,6 @@ def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line that counts."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             separator = ""

@@ -213,7 +213,6 @@ def manifest(folder: Path) -> dict[str, list[int]]:
 
 
 def checksum(file: Path) -> int:
-    """The CRC-32 of a file's content."""
     value = 0
     with open(file, "rb") as content:
         while block := content.read(1 << 22):
@@ -242,7 +241,6 @@ def damage(folder: Path) -> str:
 
 
 def rank() -> int:
-    """This process's number among all; 0 where there is one only."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 

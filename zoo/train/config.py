@@ -160,10 +160,8 @@ class TrainConfig:
     """Minutes without a checkpoint after which the next log line writes one."""
     keep: Annotated[int, Option(resumable=True, told=False)] = 2
     """Checkpoints kept, besides the one with the best validation."""
-    log: Annotated[
-        Literal["none", "tensorboard", "wandb", "mlflow"], Option(listed=True, resumable=True, told=False)
-    ] = "none"
-    """Where the lines of metrics.jsonl go as well; `tensorboard` writes event files into the run's folder."""
+    log: Annotated[Literal["none", "tensorboard"], Option(listed=True, resumable=True, told=False)] = "none"
+    """Written besides metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
     keep_epochs: Annotated[bool, Option(resumable=True, told=False)] = False
     """Keep the weights of every epoch, as epoch-001/ and so on in the run's folder."""
     curves: Annotated[bool, Option(resumable=True, told=False)] = True
@@ -203,7 +201,6 @@ class TrainConfig:
         return InputSpec(size=size, mean=self.mean, std=self.std, channel_order=self.channel_order)
 
     def _require(self, option: str, holds: bool, expected: str) -> None:
-        """Refuses the value of an option, in the spelling of its flag."""
         if not holds:
             value = getattr(self, option)
             found = list(value) if isinstance(value, tuple) else value

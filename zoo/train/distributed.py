@@ -103,14 +103,13 @@ def agreed(work: Callable[[], T], rank: Rank) -> T:
 def same(facts: Facts, what: str, rank: Rank) -> Facts:
     """The facts of this process; InputError on all of them where those of a process differ from the first one's."""
     everybody = gathered((facts, platform.node()), rank)
-    first, machine = everybody[0]
+    first = everybody[0][0]
     for number, (theirs, place) in enumerate(everybody):
-        for name, value in theirs.items():
-            if value != first.get(name):
-                raise InputError(
-                    f"expected the same {what} on every process, found {name} {first.get(name)} on process 0"
-                    f" ({machine}) and {value} on process {number} ({place}); give all machines the same files"
-                )
+        if differ := [f"{name} {first[name]} and {value}" for name, value in theirs.items() if value != first[name]]:
+            raise InputError(
+                f"expected the same {what} on every process, found {differ[0]} on process 0 and on process {number}"
+                f" ({place}); give all machines the same files"
+            )
     return facts
 
 

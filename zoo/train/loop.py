@@ -31,12 +31,12 @@ from zoo.train.build import (
     open_validation,
     same_data,
 )
-from zoo.train.config import TrainConfig, plain
+from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
 from zoo.train.history import note_changes
-from zoo.train.log import LOGGERS, MetricsFile
+from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
@@ -88,9 +88,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     take_step = Stepper(
         config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
     )
-    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step)
-    if config.log != "none" and rank.first:
-        metrics.follow(LOGGERS[config.log](run, plain(config)))
+    board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
+    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
     record: Record = {}
     if rank.first:

@@ -75,12 +75,11 @@ def train(
 
 @dataclass(frozen=True)
 class DryRun:
-    """What the first step of a run tells."""
+    """What the first step of a run tells; `peak_bytes` of memory are the GPU's, or this process's on a CPU."""
 
     steps_per_epoch: int
     total_steps: int
     peak_bytes: int
-    """Most memory that was taken: the GPU's, or this process's on a CPU."""
 
 
 def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options: Any) -> DryRun:

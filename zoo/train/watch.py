@@ -1,11 +1,8 @@
 """How a run is watched while it trains: it tells where it stands after every step. Imports no torch."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from zoo.messages import log
 
 Record = dict[str, Any]
 """A line of metrics.jsonl: `step`, `epoch`, and figures by their names."""
@@ -31,24 +28,6 @@ Watch = Callable[[Standing], None]
 
 def unwatched(standing: Standing) -> None:
     """A `Watch` for whoever does not look."""
-
-
-class Heartbeat:
-    """A `Watch` that logs where a run stands, once in so many seconds."""
-
-    def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.seconds, self.clock = seconds, clock
-        self.began = self.last = clock()
-        self.first_step = -1
-
-    def __call__(self, now: Standing) -> None:
-        time_now, self.first_step = self.clock(), now.step - 1 if self.first_step < 0 else self.first_step
-        if time_now - self.last < self.seconds:
-            return
-        self.last = time_now
-        left = (time_now - self.began) / (now.step - self.first_step) * (now.total_steps - now.step)
-        told = [f"step {now.step:,} of {now.total_steps:,}", f"{left / 3600:.1f} h left", *facts(now.record)]
-        log.info("  ".join([f"epoch {now.epoch}/{now.epochs}", *told]))
 
 
 def facts(record: Record) -> list[str]:

@@ -32,7 +32,7 @@ def test_packing_keeps_every_byte_and_extracting_gives_them_back(folder, tmp_pat
     assert (tmp_path / "rec" / "property").read_text() == "3,32,32"
     extracted = extract(str(tmp_path / "rec"), tmp_path / "again")
     assert (extracted.images, extracted.identities) == (13, 3) and contents(tmp_path / "again") == contents(folder)
-    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["000000", "000001", "000002", "identities.csv"]
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["000000", "000001", "000002"]
     pack_records(str(tmp_path / "again"), tmp_path / "rec2")
     for name in ("train.rec", "train.idx", "property"):
         assert (tmp_path / "rec2" / name).read_bytes() == (tmp_path / "rec" / name).read_bytes()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.training import start, tiny
 from zoo.errors import InputError
-from zoo.train.log import LOGGERS, MetricsFile, TensorBoard
+from zoo.train.log import Board, MetricsFile
 from zoo.train.loop import train
 
 
@@ -64,12 +64,11 @@ def test_tensorboard_shows_each_line_of_the_log_once(watched: Path) -> None:
 
 def test_tensorboard_shows_the_validation_and_no_nulls(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_at=0)
-    metrics.follow(TensorBoard(tmp_path, {}))
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_at=0, board=tmp_path / "board")
     metrics.write({"step": 7, "loss": float("nan"), "lr": 0.5})
     metrics.write({"step": 7, "epoch": 1, "validation": {"accuracy": 0.75, "auc": 0.875}})
     metrics.close()
-    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    board = accumulator.EventAccumulator(str(tmp_path / "board"))
     board.Reload()
     assert set(board.Tags()["scalars"]) == {"train/lr", "train/epoch", "validation/accuracy", "validation/auc"}
     (event,) = board.Scalars("validation/auc")
@@ -79,40 +78,7 @@ def test_tensorboard_shows_the_validation_and_no_nulls(tmp_path: Path) -> None:
 def test_tensorboard_that_is_not_installed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match=r"pip install 'timm-face-zoo\[tensorboard\]'"):
-        TensorBoard(tmp_path, {})
-
-
-class Recorder:
-    """In the place of a logger's package, and of its run: notes every call."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any]] = []
-        self.step = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *words, **named: self.calls.append((name, (*words, named))) or self
-
-
-def test_loggers_get_each_line_once_as_numbers_and_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("wandb", "mlflow"):
-        package = Recorder()
-        monkeypatch.setitem(sys.modules, name, package)
-        (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss": 0.5, "time": 1.0}\n')
-        metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_at=3)
-        metrics.follow(LOGGERS[name](tmp_path, {"lr": 0.1}))
-        metrics.write({"step": 4, "epoch": 1, "validation": {"auc lfw": 0.875}})
-        metrics.close()
-        names = [call for call, _ in package.calls]
-        assert (
-            names
-            == {
-                "wandb": ["init", "log", "log", "finish"],
-                "mlflow": ["start_run", "log_params", "log_metrics", "log_metrics", "end_run"],
-            }[name]
-        )
-        figures = [words for call, words in package.calls if call in ("log", "log_metrics")]
-        assert figures[0][0] == {"train/loss": 0.5}
-        assert 0.875 in figures[1][0].values() and "train/epoch" in figures[1][0]
+        Board(tmp_path / "board")
 
 
 def test_the_log_survives_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:

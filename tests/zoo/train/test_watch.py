@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from zoo.train.watch import Heartbeat, Standing, facts, unwatched
+from zoo.train.watch import Standing, facts, unwatched
 
 
 def test_the_figures_of_a_line_are_those_that_it_has() -> None:
@@ -27,13 +25,3 @@ def test_watching_costs_nothing_to_whoever_does_not() -> None:
     assert unwatched(Standing(1, 2, 1, 1, {})) is None
     code = "import sys, zoo.train, zoo.train.watch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
-
-
-def test_a_heartbeat_comes_once_in_so_many_seconds_and_tells_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "zoo")
-    times = iter([0.0, *(30.0 * step for step in range(1, 11))])
-    heart = Heartbeat(60, lambda: next(times))
-    for step in range(101, 111):  # a resumed run
-        heart(Standing(step, 230, 2, 3, {"loss": 0.5, "images_per_second": 70.0}))
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 5 and told[-1] == "epoch 2/3  step 110 of 230  1.0 h left  70 images/s  loss 0.500"
