@@ -11,14 +11,13 @@ import argparse
 import json
 import logging
 import typing
-from dataclasses import asdict
 from typing import Any
 
 from zoo.commands.progress import training_bar
 from zoo.messages import log
 from zoo.train import config as options
 from zoo.train.signals import Interrupted
-from zoo.train.start import dry_run, first_process, resume, train
+from zoo.train.start import first_process, resume, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with the run of --name if it is there, else start it: for the script of a job that may be requeued",
     )
-    parser.add_argument("--dry-run", action="store_true", help="take one step, leave nothing, and tell its memory")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
@@ -76,12 +74,6 @@ def run(args: argparse.Namespace) -> int:
     if args.quiet:
         log.setLevel(logging.WARNING)
     try:
-        if args.dry_run:
-            found = dry_run(recipe=args.recipe, **given)
-            told = f"{found.steps_per_epoch:,} steps per epoch, {found.total_steps:,} in all"
-            text = f"one step took at most {found.peak_bytes / 1e9:.2f} GB of memory; {told}"
-            print(json.dumps(asdict(found)) if args.json else text)
-            return 0
         with training_bar(args.quiet) as watch:
             if args.resume is None:
                 again = args.resume_or_start

@@ -36,7 +36,12 @@ def read_list(path: Path, image: str | None = None, label: str | None = None) ->
     if headed:
         places = choose(names, image, label, str(path))
     elif image is not None or label is not None:
-        places = _number(image, len(names), path), _number(label, len(names), path)
+        if not all(word and word.isdecimal() and int(word) < len(names) for word in (image, label)):
+            raise InputError(
+                f"expected image and label as columns from 0 to {len(names) - 1} of {path}, whose first line"
+                f" names none, found {image} and {label}"
+            )
+        places = int(image or 0), int(label or 0)
     else:
         places = _usual_places(names, path)
     for number, cells in itertools.chain(first[headed:], rows):
@@ -114,12 +119,3 @@ def _is_picture(cell: str) -> bool:
 
 def _is_number(cell: str) -> bool:
     return cell.replace(".", "", 1).removeprefix("-").isdecimal()
-
-
-def _number(word: str | None, columns: int, path: Path) -> int:
-    if word is None or not word.isdecimal() or int(word) >= columns:
-        raise InputError(
-            f"expected image and label as numbers of columns from 0 to {columns - 1} for {path}, whose first line names"
-            f" none, found {word}"
-        )
-    return int(word)

@@ -31,8 +31,8 @@ _CROWD, _LEAST_BYTES = 100_000, 96
 would take more memory than the file."""
 
 
-KEEP_FROM_BYTES, KEEP_FROM_RECORDS = 1 << 28, 1_000_000
-"""Files from this size on get an index of our own, where every header had to be read or the .idx is long."""
+KEEP_FROM_BYTES = 1 << 28
+"""Files from this size on get an index of our own."""
 PARTIAL = ", which lists a part of the records"
 _LARGE = 1 << 24
 """No picture of a face is larger; a record that seems so is looked at through the map."""
@@ -42,8 +42,8 @@ class RecordFile:
     """The pictures of a .rec file (or of the only one in a folder), in file order; a `Sequence` of encoded bytes.
 
     Opening reads the index, not the pictures; where the .idx is missing or does not fit, one scan replaces it. An .idx
-    that lists a part of the records stands for that part, as it does for MXNet. What a scan or the headers of every
-    record told is kept for the next opening (`kept_index`), and one process of several reads it. The file is opened at
+    that lists a part of the records stands for that part, as it does for MXNet. What the opening of a large file found
+    is kept for the next one (`kept_index`), and one process of several looks for it. The file is opened at
     the first read of each process, so that instances cross a fork and pickle by path. InputError for a file that is
     truncated or has a wrong magic, length or offset; what lies inside a record is checked when it is read.
     """
@@ -60,7 +60,6 @@ class RecordFile:
         self._size = self.path.stat().st_size
         if self._size == 0:
             raise InputError(f"expected records in {self.path}, found an empty file; fetch it again")
-        self._read_every_header = False
         if self._size < KEEP_FROM_BYTES:
             self._look()
             return
@@ -69,8 +68,7 @@ class RecordFile:
             hold(held, wait=True)  # one process reads the file, the others wait for what it found
             if not self._recall(index):
                 self._look()
-                if self._read_every_header or len(self._offsets) > KEEP_FROM_RECORDS:
-                    self._keep(index)
+                self._keep(index)
 
     def _look(self) -> None:
         """Finds every record, picture and label."""
@@ -177,7 +175,6 @@ class RecordFile:
                 return offsets, keys, index.name + (PARTIAL if gaps else "")
             reason = f"{index.name} does not fit"
         scanned = _scan(self._map, str(self.path))
-        self._read_every_header = True
         if found is not None and len(offsets) > len(scanned) and np.array_equal(offsets[: len(scanned)], scanned):
             raise InputError(
                 f"expected the {len(offsets):,} records of {index.name} in {self.path}, found a file truncated after"
@@ -228,7 +225,6 @@ class RecordFile:
             )
         if identities_end >= _EXACT:
             # the ranges are rounded to float32: only the records tell what they are. An identity's has no picture
-            self._read_every_header = True
             images = order[self._headers(order)[1]]
             return images, self._header_labels(images)
         images = order[1:images_end]
@@ -273,7 +269,6 @@ class RecordFile:
 
     def _header_labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """The first label of each record; InputError for one that is not a finite number."""
-        self._read_every_header = True
         labels, _ = self._headers(positions)
         if not np.isfinite(labels).all():
             wrong = int(positions[~np.isfinite(labels)][0])

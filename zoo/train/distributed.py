@@ -134,9 +134,7 @@ def sees(token: Path, mark: str) -> bool:
     """Whether the file is there with this content, which a network's file system may show some seconds late."""
     for _ in range(4):
         with contextlib.suppress(OSError):
-            os.listdir(token.parent)
-            if token.read_text() == mark:
-                return True
+            return token.read_text() == mark
         time.sleep(SETTLE_SECONDS / 4)
     return False
 

@@ -1,9 +1,6 @@
 """A run from its start to its end: what `zoo train` and `zoo train --resume` do, for programs too. Imports no torch."""
 
-import contextlib
 import os
-import resource
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +22,7 @@ from zoo.train.config import (
     plain,
     save_config,
 )
-from zoo.train.watch import Record, Standing, Watch, unwatched
+from zoo.train.watch import Record, Watch, unwatched
 
 TRIAL = "quick-cpu"
 """The recipe of a run without training data."""
@@ -71,33 +68,6 @@ def train(
     if has_checkpoint(run) and first_process():
         raise InputError(f"expected a new run, found one at {run}; give another --name, or --resume {run.name}")
     return Trained(run, train_in(run, config, watch=watch))
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What the first step of a run tells; `peak_bytes` of memory are the GPU's, or this process's on a CPU."""
-
-    steps_per_epoch: int
-    total_steps: int
-    peak_bytes: int
-
-
-def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options: Any) -> DryRun:
-    """Takes one step of the run that `train` would start, in a temporary folder, which is removed."""
-    config = configured(recipe, {"backbone": backbone, **options} if backbone else options)
-    seen: list[Standing] = []
-
-    def first_step(now: Standing) -> None:
-        seen.append(now)
-        raise StopIteration
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
-        train_in(Path(folder) / "run", config, watch=first_step)
-    import torch
-
-    on_gpu = torch.cuda.is_available() and config.device != "cpu"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return DryRun(seen[0].total_steps // seen[0].epochs, seen[0].total_steps, peak)
 
 
 def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
@@ -228,10 +198,8 @@ def has_checkpoint(run: Path) -> bool:
 
 def local(init: str, resume: bool) -> str:
     """The start of a run as a folder of this machine; a run that goes on has its own weights."""
-    if resume:
-        return "none"
-    if init in ("none", "timm"):
-        return init
+    if resume or init in ("none", "timm"):
+        return "none" if resume else init
     from zoo.resolve import torch_folder
 
     return str(torch_folder(init))

@@ -21,7 +21,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
-from zoo.train.start import dry_run, rescaled
+from zoo.train.start import rescaled
 from zoo.train.watch import Standing
 
 SHORT: dict[str, Any] = {**TINY, "epochs": 1}
@@ -228,12 +228,6 @@ def test_a_recipes_epochs_scale_to_the_number_that_is_given(here: Path, caplog: 
     assert "--milestones of the recipe becomes [15, 22, 27] for 30 epochs" in caplog.text
     for same in ({}, {"epochs": "20"}):
         assert rescaled(recipe, same) == recipe
-
-
-def test_a_dry_run_takes_one_step_and_leaves_nothing(here: Path) -> None:
-    found = dry_run(**{**SHORT, "epochs": 3})
-    assert (found.steps_per_epoch, found.total_steps) == (7, 21) and found.peak_bytes > 10_000_000
-    assert not list(here.iterdir())
 
 
 def test_another_image_size_passes_through_training_export_and_verification(here: Path) -> None:
