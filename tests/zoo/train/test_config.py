@@ -66,7 +66,6 @@ def test_an_option_must_be_known_and_of_two_values_the_last_counts_with_a_word(
         ({"seed": -1}, "expected --seed to be 0 or more, found -1"),
         ({"epochs": 0}, "expected --epochs to be at least 1, found 0"),
         ({"milestones": [99]}, r"expected --milestones to be epochs between 1 and 33, found \[99\]"),
-        ({"precision": "fp16", "device": "cpu"}, "use bf16"),
         ({"lerning_rate": 1}, "no training option is called 'lerning_rate'"),
         ({"batch_sise": 1}, "did you mean batch_size"),
         ({"lr": "fast"}, "expected --lr to be a number, found 'fast'"),
