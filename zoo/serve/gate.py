@@ -45,7 +45,7 @@ class Gate:
         self.running += 1
         loop, started = asyncio.get_running_loop(), time.monotonic()
         future = self._pool.submit(work)
-        future.add_done_callback(lambda done: _in_loop(loop, self._done, started))
+        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._done, started))
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), limits.max_seconds)
         except TimeoutError:
@@ -68,8 +68,3 @@ class Gate:
         self.running -= 1
         self.mean_seconds += 0.1 * (time.monotonic() - started - self.mean_seconds)
         self._slots.release()
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[float], None], argument: float) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, argument)

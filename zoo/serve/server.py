@@ -31,20 +31,21 @@ def serve(settings: Settings) -> None:
     """
     settings = replace(settings, model=onnx_file(settings.model).resolve())
     listening = listen(settings.host, settings.port)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after the last answer
-        signal.signal(number, lambda *_: None)
     with listening, tempfile.TemporaryDirectory(prefix="zoo-serve-") as counts:
         app = create_app(settings, Path(counts))
-        host, port = listening.getsockname()[:2]
-        log.info(
-            "serving %s at http://%s:%d/", Path(str(settings.model)).name, f"[{host}]" if ":" in host else host, port
-        )
         if settings.workers == 1:
-            uvicorn.Server(_config(app, settings)).run([listening])
-            return
-        del app  # each worker has its own
-        factory = functools.partial(worker_app, settings, Path(counts), log.getEffectiveLevel())
-        Workers(_config(factory, settings, factory=True), [listening]).run()
+            server = uvicorn.Server(_config(app, settings))
+            for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn looks, and once more after the last answer
+                signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+            run = functools.partial(server.run, [listening])
+        else:
+            del app  # each worker has its own
+            factory = functools.partial(worker_app, settings, Path(counts), log.getEffectiveLevel())
+            run = Workers(_config(factory, settings, factory=True), [listening]).run
+        host, port = listening.getsockname()[:2]
+        where = f"[{host}]" if ":" in host else host
+        log.info("serving %s at http://%s:%d/", Path(str(settings.model)).name, where, port)
+        run()
 
 
 class Workers(Multiprocess):

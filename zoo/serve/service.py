@@ -102,7 +102,7 @@ class Service:
             crops = self._verifier(options.face, options.aligned).crops(picture)
         except NoFace:
             return {"size": picture.pixels(self.settings.limits).shape[:2], "faces": []}
-        return {"size": crops[0].size, "faces": [_face(crop) | _png(crop, options.crops) for crop in crops]}
+        return {"size": crops[0].size, "faces": [_face(crop, options.crops) for crop in crops]}
 
     def embed(self, options: EmbedOptions, picture: Sent) -> Answer:
         """The embeddings of a picture's faces, where the server gives them out."""
@@ -111,7 +111,7 @@ class Service:
         verifier = self._verifier(options.face, options.aligned)
         crops = verifier.crops(picture)
         rows = verifier.embed_crops(crops)
-        faces = [{**_face(crop), "embedding": row.tolist()} for crop, row in zip(crops, rows, strict=True)]
+        faces = [_face(crop) | {"embedding": row.tolist()} for crop, row in zip(crops, rows, strict=True)]
         return {"faces": faces} | self._named()
 
     def enrol(self, name: str, photo: Sent) -> Answer:
@@ -193,8 +193,8 @@ class Service:
         return {"model": self.embedder.path.name, "model_sha256": self.embedder.model_sha256}
 
 
-def _face(crop: FaceCrop) -> Answer:
-    return {**crop.facts(), "notes": crop.notes}
+def _face(crop: FaceCrop, png: bool = False) -> Answer:
+    return {**crop.facts(), "notes": crop.notes, **_png(crop, png)}
 
 
 def _png(crop: FaceCrop, wanted: bool) -> Answer:

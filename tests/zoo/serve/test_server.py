@@ -63,6 +63,13 @@ def test_sigterm_answers_what_has_arrived_and_takes_nothing_more(tmp_path: Path)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_right_after_the_announcement_is_heeded(tmp_path: Path, workers: int) -> None:
+    with Server(settings(tmp_path), "--workers", str(workers)) as server:
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_kill_during_enrolment_loses_nothing_that_was_acknowledged(tmp_path: Path, workers: int) -> None:
     wanted = settings(tmp_path)
     acknowledged: list[str] = []
