@@ -37,20 +37,20 @@ def publish_space(
     license: License,
     wheel: str | Path,
     *,
-    detector: str | Path | None = None,
-    threshold: float | None = None,
     private: bool = False,
     dry_run: bool = False,
+    **demo: Any,
 ) -> tuple[Plan, Pushed | None]:
     """Publishes a demo of MODEL (see `zoo.resolve`) as the Space owner/name; None in place of the commit for `dry_run`.
 
     The Space holds the ONNX file with the license in its facts, the face detector, and the package's `wheel`, which is
-    on no index. InputError for a model without a proof, a file that is no wheel of zoo, and what the Hub refuses.
+    on no index. `demo` are `detector` and `threshold` of FaceVerifier. InputError for a model without a proof, a file
+    that is no wheel of zoo, and what the Hub refuses.
     """
     if parse_id(repo).repo != repo:
         raise InputError(f"expected the Space's name on the Hub as owner/name, found {repo!r}")
     with tempfile.TemporaryDirectory(prefix="zoo-space-") as temporary:
-        names = stage_space(model, Path(temporary), repo, license, wheel, detector=detector, threshold=threshold)
+        names = stage_space(model, Path(temporary), repo, license, wheel, **demo)
         plan = Plan(repo, {name: (Path(temporary) / name).stat().st_size for name in names})
         return plan, None if dry_run else _push(Path(temporary), repo, private)
 

@@ -4,6 +4,7 @@ import functools
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def serve(settings: Settings) -> None:
             server = uvicorn.Server(_config(app, settings))
             for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn looks, and once more after the last answer
                 signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-            run = functools.partial(server.run, [listening])
+            run: Callable[[], None] = functools.partial(server.run, [listening])
         else:
             del app  # each worker has its own
             factory = functools.partial(worker_app, settings, Path(counts), log.getEffectiveLevel())
