@@ -5,15 +5,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from zoo.heads.base import MarginHead
-from zoo.heads.loss.dense import (
-    FORMS,
-    Negatives,
-    Plan,
-    nearest_cosines,
-    negatives_of,
-    own_cosines,
-    target_cosines,
-)
+from zoo.heads.loss.dense import FORMS, Negatives, Plan, nearest_cosines, negatives_of, target_cosines
 
 
 def checkpointed_negatives(
@@ -22,27 +14,25 @@ def checkpointed_negatives(
     """(cos θ_y, the sums over the other classes), with gradients for `unit`, `weight` and the head's parameters.
 
     Arguments as of `chunked_log_sum_exp`. Each chunk's matrix of cosines is computed again in the backward pass, four
-    matrix products in all, and the centres' gradient takes twice its own memory for a moment. It serves heads with
-    learnable parameters, the binary form and label smoothing; `Plan.compiled` changes nothing here.
+    matrix products in all, and the centres' gradient takes three times its own memory for a moment. It serves
+    heads with learnable parameters, the binary form and label smoothing; `Plan.compiled` changes nothing here.
     """
-    own, others, totals = [], [], []
+    others, totals = [], []
     hard = unit.new_zeros(())
     first = 0
     for chunk in torch.split(weight, plan.chunk_size * plan.sub_centres):  # one node: its gradient is joined once
         classes = len(chunk) // plan.sub_centres
         inside = (column >= first) & (column < first + classes)
         part = torch.where(inside, column - first, -1)
-        mine, other, above, total = checkpoint(
+        other, above, total = checkpoint(
             _chunk, unit, chunk, part, boundary, head, plan, use_reentrant=False, preserve_rng_state=False
         )
-        own.append(mine)
         others.append(other)
         totals.append(total)
         hard = hard + above
         first += classes
     # the value as the boundary and T saw it, which with sharded centres comes from the rank that owns the class
-    exact = plan.precision == "fp32"
-    local = torch.stack(own).sum(0) if exact else target_cosines(unit, weight, column, plan.sub_centres)
+    local = target_cosines(unit, weight, column, plan.sub_centres)
     cos_y = cos_y + (local - local.detach())
     summed = torch.stack(totals).sum(0) if plan.smooth else None
     return cos_y, Negatives(FORMS[head.form].over_chunks(torch.stack(others)), hard, summed)
@@ -50,7 +40,7 @@ def checkpointed_negatives(
 
 def _chunk(
     unit: Tensor, weight: Tensor, column: Tensor, boundary: Tensor, head: MarginHead, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     cosines = nearest_cosines(unit, weight, plan.sub_centres, plan.precision)
     found = negatives_of(cosines, column, boundary, head, plan)
-    return own_cosines(cosines, column), found.others, found.hard, found.others if found.total is None else found.total
+    return found.others, found.hard, found.others if found.total is None else found.total

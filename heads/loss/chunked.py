@@ -34,25 +34,21 @@ def chunked_log_sum_exp(
     A chunk kept for the backward pass takes three matrix products, any other four. Chunks are kept in the memory of
     the weight's gradient, which is not needed before: all of them where batch ≤ dim.
     """
-    if not (torch.is_grad_enabled() and (unit.requires_grad or weight.requires_grad)):
-        swept = _sweep(unit, weight, column, boundary, head, plan, None)
-        return cos_y.clone(), swept.sum, swept.hard
-    result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogSumExp.apply(unit, weight, column, cos_y, boundary, head, plan)
-    return result
+    return chunked_sum(_Work, (unit, weight, column, cos_y, boundary), head, plan)
 
 
-def target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
+def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
     """The row of each sample's nearest own sub-centre, and whether its class is among these; else any valid row."""
     first = column.clamp_min(0) * sub_centres
     if sub_centres == 1:
         return first, column >= 0
     rows = first[:, None] + torch.arange(sub_centres, device=first.device)
-    centres, _ = unit_rows(weight, rows.flatten(), unit.dtype)
+    centres, _ = _unit_rows(weight, rows.flatten(), unit.dtype)
     cos = (centres.view(*rows.shape, -1) * unit[:, None]).sum(2)
     return first + cos.argmax(1), column >= 0
 
 
-def unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """weight[rows] in `dtype` at norm 1, and the norms, (…, 1)."""
     chosen = weight[rows].to(dtype)
     lengths = torch.linalg.vector_norm(chosen, dim=1, keepdim=True).clamp_min(NORM_FLOOR)
@@ -60,142 +56,206 @@ def unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor,
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What one pass over the chunks leaves."""
+class Chunk:
+    """Some consecutive classes."""
 
-    sum: Tensor
-    """(batch,): the form's, in the softmax form the log-sum-exp."""
-    hard: Tensor
-    """(): the number of non-target cosines above the boundary."""
-    inverse: Tensor
-    """1 / norm of each row of the weight."""
-    kept: dict[int, tuple[Tensor, Tensor]]
-    """By the first class of a chunk: its d sum / d product, and the logarithm that it is relative to."""
-    pull: Tensor | None = None
-    """(batch,): the derivative by −bias, in the binary form."""
+    first: int
+    """The first class."""
+    rows: slice
+    """Their rows in the weight."""
+    weight: Tensor
+    """Those rows: (chunk·sub_centres, dim)."""
+
+
+def _chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
+    """The classes of `weight` in order, in chunks of `plan.chunk_size`."""
+    step = plan.chunk_size * plan.sub_centres
+    for start in range(0, len(weight), step):
+        rows = slice(start, min(start + step, len(weight)))
+        yield Chunk(start // plan.sub_centres, rows, weight[rows])
+
+
+Operands = tuple[Tensor, ...]
+"""Unit vectors, centres, columns, boundaries, bias."""
+
+
+class Work:
+    """One pass over the chunks: the sums that it adds up, and what a backward pass needs of each chunk."""
+
+    factor: torch.dtype
+    """Of what is kept."""
+
+    def __init__(self, operands: Operands, head: MarginHead, plan: Plan, inverse: Tensor | None = None) -> None:
+        """`inverse`: 1 / norm of each row of the centres, from the pass before."""
+        self.unit, self.weight, self.column, self.boundary, self.bias = operands
+        self.head, self.plan, self.first = head, plan, inverse is None
+        self.inverse = self.unit.new_empty(len(self.weight)) if inverse is None else inverse
+        self.start()
+
+    def start(self) -> None:
+        """Makes what the pass needs."""
+
+    def centres(self, chunk: Chunk) -> Tensor:
+        """What the products take of a chunk's centres: (rows, dim)."""
+        raise NotImplementedError
+
+    def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
+        """Adds a chunk to the sums; keeps in `place` its d sum / d product / s, relative to e^reference, (batch,)."""
+        raise NotImplementedError
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The form's sum, (batch,), the number of hard negatives, and the sum's derivative by −bias, (batch,)."""
+        raise NotImplementedError
+
+    def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
+        """d sum / d product / s of a chunk that was not kept: (batch, rows)."""
+        raise NotImplementedError
+
+    def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
+        """The gradient of a chunk's centres into `out`, (rows, dim); `pulled` counts `share`, (batch,)."""
+        raise NotImplementedError
+
+
+class _Work(Work):
+    """In plain torch; the softmax form."""
+
+    def start(self) -> None:
+        unit = self.unit
+        self.factor = unit.dtype
+        if self.first:
+            self.inverse = 1 / torch.linalg.vector_norm(self.weight, dim=1, dtype=unit.dtype).clamp_min(NORM_FLOOR)
+        self.top, self.total = unit.new_full((len(unit),), -math.inf), unit.new_zeros(len(unit))
+        self.hard = unit.new_zeros(())
+
+    def centres(self, chunk: Chunk) -> Tensor:
+        return chunk.weight.to(self.unit.dtype)
+
+    def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
+        head, plan, counted = self.head, self.plan, self.plan.counted
+        cos = self._cosines(chunk, centres)
+        sample, _ = _nearest(cos[counted], plan.sub_centres)
+        sample = _without_target(sample, self.column[counted] - chunk.first)
+        self.hard += (sample > self.boundary[counted, None]).sum()
+        step = _kernel(_forward_step, chunk, plan)
+        column = self.column - chunk.first
+        pulled, higher, part = step(head, cos, self.boundary, column, self.top, plan, place is not None)
+        self.total = self.total * torch.exp(head.scale * (self.top - _finite(higher))) + part
+        self.top = higher
+        if place is not None:
+            torch.mul(pulled, self.inverse[chunk.rows], out=place)
+            torch.mul(_finite(higher), head.scale, out=reference)
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self.head.scale * self.top + self.total.log(), self.hard, None
+
+    def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
+        cos, column = self._cosines(chunk, centres), self.column - chunk.first
+        step = _kernel(_backward_step, chunk, self.plan)
+        result: Tensor = step(self.head, cos, self.inverse[chunk.rows], self.boundary, column, total, self.plan)
+        return result
+
+    def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
+        gradient = multiply(pulled.T, self.unit * share[:, None], self.plan.precision)
+        # the loss does not depend on a centre's norm, so its gradient has no component along it
+        along = (gradient * centres).sum(1) * self.inverse[chunk.rows].square()
+        torch.addcmul(gradient, centres, along[:, None], value=-1, out=out)
+
+    def _cosines(self, chunk: Chunk, centres: Tensor) -> Tensor:
+        """To a chunk's centres: (batch, chunk·sub_centres)."""
+        return multiply(self.unit, centres.T, self.plan.precision).mul_(self.inverse[chunk.rows])
+
+
+def chunked_sum(
+    work: type[Work], given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], head: MarginHead, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`chunked_log_sum_exp` of its first five arguments, by `work`, which may compute the binary form's sum too."""
+    unit, weight, column, cos_y, boundary = given
+    bias = head.bias if isinstance(head.bias, Tensor) else unit.new_full((), head.bias)
+    operands = unit, weight, column, boundary, bias
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in operands)):
+        swept = work(operands, head, plan)
+        _sweep(swept, None)
+        total, hard, _ = swept.result()
+        return cos_y.clone(), total, hard
+    result: tuple[Tensor, Tensor, Tensor] = _ChunkedSum.apply(work, head, plan, cos_y, *operands)
+    return result
+
+
+Kept = dict[int, tuple[Tensor, Tensor]]
+"""By the first class of a chunk: its d sum / d product / s, and the logarithm that it is relative to."""
 
 
 @torch.no_grad()
-def _sweep(
-    unit: Tensor,
-    weight: Tensor,
-    column: Tensor,
-    boundary: Tensor,
-    head: MarginHead,
-    plan: Plan,
-    d_weight: Tensor | None,
-) -> Swept:
-    """The sum over the chunks; keeps values in the memory of `d_weight` where a backward pass will need them."""
+def _sweep(work: Work, d_weight: Tensor | None) -> Kept:
+    """Takes `work` over all chunks; what is kept for a backward pass lies in the memory of `d_weight`."""
+    kept: Kept = {}
+    unit, weight, plan = work.unit, work.weight, work.plan
     with torch.autocast(unit.device.type, enabled=False):
-        inverse = 1 / torch.linalg.vector_norm(weight, dim=1, dtype=unit.dtype).clamp_min(NORM_FLOOR)
-        top = unit.new_full((len(unit),), -math.inf)
-        total = unit.new_zeros(len(unit))
-        counted, hard = plan.counted, unit.new_zeros(())
-        spare = places(unit, d_weight, plan, unit.dtype)
-        kept: dict[int, tuple[Tensor, Tensor]] = {}
+        spare = _places(unit, d_weight, plan, work.factor)
         # one tensor: many small ones among short-lived tensors would fragment the heap
-        references = unit.new_empty(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
-        for chunk in chunks(weight, plan):
-            cos = cosines(unit, chunk, inverse, plan)
-            sample, _ = _nearest(cos[counted], plan.sub_centres)
-            sample = _without_target(sample, column[counted] - chunk.first)
-            hard += (sample > boundary[counted, None]).sum()
+        references = unit.new_zeros(math.ceil(len(weight) / (plan.chunk_size * plan.sub_centres)), len(unit))
+        for chunk, reference in zip(_chunks(weight, plan), references, strict=True):
             place = next(spare, None)
-            step = _kernel(_forward_step, chunk, plan)
-            pulled, higher, part = step(head, cos, boundary, column - chunk.first, top, plan, place is not None)
-            total = total * torch.exp(head.scale * (top - finite(higher))) + part
-            top = higher
+            work.add(chunk, work.centres(chunk), place, reference)
             if place is not None:
-                torch.mul(pulled, inverse[chunk.rows], out=place)
-                reference = torch.mul(finite(higher), head.scale, out=references[len(kept)])
                 kept[chunk.first] = place, reference
-        return Swept(head.scale * top + total.log(), hard, inverse, kept)
+    return kept
 
 
-class _ChunkedLogSumExp(torch.autograd.Function):
+class _ChunkedSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        unit: Tensor,
-        weight: Tensor,
-        column: Tensor,
-        cos_y: Tensor,
-        boundary: Tensor,
-        head: MarginHead,
-        plan: Plan,
+        ctx: Any, work: type[Work], head: MarginHead, plan: Plan, cos_y: Tensor, *operands: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        swept = _sweep(unit, weight, column, boundary, head, plan, d_weight)
-        ctx.save_for_backward(unit, weight, column, cos_y, boundary, swept.inverse, swept.sum)
-        ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, swept.kept, d_weight
-        ctx.mark_non_differentiable(swept.hard)
-        return cos_y.clone(), swept.sum, swept.hard
+        ctx.work, ctx.head, ctx.plan = work, head, plan
+        ctx.d_weight = torch.empty_like(operands[1], memory_format=torch.contiguous_format)
+        swept = work(operands, head, plan)
+        ctx.kept = _sweep(swept, ctx.d_weight)
+        total, hard, pull = swept.result()
+        ctx.save_for_backward(cos_y, swept.inverse, total, pull, *operands)
+        ctx.mark_non_differentiable(hard)
+        return cos_y.clone(), total, hard
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
-        unit, weight, column, cos_y, boundary, inverse, lse = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            raise InputError(
+                "expected a backward pass without create_graph, found one with it: chunked centres have no second"
+                " derivative; build the loss with chunk_size=None"
+            )
+        cos_y, inverse, total, pull, *operands = ctx.saved_tensors
+        unit, weight, column = operands[:3]
         head: MarginHead = ctx.head
         plan: Plan = ctx.plan
-        grad_cos_y, grad_lse, _ = grads
+        grad_cos_y, grad_total, _ = grads
         # a second backward pass, under retain_graph, finds nothing kept: the first one has overwritten it
         kept, d_weight, ctx.kept, ctx.d_weight = ctx.kept, ctx.d_weight, {}, None
         if d_weight is None:
             d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         with torch.autocast(unit.device.type, enabled=False):
-            lse = finite(lse)
-            force = head.scale * grad_lse
-            d_unit = torch.zeros_like(unit)
-            forced = unit * force[:, None]
-            for chunk in chunks(weight, plan):  # in the order of the forward pass, which `places` relies on
-                if chunk.first in kept:
-                    pulled, reference = kept[chunk.first]
-                    share = force * torch.exp((reference - lse).clamp_max(0))  # above 0 where no class counted yet
-                    scaled = unit * share[:, None]
+            work: Work = ctx.work(operands, head, plan, inverse)
+            total, force, d_unit = _finite(total), head.scale * grad_total, torch.zeros_like(unit)
+            for chunk in _chunks(weight, plan):  # in the order of the forward pass, which `_places` relies on
+                centres, share = work.centres(chunk), force
+                if chunk.first not in kept:
+                    pulled = work.pulled(chunk, centres, total)
                 else:
-                    cos = cosines(unit, chunk, inverse, plan)
-                    step = _kernel(_backward_step, chunk, plan)
-                    pulled = step(head, cos, inverse[chunk.rows], boundary, column - chunk.first, lse, plan)
-                    share, scaled = force, forced
-                centres = chunk.weight.to(unit.dtype)
+                    pulled, reference = kept[chunk.first]
+                    if head.form == "softmax":  # the reference is above the sum where no class counted yet
+                        share = force * torch.exp((reference - total).clamp_max(0))
                 d_unit.addcmul_(multiply(pulled, centres, plan.precision), share[:, None])
-                d_centres = multiply(pulled.T, scaled, plan.precision)
-                # the loss does not depend on a centre's norm, so its gradient has no component along it
-                along = (d_centres * centres).sum(1) * inverse[chunk.rows].square()
-                torch.addcmul(d_centres, centres, along[:, None], value=-1, out=d_weight[chunk.rows])
-            add_target_gradients(d_unit, d_weight, unit, weight, column, cos_y, grad_cos_y, plan.sub_centres)
-        return d_unit, d_weight, None, None, None, None, None
+                work.write(chunk, centres, pulled, share, d_weight[chunk.rows])
+            if len(weight):
+                rows, mine = _target_rows(unit, weight, column, plan.sub_centres)
+                own, lengths = _unit_rows(weight, rows, unit.dtype)
+                toward = (grad_cos_y * mine)[:, None]
+                d_unit.addcmul_(own, toward)
+                d_weight.index_add_(0, rows, (toward / lengths * (unit - cos_y[:, None] * own)).to(d_weight.dtype))
+        d_bias = None if pull is None or not ctx.needs_input_grad[8] else -(grad_total * pull).sum()
+        return None, None, None, None, d_unit, d_weight, None, None, d_bias
 
 
-def refuse_second_derivative() -> None:
-    """InputError in a backward pass that is to be differentiated itself."""
-    if torch.is_grad_enabled():
-        raise InputError(
-            "expected a backward pass without create_graph, found one with it: chunked centres have no second"
-            " derivative; build the loss with chunk_size=None"
-        )
-
-
-def add_target_gradients(
-    d_unit: Tensor,
-    d_weight: Tensor,
-    unit: Tensor,
-    weight: Tensor,
-    column: Tensor,
-    cos_y: Tensor,
-    grad_cos_y: Tensor,
-    sub_centres: int,
-) -> None:
-    """Adds the gradients of cos θ_y, of which `grad_cos_y` is the upstream one, (batch,)."""
-    if len(weight):
-        rows, mine = target_rows(unit, weight, column, sub_centres)
-        centres, lengths = unit_rows(weight, rows, unit.dtype)
-        pull = (grad_cos_y * mine)[:, None]
-        d_unit.addcmul_(centres, pull)
-        d_weight.index_add_(0, rows, (pull / lengths * (unit - cos_y[:, None] * centres)).to(d_weight.dtype))
-
-
-def places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtype) -> Iterator[Tensor]:
+def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtype) -> Iterator[Tensor]:
     """Memory for the first chunks, (batch, rows) each: in the gradient's own, then in `plan.keep_bytes` more.
 
     The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after
@@ -218,32 +278,7 @@ def places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtype
         yield place[: batch * width].view(batch, width)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some consecutive classes."""
-
-    first: int
-    """The first class."""
-    rows: slice
-    """Their rows in the weight."""
-    weight: Tensor
-    """Those rows: (chunk·sub_centres, dim)."""
-
-
-def chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
-    """The classes of `weight` in order, in chunks of `plan.chunk_size`."""
-    step = plan.chunk_size * plan.sub_centres
-    for start in range(0, len(weight), step):
-        rows = slice(start, min(start + step, len(weight)))
-        yield Chunk(start // plan.sub_centres, rows, weight[rows])
-
-
-def cosines(unit: Tensor, chunk: Chunk, inverse: Tensor, plan: Plan) -> Tensor:
-    """Cosines to a chunk's centres: (batch, chunk·sub_centres)."""
-    return multiply(unit, chunk.weight.to(unit.dtype).T, plan.precision).mul_(inverse[chunk.rows])
-
-
-def finite(log: Tensor) -> Tensor:
+def _finite(log: Tensor) -> Tensor:
     """`log` with −∞, the logarithm of an empty sum, replaced by 0, so that e^(−∞ − log) is 0 and not NaN."""
     return log.masked_fill(log == -math.inf, 0)
 
@@ -311,7 +346,7 @@ def _forward_step(
     n, pullback = _negatives(head, nearest, boundary, plan, keeps)
     others = _without_target(n, column, in_place=n is cos)
     top = torch.maximum(top, others.amax(1))
-    weights = _exponentials(others, head.scale, head.scale * finite(top))
+    weights = _exponentials(others, head.scale, head.scale * _finite(top))
     part = weights.sum(1)
     if not keeps:
         return part, top, part

@@ -117,15 +117,8 @@ def nearest_cosines(unit: Tensor, weight: Tensor, sub_centres: int, precision: s
     return cosines if sub_centres == 1 else cosines.view(len(unit), -1, sub_centres).max(2).values
 
 
-def own_cosines(cosines: Tensor, column: Tensor) -> Tensor:
-    """The cosine to each sample's own class, 0 where `column` is −1: (batch, classes), (batch,) → (batch,)."""
-    if cosines.shape[1] == 0:
-        return cosines.sum(1)
-    return cosines.gather(1, column.clamp_min(0)[:, None]).squeeze(1).masked_fill(column < 0, 0)
-
-
 def target_cosines(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> Tensor:
-    """`own_cosines` of centres alone, never rounded: (batch, dim), (classes·sub_centres, dim), (batch,) → (batch,)."""
+    """The largest cosine to each sample's own class, in any precision exact, 0 where `column` is −1: (batch,)."""
     if len(weight) == 0:
         return unit.sum(1) * 0
     rows = column.clamp_min(0)[:, None] * sub_centres + torch.arange(sub_centres, device=column.device)

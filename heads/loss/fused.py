@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo.heads.base import MarginHead
-from zoo.heads.loss.chunked import Chunk, Swept, add_target_gradients, chunks, finite, places, refuse_second_derivative
+from zoo.heads.loss.chunked import Chunk, Work, chunked_sum
 from zoo.heads.loss.dense import NORM_FLOOR, Plan
 from zoo.heads.loss.precision import multiply
 
@@ -57,118 +57,27 @@ def fused_sum(
     With gradients for `unit`, `weight` and the bias of the binary form.
     """
     unit, weight, column, boundary = (t.contiguous() for t in (unit, weight, column, boundary))
-    bias = head.bias if isinstance(head.bias, Tensor) else unit.new_full((), head.bias)
-    if not (torch.is_grad_enabled() and (unit.requires_grad or weight.requires_grad or bias.requires_grad)):
-        swept = _sweep(unit, weight, column, boundary, bias, head, plan, None)
-        return cos_y.clone(), swept.sum, swept.hard
-    result: tuple[Tensor, Tensor, Tensor] = _FusedSum.apply(unit, weight, column, cos_y, boundary, bias, head, plan)
-    return result
+    return chunked_sum(_Work, (unit, weight, column, cos_y, boundary), head, plan)
 
 
-class _FusedSum(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        unit: Tensor,
-        weight: Tensor,
-        column: Tensor,
-        cos_y: Tensor,
-        boundary: Tensor,
-        bias: Tensor,
-        head: MarginHead,
-        plan: Plan,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        swept = _sweep(unit, weight, column, boundary, bias, head, plan, d_weight)
-        ctx.save_for_backward(unit, weight, column, cos_y, boundary, bias, swept.sum, swept.inverse, swept.pull)
-        ctx.head, ctx.plan, ctx.kept, ctx.d_weight = head, plan, swept.kept, d_weight
-        ctx.mark_non_differentiable(swept.hard)
-        return cos_y.clone(), swept.sum, swept.hard
+class _Work(Work):
+    """By Triton kernels, in buffers that every chunk uses again."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
-        unit, weight, column, cos_y, boundary, bias, others, inverse, pull = ctx.saved_tensors
-        head: MarginHead = ctx.head
-        plan: Plan = ctx.plan
-        grad_cos_y, grad_others, _ = grads
-        # a second backward pass, under retain_graph, finds nothing kept: the first one has overwritten it
-        kept, d_weight, ctx.kept, ctx.d_weight = ctx.kept, ctx.d_weight, {}, None
-        if d_weight is None:
-            d_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        work = _Workspace(unit, weight, inverse, head, plan)
-        lse, force = finite(others), head.scale * grad_others
-        d_unit = torch.zeros_like(unit)
-        for chunk in chunks(weight, plan):
-            centres = work.normalise(chunk)
-            if chunk.first in kept:
-                pulled, reference = kept[chunk.first]
-                share = force if head.form == "binary" else force * torch.exp((reference - lse).clamp_max(0))
-            else:
-                pulled, share = work.pulled(chunk, centres, column, boundary, bias, lse), force
-            scaled = torch.mul(unit, share[:, None], out=work.scaled)
-            d_unit.addcmul_(multiply(pulled, centres, plan.precision), share[:, None])
-            gradient = work.scratch[: len(centres) * unit.shape[1]].view(len(centres), -1)
-            multiply(pulled.T, scaled, plan.precision, out=gradient)
-            work.project(chunk, gradient, d_weight[chunk.rows])
-        add_target_gradients(d_unit, d_weight, unit, weight, column, cos_y, grad_cos_y, plan.sub_centres)
-        d_bias = -(grad_others * pull).sum() if ctx.needs_input_grad[5] else None
-        return d_unit, d_weight, None, None, None, d_bias, None, None
-
-
-@torch.no_grad()
-def _sweep(
-    unit: Tensor,
-    weight: Tensor,
-    column: Tensor,
-    boundary: Tensor,
-    bias: Tensor,
-    head: MarginHead,
-    plan: Plan,
-    d_weight: Tensor | None,
-) -> Swept:
-    """The sum over the chunks; keeps what the backward pass needs in the memory of `d_weight`."""
-    batch = len(unit)
-    inverse = torch.empty(len(weight), device=unit.device)
-    work = _Workspace(unit, weight, inverse, head, plan)
-    top, total, pull, hard = unit.new_full((batch,), -math.inf), *unit.new_zeros(3, batch)
-    spare = places(unit, d_weight, plan, work.factor)
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
-    references = unit.new_empty(math.ceil(len(weight) / work.columns), batch)
-    binary = head.form == "binary"
-    for number, chunk in enumerate(chunks(weight, plan)):
-        cosines = work.cosines(work.normalise(chunk))
-        place = next(spare, None)
-        work.kernels.sum_of_a_row[(batch,)](
-            *(cosines, cosines if place is None else place, (column, boundary, bias)),
-            *((top, total, pull, references[number], hard), chunk.first, cosines.shape[1] // plan.sub_centres),
-            *work.constants,
-            **work.flags,
-            KEEPS=place is not None,
-            num_warps=8,
-        )
-        if place is not None:
-            kept[chunk.first] = place, references[number]
-    return Swept(total if binary else top + total.log(), hard[plan.counted].sum(), inverse, kept, pull)
-
-
-class _Workspace:
-    """The buffers of one pass over the chunks, and the launches that use them."""
-
-    def __init__(self, unit: Tensor, weight: Tensor, inverse: Tensor, head: MarginHead, plan: Plan) -> None:
+    def start(self) -> None:
         from zoo.heads.loss import kernels  # needs Triton
 
-        self.kernels, self.unit, self.inverse, self.plan = kernels, unit, inverse, plan
+        unit, weight, head, plan = self.unit, self.weight, self.head, self.plan
+        self.kernels, self.samples = kernels, (self.column, self.boundary, self.bias)
         self.factor = torch.bfloat16 if plan.precision == "bf16" else torch.float32
         batch, dim = unit.shape
-        self.columns = plan.chunk_size * plan.sub_centres
-        width = min(self.columns, len(weight))
+        self.top, self.sums = unit.new_full((batch,), -math.inf), unit.new_zeros(3, batch)
+        width = min(plan.chunk_size * plan.sub_centres, len(weight))
         self.scratch = unit.new_empty(width * max(batch, dim))
         """The cosines of a chunk, (batch, columns), or the gradient of its unit vectors, (columns, dim)."""
-        self.centres = unit.new_empty(width * dim, dtype=self.factor)
+        self.rows = unit.new_empty(width * dim, dtype=self.factor)
         self.scaled = torch.empty_like(unit, dtype=self.factor)
         self.left = unit.to(self.factor)
-        pieces = head.pieces()
+        self.binary, pieces = head.form == "binary", head.pieces()
         assert pieces is not None
         rise, offset = pieces.slope or (0.0, 0.0)
         coefficients = (
@@ -181,7 +90,7 @@ class _Workspace:
             pieces.above is None,
             pieces.slope is not None,
             pieces.power is not None,
-            head.form == "binary",
+            self.binary,
             plan.filter_above is not None,
         )
         self.constants = (head.scale, plan.filter_above or 0.0, coefficients)
@@ -195,42 +104,46 @@ class _Workspace:
     def _over_rows(self, rows: int) -> tuple[int]:
         return (math.ceil(rows / self.tile["ROWS"]),)
 
-    def normalise(self, chunk: Chunk) -> Tensor:
-        """The unit vectors of a chunk's centres in the precision of the products; notes their inverse norms."""
+    def centres(self, chunk: Chunk) -> Tensor:
         rows, dim = chunk.weight.shape
-        centres = self.centres[: rows * dim].view(rows, dim)
-        inverse = self.inverse[chunk.rows]
-        self.kernels.normalise[self._over_rows(rows)](
-            chunk.weight, centres, inverse, rows, dim, NORM_FLOOR, **self.tile
-        )
+        centres, inverse = self.rows[: rows * dim].view(rows, dim), self.inverse[chunk.rows]
+        launch = self.kernels.normalise[self._over_rows(rows)]
+        launch(chunk.weight, centres, inverse, rows, dim, NORM_FLOOR, **self.tile)
         return centres
 
-    def cosines(self, centres: Tensor) -> Tensor:
+    def _cosines(self, centres: Tensor) -> Tensor:
         """(batch, columns), until the next use of the scratch memory."""
         out = self.scratch[: len(self.unit) * len(centres)].view(len(self.unit), -1)
         return multiply(self.left, centres.T, self.plan.precision, out=out)
 
-    def pulled(
-        self, chunk: Chunk, centres: Tensor, column: Tensor, boundary: Tensor, bias: Tensor, lse: Tensor
-    ) -> Tensor:
-        """d sum / d cos / s of a chunk that was not kept: (batch, columns)."""
-        cosines = self.cosines(centres)
-        result = torch.empty_like(cosines, dtype=self.factor)
-        classes = cosines.shape[1] // self.plan.sub_centres
-        grid = (len(self.unit), math.ceil(classes / self.flags["BLOCK"]))
-        self.kernels.pull_of_a_row[grid](
-            *(cosines, result, (column, boundary, bias), lse, chunk.first, classes, *self.constants),
+    def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
+        cosines, (total, pull, hard) = self._cosines(centres), self.sums
+        self.kernels.sum_of_a_row[len(self.unit),](
+            *(cosines, cosines if place is None else place, self.samples, (self.top, total, pull, reference, hard)),
+            *(chunk.first, len(centres) // self.plan.sub_centres, *self.constants),
             **self.flags,
+            KEEPS=place is not None,
             num_warps=8,
         )
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        total, pull, hard = self.sums
+        return total if self.binary else self.top + total.log(), hard[self.plan.counted].sum(), pull
+
+    def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
+        cosines, classes = self._cosines(centres), len(centres) // self.plan.sub_centres
+        result = torch.empty_like(cosines, dtype=self.factor)
+        launch = self.kernels.pull_of_a_row[len(cosines), math.ceil(classes / self.flags["BLOCK"])]
+        operands = cosines, result, self.samples, total, chunk.first, classes, *self.constants
+        launch(*operands, **self.flags, num_warps=8)
         return result
 
-    def project(self, chunk: Chunk, gradient: Tensor, result: Tensor) -> None:
-        """The gradient of a chunk's centres, into `result`, from that of their unit vectors: (rows, dim) each."""
-        rows, dim = gradient.shape
-        self.kernels.project[self._over_rows(rows)](
-            gradient, chunk.weight, self.inverse[chunk.rows], result, rows, dim, **self.tile
-        )
+    def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
+        rows, dim = centres.shape
+        scaled = torch.mul(self.unit, share[:, None], out=self.scaled)
+        gradient = multiply(pulled.T, scaled, self.plan.precision, out=self.scratch[: rows * dim].view(rows, dim))
+        launch = self.kernels.project[self._over_rows(rows)]
+        launch(gradient, chunk.weight, self.inverse[chunk.rows], out, rows, dim, **self.tile)
 
 
 def _power_of_two(number: int) -> int:

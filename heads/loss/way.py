@@ -11,7 +11,7 @@ from zoo.heads.base import MarginHead
 from zoo.heads.gpu import runs_kernels
 from zoo.heads.loss.checkpointed import checkpointed_negatives
 from zoo.heads.loss.chunked import chunked_log_sum_exp
-from zoo.heads.loss.dense import Negatives, Plan, nearest_cosines, negatives_of, own_cosines, target_cosines
+from zoo.heads.loss.dense import Negatives, Plan, nearest_cosines, negatives_of, target_cosines
 from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 
 CHUNK_BYTES = {"cpu": 2**21}
@@ -46,13 +46,10 @@ class Way:
 
     def cosines(self, unit: Tensor, centres: Tensor, column: Tensor, plan: Plan) -> tuple[Tensor, Tensor | None]:
         """cos θ_y of these centres, (batch,), exact in any precision; the whole matrix of cosines in the dense form."""
-        if self.chunk_size is not None:
-            with torch.no_grad():
-                return target_cosines(unit, centres, column, plan.sub_centres), None
-        cosines = nearest_cosines(unit, centres, plan.sub_centres, plan.precision)
-        if plan.precision == "fp32":
-            return own_cosines(cosines, column), cosines
-        return target_cosines(unit, centres, column, plan.sub_centres), cosines
+        dense = self.chunk_size is None
+        with torch.set_grad_enabled(dense and torch.is_grad_enabled()):
+            cos_y = target_cosines(unit, centres, column, plan.sub_centres)
+        return cos_y, nearest_cosines(unit, centres, plan.sub_centres, plan.precision) if dense else None
 
     def negatives(
         self,

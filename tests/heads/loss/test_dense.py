@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo.heads import build_head
-from zoo.heads.loss.dense import FORMS, Plan, directions, negatives_of, own_cosines, softplus
+from zoo.heads.loss.dense import FORMS, Plan, directions, negatives_of, softplus, target_cosines
 
 
 @pytest.mark.parametrize("gap", [-40.0, -19.0, 0.0, 19.0, 21.0, 30.0])
@@ -38,7 +38,11 @@ def test_a_shard_without_classes_adds_nothing_and_is_part_of_the_graph(name: str
     head, cosines = build_head(name), torch.empty(3, 0, requires_grad=True)
     column, boundary = torch.full((3,), -1), torch.zeros(3)
     found = negatives_of(cosines, column, boundary, head, Plan(4, 0, smooth=True))
-    assert found.others.requires_grad and own_cosines(cosines, column).tolist() == [0, 0, 0]
+    assert found.others.requires_grad and target_cosines(torch.ones(3, 2), torch.ones(0, 2), column, 1).tolist() == [
+        0,
+        0,
+        0,
+    ]
     assert found.total.tolist() == [0, 0, 0] and found.hard == 0
     some = torch.tensor([1.0, 2.0, 3.0])
     assert torch.equal(FORMS[head.form].over_chunks(torch.stack([found.others, some])), some)
