@@ -4,6 +4,7 @@
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --galleries 1000 1000000
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --quality FILE.bin
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --landmarks IJBC [--every N]
+    python benchmarks/verify.py --model model.onnx --detector yunet.onnx --agreement RECORDIO [--every N]
 
 DIR holds photos and a pairs.csv (a,b,same). Run it on an idle machine. Rounds alternate between the candidates, so that
 a busy moment affects them alike; the tables show medians. `--peer` names the Python of an environment with insightface,
@@ -21,10 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from zoo.data.open import open_dataset
 from zoo.evaluate.metrics import SortedScores, tar_at_far
 from zoo.faces.align import align
 from zoo.faces.detect import choose_face
@@ -36,6 +39,7 @@ from zoo.formats.pairs import read_pairs_csv
 from zoo.formats.photos import read_photo
 from zoo.inference.embed import embed
 from zoo.recognition.gallery import Gallery, packed_names
+from zoo.recognition.index import LEAST_AGREEMENT
 from zoo.recognition.verifier import FaceVerifier
 
 BARE = """
@@ -287,6 +291,27 @@ def landmarks(verifier: FaceVerifier, folder: Path, every: int) -> None:
         print(f"{which:<10}{side:>8}{point.tar:>18.4f}")
 
 
+def agreement(verifier: FaceVerifier, data: Path, every: int) -> None:
+    """The mean similarity of a person's crops: of real people, and of two people under one name."""
+    dataset = open_dataset(str(data), min_images=2)
+    chosen = [np.flatnonzero(dataset.labels == person) for person in range(0, dataset.num_classes, every)]
+    rows = [embed(verifier.embedder, [dataset.image(int(i)) for i in photos[:10]]) for photos in chosen]
+    rows = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in rows]
+
+    def agree(photos: Sequence[np.ndarray]) -> float:
+        one = np.concatenate(photos)
+        return float(((one @ one.T).sum() - len(one)) / (len(one) * (len(one) - 1)))
+
+    print(
+        f"{data}: {len(rows):,} people; quantiles of the mean similarity of their photos, noted below {LEAST_AGREEMENT}"
+    )
+    print(f"{'':<24}{'0 %':>8}{'1 %':>8}{'50 %':>8}{'99 %':>8}{'100 %':>8}{'noted':>8}")
+    mixed = [agree([one[:2], other[:2]]) for one, other in pairwise(rows)]
+    for name, values in {"one person": [agree([one]) for one in rows], "two photos each of two": mixed}.items():
+        quantiles = "".join(f"{value:>8.3f}" for value in np.quantile(values, [0, 0.01, 0.5, 0.99, 1]))
+        print(f"{name:<24}{quantiles}{np.mean(np.array(values) < LEAST_AGREEMENT):>8.1%}")
+
+
 def pasted(image: Image, side: int) -> Image:
     """The picture in the middle of a grey square."""
     canvas = np.full((side, side, 3), 128, np.uint8)
@@ -304,7 +329,8 @@ def main() -> None:
     parser.add_argument("--galleries", type=int, nargs="+", metavar="PEOPLE", help="galleries to search, and no photos")
     parser.add_argument("--quality", type=Path, metavar="FILE.bin")
     parser.add_argument("--landmarks", type=Path, metavar="IJBC")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the pictures, take every N-th")
+    parser.add_argument("--agreement", type=Path, metavar="RECORDIO")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of pictures or people, take every N-th")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     verifier = FaceVerifier(args.model, args.detector, threshold=0.3)
@@ -312,6 +338,8 @@ def main() -> None:
         quality(verifier, args.quality)
     if args.landmarks:
         landmarks(verifier, args.landmarks, args.every)
+    if args.agreement:
+        agreement(verifier, args.agreement, args.every)
     if args.galleries:
         galleries(args.galleries, args.rounds)
     if args.photos:

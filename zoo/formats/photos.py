@@ -42,9 +42,10 @@ def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS, damage: list
     except Pillow.DecompressionBombError:
         raise too_large(name, "more", most) from None
     except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
+        why = " ".join(str(error).split()).partition(" <_io")[0]  # Pillow names the buffer
         raise InputError(
             f"expected a picture of the format {kind} in {name}, found a damaged one or a rare variety"
-            f" ({' '.join(str(error).split())}); fetch it again, or convert it to PNG"
+            f" ({why}); fetch it again, or convert it to PNG"
         ) from None
 
 

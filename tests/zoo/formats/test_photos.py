@@ -222,3 +222,17 @@ def test_a_path_that_is_no_utf8_is_read_and_printed(
     for extra in ([], ["--json"]):
         assert main(["verify", os.fsdecode(path), os.fsdecode(path), *words, *extra]) == 0
         assert "caf\\xe9.jpg" in capsys.readouterr().out.replace("\\\\", "\\").encode().decode()
+
+
+@pytest.mark.parametrize("content", [b"II*\0" + b"x" * 99, b"GIF89a" + bytes(30), b"\0\0\0\x20ftypavif" + bytes(60)])
+def test_a_damaged_file_is_told_by_its_name_and_not_by_a_buffer(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"in a\.x, found a damaged one") as caught:
+        decode_photo(content, "a.x")
+    assert "<" not in str(caught.value) and " object at " not in str(caught.value)
+
+
+def test_a_file_of_no_known_format_is_told_every_format() -> None:
+    with pytest.raises(InputError) as caught:
+        decode_photo(b"text", "a.x")
+    for name in ("JPEG", "PNG", "WebP", "BMP", "PPM", "PGM", "TIFF", "GIF", "AVIF", "HEIC"):
+        assert name in str(caught.value)
