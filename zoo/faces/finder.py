@@ -27,7 +27,6 @@ CROP_DEVIATION = 0.12
 """A picture of the crops' size counts as aligned while its landmarks lie this close to the template, by their mean
 distance in heights; `benchmarks/verify.py --quality` prints where the crops of a benchmark lie."""
 
-
 LYING = ("", "on its right side", "upside down", "on its left side")
 """How a photo lies that quarter turns counter-clockwise make upright."""
 
@@ -168,16 +167,12 @@ def read_picture(picture: Picture, name: str | None = None, damage: list[str] | 
         return decode_photo(bytes(content), name, damage=damage), name
     if hasattr(picture, "getexif"):
         return upright(picture), name
-    if not isinstance(picture, np.ndarray):
-        raise InputError(
-            f"expected {name} as a path, bytes, a file opened in binary mode, a PIL image or an RGB array, found"
-            f" {type(content).__name__}"
-        )
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise InputError(
-            f"expected {name} as RGB uint8 of shape (H, W, 3), found {picture.dtype} of shape {picture.shape}"
-        )
-    return picture, name
+    array = isinstance(picture, np.ndarray)
+    if array and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size:
+        return picture, name
+    found = f"{picture.dtype} of shape {picture.shape}" if array else type(content).__name__
+    kinds = "a path, bytes, a file opened in binary mode, a PIL image or RGB uint8 of shape (H, W, 3)"
+    raise InputError(f"expected {name} as {kinds}, found {found}")
 
 
 def deviation(face: Face, size: tuple[int, int]) -> float:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop, Picture
@@ -40,15 +41,11 @@ class Identification:
 
     def to_json(self) -> str:
         """One JSON object, as `zoo identify --json` prints it."""
-        faces = [
-            {
-                "box": face.crop.face and face.crop.face.box,
-                "identified": face.name,
-                "candidates": [{"name": name, "similarity": similarity} for name, similarity in face.candidates],
-                "notes": face.crop.notes,
-            }
-            for face in self.faces
-        ]
+        faces = []
+        for face in self.faces:
+            ranked = [{"name": name, "similarity": similarity} for name, similarity in face.candidates]
+            found = {"box": face.crop.face and face.crop.face.box, "identified": face.name}
+            faces.append({**found, "candidates": ranked, "notes": face.crop.notes})
         answer = {"people": self.people, **self.decision.facts(), "faces": faces, "notes": self.notes}
         return json.dumps(answer, indent=2)
 
@@ -68,21 +65,14 @@ def identify(
     false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of another
     model or without people.
     """
-    identified = _identifier(gallery, verifier, fpir, threshold, top)
-    return identified(verifier.crops(picture))
+    return _identifier(gallery, verifier, fpir, threshold, top)(verifier.crops(picture))
 
 
 def identify_many(
-    gallery: Gallery,
-    paths: Iterable[str | Path],
-    verifier: FaceVerifier,
-    *,
-    fpir: float | None = None,
-    threshold: float | None = None,
-    top: int = 5,
+    gallery: Gallery, paths: Iterable[str | Path], verifier: FaceVerifier, **options: Any
 ) -> Iterator[tuple[str, Identification | InputError]]:
     """`identify` of each photo at `paths` and in the folders among them, with its path, or why it cannot be used."""
-    identified = _identifier(gallery, verifier, fpir, threshold, top)
+    identified = _identifier(gallery, verifier, **options)
     for path in pictures_in(paths):
         try:
             crops = verifier.crops(path)
@@ -93,7 +83,7 @@ def identify_many(
 
 
 def _identifier(
-    gallery: Gallery, verifier: FaceVerifier, fpir: float | None, threshold: float | None, top: int
+    gallery: Gallery, verifier: FaceVerifier, fpir: float | None = None, threshold: float | None = None, top: int = 5
 ) -> Callable[[list[FaceCrop]], Identification]:
     """From the faces of a picture to the people they resemble, with all checks made before."""
     told = [*gallery.notes, *gallery.require(verifier)]

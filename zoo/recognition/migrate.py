@@ -201,14 +201,8 @@ def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far
         estimates.append(whose.rates(scores, same, auc(ordered), eer(ordered), {far: point.tar})[label])
     change = difference(estimates[0], estimates[1])
     assert change is not None  # both come from the same draws
-    return Mapping(
-        orthogonal(ours, theirs), far, points[0].tar, points[1].tar, points[1].threshold, change, *counts(people)
-    )
-
-
-def counts(people: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """How many photos there are, and of how many people."""
-    return len(people), int(people.max()) + 1
+    counts = len(people), int(people.max()) + 1
+    return Mapping(orthogonal(ours, theirs), far, points[0].tar, points[1].tar, points[1].threshold, change, *counts)
 
 
 def orthogonal(ours: Vectors, theirs: Vectors) -> Vectors:

@@ -91,26 +91,15 @@ class VerifiedPairs:
         points = [tar_at_far(scores, far) for far in FARS]
         worst, best = float(scores.negatives[-1]), float(scores.positives[0])
         judged = [row.right for row in self.rows if row.right is not None]
-        return Summary(
-            auc(scores),
-            eer(scores),
-            {point.far_target: point.tar for point in points if point.measurable},
-            (worst, best) if worst < best else None,
-            sum(judged),
-            len(judged),
-        )
+        rates = {point.far_target: point.tar for point in points if point.measurable}
+        separating = (worst, best) if worst < best else None
+        return Summary(auc(scores), eer(scores), rates, separating, sum(judged), len(judged))
 
     def to_json(self) -> str:
         """One JSON object, as `zoo verify --pairs --json` prints it."""
-        summary = self.summary
-        answer = {
-            "model": self.model,
-            **self.decision.facts(),
-            "pairs": [asdict(row) for row in self.rows],
-            "failed": len(self.failed),
-            "summary": summary and asdict(summary),
-        }
-        return json.dumps(answer, indent=2, default=str)
+        pairs, summary = [asdict(row) for row in self.rows], self.summary
+        answer = {"model": self.model, **self.decision.facts(), "pairs": pairs, "failed": len(self.failed)}
+        return json.dumps({**answer, "summary": summary and asdict(summary)}, indent=2, default=str)
 
 
 def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> VerifiedPairs:

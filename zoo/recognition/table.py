@@ -106,21 +106,15 @@ def _rows(found: Found) -> Iterator[Row]:
         yield {**named, "reason": found.reason}
     for face, embedding in zip(found.faces, found.embeddings, strict=True):
         measures = {**face, **face["quality"]}
-        yield {
-            **named,
-            "box": face["box"] or [np.nan] * 4,
-            "landmarks": np.ravel(face["landmarks"] or [np.nan] * 10),
-            "faces": found.shown,
-            **{name: np.nan if measures[name] is None else measures[name] for name in MEASURES},
-            "embedding": embedding,
-        }
+        numbers = {name: np.nan if measures[name] is None else measures[name] for name in MEASURES}
+        box, landmarks = face["box"] or [np.nan] * 4, np.ravel(face["landmarks"] or [np.nan] * 10)
+        where = {"box": box, "landmarks": landmarks, "faces": found.shown}
+        yield {**named, **where, **numbers, "embedding": embedding}
 
 
 def _write_npz(path: Path, rows: Iterable[Row], dim: int) -> tuple[int, list[str]]:
-    good: list[Row] = []
-    failed: list[Row] = []
-    for row in rows:
-        (failed if "reason" in row else good).append(row)
+    every = list(rows)
+    good, failed = ([row for row in every if ("reason" in row) == fails] for fails in (False, True))
     arrays = {name: np.array([row[name] for row in good]) for name in (good[0] if good else ())}
     if good:
         arrays["landmarks"] = arrays["landmarks"].reshape(-1, 5, 2)

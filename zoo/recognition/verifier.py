@@ -50,16 +50,9 @@ class Verification:
             found = {"path": crop.name, "size": crop.size, "faces": len(crop.faces), "aligned": crop.face is None}
             return {**found, **crop.facts()}
 
-        answer = {
-            "similarity": self.similarity,
-            **self.decision.facts(),
-            "same": self.same,
-            "model": str(self.model),
-            "a": picture(self.a),
-            "b": picture(self.b),
-            "notes": self.notes,
-        }
-        return json.dumps(answer, indent=2)
+        answer = {"similarity": self.similarity, **self.decision.facts(), "same": self.same, "model": str(self.model)}
+        pictures = {"a": picture(self.a), "b": picture(self.b)}
+        return json.dumps({**answer, **pictures, "notes": self.notes}, indent=2)
 
 
 def verify(
@@ -194,20 +187,16 @@ class FaceVerifier(FaceFinder):
 
     def conditions(self, stored: Threshold, detected: bool) -> list[str]:
         """What differs from the conditions under which a threshold was measured, one sentence each."""
-        notes = []
+        notes, precision = [], self.embedder.precision
         if stored.flip != self.flip:
             over = {True: "over the crop and its mirror image", False: "over the crop alone"}
-            notes.append(f"the threshold was measured {over[stored.flip]}, this similarity {over[self.flip]}")
-        if stored.precision != self.embedder.precision:
-            notes.append(
-                f"the threshold was measured in {stored.precision}, this model takes {self.embedder.precision}"
-            )
+            notes.append(f"{over[stored.flip]}, this similarity {over[self.flip]}")
+        if stored.precision != precision:
+            notes.append(f"in {stored.precision}, this model takes {precision}")
         if detected and stored.detector.startswith("none"):
-            notes.append("the threshold was measured on aligned crops; these faces were detected and aligned here")
+            notes.append("on aligned crops; these faces were detected and aligned here")
         elif detected and self.detector.sha256[:12] not in stored.detector:
-            notes.append(
-                f"the threshold was measured with the detector {stored.detector}, here it is {self.detector.name}"
-            )
+            notes.append(f"with the detector {stored.detector}, here it is {self.detector.name}")
         if stored.model_sha256 and stored.model_sha256 != self.embedder.model_sha256:
-            notes.append("the threshold was measured with other weights: measure it again")
-        return notes
+            notes.append("with other weights: measure it again")
+        return [f"the threshold was measured {note}" for note in notes]
