@@ -15,7 +15,7 @@ from zoo.recognition import FaceVerifier, Gallery
 from zoo.recognition import migrate as module
 from zoo.recognition.migrate import learn_map, map_templates, orthogonal, re_embed, unit
 
-PEOPLE = 60
+PEOPLE = 30
 
 
 def turned(path: Path, matrix: np.ndarray, squash: float = 0.0) -> Path:
@@ -115,17 +115,14 @@ def test_without_photos_the_map_between_two_turned_models_is_found_and_costs_lit
 ) -> None:
     old, new = Gallery.open(town / "old.gallery"), verifier(town / model)
     migrated, found = map_templates(
-        old, verifier(town / "old.onnx"), new, town / "others", tmp_path / "new.gallery", far=0.01
-    )
+        old, verifier(town / "old.onnx"), new, town / "others", tmp_path / "new.gallery", far=0.01, max_loss=0.07
+    )  # which 30 people can prove: their interval reaches 0.06 where nobody is lost
     assert found.photos == 4 * PEOPLE and found.people == PEOPLE
     assert found.before - 0.02 <= found.after and found.change.interval[0] <= found.after - found.before
     afresh = Gallery.index(town / "people", tmp_path / "afresh.gallery", new).gallery
     assert (migrated.templates * afresh.templates).sum(1).min() > (0.99 if model == "new.onnx" else 0.85)
     read = Gallery.open(tmp_path / "new.gallery")
-    assert read.photo_counts() == old.photo_counts()
-    assert f"orthogonal map learnt from {4 * PEOPLE} photos" in str(read.facts)
-        read.facts
-    )
+    assert read.photo_counts() == old.photo_counts() and "orthogonal map learnt from 120 photos" in str(read.facts)
     assert read.identify(town / "people/p3/0.png", new, threshold=0.5).faces[0].name == "p3"
 
 
