@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -33,6 +34,7 @@ from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool,
 from zoo.faces.crop import align_or_none
 from zoo.formats.images import Image, read_image
 
+N = typing.TypeVar("N", int, float)
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
 FPIRS = (0.1, 0.01)
@@ -104,26 +106,18 @@ class IJBProtocol(Protocol):
 
     def _read_memberships(self, path: Path) -> None:
         row_of = {name: row for row, name in enumerate(self.names)}
-        rows, templates, media = [], [], []
-        unknown = []
-        for number, parts in _lines(path, 3):
-            row = row_of.get(parts[0])
-            if row is None:
-                unknown.append(parts[0])
-                continue
-            rows.append(row)
-            templates.append(_whole(parts[1], path, number))
-            media.append(_whole(parts[2], path, number))
+        lines = list(_lines(path, 3, int))
+        unknown = [name for name, _ in lines if name not in row_of]
         if unknown:
             raise InputError(
                 f"expected landmarks for every picture of {path.name}, missing for {len(unknown):,} ({_few(unknown)}); "
                 "use the files of one release"
             )
-        if not rows:
+        if not lines:
             raise InputError(f"expected lines (picture, template, medium) in {path}, found none")
-        self.image_of = np.array(rows, np.int64)
-        self.media = np.array(media, np.int64)
-        self.template_ids, self.template_of = np.unique(np.array(templates, np.int64), return_inverse=True)
+        self.image_of = np.array([row_of[name] for name, _ in lines], np.int64)
+        templates, self.media = np.array([numbers for _, numbers in lines], np.int64).T
+        self.template_ids, self.template_of = np.unique(templates, return_inverse=True)
 
     def _read_pairs(self, path: Path) -> None:
         with warnings.catch_warnings():
@@ -176,7 +170,10 @@ class IJBProtocol(Protocol):
             for number, row in enumerate(rows, 2):
                 if len(row) < 2:
                     continue
-                template, subject = _whole(row[0], path, number), _whole(row[1], path, number)
+                try:
+                    template, subject = int(row[0]), int(row[1])
+                except ValueError:
+                    raise InputError(f"expected whole numbers in line {number} of {path}, found {row[:2]}") from None
                 if subject_of.setdefault(template, subject) != subject:
                     raise InputError(f"expected one subject a template in {path}, found two for template {template}")
         if not subject_of:
@@ -311,41 +308,30 @@ def identification(
 
 
 def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    names, numbers = [], []
-    for number, parts in _lines(path, 12):
-        names.append(parts[0])
-        try:
-            numbers.append([float(part) for part in parts[1:]])
-        except ValueError:
-            raise InputError(f"expected a name and 11 numbers in line {number} of {path}, found {parts}") from None
-    table = np.array(numbers, np.float64).reshape(-1, 11)
+    lines = list(_lines(path, 12, float))
+    names, table = [name for name, _ in lines], np.array([numbers for _, numbers in lines]).reshape(-1, 11)
     if not np.isfinite(table).all():
-        raise InputError(f"expected finite landmarks in {path}, found none in line {_first_bad(table) + 1}")
+        bad = names[int(np.argmin(np.isfinite(table).all(axis=1)))]
+        raise InputError(f"expected finite landmarks in {path}, found none for {bad}")
     if len(set(names)) != len(names):
         raise InputError(f"expected each picture once in {path}, found {len(names) - len(set(names))} repetitions")
     return names, table[:, :10].reshape(-1, 5, 2), table[:, 10]
 
 
-def _first_bad(table: npt.NDArray[np.float64]) -> int:
-    return int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-
-
-def _lines(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
-    """The numbered lines of a table separated by blanks; InputError for one of another width."""
+def _lines(path: Path, columns: int, kind: type[N]) -> Iterator[tuple[str, list[N]]]:
+    """The name and the numbers of each line, separated by blanks; InputError for one of another width or kind."""
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            parts = line.split()
+        for number, parts in enumerate(map(str.split, file), 1):
             if parts and len(parts) != columns:
                 raise InputError(f"expected {columns} columns in line {number} of {path}, found {len(parts)}")
+            try:
+                numbers = [kind(part) for part in parts[1:]]
+            except ValueError:
+                raise InputError(
+                    f"expected a name and {columns - 1} numbers in line {number} of {path}, found {parts}"
+                ) from None
             if parts:
-                yield number, parts
-
-
-def _whole(text: str, path: Path, line: int) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"expected a whole number in line {line} of {path}, found {text!r}") from None
+                yield parts[0], numbers
 
 
 def _few(names: list[str]) -> str:

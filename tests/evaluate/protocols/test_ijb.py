@@ -120,7 +120,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("name_5pts_score.txt", "38.3 ", "", "expected 12 columns in line 1"),
         ("name_5pts_score.txt", "38.3", "nan", "expected finite landmarks"),
         ("face_tid_mid.txt", "12 8", "12", "expected 3 columns in line 11"),
-        ("face_tid_mid.txt", "12 8", "x 8", "found 'x'"),
+        ("face_tid_mid.txt", "12 8", "x 8", r"line 11 of .*, found \['10.jpg', 'x', '8'\]"),
         ("template_pair_label.txt", "3 5 1", "3 77 1", r"1 without any \(77\)"),
         ("template_pair_label.txt", "3 5 1", "3 5 2", "expected 0 or 1"),
         ("template_pair_label.txt", "3 5 1", "3 5", "found 17 numbers"),
