@@ -256,7 +256,10 @@ class PairsProtocol(Protocol):
         check_compat(compat)
         cosines = self.cosines(embeddings)
         fields, estimates, scores = verification(cosines, self.same, self.who, FARS)
-        accuracy = self._accuracy(cosines, embeddings, compat)
+        folds = min(10, len(self.same))
+        by_kind = self.stratified and not self.official and compat is None
+        fold = metrics.stratified_folds(self.same, folds) if by_kind else None
+        accuracy = self._accuracy(cosines, embeddings, compat, folds, fold)
         interval = metrics.binomial_interval(accuracy.correct, accuracy.pairs)
         if self.who.known:
             estimates[ACCURACY] = self.who.share(accuracy.right, accuracy.mean)
@@ -266,12 +269,12 @@ class PairsProtocol(Protocol):
             data=self.data,
             data_sha256=self.identity(),
             compat=compat,
-            fold_order="stratified, seed 0" if self._by_kind else "in file order",
-            notes=self._unbalanced(len(accuracy.accuracies)),
+            fold_order="in file order" if fold is None else "stratified, seed 0",
+            notes=self._unbalanced(folds) if fold is None else (),
             accuracy=accuracy.mean,
             accuracy_std=accuracy.std,
             accuracy_interval=interval,
-            folds=len(accuracy.accuracies),
+            folds=folds,
             fold_accuracies=tuple(accuracy.accuracies.tolist()),
             fold_thresholds=tuple(accuracy.thresholds.tolist()),
             fold_thresholds_are="squared L2 distances" if compat else "cosine similarities",
@@ -290,25 +293,22 @@ class PairsProtocol(Protocol):
         )
 
     def _accuracy(
-        self, cosines: npt.NDArray[np.float64], embeddings: npt.NDArray[np.floating], compat: str | None
+        self,
+        cosines: npt.NDArray[np.float64],
+        embeddings: npt.NDArray[np.floating],
+        compat: str | None,
+        folds: int,
+        fold: metrics.Counts | None,
     ) -> metrics.FoldAccuracy:
-        folds = min(10, len(self.same))
         if compat is None:
-            fold = metrics.stratified_folds(self.same, folds) if self._by_kind else None
             return metrics.kfold_accuracy(cosines, self.same, folds, fold)
         units = metrics.unit(embeddings)[self._place]
         distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
         distances[self._failed(embeddings)] = 4.0
         return metrics.kfold_accuracy_insightface(distances, self.same, folds)
 
-    @property
-    def _by_kind(self) -> bool:
-        return self.stratified and not self.official
-
     def _unbalanced(self, folds: int) -> tuple[str, ...]:
         """What a reader should know of folds in file order that hold the two kinds of pairs unevenly."""
-        if self._by_kind:
-            return ()
         fold, sizes = metrics.file_folds(len(self.same), folds)
         shares, whole = np.bincount(fold, weights=self.same, minlength=folds) / sizes, self.same.mean()
         by_chance = MOST_DEVIATIONS * np.sqrt(whole * (1 - whole) / sizes)
