@@ -63,7 +63,7 @@ class Ranks:
         """InputError where two ranks hold the same centres: a wrapper has given every rank those of rank 0."""
         rows = weight.detach().to(torch.float64)
         mine = torch.stack([rows.sum(), rows.abs().sum()])
-        prints = [tuple(pair) for pair in self._gather(mine[None]).tolist() if pair[1] > 0]
+        prints = [tuple(pair) for pair in self.gather(mine[None]).tolist() if pair[1] > 0]
         if len(set(prints)) < len(prints):
             raise InputError(
                 "expected different class centres on each rank, found the same ones on several: DistributedDataParallel"
@@ -73,7 +73,10 @@ class Ranks:
 
     def gather(self, value: Tensor) -> Tensor:
         """The values of all samples in rank order, without gradient: (batch, …) → (ranks·batch, …)."""
-        return self._gather(value.detach())
+        value = value.detach()
+        out = value.new_empty((self.count * len(value), *value.shape[1:]))
+        _all_gather(out, value.contiguous(), group=self.group)
+        return out
 
     def gather_batch(
         self, unit: Tensor, norm: Tensor, labels: Tensor, parameters: Sequence[Tensor] = ()
@@ -82,7 +85,7 @@ class Ranks:
 
         What a rank computes from its own classes must use these parameters: their gradients are summed over the ranks.
         """
-        all_labels = self._gather(labels)
+        all_labels = self.gather(labels)
         all_unit, all_norm, *shared = _GatherBatch.apply(self, unit, norm, *parameters)
         return all_unit, all_norm, all_labels, shared
 
@@ -113,11 +116,6 @@ class Ranks:
         stride = torch.empty(shape, device="meta").stride()
         return DTensor.from_local(local.detach(), mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
 
-    def _gather(self, value: Tensor) -> Tensor:
-        out = value.new_empty((self.count * len(value), *value.shape[1:]))
-        _all_gather(out, value.contiguous(), group=self.group)
-        return out
-
 
 class _GatherBatch(torch.autograd.Function):
     """One node with every collective of a backward pass, so that each rank has the same ones in the same order."""
@@ -125,7 +123,7 @@ class _GatherBatch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ranks: Ranks, unit: Tensor, norm: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.ranks = ranks
-        both = ranks._gather(torch.cat([unit, norm[:, None]], dim=1))
+        both = ranks.gather(torch.cat([unit, norm[:, None]], dim=1))
         copies = (parameter.view_as(parameter) for parameter in parameters)
         return both[:, :-1].contiguous(), both[:, -1].contiguous(), *copies
 
@@ -169,20 +167,11 @@ class _LogSumExp(torch.autograd.Function):
         return grads[0] * (log - result.masked_fill(result == -math.inf, 0)).exp(), None, None
 
 
-class _ScaleGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
-
-
 def scale_gradient(value: Tensor, factor: float) -> Tensor:
     """`value` itself; its gradient is multiplied by `factor`."""
-    result: Tensor = _ScaleGradient.apply(value, factor)
+    result = value.view_as(value)
+    if result.requires_grad:
+        result.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
     return result
 
 
