@@ -27,35 +27,19 @@ class FaceViT(VisionTransformer):
     whole_patches = False
 
     def __init__(
-        self,
-        patch_size: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        num_classes: int = 512,
-        in_chans: int = 3,
-        img_size: int | tuple[int, int] = 112,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
+        self, num_classes: int = 512, img_size: int | tuple[int, int] = 112, drop_rate: float = 0.0, **options: Any
     ) -> None:
+        """`options` are those of timm's VisionTransformer: patch_size, embed_dim, depth, num_heads, mlp_ratio, …"""
+        norm, act = partial(nn.LayerNorm, eps=1e-5), nn.ReLU6
+        fixed: dict[str, Any] = {
+            "num_classes": 0,
+            "global_pool": "",
+            "qkv_bias": False,
+            "class_token": False,
+            "fc_norm": False,
+        }
         super().__init__(
-            img_size=pair(img_size),
-            patch_size=patch_size,
-            in_chans=in_chans,
-            num_classes=0,
-            global_pool="",
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=False,
-            class_token=False,
-            fc_norm=False,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-            norm_layer=partial(nn.LayerNorm, eps=1e-5),
-            act_layer=nn.ReLU6,
+            img_size=pair(img_size), drop_rate=drop_rate, norm_layer=norm, act_layer=act, **fixed, **options
         )
         self.drop_rate = drop_rate
         self.reset_classifier(num_classes)

@@ -264,10 +264,7 @@ def push(
 
 def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
     """The files that the last push wrote, with the hash of its card; those of an earlier version by their names."""
-    from huggingface_hub import hf_hub_download
-
-    config = read(Path(hf_hub_download(repo, CONFIG, revision=commit))) if CONFIG in there else {}
-    block = config.get("zoo")
+    block = read(fetched(repo, commit, CONFIG)).get("zoo") if CONFIG in there else None
     if not isinstance(block, dict):
         return {}
     written = block.get("published")
@@ -278,11 +275,15 @@ def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
 
 def edited_since(repo: str, commit: str, last: dict[str, str]) -> bool:
     """Whether the card on the Hub is another than the last push wrote; an earlier version's, without a hash, is not."""
+    written = last.get("README.md")
+    return written != "" and content_hash(fetched(repo, commit, "README.md"), GIT) != written
+
+
+def fetched(repo: str, commit: str, name: str) -> Path:
+    """A file of a commit, in the Hub client's cache."""
     from huggingface_hub import hf_hub_download
 
-    if last.get("README.md") == "":
-        return False
-    return content_hash(Path(hf_hub_download(repo, "README.md", revision=commit)), GIT) != last.get("README.md")
+    return Path(hf_hub_download(repo, name, revision=commit))
 
 
 @contextmanager

@@ -116,28 +116,23 @@ def require_same_names(wanted: dict[str, tuple[int, ...]], mapped: Mapped) -> No
 
 def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers: Sequence[str] = ()) -> ModelInfo:
     """What is known of an adopted model: its input after the colours were folded, and where it comes from."""
-    known = found.known
-    origin = Origin(found.path.name, found.name, found.sha256, f"{taken.name} ({taken.source})")
+    known, convention = found.known, f"{taken.name} ({taken.source})"
+    origin = Origin(found.path.name, found.name, found.sha256, convention, leftovers=tuple(leftovers))
     if known is not None:
-        origin = Origin(
-            name=known.name,
-            file=found.name,
-            sha256=found.sha256,
-            convention=origin.convention,
-            authors=known.authors,
-            paper=known.paper,
-            license=str(known.weights_license),
-            license_link=known.weights_license.link,
-            data_license=known.data.license,
-            consent=known.data.consent,
-            stated=known.stated,
-            stated_from=known.stated_from,
-        )
+        told = {name: getattr(known, name) for name in ("name", "authors", "paper", "stated", "stated_from")}
+        terms, data = known.weights_license, known.data
+        told |= {
+            "license": str(terms),
+            "license_link": terms.link,
+            "data_license": data.license,
+            "consent": data.consent,
+        }
+        origin = replace(origin, **told)
     return ModelInfo(
         embedding_dim=dim,
         input=spec,
         backbone=known.backbone if known is not None else "",
         training_set=known.data.name if known is not None else "",
         license=origin.license,
-        origin=replace(origin, leftovers=tuple(leftovers)),
+        origin=origin,
     )

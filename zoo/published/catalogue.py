@@ -108,12 +108,6 @@ class Catalogue:
     conventions: dict[tuple[str, str], Convention]
     """By name and layout."""
 
-    def model(self, name: str) -> Published:
-        """The model of that name; InputError, closest names first, for none."""
-        if name not in self.models:
-            raise unknown_name("published model", name, self.models)
-        return self.models[name]
-
     def by_hash(self, sha256: str) -> Published | None:
         """The model whose file has this hash."""
         return next((model for model in self.models.values() if model.sha256 == sha256), None)

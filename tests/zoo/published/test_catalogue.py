@@ -50,11 +50,6 @@ def test_the_filter_goes_by_the_weights_license_alone_and_the_data_stands_beside
         select(catalogue(), "permisive")
 
 
-def test_a_misspelt_name_gets_the_closest() -> None:
-    with pytest.raises(InputError, match="did you mean edgeface-base"):
-        catalogue().model("edgeface-bas")
-
-
 def test_a_model_is_found_by_its_name_its_repository_or_its_file_there() -> None:
     for text in (
         "sface",

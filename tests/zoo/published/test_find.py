@@ -51,7 +51,7 @@ assert "torch" not in sys.modules
 
 
 def test_a_file_on_the_hub_is_fetched_by_its_name_there_and_must_have_the_known_hash(tmp_path: Path) -> None:
-    sface = catalogue().model("sface")
+    sface = catalogue().models["sface"]
     with HubServer() as hub:
         for repo in ("owner/face", sface.hub, "Idiap/EdgeFace-XXS"):
             hub.repos[repo] = Repo()
