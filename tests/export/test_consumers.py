@@ -1,4 +1,4 @@
-"""Programs of others load our file as it is and embed a colour crop as zoo does: insightface, uniface, Node.
+"""Programs of others load our file as it is and embed a colour crop as zoo does; which opset each reads, as a table.
 
 insightface and uniface pull in plain onnxruntime over onnxruntime-gpu, so each gets an environment of its own, kept in
 pytest's cache. They install through pip and npm, in the versions that are pinned here and in its package.json;
@@ -50,7 +50,28 @@ print(json.dumps([model.get_embedding(c)[0].tolist() for c in (crop, crop, crop[
 """,
 }
 """Each prints three embeddings: of the crop, of the crop again, of its mirror image. OpenCV reads BGR; they turn it."""
+RAW = {
+    "onnxruntime": "import onnxruntime as ort\nout = ort.InferenceSession(path).run(None, {'input': x})[0]",
+    "openvino": """
+import openvino
+model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+out = model(x)[0]
+""",
+    "opencv": """
+import cv2
+net, rows = cv2.dnn.readNetFromONNX(path), []
+for row in x:
+    net.setInput(row[None])
+    rows.append(net.forward()[0])
+out = np.stack(rows)
+""",
+}
+"""Each makes `out`, the embeddings of the inputs `x`, with the file at `path`."""
 REQUIREMENTS = {
+    "onnxruntime-1.15": ["onnxruntime==1.15.1", "numpy<2"],
+    "onnxruntime-1.17": ["onnxruntime==1.17.3", "numpy<2"],
+    "openvino": ["openvino==2026.4.1"],
+    "opencv": ["opencv-python==5.0.0.93"],
     "insightface": ["insightface==2.1", "onnxruntime==1.32.0"],
     "uniface": ["uniface[cpu]==4.2.1", "onnxruntime==1.32.0", "opencv-python==5.0.0.93"],
 }
@@ -111,8 +132,9 @@ def test_a_python_package_embeds_as_zoo_does(
     assert np.abs(swapped / np.linalg.norm(swapped) - units[1][:1]).max() > 1e-3, "the crop must tell the colours apart"
 
 
-def test_node_embeds_as_zoo_does(
-    sample: tuple[Path, Path, np.ndarray], request: pytest.FixtureRequest, tmp_path: Path
+@pytest.mark.parametrize("package", ["onnxruntime-node", "onnxruntime-web"])
+def test_javascript_embeds_as_zoo_does(
+    package: str, sample: tuple[Path, Path, np.ndarray], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     model, crop, expected = sample
     if shutil.which("npm") is None:
@@ -125,11 +147,11 @@ def test_node_embeds_as_zoo_does(
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             had.unlink()
-            pytest.skip(f"onnxruntime-node cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
+            pytest.skip(f"{package} cannot be installed here: {done.stderr.strip().splitlines()[-1:]}")
     shutil.copy(NODE / "embed.cjs", folder)
     (tmp_path / "crop.rgb").write_bytes(np.ascontiguousarray(cv2.imread(str(crop))[..., ::-1]).tobytes())
     done = subprocess.run(
-        ["node", str(folder / "embed.cjs"), str(model), str(tmp_path / "crop.rgb")],
+        ["node", str(folder / "embed.cjs"), str(model), str(tmp_path / "crop.rgb"), package],
         capture_output=True,
         text=True,
         check=False,
@@ -137,3 +159,53 @@ def test_node_embeds_as_zoo_does(
     assert done.returncode == 0, done.stderr
     found = np.array(json.loads(done.stdout))[None]
     assert parity.row_cosines(found, expected[:1])[0] > 0.9999
+
+
+GELU = "vit_tiny_patch16_224"
+"""A network with GELU, which opset 20 has as one operator and opset 18 spells with Erf."""
+TABLE = {
+    ("onnxruntime-1.15", 18): "runs",
+    ("onnxruntime-1.15", 20): "refuses",
+    ("onnxruntime-1.17", 18): "runs",
+    ("onnxruntime-1.17", 20): "runs",
+    ("openvino", 18): "runs",
+    ("openvino", 20): "runs",
+    ("opencv", 18): "crashes",
+    ("opencv", 20): "runs",
+}
+"""What becomes of the network with GELU; docs/export.md has this table. Without GELU, OpenCV runs opset 18 too."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GELU.onnx files of both opsets, three inputs and torch's embeddings of them."""
+    folder = tmp_path_factory.mktemp("opsets")
+    torch.manual_seed(0)
+    model = create_backbone(GELU, 64, neck="native").eval()
+    x = InputSpec().to_input(parity.crops_for_parity((112, 112), 3))
+    for opset in (18, 20):
+        write_onnx(model, folder / f"{opset}.onnx", ModelInfo(64, backbone=GELU), opset=opset, batches=(1, 2))
+    np.save(folder / "x.npy", x)
+    with torch.inference_mode():
+        np.save(folder / "expected.npy", model(torch.from_numpy(x)).numpy())
+    return folder
+
+
+@pytest.mark.parametrize(("consumer", "opset"), TABLE)
+def test_the_table_of_consumers_and_opsets_holds(
+    consumer: str, opset: int, files: Path, request: pytest.FixtureRequest
+) -> None:
+    program = "\n".join(
+        [
+            "import numpy as np",
+            f"path, x = {str(files / f'{opset}.onnx')!r}, np.load({str(files / 'x.npy')!r})",
+            RAW[consumer.partition("-")[0]],
+            f"expected = np.load({str(files / 'expected.npy')!r})",
+            "assert np.abs(out - expected).max() <= 1e-4 * np.abs(expected).max()",
+        ]
+    )
+    python = installed(consumer, request.config.cache)
+    done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=False)
+    found = {0: "runs", 1: "refuses"}.get(done.returncode, "crashes")
+    assert "AssertionError" not in done.stderr, "it runs and computes something else"
+    assert found == TABLE[consumer, opset], done.stderr

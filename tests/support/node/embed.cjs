@@ -1,6 +1,6 @@
-// Embeds one aligned crop: node embed.cjs MODEL.onnx CROP, where CROP holds the RGB bytes of 112×112 pixels.
+// Embeds one aligned crop: node embed.cjs MODEL.onnx CROP PACKAGE, where CROP holds the RGB bytes of 112×112 pixels.
 const fs = require('fs');
-const ort = require('onnxruntime-node');
+const ort = require(process.argv[4]);
 
 const SIDE = 112;
 
