@@ -130,20 +130,14 @@ def _crop_of(source: Source, fc: str, channels: int = 512, stride: int = 16) -> 
 def arcface_torch(source: Source, convention: Convention) -> Mapped:
     """insightface's recognition/arcface_torch, and all that began as a copy of it."""
     depths = [source.count(rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)]
+    rules = [("conv1", "stem.0"), ("bn1", "stem.1"), ("prelu", "stem.2")]
+    for stage in range(4):
+        for place, part in enumerate(("bn1", "conv1", "bn2", "prelu", "conv2", "bn3")):
+            rules.append((rf"layer{stage + 1}\.(\d+)\.{part}", rf"stages.{stage}.\1.residual.{place}"))
+        rules.append((rf"layer{stage + 1}\.0\.downsample\.([01])", rf"stages.{stage}.0.shortcut.\1"))
+    tensors = source.renamed([*rules, ("bn2", "neck.0"), ("fc", "neck.3"), ("features", "neck.4")])
     name = _iresnet_of(depths, False, "an IResNet")
-    tensors = {**source.pair("conv1", "stem.0"), **source.norm("bn1", "stem.1"), **source.pair("prelu", "stem.2")}
-    for stage, depth in enumerate(depths):
-        for block in range(depth):
-            theirs, ours = f"layer{stage + 1}.{block}", f"stages.{stage}.{block}"
-            for place, part in enumerate(("bn1", "conv1", "bn2", "prelu", "conv2", "bn3")):
-                take = source.norm if part.startswith("bn") else source.pair
-                tensors |= take(f"{theirs}.{part}", f"{ours}.residual.{place}")
-        first = f"layer{stage + 1}.0.downsample"
-        tensors |= source.pair(f"{first}.0", f"stages.{stage}.0.shortcut.0")
-        tensors |= source.norm(f"{first}.1", f"stages.{stage}.0.shortcut.1")
-    size = _crop_of(source, "fc.weight")
-    tensors |= {**source.norm("bn2", "neck.0"), **source.linear("fc", "neck.3"), **source.norm("features", "neck.4")}
-    return Mapped(name, tensors, "stem.0.weight", "neck.3.weight", size)
+    return Mapped(name, tensors, "stem.0.weight", "neck.3.weight", _crop_of(source, "fc.weight"))
 
 
 @layout("ir", marker=r"body\.0\.res_layer\.1\.weight")
@@ -154,34 +148,22 @@ def ir(source: Source, convention: Convention) -> Mapped:
     inner = "body.0.res_layer.2.running_mean" in source
     se = next((n for n in ("se_block", "5") if f"body.0.res_layer.{n}.fc1.weight" in source), None)
     name = _iresnet_of(depths, se is not None, "an IR network")
-    tensors = {f"stem.{n}.weight": source.take(f"input_layer.{n}.weight") for n in (0, 2)}
-    tensors |= source.norm("input_layer.1", "stem.1")
+    parts = ("0", "1", *(["2"] if inner else []), str(2 + inner), str(3 + inner), str(4 + inner))
+    places = (0, 1, *([2] if inner else []), 3, 4, 5)
+    rules = [(r"input_layer\.([012])", r"stem.\1"), *((f"output_layer\\.{n}", f"neck.{n}") for n in (0, 3, 4))]
+    missing: dict[str, torch.Tensor] = {}
     for index, (stage, block) in enumerate((s, b) for s, depth in enumerate(depths) for b in range(depth)):
-        theirs, ours = f"body.{index}.res_layer", f"stages.{stage}.{block}"
-        tensors |= {
-            **source.norm(f"{theirs}.0", f"{ours}.residual.0"),
-            **source.pair(f"{theirs}.1", f"{ours}.residual.1"),
-        }
-        norm = f"{ours}.residual.2"
-        tensors |= source.norm(f"{theirs}.2", norm) if inner else identity_norm(norm, widths[index])
-        tensors |= source.pair(f"{theirs}.{2 + inner}", f"{ours}.residual.3")
-        tensors |= source.pair(f"{theirs}.{3 + inner}", f"{ours}.residual.4")
-        tensors |= source.norm(f"{theirs}.{4 + inner}", f"{ours}.residual.5")
-        if se is not None:
-            tensors |= source.pair(f"{theirs}.{se}", f"{ours}.residual.6", ("fc1.weight", "fc2.weight"))
-        if block == 0:
-            tensors |= _shortcut(source, f"body.{index}.shortcut_layer", f"{ours}.shortcut", widths[index])
+        theirs, ours = f"body\\.{index}", f"stages.{stage}.{block}"
+        rules += [(rf"{theirs}\.res_layer\.{n}", f"{ours}.residual.{m}") for n, m in zip(parts, places, strict=True)]
+        rules += [(rf"{theirs}\.res_layer\.{se}\.(fc[12])", rf"{ours}.residual.6.\1")] if se else []
+        rules += [(rf"{theirs}\.shortcut_layer\.([01])", rf"{ours}.shortcut.\1")] if block == 0 else []
+        if not inner:
+            missing |= identity_norm(f"{ours}.residual.2", widths[index])
+        if block == 0 and f"body.{index}.shortcut_layer.0.weight" not in source:  # picks every second pixel
+            missing |= {f"{ours}.shortcut.0.weight": torch.eye(widths[index])[..., None, None]}
+            missing |= identity_norm(f"{ours}.shortcut.1", widths[index])
     size = _crop_of(source, "output_layer.3.weight")
-    tensors |= {**source.norm("output_layer.0", "neck.0"), **source.linear("output_layer.3", "neck.3")}
-    tensors |= source.norm("output_layer.4", "neck.4")
-    return Mapped(name, tensors, "stem.0.weight", "neck.3.weight", size)
-
-
-def _shortcut(source: Source, theirs: str, ours: str, channels: int) -> dict[str, torch.Tensor]:
-    """A stage's first shortcut; where the channels stay, theirs picks every second pixel, as an identity does."""
-    if f"{theirs}.0.weight" in source:
-        return {**source.pair(f"{theirs}.0", f"{ours}.0"), **source.norm(f"{theirs}.1", f"{ours}.1")}
-    return {f"{ours}.0.weight": torch.eye(channels)[..., None, None], **identity_norm(f"{ours}.1", channels)}
+    return Mapped(name, {**source.renamed(rules), **missing}, "stem.0.weight", "neck.3.weight", size)
 
 
 @layout("mbf", marker=r"conv_sep\.layers\.0\.weight")
@@ -191,54 +173,37 @@ def mbf(source: Source, convention: Convention) -> Mapped:
     name = {128: "mbf", 256: "mbf_large"}.get(width)
     if name is None:
         raise InputError(f"expected a MobileFaceNet that begins with 128 or 256 channels, found {width}")
-    tensors, ours = _conv(source, "layers.0", "stem.0"), 0
-    for index in range(1, source.count(r"layers\.(\d+)\.")):
-        theirs = f"layers.{index}"
-        if f"{theirs}.layers.0.weight" in source:
-            tensors |= _conv(source, theirs, f"stem.{index}")
+    rules, block = [(r"conv_sep\.layers\.(\d)", r"conv_head.\1")], 0
+    for index in range(source.count(r"layers\.(\d+)\.")):
+        theirs = rf"layers\.{index}"
+        rules.append((rf"{theirs}\.layers\.(\d)", rf"stem.{index}.\1"))  # a convolution; blocks have one name more
+        if f"layers.{index}.layers.0.weight" in source:
             continue
-        repeated = f"{theirs}.layers.0.layers.0.layers.0.weight" in source
-        repeats = source.count(rf"layers\.{index}\.layers\.(\d+)\.") if repeated else 1
-        for repeat in range(repeats):
-            block = f"{theirs}.layers.{repeat}" if repeated else theirs
-            for place in range(3):
-                tensors |= _conv(source, f"{block}.layers.{place}", f"blocks.{ours}.residual.{place}", act=place < 2)
-            ours += 1
-    tensors |= {**_conv(source, "conv_sep", "conv_head"), **source.pair("features.layers.0.layers.0", "neck.0")}
-    tensors |= {**source.norm("features.layers.0.layers.1", "neck.1"), **source.pair("features.layers.2", "neck.4")}
-    tensors |= source.norm("features.layers.3", "neck.5")
-    return Mapped(name, tensors, "stem.0.0.weight", "neck.4.weight")
+        repeated = f"layers.{index}.layers.0.layers.0.layers.0.weight" in source
+        for repeat in range(source.count(rf"{theirs}\.layers\.(\d+)\.") if repeated else 1):
+            inside = rf"{theirs}\.layers\.{repeat}" if repeated else theirs
+            rules.append((rf"{inside}\.layers\.(\d)\.layers\.(\d)", rf"blocks.{block}.residual.\1.\2"))
+            block += 1
+    rules += [(rf"features\.layers\.{theirs}", ours) for theirs, ours in MBF_NECK.items()]
+    return Mapped(name, source.renamed(rules), "stem.0.0.weight", "neck.4.weight")
 
 
-def _conv(source: Source, theirs: str, ours: str, act: bool = True) -> dict[str, torch.Tensor]:
-    """A convolution, its norm and, unless linear, its PReLU."""
-    tensors = {**source.pair(f"{theirs}.layers.0", f"{ours}.0"), **source.norm(f"{theirs}.layers.1", f"{ours}.1")}
-    return {**tensors, **source.pair(f"{theirs}.layers.2", f"{ours}.2")} if act else tensors
+MBF_NECK = {r"0\.layers\.0": "neck.0", r"0\.layers\.1": "neck.1", "2": "neck.4", "3": "neck.5"}
 
 
 @layout("vit", marker=r"feature\.0\.weight")
 def vit(source: Source, convention: Convention) -> Mapped:
     """The ViT of insightface's arcface_torch, LVFace and CVLface."""
     width, _, patch, _ = source.shape("patch_embed.proj.weight")
-    depth = source.count(r"blocks\.(\d+)\.")
     mlp = source.shape("blocks.0.mlp.fc1.weight")[0] / width
-    found = {"patch_size": patch, "embed_dim": width, "depth": depth, "mlp_ratio": mlp}
+    found = {"patch_size": patch, "embed_dim": width, "depth": source.count(r"blocks\.(\d+)\."), "mlp_ratio": mlp}
     sizes = {name: {"mlp_ratio": 4.0, **FACEVITS[name]} for name in convention.sizes}
     name = next((name for name, size in sizes.items() if found.items() <= size.items()), None)
     if name is None:
         raise InputError(f"expected a ViT of {convention.name} ({', '.join(sizes)}), found one of {found}")
-    tensors = {"pos_embed": source.take("pos_embed"), **source.linear("patch_embed.proj", "patch_embed.proj")}
-    for block in (f"blocks.{index}" for index in range(depth)):
-        for part in ("norm1", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
-            tensors |= source.linear(f"{block}.{part}", f"{block}.{part}")
-        tensors |= source.pair(f"{block}.attn.qkv", f"{block}.attn.qkv")
-    tensors |= {
-        **source.linear("norm", "norm"),
-        **source.pair("feature.0", "neck.2"),
-        **source.norm("feature.1", "neck.3"),
-    }
-    tensors |= {**source.pair("feature.2", "neck.4"), **source.norm("feature.3", "neck.5")}
-    return Mapped(name, tensors, "patch_embed.proj.weight", "neck.4.weight")
+    same = (r"patch_embed\.proj|norm|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])", r"\g<0>")
+    tensors = source.renamed([same, *((f"feature\\.{n}", f"neck.{n + 2}") for n in range(4))])
+    return Mapped(name, {**tensors, "pos_embed": source.take("pos_embed")}, "patch_embed.proj.weight", "neck.4.weight")
 
 
 EDGENEXT = {24: "edgenext_xx_small", 32: "edgenext_x_small", 48: "edgenext_small", 80: "edgenext_base"}

@@ -1,7 +1,7 @@
 """A checkpoint's tensors as a layout takes them: each once, by the name that it has there, or a module at a time."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -50,21 +50,23 @@ class Source:
         tensor = tensor.float()
         return torch.where(tensor.abs() < torch.finfo(torch.float32).tiny, 0.0, tensor)
 
-    def pair(self, theirs: str, ours: str, names: Iterable[str] = ("weight",)) -> dict[str, torch.Tensor]:
-        """The tensors of one module under our name."""
-        return {f"{ours}.{name}": self.take(f"{theirs}.{name}") for name in names}
+    def renamed(self, rules: Sequence[tuple[str, str]]) -> dict[str, torch.Tensor]:
+        """The tensors of the modules that a rule names, by our names: a pattern of a module's whole name, and ours.
 
-    def linear(self, theirs: str, ours: str) -> dict[str, torch.Tensor]:
-        return self.pair(theirs, ours, ("weight", "bias"))
-
-    def norm(self, theirs: str, ours: str) -> dict[str, torch.Tensor]:
-        """A batch norm, with or without scale and shift of its own."""
-        mean, var = self.take(f"{theirs}.running_mean"), self.take(f"{theirs}.running_var")
-        if f"{theirs}.num_batches_tracked" in self:
-            self.take(f"{theirs}.num_batches_tracked")
-        affine = f"{theirs}.weight" in self
-        weight, bias = (self.take(f"{theirs}.{n}") for n in ("weight", "bias")) if affine else (None, None)
-        return _norm(ours, mean, var + (self.eps - EPS), weight, bias)
+        A batch norm gets the scale and shift that it may lack, and our epsilon.
+        """
+        patterns = [(re.compile(theirs), ours) for theirs, ours in rules]
+        found: dict[str, torch.Tensor] = {}
+        for name in self.names():
+            module, _, leaf = name.rpartition(".")
+            match = next(((m, ours) for pattern, ours in patterns if (m := pattern.fullmatch(module))), None)
+            if match is not None:
+                found[f"{match[0].expand(match[1])}.{leaf}"] = self.take(name)
+        for name in [name for name in found if name.endswith(".running_var")]:
+            ours, var = name.removesuffix(".running_var"), found[name]
+            found[name] = var + (self.eps - EPS)
+            found = {**identity_norm(ours, len(var)), **found}
+        return found
 
     def _found(self, name: str) -> torch.Tensor | Described:
         try:
@@ -73,22 +75,8 @@ class Source:
             raise InputError(f"expected the tensor {self.prefix}{name} in the checkpoint, found none") from None
 
 
-def _norm(
-    ours: str,
-    mean: torch.Tensor,
-    var: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-) -> dict[str, torch.Tensor]:
-    return {
-        f"{ours}.weight": torch.ones_like(var) if weight is None else weight,
-        f"{ours}.bias": torch.zeros_like(var) if bias is None else bias,
-        f"{ours}.running_mean": mean,
-        f"{ours}.running_var": var,
-        f"{ours}.num_batches_tracked": torch.tensor(0),
-    }
-
-
 def identity_norm(ours: str, channels: int) -> dict[str, torch.Tensor]:
     """A batch norm that changes nothing: √(variance + ε) is one."""
-    return _norm(ours, torch.zeros(channels), torch.full((channels,), 1 - EPS))
+    values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1 - EPS}
+    tensors = {f"{ours}.{name}": torch.full((channels,), value) for name, value in values.items()}
+    return {**tensors, f"{ours}.num_batches_tracked": torch.tensor(0)}

@@ -111,7 +111,7 @@ def test_the_same_keys_give_other_embeddings_under_another_name_so_nothing_is_gu
         ({"senet.0.weight": torch.ones(3)}, "found senet.0.weight: parts of another architecture"),
         ({f"senet.{i}.weight": torch.ones(3) for i in range(5)}, "senet.0.weight, .* and 2 more"),
         ({"body.3.res_layer.6.weight": torch.ones(3)}, "found body.3.res_layer.6.weight"),
-        ({"output_layer.4.running_var": None}, "expected the tensor output_layer.4.running_var"),
+        ({"output_layer.4.running_var": None}, "expected the tensors of iresnet18, found others in neck.4"),
         ({"input_layer.0.weight": torch.ones(64, 3, 5, 5)}, "others in stem.0.weight"),
         ({"input_layer.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, "expected finite weights"),
         ({"output_layer.3.weight": torch.ones(16)}, "expected the shapes of the layout ir"),
