@@ -103,6 +103,8 @@ class _Reader(pickle._Unpickler):
         args = self.stack.pop()
         self.stack[-1] = _called(self.stack[-1], args)
 
+    load_newobj = load_reduce
+
     def load_newobj_ex(self) -> None:
         self.stack.pop()
         self.load_reduce()
@@ -132,6 +134,8 @@ class _Reader(pickle._Unpickler):
     def load_appends(self) -> None:
         values = self.pop_mark()
         _extend(self.stack[-1], values)
+
+    load_additems = load_appends
 
     def load_empty_set(self) -> None:
         self.append(Call("builtins.set"))
@@ -172,21 +176,9 @@ _UNCHANGED = (
     *("GLOBAL", "STACK_GLOBAL", "BINPERSID"),
 )
 """Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out."""
-_OWN = {
-    "REDUCE": _Reader.load_reduce,
-    "NEWOBJ": _Reader.load_reduce,
-    "NEWOBJ_EX": _Reader.load_newobj_ex,
-    "BUILD": _Reader.load_build,
-    "SETITEM": _Reader.load_setitem,
-    "SETITEMS": _Reader.load_setitems,
-    "DICT": _Reader.load_dict,
-    "APPEND": _Reader.load_append,
-    "APPENDS": _Reader.load_appends,
-    "ADDITEMS": _Reader.load_appends,
-    "EMPTY_SET": _Reader.load_empty_set,
-    "FROZENSET": _Reader.load_frozenset,
-}
 _Reader.dispatch.update(
     {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED}
 )
-_Reader.dispatch.update({getattr(pickle, name)[0]: method for name, method in _OWN.items()})
+_Reader.dispatch.update(
+    {getattr(pickle, name[5:].upper())[0]: own for name, own in vars(_Reader).items() if name.startswith("load_")}
+)
