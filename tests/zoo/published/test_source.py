@@ -31,16 +31,16 @@ def test_a_norm_of_another_epsilon_computes_the_same(affine: bool) -> None:
         for tensor in theirs.state_dict().values():
             if tensor.ndim:
                 tensor.copy_(torch.rand(5) + 1e-5)
-    state = {f"bn.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    state = {"other.weight": torch.ones(2)} | {f"bn.{name}": tensor for name, tensor in theirs.state_dict().items()}
     source = Source(state, eps=2e-5)
-    ours.load_state_dict({name.removeprefix("x."): t for name, t in source.norm("bn", "x").items()})
+    ours.load_state_dict({name.removeprefix("x."): t for name, t in source.renamed([("bn", "x")]).items()})
     x = torch.randn(7, 5)
-    assert torch.allclose(theirs.eval()(x), ours.eval()(x), rtol=1e-5) and source.taken == set(state)
-    wrong = Source(state).norm("bn", "x")
+    assert torch.allclose(theirs.eval()(x), ours.eval()(x), rtol=1e-5) and source.taken == {*state} - {"other.weight"}
+    wrong = Source(state).renamed([("bn", "x")])
     ours.load_state_dict({name.removeprefix("x."): t for name, t in wrong.items()})
     theirs.running_var.fill_(1e-5)  # where the epsilon matters
     state["bn.running_var"] = theirs.running_var
-    ours.running_var.copy_(Source(state).norm("bn", "x")["x.running_var"])
+    ours.running_var.copy_(Source(state).renamed([("bn", "x")])["x.running_var"])
     assert not torch.allclose(theirs(x), ours(x), rtol=1e-2)
 
 
