@@ -31,16 +31,9 @@ class FaceViT(VisionTransformer):
     ) -> None:
         """`options` are those of timm's VisionTransformer: patch_size, embed_dim, depth, num_heads, mlp_ratio, …"""
         norm, act = partial(nn.LayerNorm, eps=1e-5), nn.ReLU6
-        fixed: dict[str, Any] = {
-            "num_classes": 0,
-            "global_pool": "",
-            "qkv_bias": False,
-            "class_token": False,
-            "fc_norm": False,
-        }
-        super().__init__(
-            img_size=pair(img_size), drop_rate=drop_rate, norm_layer=norm, act_layer=act, **fixed, **options
-        )
+        fixed: dict[str, Any] = dict.fromkeys(("qkv_bias", "class_token", "fc_norm"), False)
+        fixed |= {"num_classes": 0, "global_pool": "", "norm_layer": norm, "act_layer": act}
+        super().__init__(img_size=pair(img_size), drop_rate=drop_rate, **fixed, **options)
         self.drop_rate = drop_rate
         self.reset_classifier(num_classes)
 

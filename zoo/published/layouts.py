@@ -20,7 +20,6 @@ from zoo.errors import InputError
 from zoo.published.catalogue import Convention
 from zoo.published.read import Tensors
 from zoo.published.source import Source, identity_norm
-from zoo.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,6 @@ class Mapped:
     image_size: tuple[int, int] = (112, 112)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One family of keys."""
-
-    marker: str
-    """A pattern of a key, without its prefix, that every checkpoint of the family has and no other."""
-    map: Callable[[Source, Convention], Mapped]
-
-
-LAYOUTS: Registry[Layout] = Registry("layout")
 LEFTOVERS = (
     *("weight", "module.weight", "fc.weight", "module.fc.weight", "head.*", "module.head.*"),  # class centres
     *("mask_token", "*.mask_token"),  # what a ViT's training puts in place of dropped patches
@@ -53,20 +42,10 @@ LEFTOVERS = (
 """Whole keys that may be left: parts of the training that have no share in the embedding."""
 
 
-def layout(name: str, marker: str) -> Callable[[Callable[[Source, Convention], Mapped]], Callable[..., Mapped]]:
-    """Decorator that files a function of LAYOUTS."""
-
-    def file(function: Callable[[Source, Convention], Mapped]) -> Callable[..., Mapped]:
-        LAYOUTS.register(name)(Layout(marker, function))
-        return function
-
-    return file
-
-
 def recognise(tensors: Tensors) -> tuple[str, str]:
     """(name of the layout, prefix of its keys) of a checkpoint; InputError, with some of its keys, for none."""
     for name in LAYOUTS:
-        marker = re.compile(rf"(.*\.)?{LAYOUTS[name].marker}")
+        marker = re.compile(rf"(.*\.)?{LAYOUTS[name][0]}")
         prefixes = [match[1] or "" for key in tensors if (match := marker.fullmatch(key))]
         if prefixes:
             return name, min(prefixes, key=len)
@@ -91,7 +70,7 @@ def map_tensors(tensors: Tensors, convention: Convention) -> tuple[Mapped, tuple
         )
     source = Source(tensors, prefix, convention.eps)
     try:
-        mapped = LAYOUTS[found].map(source, convention)
+        mapped = LAYOUTS[found][1](source, convention)
     except InputError:
         raise
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:  # shapes that do not go together
@@ -126,7 +105,6 @@ def _crop_of(source: Source, fc: str, channels: int = 512, stride: int = 16) -> 
     return side, side
 
 
-@layout("arcface_torch", marker=r"layer1\.0\.prelu\.weight")
 def arcface_torch(source: Source, convention: Convention) -> Mapped:
     """insightface's recognition/arcface_torch, and all that began as a copy of it."""
     depths = [source.count(rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)]
@@ -140,7 +118,6 @@ def arcface_torch(source: Source, convention: Convention) -> Mapped:
     return Mapped(name, tensors, "stem.0.weight", "neck.3.weight", _crop_of(source, "fc.weight"))
 
 
-@layout("ir", marker=r"body\.0\.res_layer\.1\.weight")
 def ir(source: Source, convention: Convention) -> Mapped:
     """IR and IR-SE of AdaFace and CVLface, and of CurricularFace, which has no norm between conv and PReLU."""
     widths = [source.shape(f"body.{i}.res_layer.1.weight")[0] for i in range(source.count(r"body\.(\d+)\."))]
@@ -166,7 +143,6 @@ def ir(source: Source, convention: Convention) -> Mapped:
     return Mapped(name, {**source.renamed(rules), **missing}, "stem.0.weight", "neck.3.weight", size)
 
 
-@layout("mbf", marker=r"conv_sep\.layers\.0\.weight")
 def mbf(source: Source, convention: Convention) -> Mapped:
     """insightface's MobileFaceNet."""
     width = source.shape("layers.0.layers.0.weight")[0]
@@ -191,7 +167,6 @@ def mbf(source: Source, convention: Convention) -> Mapped:
 MBF_NECK = {r"0\.layers\.0": "neck.0", r"0\.layers\.1": "neck.1", "2": "neck.4", "3": "neck.5"}
 
 
-@layout("vit", marker=r"feature\.0\.weight")
 def vit(source: Source, convention: Convention) -> Mapped:
     """The ViT of insightface's arcface_torch, LVFace and CVLface."""
     width, _, patch, _ = source.shape("patch_embed.proj.weight")
@@ -210,7 +185,6 @@ EDGENEXT = {24: "edgenext_xx_small", 32: "edgenext_x_small", 48: "edgenext_small
 """By the width of the stem."""
 
 
-@layout("edgeface", marker=r"stages\.1\.blocks\.\d+\.norm_xca\.weight")
 def edgeface(source: Source, convention: Convention) -> Mapped:
     """EdgeFace: timm's EdgeNeXt; linear layers that are pairs of low rank become one again."""
     width = source.shape("stem.0.weight")[0]
@@ -228,3 +202,13 @@ def edgeface(source: Source, convention: Convention) -> Mapped:
         elif not name.endswith(".linear2.weight"):
             tensors[name] = source.take(name)
     return Mapped(EDGENEXT[width], tensors, "stem.0.weight", "head.fc.weight")
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[Source, Convention], Mapped]]] = {
+    "arcface_torch": (r"layer1\.0\.prelu\.weight", arcface_torch),
+    "ir": (r"body\.0\.res_layer\.1\.weight", ir),
+    "mbf": (r"conv_sep\.layers\.0\.weight", mbf),
+    "vit": (r"feature\.0\.weight", vit),
+    "edgeface": (r"stages\.1\.blocks\.\d+\.norm_xca\.weight", edgeface),
+}
+"""A pattern of a key that every checkpoint of the family has and no other, without its prefix, and the function."""
