@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def main() -> None:
         known = next((record for record in done if record["name"] == name), None)
         if known is not None:
             return known
+        shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one that was interrupted
         spent = timed(lambda: train(name=name, **{**COMMON, **options}))
         result = evaluate(f"runs/{name}", pairs, backend="torch", device="cpu")
         tar = result.tar_at_far[FAR]
