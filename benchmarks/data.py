@@ -1,12 +1,12 @@
 """What data costs: decoders, the loader, its share of a training step, the scan of a set, and near-duplicates.
 
-    python benchmarks/data.py [decode loader train scan near] [--data TRAIN.rec] [--images 2000] [--repeats 5]
+    python benchmarks/data.py [decode loader train scan near scale] [--data TRAIN.rec] [--images 2000] [--repeats 5]
 
 decode, loader: images per second of one core, as this process's CPU time, which other programs on the machine stretch
 less than the clock's; files come from the page cache, so a disk's own speed is not in it. train: a resnet18 (stock
 stem) learns on every core, with its batches at hand or from the loader; time is the clock's. scan: `zoo data info`
 and `check` with one process and with one a core, by the clock. near: false matches between different people and found
-copies for several limits of the perceptual hash. Every round measures all candidates one after another, so that a busy
+copies for several limits of the perceptual hash. scale: memory, time and reads of large sets (benchmarks/scale.py). Every round measures all candidates one after another, so that a busy
 moment hits them alike; the tables have medians. Without --data, the pictures are the synthetic faces as JPEG of
 quality 95, of which `near` says nothing about real ones.
 """
@@ -278,7 +278,7 @@ def near_limits(dataset: EncodedFaces, images: int) -> None:
         print(f"  {limit:>4}  {false[place]:>13,}  {false[place] / strangers * 1e6:>10.2f}                {shares}")
 
 
-SECTIONS = ("decode", "loader", "train", "scan", "near")
+SECTIONS = ("decode", "loader", "train", "scan", "near", "scale")
 
 
 def main() -> None:
@@ -286,6 +286,8 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of {', '.join(SECTIONS)} (decode loader)")
     parser.add_argument("--data", help="a .rec file or a folder with one (default: synthetic faces)")
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--records", type=float, default=1e6, help="records of `scale` (1e6)")
+    parser.add_argument("--folder", help="where `scale` makes its files: a disk with room (a temporary folder)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6, help="training steps of a round (6)")
@@ -293,6 +295,12 @@ def main() -> None:
     sections = args.sections or ["decode", "loader"]
     if unknown := set(sections) - set(SECTIONS):
         parser.error(f"no section is called {', '.join(sorted(unknown))}")
+    if "scale" in sections:
+        from scale import scale
+
+        scale(int(args.records), args.folder)
+    if sections == ["scale"]:
+        return
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     if args.data:
