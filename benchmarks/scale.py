@@ -23,10 +23,9 @@ PICTURE = b"\xff\xd8" + b"tiny picture" * 6 + b"\xff\xd9"
 def tiny_records(folder: Path, records: int, people: int, layout: str) -> Path:
     """A .rec of `records` pictures of 108 bytes each, with its .idx; as insightface has it, or "plain"."""
     rec = folder / f"{layout}.rec"
-    frame = np.dtype([("magic", "<u4"), ("word", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("id", "<u8"), ("id2", "<u8"),
-                      ("picture", f"S{len(PICTURE)}")])  # fmt: skip
-    ranges = np.dtype([("magic", "<u4"), ("word", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("id", "<u8"), ("id2", "<u8"),
-                       ("start", "<f4"), ("end", "<f4")])  # fmt: skip
+    header = [("magic", "<u4"), ("word", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("id", "<u8"), ("id2", "<u8")]
+    frame = np.dtype([*header, ("picture", f"S{len(PICTURE)}")])
+    ranges = np.dtype([*header, ("start", "<f4"), ("end", "<f4")])
     assert frame.itemsize % 4 == 0
     first = layout == "insightface"
     with open(rec, "wb") as file, open(rec.with_suffix(".idx"), "wb") as index:
@@ -117,7 +116,7 @@ start = disk()
 for i in {chosen}: found.read(i)
 print(disk() - start)
 """
-    seconds, _, told = alone(work, folder)
+    _, _, told = alone(work, folder)
     print(f"\nReading {min(pictures, count):,} random pictures of {size:,} bytes from {rec.stat().st_size / 1e9:.1f} GB"
           f" in no cache: {int(told) / 1e6:,.0f} MB from the disk")  # fmt: skip
     rec.unlink()
@@ -149,7 +148,9 @@ print(tracemalloc.get_traced_memory()[0] / len(found))
     grown = f"""
 import os
 found = zoo.data.open.open_encoded({str(folder / "list.txt")!r})
-def own(): return sum(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Private_Dirty"))
+def own():
+    rows = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty"))
 if not (child := os.fork()):
     before = own()
     for i in range(len(found)): found.where(i)
@@ -165,13 +166,6 @@ def scale(records: int, folder: str | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         os.environ["WDS_CACHE"] = str(Path(temporary) / "cache")
         place = Path(temporary)
-        for trial in (
-            lambda: opening(place, records),
-            lambda: random_reads(place),
-            lambda: lists_and_tars(place, 300_000),
-        ):
-            trial()
-
-
-if __name__ == "__main__":
-    scale(int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_000_000, None)
+        opening(place, records)
+        random_reads(place)
+        lists_and_tars(place, 300_000)
