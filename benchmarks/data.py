@@ -8,7 +8,7 @@ stem) learns on every core, with its batches at hand or from the loader; time is
 and `check` with one process and with one a core, by the clock. near: false matches between different people and found
 copies for several limits of the perceptual hash. scale: memory, time and reads of large sets (benchmarks/scale.py).
 Every round measures all candidates one after another, so that a busy moment hits them alike; the tables have medians.
-Without --data, the pictures are the synthetic faces as JPEG of quality 95, of which `near` says nothing about real ones.
+Without --data, pictures are synthetic faces as JPEG of quality 95, of which `near` says nothing about real ones.
 """
 
 from __future__ import annotations

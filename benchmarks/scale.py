@@ -59,13 +59,14 @@ def tiny_records(folder: Path, records: int, people: int, layout: str) -> Path:
 def alone(work: str, folder: Path) -> tuple[float, float, str]:
     """Runs Python in a process of its own: seconds and peak MB above the imports, and what it prints."""
     program = f"""
-import resource, time
+import time
 from pathlib import Path
 import numpy as np, zoo.data.open, zoo.data.tar, zoo.formats.recordio
 folder = Path({str(folder)!r})
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def peak(): return int(next(row for row in open("/proc/self/status") if row.startswith("VmHWM")).split()[1]) / 1024
+before, start = peak(), time.perf_counter()
 {work}
-print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(time.perf_counter() - start, peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:
