@@ -96,11 +96,11 @@ def test_while_the_centres_learn_alone_the_backbone_stays_as_it_is_with_its_stat
     run = start(config, tmp_path / "run")
     train(config, run)
     before = load_timm(published).state_dict()
-    alone, after = (read(folder, "model.") for folder in checkpoint.steps(run / "checkpoint"))
+    alone, after = (read(folder, "model.") for folder in checkpoint.steps(run / "checkpoint")[1:])
     assert all(torch.equal(alone[name], before[name]) for name in before)
     changed = [name for name in before if name in after and not torch.equal(after[name], before[name])]
     assert any(name.startswith("body.") for name in changed) and any(name.endswith("running_mean") for name in changed)
-    first, second = (read(folder, CRITERION)["weight"] for folder in checkpoint.steps(run / "checkpoint"))
+    first, second = (read(folder, CRITERION)["weight"] for folder in checkpoint.steps(run / "checkpoint")[1:])
     assert not torch.equal(first, second)
 
 
