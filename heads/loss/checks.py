@@ -32,10 +32,8 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
     if not 0 <= loss.label_smoothing < 1:
         raise InputError(f"expected a label_smoothing of at least 0 and below 1, found {loss.label_smoothing}")
     if loss.label_smoothing and loss.filter_above is not None:
-        raise InputError(
-            "expected label_smoothing or filter_above, found both: one spreads the target over every class, the other"
-            " leaves classes out; give one of them"
-        )
+        found = "found both: one spreads the target over every class, the other leaves classes out; give one of them"
+        raise InputError(f"expected label_smoothing or filter_above, {found}")
     if loss.reduction not in ("mean", "sum", "none"):
         raise InputError(f"expected reduction 'mean', 'sum' or 'none', found {loss.reduction!r}")
     if loss.precision not in get_args(Precision):
@@ -52,29 +50,21 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
 def require_fit(loss: Any, embeddings: Tensor, labels: Tensor | None, weight: Tensor | None = None) -> None:
     """InputError for inputs of a forward that do not fit the loss and, on the CPU, for labels out of range."""
     if loss.weight.is_meta:
-        raise InputError(
-            "expected class centres on a device, found them on the meta device; call loss.to_empty(device=…) and"
-            " loss.reset_parameters()"
-        )
+        advice = "call loss.to_empty(device=…) and loss.reset_parameters()"
+        raise InputError(f"expected class centres on a device, found them on the meta device; {advice}")
     if embeddings.ndim != 2 or embeddings.shape[1] != loss.embedding_dim:
-        raise InputError(
-            f"expected embeddings of shape (batch, {loss.embedding_dim}), found "
-            f"{tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
-        )
+        found = f"found {tuple(embeddings.shape)}; give the loss the backbone's embedding_dim"
+        raise InputError(f"expected embeddings of shape (batch, {loss.embedding_dim}), {found}")
     if labels is None:
         return
     if labels.dtype != torch.int64:
         raise InputError(f"expected labels of dtype int64, found {labels.dtype}; pass labels.long()")
     if labels.shape != embeddings.shape[:1] or len(labels) == 0:
-        raise InputError(
-            f"expected one label for each of at least one embedding, found labels of shape "
-            f"{tuple(labels.shape)} for embeddings of shape {tuple(embeddings.shape)}"
-        )
+        found = f"found labels of shape {tuple(labels.shape)} for embeddings of shape {tuple(embeddings.shape)}"
+        raise InputError(f"expected one label for each of at least one embedding, {found}")
     if weight is not None and (weight.shape != labels.shape or not weight.is_floating_point()):
-        raise InputError(
-            f"expected one floating-point weight for each sample, found {weight.dtype} of shape "
-            f"{tuple(weight.shape)} for {len(labels)} samples"
-        )
+        found = f"found {weight.dtype} of shape {tuple(weight.shape)} for {len(labels)} samples"
+        raise InputError(f"expected one floating-point weight for each sample, {found}")
     if labels.device.type == "cpu":
         require_in_range(labels, loss.num_classes, loss.ignore_index)
 
@@ -85,10 +75,8 @@ def require_in_range(labels: Tensor, num_classes: int, ignore_index: int | None)
     if ignore_index is not None:
         wrong = wrong[wrong != ignore_index]
     if len(wrong):
-        raise InputError(
-            f"expected labels from 0 to {num_classes - 1}, found {int(wrong[0])}; "
-            "build the loss with the dataset's num_classes"
-        )
+        advice = "build the loss with the dataset's num_classes"
+        raise InputError(f"expected labels from 0 to {num_classes - 1}, found {int(wrong[0])}; {advice}")
 
 
 class Watch:

@@ -54,10 +54,8 @@ class Ranks:
         _all_gather(sizes, torch.tensor([batch], device="cpu"), group=self.hosts)
         if len(set(sizes.tolist())) > 1:
             told = ", ".join(f"rank {rank}: {size}" for rank, size in enumerate(sizes.tolist()))
-            raise InputError(
-                f"expected batches of the same size on every rank, found {told}; drop the last, smaller batch"
-                " (drop_last=True)"
-            )
+            advice = "drop the last, smaller batch (drop_last=True)"
+            raise InputError(f"expected batches of the same size on every rank, found {told}; {advice}")
 
     def require_shards_of_their_own(self, weight: Tensor) -> None:
         """InputError where two ranks hold the same centres: a wrapper has given every rank those of rank 0."""

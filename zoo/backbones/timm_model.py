@@ -156,7 +156,5 @@ def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, i
     if image_size is None or not isinstance(patch, tuple) or not getattr(model, "whole_patches", True):
         return
     if image_size[0] % patch[0] or image_size[1] % patch[1]:
-        raise InputError(
-            f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, found "
-            f"{image_size[0]}×{image_size[1]}; choose another size or backbone"
-        )
+        found = f"found {image_size[0]}×{image_size[1]}; choose another size or backbone"
+        raise InputError(f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, {found}")

@@ -48,10 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from zoo.publish import License, publish
 
     if not args.license:
-        raise InputError(
-            "expected --license, found none: without a license nobody may use the model; name that of the weights,"
-            " such as apache-2.0, or other with --license-name and --license-link"
-        )
+        advice = "name that of the weights, such as apache-2.0, or other with --license-name and --license-link"
+        raise InputError(f"expected --license, found none: without a license nobody may use the model; {advice}")
     license = License(args.license, args.license_name, args.license_link)
     common = {"private": args.private, "dry_run": args.dry_run}
     if args.space:

@@ -102,10 +102,8 @@ class FaceDetector:
         try:
             self._run(np.zeros((32, 32, 3), np.uint8), 1.0)
         except cv2.error:
-            raise InputError(
-                f"expected YuNet's ONNX file as the detector, found something else in {name};"
-                f" {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
-            ) from None
+            found = f"found something else in {name}; {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
+            raise InputError(f"expected YuNet's ONNX file as the detector, {found}") from None
 
     def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str, float]]:
         return FaceDetector, (self.content, self.name, self.score_threshold)
@@ -226,10 +224,8 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
     kept = cache_folder("detectors") / HUB_FILE
     content = _read(kept) if kept.is_file() else _from_the_hub()
     if (found := hashlib.sha256(content).hexdigest()) != HUB_SHA256:
-        raise InputError(
-            f"expected {HUB_FILE} of {HUB_REPO} with SHA-256 {HUB_SHA256}, found {found};"
-            f" delete the file (looked for at {kept}, then in the Hub's cache), or pass one with --detector PATH"
-        )
+        advice = f"delete the file (looked for at {kept}, then in the Hub's cache), or pass one with --detector PATH"
+        raise InputError(f"expected {HUB_FILE} of {HUB_REPO} with SHA-256 {HUB_SHA256}, found {found}; {advice}")
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(kept, content)

@@ -78,10 +78,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.is_loopback and self.token_file is None and not self.no_auth:
-            raise InputError(
-                f"expected --token-file with --host {self.host}, which other machines can reach, found none; add one,"
-                " or --no-auth where something else keeps strangers out"
-            )
+            found = "found none; add one, or --no-auth where something else keeps strangers out"
+            raise InputError(f"expected --token-file with --host {self.host}, which other machines can reach, {found}")
         if self.enrol and self.gallery is None:
             raise InputError("expected --gallery with --enrol, found none; name the file that people are enrolled in")
         if self.enrol and self.token_file is None:
@@ -129,10 +127,8 @@ class Settings:
                 f"expected a token in ASCII in the first line of {path}, cannot read it ({error})"
             ) from None
         if len(token) < LEAST_TOKEN or " " in token:
-            raise InputError(
-                f"expected a token of at least {LEAST_TOKEN} characters without spaces in {path}, found one of"
-                f" {len(token)}; delete the file, and `zoo serve` writes a new one"
-            )
+            found = f"found one of {len(token)}; delete the file, and `zoo serve` writes a new one"
+            raise InputError(f"expected a token of at least {LEAST_TOKEN} characters without spaces in {path}, {found}")
         if readable and os.name == "posix":
             raise InputError(f"expected {path} to be readable by its owner alone; run chmod 600 {path}")
         return token

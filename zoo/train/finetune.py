@@ -72,10 +72,8 @@ def start_centres(criterion: MarginSoftmaxLoss, run: Path, dataset: FaceDataset)
     centres = read(newest_whole(run / "checkpoint"), CRITERION)["weight"]
     ours = criterion.weight
     if centres.shape[1:] != ours.shape[1:]:
-        raise InputError(
-            f"expected class centres of shape {tuple(ours.shape[1:])} each in {run}, found {tuple(centres.shape[1:])};"
-            " leave out --init-centres"
-        )
+        found = f"found {tuple(centres.shape[1:])}; leave out --init-centres"
+        raise InputError(f"expected class centres of shape {tuple(ours.shape[1:])} each in {run}, {found}")
     before = {label: row for row, label in enumerate(labels_of(old))}
     labels, kept = labels_of(dataset), 0
     with torch.no_grad():
