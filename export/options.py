@@ -43,9 +43,8 @@ class Options:
         if limit is not None and not self.variants:
             raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
         if limit is not None and not 0 <= limit < 1:
-            raise InputError(
-                f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}; 0 allows no loss"
-            )
+            advice = "0 allows no loss"
+            raise InputError(f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}; {advice}")
         if self.strict and limit is None:
             raise InputError("--strict changes what --max-accuracy-drop rejects; add it")
 

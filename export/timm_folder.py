@@ -44,9 +44,8 @@ def export_timm(model: str | Path | None, output: str | Path | None, *, force: b
 def timm_target(folder: Path, output: str | Path | None, *, force: bool = False) -> Path:
     """The folder `output`; InputError where the model in `folder` cannot be written there."""
     if output is None or Path(output).suffix == ".onnx":
-        raise InputError(
-            f"{folder} has timm's layout already; name another folder with --output to copy the model there"
-        )
+        advice = "name another folder with --output to copy the model there"
+        raise InputError(f"{folder} has timm's layout already; {advice}")
     require_free((Path(output) / name for name in (CONFIG, WEIGHTS)), force)
     return Path(output)
 
@@ -63,6 +62,5 @@ def require_free(paths: Iterable[Path], force: bool) -> None:
     """InputError where one of `paths` exists, unless `force`."""
     for path in paths:
         if path.exists() and not force:
-            raise InputError(
-                f"expected no file at {path}, found one; add --force to replace it or name another --output"
-            )
+            advice = "add --force to replace it or name another --output"
+            raise InputError(f"expected no file at {path}, found one; {advice}")

@@ -53,9 +53,8 @@ class MagFace(MarginHead):
     def _require_an_optimum(self) -> None:
         least = self.scale * self.slope * (self.u_a * self.l_a) ** 2 / (self.u_a**2 - self.l_a**2)
         if self.lam < least or not math.isfinite(self.lam):
-            raise InputError(
-                f"expected lam of at least {least:.4g}, found {self.lam}; below it no norm inside [l_a, u_a] is optimal"
-            )
+            advice = "below it no norm inside [l_a, u_a] is optimal"
+            raise InputError(f"expected lam of at least {least:.4g}, found {self.lam}; {advice}")
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         a = norm.clamp(self.l_a, self.u_a)

@@ -50,9 +50,8 @@ def require_safe_url(url: str, what: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return
-    raise InputError(
-        f"expected {what} to use https, found {parts.scheme}://{parts.hostname}; nothing was fetched from there"
-    )
+    advice = "nothing was fetched from there"
+    raise InputError(f"expected {what} to use https, found {parts.scheme}://{parts.hostname}; {advice}")
 
 
 @dataclass

@@ -284,36 +284,28 @@ def reason(error: BaseException) -> str:
 @contextmanager
 def told(wanted: ModelId) -> Iterator[None]:
     """Turns the client's exceptions into one sentence each."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import constants, errors
 
     require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
     repo = wanted.repo
     try:
         yield
-    except GatedRepoError:
+    except errors.GatedRepoError:
         terms = "accept its terms on the Hub, log in with `hf auth login`, add --token"
         raise InputError(f"{repo} is gated: {terms}") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         advice = "check the spelling, or for a private one fetch it with `zoo pull --token`"
         raise InputError(f"expected a model {repo} on the Hub, found none that may be seen; {advice}") from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         missing = f"{repo} has no branch, tag or commit {wanted.revision!r}"
         raise InputError(f"{missing}; leave @… out for the newest") from None
-    except LocalEntryNotFoundError as error:
+    except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__
-        why = status_of(cause) if isinstance(cause, HfHubHTTPError) else reason(cause or error)
+        why = status_of(cause) if isinstance(cause, errors.HfHubHTTPError) else reason(cause or error)
         raise InputError(f"could not fetch {repo}: {why}; nothing was stored, try again later") from None
-    except EntryNotFoundError as error:
+    except errors.EntryNotFoundError as error:
         raise InputError(f"{repo} does not hold a file that it lists ({first_line(error)})") from None
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise InputError(f"could not fetch {repo}: {status_of(error)}; nothing half-fetched was kept") from None
     except unreachable() as error:
         raise InputError(f"could not fetch {repo}: {reason(error)}; it is not in the cache either") from None

@@ -38,16 +38,14 @@ def read_stated(path: Path) -> Stated:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"expected quoted figures as CSV in {path}, cannot read it ({reason}); check the path"
-        ) from None
+        advice = "check the path"
+        raise InputError(f"expected quoted figures as CSV in {path}, cannot read it ({reason}); {advice}") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     rows = csv.DictReader([line for _, line in numbered], skipinitialspace=True)
     if tuple(rows.fieldnames or ()) != STATED_COLUMNS:
         found = ",".join(rows.fieldnames or ()) or "nothing"
-        raise InputError(
-            f"expected the columns {','.join(STATED_COLUMNS)} in {path}, found {found}; name them in the first line"
-        )
+        advice = "name them in the first line"
+        raise InputError(f"expected the columns {','.join(STATED_COLUMNS)} in {path}, found {found}; {advice}")
     stated: dict[tuple[str, str, str], float] = {}
     for (number, _), row in zip(numbered[1:], rows, strict=False):
         try:

@@ -123,9 +123,8 @@ class HubFile:
 
     def onnx(self) -> Path:
         if not self.file_name.endswith(".onnx"):
-            raise InputError(
-                f"expected an ONNX file, found {self.name}; `zoo adopt {self.name} -o FOLDER` makes a model of it"
-            )
+            advice = f"`zoo adopt {self.name} -o FOLDER` makes a model of it"
+            raise InputError(f"expected an ONNX file, found {self.name}; {advice}")
         return self.file()
 
     def folder(self) -> Path:
