@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,19 +55,26 @@ def require_safe_url(url: str, what: str) -> None:
 
 
 @dataclass
+class Announced:
+    """What a server announced of the file that is fetched in a guarded block."""
+
+    etag: str | None = None
+    """The hash in its ETag, 40 or 64 hex digits."""
+    size: int | None = None
+    """Its bytes."""
+    starts: int = 0
+    """How many answers with its content began."""
+
+
+@dataclass
 class Guard:
-    """The checks of one guarded block, as hooks of the client, and what the server announced of the block's file."""
+    """The checks of one guarded block, as hooks of the client."""
 
     home: tuple[str, str, int]
     """The Hub's own scheme, host and port: the token is sent nowhere else."""
     commit: str | None
     most_bytes: int
-    etag: str | None = None
-    """The hash in the file's ETag, 40 or 64 hex digits."""
-    size: int | None = None
-    """Its bytes."""
-    starts: int = 0
-    """How many answers with its content began."""
+    announced: Announced = field(default_factory=Announced)
 
     def check_request(self, request: Any) -> None:
         """Keeps every request on https (or on this machine), and the token from other hosts."""
@@ -97,23 +104,23 @@ class Guard:
             response.headers.pop(name, None)
         if response.request.method == "HEAD" and response.status_code < 400:
             size = response.headers.get("x-linked-size") or response.headers.get("content-length") or ""
-            self.etag = match[1] if match else None
-            self.size = int(size) if size.isdecimal() else None
-            if self.size is not None and self.size > self.most_bytes:
+            self.announced.etag = match[1] if match else None
+            self.announced.size = int(size) if size.isdecimal() else None
+            if self.announced.size is not None and self.announced.size > self.most_bytes:
                 raise InputError(
                     f"expected at most {self.most_bytes:,} bytes more in this pull, the server announces "
-                    f"{self.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
+                    f"{self.announced.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
                 )
 
     def limit_body(self, response: Any) -> None:
         """Lets the client read no more of an unpacked body than was announced, whatever the server sends."""
-        path, size, most = response.request.url.path, self.size, MOST_TOLD
+        path, size, most = response.request.url.path, self.announced.size, MOST_TOLD
         told = path.startswith("/api/models/") and origin(str(response.request.url)) == self.home  # no file, but facts
         if size is not None and not told and response.request.method == "GET" and response.status_code < 300:
             begun = re.fullmatch(r"bytes=(\d+)-\d*", response.request.headers.get("range", ""))
             most = max(0, size - (int(begun[1]) if begun and response.status_code == 206 else 0))
-            self.starts += 1
-            if self.starts > MOST_STARTS:
+            self.announced.starts += 1
+            if self.announced.starts > MOST_STARTS:
                 raise InputError(
                     f"expected {size:,} bytes of {path}, the server broke off"
                     f" {MOST_STARTS} times; nothing was stored: try again later"
@@ -133,7 +140,7 @@ class Guard:
 
 
 @contextlib.contextmanager
-def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Guard]:
+def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Announced]:
     """While the block runs, huggingface_hub's client checks every request and every answer.
 
     `commit` is the one that files must belong to; None: any hash. `most_bytes` is the most that the file of this block
@@ -158,7 +165,7 @@ def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator
 
         set_client_factory(guarded_client)
         try:
-            yield guard
+            yield guard.announced
         finally:
             set_client_factory(usual)
 
