@@ -333,13 +333,7 @@ def _nearest(cos: Tensor, sub_centres: int) -> tuple[Tensor, Pullback]:
 
 
 def _forward_step(
-    head: MarginHead,
-    cos: Tensor,
-    boundary: Tensor,
-    column: Tensor,
-    top: Tensor,
-    plan: Plan,
-    keeps: bool,
+    head: MarginHead, cos: Tensor, boundary: Tensor, column: Tensor, top: Tensor, plan: Plan, keeps: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One chunk's part of the sum: (d sum / d cos where `keeps`, new top, sum of e^{s·(N − top)})."""
     nearest, spread = _nearest(cos, plan.sub_centres)
@@ -354,13 +348,7 @@ def _forward_step(
 
 
 def _backward_step(
-    head: MarginHead,
-    cos: Tensor,
-    inverse: Tensor,
-    boundary: Tensor,
-    column: Tensor,
-    lse: Tensor,
-    plan: Plan,
+    head: MarginHead, cos: Tensor, inverse: Tensor, boundary: Tensor, column: Tensor, lse: Tensor, plan: Plan
 ) -> Tensor:
     """One chunk's d LSE / d product, divided by s: (batch, chunk·sub_centres)."""
     nearest, spread = _nearest(cos, plan.sub_centres)

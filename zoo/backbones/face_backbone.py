@@ -1,7 +1,5 @@
 """Any timm model as a face backbone, with a stem and a neck for 112×112 crops."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ An ImageNet model has a total stride of 32, which leaves a 4×4 map of a 112×11
 gives a stride of 16 and a 7×7 map, as the IResNet of the face papers has it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

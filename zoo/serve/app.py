@@ -124,10 +124,7 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
         metrics.event("removed")
         return JSONResponse(done)
 
-    removal: dict[str, Any] = {
-        "responses": answers(schemas.Removed, 404, 422),
-        "openapi_extra": token,
-    }
+    removal: dict[str, Any] = {"responses": answers(schemas.Removed, 404, 422), "openapi_extra": token}
 
     @app.delete("/people/{name}", **removal)
     async def remove(name: str) -> Response:
