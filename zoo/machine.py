@@ -1,8 +1,10 @@
-"""The machine that this process runs on: how many cores it may use, and which commit of zoo it runs."""
+"""The machine that this process runs on: how many cores it may use, and which software it runs."""
 
+import contextlib
 import math
 import os
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -37,6 +39,15 @@ def _quota(cgroup: Path) -> int:
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return whole
     return max(1, min(whole, math.ceil(int(quota) / int(period))))
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def commit() -> str:

@@ -7,7 +7,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import zoo
 from zoo.errors import InputError
 from zoo.evaluate.protocols import Protocol
 from zoo.files import atomic_path, sha256
+from zoo.machine import installed
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def cache_key(facts: Mapping[str, Any], protocol: Protocol, torch: bool = False)
     made_by = {
         "rooms": {room: source_sha256(PACKAGE / room) for room in (*ROOMS, *rooms)},
         "protocol": [type(protocol).__name__, source_sha256(Path(own)) if own else ""],
-        "libraries": {name: _version(name) for name in (*LIBRARIES, *libraries)},
+        "libraries": installed(*LIBRARIES, *libraries),
         "cv2": cv2.__version__,
     }
     text = json.dumps({**facts, "data": protocol.content_sha256(), "made_by": made_by}, sort_keys=True, allow_nan=False)
@@ -53,13 +53,6 @@ def source_sha256(room: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(room.parent)}\0{sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""
 
 
 def load(folder: Path, key: str, images: int) -> Embeddings | None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import jinja2
 
 
-DRAWN = ("roc", "histogram", "sweep", "rejection")
-"""The curves that the page draws, beside CMC."""
+DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc")
+"""The curves that the page draws."""
 MODELS = 8
 """How many models the page has colours for; more begin again."""
 
@@ -88,11 +88,7 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Rep
                 {
                     "name": names[index],
                     "index": index % MODELS,
-                    "cmc": {name: list(shares) for name, shares in found.curves.cmc.items()},
-                    **{
-                        part: to_json(getattr(found.curves, part))
-                        for part in ("roc", "histogram", "sweep", "rejection")
-                    },
+                    **{part: to_json(getattr(found.curves, part)) for part in DRAWN},
                 }
                 for index, found in entries
             ],

@@ -8,7 +8,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation, Hardest, Thumbnail
 from zoo.files import write_json, write_text
 from zoo.formats.images import encode_jpeg
-from zoo.machine import commit
+from zoo.machine import commit, installed
 from zoo.modelinfo import InputSpec, ModelInfo
 
 FORMAT = 1
@@ -71,19 +70,12 @@ class Provenance:
     def here(cls) -> Provenance:
         """This process, now."""
         return cls(
-            {name: found for name in PACKAGES if (found := _version(name))},
+            installed(*PACKAGES),
             platform.python_version(),
             f"{platform.system()} {platform.machine()}",
             commit(),
             datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.machine import commit, cores
+from zoo.machine import commit, cores, installed
 
 WHOLE = os.cpu_count() or 1
 
@@ -66,3 +66,8 @@ def test_the_real_machine_has_cores() -> None:
 
 def test_a_checkouts_commit_is_a_hash_and_says_when_files_were_changed() -> None:
     assert re.fullmatch(r"([0-9a-f]{40}\+?)?", commit())
+
+
+def test_only_packages_that_are_there_have_a_version() -> None:
+    found = installed("numpy", "no-such-package")
+    assert list(found) == ["numpy"] and found["numpy"][0].isdecimal()
