@@ -117,10 +117,10 @@ def called(verifier: FaceVerifier, contents: list[bytes], clients: int, seconds:
     return {"p50": p50, "p99": p99, "rate": len(taken) / (time.perf_counter() - started), "errors": 0, "generator": 0}
 
 
-def asked(autocannon: Path, url: str, body: Path, clients: int, seconds: float) -> dict[str, float]:
-    """The same over HTTP by autocannon."""
+def asked(autocannon: Path, url: str, body: Path, clients: int, count: int) -> dict[str, float]:
+    """`count` of the same over HTTP by autocannon, each waited for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = ["-c", clients, "-d", round(seconds), "-m", "POST", "-i", body, "--json", "--no-progress"]
+    words = ["-c", clients, "-a", count, "-t", 300, "-m", "POST", "-i", body, "--json", "--no-progress"]
     command = ["node", autocannon / "autocannon.js", *words, "-H", "Content-Type=application/json", f"{url}/verify"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -144,10 +144,9 @@ def compare(model: Path, autocannon: Path, seconds: float, rounds: int) -> None:
         body.write_bytes(told(contents))
         for round_ in range(rounds + 1):
             for clients in (1, 16):
-                found = {
-                    ("call", clients): called(verifier, contents, clients, seconds if round_ else 1),
-                    ("server", clients): asked(autocannon, url, body, clients, seconds if round_ else 1),
-                }
+                call = called(verifier, contents, clients, seconds if round_ else 1)
+                count = max(2 * clients, round(call["rate"] * seconds)) if round_ else clients
+                found = {("call", clients): call, ("server", clients): asked(autocannon, url, body, clients, count)}
                 for key, row in found.items() if round_ else ():  # the first round warms up
                     rows.setdefault(key, []).append(row)
         memory = megabytes(process.pid)
