@@ -196,10 +196,8 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, 
         else:
             found = _embed_in_parts(model, protocol, progress, kept)
         if not found.any():
-            raise InputError(
-                f"expected embeddings, found zeros for all {len(found):,} pictures: there was no face in any of them, "
-                "or the model is broken"
-            )
+            advice = "there was no face in any of them, or the model is broken"
+            raise InputError(f"expected embeddings, found zeros for all {len(found):,} pictures: {advice}")
         kept.finish(found)
     if kept.why_not:
         tell(f"{protocol.data}: the embeddings were not kept, as the cache cannot be written: {kept.why_not}")

@@ -219,10 +219,8 @@ class _ChunkedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise InputError(
-                "expected a backward pass without create_graph, found one with it: chunked centres have no second"
-                " derivative; build the loss with chunk_size=None"
-            )
+            found = "found one with it: chunked centres have no second derivative; build the loss with chunk_size=None"
+            raise InputError(f"expected a backward pass without create_graph, {found}")
         cos_y, inverse, total, pull, *operands = ctx.saved_tensors
         unit, weight, column = operands[:3]
         head: MarginHead = ctx.head

@@ -144,10 +144,8 @@ class Composed:
         for place, sample in enumerate(samples.tolist()):
             changed = self(images[place], (seed, epoch, sample))
             if changed.shape != images.shape[1:]:
-                raise InputError(
-                    f"expected the augmentation {self.name} to keep the shape {images.shape[1:]}, found it to give"
-                    f" {changed.shape}; leave resizing to --image-size"
-                )
+                found = f"found it to give {changed.shape}; leave resizing to --image-size"
+                raise InputError(f"expected the augmentation {self.name} to keep the shape {images.shape[1:]}, {found}")
             images[place] = changed
 
     def __getstate__(self) -> dict[str, Any]:

@@ -120,10 +120,8 @@ class ListDataset(Files):
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
         if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
-            raise InputError(
-                f"expected a path and a label in each line of {path}, found a list of pairs, which is a benchmark:"
-                f" zoo evaluate MODEL --data {path}"
-            )
+            found = f"found a list of pairs, which is a benchmark: zoo evaluate MODEL --data {path}"
+            raise InputError(f"expected a path and a label in each line of {path}, {found}")
         words = Labels()
         for file, word in read_list(path, **columns):
             self._files.append(file)

@@ -166,10 +166,8 @@ class _Batches(Dataset[Any]):
     def _copy_into(self, index: int, out: Image) -> None:
         image = self.dataset.image(index)
         if image.shape != out.shape:
-            raise InputError(
-                f"expected every picture of {self.dataset.name} to have the shape {out.shape}, found"
-                f" {image.shape} at picture {index}; resize them to one size"
-            )
+            found = f"found {image.shape} at picture {index}; resize them to one size"
+            raise InputError(f"expected every picture of {self.dataset.name} to have the shape {out.shape}, {found}")
         out[:] = image
 
     def _replace(self, index: int, out: Image, read: Callable[[int, Image], None]) -> int:

@@ -202,10 +202,8 @@ def _columns(
         image = encoded[0]
     found, chosen = (names[place] for place in choose(names, image, label, where))
     if found not in encoded:
-        raise InputError(
-            f"expected encoded pictures in the column {found} of {where}, found something else; those columns that have"
-            f" some: {', '.join(encoded) or 'none'}"
-        )
+        advice = f"those columns that have some: {', '.join(encoded) or 'none'}"
+        raise InputError(f"expected encoded pictures in the column {found} of {where}, found something else; {advice}")
     return found, chosen
 
 

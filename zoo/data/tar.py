@@ -93,10 +93,8 @@ class TarDataset(EncodedFaces):
         except (OSError, ValueError) as error:
             raise InputError(f"expected the shard {shard}, cannot read it ({error}); check the path") from None
         if len(content) != self._sizes[number]:
-            raise InputError(
-                f"expected {self._sizes[number]:,} bytes in {shard} as its kept index says, found {len(content):,}:"
-                f" it has changed; remove {_index_file(shard, self._fields)}"
-            )
+            found = f"found {len(content):,}: it has changed; remove {_index_file(shard, self._fields)}"
+            raise InputError(f"expected {self._sizes[number]:,} bytes in {shard} as its kept index says, {found}")
         self._maps[number] = content
         if len(self._maps) > _OPEN_SHARDS:
             self._maps.popitem(last=False)
@@ -230,10 +228,8 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
     file.seek(end)  # to tarfile the end of the file, and junk too, ends the archive
     mark = file.read(tarfile.BLOCKSIZE)
     if mark != bytes(tarfile.BLOCKSIZE):
-        raise InputError(
-            f"expected a whole tar file at {shard}, found no end mark at byte {end:,}: it is truncated or damaged;"
-            " fetch it again"
-        )
+        advice = "it is truncated or damaged; fetch it again"
+        raise InputError(f"expected a whole tar file at {shard}, found no end mark at byte {end:,}: {advice}")
     return found
 
 

@@ -118,10 +118,8 @@ class FaceFinder:
         size = image.shape[:2]
         faces = self.detector.detect(image, thorough=self.face == "all")
         if not faces:
-            raise NoFace(
-                f"expected a face in {name}, found none in its {size[1]}×{size[0]} pixels;"
-                " use a photo with a larger face, or --aligned if it is an aligned crop"
-            )
+            advice = "use a photo with a larger face, or --aligned if it is an aligned crop"
+            raise NoFace(f"expected a face in {name}, found none in its {size[1]}×{size[0]} pixels; {advice}")
         if size == self.size and deviation(choose_face(faces, size), size) <= CROP_DEVIATION:
             return [self._unchanged(image, name)]
         if self.face == "all":

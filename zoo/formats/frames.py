@@ -119,10 +119,8 @@ def part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, i
         )
     length = word & MAX_PART
     if position + 8 + length + -length % 4 > end:
-        raise InputError(
-            f"expected {length:,} bytes in {name}, found {end - position - 8:,}: it is truncated or damaged;"
-            " fetch it again"
-        )
+        found = f"found {end - position - 8:,}: it is truncated or damaged; fetch it again"
+        raise InputError(f"expected {length:,} bytes in {name}, {found}")
     return word >> 29, position + 8, length
 
 

@@ -78,10 +78,8 @@ def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
         return -1, 1
     if cells[0] in ("0", "1") and _is_picture(cells[1]) and all(numeric[2:]):  # insightface: aligned, path, label, …
         return 1, 2
-    raise InputError(
-        f"expected a path and a label in each line of {path}, found {len(cells)} columns: {','.join(cells)[:80]!r};"
-        f" name two of them, from 0: {path}?image=0&label=1"
-    )
+    found = f"found {len(cells)} columns: {','.join(cells)[:80]!r}; name two of them, from 0: {path}?image=0&label=1"
+    raise InputError(f"expected a path and a label in each line of {path}, {found}")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -50,10 +50,8 @@ def read_pair_table(path: Path) -> tuple[list[bytes], npt.NDArray[np.bool_], dic
     names = {name.lower(): name for name in table.column_names}
     first, second, truth = (next((names[n] for n in known if n in names), None) for known in (FIRST, SECOND, TRUTH))
     if truth is None or not ((first and second) or "image" in names):
-        raise InputError(
-            f"expected columns image1, image2, target, or image, is_same in {path}, found "
-            f"{', '.join(table.column_names)}"
-        )
+        found = f"found {', '.join(table.column_names)}"
+        raise InputError(f"expected columns image1, image2, target, or image, is_same in {path}, {found}")
     pictures = [first, second] if first and second else [names["image"]]
     cells = zip(*(table[name].to_pylist() for name in pictures), strict=True)
     images = [_picture(cell, path) for row in cells for cell in row]

@@ -129,10 +129,8 @@ def read_pairs_beside(path: Path) -> list[Pair]:
     for folder in (path.parent, *sorted(entry for entry in path.parent.iterdir() if entry.is_dir())):
         if (folder / person).is_dir():
             return read_lfw_pairs(path, folder)
-    raise InputError(
-        f"expected the people of {path} as folders in {path.parent} or in a folder there, found none of {person!r};"
-        " put the pictures beside the list"
-    )
+    found = f"found none of {person!r}; put the pictures beside the list"
+    raise InputError(f"expected the people of {path} as folders in {path.parent} or in a folder there, {found}")
 
 
 def _lfw_picture(folder: Path, name: str, number: str) -> Path:

@@ -43,10 +43,8 @@ def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS, damage: list
         raise too_large(name, "more", most) from None
     except (OSError, ValueError, EOFError, RuntimeError, SyntaxError) as error:
         why = " ".join(str(error).split()).partition(" <_io")[0]  # Pillow names the buffer
-        raise InputError(
-            f"expected a picture of the format {kind} in {name}, found a damaged one or a rare variety"
-            f" ({why}); fetch it again, or convert it to PNG"
-        ) from None
+        found = f"found a damaged one or a rare variety ({why}); fetch it again, or convert it to PNG"
+        raise InputError(f"expected a picture of the format {kind} in {name}, {found}") from None
 
 
 def upright(photo: Any) -> Image:
@@ -78,8 +76,6 @@ def _add_heif(name: str) -> None:
     try:
         import pillow_heif
     except ImportError:
-        raise InputError(
-            f"reading the HEIC picture {name} needs one more package: pip install 'timm-face-zoo[heic]',"
-            " or convert the picture to JPEG"
-        ) from None
+        advice = "pip install 'timm-face-zoo[heic]', or convert the picture to JPEG"
+        raise InputError(f"reading the HEIC picture {name} needs one more package: {advice}") from None
     pillow_heif.register_heif_opener()

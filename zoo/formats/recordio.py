@@ -131,10 +131,8 @@ class RecordFile:
         name = self._record_name(position)
         after = end_of(self._map, start, end, name)
         if after != end and not self._partial:
-            raise InputError(
-                f"expected {name} to end at byte {end:,}, found its end at {after:,};"
-                f" delete {self.path.with_suffix('.idx').name} if it belongs to another file"
-            )
+            advice = f"delete {self.path.with_suffix('.idx').name} if it belongs to another file"
+            raise InputError(f"expected {name} to end at byte {end:,}, found its end at {after:,}; {advice}")
         return MAGIC_BYTES.join(self._map[at : at + length] for at, length in parts(self._map, start, end, name))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -351,10 +349,8 @@ def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
     while position < len(content):
         if count == len(offsets):
             if count > _CROWD and position < count * _LEAST_BYTES:
-                raise InputError(
-                    f"expected pictures in {name}, found {count:,} records in its first {position:,} bytes;"
-                    " fetch it again"
-                )
+                found = f"found {count:,} records in its first {position:,} bytes; fetch it again"
+                raise InputError(f"expected pictures in {name}, {found}")
             offsets.resize(2 * count, refcheck=False)
         offsets[count] = position
         count += 1

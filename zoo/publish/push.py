@@ -137,10 +137,8 @@ def stage(
     require_parity(run / ONNX, info)
     report = report_in(run)
     if report is None and not allow_unmeasured:
-        raise InputError(
-            f"expected a measurement of the model in {run}, found no report.json; make one with `zoo evaluate {run} "
-            f"--report {run}`, or publish without with --allow-unmeasured"
-        )
+        advice = f"make one with `zoo evaluate {run} --report {run}`, or publish without with --allow-unmeasured"
+        raise InputError(f"expected a measurement of the model in {run}, found no report.json; {advice}")
     shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, license)

@@ -50,10 +50,8 @@ def recognise(tensors: Tensors) -> tuple[str, str]:
         if prefixes:
             return name, min(prefixes, key=len)
     some = ", ".join(sorted(tensors)[:3])
-    raise InputError(
-        f"expected the keys of one of the layouts {', '.join(LAYOUTS)}, found others ({some[:200]}, …); no architecture"
-        " of zoo fits them"
-    )
+    found = f"found others ({some[:200]}, …); no architecture of zoo fits them"
+    raise InputError(f"expected the keys of one of the layouts {', '.join(LAYOUTS)}, {found}")
 
 
 def map_tensors(tensors: Tensors, convention: Convention) -> tuple[Mapped, tuple[str, ...]]:

@@ -96,10 +96,8 @@ def require_everybody(lost: Sequence[str], what: str, where: str | Path) -> None
     """InputError naming the first people of a gallery who would be lost."""
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        raise InputError(
-            f"expected photos of everybody in the gallery below {printable(where)}, found {what}"
-            f" {', '.join(lost[:3])}{more}; add them, or remove the people with `zoo index --remove`"
-        )
+        found = f"found {what} {', '.join(lost[:3])}{more}; add them, or remove the people with `zoo index --remove`"
+        raise InputError(f"expected photos of everybody in the gallery below {printable(where)}, {found}")
 
 
 def require_new(target: str | Path) -> Path:

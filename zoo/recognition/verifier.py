@@ -152,10 +152,8 @@ class FaceVerifier(FaceFinder):
         norms = np.linalg.norm(raw, axis=1)
         usable = np.isfinite(norms) & (norms > 0)
         if not usable.all():
-            raise InputError(
-                f"expected a finite embedding other than zero, found none for {crops[int(np.argmin(usable))].name};"
-                f" the model {self.model} is broken"
-            )
+            found = f"found none for {crops[int(np.argmin(usable))].name}; the model {self.model} is broken"
+            raise InputError(f"expected a finite embedding other than zero, {found}")
         return (raw / norms[:, None]).astype(np.float32), norms
 
     def verify(self, a: Picture, b: Picture) -> Verification:

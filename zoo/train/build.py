@@ -181,10 +181,8 @@ def start_from(model: nn.Module, source: str) -> None:
     misfits = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
     if misfits or given.keys() - wanted.keys():
         names = ", ".join([*misfits, *sorted(given.keys() - wanted.keys())][:3])
-        raise InputError(
-            f"expected --init weights of this backbone, stem, neck and embedding dimension, found others in {source}"
-            f" ({names}, …); give the options of that run"
-        )
+        found = f"found others in {source} ({names}, …); give the options of that run"
+        raise InputError(f"expected --init weights of this backbone, stem, neck and embedding dimension, {found}")
     model.load_state_dict(given)
 
 
@@ -235,10 +233,8 @@ def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.
         on_corrupt=config.on_corrupt,
     )
     if len(loader) < config.accumulate:
-        raise InputError(
-            f"expected at least one batch of {config.batch_size} images, found {len(dataset)};"
-            " give a smaller --batch-size"
-        )
+        advice = "give a smaller --batch-size"
+        raise InputError(f"expected at least one batch of {config.batch_size} images, found {len(dataset)}; {advice}")
     return loader
 
 

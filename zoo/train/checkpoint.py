@@ -128,10 +128,8 @@ def save(
         error = disk_error(trouble)
         if error is None:
             raise
-        raise InputError(
-            f"could not write the checkpoint {final} ({error.strerror}); the one before it is whole:"
-            " make room and --resume"
-        ) from None
+        advice = "the one before it is whole: make room and --resume"
+        raise InputError(f"could not write the checkpoint {final} ({error.strerror}); {advice}") from None
     barrier(group)
     return final
 
@@ -173,10 +171,8 @@ def load(state: State, folder: Path) -> tuple[int, list[str]]:
         reader = FileSystemReader(candidate)
         misfit = other_shape(state, reader)
         if misfit:
-            raise InputError(
-                f"expected the model and the people of this run in {candidate}, found {misfit}; resume with the options"
-                " and the training set that the run began with"
-            )
+            advice = "resume with the options and the training set that the run began with"
+            raise InputError(f"expected the model and the people of this run in {candidate}, found {misfit}; {advice}")
         if state.get("scaler") and "scaler.scale" not in reader.read_metadata().state_dict_metadata:
             state["scaler"] = {}  # the run was not in fp16 so far
         dcp_load(state, storage_reader=reader, no_dist=not dist.is_initialized())

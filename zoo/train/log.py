@@ -65,10 +65,8 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise InputError(
-                "expected the package tensorboard for --log tensorboard, found none; pip install"
-                " 'timm-face-zoo[tensorboard]'"
-            ) from None
+            advice = "pip install 'timm-face-zoo[tensorboard]'"
+            raise InputError(f"expected the package tensorboard for --log tensorboard, found none; {advice}") from None
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = SummaryWriter(str(folder))
 
