@@ -4,8 +4,6 @@ A plain ViT (Dosovitskiy et al. 2021) without class token and biases of the atte
 concatenated, not averaged, before the embedding: every place of the aligned face has weights of its own.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

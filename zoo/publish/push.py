@@ -1,7 +1,5 @@
 """Publish a run: a staged copy with the license written in, proven, measured and described; one commit on the Hub."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

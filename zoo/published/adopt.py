@@ -1,7 +1,5 @@
 """Takes in a model that others trained: from their file to a folder that every command takes like a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

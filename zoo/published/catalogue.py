@@ -1,7 +1,5 @@
 """What others have published, as data: where each model is, what it expects, and the terms that it stands under."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
