@@ -111,6 +111,8 @@ class Protocol(abc.ABC):
     """The benchmark's name, e.g. that of its file."""
     data_sha256: str
     """What the benchmark's file or lists hash to."""
+    lists_only: bool = False
+    """Whether that is the hash of lists alone, which other pictures could lie under."""
     benchmarks: ClassVar[tuple[Benchmark, ...]] = ()
     """The published benchmarks of this protocol."""
     crowded: ClassVar[frozenset[str]] = frozenset()
@@ -147,18 +149,23 @@ class Protocol(abc.ABC):
             yield self.image(index)
 
     def content_sha256(self) -> str:
-        """The hash of the pictures and of whatever else the embeddings depend on."""
+        """The hash of the pictures and of whatever else the embeddings depend on, computed once."""
+        if "_content" not in self.__dict__:
+            self._content = self.hash_content()
+        return self._content
+
+    def hash_content(self) -> str:
+        """What `content_sha256` returns; by default over the decoded pictures."""
         digest = hashlib.sha256()
         for image in self.images():
             digest.update(b"" if image is None else repr(image.shape).encode() + image.tobytes())
         return digest.hexdigest()
 
     def identity(self) -> str:
-        """The hash that tells a benchmark's results from those on other pictures: of its lists and its pictures.
-
-        `data_sha256` itself where that covers the pictures.
-        """
-        return self.data_sha256
+        """The hash that tells a benchmark's results from those on other pictures: of its lists and its pictures."""
+        if not self.lists_only:
+            return self.data_sha256
+        return hashlib.sha256(f"{self.data_sha256}\0{self.content_sha256()}".encode()).hexdigest()
 
     def remarks(self) -> list[str]:
         """What is noticeable of the pictures, in sentences."""
@@ -179,11 +186,6 @@ def check_compat(compat: str | None) -> None:
     """InputError for an unknown compatibility mode."""
     if compat is not None and compat not in COMPATS:
         raise InputError(f"expected the compatibility mode {' or '.join(COMPATS)}, found {compat!r}")
-
-
-def joint_sha256(lists: str, pictures: str) -> str:
-    """The identity of a benchmark whose lists and pictures are hashed apart."""
-    return hashlib.sha256(f"{lists}\0{pictures}".encode()).hexdigest()
 
 
 def hash_files(paths: Sequence[Path]) -> str:

@@ -26,7 +26,6 @@ from zoo.evaluate.protocols.base import (
     check_compat,
     check_embeddings,
     hash_files,
-    joint_sha256,
     verification,
 )
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification
@@ -57,6 +56,7 @@ class IJBProtocol(Protocol):
             "ijbc", "IJB-C", counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531))
         ),
     )
+    lists_only = True
     crowded = frozenset({"loose_crop"})
 
     @classmethod
@@ -198,16 +198,8 @@ class IJBProtocol(Protocol):
         _, person = connected_components(linked, directed=False)
         return PeoplePairs.of(person[self.left], person[self.right])
 
-    def content_sha256(self) -> str:
+    def hash_content(self) -> str:
         """The hash of the pictures and of the landmarks that align them."""
-        return self._content_sha256
-
-    def identity(self) -> str:
-        """The hash of the lists and of the pictures."""
-        return joint_sha256(self.data_sha256, self._content_sha256)
-
-    @cached_property
-    def _content_sha256(self) -> str:
         return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files(
             [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
         )

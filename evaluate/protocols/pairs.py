@@ -26,7 +26,6 @@ from zoo.evaluate.protocols.base import (
     check_compat,
     check_embeddings,
     hash_files,
-    joint_sha256,
     verification,
 )
 from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejection
@@ -173,6 +172,7 @@ class PairsProtocol(Protocol):
         self.same = np.asarray(same, bool)
         self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
+        self.lists_only = isinstance(next(iter(self._images), None), Path)
         self.stratified = False
         """Whether folds hold both kinds of pairs evenly, by a seeded draw, instead of following the file's order."""
         self.official = False
@@ -205,17 +205,8 @@ class PairsProtocol(Protocol):
         pair, side = divmod(self._first[index], 2)
         return decode(image, f"{self.data}, picture {self._first[index]} (the {_NTH[side]} of pair {pair})")
 
-    def content_sha256(self) -> str:
+    def hash_content(self) -> str:
         """The hash of the pictures and of the cut, on which alone the embeddings depend."""
-        return self._content_sha256
-
-    def identity(self) -> str:
-        """The hash of the list and of the pictures that it names; that of a .bin, which holds both."""
-        paths = isinstance(self._images[0], Path)
-        return joint_sha256(self.data_sha256, self._content_sha256) if paths else self.data_sha256
-
-    @cached_property
-    def _content_sha256(self) -> str:
         digest = hashlib.sha256((self.cut.sha256() if self.cut else "").encode())
         for image in self._images:
             digest.update(bytes.fromhex(sha256(image)) if isinstance(image, Path) else _digest(image))

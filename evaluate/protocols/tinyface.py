@@ -1,7 +1,6 @@
 """TinyFace in its official layout: tiny native pictures, searched in a gallery with distractors."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from zoo.evaluate.protocols.base import (
     check_compat,
     check_embeddings,
     hash_files,
-    joint_sha256,
 )
 from zoo.evaluate.protocols.ijb import identification
 from zoo.evaluate.results import Curves, Evaluation
@@ -43,6 +41,7 @@ class TinyFaceProtocol(Protocol):
             counts=(("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569)),
         ),
     )
+    lists_only = True
     crowded = frozenset({"Probe", "Gallery_Match", "Gallery_Distractor", "Training_Set"})
 
     @classmethod
@@ -90,16 +89,8 @@ class TinyFaceProtocol(Protocol):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def content_sha256(self) -> str:
+    def hash_content(self) -> str:
         """The hash of the pictures."""
-        return self._content_sha256
-
-    def identity(self) -> str:
-        """The hash of the lists and of the pictures."""
-        return joint_sha256(self.data_sha256, self._content_sha256)
-
-    @cached_property
-    def _content_sha256(self) -> str:
         return hash_files(self.paths)
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
