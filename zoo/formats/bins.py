@@ -6,8 +6,6 @@ opcodes that the format needs, on a budget, and with harmless stand-ins for the 
 by its name.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import pickle
@@ -170,7 +168,7 @@ class _Unpickler(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its 
                 f"found {reason} at byte {self.start:,}; get the file from a source you trust"
             ) from None
 
-    def __getitem__(self, opcode: int) -> Callable[[_Unpickler], None]:
+    def __getitem__(self, opcode: int) -> Callable[["_Unpickler"], None]:
         self.start, self.opcodes = self.content.tell() - 1, self.opcodes + 1
         if self.opcodes > MOST_OPCODES:
             raise ValueError("more small objects than any benchmark holds")

@@ -80,8 +80,7 @@ def absent(rank: Rank) -> str:
     return f"process {', '.join(map(str, numbers))}" if numbers else "another process"
 
 
-SETTLE_SECONDS = 2.0
-"""How long the processes that give up waiting do so one after another."""
+SETTLE_SECONDS = 2.0  # the processes that give up waiting do so one after another
 
 
 def agreed(work: Callable[[], T], rank: Rank) -> T:

@@ -1,7 +1,5 @@
 """Optimizer and learning-rate schedule of a run, from timm and torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +95,7 @@ def head_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 
 def build_schedule(
     config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int, centres: bool = False
-) -> Schedule:
+) -> "Schedule":
     """The learning rate as a function of the step, counted from 0, so that a resumed run needs no state of it.
 
     The steps of `head_epochs`, in which the `centres` learn at their peak and the backbone does not learn, come before

@@ -73,24 +73,28 @@ def train(
 def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
     """The options of a new run, with those of a recipe, and of --init, where they are not `given`."""
     recipe = recipe or (None if "data" in given else TRIAL)
-    values = {**rescaled(load_recipe(recipe) if recipe else {}, given), **given}
+    loaded = load_recipe(recipe) if recipe else {}
+    values = {**rescaled(loaded, given), **given}
     if "data" not in values:
         raise InputError(
             f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on synthetic faces"
         )
-    return build({**values, **inherited(build(values), given)})
+    config = build({**values, **inherited(build(values), given)})
+    for name in sorted(SCALED & loaded.keys() - given.keys()):
+        if values[name] != loaded[name]:
+            log.info("%s of the recipe becomes %s for %d epochs", flag(name), getattr(config, name), config.epochs)
+    return config
 
 
 def rescaled(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a recipe, those that count epochs scaled to the number of epochs that is given."""
     if "epochs" not in given or "epochs" not in recipe or given["epochs"] == recipe["epochs"]:
         return dict(recipe)
-    old, asked = build({**recipe, "data": "synthetic"}, parts=False), build({"epochs": given["epochs"]})
-    factor, scaled = asked.epochs / old.epochs, dict(recipe)
-    for name in sorted(SCALED & recipe.keys() - given.keys()):
+    old, scaled = build({**recipe, "data": "synthetic"}, parts=False), dict(recipe)
+    factor = build({"epochs": given["epochs"]}).epochs / old.epochs
+    for name in SCALED & recipe.keys():
         value = getattr(old, name)
-        scaled[name] = [round(epoch * factor) for epoch in value] if isinstance(value, tuple) else value * factor
-        log.info("%s of the recipe becomes %s for %d epochs", flag(name), scaled[name], asked.epochs)
+        scaled[name] = [round(n * factor) for n in value] if isinstance(value, tuple) else round(value * factor, 3)
     return scaled
 
 

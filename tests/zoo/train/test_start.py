@@ -21,7 +21,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
-from zoo.train.start import rescaled
+from zoo.train.start import configured, rescaled
 from zoo.train.watch import Standing
 
 SHORT: dict[str, Any] = {**TINY, "epochs": 1}
@@ -223,9 +223,10 @@ def test_the_python_of_the_documentation_runs() -> None:
 def test_a_recipes_epochs_scale_to_the_number_that_is_given(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "zoo")
     recipe = {"epochs": "20", "milestones": "[10, 15, 18]", "warmup_epochs": "1", "lr": "0.5"}
-    scaled = rescaled(recipe, {"epochs": "30", "warmup_epochs": "2"})
-    assert scaled == {**recipe, "milestones": [15, 22, 27]}
-    assert "--milestones of the recipe becomes [15, 22, 27] for 30 epochs" in caplog.text
+    assert rescaled(recipe, {"epochs": "30"}) == {**recipe, "milestones": [15, 22, 27], "warmup_epochs": 1.5}
+    config = configured("arcface-r50-ms1mv3", {"data": "synthetic", "epochs": 40, "warmup_epochs": 3})
+    assert (config.milestones, config.warmup_epochs) == ((20, 30, 36), 3)
+    assert caplog.messages == ["--milestones of the recipe becomes (20, 30, 36) for 40 epochs"]
     for same in ({}, {"epochs": "20"}):
         assert rescaled(recipe, same) == recipe
 
