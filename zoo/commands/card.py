@@ -11,10 +11,8 @@ from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo card`."""
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run, its best/, or an adopted model (default: newest run)"
-    )
+    model = "a run, its best/, or an adopted model (default: newest run)"
+    parser.add_argument("run", nargs="?", metavar="RUN", help=model)
     parser.add_argument("--name", metavar="OWNER/NAME", help="the name on the Hub (default: the run's)")
     add_license_arguments(parser)
     parser.add_argument("--html", action="store_true", help="write README.html too, to look at in a browser")

@@ -18,7 +18,6 @@ from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zoo push`."""
     parser.add_argument("run", metavar="RUN", help="a run, its best/, or an adopted model: a folder or a run's name")
     parser.add_argument("repo", metavar="OWNER/NAME", help="the model's name on the Hub")
     add_license_arguments(parser)
@@ -27,15 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
     parser.add_argument("--replace-card", action="store_true", help="replace a README.md that was edited on the Hub")
     parser.add_argument("--dry-run", action="store_true", help="list what would be published, and publish nothing")
-    parser.add_argument(
-        "--allow-unmeasured", action="store_true", help="publish without a report; the card says that there is none"
-    )
-    parser.add_argument(
-        "--include-biometric-class-centres",
-        action="store_true",
-        help="publish head.safetensors, from the newest checkpoint: vectors that stand for the people of the training"
-        " set, biometric data",
-    )
+    unmeasured = "publish without a report; the card says that there is none"
+    parser.add_argument("--allow-unmeasured", action="store_true", help=unmeasured)
+    centres = "publish head.safetensors, from the newest checkpoint: biometric data, vectors that stand for"
+    centres += " the people of the training set"
+    parser.add_argument("--include-biometric-class-centres", action="store_true", help=centres)
     space = "publish a Gradio Space that compares two photos instead, with this wheel of zoo"
     parser.add_argument("--space", metavar="WHEEL", help=space)
     parser.add_argument("--detector", metavar="PATH", help="with --space: YuNet's ONNX file (default: the pinned one)")

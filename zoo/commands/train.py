@@ -42,11 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(set=[])
     parser.add_argument("--name", help="the run's name under runs/ (default: backbone, head and time)")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")
-    parser.add_argument(
-        "--resume-or-start",
-        action="store_true",
-        help="go on with the run of --name if it is there, else start it: for the script of a job that may be requeued",
-    )
+    either = "go on with the run of --name if it is there, else start it: for the script of a job that may be requeued"
+    parser.add_argument("--resume-or-start", action="store_true", help=either)
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
