@@ -26,6 +26,7 @@ def main() -> int:
     faults = {
         "against the law": wrong,
         "circles of folders": law.circles(law.arrows()),
+        f"lines above {law.MOST_LINES:,}": [f"{total - law.MOST_LINES:,}"] if total > law.MOST_LINES else [],
         f"rooms above {law.LARGEST_ROOM:.0%}": [
             name for name, size in sizes.items() if size > law.LARGEST_ROOM * total
         ],
