@@ -58,13 +58,23 @@ def weights(run: Path) -> dict[str, np.ndarray[Any, Any]]:
     return dict(load_file(run / "model.safetensors"))
 
 
-def fit(config: TrainConfig, run: Path, resume: bool, die_after_seconds: float | None = None) -> None:
-    """Trains in this process; with `die_after_seconds` a SIGKILL comes from a thread after that time."""
+def fit(
+    config: TrainConfig,
+    run: Path,
+    resume: bool,
+    die_after_seconds: float | None = None,
+    number: signal.Signals = signal.SIGKILL,
+) -> None:
+    """Trains in this process; with `die_after_seconds` a signal comes from a thread after that time."""
     from zoo.train.loop import train
+    from zoo.train.signals import Interrupted
 
     if die_after_seconds is not None:
-        threading.Timer(die_after_seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    train(config, run, resume=resume)
+        threading.Timer(die_after_seconds, os.kill, (os.getpid(), number)).start()
+    try:
+        train(config, run, resume=resume)
+    except Interrupted as stop:
+        os._exit(stop.exit_code)
     os._exit(0)  # the timer may still wait
 
 
@@ -129,9 +139,15 @@ def fresh(work: Callable[..., None], *arguments: object) -> BaseProcess:
     return process
 
 
-def in_process(config: TrainConfig, run: Path, resume: bool = False, die_after_seconds: float | None = None) -> int:
-    """`fit` in a process of its own; its exit code, negative for a signal."""
-    process = fresh(fit, config, run, resume, die_after_seconds)
+def in_process(
+    config: TrainConfig,
+    run: Path,
+    resume: bool = False,
+    die_after_seconds: float | None = None,
+    number: signal.Signals = signal.SIGKILL,
+) -> int:
+    """`fit` in a process of its own; its exit code, negative for a signal that it did not hear."""
+    process = fresh(fit, config, run, resume, die_after_seconds, number)
     process.join(timeout=120)
     assert process.exitcode is not None, "the run hung"
     return process.exitcode

@@ -20,9 +20,9 @@ from zoo.train.distributed import Rank, anywhere, everywhere, group, join, repli
 from zoo.train.loop import train
 
 
-def two_ranks() -> TrainConfig:
+def two_ranks(**options: int) -> TrainConfig:
     """The tiny run at a batch that two processes share, with a checkpoint at each log line by the clock."""
-    return tiny(batch_size=6, log_every=2, checkpoint_minutes=1e-6, keep=3)
+    return tiny(batch_size=6, log_every=2, checkpoint_minutes=1e-6, keep=3, **options)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,15 @@ def test_ranks_agree_on_checkpoints_by_the_clock_of_the_first(pair: tuple[Path, 
     assert [step.name[-2:] for step in checkpoint.steps(run / "checkpoint")] == ["12", "14", "15"]
 
 
-def kill_and_resume(pair: tuple[Path, float], folder: Path, seed: int) -> None:
+def kill_and_resume(pair: tuple[Path, float], folder: Path, seed: int, workers: int = 0) -> None:
     """Kills the run of two processes at a random moment, all of it or one rank, resumes it and compares every byte."""
     run, seconds = pair
-    trial = start(two_ranks(), folder / f"killed-{seed}")
+    config = two_ranks(workers=workers)
+    trial = start(config, folder / f"killed-{seed}")
     moment = random.Random(seed).uniform(0.4, 1.0) * seconds
-    in_ranks(two_ranks(), trial, die_after_seconds=moment, victims=("all", "one")[seed % 2])
+    in_ranks(config, trial, die_after_seconds=moment, victims=("all", "one")[seed % 2])
     can_resume = bool(checkpoint.steps(trial / "checkpoint"))
-    assert in_ranks(two_ranks(), trial, resume=can_resume) == 0
+    assert in_ranks(config, trial, resume=can_resume) == 0
     mine, theirs = weights(trial), weights(run)
     assert mine.keys() == theirs.keys()
     different = [name for name in mine if mine[name].tobytes() != theirs[name].tobytes()]
@@ -65,7 +66,7 @@ def test_two_ranks_killed_at_any_moment_and_resumed_end_bit_identical(
 @pytest.mark.timeout(3600)
 def test_twenty_kills_of_two_ranks_end_bit_identical(pair: tuple[Path, float], tmp_path: Path) -> None:
     for seed in range(100, 120):
-        kill_and_resume(pair, tmp_path, seed)
+        kill_and_resume(pair, tmp_path, seed, workers=2)
         shutil.rmtree(tmp_path / f"killed-{seed}")
 
 

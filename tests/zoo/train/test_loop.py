@@ -36,14 +36,15 @@ def test_a_run_writes_its_log_its_checkpoints_and_a_model_that_timm_loads(whole:
     assert not list(run.rglob("*.tmp")) and not list(run.rglob(".*model*"))
 
 
-def kill_and_resume(whole: tuple[Path, float], folder: Path, seed: int) -> None:
-    """Kills the tiny run at a random moment, resumes it until it ends, and compares every byte."""
+def kill_and_resume(whole: tuple[Path, float], folder: Path, seed: int, workers: int = 0) -> None:
+    """Ends the tiny run at a random moment, by SIGKILL or SIGTERM, resumes it, and compares every byte."""
     run, seconds = whole
-    config = tiny(checkpoint_every=2)
+    config = tiny(checkpoint_every=2, workers=workers)
     trial = start(config, folder / f"killed-{seed}")
     moment = random.Random(seed).uniform(0.1, 1.0) * seconds
-    first = in_process(config, trial, die_after_seconds=moment)
-    assert first in (0, -signal.SIGKILL)
+    number = (signal.SIGKILL, signal.SIGTERM)[seed % 2]
+    first = in_process(config, trial, die_after_seconds=moment, number=number)
+    assert first in (0, -number, 128 + number)
     can_resume = bool(checkpoint.steps(trial / "checkpoint"))
     assert in_process(config, trial, resume=can_resume) == 0
     assert same_weights(trial, run), f"seed {seed}, killed after {moment:.3f} s"
@@ -57,9 +58,13 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_bit_identical(
 
 
 @pytest.mark.soak
-def test_two_hundred_kills_end_bit_identical(whole: tuple[Path, float], tmp_path: Path) -> None:
-    for seed in range(100, 300):
-        kill_and_resume(whole, tmp_path, seed)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(10))
+def test_two_hundred_kills_with_loader_workers_end_bit_identical(
+    whole: tuple[Path, float], tmp_path: Path, part: int
+) -> None:
+    for seed in range(100 + 20 * part, 120 + 20 * part):
+        kill_and_resume(whole, tmp_path, seed, workers=2)
         shutil.rmtree(tmp_path / f"killed-{seed}")
 
 
