@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cv2
@@ -203,8 +205,18 @@ def _settle_worker(worker: int) -> None:
     """One thread per worker: OpenCV's own would compete with the other workers and the training for the cores."""
     cv2.setNumThreads(0)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if hasattr(signal, "sigwaitinfo"):
-        threading.Thread(target=_heed_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_heed_parent, args=(parent.pid,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Ends this worker with its parent, however that ends: torch looks at the process that forked it, which may be a
+    forkserver that lives as long as the worker."""
+    parent.join()
+    os._exit(0)
 
 
 def _heed_parent(parent: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import subprocess
+import sys
+import time
 import weakref
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -334,3 +337,37 @@ def test_a_worker_leaves_signals_to_its_parent_and_heeds_it_alone(monkeypatch: p
     with pytest.raises(RuntimeError, match=r"killed by signal|exited unexpectedly"):
         end(worker)
         list(batches)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path: Path, method: str) -> None:
+    program = f"""
+import multiprocessing, os, signal
+from zoo.data import open_dataset
+from zoo.data.augment import build_augmentation
+from zoo.data.loader import TrainLoader
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("{method}")
+    batches = TrainLoader(open_dataset("synthetic:5x7"), build_augmentation("none"), 5, workers=1).epoch(0)
+    next(batches)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "program.py").write_text(program)
+    with subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert parent.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and running(worker):
+        time.sleep(0.1)
+    assert not running(worker)
+
+
+def running(pid: int) -> bool:
+    """Whether a process of that number computes; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
