@@ -40,7 +40,7 @@ class TrainConfig:
     """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`."""
     min_images: Annotated[int, Option(listed=True)] = 1
     """Leave out people with fewer images."""
-    max_images: Annotated[int | None, Option(listed=True)] = None
+    max_images: int | None = None
     """Use only the first N images of each person; all of them if not set."""
     on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True, mendable=True)] = "error"
     """At a damaged image, `error` stops and names it; `skip` counts it and uses the next intact one instead."""
