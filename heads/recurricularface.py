@@ -60,6 +60,7 @@ class ReCurricularFace(CurricularFace):
         N(0.1) : easy                                          = 0.1
         L      = −log e^0.82882 / (e^0.82882 + e^0.79584 + e^0.2) = 0.91660
 
+    >>> import torch
     >>> head = ReCurricularFace(scale=2.0)
     >>> cos_y, norm, cos_j = torch.tensor([0.8]), torch.tensor([1.0]), torch.tensor([[0.6, 0.1]])
     >>> head.update(cos_y, norm)

@@ -33,7 +33,8 @@ def newest_run(root: Path = RUNS, holding: str = "model.safetensors") -> Path:
     for folder in reversed(folders):
         if any(folder.glob(holding)):
             return folder
-    found = f"{len(folders)} without {holding}" if folders else "none"
+    lacking = "that never finished an epoch" if holding == "model.safetensors" else f"without {holding}"
+    found = f"{len(folders)} {lacking}" if folders else "none"
     raise InputError(
         f"expected a run under {root}/, found {found}; train one with `zoo train resnet18`, or name a model"
     )

@@ -150,7 +150,9 @@ def test_denormal_weights_are_flushed(tmp_path: Path) -> None:
 
 def known_by(path: Path, monkeypatch: pytest.MonkeyPatch, **facts: str) -> None:
     """Makes the catalogue's AdaFace R18 the model in the file at `path`."""
-    entry = dataclasses.replace(catalogue().model("adaface-r18-webface4m"), **{"sha256": sha256(path), **facts})
+    known = catalogue().named("adaface-r18-webface4m")
+    assert known is not None
+    entry = dataclasses.replace(known, **{"sha256": sha256(path), **facts})
     changed = Catalogue({entry.name: entry}, catalogue().conventions)
     monkeypatch.setattr(find, "catalogue", lambda: changed)
 
