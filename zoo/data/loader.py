@@ -64,9 +64,8 @@ class TrainLoader:
         if on_corrupt not in ("error", "skip"):
             raise InputError(f"expected on-corrupt to be error or skip, found {on_corrupt!r}")
         if batch_size < 1 or workers < 0:
-            raise InputError(
-                f"expected a batch size of at least 1 and 0 or more loader workers, found {batch_size} and {workers}"
-            )
+            found = f"found {batch_size} and {workers}"
+            raise InputError(f"expected a batch size of at least 1 and 0 or more loader workers, {found}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed

@@ -158,7 +158,8 @@ def _explicit_folder(text: str) -> Place | None:
 def _path(text: str) -> Place | None:
     path = Path(text)
     if text and path.is_dir():
-        return Folder(path)
+        other = not any((path / known).is_file() for known in (ONNX, CONFIG, "config.yaml"))
+        return None if other and _run(text) else Folder(path)  # a folder of photos does not hide a run of its name
     return OnnxFile(path) if path.is_file() else None
 
 

@@ -57,6 +57,14 @@ def test_a_folder_here_comes_before_the_hub(folder: Path) -> None:
     assert place("hf-hub:owner/name") == HubModel("owner/name")
 
 
+def test_a_folder_of_photos_does_not_hide_a_run_of_its_name(folder: Path) -> None:
+    (folder / "demo").mkdir()
+    assert place("demo") == Folder(Path("runs/demo"))
+    assert place("empty") == Folder(Path("empty"))
+    (folder / "demo/config.json").touch()
+    assert place("demo") == Folder(Path("demo"))
+
+
 def test_each_form_is_found_where_it_is() -> None:
     assert Folder(Path("runs/demo")).onnx() == Path("runs/demo/model.onnx")
     assert Folder(Path("timm")).folder() == Path("timm")
