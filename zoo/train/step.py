@@ -47,8 +47,8 @@ class Stepper:
             module
             for module in training.model.modules()
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-            and module.weight is not None
-            and not module.weight.requires_grad
+            and module.bias is not None  # the scale of a neck's last one is fixed and the rest is learned
+            and not module.bias.requires_grad
         ]
         training.criterion.train()
 

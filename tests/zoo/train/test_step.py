@@ -68,6 +68,16 @@ def test_what_a_head_learns_is_trained_and_resumed(tmp_path: Path) -> None:
     assert read(checkpoint.steps(parts / "checkpoint")[-1], CRITERION)["head.bias"] == last
 
 
+def test_frozen_batch_norms_keep_their_statistics_and_every_other_one_moves(tmp_path: Path) -> None:
+    config = tiny(epochs=1, freeze=["body.bn1"])
+    run = start(config, tmp_path / "run")
+    train(config, run)
+    means = {name: mean for name, mean in weights(run).items() if name.endswith("running_mean")}
+    still = [name for name, mean in means.items() if not mean.any()]  # they begin at zero
+    assert still == ["body.bn1.running_mean"]
+    assert any(name.startswith("neck.") for name in means)  # its last norm has a fixed scale and is not frozen
+
+
 def test_every_pass_of_every_process_draws_its_own() -> None:
     seeds = {dropout_seed(seed, number, rank) for seed in range(5) for number in range(500) for rank in range(8)}
     assert len(seeds) == 5 * 500 * 8
