@@ -28,7 +28,10 @@ def find_benchmarks(
         crowded = {name for protocol in PROTOCOLS for name in PROTOCOLS[protocol].crowded}
         found = []
         seen: set[str] = set()
-        unread = lambda error: tell(f"not searched for benchmarks: {error.filename} ({error.strerror})")  # noqa: E731
+
+        def unread(error: OSError) -> None:
+            tell(f"not searched for benchmarks: {error.filename} ({error.strerror})")
+
         for folder, names, files in os.walk(root, onerror=unread, followlinks=True):
             if (real := os.path.realpath(folder)) in seen:
                 names.clear()

@@ -37,9 +37,8 @@ class Gate:
         try:
             await asyncio.wait_for(self._slots.acquire(), limits.max_seconds)
         except TimeoutError:
-            raise busy(
-                self.expected_wait, f"no turn came within {limits.max_seconds:g} seconds; try again later"
-            ) from None
+            why = f"no turn came within {limits.max_seconds:g} seconds; try again later"
+            raise busy(self.expected_wait, why) from None
         finally:
             self.waiting -= 1
         self.running += 1
@@ -51,9 +50,8 @@ class Gate:
         except TimeoutError:
             if future.done():  # the work itself ran into a time limit
                 raise
-            raise busy(
-                self.expected_wait, f"no answer was ready within {limits.max_seconds:g} seconds; send a smaller picture"
-            ) from None
+            why = f"no answer was ready within {limits.max_seconds:g} seconds; send a smaller picture"
+            raise busy(self.expected_wait, why) from None
 
     @property
     def expected_wait(self) -> float:

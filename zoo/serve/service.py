@@ -34,10 +34,8 @@ class BoundedVerifier(FaceVerifier):
         damage: list[str] = []
         found = super().crops(picture.pixels(self.limits, damage), name or picture.name)
         if len(found) > self.limits.max_faces:
-            raise InputError(
-                f"expected at most {self.limits.max_faces} faces in {name or picture.name}, found {len(found)};"
-                " cut the picture, or choose the largest face"
-            )
+            faces = f"at most {self.limits.max_faces} faces in {name or picture.name}, found {len(found)}"
+            raise InputError(f"expected {faces}; cut the picture, or choose the largest face")
         return [replace(one, notes=(*damage, *one.notes)) for one in found]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import urllib.error
@@ -38,6 +40,26 @@ def form(**pictures: bytes) -> bytes:
         for name, content in pictures.items()
     ]
     return b"".join(parts) + b"--b--\r\n"
+
+
+def test_an_answer_is_sent_at_once_whatever_its_size() -> None:
+    """Without TCP_NODELAY the second packet of an answer waits for the client's delayed acknowledgement: 40 ms."""
+
+    async def nodelay() -> int:
+        seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def met(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(met, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            found = await seen
+            writer.close()
+        return found
+
+    assert asyncio.run(nodelay()) != 0
 
 
 def test_sigterm_answers_what_has_arrived_and_takes_nothing_more(tmp_path: Path) -> None:
