@@ -142,7 +142,7 @@ def squared(image: Image) -> Image:
 def resized_crops(
     crops: Image, size: tuple[int, int], model: str | Path, strict: bool = False
 ) -> tuple[npt.NDArray[np.uint8], str]:
-    """Crops (batch, H, W, 3) at `size`, the input of `model`, and the note that tells of it; empty where they fit.
+    """Crops (batch, H, W, 3) at `size`, the input of `model`, and a note that says so; empty where they fit.
 
     InputError for crops of another size where `strict` refuses to resize them.
     """

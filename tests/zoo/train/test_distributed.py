@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.training import FP64, in_ranks, on_two_machines, start, tiny, torchrun, weights
+from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, start, tiny, torchrun
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
@@ -49,10 +49,7 @@ def kill_and_resume(pair: tuple[Path, float], folder: Path, seed: int, workers: 
     in_ranks(config, trial, die_after_seconds=moment, victims=("all", "one")[seed % 2])
     can_resume = bool(checkpoint.steps(trial / "checkpoint"))
     assert in_ranks(config, trial, resume=can_resume) == 0
-    mine, theirs = weights(trial), weights(run)
-    assert mine.keys() == theirs.keys()
-    different = [name for name in mine if mine[name].tobytes() != theirs[name].tobytes()]
-    assert not different, f"seed {seed}, killed after {moment:.3f} s of {seconds:.3f} s: {different}"
+    assert same_weights(trial, run), f"seed {seed}, killed after {moment:.3f} s of {seconds:.3f} s"
 
 
 @pytest.mark.parametrize("seed", range(2))
