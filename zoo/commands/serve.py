@@ -1,7 +1,7 @@
 """Serve verification and a gallery over HTTP, with a page to try them in. Needs pip install 'timm-face-zoo[serve]'.
 
 Only this machine can reach the server unless --host says otherwise; that needs --token-file. People are enrolled and
-removed with --enrol alone, and every change needs the token. See docs/serve.md for the interface and for running it as a service.
+removed with --enrol alone, and every change needs the token. docs/serve.md describes the interface.
 
 zoo serve --model model.onnx
 zoo serve --model model.onnx --gallery people.gallery --enrol --token-file token
