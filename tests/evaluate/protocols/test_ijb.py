@@ -200,6 +200,10 @@ def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: Onnx
             protocol = IJBProtocol(folder, bool(norm), bool(detector))
             exact, compat = protocol.score(embeddings), protocol.score(embeddings, "insightface")
             expected = reference[f"N{norm}D{detector}F1"]
+            assert [any("--compat changes TAR@FAR alone" in note for note in one.notes) for one in (exact, compat)] == [
+                False,
+                True,
+            ]
             for kind, found in (("exact", exact), ("insightface", compat)):
                 for far, tar in expected[f"{kind}_tar_at_far"].items():
                     assert found.tar_at_far[float(far)] == tar, (norm, detector, kind, far)

@@ -87,6 +87,18 @@ def test_each_model_is_compared_with_the_first_on_the_same_data(reports: list[Re
     assert compared([reports[0], replace(reports[0], model=ModelFacts("one"))])[0][1].startswith("one (2) against one")
 
 
+def test_a_comparison_of_other_protocols_is_marked() -> None:
+    first, second = measured(0), measured(1)
+    alike = [
+        Report(ModelFacts("a"), (replace(first, flip=True),)),
+        Report(ModelFacts("b"), (replace(second, flip=True),)),
+    ]
+    other = [alike[0], Report(ModelFacts("b"), (replace(second, flip=False),))]
+    assert not any("other protocols" in sentence for _, sentence in compared(alike))
+    assert all(sentence.endswith("folds in file order") for _, sentence in compared(other))
+    assert all("; other protocols: no flip, " in sentence for _, sentence in compared(other))
+
+
 def test_markup_in_a_name_stays_text_in_every_table(reports: list[Report]) -> None:
     assert "a\\|b & c" in TABLES["md"](reports)
     assert r"a|b \& c" in TABLES["tex"](reports) and r"two\_2" in TABLES["tex"](reports)
