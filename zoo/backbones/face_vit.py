@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from zoo.backbones.timm_model import face_cfg, fit_neck, pair, register_sizes
+from zoo.backbones.timm_model import Sizes, pair, register_sizes
 
 
 class FaceViT(VisionTransformer):
@@ -62,36 +61,30 @@ class FaceViT(VisionTransformer):
         return embedding
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "facevit_tiny_patch9": {"patch_size": 9, "embed_dim": 256, "depth": 12, "num_heads": 8},
-    "facevit_small_patch9": {"patch_size": 9, "embed_dim": 512, "depth": 12, "num_heads": 8},
-    "facevit_base_patch9": {"patch_size": 9, "embed_dim": 512, "depth": 24, "num_heads": 8},
-    "facevit_large_patch9": {"patch_size": 9, "embed_dim": 768, "depth": 24, "num_heads": 8},
-    "facevit_small_patch8": {"patch_size": 8, "embed_dim": 512, "depth": 12, "num_heads": 8, "mlp_ratio": 5.0},
-    "facevit_base_patch8": {"patch_size": 8, "embed_dim": 512, "depth": 24, "num_heads": 16, "mlp_ratio": 3.0},
+SIZES: Sizes = {
+    "facevit_tiny_patch9": (
+        "vit_t of insightface's code, LVFace-T.",
+        {"patch_size": 9, "embed_dim": 256, "depth": 12, "num_heads": 8},
+    ),
+    "facevit_small_patch9": (
+        "vit_s of insightface's code, LVFace-S.",
+        {"patch_size": 9, "embed_dim": 512, "depth": 12, "num_heads": 8},
+    ),
+    "facevit_base_patch9": (
+        "vit_b of insightface's code, LVFace-B.",
+        {"patch_size": 9, "embed_dim": 512, "depth": 24, "num_heads": 8},
+    ),
+    "facevit_large_patch9": (
+        "vit_l of insightface's code, LVFace-L.",
+        {"patch_size": 9, "embed_dim": 768, "depth": 24, "num_heads": 8},
+    ),
+    "facevit_small_patch8": (
+        "CVLface's ViT small.",
+        {"patch_size": 8, "embed_dim": 512, "depth": 12, "num_heads": 8, "mlp_ratio": 5.0},
+    ),
+    "facevit_base_patch8": (
+        "CVLface's ViT base.",
+        {"patch_size": 8, "embed_dim": 512, "depth": 24, "num_heads": 16, "mlp_ratio": 3.0},
+    ),
 }
-"""The arguments of every size."""
-
-default_cfgs = generate_default_cfgs(
-    {f"{name}.untrained": face_cfg(first_conv="patch_embed.proj", classifier="neck.4") for name in SIZES}
-)
-
-
-def _facevit(name: str, pretrained: bool, options: dict[str, Any]) -> FaceViT:
-    options = {**SIZES[name], "feature_cfg": {"out_indices": 3, "feature_cls": "getter"}, **options}
-    model: FaceViT = build_model_with_cfg(FaceViT, name, pretrained, pretrained_filter_fn=fit_neck, **options)
-    return model
-
-
-register_sizes(
-    __name__,
-    _facevit,
-    {
-        "facevit_tiny_patch9": "vit_t of insightface's code, LVFace-T.",
-        "facevit_small_patch9": "vit_s of insightface's code, LVFace-S.",
-        "facevit_base_patch9": "vit_b of insightface's code, LVFace-B.",
-        "facevit_large_patch9": "vit_l of insightface's code, LVFace-L.",
-        "facevit_small_patch8": "CVLface's ViT small.",
-        "facevit_base_patch8": "CVLface's ViT base.",
-    },
-)
+register_sizes(FaceViT, SIZES, "patch_embed.proj", "neck.4", {"out_indices": 3, "feature_cls": "getter"})

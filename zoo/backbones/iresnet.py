@@ -1,14 +1,11 @@
 """IResNet: the residual network of ArcFace's code, designed for 112×112 crops (total stride 16, 7×7 final map)."""
 
-from typing import Any
-
 import torch
 from timm.layers.squeeze_excite import SEModule
-from timm.models import build_model_with_cfg, generate_default_cfgs
 from torch import nn
 
 from zoo.backbones.necks import FlatNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck, register_sizes
+from zoo.backbones.timm_model import FaceArchitecture, Sizes, register_sizes
 
 
 class Block(nn.Module):
@@ -87,41 +84,24 @@ class IResNet(FaceArchitecture):
         return FlatNeck(self.num_features, *self.map_size, dim, self.drop_rate)
 
 
-LAYERS = {
-    "iresnet18": (2, 2, 2, 2),
-    "iresnet34": (3, 4, 6, 3),
-    "iresnet50": (3, 4, 14, 3),
-    "iresnet100": (3, 13, 30, 3),
-    "iresnet200": (6, 26, 60, 6),
+LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
+"""The blocks of the four stages of every depth."""
+SIZES: Sizes = {
+    "iresnet18": ("IResNet of 18 layers; IR-18 of the face papers.", {"layers": LAYERS[18]}),
+    "iresnet34": ("IResNet of 34 layers.", {"layers": LAYERS[34]}),
+    "iresnet50": (
+        "IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers.",
+        {"layers": LAYERS[50]},
+    ),
+    "iresnet100": ("IResNet of 100 layers; IR-100 of the face papers.", {"layers": LAYERS[100]}),
+    "iresnet200": ("IResNet of 200 layers; IR-200 of the face papers.", {"layers": LAYERS[200]}),
+    "iresnet50_se": (
+        "IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers.",
+        {"layers": LAYERS[50], "se": True},
+    ),
+    "iresnet100_se": (
+        "IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers.",
+        {"layers": LAYERS[100], "se": True},
+    ),
 }
-"""The blocks of the four stages of every size."""
-
-default_cfgs = generate_default_cfgs(
-    {
-        f"{name}.untrained": face_cfg(first_conv="stem.0", classifier="neck.3")
-        for name in (*LAYERS, "iresnet50_se", "iresnet100_se")
-    }
-)
-
-
-def _iresnet(name: str, pretrained: bool, options: dict[str, Any]) -> IResNet:
-    size = name.removesuffix("_se")
-    features = {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)}
-    options = {"layers": LAYERS[size], "se": size != name, "feature_cfg": features, **options}
-    model: IResNet = build_model_with_cfg(IResNet, name, pretrained, pretrained_filter_fn=fit_neck, **options)
-    return model
-
-
-register_sizes(
-    __name__,
-    _iresnet,
-    {
-        "iresnet18": "IResNet of 18 layers; IR-18 of the face papers.",
-        "iresnet34": "IResNet of 34 layers.",
-        "iresnet50": "IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers.",
-        "iresnet100": "IResNet of 100 layers; IR-100 of the face papers.",
-        "iresnet200": "IResNet of 200 layers; IR-200 of the face papers.",
-        "iresnet50_se": "IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers.",
-        "iresnet100_se": "IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers.",
-    },
-)
+register_sizes(IResNet, SIZES, "stem.0", "neck.3", {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)})

@@ -6,11 +6,10 @@ Chen et al. 2018, "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Ve
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs
 from torch import nn
 
 from zoo.backbones.necks import GdcNeck
-from zoo.backbones.timm_model import FaceArchitecture, face_cfg, fit_neck, register_sizes
+from zoo.backbones.timm_model import FaceArchitecture, Sizes, register_sizes
 
 
 def conv(
@@ -105,32 +104,13 @@ class MobileFaceNet(FaceArchitecture):
         return GdcNeck(self.num_features, *self.map_size, dim, self.drop_rate)
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "mobilefacenet": {},
-    "mbf": {"rows": MBF, "stem": 128},
-    "mbf_large": {"rows": MBF_LARGE, "stem": 256, "stem_groups": 0},
+FEATURES = {"flatten_sequential": True, "out_indices": (0, 1, 2)}
+SIZES: Sizes = {
+    "mobilefacenet": ("MobileFaceNet of the paper's Table 1.", {}),
+    "mbf": ("The wider MobileFaceNet of insightface's code, which calls it so.", {"rows": MBF, "stem": 128}),
+    "mbf_large": (
+        "The largest MobileFaceNet of insightface's code.",
+        {"rows": MBF_LARGE, "stem": 256, "stem_groups": 0, "feature_cfg": {**FEATURES, "out_indices": (0, 1, 2, 3)}},
+    ),
 }
-"""The arguments of every size."""
-
-default_cfgs = generate_default_cfgs(
-    {f"{name}.untrained": face_cfg(first_conv="stem.0.0", classifier="neck.4") for name in SIZES}
-)
-
-
-def _mobilefacenet(name: str, pretrained: bool, options: dict[str, Any]) -> MobileFaceNet:
-    sizes = 4 if name == "mbf_large" else 3  # of the map
-    features = {"flatten_sequential": True, "out_indices": tuple(range(sizes))}
-    options = {**SIZES[name], "feature_cfg": features, "pretrained_filter_fn": fit_neck, **options}
-    model: MobileFaceNet = build_model_with_cfg(MobileFaceNet, name, pretrained, **options)
-    return model
-
-
-register_sizes(
-    __name__,
-    _mobilefacenet,
-    {
-        "mobilefacenet": "MobileFaceNet of the paper's Table 1.",
-        "mbf": "The wider MobileFaceNet of insightface's code, which calls it so.",
-        "mbf_large": "The largest MobileFaceNet of insightface's code.",
-    },
-)
+register_sizes(MobileFaceNet, SIZES, "stem.0.0", "neck.4", FEATURES)

@@ -1,12 +1,12 @@
 """timm's side of a backbone: building one of its models, and the interface that our own architectures implement."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
-from timm.models import model_entrypoint, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, model_entrypoint, register_model
 from torch import nn
 
 from zoo.errors import InputError
@@ -32,18 +32,29 @@ def face_cfg(**overrides: Any) -> dict[str, Any]:
     }
 
 
-def register_sizes(module: str, build: Callable[[str, bool, dict[str, Any]], nn.Module], sizes: dict[str, str]) -> None:
-    """Registers every size of an architecture with timm, as its decorator does for a function of `module`.
+Sizes = dict[str, tuple[str, dict[str, Any]]]
+"""A summary and the arguments of every size of an architecture, by name."""
 
-    `build` takes the name, `pretrained` and the options; `sizes` are summaries by name.
+
+def register_sizes(
+    architecture: type[nn.Module], sizes: Sizes, first_conv: str, classifier: str, features: dict[str, Any]
+) -> None:
+    """Registers every size of an architecture with timm, as its decorator does for a function of the same module.
+
+    `first_conv` and `classifier` are timm's names of those layers; `features` is its `feature_cfg`.
     """
-    for name, summary in sizes.items():
+    module = sys.modules[architecture.__module__]
+    cfg = face_cfg(first_conv=first_conv, classifier=classifier)
+    module.default_cfgs = generate_default_cfgs({f"{name}.untrained": cfg for name in sizes})
+    for name, (summary, own) in sizes.items():
+        fixed = {"pretrained_filter_fn": fit_neck, "feature_cfg": features, **own}
 
-        def entry(pretrained: bool = False, _name: str = name, **options: Any) -> nn.Module:
-            return build(_name, pretrained, options)
+        def entry(pretrained: bool = False, _size: tuple[str, Any] = (name, fixed), **options: Any) -> nn.Module:
+            model: nn.Module = build_model_with_cfg(architecture, _size[0], pretrained, **{**_size[1], **options})
+            return model
 
-        entry.__name__, entry.__doc__, entry.__module__ = name, summary, module
-        setattr(sys.modules[module], name, register_model(entry))
+        entry.__name__, entry.__doc__, entry.__module__ = name, summary, module.__name__
+        setattr(module, name, register_model(entry))
 
 
 def fit_neck(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:

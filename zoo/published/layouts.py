@@ -88,13 +88,13 @@ def map_tensors(tensors: Tensors, convention: Convention) -> tuple[Mapped, tuple
 
 
 def _iresnet_of(depths: list[int], se: bool, kind: str) -> str:
-    name = next((size for size, layers in LAYERS.items() if list(layers) == depths), None)
-    if name is None:
+    depth = next((depth for depth, layers in LAYERS.items() if list(layers) == depths), None)
+    if depth is None:
         known = ", ".join(map(str, LAYERS.values()))
         raise InputError(
             f"expected {kind} of {known} blocks in its stages, found {tuple(depths)}; zoo has no such size"
         )
-    return f"{name}_se" if se else name
+    return f"iresnet{depth}" + ("_se" if se else "")
 
 
 def _crop_of(source: Source, fc: str, channels: int = 512, stride: int = 16) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def vit(source: Source, convention: Convention) -> Mapped:
     width, _, patch, _ = source.shape("patch_embed.proj.weight")
     mlp = source.shape("blocks.0.mlp.fc1.weight")[0] / width
     found = {"patch_size": patch, "embed_dim": width, "depth": source.count(r"blocks\.(\d+)\."), "mlp_ratio": mlp}
-    sizes = {name: {"mlp_ratio": 4.0, **FACEVITS[name]} for name in convention.sizes}
+    sizes = {name: {"mlp_ratio": 4.0, **FACEVITS[name][1]} for name in convention.sizes}
     name = next((name for name, size in sizes.items() if found.items() <= size.items()), None)
     if name is None:
         raise InputError(f"expected a ViT of {convention.name} ({', '.join(sizes)}), found one of {found}")
