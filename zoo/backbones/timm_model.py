@@ -45,7 +45,7 @@ def register_sizes(
     """
     module = sys.modules[architecture.__module__]
     cfg = face_cfg(first_conv=first_conv, classifier=classifier)
-    module.default_cfgs = generate_default_cfgs({f"{name}.untrained": cfg for name in sizes})
+    vars(module)["default_cfgs"] = generate_default_cfgs({f"{name}.untrained": cfg for name in sizes})
     for name, (summary, own) in sizes.items():
         fixed = {"pretrained_filter_fn": fit_neck, "feature_cfg": features, **own}
 
