@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from zoo.errors import InputError
+from zoo.evaluate.calibration import Costs
 from zoo.evaluate.report.record import Settings
 from zoo.inference.convention import GivenInput
 from zoo.options import option
@@ -21,13 +22,18 @@ class Options:
     )
     pairs: int | None = option(None, "a folder of people: at most N pairs of one person, and N of two, per person", "N")
     compat: str | None = option(None, "insightface: compute the figures as its scripts do", "NAME")
+    prior: str | None = option(
+        None,
+        "calibrate scores to likelihood ratios; state costs at prior P of one person, error costs FNM and FM",
+        "P[:FNM:FM]",
+    )
     backend: str = option("onnx", "onnx, or torch for a model that was not exported", "NAME")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, tensorrt; several, with commas, run in parallel", "NAME")
     precision: str = option("float32", "float32, or float16 with TensorRT", "NAME")
-    cuda_graph: bool = option(False, "record a CUDA graph of one batch and replay it")
+    cuda_graph: bool = option(False, "record a CUDA graph of one batch and replay it", rare=True)
     batch_size: int = option(64, "pictures per batch", "N")
     threads: int | None = option(None, "CPU threads (default: all cores)", "N")
-    workers: int = option(2, "threads that read ahead of each device", "N")
+    workers: int = option(2, "threads that read ahead of each device", "N", rare=True)
     cache: bool = option(True, "reuse embeddings")
     mean: float | None = option(None, "third-party model: subtracted from pixel values 0 … 255", "X")
     std: float | None = option(None, "third-party model: what the difference is divided by", "X")
@@ -52,7 +58,7 @@ class Options:
             raise InputError(f"expected folds in file order for --compat {self.compat}, found stratified ones")
         if self.workers < 0:
             raise InputError(f"expected 0 workers or more, found {self.workers}")
-        _ = self.given  # which refuses what is not finite
+        _ = self.given, self.costs  # which refuse what is not finite
         onnx_only = ("write_thresholds", "cuda_graph", "bgr", "mean", "std", "output")
         for name in onnx_only if self.backend == "torch" else ():
             if getattr(self, name) not in (None, False):
@@ -65,6 +71,11 @@ class Options:
     def given(self) -> GivenInput:
         """What the options say of the model's input and output."""
         return GivenInput(self.mean, self.std, self.bgr, self.output)
+
+    @property
+    def costs(self) -> Costs | None:
+        """At which prior and costs decisions are judged; None where nobody asked."""
+        return None if self.prior is None else Costs.parse(self.prior)
 
     @property
     def devices(self) -> list[str]:

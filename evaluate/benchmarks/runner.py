@@ -20,6 +20,7 @@ from zoo.evaluate.benchmarks.find import find_benchmarks
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
 from zoo.evaluate.benchmarks.usual_inputs import try_usual_inputs
+from zoo.evaluate.calibration import calibrated
 from zoo.evaluate.groups import group_rates
 from zoo.evaluate.protocols import Found, IJBProtocol, PairsProtocol, Protocol
 from zoo.evaluate.protocols.base import FEATURES
@@ -29,6 +30,7 @@ from zoo.files import cache_folder
 from zoo.formats.archives import is_archive, unpacked
 from zoo.formats.pair_tables import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
+from zoo.formats.score_table import ScoreTable, score_table
 from zoo.inference.embed import FaceModel, embed
 from zoo.inference.multi_device import Job, embed_on, spans
 from zoo.inference.providers import Device, choose
@@ -236,11 +238,13 @@ def _variants(model: Model, protocol: Protocol) -> Iterator[tuple[Model, Protoco
         yield replace(model, options=replace(model.options, flip=flip)), one
 
 
-def _scored(model: Model, protocol: Protocol, place: Found | None, embeddings: Embeddings) -> Evaluation:
+def _scored(
+    model: Model, protocol: Protocol, place: Found | None, embeddings: npt.NDArray[np.floating], fused: bool
+) -> Evaluation:
     """The figures, with all that a reader should know of the pictures, and the thumbnails that were asked for."""
     found = protocol.score(embeddings, model.options.compat)
     told = look(protocol, order_is_assumed=not model.embedder.stated)
-    if isinstance(protocol, PairsProtocol) and found.auc is not None:
+    if isinstance(protocol, PairsProtocol) and found.auc is not None and not fused:
         told += try_usual_inputs(model.embedder, protocol, found.auc, model.options.flip)
     told += [*protocol.remarks(), place.shortfall(found) if place else ""]
     found = replace(found, notes=(*found.notes, *filter(None, told)), flip=model.options.flip)
@@ -249,25 +253,66 @@ def _scored(model: Model, protocol: Protocol, place: Found | None, embeddings: E
     return found
 
 
-def measure(model: Model, benchmarks: Benchmarks, watch: Watch | None = None, tell: Tell = log.info) -> Report:
-    """One model on every benchmark; for one that cannot be measured, `not_measured` holds a sentence."""
+def fused_facts(models: Sequence[Model]) -> ModelFacts:
+    """What a report says of models whose scores are fused."""
+    every = [model.facts for model in models]
+    return ModelFacts(
+        name=_name(models),
+        file=", ".join(facts.file for facts in every),
+        sha256=hashlib.sha256("\0".join(facts.sha256 for facts in every).encode()).hexdigest(),
+        embedding_dim=sum(facts.embedding_dim for facts in every),
+        precision=every[0].precision,
+        provider=every[0].provider,
+        notes=("fused: the mean of the models' cosines, each divided by its spread over random pairs of pictures",),
+    )
+
+
+def _name(models: Sequence[Model]) -> str:
+    return " + ".join(model.name for model in models)
+
+
+def measure(
+    model: Model,
+    benchmarks: Benchmarks,
+    watch: Watch | None = None,
+    tell: Tell = log.info,
+    fused_with: Sequence[Model] = (),
+    table: ScoreTable | None = None,
+) -> Report:
+    """One model on every benchmark; for one that cannot be measured, `not_measured` holds a sentence.
+
+    The scores of `fused_with` are fused with the model's; `table` takes the scores of all pairs.
+    """
     results, groups, failed = [], {}, list(benchmarks.not_whole)
+    models = (model, *fused_with)
     for opened, place in benchmarks.opened:
-        embeddings: dict[bool, Embeddings] = {}
+        embeddings: dict[bool, list[Embeddings]] = {}
         protocol = opened
         try:
             for own, protocol in _variants(model, opened):
                 flip = own.options.flip
                 if flip not in embeddings:
-                    embeddings[flip] = embeddings_of(own, opened, watch, tell)
-                results.append(_scored(own, protocol, place, embeddings[flip]))
+                    every = [replace(one, options=own.options) for one in models]
+                    embeddings[flip] = [embeddings_of(one, opened, watch, tell) for one in every]
+                rows: npt.NDArray[np.floating] = embeddings[flip][0]
+                if fused_with:
+                    protocol, rows = protocol.side_by_side(embeddings[flip])
+                found = _scored(own, protocol, place, rows, fused=bool(fused_with))
+                pairs = protocol.scored_pairs(rows) if own.options.costs or table else None
+                columns = {**pairs.names, "same": pairs.same, "score": pairs.scores} if pairs else {}
+                if pairs and own.options.costs:
+                    found, columns["ln_lr"] = calibrated(found, pairs.scores, pairs.same, pairs.fold, own.options.costs)
+                results.append(found)
+                if pairs and table:
+                    table.add(_name(models), found.data, columns)
             if isinstance(opened, PairsProtocol) and place and place.family:
-                groups[opened.data] = (opened.cosines(embeddings[flip]), opened.same)
+                groups[opened.data] = (opened.cosines(rows), opened.same)
         except InputError as error:
-            failed.append(f"{protocol.data}, {model.name}: {error}")
+            failed.append(f"{protocol.data}, {_name(models)}: {error}")
     compared = group_rates(groups) if len(groups) > 1 else None
-    report = Report(model.facts, tuple(results), model.options.settings, compared, tuple(failed))
-    for found in results if model.options.write_thresholds else ():
+    facts = fused_facts(models) if fused_with else model.facts
+    report = Report(facts, tuple(results), model.options.settings, compared, tuple(failed))
+    for found in results if model.options.write_thresholds and not fused_with else ():
         for sentence in store_thresholds(found, model.embedder, found.flip is not False):
             tell(sentence)
     return report
@@ -301,11 +346,15 @@ def evaluate_all(
     *,
     only: Sequence[str] = (),
     watch: Watch | None = None,
+    fused_with: Sequence[str | Path] = (),
+    scores: str | Path | None = None,
     **options: Any,
 ) -> Report:
     """One model on every benchmark at or under `data`, as a report: `results`, `not_measured`, `groups`, `save`.
 
-    `only` narrows by names of benchmarks, families (rfw) or protocols; the rest is as for `evaluate`.
+    `only` narrows by names of benchmarks, families (rfw) or protocols; the scores of the models `fused_with` are fused
+    with the model's; `scores` is where the table of raw scores goes; the rest is as for `evaluate`.
     """
-    chosen = load_model(model, Options(**options))
-    return measure(chosen, open_benchmarks(data, only, chosen.options), watch)
+    chosen, *others = (load_model(one, Options(**options)) for one in (model, *fused_with))
+    with score_table(scores) as table:
+        return measure(chosen, open_benchmarks(data, only, chosen.options), watch, fused_with=others, table=table)

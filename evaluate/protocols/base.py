@@ -15,8 +15,9 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
-from zoo.evaluate.metrics import Bools, Floats, SortedScores
+from zoo.evaluate.metrics import Bools, Counts, Floats, SortedScores
 from zoo.evaluate.results import Evaluation, Point
+from zoo.evaluate.similarity import fused, unit_rows
 from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
@@ -100,6 +101,19 @@ class Found:
         return f"{self.path} is not all of {self.title}: {', '.join(wrong)}; no published figure compares"
 
 
+@dataclass(frozen=True)
+class ScoredPairs:
+    """The pairs that a model's scores are of, one a row."""
+
+    scores: Floats
+    """Cosine similarities, (pairs,)."""
+    same: Bools
+    fold: Counts
+    """Which of the folds each pair belongs to."""
+    names: Mapping[str, npt.NDArray[Any]]
+    """What tells the pairs, each (pairs,): image_a and image_b, and person_a and person_b where they are known."""
+
+
 class Protocol(abc.ABC):
     """A benchmark at hand: embeddings = embed(embedder, protocol.images()); protocol.score(embeddings).
 
@@ -170,6 +184,14 @@ class Protocol(abc.ABC):
     def remarks(self) -> list[str]:
         """What is noticeable of the pictures, in sentences."""
         return []
+
+    def scored_pairs(self, embeddings: npt.NDArray[np.floating]) -> ScoredPairs | None:
+        """The scores from raw embeddings (images, dim); None for a protocol that has no pairs."""
+        return None
+
+    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple[Protocol, npt.NDArray[np.floating]]:
+        """This benchmark, and rows (images, dims) of it whose cosines are several models' `similarity.fused` ones."""
+        return self, fused([unit_rows(one) for one in embeddings])
 
 
 PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")

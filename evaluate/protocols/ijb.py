@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import typing
 import warnings
@@ -23,13 +24,14 @@ from zoo.evaluate.protocols.base import (
     Benchmark,
     Found,
     Protocol,
+    ScoredPairs,
     check_compat,
     check_embeddings,
     hash_files,
     verification,
 )
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification
-from zoo.evaluate.similarity import Indices, Search, Vectors, pair_scores, pool, search, unit_rows
+from zoo.evaluate.similarity import Indices, Search, Vectors, fused, pair_scores, pool, search, unit_rows
 from zoo.faces.crop import align_or_none
 from zoo.formats.images import Image, read_image
 
@@ -37,6 +39,8 @@ N = typing.TypeVar("N", int, float)
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
 FPIRS = (0.1, 0.01)
+FOLDS = 10
+"""In which the pairs' scores are calibrated."""
 
 
 @PROTOCOLS.register("ijb")
@@ -74,6 +78,8 @@ class IJBProtocol(Protocol):
     def __init__(self, folder: str | Path, norm: bool = True, detector_score: bool = True) -> None:
         self.folder = Path(folder)
         self.norm, self.detector_score = norm, detector_score
+        self.widths: tuple[int, ...] = ()
+        """Of several models whose embeddings stand side by side, each one's dimension; their scores are fused."""
         meta = self.folder / "meta"
         releases = sorted(path.name.split("_")[0] for path in meta.glob("ijb?_name_5pts_score.txt"))
         if len(releases) != 1:
@@ -214,6 +220,10 @@ class IJBProtocol(Protocol):
         Pictures without an embedding are left out; a template that has no other is a row of zeros.
         """
         check_embeddings(embeddings, len(self))
+        if self.widths:
+            alone = copy.copy(self)
+            alone.widths = ()
+            return fused([alone.templates(own) for own in np.split(embeddings, np.cumsum(self.widths)[:-1], axis=1)])
         features = np.asarray(embeddings, np.float32)
         metrics.refuse_non_finite(features, names=self.names)
         if not self.norm:
@@ -257,6 +267,21 @@ class IJBProtocol(Protocol):
             curves=Curves.of(scores, estimates=estimates, cmc=cmc),
             **fields,
         )
+
+    def scored_pairs(self, embeddings: npt.NDArray[np.floating]) -> ScoredPairs:
+        """The scores of the template pairs; images are the templates' numbers, and people are numbered."""
+        scores = pair_scores(self.templates(embeddings), self.left, self.right)
+        sides = {"a": (self.left, self.who.left), "b": (self.right, self.who.right)}
+        names = {f"image_{side}": self.template_ids[rows] for side, (rows, _) in sides.items()}
+        names |= {f"person_{side}": people for side, (_, people) in sides.items()}
+        folds = min(FOLDS, len(scores))
+        return ScoredPairs(scores.astype(np.float64), self.same, metrics.stratified_folds(self.same, folds), names)
+
+    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple[IJBProtocol, Vectors]:
+        """The benchmark for embeddings side by side: templates are pooled model by model before they are fused."""
+        one = copy.copy(self)
+        one.widths = tuple(rows.shape[1] for rows in embeddings)
+        return one, np.hstack(embeddings).astype(np.float32, copy=False)
 
     def _failures(self, embeddings: npt.NDArray[np.floating], empty: metrics.Bools) -> Failures:
         return Failures(

@@ -23,6 +23,7 @@ from zoo.evaluate.protocols.base import (
     Benchmark,
     Found,
     Protocol,
+    ScoredPairs,
     check_compat,
     check_embeddings,
     hash_files,
@@ -229,6 +230,21 @@ class PairsProtocol(Protocol):
         cosines[self._failed(embeddings)] = -1.0
         return cosines
 
+    def scored_pairs(self, embeddings: npt.NDArray[np.floating]) -> ScoredPairs:
+        """The scores; images are paths, or their places in the file."""
+        files = [image if isinstance(image, Path) else None for image in self._images]
+        named = np.array([str(file or at) for file, at in zip(files, self._first, strict=True)])[self._place]
+        names = {"image_a": named[0::2], "image_b": named[1::2]}
+        names |= dict(zip(("person_a", "person_b"), self.people or (), strict=False))
+        folds = min(10, len(self.same))
+        by_file = metrics.file_folds(len(self.same), folds)[0]
+        fold = metrics.stratified_folds(self.same, folds) if self._by_kind else by_file
+        return ScoredPairs(self.cosines(embeddings), self.same, fold, names)
+
+    @property
+    def _by_kind(self) -> bool:
+        return self.stratified and not self.official
+
     def _failed(self, embeddings: npt.NDArray[np.floating]) -> Bools:
         """Which pairs hold a picture without an embedding: bool (pairs,)."""
         failed = metrics.empty_rows(embeddings)[self._place]
@@ -248,7 +264,7 @@ class PairsProtocol(Protocol):
         cosines = self.cosines(embeddings)
         fields, estimates, scores = verification(cosines, self.same, self.who, FARS)
         folds = min(10, len(self.same))
-        by_kind = self.stratified and not self.official and compat is None
+        by_kind = self._by_kind and compat is None
         fold = metrics.stratified_folds(self.same, folds) if by_kind else None
         accuracy = self._accuracy(cosines, embeddings, compat, folds, fold)
         interval = metrics.binomial_interval(accuracy.correct, accuracy.pairs)
@@ -336,6 +352,8 @@ class PairsProtocol(Protocol):
             return None
         norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)[self._place]
         quality = np.minimum(norms[0::2], norms[1::2])
+        if np.ptp(quality) < 1e-5 * quality.max():  # a model that normalises, or several that are fused
+            return None
         shares = np.round(np.arange(0, 0.96, 0.05), 2)
         rates = metrics.error_versus_reject(cosines[self.same], quality[self.same], point.threshold, shares)
         return Rejection(0.01, shares.tolist(), rates.tolist())

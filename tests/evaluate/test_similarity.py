@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.benchmarks import pooled_by_loops
 from zoo.errors import InputError
-from zoo.evaluate.similarity import pair_scores, pool, search, unit_rows
+from zoo.evaluate.similarity import fused, pair_scores, pool, search, unit_rows
 
 Array = npt.NDArray[np.float32]
 
@@ -101,3 +101,26 @@ def test_who_failed_to_enrol_is_found_by_nobody_and_finds_nobody() -> None:
     assert found.mate[0] == found.mate[1] == -1 and found.ahead[0] == 3  # ties count against the mate
     assert found.best[0] == -1 and found.ahead[3] == 0
     assert pair_scores(probes, np.array([0, 1, 2]), np.array([1, 1, 0])).tolist() == [-1, pytest.approx(1), -1]
+
+
+def test_fused_rows_order_pairs_as_the_mean_of_normalised_scores_does() -> None:
+    rng = np.random.default_rng(0)
+    wide = units(1, 301, 40)
+    narrow = unit_rows(units(2, 301, 5) + np.float32(0.7))  # scores of another mean and spread
+    wide[17] = narrow[17] = 0
+    left, right = rng.integers(0, 301, (2, 4000))
+    usable = (left != right) & (left != 17) & (right != 17)
+    left, right = left[usable], right[usable]
+    z = []
+    for rows in (wide, narrow):
+        whole = rows.astype(np.float64) @ rows.T
+        others = whole[~np.eye(301, dtype=bool) & rows.any(axis=1)[:, None] & rows.any(axis=1)]
+        z.append((whole[left, right] - others.mean()) / others.std())
+    both = fused([wide, narrow])
+    found = np.einsum("pd,pd->p", both[left], both[right])
+    assert np.corrcoef(found, z[0] + z[1])[0, 1] > 0.9995  # the spread is estimated from 10,000 pairs
+    assert np.corrcoef(found, z[0])[0, 1] < 0.9
+    np.testing.assert_allclose(np.linalg.norm(np.delete(both, 17, axis=0), axis=1), 1, atol=1e-6)
+    assert not both[17].any()
+    with pytest.raises(InputError, match="found one whose scores do not"):
+        fused([wide, np.broadcast_to(wide[0], wide.shape)])

@@ -4,6 +4,9 @@ zoo evaluate model.onnx --data lfw.bin
 zoo evaluate --data synthetic --report report/        the newest run, on synthetic faces
 zoo evaluate a.onnx b.onnx --data benchmarks/ --protocol lfw ijbc --report report/
 zoo evaluate third-party.onnx --data lfw/pairs.txt --detector yunet --bgr --mean 0 --std 255
+zoo evaluate a.onnx b.onnx --data lfw.bin --fuse --prior 0.01 --scores scores.parquet
+
+--workers N threads read ahead of each device (default: 2); --cuda-graph records one batch and replays it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help=only)
     add_options(parser, Options)
     parser.add_argument("--report", metavar="DIR", help="write report.json, report.html, tables and figures there")
+    scores = "write every pair's score there, with people where known: personal data"
+    parser.add_argument("--scores", metavar="OUT.parquet", help=scores)
+    parser.add_argument("--fuse", action="store_true", help="also fuse the scores of all models")
     parser.add_argument("--compare", nargs="+", default=[], metavar="JSON", help="add these report.json to the report")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -44,26 +50,34 @@ def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.rows import compared
     from zoo.evaluate.report.write import save_all
+    from zoo.formats.score_table import PERSONAL, score_table
 
     options = Options(**given(args, Options))
     folder = report_folder(args.report) if args.report else None
     earlier = [Report.read(path) for path in args.compare]
+    if args.fuse and len(args.models) < 2:
+        raise InputError(f"expected at least two models for --fuse, found {len(args.models)}")
     models = [load_model(name, options) for name in args.models or [None]]
     benchmarks = open_benchmarks(args.data, args.protocol, options)
     reports, printed = [], []
     failed = list(benchmarks.not_whole)
-    for model in models:
-        told: list[str] = []
-        report = measure(model, benchmarks, bar, told.append)
-        failed += [sentence for sentence in report.not_measured if sentence not in failed]
-        if not report.results:
-            continue
-        reports.append(report)
-        told += report.model.notes
-        if args.json:
-            printed += figures(report, told)
-        else:
-            print_tables(report, told)
+    with score_table(args.scores) as table:
+        for first, *beside in [*([model] for model in models), *([models] if args.fuse else [])]:
+            told: list[str] = []
+            report = measure(first, benchmarks, bar, told.append, beside, table)
+            failed += [sentence for sentence in report.not_measured if sentence not in failed]
+            if not report.results:
+                continue
+            reports.append(report)
+            told += report.model.notes
+            if args.json:
+                printed += figures(report, told)
+            else:
+                print_tables(report, told)
+    if table and not table.rows:
+        failed.append(f"expected a benchmark of pairs for --scores, found none; {args.scores} has no rows")
+    elif table and not args.json:
+        print(f"{args.scores} has the scores of {table.rows:,} pairs: {PERSONAL}.")
     *others, last = failed or [""]
     for sentence in others:
         print(f"zoo: {sentence}", file=sys.stderr)

@@ -144,9 +144,10 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
         told, kind = field.metadata["help"], (*typing.get_args(hint), hint)[0]
         known: dict[str, Any] = {"type": kind, "metavar": field.metadata["metavar"]}
         if kind is bool:
-            known = {"action": argparse.BooleanOptionalAction if field.default else "store_true"}
+            known = {"action": argparse.BooleanOptionalAction}
         if field.default not in (None, False):
             told += f" (default: {'yes' if field.default is True else field.default})"
+        told = argparse.SUPPRESS if field.metadata["rare"] else told
         parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=told, **known)
 
 

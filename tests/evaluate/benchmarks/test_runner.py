@@ -10,12 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.benchmarks import bench, lfw, model, own_cache, rfw, run, write_pairs
+from tests.support.onnx_models import write_model
 from zoo.errors import InputError
-from zoo.evaluate import Options, evaluate, evaluate_all
+from zoo.evaluate import Options, evaluate, evaluate_all, metrics
 from zoo.evaluate.benchmarks import runner
+from zoo.evaluate.calibration import Costs, cllr, min_dcf
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.inference.embed import embed
 from zoo.inference.metadata import read_model_info
@@ -103,6 +106,40 @@ def test_thresholds_are_stored_by_the_call_too(tmp_path: Path, model: Path) -> N
     evaluate(model, data, write_thresholds=True, **CPU)
     info = read_model_info(model)
     assert info is not None and [threshold.far for threshold in info.thresholds] == [0.1]
+
+
+def test_fused_scores_are_the_mean_of_the_models_scores(lfw: Path, model: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other.onnx", seed=3)
+    tables = [tmp_path / f"{name}.parquet" for name in ("one", "two", "both")]
+    evaluate_all(model, lfw, scores=tables[0], **CPU)
+    evaluate_all(other, lfw, scores=tables[1], **CPU)
+    report = evaluate_all(model, lfw, fused_with=[other], scores=tables[2], prior="0.1", thumbnails=True, **CPU)
+    one, two, both = (pq.read_table(table).to_pydict() for table in tables)
+    own = np.stack([one["score"], two["score"]], axis=1)
+    weights, *_ = np.linalg.lstsq(own, np.array(both["score"]), rcond=None)
+    np.testing.assert_allclose(own @ weights, both["score"], atol=1e-6)
+    assert weights.sum() == pytest.approx(1, abs=1e-4) and (weights > 0.05).all()
+    assert set(both["model"]) == {"m.onnx + other.onnx"} == {report.model.name}
+    assert all(Path(image).is_file() for image in both["image_a"]) and "Person_" in both["person_a"][0]
+    (found,) = report.results
+    scores, same = np.array(both["score"]), np.array(both["same"])
+    assert found.auc == metrics.auc(metrics.SortedScores.of(scores, same))
+    assert found.figures["Cllr"] == pytest.approx(cllr(np.array(both["ln_lr"]), same))
+    assert found.figures["minimum DCF, prior 0.1"] == min_dcf(scores, same, Costs(0.1))
+    assert found.curves.rejection is None  # fused rows have no norms
+    assert any("ln LR = " in note for note in found.notes)
+    assert set(one["ln_lr"]) == {None}
+
+
+def test_scores_that_cannot_be_written_cost_no_figures(
+    bench: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InputError("cannot write the scores (No space left on device)")
+
+    monkeypatch.setattr("zoo.formats.score_table.ScoreTable.add", full)
+    report = evaluate_all(model, bench, scores=tmp_path / "s.parquet", **CPU)
+    assert report.results[0].pairs == 60 and "No space left" in report.not_measured[0]
 
 
 @pytest.fixture

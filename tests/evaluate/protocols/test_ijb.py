@@ -214,3 +214,30 @@ def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: Onnx
                     assert found.non_mated_probes == reference[f"gallery_{name}"]["non_mated_probes"]
                     for n in (1, 5, 10):
                         assert found.rank[n] == pytest.approx(reference[f"gallery_{name}"][f"rank_{n}"], abs=1e-9)
+
+
+def test_templates_are_pooled_model_by_model_before_they_are_fused(ijb: Path) -> None:
+    rng = np.random.default_rng(4)
+    protocol = IJBProtocol(ijb)
+    models = [rng.standard_normal((11, dim)).astype(np.float32) * scale for dim, scale in ((9, 1.0), (6, 300.0))]
+    models[0][10] = models[1][10] = 0  # the only picture of template 12
+    beside, rows = protocol.side_by_side(models)
+    pairs = beside.scored_pairs(rows)
+    each = [protocol.scored_pairs(own).scores for own in models]
+    usable = np.array([True, True, True, True, False, False])
+    # the fused scores lie on one plane over the models' own: a weighted mean, whatever the norms
+    weights, *_ = np.linalg.lstsq(np.stack(each, axis=1)[usable], pairs.scores[usable], rcond=None)
+    np.testing.assert_allclose(np.stack(each, axis=1)[usable] @ weights, pairs.scores[usable], atol=1e-6)
+    assert weights.sum() == pytest.approx(1, abs=1e-5) and (weights > 0.1).all()
+    assert (pairs.scores[~usable] == -1).all()
+    found = beside.score(rows)
+    assert found.failures is not None and (found.failures.images, found.failures.templates) == (1, 1)
+    assert protocol.score(models[0]).auc == protocol.side_by_side(models[:1])[0].score(models[0]).auc
+
+
+def test_scored_pairs_name_templates_and_people(ijb: Path) -> None:
+    protocol = IJBProtocol(ijb)
+    pairs = protocol.scored_pairs(np.random.default_rng(0).standard_normal((11, 5)).astype(np.float32))
+    assert pairs.names["image_a"].tolist() == [3, 3, 5, 9, 3, 12]
+    one_person = pairs.names["person_a"] == pairs.names["person_b"]
+    assert one_person.tolist() == pairs.same.tolist() == [True, False, False, False, False, True]

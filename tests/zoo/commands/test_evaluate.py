@@ -285,3 +285,34 @@ def test_the_groups_of_a_csv_are_in_every_output(
     for text in (out, *((report / f"report.{suffix}").read_text() for suffix in ("html", "md", "csv", "tex"))):
         for label in ("FMR region north", "FNMR region south", "FMR region differential", "threshold at FAR 0.1"):
             assert label in text
+
+
+def test_fused_models_are_a_row_beside_the_models_and_their_scores_a_table(
+    bench: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_model(tmp_path / "other.onnx", seed=3)
+    written = ["--report", tmp_path / "r", "--scores", tmp_path / "s.parquet", "--no-thumbnails"]
+    words = ["evaluate", model, other, "--fuse", "--data", bench, "--device", "cpu", "--prior", "0.01", *written]
+    status, out, err = run(capsys, *words)
+    assert status == 0 and err == "" and "s.parquet has the scores of 180 pairs: who resembles whom is personal" in out
+    rows = [line for line in (tmp_path / "r" / "report.md").read_text().splitlines() if line.startswith("| m.onnx + ")]
+    assert len(rows) == 1 and rows[0].startswith("| m.onnx + other.onnx |")
+    assert out.count("minimum DCF, prior 0.01") == 3 and "m.onnx + other.onnx against m.onnx, AUC" in out
+    assert "data:image" not in (tmp_path / "r" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--fuse"], "expected at least two models for --fuse, found 1"),
+        (["--scores", "s.csv"], "ending in .parquet"),
+        (["--prior", "1"], "expected a prior between 0 and 1"),
+        (["--prior", "0.1:9"], "expected a prior and costs as 0.01 or 0.01:10:1, found 0.1:9"),
+        (["--prior", "half"], "found half"),
+    ],
+)
+def test_wrong_wishes_for_scores_are_one_sentence(
+    words: list[str], sentence: str, bench: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, "evaluate", model, "--data", bench, "--device", "cpu", *words)
+    assert status == 2 and out == "" and sentence in err and err.count("\n") == 1

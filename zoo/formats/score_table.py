@@ -1,0 +1,67 @@
+"""Raw scores as a Parquet table, a row a pair."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.files import atomic_path
+
+TEXTS = ("model", "benchmark", "image_a", "image_b", "person_a", "person_b")
+PERSONAL = "who resembles whom is personal data: keep it as you keep the pictures, and delete it when you are done"
+
+
+class ScoreTable:
+    """A table that benchmarks are added to."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+        self.rows = 0
+
+    def add(self, model: str, benchmark: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Adds the pairs of a benchmark: image_a, image_b, same, score and, where known, the others, (pairs,) each.
+
+        InputError where the disk is full.
+        """
+        import pyarrow as pa
+
+        pairs = len(columns["score"])
+        all_columns = {"model": np.repeat(model, pairs), "benchmark": np.repeat(benchmark, pairs), **columns}
+        schema = self.writer.schema
+        held = [
+            pa.array(all_columns[one.name]).cast(one.type) if one.name in all_columns else pa.nulls(pairs, one.type)
+            for one in schema
+        ]
+        try:
+            self.writer.write_table(pa.Table.from_arrays(held, schema=schema))
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot write the scores ({error}); choose another place for --scores") from None
+        self.rows += pairs
+
+
+@contextlib.contextmanager
+def score_table(path: str | Path | None) -> Iterator[ScoreTable | None]:
+    """A new table at `path`, there when the block ends without an exception; None without a path.
+
+    InputError where it cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise InputError(f"expected a file name ending in .parquet for the scores, found {path}")
+    if not importlib.util.find_spec("pyarrow"):
+        raise InputError("writing scores needs one more package: pip install 'timm-face-zoo[parquet]'")
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    fields = {**dict.fromkeys(TEXTS, pa.string()), "same": pa.bool_(), "score": pa.float64(), "ln_lr": pa.float64()}
+    schema = pa.schema(fields, {"personal data": PERSONAL})
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        yield ScoreTable(writer)
