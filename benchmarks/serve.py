@@ -3,7 +3,7 @@
     npm install autocannon
     python benchmarks/serve.py --autocannon node_modules/autocannon                  iresnet50, untrained
     python benchmarks/serve.py --model model.onnx --autocannon node_modules/autocannon [--peer PYTHON]
-    python benchmarks/serve.py --model model.onnx --soak MINUTES                     1 % hostile requests; memory
+    python benchmarks/serve.py --soak MINUTES [--photos FOLDER --detector FILE]      memory; 1 % hostile requests
 
 Each request carries two aligned crops, PNG in base64; the call in the program decodes the same bytes. Rounds alternate
 between the two, so that other work on the machine affects them alike; the table has medians over the rounds. The load
@@ -68,16 +68,18 @@ def pictures() -> list[bytes]:
     return [encode_png(cv2.resize(one, (112, 112), interpolation=cv2.INTER_CUBIC)) for one in noise]
 
 
-def told(contents: list[bytes]) -> bytes:
+def told(contents: list[bytes], **options: bool) -> bytes:
     """Two pictures as the body of a request."""
-    return json.dumps({name: base64.b64encode(one).decode() for name, one in zip("ab", contents, strict=True)}).encode()
+    fields = {name: base64.b64encode(one).decode() for name, one in zip("ab", contents, strict=True)}
+    return json.dumps({**fields, **options}).encode()
 
 
 @contextlib.contextmanager
-def serving(model: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server of aligned crops: its address and its process."""
-    command = [sys.executable, "-m", "zoo", "serve", "--model", str(model), "--aligned", "--port", "0"]
-    process = subprocess.Popen([*command, "--threshold", "0.3", *words], stderr=subprocess.PIPE, text=True)
+def serving(model: Path, *words: str, aligned: bool = True) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server, of aligned crops or of photos: its address and its process."""
+    command = [sys.executable, "-m", "zoo", "serve", "--model", str(model), "--threshold", "0.3", "--port", "0"]
+    command += ["--aligned"] if aligned else []
+    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     url = None
     while url is None:
@@ -171,6 +173,9 @@ def compare(model: Path, autocannon: Path, seconds: float, rounds: int) -> None:
     print(f"memory of the server after it: {memory:.0f} MB")
 
 
+FLAT = 2.0
+"""Megabytes that the soak's memory may rise by; the noise of the allocator is less."""
+TOKEN = "soak" * 10
 HOSTILE = {
     "damaged pictures": ("application/json", told([b"\x89PNG\r\n\x1a\nx", b"\xff\xd8\xff"])),
     "no pictures": ("application/json", b'{"a": "/etc/passwd", "b": "http://127.0.0.1/"}'),
@@ -181,40 +186,107 @@ HOSTILE = {
 }
 
 
-def soak(model: Path, minutes: float) -> None:
-    """Prints how the server's memory and its answers develop under load with 1 % hostile requests."""
-    good, statuses, lock = told(pictures()), Counter[int | str](), threading.Lock()
-    with serving(model) as (url, process):
-        place, started = url.removeprefix("http://"), time.monotonic()
-        until = started + 60 * minutes
+class Client:
+    """A client of the soak: one connection, and random requests of which one in a hundred is hostile."""
 
-        def client(number: int) -> None:
-            chance, connection = random.Random(number), http.client.HTTPConnection(place, timeout=60)
-            while time.monotonic() < until:
-                hostile = chance.random() < 0.01
-                kind, body = chance.choice([*HOSTILE.values()]) if hostile else ("application/json", good)
-                try:
-                    connection.request("POST", "/verify", body, {"Content-Type": kind})
-                    answer = connection.getresponse()
-                    answer.read()
-                    status: int | str = answer.status
-                except (OSError, http.client.HTTPException) as error:
-                    connection.close()
-                    status = type(error).__name__
-                with lock:
-                    statuses[f"hostile {status}" if hostile else status] += 1
+    def __init__(self, place: str, number: int, faces: list[str]) -> None:
+        self.connection = http.client.HTTPConnection(place, timeout=60)
+        self.chance, self.faces, self.person = random.Random(number), faces, f"/people/Person%20{number}"
+        self.crops = told(pictures(), aligned=True)
+        self.answers = Counter[tuple[str, int | str]]()
 
-        clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
-        for one in clients:
-            one.start()
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 15))
-            print(
-                f"{time.monotonic() - started:6.0f} s  {megabytes(process.pid):7.1f} MB  {statuses.total():,} requests"
-            )
-        for one in clients:
-            one.join()
-        print(f"alive: {process.poll() is None}; answers: {dict(statuses)}")
+    def turn(self) -> None:
+        """One request; where it enrols somebody, another one that removes them."""
+        draw = self.chance.random()
+        a, b = self.chance.choices(self.faces, k=2)
+        if draw < 0.01:
+            what, (kind, body) = self.chance.choice([*HOSTILE.items()])
+            self.ask("POST", "/verify", body, f"hostile, {what}", kind)
+        elif draw < 0.03:
+            self.ask("POST", f"{self.person}/photos", json.dumps({"photo": a}).encode(), "enrol")
+            self.ask("DELETE", self.person, None, "remove")
+        elif draw < 0.05:
+            self.ask("POST", "/identify", json.dumps({"picture": a, "threshold": 0.3}).encode(), "identify")
+        elif draw < 0.10:
+            self.ask("POST", "/detect", json.dumps({"picture": a, "crops": True}).encode(), "detect")
+        elif draw < 0.20:
+            self.ask("POST", "/verify", json.dumps({"a": a, "b": b}).encode(), "verify")
+        else:
+            self.ask("POST", "/verify", self.crops, "verify crops")
+
+    def warm_up(self) -> None:
+        """Every picture once, so that what the detector keeps for the largest photo is there when the time starts."""
+        for face in self.faces:
+            self.ask("POST", "/detect", json.dumps({"picture": face}).encode(), "detect")
+
+    def ask(self, method: str, path: str, body: bytes | None, what: str, kind: str = "application/json") -> None:
+        """One request, counted by what it asks for and the status, or how the connection ended."""
+        try:
+            self.connection.request(method, path, body, {"Content-Type": kind, "Authorization": f"Bearer {TOKEN}"})
+            answer = self.connection.getresponse()
+            answer.read()
+            status: int | str = answer.status
+        except (OSError, http.client.HTTPException) as error:
+            self.connection.close()
+            status = type(error).__name__
+        self.answers[what, status] += 1
+
+
+def soak(model: Path, minutes: float, photos: list[Path], words: list[str]) -> bool:
+    """Prints how memory and answers develop under load, and returns whether all is as it must be.
+
+    Memory is flat where the line of least squares through it rises by at most FLAT megabytes in the last two thirds of
+    the time. Every proper request must be answered with 200 or 201; a hostile one with 4xx, or by the end of the
+    connection where the server stops reading a body that is too large.
+    """
+    faces = [base64.b64encode(photo.read_bytes()).decode() for photo in photos]
+    faces = faces or [base64.b64encode(one).decode() for one in pictures()]
+    with tempfile.TemporaryDirectory() as folder:
+        token, seconds = Path(folder, "token"), 60 * minutes
+        token.touch(0o600)
+        token.write_text(TOKEN)
+        words = [*words, "--gallery", f"{folder}/people.gallery", "--enrol", "--token-file", str(token)]
+        with serving(model, *words, aligned=not photos) as (url, process):
+            clients = [Client(url.removeprefix("http://"), number, faces) for number in range(4)]
+            enrolment = json.dumps({"photo": faces[0]}).encode()
+            clients[0].ask("POST", "/people/Resident/photos", enrolment, "enrol")
+            with ThreadPoolExecutor(4) as pool:
+                for _ in pool.map(Client.warm_up, clients):
+                    pass
+            started, curve = time.monotonic(), []
+
+            def run(client: Client) -> None:
+                while time.monotonic() - started < seconds:
+                    client.turn()
+
+            threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+            for thread in threads:
+                thread.start()
+            while (now := time.monotonic() - started) < seconds and process.poll() is None:
+                curve.append((now, megabytes(process.pid), sum(client.answers.total() for client in clients)))
+                if len(curve) % 12 == 1:
+                    print("{:6.0f} s  {:7.1f} MB  {:8,} requests".format(*curve[-1]), flush=True)
+                time.sleep(min(5.0, seconds / 50))
+            for thread in threads:
+                thread.join()
+            alive = process.poll() is None
+    answers = sum((client.answers for client in clients), Counter[tuple[str, int | str]]())
+    for (what, status), count in sorted(answers.items(), key=str):
+        print(f"{count:8,} {what}: {status}")
+    times, memory, _ = np.array([row for row in curve if row[0] > seconds / 3]).T
+    slope = float(np.polynomial.Polynomial.fit(times, memory, 1).convert().coef[1])
+    rise = slope * (times[-1] - times[0])
+    wrong = sum(count for (what, status), count in answers.items() if not proper(what, status))
+    print(f"the line through the last two thirds rises by {rise:.2f} MB (at most {FLAT:g})")
+    print(f"answered wrongly: {wrong} of {answers.total():,} (none)\nthe server is alive: {alive}")
+    return rise <= FLAT and not wrong and alive
+
+
+def proper(what: str, status: int | str) -> bool:
+    """Whether a request of the soak was answered as it must be."""
+    if what == "hostile, too large" and isinstance(status, str):
+        return True
+    return status in ((400, 413, 415, 422) if what.startswith("hostile") else (200, 201))
 
 
 def peer(python: str) -> None:
@@ -241,7 +313,9 @@ def main() -> None:
     parser.add_argument("--autocannon", type=Path, metavar="FOLDER", help="the npm package")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="exit status 1 where memory grows")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="of JPEG files with faces, for the soak")
+    parser.add_argument("--detector", metavar="FILE", help="for the photos")
     parser.add_argument("--peer", metavar="PYTHON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -252,7 +326,9 @@ def main() -> None:
         if args.peer:
             peer(args.peer)
         if args.soak:
-            soak(model, args.soak)
+            photos = sorted(args.photos.glob("*.jpg")) if args.photos else []
+            words = ["--detector", args.detector] if args.detector else []
+            sys.exit(not soak(model, args.soak, photos, words))
         elif args.autocannon:
             compare(model, args.autocannon, args.seconds, args.rounds)
 

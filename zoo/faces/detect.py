@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.files import cache_folder, write_bytes
 from zoo.formats.images import Image
+from zoo.machine import cores
 from zoo.messages import log
 
 Points = npt.NDArray[np.float64]
@@ -99,6 +101,7 @@ class FaceDetector:
         self.content = content
         self.score_threshold = score_threshold
         self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
+        self._turns = threading.Semaphore(cores(threads=False))  # each keeps the memory of its largest photo
         try:
             self._run(np.zeros((32, 32, 3), np.uint8), 1.0)
         except cv2.error:
@@ -196,11 +199,12 @@ class FaceDetector:
 
     def _run(self, image: Image, score: float) -> Points:
         """YuNet's rows of at least a score: box, landmarks and score, (faces, 15)."""
-        yunet = self._borrowed()
-        yunet.setInputSize(image.shape[1::-1])
-        yunet.setScoreThreshold(score)
-        _, rows = yunet.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        self._idle.append(yunet)
+        with self._turns:
+            yunet = self._borrowed()
+            yunet.setInputSize(image.shape[1::-1])
+            yunet.setScoreThreshold(score)
+            _, rows = yunet.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            self._idle.append(yunet)
         found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
         return found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
 

@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from zoo.formats.read_ahead import map_ahead
 from zoo.inference.convention import GivenInput
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
+from zoo.machine import cores
 from zoo.modelinfo import InputSpec, Threshold
 from zoo.recognition.threshold import Decision, decide
 from zoo.resolve import onnx_file
@@ -166,8 +168,12 @@ class FaceVerifier(FaceFinder):
             for p, nth in ((a, "first"), (b, "second"))
         ]
         _ = self.aligned or self.detector  # loaded before two threads ask for it
-        with ThreadPoolExecutor(2) as pool:
-            every_a, every_b = pool.map(self.crops, (a, b), names)
+        beside = _threads(os.getpid()).submit(self.crops, b, names[1])
+        try:
+            every_a = self.crops(a, names[0])
+        finally:
+            wait([beside])  # nothing of this call goes on after it
+        every_b = beside.result()
         embeddings = self.embed_crops([*every_a, *every_b]).astype(np.float64)
         similarities = np.clip(embeddings[: len(every_a)] @ embeddings[len(every_a) :].T, -1, 1)
         i, j = np.unravel_index(int(similarities.argmax()), similarities.shape)
@@ -198,3 +204,9 @@ class FaceVerifier(FaceFinder):
         if stored.model_sha256 and stored.model_sha256 != self.embedder.model_sha256:
             notes.append("with other weights: measure it again")
         return [f"the threshold was measured {note}" for note in notes]
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Threads that stay, for each process of a fork: OpenCV never frees what it keeps for a thread, about 1 kB."""
+    return ThreadPoolExecutor(cores(), "zoo-verify")

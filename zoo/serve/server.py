@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
@@ -31,6 +32,7 @@ def serve(settings: Settings) -> None:
     InputError where the model, the gallery, the token or the port cannot be used.
     """
     settings = replace(settings, model=onnx_file(settings.model).resolve())
+    cv2.setNumThreads(settings.threads_each)
     listening = listen(settings.host, settings.port)
     with listening, tempfile.TemporaryDirectory(prefix="zoo-serve-") as counts:
         app = create_app(settings, Path(counts))
@@ -63,6 +65,7 @@ def worker_app(settings: Settings, counts: Path, level: int) -> ASGIApp:
     """The application in a process of its own, which logs as its parent does."""
     log.addHandler(Lines())
     log.setLevel(level)
+    cv2.setNumThreads(settings.threads_each)
     return create_app(settings, counts)
 
 

@@ -8,9 +8,12 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,9 +25,11 @@ from tests.support.places import ROOT
 from tests.support.toy_faces import LOOSE, crop, write_model
 from zoo.errors import InputError
 from zoo.faces.detect import load_detector
+from zoo.faces.finder import FaceCrop, Picture
 from zoo.formats.images import Image, encode_png, read_image
 from zoo.formats.pairs import read_pairs_csv
 from zoo.inference.metadata import write_model_info
+from zoo.machine import cores
 from zoo.modelinfo import ModelInfo
 from zoo.recognition.verifier import FaceVerifier
 
@@ -173,6 +178,57 @@ def test_one_threshold_separates_every_pair_of_the_photos(real: FaceVerifier, sh
 def test_a_group_photo_says_which_face_was_taken(real: FaceVerifier, shared: Path) -> None:
     answer = real.verify(shared / "photos" / "group_couple.jpg", shared / "photos" / "person_a_1.jpg")
     assert len(answer.a.faces) == 2 and any("2 faces: the largest was taken" in note for note in answer.notes)
+
+
+class Watched(FaceVerifier):
+    """Notes the threads that look for faces."""
+
+    threads: ClassVar[set[threading.Thread]] = set()
+
+    def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
+        self.threads.add(threading.current_thread())
+        return super().crops(picture, name)
+
+
+def test_many_comparisons_start_no_new_threads(room: Path) -> None:
+    """OpenCV never frees what it keeps for a thread: with two threads for each pair, a server grew by 1.7 kB each."""
+    verifier = Watched("model.onnx", aligned=True)
+    for _ in range(3 * cores() + 9):
+        verifier.verify("a1.png", "b.png")
+    assert 2 <= len(verifier.threads) <= cores() + 1
+
+
+def test_a_comparison_that_fails_leaves_nothing_running(room: Path) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Slow(FaceVerifier):
+        def crops(self, picture: Picture, name: str | None = None) -> list[FaceCrop]:
+            if picture == "b.png":
+                begun.set()
+                time.sleep(0.2)
+                ended.set()
+            else:
+                begun.wait(60)
+            return super().crops(picture, name)
+
+    with pytest.raises(InputError, match=r"missing\.png"):
+        Slow("model.onnx", aligned=True).verify("missing.png", "b.png")
+    assert ended.is_set()
+
+
+def test_a_forked_process_verifies_as_its_parent_did(room: Path) -> None:
+    program = (
+        "import os, cv2, zoo\n"
+        "cv2.setNumThreads(1)\n"
+        "verifier = zoo.FaceVerifier('model.onnx', aligned=True, threads=1)\n"
+        "first = verifier.verify('a1.png', 'b.png').similarity\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(verifier.verify('a1.png', 'b.png').similarity != first)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
 def test_one_verifier_serves_threads(real: FaceVerifier, shared: Path) -> None:
