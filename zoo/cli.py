@@ -1,7 +1,7 @@
 """The `zoo` command: finds the command's module, runs it, and turns every outcome into an exit code.
 
-Exit codes: 0 done (verify: same person), 1 verify: different people, 2 wrong input, 3 no verdict, 70 our own
-fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arguments(parser)` and
+Exit codes: 0 done (verify: same person), 1 verify: different people, audit: another figure, 2 wrong input, 3 no
+verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arguments(parser)` and
 `run(args) -> int`; only the one that was named is imported, so that `zoo --help` is instant.
 """
 
@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "export a trained model to ONNX and prove that it computes the same",
     "inspect": "describe an ONNX model and warn of what looks wrong",
     "evaluate": "measure a model on a benchmark through ONNX Runtime",
+    "audit": "measure a published model again and compare with what is claimed of it",
     "reproduce": "train several heads under equal conditions and tabulate the results",
     "verify": "decide whether two photos show the same person",
     "identify": "find the people of a gallery in a photo",

@@ -7,43 +7,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.evaluate.groups import Groups
-from zoo.evaluate.intervals import EER, Difference, Interval
+from zoo.evaluate.intervals import ACCURACY, AUC, EER, Difference, Interval
 from zoo.evaluate.report.record import Report
-from zoo.evaluate.results import Evaluation, Identification, differences
+from zoo.evaluate.results import Evaluation, differences
+
+Figure = tuple[str, float, Interval | None]
+"""A label, a value, and its interval where there is one."""
+
+
+def figures(found: Evaluation) -> list[Figure]:
+    """All rates by their labels, which are the same for every way of computing them."""
+    return [*_of_pairs(found), *_of_searches(found)]
+
+
+def _of_pairs(found: Evaluation) -> list[Figure]:
+    rates = [(ACCURACY, found.accuracy, found.accuracy_interval), (AUC, found.auc, found.auc_interval)]
+    rates += [(EER, found.eer, found.eer_interval), ("decidability", found.decidability, None)]
+    nearest = found.compat and found.features
+    intervals = {} if nearest else {point.far_target: point.tar_interval for point in found.operating_points}
+    tars = [(f"TAR@FAR {far:g}", tar, intervals.get(far)) for far, tar in found.tar_at_far.items()]
+    return [*((label, rate, interval) for label, rate, interval in rates if rate is not None), *tars]
+
+
+def _of_searches(found: Evaluation) -> list[Figure]:
+    table: list[Figure] = []
+    for gallery, search in found.identification.items():
+        ranks = [(f"rank {n}", rate, search.rank_interval[n]) for n, rate in search.rank.items()]
+        rates = search.tpir_at_fpir.items()
+        open_set = [(f"TPIR@FPIR {fpir:g}", rate, search.tpir_interval.get(fpir)) for fpir, rate in rates]
+        table += [(f"{gallery} {label}".strip(), rate, interval) for label, rate, interval in (*ranks, *open_set)]
+    return [*table, *((label, value, None) for label, value in found.figures.items())]
 
 
 def rows(found: Evaluation) -> list[tuple[str, str]]:
     """The figures as a table: (label, value with its interval)."""
     known = found.features or found.fold_order or found.flip is not None  # not of reports of earlier versions
     table = [("protocol", found.how)] if known else []
-    if found.accuracy is not None:
-        compat = f" as {found.compat} computes it" if found.compat else ""
-        value = f"{found.accuracy:.6f} ± {found.accuracy_std:.6f}{_between(found.accuracy_interval)}"
-        table.append((f"accuracy, {found.folds} folds{compat}", value))
-    for label, rate, interval in (("AUC", found.auc, found.auc_interval), (EER, found.eer, found.eer_interval)):
-        if rate is not None:
-            table.append((label, _rate(rate, interval)))
-    if found.decidability is not None:
-        table.append(("decidability", _rate(found.decidability)))
-    intervals = {point.far_target: point.tar_interval for point in found.operating_points}
-    nearest = f", {found.compat}'s nearest" if found.compat and found.features else ""
-    for far, tar in found.tar_at_far.items():
-        table.append((f"TAR@FAR {far:g}{nearest}", _rate(tar, None if nearest else intervals.get(far))))
+    for label, rate, interval in _of_pairs(found):
+        value = _rate(rate, interval)
+        if label == ACCURACY:
+            label += f", {found.folds} folds" + (f" as {found.compat} computes it" if found.compat else "")
+            value = f"{rate:.6f} ± {found.accuracy_std:.6f}{_between(interval)}"
+        elif label.startswith("TAR") and found.compat and found.features:
+            label += f", {found.compat}'s nearest"
+        table.append((label, value))
     table += [(f"threshold at FAR {one.far_target:g}", f"{one.threshold:.6f}") for one in found.operating_points]
-    for gallery, search in found.identification.items():
-        table += [(f"{gallery} {label}".strip(), value) for label, value in _search_rows(search)]
-    table += [(label, _rate(value)) for label, value in found.figures.items()]
+    table += [(label, _rate(rate, interval)) for label, rate, interval in _of_searches(found)]
     for column, groups in found.groups.items():
         table += _group_rows(groups, f"{column} ")
     if found.failures:
         table.append(("failures to enrol", f"{found.failures.images:,} of {found.failures.of:,} images"))
     return table
-
-
-def _search_rows(search: Identification) -> list[tuple[str, str]]:
-    ranks = [(f"rank {n}", _rate(rate, search.rank_interval[n])) for n, rate in search.rank.items()]
-    rates = search.tpir_at_fpir.items()
-    return ranks + [(f"TPIR@FPIR {fpir:g}", _rate(rate, search.tpir_interval.get(fpir))) for fpir, rate in rates]
 
 
 def _rate(rate: float, interval: Interval | None = None) -> str:

@@ -181,7 +181,7 @@ ROOMS = (
     ),
     Room(
         "zoo.reproduce",
-        "grids of trainings and their tables",
+        "grids of trainings and their tables, and published figures measured again",
         (
             *(
                 "zoo.runs",
@@ -193,9 +193,9 @@ ROOMS = (
                 "zoo.evaluate.report",
                 "zoo.evaluate.benchmarks",
             ),
-            *("zoo.evaluate.protocols", "zoo.resolve"),
+            *("zoo.evaluate.protocols", "zoo.resolve", "zoo.hub", "zoo.published"),
         ),
-        (*LIGHT, "scipy", "matplotlib"),
+        (*LIGHT, "scipy", "matplotlib", "yaml"),
     ),
     Room("zoo.commands", "one file a command: arguments and printing", ("*",), ("*",)),
     Room("zoo.cli", "the console script"),
