@@ -143,7 +143,7 @@ ROOMS = (
         "zoo.recognition",
         "verification, galleries, batches of photos",
         ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report", "zoo.data"),
-        (*LIGHT, "PIL", "pyarrow", "scipy", "simsimd"),
+        (*LIGHT, "PIL", "pyarrow", "scipy", "simsimd", "qdrant_client"),
     ),
     Room(
         "zoo.serve",

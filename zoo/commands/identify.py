@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos of one or more people, or folders of them")
-    people = "a folder of people, or a gallery of `zoo index`"
-    parser.add_argument("--gallery", metavar="DIR|FILE", required=True, help=people)
+    people = "a folder of people, or a gallery of `zoo index`: a file, or qdrant:URL/COLLECTION"
+    parser.add_argument("--gallery", metavar="GALLERY", required=True, help=people)
     add_model_arguments(parser, face="all")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
     rate = "use the stored threshold that keeps this false positive identification rate, e.g. 0.01"
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import Gallery
-    from zoo.recognition.identify import identify_many
+    from zoo.recognition.identify import identify, identify_many
 
     alone = len(args.photos) == 1 and not Path(args.photos[0]).is_dir()
     if args.draw and not alone:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     verifier = verifier_of(args)
     gallery = Gallery.of(args.gallery, verifier, bar=bar)
     options = {"fpir": args.fpir, "threshold": args.threshold, "top": args.top}
-    answers = [("", gallery.identify(args.photos[0], verifier, **options))] if alone else ()
+    answers = [("", identify(gallery, args.photos[0], verifier, **options))] if alone else ()
     codes = set()
     for path, answer in answers or identify_many(gallery, args.photos, verifier, **options):
         if isinstance(answer, InputError):

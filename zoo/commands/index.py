@@ -1,8 +1,8 @@
-"""Enrol known people in a gallery file for `zoo identify`: one template per person, the mean of their photos.
+"""Enrol known people in a gallery for `zoo identify`: one template per person, the mean of their photos.
 
 DIR holds one sub-folder per person, named after them. Run it again to add photos or people, with --sync to take out as
-well what is no longer there; an interrupted run is resumed. A gallery is biometric data: protect it as you would
-protect passwords.
+well what is no longer there; an interrupted run is resumed. GALLERY is a file, or qdrant:URL/COLLECTION for one that
+several services share. A gallery is biometric data: protect it as you would protect passwords.
 
 zoo index people/ -o people.gallery --model model.onnx
 zoo index people/ -o people.gallery --model model.onnx --sync
@@ -19,7 +19,7 @@ from zoo.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder with one sub-folder per person")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the gallery file to create or to add to")
+    parser.add_argument("-o", "--output", metavar="GALLERY", required=True, help="the gallery to create or to add to")
     parser.add_argument("--sync", action="store_true", help="take out photos that are not in DIR any more")
     remove, photo = "remove a person; may be repeated", "remove a photo: a file, or its SHA-256"
     parser.add_argument("--remove", metavar="NAME", action="append", default=[], help=remove)
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import Gallery
+    from zoo.recognition.store import store_at
 
     removes = bool(args.remove or args.remove_photo)
     if (args.folder is not None) + removes + args.list != 1 or (args.sync and not args.folder):
@@ -39,14 +40,15 @@ def run(args: argparse.Namespace) -> int:
             " --list; see `zoo index --help`"
         )
     if args.list:
-        counts = Gallery.open(args.output).photo_counts()
+        counts = store_at(args.output).photo_counts()
         answer(args, counts, [f"{photos:6,}  {name}" for name, photos in counts.items()])
         return 0
     if removes:
         done = Gallery.prune(args.output, args.remove, args.remove_photo)
     else:
         done = Gallery.index(args.folder, args.output, verifier_of(args), workers=args.workers, bar=bar, sync=args.sync)
-    gallery, people, photos = done.gallery, len(done.gallery), len(done.gallery.photo_people)
+    gallery = done.gallery
+    people, photos = len(gallery), sum(gallery.photo_counts().values())
     print_notes([] if args.json else gallery.notes)
     counts = {"people": people, "photos": photos, "added": done.added, "removed": done.removed}
     removed = f" and removed {done.removed:,}" if done.removed else ""

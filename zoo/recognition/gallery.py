@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from zoo.faces.finder import Picture
     from zoo.recognition.identify import Identification
     from zoo.recognition.index import Indexed
+    from zoo.recognition.store import Store
 
 FORMAT = "zoo gallery 1"
 
 EnrolledPhoto = tuple[str, str, npt.NDArray[np.float32]]
 """A person's name, the SHA-256 of the photo's file in hex, and the unit-length embedding (dim,)."""
+
+Ranked = tuple[tuple[str, float], ...]
+"""People and their cosines, best first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +72,8 @@ class Gallery:
         return cls(facts, **arrays)
 
     @staticmethod
-    def of(path: str | Path, verifier: FaceVerifier, **options: Any) -> Gallery:
-        """The people in a gallery file or in a folder of people: see `zoo.recognition.index.people_at`."""
+    def of(path: str | Path, verifier: FaceVerifier, **options: Any) -> Store:
+        """The people in a gallery file, a folder or a collection: see `zoo.recognition.index.people_at`."""
         from zoo.recognition.index import people_at
 
         return people_at(path, verifier, **options)
@@ -135,10 +139,11 @@ class Gallery:
         """How many photos each person's template averages, by name."""
         return dict(zip(self.names(), self.photos.tolist(), strict=True))
 
-    def owned(self) -> list[tuple[str, str]]:
-        """Every photo in order: its person's name and its SHA-256 in hex."""
-        names, people = self.names(), self.photo_people.tolist()
-        return [(names[person], row.tobytes().hex()) for person, row in zip(people, self.photo_hashes, strict=True)]
+    def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """The photos of these people, or all, in order: each one's person and its SHA-256 in hex."""
+        names, owners = self.names(), self.photo_people.tolist()
+        photos = [(names[owner], row.tobytes().hex()) for owner, row in zip(owners, self.photo_hashes, strict=True)]
+        return photos if people is None else [photo for photo in photos if photo[0] in people]
 
     def uncoded(self) -> set[str]:
         """The people with a photo of which no embedding was kept."""
@@ -163,6 +168,15 @@ class Gallery:
             )
         return search(self.templates, self.codes, queries, k)
 
+    def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
+        """`search` with names."""
+        found = zip(*self.search(queries, k), strict=True)
+        return [tuple(zip(map(self.name, people.tolist()), scores.tolist(), strict=True)) for people, scores in found]
+
+    def noted(self, notes: Iterable[str]) -> Gallery:
+        """This gallery with other notes."""
+        return replace(self, notes=tuple(notes))
+
     def require(self, verifier: FaceVerifier) -> list[str]:
         """InputError unless the gallery's embeddings may be compared with the verifier's; a note where they differ."""
         how = verifier.how()
@@ -184,14 +198,14 @@ class Gallery:
 
     @staticmethod
     def index(folder: str | Path, path: str | Path, verifier: FaceVerifier, **options: Any) -> Indexed:
-        """Brings the gallery file at `path` up to date with a folder of people: see `zoo.recognition.index`."""
+        """Brings the gallery at `path` up to date with a folder of people: see `zoo.recognition.index`."""
         from zoo.recognition.index import index
 
         return index(folder, path, verifier, **options)
 
     @staticmethod
     def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:
-        """Takes people and photos out of the gallery file at `path`: see `zoo.recognition.index`."""
+        """Takes people and photos out of the gallery at `path`: see `zoo.recognition.index`."""
         from zoo.recognition.index import prune
 
         return prune(path, people, photos)

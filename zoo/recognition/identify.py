@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop, Picture
 from zoo.formats.images import printable
 from zoo.recognition.batch import pictures_in
-from zoo.recognition.gallery import Gallery
+from zoo.recognition.store import Store
 from zoo.recognition.threshold import Decision, decide_identification
 from zoo.recognition.verifier import FaceVerifier
 
@@ -51,7 +51,7 @@ class Identification:
 
 
 def identify(
-    gallery: Gallery,
+    gallery: Store,
     picture: Picture,
     verifier: FaceVerifier,
     *,
@@ -69,7 +69,7 @@ def identify(
 
 
 def identify_many(
-    gallery: Gallery, paths: Iterable[str | Path], verifier: FaceVerifier, **options: Any
+    gallery: Store, paths: Iterable[str | Path], verifier: FaceVerifier, **options: Any
 ) -> Iterator[tuple[str, Identification | InputError]]:
     """`identify` of each photo at `paths` and in the folders among them, with its path, or why it cannot be used."""
     identified = _identifier(gallery, verifier, **options)
@@ -83,7 +83,7 @@ def identify_many(
 
 
 def _identifier(
-    gallery: Gallery, verifier: FaceVerifier, fpir: float | None = None, threshold: float | None = None, top: int = 5
+    gallery: Store, verifier: FaceVerifier, fpir: float | None = None, threshold: float | None = None, top: int = 5
 ) -> Callable[[list[FaceCrop]], Identification]:
     """From the faces of a picture to the people they resemble, with all checks made before."""
     told = [*gallery.notes, *gallery.require(verifier)]
@@ -97,10 +97,9 @@ def _identifier(
 
     def identified(crops: list[FaceCrop]) -> Identification:
         faces = []
-        for crop, people, scores in zip(crops, *gallery.search(verifier.embed_crops(crops), top), strict=True):
-            candidates = tuple(zip(map(gallery.name, people.tolist()), scores.tolist(), strict=True))
-            name, best = candidates[0]
-            faces.append(IdentifiedFace(crop, candidates, name if decision.accepts(best) else None))
+        for crop, candidates in zip(crops, gallery.ranked(verifier.embed_crops(crops), top), strict=True):
+            best = next((name for name, cosine in candidates[:1] if decision.accepts(cosine)), None)
+            faces.append(IdentifiedFace(crop, candidates, best))
         times = Counter(face.name for face in faces if face.name)
         notes = [f"{name} was found {count} times" for name, count in times.items() if count > 1]
         return Identification(tuple(faces), decision, len(gallery), (*told, *notes))

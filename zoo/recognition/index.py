@@ -1,13 +1,15 @@
-"""Gallery files that follow folders of people, and from which people and photos are taken out again.
+"""Galleries that follow folders of people, and from which people and photos are taken out again.
 
-Who changes a gallery file holds the journal beside it, PATH.partial: of two at once the second one is told to wait.
+Who changes a gallery file holds the journal beside it, PATH.partial: of two at once the second one is told to wait. A
+collection of an engine is changed a few people at a time, and what is taken out meanwhile stays out.
 """
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from zoo.errors import InputError, closest
@@ -17,17 +19,21 @@ from zoo.messages import Bar, no_bar
 from zoo.recognition.enrol import enrol, people_in
 from zoo.recognition.gallery import Gallery
 from zoo.recognition.journal import Journal
+from zoo.recognition.store import QdrantStore, Store, in_engine, store_at
 from zoo.recognition.verifier import FaceVerifier
 
 LEAST_AGREEMENT = 0.25
 """People whose photos' mean similarity is lower are noted; `benchmarks/verify.py --agreement` prints real people's."""
+
+PEOPLE_AT_ONCE = 64
+"""People of a folder that are enrolled in a collection together: an interruption loses no more."""
 
 
 @dataclass(frozen=True)
 class Indexed:
     """A gallery file that was brought up to date."""
 
-    gallery: Gallery
+    gallery: Store
     """Its notes say what was odd."""
     added: int
     """How many photos are new in it."""
@@ -43,51 +49,73 @@ def index(
     bar: Bar = no_bar,
     sync: bool = False,
 ) -> Indexed:
-    """Adds the photos below `folder`, one sub-folder per person, to the gallery file at `path`: `zoo index`.
+    """Adds the photos below `folder`, one sub-folder per person, to the gallery at `path`: `zoo index`.
 
     With `sync` the gallery becomes what the folder is: photos that were moved, replaced or deleted are taken out.
-    After an interruption the next call resumes from PATH.partial. InputError for a gallery of another model, and where
-    no photo of anybody can be used; the file is then as it was.
+    After an interruption the next call resumes: of a file from PATH.partial, of a collection from those who are in it.
+    InputError for a gallery of another model, and where no photo of anybody can be used; a file is then as it was.
     """
+    people, odd = people_in(folder)
+    if in_engine(path):
+        return _said(_index_in(QdrantStore.at(str(path), verifier), people, verifier, workers, bar, sync), folder, odd)
     path = Path(path)
     with Journal(partial_of(path), verifier.how()) as journal:
         old = Gallery.open(path) if path.exists() else Gallery.empty(verifier.dim, verifier.how())
-        done = follow(old, folder, verifier, journal, workers, bar, sync)
-        done.gallery.save(path)
+        new = follow(old, people, verifier, journal, workers, bar, sync)
+        done = _said(Indexed(new, *_changes(old, new)), folder, odd)
+        new.save(path)
         journal.delete()
     return done
 
 
-def people_at(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Gallery:
-    """The people at `path`: a gallery file, or a folder with one sub-folder per person, enrolled in memory."""
+def people_at(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Store:
+    """The people at `path`: a gallery file, a collection, or a folder with one sub-folder per person, enrolled now."""
     if not Path(path).is_dir():
-        return Gallery.open(path)
-    empty = Gallery.empty(verifier.dim, verifier.how())
-    with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), {}) as journal:
-        return follow(empty, path, verifier, journal, workers, bar).gallery
+        return store_at(path)
+    people, odd = people_in(path)
+    new = _follow_at_once(people, verifier, workers, bar, False, (), Gallery.empty(verifier.dim, verifier.how()))
+    return _said(Indexed(new, 0, 0), path, odd).gallery
+
+
+def _said(done: Indexed, folder: str | Path, odd: list[str]) -> Indexed:
+    """With what was odd about the folder; InputError where nobody has a usable photo."""
+    if not len(done.gallery):
+        reason = next(iter(done.gallery.notes), "nobody is left in the folder")
+        raise InputError(f"expected at least one usable photo in {printable(folder)}, found none: {reason}")
+    return replace(done, gallery=done.gallery.noted((*odd, *done.gallery.notes)))
+
+
+def _changes(old: Gallery, new: Gallery) -> tuple[int, int]:
+    """How many photos are new, and how many were taken out."""
+    before, after = set(old.owned()), set(new.owned())
+    return len(after - before), len(before - after)
 
 
 def follow(
     old: Gallery,
-    folder: str | Path,
+    people: Mapping[str, list[Path]],
     verifier: FaceVerifier,
     journal: Journal,
     workers: int = 2,
     bar: Bar = no_bar,
     sync: bool = False,
-) -> Indexed:
-    """`index` in memory; `journal` holds what an interrupted call embedded."""
+    before: Collection[tuple[str, str]] = (),
+) -> Gallery:
+    """`index` in memory, with each person's pictures; `journal` holds what an interrupted call embedded.
+
+    Photos `before` that are not in `old` were taken out meanwhile: they and their people's are not enrolled again.
+    """
     notes = old.require(verifier)
-    people, odd = people_in(folder)
     owned, there, waiting = set(old.owned()), set[tuple[str, str]](), dict(people)
-    if owned:
+    lost = {name for name, _ in before} - {name for name, _ in owned}
+    if owned or before:
         photos = [(name, path) for name, paths in people.items() for path in paths]
         waiting = {name: [] for name in people}
         with bar("compare", len(photos)) as progress:
             digests = map_ahead(_digest, (path for _, path in photos), workers)
             for (name, path), digest in zip(photos, digests, strict=True):
                 there.add((name, digest))
-                if (name, digest) not in owned:
+                if (name, digest) not in owned and (name, digest) not in before and name not in lost:
                     waiting[name].append(path)
                 progress(1)
     gone = {photo for photo in owned - there if (photo[0], "") not in there} if sync else set()  # "": unreadable
@@ -97,41 +125,86 @@ def follow(
     with bar("enrol", sum(map(len, waiting.values()))) as progress:
         enrolled, told = enrol(verifier, waiting, journal, workers, progress)
     new = old.without(gone).extended(enrolled)
-    if not len(new):
-        raise InputError(f"expected at least one usable photo in {printable(folder)}, found none: {told[0]}")
     names, touched = new.names(), {name for name, *_ in (*enrolled, *gone)}
-    absent = sorted(set(people) - set(names))
-    notes += [*odd, *told, *(f"no usable photo of {name}: not in the gallery" for name in absent)]
+    notes = [*told, *notes, *(f"{name} was removed while this run was under way: left out" for name in sorted(lost))]
+    absent = sorted(set(people) - set(names) - lost)
+    notes += [f"no usable photo of {name}: not in the gallery" for name in absent]
     notes += [
         f"the photos of {name} look like different people (mean similarity {agreement:.2f}): check them"
         for name, agreement in zip(names, new.agreement().tolist(), strict=True)
         if name in touched and agreement < LEAST_AGREEMENT
     ]
-    stayed = len(owned - gone)
-    return Indexed(replace(new, notes=tuple(notes)), len(new.photo_people) - stayed, len(owned) - stayed)
+    return new.noted(notes)
+
+
+def _follow_at_once(
+    people: Mapping[str, list[Path]],
+    verifier: FaceVerifier,
+    workers: int,
+    bar: Bar,
+    sync: bool,
+    before: Collection[tuple[str, str]],
+    old: Gallery,
+) -> Gallery:
+    """`follow` with a journal that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), {}) as journal:
+        return follow(old, people, verifier, journal, workers, bar, sync, before)
+
+
+def _index_in(
+    store: QdrantStore, people: Mapping[str, list[Path]], verifier: FaceVerifier, workers: int, bar: Bar, sync: bool
+) -> Indexed:
+    """`index` in a collection, PEOPLE_AT_ONCE by PEOPLE_AT_ONCE, each on its own whole in the collection."""
+    store.require(verifier)
+    before = set(store.owned(None if sync else people))
+    names = list(dict.fromkeys([*people, *sorted({name for name, _ in before})]))
+    added, removed, notes = 0, 0, list[str]()
+    with bar("people", len(names)) as progress:
+        for start in range(0, len(names), PEOPLE_AT_ONCE):
+            some = names[start : start + PEOPLE_AT_ONCE]
+            here = {name: people[name] for name in some if name in people}
+            known = {photo for photo in before if photo[0] in some}
+            followed = partial(_follow_at_once, here, verifier, workers, no_bar, sync, known)
+            old, new = store.change(some, followed)
+            changes = _changes(old, new)
+            added, removed = added + changes[0], removed + changes[1]
+            notes += new.notes
+            progress(len(some))
+    return Indexed(store.noted(dict.fromkeys(notes)), added, removed)
 
 
 def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:
-    """Takes people and photos out of the gallery file at `path` and out of what an interrupted `index` left beside it.
+    """Takes people and photos out of the gallery at `path` and out of what an interrupted `index` left beside a file.
 
     A photo is a file, or the SHA-256 of one in hex. InputError for a person or a photo that is in neither, and while
-    `index` is at work; the file is then as it was.
+    `index` is at work on a file; the gallery is then as it was.
     """
-    path = Path(path)
     digests = {str(photo): _photo_digest(photo) for photo in photos}
-    with Journal(partial_of(path), None) as journal:
-        gallery = Gallery.open(path)
-        pending = {(record["person"], record["sha256"]) for record in journal.records() if "person" in record}
-        known = pending | set(gallery.owned())
+
+    def doomed(known: set[tuple[str, str]]) -> set[tuple[str, str]]:
         missing = [name for name in people if name not in {name for name, _ in known}]
         missing += [photo for photo, digest in digests.items() if digest not in {digest for _, digest in known}]
         if missing:
             close = closest(missing[0], {name for name, _ in known})
             hint = f"did you mean {' or '.join(close)}?" if close else "names are case-sensitive"
             raise InputError(f"expected people or photos of the gallery, found no {', '.join(missing)}; {hint}")
-        doomed = {photo for photo in known if photo[0] in people or photo[1] in digests.values()}
-        journal.keep(lambda record: (record.get("person"), record.get("sha256")) not in doomed)
-        new = gallery.without(doomed)
+        return {photo for photo in known if photo[0] in people or photo[1] in digests.values()}
+
+    if in_engine(path):
+        store = QdrantStore.at(str(path))
+        gone = doomed(set(store.owned()))
+        store.change(
+            {name for name, _ in gone},
+            lambda old: old.without(photo for photo in old.owned() if photo[0] in people or photo in gone),
+        )
+        return Indexed(store, 0, len(gone))
+    path = Path(path)
+    with Journal(partial_of(path), None) as journal:
+        gallery = Gallery.open(path)
+        pending = {(record["person"], record["sha256"]) for record in journal.records() if "person" in record}
+        gone = doomed(pending | set(gallery.owned()))
+        journal.keep(lambda record: (record.get("person"), record.get("sha256")) not in gone)
+        new = gallery.without(gone)
         new.save(path)
     return Indexed(new, 0, len(gallery.photo_people) - len(new.photo_people))
 

@@ -1,0 +1,264 @@
+"""Where known people are kept: in a gallery file, or in a collection of Qdrant that several services share.
+
+A place is a FILE, or qdrant:LOCATION/COLLECTION with the URL of a server (QDRANT_API_KEY holds its key) or the folder
+of Qdrant's local mode, which one process at a time may open. A collection holds one point per person: the template as
+its vector, everything else that a gallery file has as its payload.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.recognition.gallery import FORMAT, Gallery, Ranked, packed_names
+from zoo.recognition.verifier import FaceVerifier
+
+SCHEME = "qdrant:"
+LEAST_SERVER = (1, 17)
+"""The first version whose writes can depend on what is there; earlier ones write regardless."""
+AT_ONCE = 256
+"""People that one request reads or writes."""
+
+
+class Store(Protocol):
+    """Known people and their templates, wherever they are kept; a `Gallery` is one, and so is a `QdrantStore`."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the embeddings were made, as `FaceVerifier.how` states it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the photos that were added last."""
+
+    def __len__(self) -> int: ...
+
+    def noted(self, notes: Iterable[str]) -> Self:
+        """The same people with other notes."""
+
+    def require(self, verifier: FaceVerifier) -> list[str]:
+        """InputError unless the embeddings may be compared with the verifier's; a note where they differ."""
+
+    def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
+        """Of each query, unit-length (queries, dim), the `k` most similar people and their cosines, best first."""
+
+    def photo_counts(self) -> dict[str, int]:
+        """How many photos each person's template averages, by name."""
+
+    def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """The photos of these people, or all: each one's person and its SHA-256 in hex."""
+
+
+def store_at(place: str | Path, verifier: FaceVerifier | None = None) -> Store:
+    """The people at a place; with a `verifier` a collection that is missing is made. InputError for anything else."""
+    return QdrantStore.at(str(place), verifier) if in_engine(place) else Gallery.open(place)
+
+
+def in_engine(place: str | Path) -> bool:
+    """Whether a place is a collection of an engine, not a file."""
+    return str(place).startswith(SCHEME)
+
+
+@dataclass(frozen=True, eq=False)
+class QdrantStore:
+    """People in a collection of Qdrant. Unlike a `Gallery` it changes, for everybody who shares the collection.
+
+    Each person is changed at once or not at all: a write holds only where the person is still as it was read, and is
+    otherwise made again from what others wrote. A removal that crosses an enrolment wins.
+    """
+
+    client: Any
+    """A `qdrant_client.QdrantClient`."""
+    collection: str
+    dim: int
+    facts: dict[str, Any]
+    remote: bool
+    notes: tuple[str, ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def at(cls, place: str, verifier: FaceVerifier | None = None) -> Self:
+        """The store at qdrant:LOCATION/COLLECTION; InputError where it cannot be opened or is something else."""
+        location, _, name = place.removeprefix(SCHEME).rpartition("/")
+        if not location or not name:
+            raise InputError(f"expected qdrant:URL/COLLECTION or qdrant:FOLDER/COLLECTION, found {place}")
+        try:
+            from qdrant_client import QdrantClient, models
+        except ImportError:
+            raise InputError("Qdrant needs one more package: pip install 'timm-face-zoo[qdrant]'") from None
+        remote = "://" in location
+        if not remote and verifier is None and not Path(location, "meta.json").is_file():
+            raise InputError(f"expected people at {place}, found none; add some with `zoo index`")
+        options: dict[str, Any] = {"url": location, "api_key": os.environ.get("QDRANT_API_KEY")}
+        with _told(place):
+            client = QdrantClient(**{**options, "check_compatibility": False} if remote else {"path": location})
+            version = client.info().version if remote else ""
+            if remote and tuple(map(int, version.split(".")[:2])) < LEAST_SERVER:
+                raise InputError(f"expected a server of version {'.'.join(map(str, LEAST_SERVER))}, found {version}")
+            if verifier and not client.collection_exists(name):
+                made = {"format": FORMAT, "facts": verifier.how()}
+                vectors = models.VectorParams(size=verifier.dim, distance=models.Distance.DOT)
+                client.create_collection(name, vectors_config=vectors, metadata=made)
+            config: Any = client.get_collection(name).config
+        about = config.metadata or {}
+        if about.get("format") != FORMAT:
+            raise InputError(f"expected a collection of `zoo index` at {place}, found another one")
+        return cls(client, name, config.params.vectors.size, about["facts"], remote)
+
+    def _ask(self, method: str, *given: Any, **options: Any) -> Any:
+        """One request; the local mode takes one at a time."""
+        with _told(self.collection), contextlib.nullcontext() if self.remote else self._lock:
+            return getattr(self.client, method)(self.collection, *given, **options)
+
+    def __len__(self) -> int:
+        return int(self._ask("count").count)
+
+    def noted(self, notes: Iterable[str]) -> Self:
+        """See `Store`."""
+        return replace(self, notes=tuple(notes))
+
+    def require(self, verifier: FaceVerifier) -> list[str]:
+        """See `Store`."""
+        return Gallery.empty(self.dim, self.facts).require(verifier)
+
+    def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
+        """See `Store`: exact, as the engine compares a query with every template."""
+        from qdrant_client import models
+
+        exact = models.SearchParams(exact=True) if self.remote else None  # the local mode knows no other search
+        asked = [
+            models.QueryRequest(query=query.tolist(), limit=k, with_payload=["name"], params=exact) for query in queries
+        ]
+        answers = self._ask("query_batch_points", asked)
+        return [tuple((point.payload["name"], float(point.score)) for point in one.points) for one in answers]
+
+    def photo_counts(self) -> dict[str, int]:
+        """See `Store`."""
+        return {one.payload["name"]: len(one.payload["hashes"]) for one in self._points(None, ["name", "hashes"])}
+
+    def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """See `Store`."""
+        found = self._points(people, ["name", "hashes"])
+        return [(one.payload["name"], digest) for one in found for digest in one.payload["hashes"]]
+
+    def change(self, people: Collection[str], change: Callable[[Gallery], Gallery]) -> tuple[Gallery, Gallery]:
+        """Replaces these people by what `change` makes of them; returns them as they were and are.
+
+        `change` takes and returns a gallery in memory of those of them who are there, and nobody else. It is called
+        again where somebody else has changed one of them meanwhile.
+        """
+        while True:
+            points = list(self._points(people, True, vectors=True))
+            old = self._gallery(points)
+            new = change(old)
+            versions = {point.payload["name"]: point.payload["version"] for point in points}
+            before, after = photos_by_person(old), photos_by_person(new)
+            touched = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+            mark = uuid.uuid4().hex
+            for names in _parts(touched):
+                self._write(new, names, versions, mark)
+            found = {one.payload["name"]: one.payload["version"] for one in self._points(touched, ["name", "version"])}
+            if all(found.get(name, mark) == mark for name in touched):
+                return old, new
+
+    def _write(self, new: Gallery, names: Sequence[str], versions: dict[str, str], mark: str) -> None:
+        """Writes or deletes people, each where its version is that of `versions`."""
+        from qdrant_client import models
+
+        place = {name: number for number, name in enumerate(new.names())}
+
+        def still(name: str) -> Any:
+            known = models.FieldCondition(key="version", match=models.MatchValue(value=versions[name]))
+            return models.Filter(must=[models.HasIdCondition(has_id=[_key(name)]), known])
+
+        writes: list[Any] = []
+        for name in names:
+            if name not in place:
+                writes.append(models.DeleteOperation(delete=models.FilterSelector(filter=still(name))))
+                continue
+            person = place[name]
+            rows = new.photo_people == person
+            payload = {
+                **{"name": name, "version": mark, "length": float(new.lengths[person])},
+                "hashes": [row.tobytes().hex() for row in new.photo_hashes[rows]],
+                "values": base64.b64encode(new.photo_values[rows].tobytes()).decode(),
+                "scales": new.photo_scales[rows].tolist(),
+            }
+            point = models.PointStruct(id=_key(name), vector=new.templates[person].tolist(), payload=payload)
+            mode = models.UpdateMode.UPDATE_ONLY if name in versions else models.UpdateMode.INSERT_ONLY
+            condition = still(name) if name in versions else None
+            put = models.PointsList(points=[point], update_filter=condition, update_mode=mode)
+            writes.append(models.UpsertOperation(upsert=put))
+        self._ask("batch_update_points", writes, wait=True)
+
+    def _points(
+        self, people: Collection[str] | None, payload: bool | list[str], vectors: bool = False
+    ) -> Iterator[Any]:
+        options: dict[str, Any] = {"with_payload": payload, "with_vectors": vectors}
+        if people is not None:
+            for names in _parts(people):
+                yield from self._ask("retrieve", [_key(name) for name in names], **options)
+            return
+        page, after = self._ask("scroll", limit=AT_ONCE, **options)
+        yield from page
+        while after is not None:
+            page, after = self._ask("scroll", limit=AT_ONCE, offset=after, **options)
+            yield from page
+
+    def _gallery(self, points: Sequence[Any]) -> Gallery:
+        facts = [point.payload for point in points]
+        counts = [len(one["hashes"]) for one in facts]
+        values = b"".join(base64.b64decode(one["values"]) for one in facts)
+        hashes = bytes.fromhex("".join(digest for one in facts for digest in one["hashes"]))
+        return Gallery(
+            self.facts,
+            np.array([point.vector for point in points], np.float32).reshape(-1, self.dim),
+            np.array([one["length"] for one in facts], np.float32),
+            np.array(counts, np.int32),
+            *packed_names([one["name"] for one in facts]),
+            np.frombuffer(hashes, np.uint8).reshape(-1, 32),
+            np.repeat(np.arange(len(points), dtype=np.int32), counts),
+            np.frombuffer(values, np.int8).reshape(-1, self.dim),
+            np.array([scale for one in facts for scale in one["scales"]], np.float32),
+        )
+
+
+@contextlib.contextmanager
+def _told(place: str) -> Iterator[None]:
+    """Any error of the client, whose errors have no common kind, as an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"expected people at {place}, but Qdrant does not answer as it should: {said}") from None
+
+
+def _parts(people: Collection[str]) -> Iterator[list[str]]:
+    names = list(people)
+    return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+
+
+def _key(name: str) -> str:
+    """The point of a person."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def photos_by_person(gallery: Gallery) -> dict[str, list[str]]:
+    """Each person's photos, by the SHA-256 of their files in hex."""
+    found: dict[str, list[str]] = {name: [] for name in gallery.names()}
+    for name, digest in gallery.owned():
+        found[name].append(digest)
+    return found
