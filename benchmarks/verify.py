@@ -1,7 +1,7 @@
 """The time from two photos to a verdict and of searching galleries, beside a bare script and other packages.
 
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --photos DIR [--peer PYTHON …]
-    python benchmarks/verify.py --model model.onnx --detector yunet.onnx --galleries 1000 1000000
+    python benchmarks/verify.py --galleries 1000 1000000 10000000 [--dim D]
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --quality FILE.bin
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --landmarks IJBC [--every N]
     python benchmarks/verify.py --model model.onnx --detector yunet.onnx --agreement RECORDIO [--every N]
@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -35,11 +36,13 @@ from zoo.faces.finder import CROP_DEVIATION, deviation
 from zoo.faces.quality import LEAST_BRIGHTNESS, MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
+from zoo.formats.mapped import write_mapped
 from zoo.formats.pairs import read_pairs_csv
 from zoo.formats.photos import read_photo
 from zoo.inference.embed import embed
-from zoo.recognition.gallery import Gallery, packed_names
+from zoo.recognition.gallery import ARRAYS, FORMAT, Gallery
 from zoo.recognition.index import LEAST_AGREEMENT
+from zoo.recognition.search import Codes
 from zoo.recognition.verifier import FaceVerifier
 
 BARE = """
@@ -137,21 +140,53 @@ def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
         print(f"{name:<34}" + "".join(f"{value:>8.1f}" for value in timed(step, rounds)))
 
 
-def random_gallery(people: int, dim: int) -> Gallery:
-    """People with random templates, made block by block."""
-    rng = np.random.default_rng(0)
-    templates = np.empty((people, dim), np.float32)
-    for start in range(0, people, 10_000):
-        block = rng.standard_normal((min(10_000, people - start), dim), dtype=np.float32)
-        templates[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    return replace(
-        Gallery.empty(dim, {"model": "random"}),
-        templates=templates,
-        lengths=np.ones(people, np.float32),
-        photos=np.zeros(people, np.int32),
-        name_bytes=packed_names([f"person {number}" for number in range(people)])[0],
-        name_ends=packed_names([f"person {number}" for number in range(people)])[1],
-    )
+class RandomTemplates:
+    """Unit-length rows that are made as they are written, always the same, so that no memory has to hold them."""
+
+    def __init__(self, people: int, dim: int) -> None:
+        self.shape, self.dtype = (people, dim), np.dtype(np.float32)
+        self.itemsize, self.nbytes = self.dtype.itemsize, people * dim * 4
+        self.scales, self.errors = np.empty(people, np.float32), np.empty(people, np.float32)
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows 10,000 at a time, and where they are."""
+        people, dim = self.shape
+        for start in range(0, people, 10_000):
+            rows = np.random.default_rng(start).standard_normal((min(10_000, people - start), dim), np.float32)
+            yield slice(start, start + len(rows)), rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def tofile(self, file: IO[bytes]) -> None:
+        """Writes the rows, and keeps the scales and errors of their codes."""
+        for where, rows in self.blocks():
+            codes = Codes.of(rows)
+            self.scales[where], self.errors[where] = codes.scales, codes.errors
+            rows.tofile(file)
+
+
+class RandomValues:
+    """The codes' values of random templates."""
+
+    def __init__(self, templates: RandomTemplates) -> None:
+        self.templates, self.shape, self.dtype = templates, templates.shape, np.dtype(np.int8)
+        self.itemsize, self.nbytes = 1, templates.nbytes // 4
+
+    def tofile(self, file: IO[bytes]) -> None:
+        """Writes the values."""
+        for _, rows in self.templates.blocks():
+            Codes.of(rows).values.tofile(file)
+
+
+def write_random_gallery(path: Path, people: int, dim: int) -> None:
+    """A gallery file of people with random templates, as `Gallery.save` writes it."""
+    templates = RandomTemplates(people, dim)
+    names = np.frombuffer("".join(f"{number:012}" for number in range(people)).encode(), np.uint8)
+    empty = Gallery.empty(dim, {})
+    arrays: dict[str, Any] = {name: getattr(empty, name) for name in ARRAYS}
+    arrays |= {"templates": templates, "lengths": np.ones(people, np.float32), "photos": np.zeros(people, np.int32)}
+    arrays |= {"name_bytes": names, "name_ends": np.arange(12, 12 * people + 1, 12)}
+    arrays |= {"code_values": RandomValues(templates)}
+    arrays |= {"code_scales": templates.scales, "code_errors": templates.errors}
+    write_mapped(path, arrays, {"format": FORMAT, "facts": json.dumps({"model": "random"})})
 
 
 SEARCH = """
@@ -172,38 +207,48 @@ def plain(queries, k):
 search = plain if sys.argv[2] == "plain" else gallery.search
 times = []
 for count in (1, 7):
-    search(queries[:count], 5)
+    found, _ = search(queries[:count], 5) if rounds or count == 7 else (None, None)
     spans = []
     for _ in range(rounds):
         start = time.perf_counter()
-        found, _ = search(queries[:count], 5)
+        search(queries[:count], 5)
         spans.append(1000 * (time.perf_counter() - start))
-    times.append(statistics.median(spans))
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # since exec, unlike ru_maxrss
-print(*times, int(peak.split()[1]) / 1024, found.ravel().tolist())
+    times.append(statistics.median(spans) if spans else float("nan"))
+facts = dict(line.split(":") for line in open("/proc/self/status"))
+memory = [int(facts[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon", "RssFile")]  # the first since exec
+print(*times, *memory, found.ravel().tolist())
 """
-"""Searches a gallery file by zoo or by plain float32 products: milliseconds, peak MB and who is found."""
+"""Searches a gallery file by zoo or by plain float32 products: milliseconds, peak MB, of it anonymous and mapped, and
+who is found. Without rounds only who is found."""
 
 
-def galleries(sizes: Sequence[int], rounds: int) -> None:
-    """Opening and searching saved galleries that the page cache holds, beside products of all float32 templates."""
-    dim = 512
-    print(f"\ngalleries, {dim}-d, {rounds} rounds, milliseconds; peak MB of a process that searches")
-    print(f"{'people':>10}{'file MB':>9}{'open':>8}  {'search':<8}{'1 face':>10}{'7 faces':>10}{'peak MB':>9}")
+def galleries(sizes: Sequence[int], rounds: int, dim: int = 512) -> None:
+    """Opening and searching saved galleries that the page cache holds, beside products of all float32 templates.
+
+    Above a million people the products are made once, to compare who is found.
+    """
+    print(
+        f"\ngalleries, {dim}-d, {rounds} rounds, milliseconds; peak MB of a process that searches, anonymous and mapped"
+    )
+    print(
+        f"{'people':>10}{'file MB':>9}{'open':>8}  {'search':<8}{'1 face':>10}{'7 faces':>10}{'peak MB':>9}"
+        f"{'anon.':>8}{'mapped':>8}"
+    )
     for people in sizes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gallery"
-            random_gallery(people, dim).save(path)
+            write_random_gallery(path, people, dim)
             opened, _ = timed(lambda path=path: Gallery.open(path).name(0), rounds)  # type: ignore[misc]
             everybody = set()
-            for method in ("plain", "zoo"):
-                command = [sys.executable, "-c", SEARCH, str(path), method, str(rounds)]
-                one, seven, peak, *found = subprocess.run(
-                    command, capture_output=True, text=True, check=True
-                ).stdout.split(maxsplit=3)
-                everybody.add(tuple(found))
+            for method in ("zoo", "plain"):
+                many = method == "plain" and people > 1_000_000
+                command = [sys.executable, "-c", SEARCH, str(path), method, str(0 if many else rounds)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                one, seven, *memory, found = done.split(maxsplit=5)
+                everybody.add(found)
                 size = f"{people:>10,}{path.stat().st_size / 1e6:>9.0f}{opened:>8.2f}"
-                print(f"{size}  {method:<8}{float(one):>10.1f}{float(seven):>10.1f}{float(peak):>9.0f}", flush=True)
+                figures = "".join(f"{float(mb):>{width}.0f}" for mb, width in zip(memory, (9, 8, 8), strict=True))
+                print(f"{size}  {method:<8}{float(one):>10.1f}{float(seven):>10.1f}{figures}", flush=True)
             assert len(everybody) == 1, "the two searches found different people"
 
 
@@ -322,8 +367,8 @@ def pasted(image: Image, side: int) -> Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--detector", required=True)
+    parser.add_argument("--model")
+    parser.add_argument("--detector")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--peer", action="append", default=[], metavar="PYTHON")
     parser.add_argument("--galleries", type=int, nargs="+", metavar="PEOPLE", help="galleries to search, and no photos")
@@ -332,7 +377,11 @@ def main() -> None:
     parser.add_argument("--agreement", type=Path, metavar="RECORDIO")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of pictures or people, take every N-th")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--dim", type=int, default=512, help="of the galleries")
     args = parser.parse_args()
+    if args.galleries:
+        galleries(args.galleries, args.rounds, args.dim)
+        return
     verifier = FaceVerifier(args.model, args.detector, threshold=0.3)
     if args.quality:
         quality(verifier, args.quality)
@@ -340,8 +389,6 @@ def main() -> None:
         landmarks(verifier, args.landmarks, args.every)
     if args.agreement:
         agreement(verifier, args.agreement, args.every)
-    if args.galleries:
-        galleries(args.galleries, args.rounds)
     if args.photos:
         large = sorted(p for p in args.photos.glob("*.jpg") if max(read_photo(p).shape[:2]) == 900)
         a, b = large[0], large[1]

@@ -141,9 +141,10 @@ class Gallery:
 
     def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
         """The photos of these people, or all, in order: each one's person and its SHA-256 in hex."""
-        names, owners = self.names(), self.photo_people.tolist()
-        photos = [(names[owner], row.tobytes().hex()) for owner, row in zip(owners, self.photo_hashes, strict=True)]
-        return photos if people is None else [photo for photo in photos if photo[0] in people]
+        names = self.names()
+        wanted = np.array([people is None or name in people for name in names], bool)[self.photo_people]
+        photos = zip(self.photo_people[wanted].tolist(), self.photo_hashes[wanted], strict=True)
+        return [(names[person], row.tobytes().hex()) for person, row in photos]
 
     def uncoded(self) -> set[str]:
         """The people with a photo of which no embedding was kept."""

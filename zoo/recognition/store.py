@@ -7,13 +7,14 @@ its vector, everything else that a gallery file has as its payload.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import os
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -25,10 +26,16 @@ from zoo.recognition.gallery import FORMAT, Gallery, Ranked, packed_names
 from zoo.recognition.verifier import FaceVerifier
 
 SCHEME = "qdrant:"
+LOCAL = threading.Lock()
+"""Held by each request to a local mode, which takes one at a time."""
 LEAST_SERVER = (1, 17)
 """The first version whose writes can depend on what is there; earlier ones write regardless."""
 AT_ONCE = 256
 """People that one request reads or writes."""
+
+
+class StoreError(InputError):
+    """An engine that cannot be reached, or does not answer as it should."""
 
 
 class Store(Protocol):
@@ -70,6 +77,12 @@ def in_engine(place: str | Path) -> bool:
     return str(place).startswith(SCHEME)
 
 
+def beside(place: str | Path) -> Path:
+    """What journals and logs lie beside: the file, or the collection's name in FOLDER or else the working folder."""
+    location, _, name = str(place).removeprefix(SCHEME).rpartition("/")
+    return Path("" if "://" in location else location, name) if in_engine(place) else Path(place)
+
+
 @dataclass(frozen=True, eq=False)
 class QdrantStore:
     """People in a collection of Qdrant. Unlike a `Gallery` it changes, for everybody who shares the collection.
@@ -85,7 +98,6 @@ class QdrantStore:
     facts: dict[str, Any]
     remote: bool
     notes: tuple[str, ...] = ()
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def at(cls, place: str, verifier: FaceVerifier | None = None) -> Self:
@@ -103,6 +115,7 @@ class QdrantStore:
         options: dict[str, Any] = {"url": location, "api_key": os.environ.get("QDRANT_API_KEY")}
         with _told(place):
             client = QdrantClient(**{**options, "check_compatibility": False} if remote else {"path": location})
+            atexit.register(client.close)
             version = client.info().version if remote else ""
             if remote and tuple(map(int, version.split(".")[:2])) < LEAST_SERVER:
                 raise InputError(f"expected a server of version {'.'.join(map(str, LEAST_SERVER))}, found {version}")
@@ -117,8 +130,8 @@ class QdrantStore:
         return cls(client, name, config.params.vectors.size, about["facts"], remote)
 
     def _ask(self, method: str, *given: Any, **options: Any) -> Any:
-        """One request; the local mode takes one at a time."""
-        with _told(self.collection), contextlib.nullcontext() if self.remote else self._lock:
+        """One request."""
+        with _told(self.collection), contextlib.nullcontext() if self.remote else LOCAL:
             return getattr(self.client, method)(self.collection, *given, **options)
 
     def __len__(self) -> int:
@@ -236,14 +249,14 @@ class QdrantStore:
 
 @contextlib.contextmanager
 def _told(place: str) -> Iterator[None]:
-    """Any error of the client, whose errors have no common kind, as an InputError."""
+    """Any error of the client, whose errors have no common kind, as a StoreError."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
-        raise InputError(f"expected people at {place}, but Qdrant does not answer as it should: {said}") from None
+        raise StoreError(f"expected people at {place}, but Qdrant does not answer as it should: {said}") from None
 
 
 def _parts(people: Collection[str]) -> Iterator[list[str]]:

@@ -14,13 +14,15 @@ from starlette.types import ASGIApp
 
 from zoo import __version__
 from zoo.errors import InputError
+from zoo.messages import log
+from zoo.recognition.store import StoreError
 from zoo.serve import schemas
 from zoo.serve.gate import Gate
 from zoo.serve.guard import Guard
 from zoo.serve.metrics import Metrics
 from zoo.serve.page import page_files
 from zoo.serve.pictures import read_request
-from zoo.serve.problems import Problem
+from zoo.serve.problems import Problem, busy
 from zoo.serve.schemas import answers, body
 from zoo.serve.service import Service
 from zoo.serve.settings import Settings
@@ -192,8 +194,13 @@ def _add_problems(app: FastAPI, service: Service) -> None:
         first = error.errors()[0]
         return Problem(422, f"expected other options: {first['loc'][-1]}: {first['msg']}")
 
+    def unreachable(error: StoreError) -> Problem:
+        log.error("%s", error)
+        return busy(5, "the gallery of this server does not answer; its log says why")
+
     fault = "this is a fault of the server, not of your request; its log says more"
     handle(Problem, lambda error: error)
+    handle(StoreError, unreachable)
     handle(InputError, lambda error: Problem(422, service.without_paths(str(error))))
     handle(HTTPException, http)
     handle(RequestValidationError, validation)

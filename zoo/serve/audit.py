@@ -51,6 +51,10 @@ class AuditLog:
             os.close(descriptor)
         return str(record["hash"])
 
+    def names(self) -> list[str]:
+        """Everybody whose key is kept."""
+        return list(self._keys())
+
     def keep(self, names: Iterable[str]) -> None:
         """Forgets the keys of everybody who is not among `names`."""
         keys = self._keys()

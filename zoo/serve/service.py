@@ -13,7 +13,9 @@ from zoo.faces.detect import FaceDetector
 from zoo.faces.finder import FaceCrop, FaceRule, NoFace, Picture
 from zoo.formats.images import encode_png
 from zoo.messages import log
-from zoo.recognition import FaceVerifier, Gallery
+from zoo.recognition import FaceVerifier
+from zoo.recognition.identify import identify
+from zoo.recognition.store import Store
 from zoo.resolve import onnx_file
 from zoo.serve.batching import SharedEmbedder
 from zoo.serve.pictures import Sent
@@ -88,7 +90,7 @@ class Service:
         given = (options.fpir, options.threshold) != (None, None)
         decision = options if given else self.settings
         rates = {"fpir": decision.fpir, "threshold": decision.threshold}
-        answer = gallery.identify(picture, verifier, top=options.top, **rates)
+        answer = identify(gallery, picture, verifier, top=options.top, **rates)
         told: Answer = json.loads(answer.to_json())
         for face, found in zip(told["faces"], answer.faces, strict=True):
             face |= _png(found.crop, options.crops)
@@ -159,7 +161,7 @@ class Service:
             "limits": asdict(settings.limits),
         }
 
-    def gallery(self) -> Gallery:
+    def gallery(self) -> Store:
         """The gallery of the moment; 404 where the server has none, 500 where it cannot be read."""
         shelf = self._shelf()
         try:

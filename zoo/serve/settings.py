@@ -60,7 +60,9 @@ class Settings:
     face: str = "largest"
     aligned: bool = False
     input: GivenInput | None = None
-    gallery: Path | None = option(None, "identify in this gallery of `zoo index`; --enrol makes a missing one", "FILE")
+    gallery: str | Path | None = option(
+        None, "identify in this gallery of `zoo index`; --enrol makes a missing one", "GALLERY"
+    )
     far: float | None = option(None, "verify at this false accept rate", "RATE")
     fpir: float | None = option(None, "identify at this false positive identification rate", "RATE")
     threshold: float | None = option(None, "use this cosine similarity instead", "COSINE")

@@ -1,4 +1,4 @@
-"""One gallery file that several workers read and change: always the newest, changed by one at a time, on disk first."""
+"""One gallery that several workers read and change: always the newest, changed by one at a time, on disk first."""
 
 import contextlib
 import os
@@ -16,6 +16,7 @@ from zoo.errors import InputError
 from zoo.recognition import FaceVerifier, Gallery
 from zoo.recognition.index import partial_of
 from zoo.recognition.journal import Journal
+from zoo.recognition.store import QdrantStore, Store, beside, in_engine
 from zoo.serve.audit import AuditLog
 from zoo.serve.problems import Problem, busy
 
@@ -46,21 +47,27 @@ class Change:
 
 
 class Shelf:
-    """A gallery file. `current` may be called by any thread; changes need `writable`."""
+    """A gallery file or collection. `current` may be called by any thread; changes need `writable`."""
 
-    def __init__(self, path: Path, verifier: FaceVerifier, writable: bool, wait: float = 10.0) -> None:
-        self.path, self.verifier, self.writable, self.wait = path, verifier, writable, wait
-        self.audit = AuditLog(path)
+    def __init__(self, place: str | Path, verifier: FaceVerifier, writable: bool, wait: float = 10.0) -> None:
+        self.path, self.verifier, self.writable, self.wait = beside(place), verifier, writable, wait
+        self.audit = AuditLog(self.path)
         self._guard = threading.Lock()
         self._opened: tuple[object, Gallery] | None = None
-        if not path.exists() and writable:
+        self._shared = QdrantStore.at(str(place), verifier if writable else None) if in_engine(place) else None
+        if self._shared is not None:
+            self._shared.require(verifier)
+        elif not self.path.exists() and writable:
             with self._locked():
-                if not path.exists():
-                    Gallery.empty(verifier.dim, verifier.how()).save(path)
+                if not self.path.exists():
+                    Gallery.empty(verifier.dim, verifier.how()).save(self.path)
         self.current()
 
-    def current(self) -> Gallery:
-        """The gallery as it is on the disk at this moment; opening a new one reads its header alone."""
+    def current(self) -> Store:
+        """The gallery as it is on the disk at this moment; opening a new file reads its header alone."""
+        return self._newest() if self._shared is None else self._shared
+
+    def _newest(self) -> Gallery:
         with self._guard:
             try:
                 stat = os.stat(self.path)
@@ -77,7 +84,7 @@ class Shelf:
         """Adds one photo; once this returns, neither a kill nor a power cut loses it."""
 
         def add(gallery: Gallery) -> Gallery:
-            known = (name, sha256) in gallery.owned()
+            known = (name, sha256) in gallery.owned([name])
             return gallery if known else gallery.extended([(name, sha256, embedding)])
 
         return self._change("enrol", name, add)
@@ -96,9 +103,9 @@ class Shelf:
 
         return self._change("remove" if sha256 is None else "remove photo", name, drop)
 
-    def photos(self, gallery: Gallery, name: str) -> list[str]:
+    def photos(self, gallery: Store, name: str) -> list[str]:
         """The SHA-256 of each of a person's photos, in hex; 404 where there is no such person."""
-        found = [sha256 for owner, sha256 in gallery.owned() if owner == name]
+        found = [sha256 for _, sha256 in gallery.owned([name])]
         if not found:
             raise Problem(
                 404, "expected the name of a person in the gallery, found none of that name; names are case-sensitive"
@@ -123,8 +130,9 @@ class Shelf:
                 f"expected a name of 1 to {LONGEST_NAME} characters, without control characters and without spaces"
                 " around it, found something else",
             )
-        same = [name for name in self.current().names() if unicodedata.normalize("NFC", name) == composed]
-        return text if text in same else (same or [composed])[0]
+        alike = dict.fromkeys((text, *(unicodedata.normalize(form, composed) for form in ("NFC", "NFD"))))
+        there = {name for name, _ in self.current().owned(alike)}
+        return next((name for name in alike if name in there), composed)
 
     def _change(self, action: str, name: str, change: Callable[[Gallery], Gallery]) -> Change:
         """Under the lock: the newest gallery, changed, with the line in the log before the new file takes its place.
@@ -134,22 +142,37 @@ class Shelf:
         """
         if not self.writable:
             raise Problem(403, "this server is read-only: it was started without --enrol")
-        with self._locked() as journal:
-            old = self.current()
+        before, lines = list[Gallery](), list[str]()
+
+        def log(what: str, gallery: Gallery) -> None:
+            lines.append(self.audit.append(what, name, len(gallery), len(gallery.photo_people)))
+
+        def logged(old: Gallery) -> Gallery:
+            before.append(old)
             new = change(old)
-            if new is old:
-                return Change(len(old), len(self.photos(old, name)), False, "")
-            line = self.audit.append(action, name, len(new), len(new.photo_people))
+            if new is not old:
+                if lines:  # another server was faster
+                    log(f"{action} failed", old)
+                log(action, new)
+            return new
+
+        with self._locked() as journal:
             try:
-                new.save(self.path)
+                if self._shared is not None:
+                    self._shared.change([name], logged)
+                elif (new := logged(self._newest())) is not before[-1]:
+                    new.save(self.path)
             except BaseException:  # a full disk
-                self.audit.append(f"{action} failed", name, len(old), len(old.photo_people))
+                if lines:
+                    log(f"{action} failed", before[-1])
                 raise
-            counts = new.photo_counts()
-            self.audit.keep(counts)
-            if name not in counts:  # nor may an interrupted `zoo index` bring a removed person back
+            now = self.current()
+            photos = len(now.owned([name]))
+            if lines:
+                self.audit.keep({owner for owner, _ in now.owned(self.audit.names())})
+            if not photos:  # nor may an interrupted `zoo index` bring a removed person back
                 journal.keep(lambda record: record.get("person") != name)
-            return Change(len(new), counts.get(name, 0), True, line)
+            return Change(len(now), photos, bool(lines), lines[-1] if lines else "")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[Journal]:

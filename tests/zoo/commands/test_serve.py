@@ -30,7 +30,7 @@ def test_the_options_become_settings(asked: list[Settings], tmp_path: Path) -> N
     assert asked == [
         Settings(
             model="m.onnx",
-            gallery=Path("g"),
+            gallery="g",
             detector="d.onnx",
             enrol=True,
             token_file=tmp_path / "t",

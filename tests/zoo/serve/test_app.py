@@ -168,3 +168,22 @@ def test_whatever_the_document_allows_is_answered_as_it_says(tmp_path: Path) -> 
 @pytest.mark.soak
 def test_whatever_the_document_allows_is_answered_as_it_says_at_length(tmp_path: Path) -> None:
     assert trial(tmp_path, 1000) >= 10
+
+
+def test_people_come_are_found_and_go_in_a_shared_collection_and_its_failure_is_a_503(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    QdrantClient = pytest.importorskip("qdrant_client").QdrantClient
+    with client(settings(tmp_path, gallery=f"qdrant:{tmp_path}/store/people")) as served:
+        for number, name in enumerate(("Ada", "張偉")):
+            assert enrol(served, name, 100 + number)["people"] == number + 1
+        asked = {"files": files(picture=photo(101, noise=4)), "data": {"threshold": "0.9"}}
+        assert [face["identified"] for face in served.post("/identify", **asked).json()["faces"]] == ["張偉"]
+        assert len(served.get("/people/Ada").json()["photos"]) == 1
+        assert served.delete(f"/people/{quote('張偉')}", headers=AUTH).status_code == 200
+        assert [face["identified"] for face in served.post("/identify", **asked).json()["faces"]] == [None]
+        assert served.get("/people").json()["people"] == [{"name": "Ada", "photos": 1}]
+        assert (tmp_path / "store" / "people.audit.jsonl").read_text().count("\n") == 3
+        monkeypatch.setattr(QdrantClient, "retrieve", lambda *args, **options: 1 / 0)
+        answer = served.post("/people/Ada/photos", files=files(photo=photo(100, 9)), headers=AUTH)
+        assert answer.status_code == 503 and answer.headers["Retry-After"] and "does not answer" in answer.text

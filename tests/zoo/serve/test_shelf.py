@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,8 @@ from zoo import FaceVerifier, Gallery
 from zoo.errors import InputError
 from zoo.recognition.index import partial_of
 from zoo.recognition.journal import Journal
-from zoo.serve.audit import check_audit
+from zoo.recognition.store import QdrantStore, StoreError
+from zoo.serve.audit import AuditLog, check_audit
 from zoo.serve.problems import Problem
 from zoo.serve.shelf import Shelf
 
@@ -175,3 +177,58 @@ def test_an_index_run_keeps_the_server_waiting_and_cannot_bring_a_removed_person
     hurried.remove("Ada")
     with Journal(partial_of(shelf.path), verifier.how()) as journal:
         assert [record["person"] for record in journal.records()] == ["Bob"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, verifier: FaceVerifier, monkeypatch: pytest.MonkeyPatch) -> list[Shelf]:
+    """Two servers, each in a folder of its own, on one collection; the local mode stands in for their server."""
+    client = pytest.importorskip("qdrant_client")
+    one = client.QdrantClient(path=str(tmp_path / "store"))
+    monkeypatch.setattr(client, "QdrantClient", lambda **options: one)
+    shelves = [Shelf(f"qdrant:{tmp_path}/store/people", verifier, writable=True) for _ in range(2)]
+    for number, shelf in enumerate(shelves):
+        (tmp_path / f"{number}").mkdir()
+        shelf.path = tmp_path / f"{number}" / "people"
+        shelf.audit = AuditLog(shelf.path)
+    return shelves
+
+
+def test_servers_that_share_a_collection_lose_no_enrolment_and_log_their_own(shared: list[Shelf]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = list(
+            pool.map(lambda n: shared[n % 2].enrol("Ada" if n % 4 else f"p{n}", f"{n:064x}", ROWS[n]), range(24))
+        )
+    store = shared[0].current()
+    assert all(change.changed for change in done) and store.photo_counts()["Ada"] == 18 and len(store) == 7
+    assert {photo for _, photo in store.owned()} == {f"{n:064x}" for n in range(24)}
+    for number, shelf in enumerate(shared):
+        lines = [json.loads(line) for line in shelf.audit.path.read_text().splitlines()]
+        assert check_audit(shelf.audit.path)[0] == len(lines)
+        made = sum(line["action"] == "enrol" for line in lines) - sum("failed" in line["action"] for line in lines)
+        assert made == 12, f"server {number} made 12 enrolments"
+
+
+def test_who_is_removed_on_one_server_is_gone_from_the_other_and_from_its_keys(shared: list[Shelf]) -> None:
+    ours, theirs = shared
+    for number, shelf in enumerate(shared):
+        shelf.enrol("Zaphod", f"{number:064x}", ROWS[number])
+    assert theirs.photos(theirs.current(), "Zaphod") == [f"{n:064x}" for n in range(2)]
+    assert ours.enrol("Zaphod", "0" * 64, ROWS[0]).changed is False
+    assert ours.remove("Zaphod", "0" * 64).photos == 1
+    done = ours.remove("Zaphod")
+    assert (done.people, done.photos, done.changed) == (0, 0, True)
+    for gone in (lambda: theirs.photos(theirs.current(), "Zaphod"), lambda: theirs.remove("Zaphod")):
+        with pytest.raises(Problem, match="found none of that name"):
+            gone()
+    theirs.enrol("Trillian", "cd" * 32, ROWS[2])
+    assert not any(b"Zaphod" in file.read_bytes() for shelf in shared for file in shelf.path.parent.iterdir())
+    assert ours.name_in("Trillian") == "Trillian"
+
+
+def test_a_collection_that_does_not_answer_is_told_apart_from_a_wrong_request(shared: list[Shelf]) -> None:
+    store = shared[0].current()
+    assert isinstance(store, QdrantStore)
+    store.client.delete_collection("people")
+    with pytest.raises(StoreError, match="Qdrant does not answer as it should"):
+        shared[0].enrol("Ada", "0" * 64, ROWS[0])
+    assert not shared[0].audit.path.exists()
