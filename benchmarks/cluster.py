@@ -1,7 +1,7 @@
 """Clusters of labelled faces by `zoo cluster`'s average linkage, beside DBSCAN; and its time and memory for many faces.
 
     python benchmarks/cluster.py --model model.onnx --data RECORDIO_FOLDER [--thresholds 0.3 0.4 0.5]
-    python benchmarks/cluster.py --synthetic 100000 [--photos 20] [--dim 512]
+    python benchmarks/cluster.py --faces 100000 [--photos 20] [--dim 512]
 
 --data takes aligned crops that are labelled by person, in insightface's RecordIO layout; B-cubed F is the mean over
 faces of the agreement of their cluster with their person (Bagga and Baldwin 1998).
@@ -61,19 +61,23 @@ def labelled(model: Path, data: Path, thresholds: list[float]) -> None:
 
 
 def synthetic(faces: int, photos: int, dim: int) -> None:
-    """Time and memory for random people whose photos have a mean cosine of 0.55."""
+    """Time and memory for random people whose photos have a mean cosine of 0.55.
+
+    Of 512-d people hardly two have a cosine above 0.4; of 112-d people as many as of a model with FAR 0.00001 at 0.4.
+    """
     rng = np.random.default_rng(0)
     rows = np.repeat(rng.standard_normal((faces // photos, dim), dtype=np.float32), photos, axis=0)
     rows += 0.9 * rng.standard_normal(rows.shape, dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     labels = average_link(rows, 0.4)
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{len(rows):,} faces of {faces // photos:,} people, {dim}-d: {labels.max() + 1:,} clusters in {took:.0f} s,"
-        f" {(peak - before) / 1024:.0f} MB beside the {rows.nbytes / 2**20:.0f} MB of embeddings"
+        f"{len(rows):,} faces of {faces // photos:,} people, {dim}-d: {labels.max() + 1:,} clusters, B-cubed F"
+        f" {b_cubed(labels, np.arange(len(rows)) // photos)[2]:.4f}, {took:.0f} CPU seconds,"
+        f" {(peak - before) / 1024:.0f} MB of memory beside the {rows.nbytes / 2**20:.0f} MB of embeddings"
     )
 
 
@@ -82,14 +86,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.35, 0.4, 0.45])
-    parser.add_argument("--synthetic", type=int, metavar="FACES")
+    parser.add_argument("--faces", type=int, help="random faces to sort")
     parser.add_argument("--photos", type=int, default=20, help="photos of a synthetic person")
     parser.add_argument("--dim", type=int, default=512)
     args = parser.parse_args()
     if args.data:
         labelled(args.model, args.data, args.thresholds)
-    if args.synthetic:
-        synthetic(args.synthetic, args.photos, args.dim)
+    if args.faces:
+        synthetic(args.faces, args.photos, args.dim)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import html
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,10 @@ from zoo.recognition.threshold import Decision
 FORMAT = "zoo clusters 1"
 SHOWN = 24
 """Faces of a person on the page of contact sheets."""
+BLOCK = 128
+"""Rows that are compared with all others at once."""
+MOST_NEAR = 512
+"""Neighbours of a row that are kept; a row with more is compared with everybody."""
 
 Floats = npt.NDArray[np.float32]
 Pairs = Sequence[tuple[int, int]]
@@ -177,7 +181,8 @@ def average_link(rows: Floats, threshold: float, same: Pairs = (), different: Pa
     """The cluster of each of `rows` (rows, dim), unit-length; 0 is the largest.
 
     Average linkage: the two clusters whose pairs of rows have the highest mean cosine are merged while it is above
-    `threshold`. The mean is the product of the clusters' means, so memory is linear in the rows. Clusters with a pair
+    `threshold`. The mean is the product of the clusters' means, so memory is linear in the rows; where it is above the
+    threshold, that of some pair is too, so only such pairs are looked at. Clusters with a pair
     of `different` are never merged, those with a pair of `same` always; where that cannot be, as both have rows that
     differ, they are made again around the pairs of `same`. InputError where the pairs contradict each other.
     """
@@ -206,16 +211,33 @@ def _linked(rows: Floats, threshold: float, same: Pairs, different: Pairs) -> np
         if a == b:
             raise InputError("expected corrections that agree, found faces that are both the same and different")
         foes[a].add(b)
+    known: list[list[npt.NDArray[np.int32] | None]] = [[] for _ in sizes]
+    for group, near_rows in zip(groups.tolist(), _near(rows, threshold), strict=True):
+        known[group].append(None if near_rows is None else groups[near_rows])
     living, owners, chain = np.ones(len(means), bool), np.arange(len(means)), list[int]()
+
+    def candidates(cluster: int) -> npt.NDArray[np.int64]:
+        """The living clusters that may be near enough, without itself and its foes."""
+        if any(part is None for part in known[cluster]):
+            found = np.flatnonzero(living)
+        else:
+            found = np.unique(np.concatenate(known[cluster]))  # type: ignore[arg-type]  # none is None
+            while (owners[found] != found).any():
+                found = np.unique(owners[found])
+            found = found[living[found]]
+            known[cluster] = [found.astype(np.int32)]
+        return found[~np.isin(found, [cluster, *foes[cluster]])]
+
     while living.any():
         chain = chain or [int(living.argmax())]
         tip, before = chain[-1], chain[-2] if len(chain) > 1 else None
-        scores = np.where(living, means @ means[tip], -np.inf)
-        scores[[tip, *foes[tip]]] = -np.inf
-        near = int(scores.argmax())
-        if before is not None and (near in chain or scores[before] == scores[near] or scores[near] <= threshold):
+        others = candidates(tip)
+        scores = means[others] @ means[tip]
+        best = others[(scores > threshold) & (scores == scores.max(initial=-1))]
+        near = int(best[0]) if len(best) else None
+        if before is not None and (near is None or near in chain or before in best):
             near = before  # ties and rounding must not make a circle
-        if before is None and not scores[near] > threshold:
+        if near is None:
             living[chain.pop()] = False
         elif near != before:
             chain.append(near)
@@ -224,12 +246,24 @@ def _linked(rows: Floats, threshold: float, same: Pairs, different: Pairs) -> np
             means[near] = (means[near] * sizes[near] + means[tip] * sizes[tip]) / (sizes[near] + sizes[tip])
             sizes[near] += sizes[tip]
             living[tip], owners[tip] = False, near
+            known[near] += known[tip]
+            known[tip] = []
             for foe in foes.pop(tip, set()):
                 foes[foe] = foes[foe] - {tip} | {near}
                 foes[near].add(foe)
     while (owners != owners[owners]).any():
         owners = owners[owners]
     return np.asarray(owners[groups], np.int64)
+
+
+def _near(rows: Floats, threshold: float) -> Iterator[npt.NDArray[np.int64] | None]:
+    """For each row the rows, itself among them, with a cosine above the threshold; None for one with too many to keep.
+
+    With a margin for rounding, as a mean of cosines is not above what all of them are below.
+    """
+    for start in range(0, len(rows), BLOCK):
+        above = rows[start : start + BLOCK] @ rows.T > threshold - 1e-4
+        yield from (np.flatnonzero(one) if np.count_nonzero(one) <= MOST_NEAR else None for one in above)
 
 
 def _joined(count: int, pairs: Pairs) -> npt.NDArray[np.int64]:

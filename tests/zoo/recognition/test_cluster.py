@@ -14,6 +14,7 @@ from tests.support.toy_faces import crop, unit_rows, write_model, write_people
 from zoo.errors import InputError
 from zoo.formats.images import read_image
 from zoo.recognition import FaceVerifier, Gallery, embed_to_table
+from zoo.recognition import cluster as module
 from zoo.recognition.cluster import Faces, average_link, cluster
 from zoo.recognition.threshold import decide
 
@@ -30,9 +31,15 @@ def together(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return np.asarray(labels[:, None] == labels[None])
 
 
+@pytest.mark.parametrize("most", [0, 5, 1000])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("threshold", "spread"), [(0.4, 0.8), (0.2, 1.2), (0.7, 0.5)])
-def test_clusters_are_those_of_scipys_average_linkage(seed: int, threshold: float, spread: float) -> None:
+def test_clusters_are_those_of_scipys_average_linkage(
+    seed: int, threshold: float, spread: float, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether neighbours are kept of no row, of those with few, or of all."""
+    monkeypatch.setattr(module, "MOST_NEAR", most)
+    monkeypatch.setattr(module, "BLOCK", 7)
     rows = crowd(12, 6, spread, seed)
     expected = fcluster(
         linkage(1 - (rows.astype(np.float64) @ rows.T)[np.triu_indices(72, 1)], "average"), 1 - threshold, "distance"
@@ -41,6 +48,13 @@ def test_clusters_are_those_of_scipys_average_linkage(seed: int, threshold: floa
     np.testing.assert_array_equal(together(labels), together(expected))
     sizes = np.bincount(labels)
     assert (np.diff(sizes) <= 0).all() and 1 < len(sizes) < 72
+
+
+def test_what_no_neighbour_is_kept_of_is_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The neighbours above the threshold are what decides: without them nothing is merged."""
+    rows = crowd(12, 6, 0.8, 0)
+    monkeypatch.setattr(module, "_near", lambda rows, threshold: (np.array([row]) for row in range(len(rows))))
+    assert len(np.bincount(average_link(rows, 0.4))) == 72
 
 
 def test_equal_faces_are_one_cluster_and_one_face_is_one_too() -> None:
