@@ -36,7 +36,7 @@ class Mapping:
     """(old dim, new dim): orthonormal rows, or columns where the new dimension is the smaller."""
     far: float
     before: float
-    """TAR at `far` among the new model's own embeddings."""
+    """TAR at `far` of the better of both models among its own embeddings."""
     after: float
     """TAR at `far` of mapped embeddings against the new model's."""
     threshold: float
@@ -174,33 +174,38 @@ def embed_by_both(
 def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far: float) -> Mapping:
     """The map of `ours` (photos, old dim) onto `theirs` (photos, new dim), both unit-length, measured on others.
 
-    Its cost is measured between photos of people whom the map of their fold was not learnt from. InputError where the
-    pairs cannot show the false accept rate.
+    Its cost is measured between photos of people whom the map of their fold was not learnt from, against the better of
+    both models: a map onto a model that recognises nobody loses nothing against that one. InputError where the pairs
+    cannot show the false accept rate.
     """
     fold = np.random.default_rng(0).permutation(int(people.max()) + 1)[people] % FOLDS
-    left, right, before, after = [], [], [], []
+    left, right = [], []
+    scores: tuple[list[Vectors], ...] = [], [], []  # of the old model, the new one, and the old one's mapped to the new
     for number in range(FOLDS):
         held = np.flatnonzero(fold == number)
         mapped = unit(ours[held] @ orthogonal(ours[fold != number], theirs[fold != number]))
         one, other = np.triu_indices(len(held), 1)
         left.append(people[held][one])
         right.append(people[held][other])
-        before.append((theirs[held] @ theirs[held].T)[one, other])
-        after.append((mapped @ theirs[held].T)[one, other])
+        sides = ((ours[held], ours[held]), (theirs[held], theirs[held]), (mapped, theirs[held]))
+        for found, (rows, others) in zip(scores, sides, strict=True):
+            found.append((rows @ others.T)[one, other])
     whose = PeoplePairs.of(np.concatenate(left), np.concatenate(right))
     same = whose.left == whose.right
     label, points, estimates = f"TAR@FAR {far:g}", [], []
-    for scores in (np.concatenate(before).astype(np.float64), np.concatenate(after).astype(np.float64)):
-        ordered = SortedScores.of(scores, same)
+    for found in scores:
+        cosines = np.concatenate(found).astype(np.float64)
+        ordered = SortedScores.of(cosines, same)
         point = tar_at_far(ordered, far)
         if not point.measurable:
             raise InputError(f"{point.why_not}; learn from more photos or give a larger --far")
         points.append(point)
-        estimates.append(whose.rates(scores, same, auc(ordered), eer(ordered), {far: point.tar})[label])
-    change = difference(estimates[0], estimates[1])
+        estimates.append(whose.rates(cosines, same, auc(ordered), eer(ordered), {far: point.tar})[label])
+    better = max((0, 1), key=lambda model: points[model].tar)
+    change = difference(estimates[better], estimates[2])
     assert change is not None  # both come from the same draws
     counts = len(people), int(people.max()) + 1
-    return Mapping(orthogonal(ours, theirs), far, points[0].tar, points[1].tar, points[1].threshold, change, *counts)
+    return Mapping(orthogonal(ours, theirs), far, points[better].tar, points[2].tar, points[2].threshold, change, *counts)
 
 
 def orthogonal(ours: Vectors, theirs: Vectors) -> Vectors:

@@ -139,7 +139,14 @@ def test_each_layer_learns_slower_than_the_next_and_the_neck_at_the_full_rate(na
     assert sorted(set(scale.values())) == [0.5**n for n in range(len(set(scale.values())) - 1, -1, -1)]
 
 
-FOUNDATION = ["vit_small_patch14_dinov2.lvd142m", "vit_small_patch16_dinov3.lvd1689m", "convnext_tiny.dinov3_lvd1689m"]
+IMAGENET = (123.675, 116.28, 103.53)
+FOUNDATION = {
+    "vit_small_patch14_dinov2.lvd142m": IMAGENET,
+    "vit_small_patch16_dinov3.lvd1689m": IMAGENET,
+    "convnext_tiny.dinov3_lvd1689m": IMAGENET,
+    "vit_base_patch16_clip_224.openai": (122.770938, 116.746013, 104.093737),
+}
+"""The mean pixel of each one's training."""
 
 
 @pytest.mark.parametrize("name", FOUNDATION)
@@ -147,7 +154,7 @@ def test_a_foundation_model_of_timm_takes_crops_its_own_scale_and_the_recipe(nam
     given = {"init": "timm", "backbone": name}
     values = {**load_recipe("finetune-small"), **given, "data": "synthetic"}
     config = build_config({**values, **inherited(build_config(values), given)})
-    np.testing.assert_allclose(config.input.mean, [123.675, 116.28, 103.53], rtol=1e-6)
+    np.testing.assert_allclose(config.input.mean, FOUNDATION[name], rtol=1e-6)
     model = create_backbone(name, 7)
     assert model.map_shape[1:] in ((196, 1), (7, 7)) and isinstance(
         model.eval()(torch.zeros(1, 3, 112, 112)), torch.Tensor
