@@ -205,7 +205,8 @@ def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far
     change = difference(estimates[better], estimates[2])
     assert change is not None  # both come from the same draws
     counts = len(people), int(people.max()) + 1
-    return Mapping(orthogonal(ours, theirs), far, points[better].tar, points[2].tar, points[2].threshold, change, *counts)
+    before, after = points[better], points[2]
+    return Mapping(orthogonal(ours, theirs), far, before.tar, after.tar, after.threshold, change, *counts)
 
 
 def orthogonal(ours: Vectors, theirs: Vectors) -> Vectors:
