@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import torch.distributed as dist
+from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
@@ -49,10 +49,7 @@ class Saver:
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.since = time.monotonic()
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
-        here = StagingOptions(
-            use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
-        )
-        self.stager = DefaultStager(here)
+        self.stager = StateDictStager()  # torch 2.11's public DefaultStager fails at its second copy: KeyError type
         self.thread: threading.Thread | None = None
         self.trouble: BaseException | None = None
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.profiler import ProfilerActivity, profile
 
 from tests.support.small_disk import mounted
 from tests.support.training import same_weights, start, tiny, weights
@@ -122,6 +124,29 @@ def test_a_state_that_changes_while_it_is_written_is_saved_as_it_was(
     state = {"x": torch.zeros(3)}
     checkpoint.load(state, tmp_path / "checkpoint")
     assert state["x"].tolist() == [1, 1, 1]
+
+
+def test_a_stager_that_closes_itself_after_each_copy_as_in_torch_2_11_stops_no_second_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = DefaultStager._stage
+
+    def closing(self: DefaultStager, *arguments: Any, **options: Any) -> Any:
+        try:
+            return once(self, *arguments, **options)
+        finally:
+            self._state_dict_stager.close()
+
+    monkeypatch.setattr(DefaultStager, "_stage", closing)
+    state = {"x": torch.ones(3), "steps": 2}
+    twin = DefaultStager(StagingOptions(False, False, False, False))
+    twin.stage(state)
+    with pytest.raises(KeyError, match="type"):
+        twin.stage(state)
+    with profile(activities=[ProfilerActivity.CPU]), checkpoint.Saver(tmp_path / "checkpoint", keep=2) as saver:
+        for step in (1, 2):
+            saver.save(state, step)
+    assert len(checkpoint.steps(tmp_path / "checkpoint")) == 2
 
 
 def test_a_checkpoint_of_another_model_or_set_is_a_sentence(tmp_path: Path) -> None:
