@@ -12,6 +12,7 @@ Times are medians; both sides of a ratio are measured in turn, in one process.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import statistics
 import tempfile
@@ -140,7 +141,7 @@ def stepper(stem: str, size: int, options: dict[str, Any]) -> tuple[Callable[[],
         while True:
             yield crops, labels, torch.arange(size)
 
-    endless = speed.ahead(batches(), CARD, take.prepare)
+    endless = speed.ahead(batches(), CARD, functools.partial(take.prepare, epoch=0))
     return lambda: take(endless, 0), config.precision
 
 

@@ -1,5 +1,6 @@
 """Embeddings from a torch model: for validation during training, and for runs without an ONNX export."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,13 @@ def normalise(crops: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     planes = crops.permute(0, 3, 1, 2).float()
     if spec.channel_order == "BGR":
         planes = planes.flip(1)
-    mean, std = (torch.tensor(scale, device=planes.device).reshape(-1, 1, 1) for scale in (spec.mean, spec.std))
-    return planes.sub_(mean).div_(std)
+    return planes.sub_(_per_channel(spec.mean, planes.device)).div_(_per_channel(spec.std, planes.device))
+
+
+@functools.lru_cache(maxsize=8)
+def _per_channel(scale: float | tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """A mean or deviation over (batch, 3, H, W); kept, because the host would wait for the copy of it."""
+    return torch.tensor(scale, device=device).reshape(-1, 1, 1)
 
 
 class TorchEmbedder:

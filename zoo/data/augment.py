@@ -103,8 +103,13 @@ class Flip:
             return image
         return cv2.flip(image, 1)  # type: ignore[return-value]  # cv2's stubs know no dtype
 
+    @staticmethod
+    def mirrored(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """(batch,): which of the samples it mirrors."""
+        return key_words(seed, epoch, samples) >> np.uint64(63) == 1
+
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
-        for place in np.flatnonzero(key_words(seed, epoch, samples) >> np.uint64(63)).tolist():
+        for place in np.flatnonzero(self.mirrored(seed, epoch, samples)).tolist():
             cv2.flip(images[place], 1, dst=images[place])
 
 

@@ -29,6 +29,7 @@ from zoo.train.config import TrainConfig
 from zoo.train.distributed import Facts, Rank
 from zoo.train.finetune import add_low_rank, start_centres
 from zoo.train.optim import build_centre_optimizer, build_optimizer
+from zoo.train.speed import flips_on_device
 
 
 @dataclass
@@ -223,7 +224,7 @@ def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.
     )
     loader = TrainLoader(
         dataset,
-        build_augmentation(config.augment),
+        build_augmentation("none" if flips_on_device(config, device) else config.augment),
         batch_size=distributed.share(config.batch_size, config.accumulate, rank.world),
         seed=config.seed,
         workers=loader_workers(config, device),

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -110,7 +111,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
         take_step.meter.reset()
         for epoch in range(step // steps_per_epoch, config.epochs):
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
-            batches = ahead(batches, device, take_step.prepare)
+            batches = ahead(batches, device, partial(take_step.prepare, epoch=epoch))
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 for schedule in schedules:
                     schedule.step_update(step)

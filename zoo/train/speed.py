@@ -30,6 +30,11 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, ask, lambda: False)() for ask in asks)
 
 
+def flips_on_device(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the device mirrors the pictures of a batch (the same ones), and not the loader's processes."""
+    return config.augment == "flip" and device.type == "cuda"
+
+
 @contextlib.contextmanager
 def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """torch's settings for the steps of a run, put back afterwards.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from zoo.backbones.torch_embedder import normalise
+from zoo.data.augment import Flip
 from zoo.data.loader import Batch
 from zoo.heads import clip_grad_norm
 from zoo.modelinfo import InputSpec
@@ -16,6 +17,7 @@ from zoo.train.config import TrainConfig
 from zoo.train.distill import Teacher
 from zoo.train.log import Meter
 from zoo.train.nonfinite import NonfiniteSteps
+from zoo.train.speed import flips_on_device
 
 
 class Stepper:
@@ -85,10 +87,15 @@ class Stepper:
         if training.average:
             training.average.update(training.model)
 
-    def prepare(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Batch, epoch: int) -> Batch:
         """A batch of the loader on the device, its crops as the model's input; the indices stay where they are."""
         crops, labels, indices = batch
-        pixels = normalise(crops.to(self.device, non_blocking=True), self.spec)
+        crops = crops.to(self.device, non_blocking=True)
+        if flips_on_device(self.config, self.device):
+            mirrored = torch.from_numpy(Flip.mirrored(self.config.seed, epoch, indices.numpy()))
+            mirrored = mirrored.to(self.device, non_blocking=True)[:, None, None, None]
+            crops = torch.where(mirrored, crops.flip(2), crops)
+        pixels = normalise(crops, self.spec)
         pixels = pixels.to(self.training.criterion.weight.dtype)
         kept = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return pixels.contiguous(memory_format=kept), labels.to(self.device, non_blocking=True), indices

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.training import FP64, start, tiny, weights
+from tests.support.training import FP64, same_weights, start, tiny, weights
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.centre_file import CRITERION, read
@@ -82,3 +82,25 @@ def test_every_pass_of_every_process_draws_its_own() -> None:
     seeds = {dropout_seed(seed, number, rank) for seed in range(5) for number in range(500) for rank in range(8)}
     assert len(seeds) == 5 * 500 * 8
     assert dropout_seed(1, 2, 3) == (1_000_003 + 2) * 65_537 + 3  # what runs of today resume with
+
+
+def test_pictures_mirrored_on_the_device_are_those_that_the_loader_mirrors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second half of a run, begun within an epoch, is mirrored on the device: the weights end the same."""
+
+    def run(name: str, on_device: bool, **options: Any) -> Path:
+        for module in ("build", "step"):
+            monkeypatch.setattr(f"zoo.train.{module}.flips_on_device", lambda *_: on_device)
+        config, folder = tiny(epochs=2, checkpoint_every=3, keep=9, **options), tmp_path / name
+        resumed = folder.is_dir()
+        train(config, folder if resumed else start(config, folder), resume=resumed)
+        return folder
+
+    whole = run("whole", False)
+    part = start(tiny(), tmp_path / "part")
+    early = checkpoint.steps(whole / "checkpoint")[1]
+    assert early.name == "step-00000003"
+    shutil.copytree(early, part / "checkpoint" / early.name)
+    assert same_weights(whole, run("part", True))
+    assert not same_weights(whole, run("other", False, augment="none"))
