@@ -54,9 +54,8 @@ def where_hard(
     """
     if torch.compiler.is_compiling():  # fused, the plain expression is the fastest
         return torch.where(cos > boundary, (quadratic * cos + linear) * cos + constant, cos)
-    result: Tensor = _WhereHard.apply(
-        cos, boundary, quadratic, torch.as_tensor(linear, dtype=cos.dtype, device=cos.device), constant
-    )
+    factor = linear.to(cos) if isinstance(linear, Tensor) else cos.new_full((), linear)
+    result: Tensor = _WhereHard.apply(cos, boundary, quadratic, factor, constant)
     return result
 
 

@@ -226,7 +226,7 @@ class MarginSoftmaxLoss(nn.Module):
         centres, column = self._participants(labels.clamp(0, self.num_classes - 1))
         cos_y, found, head = self._negatives(unit, norm, labels, centres, column, learned, precision)
         others, total = found.others, found.total
-        counts = torch.stack([found.hard, found.hard.new_tensor(len(centres) // self.sub_centres)])
+        counts = torch.stack([found.hard, torch.full_like(found.hard, len(centres) // self.sub_centres)])
         form = FORMS[head.form]
         if self.ranks:
             others, counts = form.over_ranks(others, counts, self.ranks)

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             dest="set",
             action="append",
             type=f"{name}={{}}".format,
+            **({"nargs": "?", "const": "true"} if options.hints()[name] is bool else {}),
             metavar=metavar(options.hints()[name]),
             help=argparse.SUPPRESS if name in others else described(name),
         )
@@ -60,7 +61,7 @@ def metavar(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(typing.get_args(hint))
     words: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
-    return words.get((*typing.get_args(hint), hint)[0], "VALUE")
+    return words.get((*typing.get_args(hint), hint)[0], "true|false" if hint is bool else "VALUE")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -212,6 +212,8 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
         raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"expected a GPU for --device {name}, found none that torch can use; use --device cpu")
+    if name == "cpu" and config.cuda_graphs:
+        raise InputError("expected a GPU for --cuda-graphs, found the CPU; leave the option out")
     if name == "cpu" and config.precision == "fp16":
         raise InputError("expected --precision fp32 or bf16 on the CPU, found fp16, which needs a GPU; use bf16")
     return torch.device(name)

@@ -136,10 +136,13 @@ class TrainConfig:
     centres stay in fp32 (fp64 throughout is for tests of exactness)."""
     channels_last: bool = True
     """Store feature maps channels-last, which is faster for convolutions on GPUs and CPUs."""
-    deterministic: bool = False
+    deterministic: Annotated[bool, Option(listed=True, mendable=True)] = False
     """Allow only algorithms that add in a fixed order, so that a run on a GPU repeats bit for bit; slower."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
+    cuda_graphs: bool = False
+    """Replay the compiled backbone as CUDA graphs: for small models and batches, whose kernels take a GPU less time
+    than the host takes to launch them."""
     sync_bn: bool = False
     """Compute batch statistics over all processes together; otherwise those of rank 0 are used."""
     ema: float | None = None
@@ -189,6 +192,8 @@ class TrainConfig:
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of the batch size {self.batch_size}")
+        suits = not self.cuda_graphs or (self.compile and self.accumulate == 1)
+        self._require("cuda_graphs", suits, "false without --compile and where --accumulate is above 1")
         within = all(0 < milestone < self.epochs for milestone in self.milestones or ())
         self._require("milestones", within, f"epochs between 1 and {self.epochs - 1}")
 

@@ -1,11 +1,13 @@
-"""What a run was resumed with other than before: history.jsonl, a JSON object a line."""
+"""What a run was resumed with other than before: options in history.jsonl, a JSON object a line; machine.json."""
 
 import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.files import write_text
+import torch
+
+from zoo.files import write_json, write_text
 from zoo.train.config import TrainConfig, changes, load_config, save_config
 
 
@@ -21,3 +23,25 @@ def note_changes(run: Path, config: TrainConfig, step: int) -> None:
     before = history.read_text(encoding="utf-8") if history.is_file() else ""
     write_text(history, f"{before}{json.dumps(line)}\n")
     save_config(replace(saved, **mended), run / "config.yaml")
+
+
+def note_machine(run: Path, config: TrainConfig, device: torch.device, processes: int, resume: bool) -> list[str]:
+    """Notes what a run trains on and, on a resume, says why it may not end as an uninterrupted run, bit for bit."""
+    gpu, kept = device.type == "cuda", run / "machine.json"
+    now = {
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "threads": None if gpu else torch.get_num_threads(),
+        "processes": processes,
+        "precision": config.precision,
+    }
+    before = json.loads(kept.read_text()) if resume and kept.is_file() else now
+    write_json(kept, now)
+    told = [f"{name} {now[name]} in place of {value}" for name, value in before.items() if now.get(name) != value]
+    sentences = (
+        [f"resumed with {', '.join(told)}: the weights will not be those of an uninterrupted run"] if told else []
+    )
+    if resume and gpu and not config.deterministic:
+        sentences.append("a run on a GPU repeats bit for bit only with --deterministic, which is slower (docs/gpu.md)")
+    return sentences

@@ -36,7 +36,7 @@ from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.finetune import merged
-from zoo.train.history import note_changes
+from zoo.train.history import note_changes, note_machine
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
@@ -85,6 +85,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     step = training.progress["step"]
     if resume and rank.first:
         note_changes(run, config, step)
+    doubts = note_machine(run, config, device, rank.world, resume) if rank.first else []
     margin_steps = round(config.margin_epochs * steps_per_epoch)
     take_step = Stepper(
         config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
@@ -97,7 +98,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
         log.info("training on %s; %s, %d steps per epoch", loader.dataset.describe(), device, steps_per_epoch)
         if is_synthetic(config.data):
             log.info("synthetic faces: the model will recognise no real person; --data names a set of real ones")
-        for sentence in [*getattr(loader.dataset, "notes", ()), *damage]:
+        for sentence in [*getattr(loader.dataset, "notes", ()), *damage, *doubts]:
             log.warning(sentence)
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):

@@ -10,12 +10,13 @@ from zoo.errors import InputError
 class NonfiniteSteps:
     """Withholds the update of a step whose loss or gradient is not finite, without making the host wait."""
 
-    def __init__(self, tolerated: int, images: int, device: torch.device, bad_steps: int) -> None:
-        """`images` is the number that one process sees in a step; `bad_steps` that of bad steps before a restart."""
+    def __init__(self, tolerated: int, device: torch.device, bad_steps: int) -> None:
+        """`bad_steps`: how many there were before a restart."""
         self.tolerated = tolerated
         self.bad_steps = torch.tensor(float(bad_steps), device=device)
         self.first_bad = torch.full((), -1, device=device)
-        self.suspects = torch.full((images,), -1, device=device)
+        self.seen: dict[int, list[torch.Tensor]] = {}
+        """The samples of the first bad step, and of the steps that were not judged yet, on the host."""
 
     def remember(self, *modules: nn.Module) -> list[tuple[list[torch.Tensor], torch.Tensor]]:
         """The running statistics (batch norm's, the head's) and their values before a forward pass, by their types."""
@@ -34,9 +35,8 @@ class NonfiniteSteps:
         good_loss = torch.isfinite(loss.detach())
         good = good_loss & torch.isfinite(norm)
         bad = ~good_loss if overflow_is_normal else ~good
-        new = bad & (self.first_bad < 0)
-        self.first_bad = torch.where(new, step, self.first_bad)
-        self.suspects = torch.where(new, torch.cat(seen).to(self.suspects.device), self.suspects)
+        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+        self.seen[step] = seen
         self.bad_steps += bad
         return ~good
 
@@ -52,13 +52,17 @@ class NonfiniteSteps:
 
         This is the only place that waits for the device.
         """
-        bad_steps = int(self.bad_steps)
+        bad_steps, first_bad = int(self.bad_steps), int(self.first_bad)
+        self.seen = {step: seen for step, seen in self.seen.items() if step == first_bad}
         if bad_steps > self.tolerated:
-            samples = ", ".join(map(str, self.suspects[:8].tolist()))
+            first = "all before the run was resumed"
+            if first_bad in self.seen:
+                samples = ", ".join(map(str, torch.cat(self.seen[first_bad])[:8].tolist()))
+                first = f"the first after step {first_bad} (samples {samples}, … of {dataset.name})"
             raise InputError(
-                f"expected finite losses and gradients, found {bad_steps} step(s) without, the first after step"
-                f" {int(self.first_bad)} (samples {samples}, … of {dataset.name}); the update was withheld: --resume"
-                " with a lower --lr, --clip-norm or --precision bf16, or tolerate some with --skip-nonfinite"
+                f"expected finite losses and gradients, found {bad_steps} step(s) without, {first}; the update was"
+                " withheld: --resume with a lower --lr, --clip-norm or --precision bf16, or tolerate some with"
+                " --skip-nonfinite"
             )
         return bad_steps
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from zoo.data.loader import Batch
+from zoo.errors import InputError, first_line
 from zoo.train.config import TrainConfig
 
 
@@ -51,6 +52,13 @@ def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
         filler.fill_uninitialized_memory = False
     try:
         yield
+    except RuntimeError as trouble:
+        if not config.deterministic or "deterministic" not in str(trouble):
+            raise
+        raise InputError(
+            f"expected operations with a fixed order of sums for --deterministic, found {first_line(trouble)}; train"
+            " without it, or choose another --backbone"
+        ) from None
     finally:
         cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])

@@ -37,12 +37,12 @@ class Stepper:
         """In the first `head_steps` steps the class centres learn alone; in `margin_steps` the margin grows."""
         self.config, self.training, self.rank, self.device, self.spec = config, training, rank, device, spec
         self.replica = distributed.replicate(training.model, rank, device)
-        self.forward = torch.compile(self.replica) if config.compile else self.replica
+        mode = "reduce-overhead" if config.cuda_graphs else None
+        self.forward = torch.compile(self.replica, mode=mode) if config.compile else self.replica
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
         self.precision = torch.autocast(device.type, low) if low else contextlib.nullcontext()
         self.meter = Meter(device)
-        images = config.batch_size // rank.world
-        self.nonfinite = NonfiniteSteps(config.skip_nonfinite, images, device, training.progress["bad_steps"])
+        self.nonfinite = NonfiniteSteps(config.skip_nonfinite, device, training.progress["bad_steps"])
         self.head_steps, self.margin_steps, self.teacher = head_steps, margin_steps, teacher
         self.margin = training.criterion.head.options.get("margin", 0.0)
         self.frozen_norms = [  # statistics that moved would change what is frozen
@@ -90,15 +90,19 @@ class Stepper:
     def prepare(self, batch: Batch, epoch: int) -> Batch:
         """A batch of the loader on the device, its crops as the model's input; the indices stay where they are."""
         crops, labels, indices = batch
-        crops = crops.to(self.device, non_blocking=True)
+        crops = self.sent(crops)
         if flips_on_device(self.config, self.device):
-            mirrored = torch.from_numpy(Flip.mirrored(self.config.seed, epoch, indices.numpy()))
-            mirrored = mirrored.to(self.device, non_blocking=True)[:, None, None, None]
-            crops = torch.where(mirrored, crops.flip(2), crops)
+            mirrored = self.sent(torch.from_numpy(Flip.mirrored(self.config.seed, epoch, indices.numpy())))
+            crops = torch.where(mirrored[:, None, None, None], crops.flip(2), crops)
         pixels = normalise(crops, self.spec)
         pixels = pixels.to(self.training.criterion.weight.dtype)
         kept = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        return pixels.contiguous(memory_format=kept), labels.to(self.device, non_blocking=True), indices
+        return pixels.contiguous(memory_format=kept), self.sent(labels), indices
+
+    def sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` on the device; a GPU copies it from page-locked memory, for which the host need not wait."""
+        locked = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return locked.to(self.device, non_blocking=True)
 
     def backward(self, batches: Iterator[Batch], step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One forward and backward pass; the mean loss, a scalar, and the indices of its images."""
@@ -106,6 +110,8 @@ class Stepper:
         with self.meter.waiting():
             pixels, labels, indices = next(batches)
         torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, self.rank.number))
+        if config.cuda_graphs:  # what the pass before has put out may be overwritten
+            torch.compiler.cudagraph_mark_step_begin()
         with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
             with self.precision, torch.set_grad_enabled(step >= self.head_steps):
                 embeddings = self.forward(pixels)

@@ -22,7 +22,7 @@ class Option:
     resumable: bool = False
     """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
     mendable: bool = False
-    """It may change on --resume to mend what stopped the run, although it decides the weights; history.jsonl tells."""
+    """It may change on --resume to mend what was wrong, although it decides the weights; history.jsonl tells."""
     told: bool = True
     """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
     varied: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.support.far_device import FAR, forbid_copies
 from zoo.errors import InputError
 from zoo.heads import HEADS, MarginSoftmaxLoss, build_head, gpu
 from zoo.heads.loss import fused, margin_softmax
@@ -215,6 +217,33 @@ def test_a_step_waits_for_nothing_and_makes_no_matrix_of_all_classes(monkeypatch
     with Noted() as twin:
         MarginSoftmaxLoss("softmax", 64, 2, chunk_size=None, ignore_index=-1).to(DEVICE)(x, labels).backward()
     assert noted.names & twin.names and twin.names & waits and twin.largest >= 8 * 64 * 4
+
+
+@every_head
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sub_centres": 2, "filter_above": 0.5, "chunk_size": 4}, {"sample_rate": 0.5}, {"chunk_size": None}],
+)
+@pytest.mark.parametrize("with_kernels", [False, True])
+def test_the_host_neither_reads_from_the_device_nor_copies_to_it(
+    name: str, options: dict[str, Any], with_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twin: what made a step wait before, a number that becomes a tensor there, is found."""
+    from zoo.heads.loss import kernels
+
+    loss = MarginSoftmaxLoss(name, 30, 8, seed=1, **options).to(FAR)
+    loss._watch.started = True
+    x, labels = torch.randn(5, 8, device=FAR, requires_grad=True), torch.zeros(5, dtype=torch.int64, device=FAR)
+    monkeypatch.setattr(gpu, "ON_ANY_DEVICE", with_kernels)
+    for kernel in ("normalise", "sum_of_a_row", "pull_of_a_row", "project"):
+        monkeypatch.setattr(kernels, kernel, defaultdict(lambda: lambda *_, **__: None))
+    with forbid_copies(monkeypatch):
+        loss(x, labels).backward()
+        for twin in (lambda: x.new_tensor(3), lambda: torch.tensor(3.0, device=FAR), lambda: torch.ones(1).to(FAR)):
+            with pytest.raises(AssertionError, match="copies from the host"):
+                twin()
+        with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+            bool(x.sum() > 0)
 
 
 def test_the_fastest_chunk_that_fits_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from tests.support.training import TINY
 from zoo import runs
 from zoo.cli import main
+from zoo.commands.train import add_arguments
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig, option_names
@@ -59,6 +61,15 @@ def test_help_lists_the_flags_with_their_defaults_and_names_every_option(capsys:
         assert default is None or line.endswith(f"(default: {default})"), name
     for name in option_names(listed=False):
         assert name == "backbone" or f"{name}=" in text, name
+
+
+def test_an_option_that_is_true_or_false_needs_no_value() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert parser.parse_args(["resnet18", "--deterministic", "--compile", "false"]).set == [
+        "deterministic=true",
+        "compile=false",
+    ]
 
 
 def zoo(*words: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:

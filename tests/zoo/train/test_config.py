@@ -44,7 +44,7 @@ def test_only_harmless_options_may_change_on_resume_and_those_that_mend_it() -> 
     assert list(changes(tiny(), tiny(log_every=1, workers=2, threads=2), **firm)) == []
     assert list(changes(tiny(), tiny(lr=0.2, head="arcface", seed=3), **firm)) == ["head", "seed"]
     assert set(option_names(mendable=True)) == {
-        *("data", "on_corrupt", "lr", "centre_lr", "clip_norm", "precision", "skip_nonfinite")
+        *("data", "on_corrupt", "lr", "centre_lr", "clip_norm", "precision", "deterministic", "skip_nonfinite")
     }
 
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from tests.support.training import start, tiny
+from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.train.loop import train
+from zoo.train.nonfinite import NonfiniteSteps
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
@@ -38,10 +40,24 @@ def test_a_non_finite_step_stops_the_run_naming_step_and_samples(
         train(tiny(), start(tiny(), tmp_path / "run"))
 
 
+def test_the_first_bad_step_is_named_though_it_was_tolerated_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log lines are written after steps 3 and 6; the run stops at the second one."""
+    poison(monkeypatch, at_step=1)
+    poison(monkeypatch, at_step=4)
+    config = tiny(skip_nonfinite=1, on_corrupt="error", epochs=1)
+    run = start(config, tmp_path / "run")
+    with pytest.raises(InputError, match=r"found 2 step\(s\) without, the first after step 1 \(samples \d+"):
+        train(config, run)
+    again = NonfiniteSteps(0, torch.device("cpu"), bad_steps=2)
+    with pytest.raises(InputError, match=r"found 2 step\(s\) without, all before the run was resumed"):
+        again.judge(open_dataset(config.data))
+
+
 def test_a_tolerated_non_finite_step_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights after a withheld first step are those before it, batch norm's and the head's state too."""
     from zoo.train.build import build as parts_of
-    from zoo.train.nonfinite import NonfiniteSteps
 
     states = []
     update = NonfiniteSteps.put_back

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.support.training import tiny
+from zoo.errors import InputError
 from zoo.train import speed
 from zoo.train.config import TrainConfig, load_config
 from zoo.train.loop import train
@@ -68,6 +69,17 @@ def test_the_settings_last_as_long_as_the_steps(monkeypatch: pytest.MonkeyPatch)
 def test_a_deterministic_run_trains(tmp_path: Path) -> None:
     record = train(tiny(deterministic=True, epochs=1), tmp_path)
     assert record["step"] == 7 and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_without_a_fixed_order_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def operation() -> None:
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but ...")
+
+    expected = "expected operations with a fixed order of sums for --deterministic, found adaptive_avg_pool2d_backward"
+    with pytest.raises(InputError, match=expected), speed.settings(TrainConfig(deterministic=True), CPU):
+        operation()
+    with pytest.raises(RuntimeError, match="implementation"), speed.settings(TrainConfig(), CPU):
+        operation()
 
 
 def test_on_a_gpu_the_next_batch_is_prepared_before_the_current_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

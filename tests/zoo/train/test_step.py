@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tests.support.far_device import FAR, forbid_copies
 from tests.support.training import FP64, same_weights, start, tiny, weights
 from zoo.errors import InputError
 from zoo.train import checkpoint
+from zoo.train.build import build as parts_of
 from zoo.train.centre_file import CRITERION, read
+from zoo.train.distributed import Rank
 from zoo.train.loop import train
 from zoo.train.step import Stepper, dropout_seed
 
@@ -104,3 +108,49 @@ def test_pictures_mirrored_on_the_device_are_those_that_the_loader_mirrors(
     shutil.copytree(early, part / "checkpoint" / early.name)
     assert same_weights(whole, run("part", True))
     assert not same_weights(whole, run("other", False, augment="none"))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "adamw", "clip_norm": 1.0}, {"head": "adaface", "accumulate": 5}]
+)
+def test_a_step_neither_reads_from_the_device_nor_copies_to_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU would make the host wait for either, and the card then for the host; only `prepare` copies, ahead."""
+    config = tiny(**options)
+    training = parts_of(config, 5, FAR)
+    training.criterion._watch.started = True
+    monkeypatch.setattr(training.optimizer, "step", lambda: None)  # torch's fused step knows no meta device
+    step = Stepper(config, training, Rank(), FAR, config.input)
+    crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
+    batches = [step.prepare((crops, labels, labels), epoch=0) for _ in range(2 * config.accumulate)]
+    with forbid_copies(monkeypatch):
+        for number in range(2):
+            step(iter(batches), number)
+        with pytest.raises(AssertionError, match="copies from the host"):
+            step.prepare((crops, labels, labels), epoch=0)
+
+
+def test_cuda_graphs_are_asked_of_the_compiler_and_announced_before_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str | None] = []
+    begun: list[int] = []
+
+    def compile_model(model: torch.nn.Module, mode: str | None) -> torch.nn.Module:
+        modes.append(mode)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_model)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    device = torch.device("cpu")
+    for options, marks in (({"compile": True, "cuda_graphs": True}, 2), ({"compile": True}, 0)):
+        config = tiny(**options)
+        step = Stepper(config, parts_of(config, 5, device), Rank(), device, config.input)
+        crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
+        for number in range(2):
+            step(iter([step.prepare((crops, labels, labels), epoch=0)]), number)
+        assert len(begun) == marks
+        begun.clear()
+    assert modes == ["reduce-overhead", None]
+    for options in ({"cuda_graphs": True}, {"cuda_graphs": True, "compile": True, "accumulate": 5}):
+        with pytest.raises(InputError, match="--cuda-graphs to be false without --compile and where --accumulate"):
+            tiny(**options)
