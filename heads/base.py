@@ -190,10 +190,9 @@ class MarginHead(nn.Module, metaclass=HeadType):
         bound.bind(num_classes, dim)
         constants = _plain(bound)
         if self.bound not in (None, (num_classes, dim)) and not _same(constants, _plain(self)):
-            raise InputError(
-                f"expected a head of its own for a loss over {num_classes} classes in {dim} dimensions, found one that"
-                f" a loss over {self.bound} uses and whose constants depend on both; build a second head"
-            )
+            found = f"found one that a loss over {self.bound} uses and whose constants depend on both"
+            wanted = f"a head of its own for a loss over {num_classes} classes in {dim} dimensions"
+            raise InputError(f"expected {wanted}, {found}; build a second head")
         self.__dict__.update(constants, bound=(num_classes, dim), counted=class_counts)
 
     def configure(self, **changes: Any) -> None:

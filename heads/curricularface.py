@@ -1,18 +1,17 @@
 """CurricularFace: ArcFace whose hard negatives gain weight during training."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead, moving_average
+from zoo.heads.angles import Fallback
+from zoo.heads.arcface import ArcFace
+from zoo.heads.base import HEADS, moving_average
 from zoo.heads.options import Scale, check_range
 from zoo.heads.pieces import Pieces
 
 
 @HEADS.register("curricularface")
-class CurricularFace(MarginHead):
+class CurricularFace(ArcFace):
     """T = cos(θ_y + m); N = cos θ_j, and cos θ_j·(t + cos θ_j) where cos θ_j > cos(θ_y + m).
 
     t is the moving average of the batch's mean cos θ_y, updated in each step before its use.
@@ -26,20 +25,12 @@ class CurricularFace(MarginHead):
     def __init__(
         self, scale: Scale = 64.0, margin: float = 0.5, alpha: float = 0.01, fallback: Fallback = "paper"
     ) -> None:
-        super().__init__(scale)
-        self.margin = check_range("margin (radians)", margin, 0, math.pi / 2)
+        super().__init__(scale, margin, fallback)
         self.alpha = check_range("alpha", alpha, 0, 1)
-        self.fallback = fallback
         self.register_buffer("t", torch.zeros(()))
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
         moving_average(self.t, cos_y.mean(), self.alpha)
-
-    def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
-
-    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return add_angle(cos_y.detach(), self.margin)
 
     def pieces(self) -> Pieces:
         return Pieces(quadratic=1.0, linear=self.t)

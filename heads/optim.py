@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,25 +15,18 @@ from zoo.heads.gpu import runs_kernels
 ROWS_AT_ONCE = 16384
 """Rows that a step handles at a time, so that it needs no second copy of a million centres."""
 
+Rows = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""A parameter, a gradient, the rows of the parameter that the gradient's are for (None: the same ones), `finite`."""
 
-@dataclass(frozen=True)
-class _Launcher:
-    """What the kernels of a step are launched over."""
 
-    parameter: Tensor
-    gradient: Tensor
-    places: Tensor | None
-    """The rows of the parameter that the gradient's are for; None: the same ones."""
-    finite: Tensor | None
-
-    def __call__(self, kernel: Any, buffers: Sequence[Tensor], numbers: Sequence[float], **flags: Any) -> None:
-        count, width = len(self.gradient), self.gradient[0].numel()
-        block = min(1024, 1 << (width - 1).bit_length())
-        rows = max(1, 4096 // block)
-        places, finite = (self.parameter if given is None else given for given in (self.places, self.finite))
-        flags |= {"PLACED": self.places is not None, "GUARDED": self.finite is not None, "ROWS": rows, "BLOCK": block}
-        operands = self.parameter, self.gradient, tuple(buffers), places, finite
-        kernel[math.ceil(count / rows), math.ceil(width / block)](*operands, count, width, tuple(numbers), **flags)
+def _launch(kernel: Any, over: Rows, buffers: Sequence[Tensor], numbers: Sequence[float], **flags: Any) -> None:
+    parameter, gradient, *given = over
+    count, width = len(gradient), gradient[0].numel()
+    block = min(1024, 1 << (width - 1).bit_length())
+    rows = max(1, 4096 // block)
+    flags |= {"PLACED": given[0] is not None, "GUARDED": given[1] is not None, "ROWS": rows, "BLOCK": block}
+    operands = parameter, gradient, tuple(buffers), *(parameter if one is None else one for one in given)
+    kernel[math.ceil(count / rows), math.ceil(width / block)](*operands, count, width, tuple(numbers), **flags)
 
 
 class _Rowwise(Optimizer):
@@ -66,7 +58,7 @@ class _Rowwise(Optimizer):
         else:
             places, values = None, gradient
         if len(values) and parameter.dtype == torch.float32 and runs_kernels(parameter.device):
-            self.launch(_Launcher(parameter, values.contiguous(), places, finite), state, group)
+            self.launch((parameter, values.contiguous(), places, finite), state, group)
             return
         for start in range(0, len(values), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -84,7 +76,7 @@ class _Rowwise(Optimizer):
         """The rows after the step, as new tensors; "" is the parameter itself, other names are its state."""
         raise NotImplementedError
 
-    def launch(self, launcher: _Launcher, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    def launch(self, over: Rows, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         """`new_rows` of every row at once, in place, by a kernel."""
         raise NotImplementedError
 
@@ -120,11 +112,11 @@ class RowwiseSGD(_Rowwise):
         direction = step.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
         return {"": old[""].add(direction, alpha=-group["lr"]), "momentum_buffer": buffer}
 
-    def launch(self, launcher: _Launcher, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    def launch(self, over: Rows, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         from zoo.heads.row_kernels import sgd  # needs Triton
 
         numbers = group["lr"], group["momentum"], group["weight_decay"]
-        launcher(sgd, [state["momentum_buffer"]], numbers, NESTEROV=group["nesterov"])
+        _launch(sgd, over, [state["momentum_buffer"]], numbers, NESTEROV=group["nesterov"])
 
 
 class RowwiseAdamW(_Rowwise):
@@ -160,19 +152,20 @@ class RowwiseAdamW(_Rowwise):
         moved = decayed.sub_(group["lr"] / _one_minus_power(first, step, average) * average / deviation)
         return {"": moved, "exp_avg": average, "exp_avg_sq": square, "step": step}
 
-    def launch(self, launcher: _Launcher, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    def launch(self, over: Rows, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         from zoo.heads.row_kernels import adamw  # needs Triton
 
         steps = state["step"].view(-1)
-        one = steps.new_ones(()) if launcher.finite is None else launcher.finite.to(steps.dtype)
-        if launcher.places is None:
+        _, _, places, finite = over
+        one = steps.new_ones(()) if finite is None else finite.to(steps.dtype)
+        if places is None:
             steps.add_(one)
         else:
-            steps.index_add_(0, launcher.places, one.expand(len(launcher.places)))
+            steps.index_add_(0, places, one.expand(len(places)))
         (first, second), lr = group["betas"], group["lr"]
         logs = (math.log(beta) if beta else -1e4 for beta in (first, second))
         numbers = lr, 1 - lr * group["weight_decay"], first, second, 1 - first, 1 - second, *logs, group["eps"]
-        launcher(adamw, [state["exp_avg"], state["exp_avg_sq"], steps], numbers)
+        _launch(adamw, over, [state["exp_avg"], state["exp_avg_sq"], steps], numbers)
 
 
 def _one_minus_power(beta: float, step: Tensor, like: Tensor) -> Tensor:

@@ -45,10 +45,9 @@ def find_sub_centres(weight: Tensor, embeddings: Tensor, labels: Tensor) -> SubC
     """
     centres = weight.detach() if weight.ndim == 3 else weight.detach()[:, None]
     if embeddings.ndim != 2 or embeddings.shape[1] != centres.shape[2] or labels.shape != embeddings.shape[:1]:
-        raise InputError(
-            f"expected embeddings (images, {centres.shape[2]}) and a label for each, found {tuple(embeddings.shape)}"
-            f" and {tuple(labels.shape)}; give those of the model that the centres were trained with"
-        )
+        found = f"found {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+        advice = "give those of the model that the centres were trained with"
+        raise InputError(f"expected embeddings (images, {centres.shape[2]}) and a label for each, {found}; {advice}")
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < len(centres)):
         raise InputError(f"expected labels from 0 to {len(centres) - 1}, found {int(labels.min())} to {labels.max()}")
     unit, directions = F.normalize(embeddings.to(centres.dtype)), F.normalize(centres, dim=2)

@@ -15,31 +15,24 @@ from zoo.messages import log
 
 def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
     """InputError for options of a MarginSoftmaxLoss that make no sense, alone or together."""
-    if loss.num_classes < 2:
-        raise InputError(f"expected at least 2 classes, found {loss.num_classes}; a margin separates classes")
-    if loss.embedding_dim < 2:
-        raise InputError(f"expected an embedding of at least 2 dimensions, found {loss.embedding_dim}")
-    if isinstance(loss.chunk_size, int) and loss.chunk_size <= 0:
-        raise InputError(f"expected a positive chunk_size, found {loss.chunk_size}; 'auto' chooses one")
-    if loss.memory_budget is not None and loss.memory_budget < 0:
-        raise InputError(f"expected a memory_budget of at least 0 bytes, found {loss.memory_budget}")
-    if not 0 < loss.sample_rate <= 1:
-        raise InputError(f"expected a sample_rate above 0 and at most 1, found {loss.sample_rate}; 1 keeps every class")
-    if loss.sub_centres < 1:
-        raise InputError(f"expected at least 1 sub-centre per class, found {loss.sub_centres}")
-    if loss.filter_above is not None and not -1 <= loss.filter_above <= 1:
-        raise InputError(f"expected filter_above to be a cosine, found {loss.filter_above}; Partial FC has 0.4")
-    if not 0 <= loss.label_smoothing < 1:
-        raise InputError(f"expected a label_smoothing of at least 0 and below 1, found {loss.label_smoothing}")
-    if loss.label_smoothing and loss.filter_above is not None:
-        found = "found both: one spreads the target over every class, the other leaves classes out; give one of them"
-        raise InputError(f"expected label_smoothing or filter_above, {found}")
-    if loss.reduction not in ("mean", "sum", "none"):
-        raise InputError(f"expected reduction 'mean', 'sum' or 'none', found {loss.reduction!r}")
-    if loss.precision not in get_args(Precision):
-        raise InputError(f"expected precision 'auto', 'fp32', 'tf32' or 'bf16', found {loss.precision!r}")
-    if loss.init not in get_args(Start):
-        raise InputError(f"expected init 'normal' or 'unit', found {loss.init!r}")
+    size, smoothing, filtering = loss.chunk_size, loss.label_smoothing, loss.filter_above
+    both = "both: one spreads the target over every class, the other leaves classes out; give one of them"
+    for holds, expected, found in (
+        (loss.num_classes >= 2, "at least 2 classes", f"{loss.num_classes}; a margin separates classes"),
+        (loss.embedding_dim >= 2, "an embedding of at least 2 dimensions", loss.embedding_dim),
+        (not isinstance(size, int) or size > 0, "a positive chunk_size", f"{size}; 'auto' chooses one"),
+        ((loss.memory_budget or 0) >= 0, "a memory_budget of at least 0 bytes", loss.memory_budget),
+        (0 < loss.sample_rate <= 1, "a sample_rate above 0 and at most 1", f"{loss.sample_rate}; 1 keeps every class"),
+        (loss.sub_centres >= 1, "at least 1 sub-centre per class", loss.sub_centres),
+        (-1 <= (filtering or 0) <= 1, "filter_above to be a cosine", f"{filtering}; Partial FC has 0.4"),
+        (0 <= smoothing < 1, "a label_smoothing of at least 0 and below 1", smoothing),
+        (not smoothing or filtering is None, "label_smoothing or filter_above", both),
+        (loss.reduction in ("mean", "sum", "none"), "reduction 'mean', 'sum' or 'none'", repr(loss.reduction)),
+        (loss.precision in get_args(Precision), "precision 'auto', 'fp32', 'tf32' or 'bf16'", repr(loss.precision)),
+        (loss.init in get_args(Start), "init 'normal' or 'unit'", repr(loss.init)),
+    ):
+        if not holds:
+            raise InputError(f"expected {expected}, found {found}")
     if class_counts is not None and (class_counts.shape != (loss.num_classes,) or not bool((class_counts >= 1).all())):
         raise InputError(
             f"expected class_counts of at least 1 for each of the {loss.num_classes} classes, found "

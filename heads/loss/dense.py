@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -53,39 +52,30 @@ class Negatives:
     """(batch,): Σ s·N, where the plan is to `smooth`."""
 
 
-class Form(Protocol):
-    """A loss over logits: what is summed over the negatives, and how the parts of chunks and ranks add up."""
+class Form:
+    """A loss over logits: what is summed over the negatives, and how the parts of chunks and ranks add up.
+
+    This one is softplus(LSE_{j≠y}(s·N_j) − s·T): cross-entropy without the cancellation that makes it 0 at a gap of 20.
+    """
 
     def over_classes(self, logits: Tensor, head: MarginHead) -> Tensor:
         """(batch, classes) with −∞ for classes that are left out → (batch,)."""
-
-    def over_chunks(self, parts: Tensor) -> Tensor:
-        """(chunks, batch) → (batch,)."""
-
-    def over_ranks(self, others: Tensor, counts: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
-        """The sum over the ranks, and that of `counts`, without gradient."""
-
-    def loss(self, target: Tensor, others: Tensor, head: MarginHead) -> Tensor:
-        """The loss of each sample from s·T and the sum over the others: (batch,), (batch,) → (batch,)."""
-
-
-class SoftmaxForm:
-    """softplus(LSE_{j≠y}(s·N_j) − s·T): cross-entropy without the cancellation that makes it 0 at a gap of 20."""
-
-    def over_classes(self, logits: Tensor, head: MarginHead) -> Tensor:
         return logits.logsumexp(1) if logits.shape[1] else logits.sum(1) - math.inf
 
     def over_chunks(self, parts: Tensor) -> Tensor:
+        """(chunks, batch) → (batch,)."""
         return parts.logsumexp(0)
 
     def over_ranks(self, others: Tensor, counts: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
+        """The sum over the ranks, and that of `counts`, without gradient."""
         return ranks.log_sum_exp(others, counts)
 
     def loss(self, target: Tensor, others: Tensor, head: MarginHead) -> Tensor:
+        """The loss of each sample from s·T and the sum over the others: (batch,), (batch,) → (batch,)."""
         return softplus(others - target)
 
 
-class BinaryForm:
+class BinaryForm(Form):
     """w⁺·softplus(b − s·T) + w⁻·Σ_{j≠y} softplus(s·N_j − b): one binary classification for each class."""
 
     def over_classes(self, logits: Tensor, head: MarginHead) -> Tensor:
@@ -102,7 +92,7 @@ class BinaryForm:
         return head.positive_weight * softplus(head.bias - target) + head.negative_weight * others
 
 
-FORMS: dict[str, Form] = {"softmax": SoftmaxForm(), "binary": BinaryForm()}
+FORMS = {"softmax": Form(), "binary": BinaryForm()}
 """By `MarginHead.form`."""
 
 

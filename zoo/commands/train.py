@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             dest="set",
             action="append",
             type=f"{name}={{}}".format,
-            **({"nargs": "?", "const": "true"} if options.hints()[name] is bool else {}),
+            **dict[str, Any](nargs="?", const="true") if options.hints()[name] is bool else {},
             metavar=metavar(options.hints()[name]),
             help=argparse.SUPPRESS if name in others else described(name),
         )

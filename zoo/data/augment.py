@@ -106,7 +106,7 @@ class Flip:
     @staticmethod
     def mirrored(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """(batch,): which of the samples it mirrors."""
-        return key_words(seed, epoch, samples) >> np.uint64(63) == 1
+        return (key_words(seed, epoch, samples) >> np.uint64(63)).astype(np.bool_)
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
         for place in np.flatnonzero(self.mirrored(seed, epoch, samples)).tolist():

@@ -92,12 +92,8 @@ class Selected(EncodedFaces):
 
     def __init__(self, dataset: EncodedFaces, chosen: npt.NDArray[np.int64]) -> None:
         self.dataset, self.chosen = dataset, chosen
-        self.name, self.kind, self.image_size, self.notes = (
-            dataset.name,
-            dataset.kind,
-            dataset.image_size,
-            dataset.notes,
-        )
+        self.name, self.kind = dataset.name, dataset.kind
+        self.image_size, self.notes = dataset.image_size, dataset.notes
         left, self.labels = np.unique(dataset.labels[chosen], return_inverse=True)
         if dataset.identities is not None:
             self.identities = [dataset.identities[label] for label in left.tolist()]

@@ -52,10 +52,8 @@ class Training:
 
         Order, augmentation and dropout are functions of (seed, epoch, sample) and (seed, step, rank): they need none.
         """
-        criterion, centres = (
-            self.criterion.distributed_state(),
-            dict(self.centre_optimizer.state[self.criterion.weight]),
-        )
+        criterion = self.criterion.distributed_state()
+        centres = dict(self.centre_optimizer.state[self.criterion.weight])
         if self.criterion.ranks:
             classes = self.criterion.num_classes
             centres = {name: self.criterion.ranks.distributed(rows, classes) for name, rows in centres.items()}
@@ -198,9 +196,8 @@ def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
         for parameter in frozen:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(
-            f"expected --freeze to leave some parameters to train, found {', '.join(prefixes)}, all of them"
-        )
+        found = f"found {', '.join(prefixes)}, all of them"
+        raise InputError(f"expected --freeze to leave some parameters to train, {found}")
 
 
 def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
@@ -244,9 +241,9 @@ def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.
 def loader_workers(config: TrainConfig, device: torch.device) -> int:
     """The number of loader processes: the option, else none beside a training on the CPU, and a few for a GPU."""
     here = cores(threads=False)
-    if config.workers is not None and config.workers > 8 * here:
-        raise InputError(f"expected --workers of at most {8 * here} on {here} cores, found {config.workers}")
     if config.workers is not None:
+        if config.workers > 8 * here:
+            raise InputError(f"expected --workers of at most {8 * here} on {here} cores, found {config.workers}")
         return config.workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(8, here // processes - 1)) if device.type == "cuda" else 0

@@ -88,10 +88,8 @@ def open_teacher(
         write_directions(config, stored, dataset)
     directions = np.load(everywhere(stored, rank), mmap_mode="r")
     if directions.shape != (len(dataset), config.embedding_dim):
-        raise InputError(
-            f"expected {STORED} of {len(dataset)} pictures and {config.embedding_dim} dimensions in {run}, found"
-            f" {directions.shape}; remove it"
-        )
+        wanted = f"{len(dataset)} pictures and {config.embedding_dim} dimensions"
+        raise InputError(f"expected {STORED} of {wanted} in {run}, found {directions.shape}; remove it")
     teacher = Teacher(directions, config.teacher_loss)
     if criterion.sub_centres == 1 and not config.init_centres:
         teacher.start_centres(criterion, dataset.labels)
@@ -106,10 +104,8 @@ def write_directions(config: TrainConfig, path: Path, dataset: FaceDataset) -> N
     except InputError:
         model = load_embedder(config.teacher, "torch", **options)
     if model.embedding_dim != config.embedding_dim:
-        raise InputError(
-            f"expected a teacher of {config.embedding_dim} dimensions, found {model.embedding_dim} in {config.teacher};"
-            f" train with --embedding-dim {model.embedding_dim}"
-        )
+        other = f"found {model.embedding_dim} in {config.teacher}; train with --embedding-dim {model.embedding_dim}"
+        raise InputError(f"expected a teacher of {config.embedding_dim} dimensions, {other}")
     log.info("%s embeds %d pictures, each once", config.teacher, len(dataset))
     pictures = _Intact(dataset) if config.on_corrupt == "skip" else dataset
     found = embed(model, pictures, dim=model.embedding_dim)

@@ -185,21 +185,12 @@ def everywhere(value: Any, rank: Rank) -> Any:
     return box[0]
 
 
-def anywhere(flag: int, rank: Rank, device: torch.device) -> int:
-    """The largest of all ranks' `flag`."""
+def reduced(number: int, operation: dist.ReduceOp.RedOpType, rank: Rank, device: torch.device) -> int:
+    """All ranks' `number`: their SUM or MAX, as the operation says."""
     if rank.world == 1:
-        return flag
-    largest = torch.tensor(flag, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return int(largest)
-
-
-def total(count: int, rank: Rank, device: torch.device) -> int:
-    """The sum of all ranks' `count`."""
-    if rank.world == 1:
-        return count
-    together = torch.tensor(count, device=device)
-    dist.all_reduce(together)
+        return number
+    together = torch.tensor(number, device=device)
+    dist.all_reduce(together, operation)
     return int(together)
 
 

@@ -11,6 +11,7 @@ from statistics import fmean
 
 import torch
 from torch import nn
+from torch.distributed import ReduceOp
 
 from zoo.backbones import save_timm
 from zoo.backbones.torch_embedder import TorchEmbedder
@@ -35,6 +36,7 @@ from zoo.train.build import (
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
+from zoo.train.distributed import reduced
 from zoo.train.finetune import merged
 from zoo.train.history import note_changes, note_machine
 from zoo.train.log import MetricsFile
@@ -115,7 +117,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
             batches = ahead(batches, device, partial(take_step.prepare, epoch=epoch))
             for _ in range(step % steps_per_epoch, steps_per_epoch):
                 for schedule in schedules:
-                    schedule.step_update(step)
+                    schedule(step)
                 take_step(batches, step)
                 step += 1
                 training.progress["step"] = step
@@ -124,7 +126,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 log_now = step % config.log_every == 0 or end_of_epoch
                 # the processes must agree, and asking at every step would make the host wait for the device
                 asked = max(stop.asked, CHECKPOINT if saver.due() else 0)
-                asked = distributed.anywhere(asked, rank, device) if log_now or rank.world == 1 else 0
+                asked = reduced(asked, ReduceOp.MAX, rank, device) if log_now or rank.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
                 save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and bool(validation))
                 if log_now or save_now:
@@ -132,7 +134,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                     rate = max(group["lr"] for group in training.optimizer.param_groups)
                     record = {"step": step, "epoch": epoch + 1, "lr": rate, **take_step.meter.read(training.criterion)}
                     if end_of_epoch and config.on_corrupt == "skip":
-                        record["skipped"] = distributed.total(len(loader.skipped), rank, device)
+                        record["skipped"] = reduced(len(loader.skipped), ReduceOp.SUM, rank, device)
                     metrics.write(record)
                 if rank.first:
                     watch(Standing(step, total_steps, epoch + 1, config.epochs, record))

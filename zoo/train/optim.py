@@ -1,6 +1,6 @@
 """Optimizer and learning-rate schedule of a run, from timm and torch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,17 +49,13 @@ def parameter_groups(config: TrainConfig, model: nn.Module) -> list[dict[str, An
 
     With a layer decay d, a layer n below the neck learns at d^n of the rate, as timm's group_matcher counts layers.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.layer_decay == 1 and config.decay_norms:
-        return [{"params": trainable}]
-    groups: list[dict[str, Any]]
-    if config.layer_decay == 1:
-        groups = param_groups_weight_decay(model, config.weight_decay)
-        return [group for group in groups if group["params"]]
-    groups = param_groups_layer_decay(
-        model, config.weight_decay, layer_decay=config.layer_decay, weight_decay_exclude_1d=not config.decay_norms
-    )
-    return groups
+        return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad]}]
+    groups: list[dict[str, Any]] = param_groups_weight_decay(model, config.weight_decay)
+    if config.layer_decay != 1:
+        options: dict[str, Any] = {"layer_decay": config.layer_decay, "weight_decay_exclude_1d": not config.decay_norms}
+        groups = param_groups_layer_decay(model, config.weight_decay, **options)
+    return [group for group in groups if group["params"]]
 
 
 def build_centre_optimizer(config: TrainConfig, weight: nn.Parameter) -> RowwiseSGD | RowwiseAdamW:
@@ -95,8 +91,8 @@ def head_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 
 def build_schedule(
     config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int, centres: bool = False
-) -> "Schedule":
-    """The learning rate as a function of the step, counted from 0, so that a resumed run needs no state of it.
+) -> Callable[[int], None]:
+    """Sets the learning rate, a function of the step, counted from 0, so that a resumed run needs no state of it.
 
     The steps of `head_epochs`, in which the `centres` learn at their peak and the backbone does not learn, come before
     the warm-up, which is then the backbone's alone.
@@ -108,26 +104,15 @@ def build_schedule(
         "warmup_prefix": False,
         "t_in_epochs": False,
     }
-    if config.schedule == "cosine":
-        steps = config.epochs * steps_per_epoch - start
-        return Schedule(CosineLRScheduler(optimizer, t_initial=steps, lr_min=0.0, **warmup), start)
-    if config.schedule == "polynomial":  # its part done is counted from the warm-up's end, as arcface_torch does
-        steps = config.epochs * steps_per_epoch - start - warmup["warmup_t"]
-        warmup["warmup_prefix"] = True
-        return Schedule(PolyLRScheduler(optimizer, t_initial=steps, power=config.power, lr_min=0.0, **warmup), start)
-    # timm applies a milestone m at t = m − 1; the paper's "at epoch 20" is that epoch's first step
-    falls = [epoch * steps_per_epoch + 1 for epoch in config.decay_epochs()] if config.schedule == "multistep" else []
-    falls = [max(fall - start, 0) for fall in falls]
-    return Schedule(MultiStepLRScheduler(optimizer, decay_t=falls, decay_rate=config.decay, **warmup), start)
-
-
-@dataclass
-class Schedule:
-    """A learning rate that stays at its first value until step `start`."""
-
     scheduler: Scheduler
-    start: int
-
-    def step_update(self, step: int) -> None:
-        """Sets the rate of step `step`."""
-        self.scheduler.step_update(max(step - self.start, 0))
+    steps = config.epochs * steps_per_epoch - start
+    if config.schedule == "cosine":
+        scheduler = CosineLRScheduler(optimizer, t_initial=steps, lr_min=0.0, **warmup)
+    elif config.schedule == "polynomial":  # its part done is counted from the warm-up's end, as arcface_torch does
+        steps, warmup["warmup_prefix"] = steps - warmup["warmup_t"], True
+        scheduler = PolyLRScheduler(optimizer, t_initial=steps, power=config.power, lr_min=0.0, **warmup)
+    else:  # timm applies a milestone m at t = m − 1; the paper's "at epoch 20" is that epoch's first step
+        falls = [max(epoch * steps_per_epoch + 1 - start, 0) for epoch in config.decay_epochs()]
+        falls = falls if config.schedule == "multistep" else []
+        scheduler = MultiStepLRScheduler(optimizer, decay_t=falls, decay_rate=config.decay, **warmup)
+    return lambda step: scheduler.step_update(max(step - start, 0))

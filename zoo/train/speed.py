@@ -55,10 +55,8 @@ def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
     except RuntimeError as trouble:
         if not config.deterministic or "deterministic" not in str(trouble):
             raise
-        raise InputError(
-            f"expected operations with a fixed order of sums for --deterministic, found {first_line(trouble)}; train"
-            " without it, or choose another --backbone"
-        ) from None
+        found = f"found {first_line(trouble)}; train without it, or choose another --backbone"
+        raise InputError(f"expected operations with a fixed order of sums for --deterministic, {found}") from None
     finally:
         cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])

@@ -70,8 +70,7 @@ class Stepper:
             loss, indices = self.backward(batches, step, part)
             seen.append(indices)
         for optimizer in optimizers:
-            if scaler.is_enabled():
-                scaler.unscale_(optimizer)
+            scaler.unscale_(optimizer)
         limit = self.config.clip_norm or math.inf
         weight = training.criterion.weight
         replicated = [*training.model.parameters(), *training.criterion.head.parameters()]
@@ -111,7 +110,7 @@ class Stepper:
             pixels, labels, indices = next(batches)
         torch.manual_seed(dropout_seed(config.seed, step * config.accumulate + part, self.rank.number))
         if config.cuda_graphs:  # what the pass before has put out may be overwritten
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with distributed.local_gradients(self.replica, last=part == config.accumulate - 1):
             with self.precision, torch.set_grad_enabled(step >= self.head_steps):
                 embeddings = self.forward(pixels)

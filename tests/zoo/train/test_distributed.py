@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributed import ReduceOp
 
 from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, start, tiny, torchrun
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
-from zoo.train.distributed import Rank, anywhere, everywhere, group, join, replicate, share
+from zoo.train.distributed import Rank, everywhere, group, join, reduced, replicate, share
 from zoo.train.loop import train
 
 
@@ -138,7 +139,7 @@ def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv("WORLD_SIZE", world)
         with join(torch.device("cpu")) as rank:
             assert rank == Rank() and rank.first and group() is None
-            assert (everywhere("run", rank), anywhere(15, rank, torch.device("cpu"))) == ("run", 15)
+            assert (everywhere("run", rank), reduced(15, ReduceOp.MAX, rank, torch.device("cpu"))) == ("run", 15)
             model = torch.nn.Linear(3, 5)
             assert replicate(model, rank, torch.device("cpu")) is model
     assert not Rank(number=1, world=2).first

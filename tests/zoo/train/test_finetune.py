@@ -114,7 +114,7 @@ def test_the_rate_warms_up_after_the_centres_and_their_own_peak_is_theirs() -> N
         schedule = build_schedule(config, optimizer, 10, centres=optimizer is training.centre_optimizer)
         found = []
         for step in range(50):
-            schedule.step_update(step)
+            schedule(step)
             found.append(optimizer.param_groups[0]["lr"])
         rates.append(found)
     backbone, centres = np.array(rates)

@@ -15,7 +15,7 @@ def test_the_learning_rate_falls_at_the_papers_epochs() -> None:
     schedule = build_schedule(config, optimizer, steps_per_epoch=11)
     rates = []
     for step in range(34 * 11):
-        schedule.step_update(step)
+        schedule(step)
         rates.append(round(optimizer.param_groups[0]["lr"], 9))
     expected = [0.1 * 0.1 ** sum(epoch >= fall for fall in (20, 28, 32)) for epoch in range(34)]
     assert rates == [round(rate, 9) for rate in expected for _ in range(11)]
@@ -55,7 +55,7 @@ def test_the_rate_is_a_function_of_the_step_alone_and_warms_up() -> None:
     schedule = build_schedule(config, optimizer, steps_per_epoch=10)
 
     def rate(step: int) -> float:
-        schedule.step_update(step)
+        schedule(step)
         return float(optimizer.param_groups[0]["lr"])
 
     rates = [rate(step) for step in range(40)]
@@ -71,7 +71,7 @@ def test_polynomial_is_arcface_torchs_schedule(power: float) -> None:
     optimizer = build_optimizer(config, torch.nn.Linear(3, 5))
     schedule = build_schedule(config, optimizer, steps_per_epoch=7)
     for step in range(35):
-        schedule.step_update(step)
+        schedule(step)
         part = (step - 14) / (35 - 14)
         expected = 0.2 * (1 - part) ** power if step >= 14 else 0.002 + (0.2 - 0.002) * step / 14
         assert optimizer.param_groups[0]["lr"] == pytest.approx(expected), step
