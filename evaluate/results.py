@@ -70,6 +70,17 @@ class RocPoints:
     far: Sequence[float]
     tar: Sequence[float]
 
+    @classmethod
+    def of(cls, scores: SortedScores, points: int = 400) -> RocPoints:
+        """The exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis."""
+        negatives, positives = len(scores.negatives), len(scores.positives)
+        ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
+        thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
+        strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
+        far = scores.false_accepts(thresholds, inclusive=True) / negatives
+        tar = scores.true_accepts(thresholds, inclusive=True) / positives
+        return cls([0.0, *far.tolist()], [strictest / positives, *tar.tolist()])
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -116,6 +127,8 @@ class Curves:
     sweep: Sweep | None = None
     cmc: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """By gallery: the shares of probes found within rank 1, 2, …"""
+    open_set: Mapping[str, RocPoints] = field(default_factory=dict)
+    """By gallery: TPIR over FPIR, of probes without a mate; FNIR is 1 − TPIR."""
     rejection: Rejection | None = None
     hardest: Hardest | None = None
     right: str | None = None
@@ -127,23 +140,16 @@ class Curves:
     def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> Curves:
         """What a report draws of scores, small however many pairs there are, and `more` fields.
 
-        roc: the exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis.
         histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
         """
-        negatives, positives = len(scores.negatives), len(scores.positives)
-        ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
-        thresholds = np.unique(scores.negatives[negatives - ranks])[::-1]
-        strictest = int(scores.true_accepts(thresholds[0]))  # all that is above every negative
-        far = scores.false_accepts(thresholds, inclusive=True) / negatives
-        tar = scores.true_accepts(thresholds, inclusive=True) / positives
         edges = np.round(np.linspace(-1, 1, 101), 6)
         grid = np.round(np.linspace(-1, 1, 2001), 6)
         counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))
         accepted = (found(grid).tolist() for found in (scores.true_accepts, scores.false_accepts))
         return cls(
-            roc=RocPoints([0.0, *far.tolist()], [strictest / positives, *tar.tolist()]),
+            roc=RocPoints.of(scores, points),
             histogram=Histogram(edges.tolist(), *counts),
-            sweep=Sweep(positives, negatives, *accepted),
+            sweep=Sweep(len(scores.positives), len(scores.negatives), *accepted),
             **more,
         )
 

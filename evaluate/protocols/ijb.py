@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs
+from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols.base import (
     FEATURES,
     PROTOCOLS,
@@ -30,7 +31,7 @@ from zoo.evaluate.protocols.base import (
     hash_files,
     verification,
 )
-from zoo.evaluate.results import Curves, Evaluation, Failures, Identification
+from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, RocPoints
 from zoo.evaluate.similarity import Indices, Search, Vectors, fused, pair_scores, pool, search, unit_rows
 from zoo.faces.crop import align_or_none
 from zoo.formats.images import Image, read_image
@@ -39,6 +40,8 @@ N = typing.TypeVar("N", int, float)
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
 FPIRS = (0.1, 0.01)
+MEAN, UNION = "mean", "union"
+"""What stands beside the two galleries: the mean of their rates, and both as one gallery, as insightface has it."""
 FOLDS = 10
 """In which the pairs' scores are calibrated."""
 
@@ -248,6 +251,8 @@ class IJBProtocol(Protocol):
             fields["tar_at_far"] = dict(zip(FARS, metrics.tar_at_far_insightface(scores, FARS), strict=True))
         searches = self.searches(templates)
         searched = {name: identification(found, RANKS, FPIRS) for name, found in searches.items()}
+        if len(galleries := [name for name in searched if name != UNION]) == 2:
+            searched[MEAN] = mean_of(*(searched[name] for name in galleries))
         for name, (_, own) in searched.items():
             estimates |= {f"{name} {label}": estimate for label, estimate in own.items()}
         ours = "ranks and TPIR@FPIR are computed by this package's definitions: --compat changes TAR@FAR alone"
@@ -264,7 +269,16 @@ class IJBProtocol(Protocol):
             failures=self._failures(embeddings, metrics.empty_rows(templates)),
             identification={name: found for name, (found, _) in searched.items()},
             notes=(ours,) if compat and searched else (),
-            curves=Curves.of(scores, estimates=estimates, cmc=cmc),
+            curves=Curves.of(
+                scores,
+                estimates=estimates,
+                cmc=cmc,
+                open_set={
+                    name: RocPoints.of(SortedScores(np.sort(found.identified), np.sort(found.best[~found.mated])))
+                    for name, found in searches.items()
+                    if not found.mated.all()
+                },
+            ),
             **fields,
         )
 
@@ -294,32 +308,56 @@ class IJBProtocol(Protocol):
         )
 
     def searches(self, templates: Vectors) -> dict[str, Search]:
-        """The probes against each gallery by itself; empty without the 1:N lists."""
+        """The probes against each gallery by itself, and against both together; empty without the 1:N lists."""
         lists = dict(self.galleries)
         if "mixed" not in lists:
             return {}
         probes, probe_ids = lists.pop("mixed")
+        if len(lists) == 2:
+            (rows, ids), (others, other_ids) = lists.values()
+            lists[UNION] = np.concatenate([rows, others]), np.concatenate([ids, other_ids])
         return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
 
 
-def identification(
-    found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]
-) -> tuple[Identification, dict[str, Estimate]]:
-    """A search's ranks and, where probes without a mate allow it, its open-set rates; also in every draw of people."""
-    points = [found.tpir_at_fpir(fpir) for fpir in fpirs] if (~found.mated).any() else []
-    estimates = found.estimates(ranks, fpirs)
+Searched = tuple[Identification, dict[str, Estimate]]
+"""A search's rates, and the same in every draw of people."""
+
+
+def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Searched:
+    """A search's ranks and, where probes without a mate allow it, its open-set rates."""
+    mated, others = int(found.mated.sum()), int((~found.mated).sum())
+    return _rates(found.estimates(ranks, fpirs), mated, others, ranks, fpirs if others else (), found.method)
+
+
+def mean_of(first: Searched, second: Searched) -> Searched:
+    """The mean rates of two galleries in which the same probes are searched, draw by draw."""
+    (one, ones), (other, others) = first, second
+    means = {}
+    for label, a in ones.items():
+        if (b := others.get(label)) is None:
+            continue
+        means[label] = Estimate((a.value + b.value) / 2, (a.replicates + b.replicates) / 2, a.people + b.people)
+    mated, others_ = one.mated_probes + other.mated_probes, one.non_mated_probes + other.non_mated_probes
+    return _rates(means, mated, others_, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
+
+
+def _rates(
+    estimates: dict[str, Estimate],
+    mated: int,
+    others: int,
+    ranks: tuple[int, ...],
+    fpirs: tuple[float, ...],
+    method: str | None,
+) -> Searched:
+    points = {fpir: estimates.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
     rates = Identification(
-        mated_probes=int(found.mated.sum()),
-        non_mated_probes=int((~found.mated).sum()),
-        rank={n: found.rank(n) for n in ranks},
+        mated_probes=mated,
+        non_mated_probes=others,
+        rank={n: estimates[f"rank {n}"].value for n in ranks},
         rank_interval={n: estimates[f"rank {n}"].interval for n in ranks},
-        tpir_at_fpir={point.far_target: point.tar for point in points},
-        tpir_interval={
-            point.far_target: estimates[f"TPIR@FPIR {point.far_target:g}"].interval
-            for point in points
-            if point.measurable
-        },
-        intervals=found.method,
+        tpir_at_fpir={fpir: one.value if one else float("nan") for fpir, one in points.items()},
+        tpir_interval={fpir: one.interval for fpir, one in points.items() if one},
+        intervals=method,
     )
     return rates, estimates
 

@@ -55,10 +55,10 @@ LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
 """Lists of pairs in LFW's format, and their benchmarks."""
 
 
-def _benchmark(name: str, title: str, pairs: int, images: int = 0, people: int = 0) -> Benchmark:
-    """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF and VGG2-FP, of their data sets."""
+def _benchmark(name: str, title: str, pairs: int = 0, images: int = 0, people: int = 0) -> Benchmark:
+    """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF, of its data set."""
     whole = [(what, count) for what, count in (("images", images), ("people", people)) if count]
-    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),), tuple(whole))
+    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),) if pairs else (), tuple(whole))
 
 
 @PROTOCOLS.register("pairs")
@@ -77,7 +77,7 @@ class PairsProtocol(Protocol):
         _benchmark("lfw", "LFW", 6000, 13233, 5749),
         _benchmark("cfp_fp", "CFP-FP", 7000, 7000, 500),
         _benchmark("cfp_ff", "CFP-FF", 7000, 7000, 500),
-        _benchmark("vgg2_fp", "VGG2-FP", 5000, people=500),
+        _benchmark("vgg2_fp", "VGG2-FP"),  # nobody has published its numbers
         _benchmark("agedb_30", "AgeDB-30", 6000, 16488, 568),
         _benchmark("calfw", "CALFW", 6000, 12174, 5749),
         _benchmark("cplfw", "CPLFW", 6000, 11652, 5749),

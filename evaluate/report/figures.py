@@ -101,20 +101,40 @@ def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
 
 def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
     """False non-match over false match rate, both logarithmic; None where no model has both kinds of errors."""
+    curves = [(name, line(index), one.roc) for name, index, one in drawn if one.roc]
+    return _errors(curves, "false match rate", "false non-match rate")
+
+
+def open_set_figure(drawn: Sequence[Drawn]) -> Figure | None:
+    """FNIR over FPIR, one line a model and gallery; None where no probe is without a mate."""
+    curves = [
+        (f"{name} {gallery}".strip(), _gallery(index, gallery), roc)
+        for name, index, one in drawn
+        for gallery, roc in one.open_set.items()
+    ]
+    return _errors(curves, "false positive identification rate", "false negative identification rate")
+
+
+def _errors(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str, up: str) -> Figure | None:
+    """1 − TAR over FAR, both logarithmic, of curves with their names and styles; None where no curve has both."""
     lines = [
-        (name, index, points)
-        for name, index, curves in drawn
-        if curves.roc
-        and (points := [(x, 1 - y) for x, y in zip(curves.roc.far, curves.roc.tar, strict=True) if x > 0 and y < 1])
+        (name, style, points)
+        for name, style, roc in curves
+        if (points := [(x, 1 - y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and y < 1])
     ]
     if not lines:
         return None
     figure, (axes,) = panels()
-    for name, index, points in lines:
-        axes.step(*zip(*points, strict=True), where="pre", label=name, **line(index))
-    axes.set(xscale="log", yscale="log", xlabel="false match rate", ylabel="false non-match rate")
+    for name, style, points in lines:
+        axes.step(*zip(*points, strict=True), where="pre", label=name, **style)
+    axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
     legend(axes, "upper right")
     return figure
+
+
+def _gallery(index: int, gallery: str) -> dict[str, Any]:
+    """The line of model number `index` in a gallery: its colour, and dashes that tell galleries apart."""
+    return {**line(index), "linestyle": ":" if gallery.endswith("2") else "--" if gallery == "union" else "-"}
 
 
 def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
@@ -124,8 +144,8 @@ def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
         return None
     figure, (axes,) = panels()
     for name, index, gallery, rates in lines:
-        style = {**line(index), "linestyle": ":" if gallery.endswith("2") else "-"}
-        axes.plot(range(1, len(rates) + 1), rates, label=f"{name} {gallery}".strip(), marker=".", **style)
+        label = f"{name} {gallery}".strip()
+        axes.plot(range(1, len(rates) + 1), rates, label=label, marker=".", **_gallery(index, gallery))
     axes.set(xlabel="rank", ylabel="share of probes found")
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # MaxNLocator has it
     legend(axes, "lower right")

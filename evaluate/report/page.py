@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import jinja2
 
 
-DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc")
+DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc", "open_set")
 """The curves that the page draws."""
 MODELS = 8
 """How many models the page has colours for; more begin again."""

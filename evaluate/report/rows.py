@@ -104,7 +104,8 @@ def holds(found: Evaluation) -> str:
         told += f": {found.positives:,} of one person, {found.negatives:,} of two"
     if found.templates is not None:
         told = f"{found.images:,} images, {found.templates:,} templates, {told}"
-    for gallery, search in found.identification.items():
+    searches = {name: one for name, one in found.identification.items() if name != "mean"}
+    for gallery, search in searches.items():
         told += f"; {gallery}: {search.mated_probes:,} mated and {search.non_mated_probes:,} other probes"
     return told
 

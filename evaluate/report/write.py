@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.evaluate.report.figures import cmc_figure, det_figure, roc_figure
+from zoo.evaluate.report.figures import cmc_figure, det_figure, open_set_figure, roc_figure
 from zoo.evaluate.report.page import page
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import TABLES, benchmarks_in, model_names, results_of
 from zoo.files import atomic_path, write_text
+
+FIGURES = {"roc": roc_figure, "det": det_figure, "cmc": cmc_figure, "open-set-det": open_set_figure}
 
 
 def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
@@ -29,7 +31,7 @@ def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
         stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
         if [name for name, _ in keys].count(key[0]) > 1:
             stem += f"-{key[1][:8]}"
-        for kind, draw in (("roc", roc_figure), ("det", det_figure), ("cmc", cmc_figure)):
+        for kind, draw in FIGURES.items():
             figure = draw(drawn)
             if figure is None:
                 continue

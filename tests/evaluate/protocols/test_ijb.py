@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.benchmarks import mobilefacenet, pooled_by_loops
+from tests.support.benchmarks import Numbers, mobilefacenet, pooled_by_loops
 from tests.support.onnx_models import write_model
 from zoo.errors import InputError
 from zoo.evaluate import evaluate_all, intervals
 from zoo.evaluate.protocols import IJBProtocol
 from zoo.evaluate.report.record import ModelFacts, Report
 from zoo.evaluate.report.rows import compared
+from zoo.evaluate.results import Evaluation
 from zoo.formats.images import encode_jpeg
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
@@ -169,10 +170,16 @@ def test_two_models_are_compared_by_every_figure_that_counts_cases(ijb: Path, mo
     records: list[Any] = [
         Report(ModelFacts(name), (protocol.score(found),)) for name, found in zip(("one", "two"), vectors, strict=True)
     ]
-    assert compared(records) == []  # too many draws of three people hold no pair of one of the kinds
+    # too many draws of three people hold no pair of one of the kinds, or no probe of a gallery
+    assert all("union rank" in sentence for _, sentence in compared(records))
     monkeypatch.setattr(intervals, "MOST_UNDEFINED", 0.5)
     told = [sentence for _, sentence in compared(records)]
-    labels = ["AUC", "equal error rate", "TAR@FAR 0.1", *(f"{g} rank {n}" for g in ("G1", "G2") for n in (1, 5, 10))]
+    labels = [
+        "AUC",
+        "equal error rate",
+        "TAR@FAR 0.1",
+        *(f"{g} rank {n}" for g in ("G1", "G2", "union", "mean") for n in (1, 5, 10)),
+    ]
     assert [sentence.split(":")[0] for sentence in told] == [f"two against one, {label}" for label in labels]
     first, second = (protocol.score(found).tar_at_far[0.1] for found in vectors)
     assert f"{second - first:+.6f}" in told[2] and "the same draws of people" in told[2]
@@ -214,6 +221,38 @@ def test_real_ijb_scores_as_the_reference_says(shared: Path, mobilefacenet: Onnx
                     assert found.non_mated_probes == reference[f"gallery_{name}"]["non_mated_probes"]
                     for n in (1, 5, 10):
                         assert found.rank[n] == pytest.approx(reference[f"gallery_{name}"][f"rank_{n}"], abs=1e-9)
+                check_both_galleries(protocol, exact, protocol.templates(embeddings).astype(np.float64))
+
+
+def check_both_galleries(protocol: IJBProtocol, found: Evaluation, templates: Numbers) -> None:
+    """Mean, union and the open-set curve against one sorted list of candidates a probe."""
+    probes, probe_ids = protocol.galleries["mixed"]
+    lists = [protocol.galleries[name] for name in ("G1", "G2")]
+    rows, ids = (np.concatenate(sides) for sides in zip(*lists, strict=True))
+    ranks = []
+    for probe, person in zip(probes, probe_ids, strict=True):
+        order = np.argsort(-(templates[rows] @ templates[probe]))
+        if person in ids:
+            ranks.append(1 + int(np.argmax(ids[order] == person)))
+    union, mean = found.identification["union"], found.identification["mean"]
+    one, other = (found.identification[name] for name in ("G1", "G2"))
+    for n in (1, 5, 10):
+        assert union.rank[n] == pytest.approx(np.mean(np.array(ranks) <= n))
+        assert mean.rank[n] == pytest.approx((one.rank[n] + other.rank[n]) / 2)
+        low, high = mean.rank_interval[n]
+        assert low <= mean.rank[n] <= high and high - low < np.ptp(one.rank_interval[n])
+    assert mean.tpir_at_fpir[0.1] == pytest.approx((one.tpir_at_fpir[0.1] + other.tpir_at_fpir[0.1]) / 2)
+    assert mean.tpir_interval[0.1][0] < mean.tpir_at_fpir[0.1]
+    assert list(found.curves.open_set) == ["G1", "G2", "union"]
+    for (own, own_ids), gallery in zip([*lists, (rows, ids)], ("G1", "G2", "union"), strict=True):
+        scores = templates[probes] @ templates[own].T
+        best, hit = scores.max(axis=1), own_ids[scores.argmax(axis=1)] == probe_ids
+        mated = np.isin(probe_ids, own_ids)
+        curve = found.curves.open_set[gallery]
+        for fpir, tpir in list(zip(curve.far, curve.tar, strict=True))[1::7]:
+            threshold = np.sort(best[~mated])[::-1][round(fpir * (~mated).sum()) - 1] - 1e-6
+            assert fpir == pytest.approx(np.mean(best[~mated] > threshold))
+            assert tpir == pytest.approx(np.mean((hit & (best > threshold))[mated]))
 
 
 def test_templates_are_pooled_model_by_model_before_they_are_fused(ijb: Path) -> None:

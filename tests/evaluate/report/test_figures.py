@@ -10,18 +10,19 @@ import pytest
 from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.report import figures
 from zoo.evaluate.report.figures import det_figure, roc_figure, svg
-from zoo.evaluate.results import Curves
+from zoo.evaluate.results import Curves, RocPoints
 
 RNG = np.random.default_rng(0)
 SAME = RNG.random(301) < 0.5
+OPEN = {"G1": RocPoints([0.0, 0.1, 1.0], [0.25, 0.5, 1.0]), "G2": RocPoints([0.0, 0.2, 1.0], [0.25, 0.75, 0.75])}
 DRAWN = [
-    (name, index, Curves.of(SortedScores.of(RNG.normal(SAME, 0.7), SAME), cmc={"G2": [0.5, 0.75]}))
+    (name, index, Curves.of(SortedScores.of(RNG.normal(SAME, 0.7), SAME), cmc={"G2": [0.5, 0.75]}, open_set=OPEN))
     for index, name in enumerate(("one", "two"))
 ]
 NOTHING = [("empty", 0, Curves())]
 
 
-@pytest.mark.parametrize("draw", [figures.roc_figure, figures.det_figure, figures.cmc_figure])
+@pytest.mark.parametrize("draw", [figures.roc_figure, figures.det_figure, figures.cmc_figure, figures.open_set_figure])
 def test_a_model_without_a_curve_is_no_figure(draw) -> None:
     assert draw(NOTHING) is None and draw([]) is None
 
@@ -45,6 +46,11 @@ def test_the_det_is_the_roc_turned_over() -> None:
 def test_searches_are_drawn() -> None:
     (axes,) = figures.cmc_figure(DRAWN).axes
     assert [line.get_label() for line in axes.lines] == ["one G2", "two G2"]
+    (axes,) = figures.open_set_figure(DRAWN).axes
+    assert [line.get_label() for line in axes.lines] == ["one G1", "one G2", "two G1", "two G2"]
+    assert axes.lines[1].get_xydata().tolist() == [[0.2, 0.25], [1.0, 0.25]]
+    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
+    assert axes.get_xlabel() == "false positive identification rate" and axes.get_yscale() == "log"
 
 
 def test_panels_share_one_style() -> None:
