@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from zoo.evaluate.benchmarks.options import Options
     from zoo.evaluate.benchmarks.runner import evaluate, evaluate_all
     from zoo.evaluate.protocols import PROTOCOLS, Found, Protocol
+    from zoo.evaluate.report.page import save_all
     from zoo.evaluate.report.record import Report
-    from zoo.evaluate.report.write import save_all
     from zoo.evaluate.results import Evaluation, differences
 
 __all__ = ["PROTOCOLS", "Evaluation", "Found", "Options", "Protocol", "Report", "differences", "evaluate"]

@@ -16,12 +16,8 @@ from typing import Any
 from zoo.evaluate.intervals import Estimate
 from zoo.modelinfo import ModelInfo
 
-WRITTEN_EMPTY = frozenset(
-    [
-        *("compat", "info", "groups", "threshold", "notes", "not_measurable", "not_measured"),
-        *("tpir_at_fpir", "tpir_interval"),
-    ]
-)
+WRITTEN_EMPTY = {"compat", "info", "groups", "threshold", "notes", "not_measurable", "not_measured"}
+WRITTEN_EMPTY |= {"tpir_at_fpir", "tpir_interval"}
 """Fields that format 1 holds even where they are empty."""
 NEVER_WRITTEN = frozenset({"thumbnails"})
 """Faces are not ours to pass around."""

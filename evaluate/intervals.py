@@ -80,11 +80,8 @@ class Resampling:
         often as the product of both.
         """
         own = left == right
-        total = np.zeros((rows, self.replicates))
-        total += (
-            csr_array((np.ones(int(own.sum()), np.float32), (row[own], left[own])), shape=(rows, self.people))
-            @ self.weights
-        )
+        alone = csr_array((np.ones(int(own.sum()), np.float32), (row[own], left[own])), shape=(rows, self.people))
+        total = (alone @ self.weights).astype(np.float64)
         if not own.all():
             self._add_products(total, *(array[~own] for array in (row, left, right)))
         return total
@@ -100,10 +97,8 @@ class Resampling:
         for first in range(0, len(starts), step):
             some = bounds[first : first + step + 1]
             rights = right[some[0] : some[-1]]
-            matrix = csr_array(
-                (np.ones(len(rights), np.float32), rights, some - some[0]), shape=(len(some) - 1, self.people)
-            )
-            product = matrix @ self.weights
+            entries = np.ones(len(rights), np.float32), rights, some - some[0]
+            product = csr_array(entries, shape=(len(some) - 1, self.people)) @ self.weights
             product *= self.weights[left[some[:-1]]]
             own_row = row[some[:-1]]
             turns = np.flatnonzero(np.concatenate([[True], np.diff(own_row) != 0]))

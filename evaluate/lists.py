@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.faces.crop import LandmarkCut
+from zoo.faces.finder import LandmarkCut
 from zoo.files import sha256
 from zoo.formats.pairs import Pair, people_in, read_columns, read_lfw_pairs, read_pairs_beside, read_pairs_csv
 from zoo.formats.photos import SUFFIXES

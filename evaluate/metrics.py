@@ -110,16 +110,9 @@ def tar_at_rate(positives: Floats, negatives: Floats, rate: float) -> OperatingP
         return OperatingPoint(rate, math.nan, math.nan, 0, len(positives), 0, len(negatives))
     # the allowed-plus-first largest negative: whatever lies above it is at most `allowed`, ties included
     threshold = -math.inf if allowed >= len(negatives) else float(negatives[len(negatives) - 1 - allowed])
-    accepted = int(_above(positives, threshold, False))
-    return OperatingPoint(
-        rate,
-        threshold,
-        accepted / len(positives),
-        accepted,
-        len(positives),
-        int(_above(negatives, threshold, False)),
-        len(negatives),
-    )
+    accepted, wrongly = (int(_above(kind, threshold, False)) for kind in (positives, negatives))
+    tar = accepted / len(positives)
+    return OperatingPoint(rate, threshold, tar, accepted, len(positives), wrongly, len(negatives))
 
 
 def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[float]:

@@ -268,12 +268,8 @@ class Evaluation:
 
 def differences(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
     """How every figure of the second model differs from the first one's on the same benchmark, where both have it."""
-    found = {}
     known = first.compared_by()
-    for label, outcome in second.compared_by().items():
-        if label not in known or (label == ACCURACY and first.compat != second.compat):
-            continue
-        one = difference(known[label], outcome)
-        if one is not None:
-            found[label] = one
-    return found
+    if first.compat != second.compat:
+        known.pop(ACCURACY, None)
+    both = {label: difference(known[label], one) for label, one in second.compared_by().items() if label in known}
+    return {label: one for label, one in both.items() if one is not None}

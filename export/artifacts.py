@@ -13,25 +13,37 @@ from torch import nn
 
 from zoo import runs
 from zoo.backbones import load_timm, model_info
+from zoo.data.open import open_crops
 from zoo.data.synthetic import synthetic_pairs
 from zoo.errors import InputError
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
-from zoo.export.calibration import CALIBRATION_CROPS, CropSet, read_crops
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
 from zoo.export.options import SYNTHETIC_PAIRS, Options
-from zoo.export.parity import Compared
-from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
+from zoo.export.parity import Compared, crops_for_parity
+from zoo.export.quantize import Conversion, to_float16, to_int8
 from zoo.export.timm_folder import require_free, source
 from zoo.export.variants import Row, compare
 from zoo.files import new_folder, write_json
 from zoo.inference.metadata import load_proto, set_facts
 from zoo.messages import log
-from zoo.modelinfo import ModelInfo
+from zoo.modelinfo import Crops, ModelInfo
 from zoo.resolve import find_model
 from zoo.resolve.kinds import HubModel
 
+CALIBRATION_CROPS = 128
+"""How many crops calibrate a quantisation; the ranges converge well before."""
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Crops with their origin."""
+
+    crops: Crops
+    """RGB uint8 (count, H, W, 3)."""
+    name: str
+    """Where they come from, for reports; never the name of a person."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
         half = name == "float16"
         variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, options.methods, crops.name)
         conversions.append(variant.conversion)
-        to_float32.append(_save(variant, drafts[name], drafts["float32"], info, inputs))
+        to_float32.append(_save(*variant, drafts[name], drafts["float32"], info, inputs))
     log.info("comparing on %s …", options.pairs)
     rows = compare(drafts, _protocol(info, options))
     for row in rows[1:]:
@@ -182,18 +194,14 @@ def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:
     too few pairs lead to rejection.
     """
     loss, least, most = row.accuracy_change.as_loss()
-    interval = f"95 % interval {least:+.4f} to {most:+.4f}"
+    most_lost = f"expected {row.precision} to lose at most {limit:g} of accuracy"
+    found = f"found a loss of {loss:.4f} (95 % interval {least:+.4f} to {most:+.4f}) on {pairs}, so nothing was written"
     if loss > limit:
-        raise InputError(
-            f"expected {row.precision} to lose at most {limit:g} of accuracy, found a loss of {loss:.4f} ({interval}) "
-            f"on {pairs}, so nothing was written: allow more, calibrate on other crops or do without {row.precision}"
-        )
+        advice = f"allow more, calibrate on other crops or do without {row.precision}"
+        raise InputError(f"{most_lost}, {found}: {advice}")
     if strict and most > limit:
-        raise InputError(
-            f"expected {row.precision} to lose at most {limit:g} of accuracy with 95 % certainty (--strict), found a "
-            f"loss of {loss:.4f} ({interval}) on {pairs}, so nothing was written: compare on more pairs (--data), "
-            f"allow more or do without --strict"
-        )
+        advice = "compare on more pairs (--data), allow more or do without --strict"
+        raise InputError(f"{most_lost} with 95 % certainty (--strict), {found}: {advice}")
 
 
 def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict[str, Any]:
@@ -202,19 +210,19 @@ def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict
 
 
 def _save(
-    variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs
+    proto: onnx.ModelProto, made: Conversion, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs
 ) -> tuple[Compared, ...]:
     """Writes a variant's draft with its facts; returns its parity with `reference`, the float32 file.
 
     Thresholds are left out: they hold for the float32 file only.
     """
-    onnx.checker.check_model(variant.proto, full_check=True)
-    path.write_bytes(variant.proto.SerializeToString(deterministic=True))
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
     float32 = parity.session(reference, optimise=True)
     few = _at_least(inputs, max(parity.BATCHES))
     compared = parity.measure(lambda batch: parity.run_session(float32, batch), path, few)
-    set_facts(variant.proto, replace(info, quantisation=quantisation(variant.conversion, compared), thresholds=()))
-    path.write_bytes(variant.proto.SerializeToString(deterministic=True))
+    set_facts(proto, replace(info, quantisation=quantisation(made, compared), thresholds=()))
+    path.write_bytes(proto.SerializeToString(deterministic=True))
     return compared
 
 
@@ -240,3 +248,29 @@ def _protocol(info: ModelInfo, options: Options) -> PairsProtocol:
     images, same = synthetic_pairs(SYNTHETIC_PAIRS, seed=0, image_size=info.input.size)
     digest = hashlib.sha256(images.tobytes()).hexdigest()
     return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest)
+
+
+def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATION_CROPS) -> CropSet:
+    """`count` crops spread evenly over `source`, or all where there are fewer, of exactly `size`, (height, width).
+
+    `source` is anything that `open_crops` reads: a training set in any layout, a benchmark of pairs, or a folder of
+    pictures at any depth. None or "synthetic" gives synthetic faces of people who are in no training set. Nothing is
+    resized: calibration on crops unlike those in use would degrade the model. InputError where there are no pictures
+    or one has another size.
+    """
+    if source is None or source == "synthetic":
+        return CropSet(crops_for_parity(size, count), "synthetic faces")
+    dataset = open_crops(source, size)
+    total = len(dataset)
+    if total == 0:
+        raise InputError(f"expected crops to calibrate on in {source}, found 0 images; name aligned face crops")
+    crops = []
+    for index in np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)).tolist():
+        crop = dataset.image(index)
+        if crop.shape[:2] != size:
+            raise InputError(
+                f"expected crops of {size[0]}×{size[1]} to calibrate on in {source}, found one of {crop.shape[0]}×"
+                f"{crop.shape[1]} (image {index}); align the faces to the model's size first"
+            )
+        crops.append(crop)
+    return CropSet(np.stack(crops), f"{Path(source).name}: {len(crops)} of {total:,} images")

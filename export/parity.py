@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 
 from zoo.data.synthetic import SyntheticFaces
@@ -121,6 +122,11 @@ def session(
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     source = model if isinstance(model, bytes) else str(model)
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def float_values(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The intermediate float32 tensors of a graph whose shapes were inferred."""
+    return [v for v in proto.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
 
 
 def run_session(opened: ort.InferenceSession, inputs: Inputs) -> Embeddings:

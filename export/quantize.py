@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +60,7 @@ class Conversion:
         return {name: facts[name] for name in told}
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A model in a lower precision, and how it was made."""
 
     proto: onnx.ModelProto
@@ -143,9 +142,8 @@ def to_int8(
     """
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
-        raise InputError(
-            f"expected calibration methods among {', '.join(METHODS)}, found {', '.join(unknown) or 'none'}"
-        )
+        told = ", ".join(unknown) or "none"
+        raise InputError(f"expected calibration methods among {', '.join(METHODS)}, found {told}")
     if len(inputs) < 4:
         raise InputError(f"expected at least 4 crops to calibrate on, found {len(inputs)}; give more")
     split = len(inputs) - max(1, len(inputs) // 4)
@@ -162,14 +160,10 @@ def to_int8(
     if score < GOOD_COSINE:
         kept, score = sensitive_nodes(proto, ranges, held_out, expected, score)
     nodes = {node.name: node for node in proto.graph.node}
-    conversion = Conversion(
-        "int8",
-        kept_in_float32=tuple(layer_name(nodes[name], proto) for name in kept),
-        why=f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else "",
-        method=method,
-        mean_cosine_by_method={name: round(value, 5) for name, value in scores.items()},
-        calibration=calibration,
-    )
+    layers = tuple(layer_name(nodes[name], proto) for name in kept)
+    why = f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else ""
+    tried = {name: round(value, 5) for name, value in scores.items()}
+    conversion = Conversion("int8", layers, why, method, tried, calibration)
     return Variant(quantised(proto, ranges, exclude=kept), conversion)
 
 
@@ -255,14 +249,12 @@ def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, floa
     """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
     exposed = onnx.shape_inference.infer_shapes(proto)
     known = {value.name for value in exposed.graph.output}
-    floats = [v for v in exposed.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-    exposed.graph.output.extend(value for value in floats if value.name not in known)
+    exposed.graph.output.extend(value for value in parity.float_values(exposed) if value.name not in known)
     session = parity.session(exposed.SerializeToString(), optimise=False)
-    names = [output.name for output in session.get_outputs()]
-    largest = dict.fromkeys(names, 0.0)
+    largest = {output.name: 0.0 for output in session.get_outputs()}
     for start in range(0, len(inputs), CHUNK):
         values = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(inputs[start : start + CHUNK])})
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(largest, values, strict=True):
             largest[name] = max(largest[name], _magnitude(value))
     return largest
 

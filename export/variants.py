@@ -80,27 +80,16 @@ def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None
         evaluations[name] = protocol.score(plain + mirrored)
     times = {batch: latency(paths, batch, threads) for batch in (1, 32)}
     first = next(iter(paths))
-    reference_bytes = total_bytes(paths[first])
     rows = []
     for name, path in paths.items():
+        sizes = total_bytes(path), total_bytes(path) / total_bytes(paths[first])
+        milliseconds = {str(batch): 1e3 * result[name] for batch, result in times.items()}
+        speed = {str(batch): result[first] / result[name] for batch, result in times.items()}
         cosines = parity.row_cosines(embeddings[first], embeddings[name])
-        accuracy, tar = changes(evaluations[first], evaluations[name])
-        rows.append(
-            Row(
-                file=path.name,
-                precision=name,
-                bytes=total_bytes(path),
-                size_ratio=total_bytes(path) / reference_bytes,
-                milliseconds={str(batch): 1e3 * result[name] for batch, result in times.items()},
-                speed={str(batch): result[first] / result[name] for batch, result in times.items()},
-                mean_cosine=float(cosines.mean()),
-                worst_cosine=float(cosines.min()),
-                accuracy=evaluations[name].accuracy or 0.0,
-                accuracy_change=accuracy,
-                tar=evaluations[name].tar_at_far[FAR],
-                tar_change=tar,
-            )
-        )
+        nearness, measured = (float(cosines.mean()), float(cosines.min())), evaluations[name]
+        accuracy, tar = changes(evaluations[first], measured)
+        rates = measured.accuracy or 0.0, accuracy, measured.tar_at_far[FAR], tar
+        rows.append(Row(path.name, name, *sizes, milliseconds, speed, *nearness, *rates))
     return rows
 
 

@@ -27,11 +27,8 @@ class HeadType(type):
         name = next((known for known in HEADS if HEADS[known] is cls), cls.__name__)
         given = inspect.signature(cls.__init__).bind(None, *args, **options)  # type: ignore[misc]
         given.apply_defaults()
-        values = {
-            option.name: typed(name, option, given.arguments[option.name])
-            for option in head_options(cls)
-            if option.name in given.arguments
-        }
+        known = [option for option in head_options(cls) if option.name in given.arguments]
+        values = {option.name: typed(name, option, given.arguments[option.name]) for option in known}
         given.arguments.update(values)
         head = super().__call__(*given.args[1:], **given.kwargs)
         head.name, head.options = name, values
@@ -231,10 +228,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
         return ", ".join(f"{name}={chosen.get(name, value)!r}" for name, value in self.options.items())
 
 
-NOT_CONSTANTS = {
-    *("training", "options", "name", "bound", "counted"),
-    *("first_sample", "counts", "least_count", "drawn"),
-}
+NOT_CONSTANTS = {"training", "options", "name", "bound", "counted", "first_sample", "counts", "least_count", "drawn"}
 """Plain attributes of a head that are not derived from its options."""
 
 

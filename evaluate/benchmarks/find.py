@@ -37,12 +37,11 @@ def find_benchmarks(
                 names.clear()
                 continue
             seen.add(real)
-            broken = [name for name in files if not os.path.exists(os.path.join(folder, name))]
-            for name in broken:
+            whole = [name for name in files if os.path.exists(os.path.join(folder, name))]
+            for name in sorted(set(files) - set(whole)):
                 tell(f"not read: {os.path.join(folder, name)} is a link to nothing")
-            files = [name for name in files if name not in broken]
             names[:] = sorted(name for name in names if name not in crowded and not name.startswith("."))
-            here = _in(Path(folder), names, sorted(files))
+            here = _in(Path(folder), names, sorted(whole))
             own = {name for one in here for name in one.own_folders}
             names[:] = [name for name in names if name not in own]
             found += here
@@ -60,12 +59,9 @@ def find_benchmarks(
             raise unknown_name("protocol or benchmark", name, known)
     chosen = [one for one in found if not only or {one.name, one.protocol, one.family} & set(only)]
     if not chosen:
-        what = (
-            f"a benchmark of {', '.join(only)}"
-            if only
-            else "a benchmark (.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface) or folders of people"
-        )
-        raise InputError(f"expected {what} under {root}, found none")
+        kinds = "(.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface) or folders of people"
+        what = f"of {', '.join(only)}" if only else kinds
+        raise InputError(f"expected a benchmark {what} under {root}, found none")
     return chosen
 
 
@@ -75,11 +71,6 @@ def _in(folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Foun
 
 def describe(protocol: str) -> dict[str, Any]:
     """What is known of a protocol: its name, the line that tells what it measures, and its benchmarks with counts."""
-    return {
-        "name": protocol,
-        "summary": (PROTOCOLS[protocol].__doc__ or "").strip().splitlines()[0],
-        "benchmarks": [
-            {"name": benchmark.name, "title": benchmark.title, **benchmark.holds}
-            for benchmark in PROTOCOLS[protocol].benchmarks
-        ],
-    }
+    kind = PROTOCOLS[protocol]
+    benchmarks = [{"name": one.name, "title": one.title, **one.holds} for one in kind.benchmarks]
+    return {"name": protocol, "summary": (kind.__doc__ or "").strip().splitlines()[0], "benchmarks": benchmarks}

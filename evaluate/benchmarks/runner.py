@@ -1,11 +1,9 @@
 """One model measured on one benchmark or many: what `zoo evaluate` does, as calls of Python."""
 
-import contextlib
 import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks import cache
-from zoo.evaluate.benchmarks.channel_check import look
 from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.benchmarks.input_check import look, try_usual_inputs
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
-from zoo.evaluate.benchmarks.usual_inputs import try_usual_inputs
 from zoo.evaluate.calibration import calibrated
 from zoo.evaluate.groups import group_rates
 from zoo.evaluate.protocols import Found, IJBProtocol, PairsProtocol, Protocol
@@ -28,17 +25,14 @@ from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
 from zoo.formats.archives import is_archive, unpacked
-from zoo.formats.pairs import HUB, fetch_dataset
+from zoo.formats.pair_tables import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
 from zoo.formats.score_table import ScoreTable, score_table
-from zoo.inference.embed import FaceModel, embed
-from zoo.inference.multi_device import Job, embed_on, spans
+from zoo.inference.embed import FaceModel, Job, embed, embed_on, spans
 from zoo.inference.providers import Device, choose
-from zoo.messages import Progress, log, no_progress
+from zoo.messages import Bar, Progress, log, no_bar
 from zoo.resolve import find_model, load_embedder
 
-Watch = Callable[[str, int], AbstractContextManager[Progress]]
-"""Told what is done and of how many pictures, gives the progress callback of that."""
 Tell = Callable[[str], object]
 """Takes a sentence for whoever watches."""
 Embeddings = npt.NDArray[np.float32]
@@ -59,18 +53,9 @@ class Model:
     @property
     def facts(self) -> ModelFacts:
         """What a report says of it, with the notes of its inferences so far."""
-        embedder = self.embedder
-        return ModelFacts(
-            name=self.name,
-            file=embedder.path.name,
-            sha256=embedder.model_sha256,
-            embedding_dim=embedder.embedding_dim,
-            precision=embedder.precision,
-            provider=embedder.provider,
-            input=embedder.input,
-            info=embedder.info,
-            notes=tuple(embedder.notes),
-        )
+        one = self.embedder
+        made_by = one.embedding_dim, one.precision, one.provider, one.input, one.info
+        return ModelFacts(self.name, one.path.name, one.model_sha256, *made_by, tuple(one.notes))
 
 
 def load_model(model: str | Path | None, options: Options | None = None) -> Model:
@@ -125,20 +110,17 @@ def open_benchmarks(
         return Benchmarks(((data, None),))
     if data == "synthetic":
         return Benchmarks(((synthetic(), None),))
-    unpacked_ = None
+    archive = None
     if isinstance(data, str) and data.startswith(HUB):
         data = fetch_dataset(data)
     if is_archive(Path(data)):
-        unpacked_ = unpacked(Path(data))
-        data = unpacked_.name
-        inside = list(Path(data).iterdir())
-        data = inside[0] if len(inside) == 1 and inside[0].is_dir() else data
+        archive = unpacked(Path(data))
+        inside = list(Path(archive.name).iterdir())
+        data = inside[0] if len(inside) == 1 and inside[0].is_dir() else archive.name
     found = find_benchmarks(data, only)
     if options.detector and not any(one.protocol == "pairs" and one.layout != "bin" for one in found):
-        raise InputError(
-            f"expected a list of pairs over photos (pairs.txt, RFW, .csv) for --detector, found none at {data}; "
-            "leave it out"
-        )
+        lists = "a list of pairs over photos (pairs.txt, RFW, .csv)"
+        raise InputError(f"expected {lists} for --detector, found none at {data}; leave it out")
     opened, not_whole = [], []
     for one in found:
         try:
@@ -150,7 +132,7 @@ def open_benchmarks(
             opened.append((protocol, one))
         except InputError as error:
             not_whole.append(str(error))
-    return Benchmarks(tuple(opened), tuple(not_whole), unpacked_)
+    return Benchmarks(tuple(opened), tuple(not_whole), archive)
 
 
 def synthetic() -> PairsProtocol:
@@ -166,16 +148,13 @@ def synthetic() -> PairsProtocol:
 def cache_key_of(model: Model, protocol: Protocol) -> str:
     """The name under which a benchmark's embeddings are kept."""
     options, embedder = model.options, model.embedder
-    depends = {
-        "model": [embedder.path.name, embedder.model_sha256, embedder.precision, embedder.provider],
-        "input": asdict(embedder.input),
-        "output": options.output,
-        "options": [options.flip, options.strict, options.cuda_graph],
-    }
+    model_ = [embedder.path.name, embedder.model_sha256, embedder.precision, embedder.provider]
+    chosen = [options.flip, options.strict, options.cuda_graph]
+    depends = {"model": model_, "input": asdict(embedder.input), "output": options.output, "options": chosen}
     return cache.cache_key(depends, protocol, torch=options.backend == "torch")
 
 
-def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, tell: Tell = log.info) -> Embeddings:
+def embeddings_of(model: Model, protocol: Protocol, watch: Bar = no_bar, tell: Tell = log.info) -> Embeddings:
     """The raw embeddings of a benchmark, from the cache where the same were computed before."""
     options, embedder = model.options, model.embedder
     kept = cache.Parts(None)
@@ -186,8 +165,7 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, 
             tell(f"{protocol.data}: embeddings reused from the cache (--no-cache computes them again)")
             return known
         kept = cache.Parts(cache_folder("embeddings") / f"{key}-{options.batch_size}")
-    watched = watch(f"embedding {protocol.data}", len(protocol)) if watch else contextlib.nullcontext(no_progress)
-    with watched as progress:
+    with watch(f"embedding {protocol.data}", len(protocol)) as progress:
         if kept.folder and kept.folder.exists():
             tell(f"{protocol.data}: resumed where an earlier evaluation stopped")
         if len(options.devices) > 1:
@@ -209,21 +187,20 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Watch | None = None, 
 def _embed_in_parts(model: Model, protocol: Protocol, progress: Progress, kept: cache.Parts) -> Embeddings:
     """The embeddings by one device: what is kept already, then the rest from one stream, part by part."""
     options = model.options
-    every = spans(len(protocol), options.batch_size)
-    parts: list[Embeddings] = []
+    every, dim = spans(len(protocol), options.batch_size), model.embedder.embedding_dim
+    parts = [np.empty((0, dim), np.float32)]
     for start, stop in every:
         if (known := kept.known(start, stop)) is None:
             break
         parts.append(known)
         progress(stop - start)
-    rest = every[len(parts) :]
+    rest = every[len(parts) - 1 :]
     stream = read_ahead(protocol, options.workers, start=rest[0][0]) if rest else iter(())
     for start, stop in rest:
         pictures = itertools.islice(stream, stop - start)
-        dim = model.embedder.embedding_dim
         parts.append(embed(model.embedder, pictures, options.batch_size, options.flip, progress, dim=dim))
         kept.add(start, parts[-1])
-    return np.concatenate(parts) if parts else np.empty((0, model.embedder.embedding_dim), np.float32)
+    return np.concatenate(parts)
 
 
 def _variants(model: Model, protocol: Protocol) -> Iterator[tuple[Model, Protocol]]:
@@ -274,7 +251,7 @@ def _name(models: Sequence[Model]) -> str:
 def measure(
     model: Model,
     benchmarks: Benchmarks,
-    watch: Watch | None = None,
+    watch: Bar = no_bar,
     tell: Tell = log.info,
     fused_with: Sequence[Model] = (),
     table: ScoreTable | None = None,
@@ -319,7 +296,7 @@ def measure(
 
 
 def evaluate(
-    model: str | Path | None, data: str | Path | Protocol = "synthetic", *, watch: Watch | None = None, **options: Any
+    model: str | Path | None, data: str | Path | Protocol = "synthetic", *, watch: Bar = no_bar, **options: Any
 ) -> Evaluation:
     """One model on one benchmark: `evaluate("model.onnx", "lfw.bin").accuracy`.
 
@@ -345,7 +322,7 @@ def evaluate_all(
     data: str | Path = "synthetic",
     *,
     only: Sequence[str] = (),
-    watch: Watch | None = None,
+    watch: Bar = no_bar,
     fused_with: Sequence[str | Path] = (),
     scores: str | Path | None = None,
     **options: Any,

@@ -18,30 +18,16 @@ FEWEST_FALSE_ACCEPTS = 30
 def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tuple[list[Threshold], list[str]]:
     """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not support."""
     kept, refused = [], list(found.not_measurable)
+    measured_on = found.protocol, found.data, found.data_sha256
+    detector = (found.failures and found.failures.cut) or Threshold.detector
+    computed_by = model.precision, detector, model.input.alignment, model.model_sha256
     for point in found.operating_points:
         if point.false_accepts < FEWEST_FALSE_ACCEPTS:
-            refused.append(
-                f"no threshold for FAR {point.far_target:g}: {point.false_accepts} false accepts support it, "
-                f"{FEWEST_FALSE_ACCEPTS} are needed"
-            )
+            few = f"{point.false_accepts} false accepts support it, {FEWEST_FALSE_ACCEPTS} are needed"
+            refused.append(f"no threshold for FAR {point.far_target:g}: {few}")
             continue
-        kept.append(
-            Threshold(
-                far=point.far_target,
-                threshold=point.threshold,
-                protocol=found.protocol,
-                data=found.data,
-                data_sha256=found.data_sha256,
-                negatives=point.negatives,
-                false_accepts=point.false_accepts,
-                far_interval=point.far_interval,
-                flip=flip,
-                precision=model.precision,
-                detector=(found.failures and found.failures.cut) or "none (aligned crops)",
-                alignment=model.input.alignment,
-                model_sha256=model.model_sha256,
-            )
-        )
+        counted = point.negatives, point.false_accepts, point.far_interval
+        kept.append(Threshold(point.far_target, point.threshold, *measured_on, *counted, flip, *computed_by))
     return kept, refused
 
 

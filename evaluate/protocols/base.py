@@ -198,10 +198,11 @@ PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")
 """Every protocol's class by its name."""
 
 
-def check_embeddings(embeddings: npt.NDArray[np.floating], images: int) -> None:
-    """InputError unless there is one embedding an image."""
+def check_embeddings(embeddings: npt.NDArray[np.floating], images: int, names: Sequence[object] | None = None) -> None:
+    """InputError unless there is one finite embedding an image; `names` are those of the images."""
     if embeddings.ndim != 2 or len(embeddings) != images:
         raise InputError(f"expected one embedding for each of {images} images, found an array of {embeddings.shape}")
+    metrics.refuse_non_finite(embeddings, names=names)
 
 
 def check_compat(compat: str | None) -> None:
@@ -234,6 +235,7 @@ def verification(
     told = [point.why_not for point in points if not point.measurable]
     if scores.negatives[0] == scores.negatives[-1] == scores.positives[0] == scores.positives[-1]:
         told.append(f"all scores are {scores.negatives[0]:g}: the model gives every picture the same embedding")
+    missed = len(scores.positives) - int(scores.true_accepts(scores.negatives[-1]))
     fields = {
         "pairs": len(same),
         "positives": len(scores.positives),
@@ -246,10 +248,7 @@ def verification(
         "operating_points": tuple(_point(one, estimates if who.known else {}) for one in points if one.measurable),
         "not_measurable": tuple(told),
         "intervals": who.method,
-        "figures": {
-            "FNMR at zero FMR": (len(scores.positives) - int(scores.true_accepts(scores.negatives[-1])))
-            / len(scores.positives)
-        },
+        "figures": {"FNMR at zero FMR": missed / len(scores.positives)},
         "decidability": metrics.decidability(scores),
     }
     return fields, estimates, scores
@@ -258,13 +257,7 @@ def verification(
 def _point(point: metrics.OperatingPoint, estimates: Mapping[str, Estimate]) -> Point:
     """A measurable point with its intervals; TAR's is exact binomial where `estimates` hold none."""
     drawn = estimates.get(f"TAR@FAR {point.far_target:g}")
-    return Point(
-        far_target=point.far_target,
-        threshold=point.threshold,
-        tar=point.tar,
-        tar_interval=drawn.interval if drawn else metrics.binomial_interval(point.true_accepts, point.positives),
-        false_accepts=point.false_accepts,
-        negatives=point.negatives,
-        far=point.far,
-        far_interval=metrics.binomial_interval(point.false_accepts, point.negatives),
-    )
+    interval = drawn.interval if drawn else metrics.binomial_interval(point.true_accepts, point.positives)
+    accepted = point.false_accepts, point.negatives
+    far = point.far, metrics.binomial_interval(*accepted)
+    return Point(point.far_target, point.threshold, point.tar, interval, *accepted, *far)

@@ -19,26 +19,18 @@ from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs
 from zoo.evaluate.metrics import SortedScores
-from zoo.evaluate.protocols.base import (
-    FEATURES,
-    PROTOCOLS,
-    Benchmark,
-    Found,
-    Protocol,
-    ScoredPairs,
-    check_compat,
-    check_embeddings,
-    hash_files,
-    verification,
-)
+from zoo.evaluate.protocols import base
+from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, RocPoints
 from zoo.evaluate.similarity import Indices, Search, Vectors, fused, pair_scores, pool, search, unit_rows
-from zoo.faces.crop import align_or_none
+from zoo.faces.finder import align_or_none
 from zoo.formats.images import Image, read_image
 
 N = typing.TypeVar("N", int, float)
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
+IJBB = (("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845))
+IJBC = (("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531))
 FPIRS = (0.1, 0.01)
 MEAN, UNION = "mean", "union"
 """What stands beside the two galleries: the mean of their rates, and both as one gallery, as insightface has it."""
@@ -55,14 +47,7 @@ class IJBProtocol(Protocol):
     naming the files, where the folder is incomplete or its files contradict each other.
     """
 
-    benchmarks = (
-        Benchmark(
-            "ijbb", "IJB-B", counts=(("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845))
-        ),
-        Benchmark(
-            "ijbc", "IJB-C", counts=(("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531))
-        ),
-    )
+    benchmarks = (Benchmark("ijbb", "IJB-B", counts=IJBB), Benchmark("ijbc", "IJB-C", counts=IJBC))
     lists_only = True
     crowded = frozenset({"loose_crop"})
 
@@ -92,19 +77,17 @@ class IJBProtocol(Protocol):
             )
         self.release = releases[0]
         self.data = {one.name: one.title for one in self.benchmarks}.get(self.release, self.release)
-        files = {
-            part: meta / f"{self.release}_{part}.txt"
-            for part in ("name_5pts_score", "face_tid_mid", "template_pair_label")
-        }
-        missing = [f"meta/{path.name}" for path in files.values() if not path.is_file()]
+        parts = ("name_5pts_score", "face_tid_mid", "template_pair_label")
+        points, members, pairs = files = [meta / f"{self.release}_{part}.txt" for part in parts]
+        missing = [f"meta/{path.name}" for path in files if not path.is_file()]
         if not (self.folder / "loose_crop").is_dir():
             missing.append("loose_crop/")
         if missing:
             raise InputError(f"expected a whole {self.data} in {self.folder}, missing there: {', '.join(missing)}")
-        self.data_sha256 = hash_files([*files.values(), *sorted(meta.glob(f"{self.release}_1N_*.csv"))])
-        self.names, self.landmarks, self.confidence = _read_landmarks(files["name_5pts_score"])
-        self._read_memberships(files["face_tid_mid"])
-        self._read_pairs(files["template_pair_label"])
+        self.data_sha256 = hash_files([*files, *sorted(meta.glob(f"{self.release}_1N_*.csv"))])
+        self.names, self.landmarks, self.confidence = _read_landmarks(points)
+        self._read_memberships(members)
+        self._read_pairs(pairs)
         on_disk = {path.name for path in (self.folder / "loose_crop").iterdir()}
         absent = [name for name in self.names if name not in on_disk]
         if absent:
@@ -164,10 +147,8 @@ class IJBProtocol(Protocol):
     @cached_property
     def galleries(self) -> dict[str, tuple[Indices, Indices]]:
         """Template rows and subjects of each gallery list and of the probes; empty where the lists are absent."""
-        found = {}
-        for path in sorted((self.folder / "meta").glob(f"{self.release}_1N_*.csv")):
-            found[path.stem.rsplit("_", 1)[-1]] = self._read_list(path)
-        return found
+        lists = sorted((self.folder / "meta").glob(f"{self.release}_1N_*.csv"))
+        return {path.stem.rsplit("_", 1)[-1]: self._read_list(path) for path in lists}
 
     def _read_list(self, path: Path) -> tuple[Indices, Indices]:
         subject_of: dict[int, int] = {}
@@ -198,20 +179,17 @@ class IJBProtocol(Protocol):
         rows, subjects = (np.concatenate([entry[side] for entry in lists]) for side in (0, 1))
         _, subject = np.unique(subjects, return_inverse=True)
         templates = len(self.template_ids)
-        ends = (
-            np.concatenate([self.left[self.same], rows]),
-            np.concatenate([self.right[self.same], templates + subject]),
-        )
+        left = np.concatenate([self.left[self.same], rows])
+        right = np.concatenate([self.right[self.same], templates + subject])
         nodes = templates + len(subjects)
-        linked = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(nodes, nodes))
+        linked = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(nodes, nodes))
         _, person = connected_components(linked, directed=False)
         return PeoplePairs.of(person[self.left], person[self.right])
 
     def hash_content(self) -> str:
         """The hash of the pictures and of the landmarks that align them."""
-        return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files(
-            [self.folder / "meta" / f"{self.release}_name_5pts_score.txt"]
-        )
+        points = self.folder / "meta" / f"{self.release}_name_5pts_score.txt"
+        return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files([points])
 
     def image(self, index: int) -> Image | None:
         """One aligned picture: RGB uint8 (112, 112, 3); None where its landmarks all lie at one point: no face."""
@@ -222,13 +200,12 @@ class IJBProtocol(Protocol):
 
         Pictures without an embedding are left out; a template that has no other is a row of zeros.
         """
-        check_embeddings(embeddings, len(self))
         if self.widths:
             alone = copy.copy(self)
             alone.widths = ()
             return fused([alone.templates(own) for own in np.split(embeddings, np.cumsum(self.widths)[:-1], axis=1)])
         features = np.asarray(embeddings, np.float32)
-        metrics.refuse_non_finite(features, names=self.names)
+        base.check_embeddings(features, len(self), self.names)
         if not self.norm:
             features = unit_rows(features)
         usable = ~metrics.empty_rows(features)[self.image_of]
@@ -242,11 +219,10 @@ class IJBProtocol(Protocol):
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim); `compat="insightface"` takes the nearest rate as they do."""
-        check_compat(compat)
+        base.check_compat(compat)
         templates = self.templates(embeddings)
-        fields, estimates, scores = verification(
-            pair_scores(templates, self.left, self.right), self.same, self.who, FARS
-        )
+        similarities = pair_scores(templates, self.left, self.right)
+        fields, estimates, scores = base.verification(similarities, self.same, self.who, FARS)
         if compat == "insightface":
             fields["tar_at_far"] = dict(zip(FARS, metrics.tar_at_far_insightface(scores, FARS), strict=True))
         searches = self.searches(templates)

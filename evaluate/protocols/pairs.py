@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,24 +16,15 @@ from zoo.evaluate.groups import groups_by_column
 from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
 from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_people, read_rfw
 from zoo.evaluate.metrics import Bools, SortedScores
-from zoo.evaluate.protocols.base import (
-    FEATURES,
-    PROTOCOLS,
-    Benchmark,
-    Found,
-    Protocol,
-    ScoredPairs,
-    check_compat,
-    check_embeddings,
-    hash_files,
-    verification,
-)
+from zoo.evaluate.protocols import base
+from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
 from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejection
-from zoo.faces.crop import Cut, DetectorCut
+from zoo.faces.finder import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
-from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_path_pairs
+from zoo.formats.pair_tables import is_pair_table, read_pair_table
+from zoo.formats.pairs import is_path_pairs, read_path_pairs
 from zoo.formats.photos import read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
@@ -131,24 +121,23 @@ class PairsProtocol(Protocol):
         `most` is that of `lists.read_people`.
         """
         cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
+        path, title = found.path, found.title
         if found.layout == "bin":
-            pairs = cls.from_bin(found.path)
-            pairs.data = found.title
-            return pairs
-        if found.layout == "rfw":
-            listed, landmarks = read_rfw(found.path, found.title.removeprefix("RFW "))
-            return cls.from_list(listed, found.title, cut or landmarks)
+            return cls.from_bin(path, title)
         if found.layout == "table":
-            images, same, columns = read_pair_table(found.path)
-            files = [found.path] if found.path.is_file() else sorted(f for f in found.path.rglob("*") if f.is_file())
-            pairs = cls(images, same, found.title, hash_files(files), columns=_as_text(columns))
-            return pairs
+            images, same, stated = read_pair_table(path)
+            files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+            columns = {name: np.array([str(value) for value in values]) for name, values in stated.items()}
+            return cls(images, same, title, hash_files(files), columns=columns)
+        if found.layout == "rfw":
+            listed, landmarks = read_rfw(path, title.removeprefix("RFW "))
+            return cls.from_list(listed, title, cut or landmarks)
         if found.layout == "people":
-            return cls.from_list(read_people(found.path, most), found.title, cut)
+            return cls.from_list(read_people(path, most), title, cut)
         if found.layout == "paths":
-            return cls.from_list(Listed.of(read_path_pairs(found.path), found.path), found.title, cut)
+            return cls.from_list(Listed.of(read_path_pairs(path), path), title, cut)
         read = read_pairs_txt if found.layout == "pairs.txt" else read_csv
-        return cls.from_list(read(found.path), found.title, cut)
+        return cls.from_list(read(path), title, cut)
 
     def __init__(
         self,
@@ -186,10 +175,9 @@ class PairsProtocol(Protocol):
         return pairs
 
     @classmethod
-    def from_bin(cls, path: str | Path) -> PairsProtocol:
+    def from_bin(cls, path: str | Path, data: str = "") -> PairsProtocol:
         """The pairs of a `.bin` file, decoded only when their turn comes. InputError for what is no such file."""
-        images, same = read_bin(path)
-        return cls(images, same, data=Path(path).name, data_sha256=sha256(path))
+        return cls(*read_bin(path), data or Path(path).name, sha256(path))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -220,9 +208,7 @@ class PairsProtocol(Protocol):
 
     def cosines(self, embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """The pairs' scores (pairs,) in [−1, 1] from raw embeddings (images, dim); −1 with a picture that failed."""
-        check_embeddings(embeddings, len(self))
-        paths = isinstance(self._images[0], Path)
-        metrics.refuse_non_finite(embeddings, names=self._images if paths else None)
+        base.check_embeddings(embeddings, len(self), self._images if isinstance(self._images[0], Path) else None)
         units = metrics.unit(embeddings)
         left, right = units[self._place[0::2]], units[self._place[1::2]]
         cosines: npt.NDArray[np.float64] = np.clip(np.einsum("pd,pd->p", left, right), -1.0, 1.0)
@@ -259,13 +245,19 @@ class PairsProtocol(Protocol):
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim); `compat="insightface"` finds the accuracy as they do."""
-        check_compat(compat)
+        base.check_compat(compat)
         cosines = self.cosines(embeddings)
-        fields, estimates, scores = verification(cosines, self.same, self.who, FARS)
+        fields, estimates, scores = base.verification(cosines, self.same, self.who, FARS)
         folds = min(10, len(self.same))
         by_kind = self._by_kind and compat is None
         fold = metrics.stratified_folds(self.same, folds) if by_kind else None
-        accuracy = self._accuracy(cosines, embeddings, compat, folds, fold)
+        if compat is None:
+            accuracy = metrics.kfold_accuracy(cosines, self.same, folds, fold)
+        else:
+            units = metrics.unit(embeddings)[self._place]
+            distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
+            distances[self._failed(embeddings)] = 4.0
+            accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
         interval = metrics.binomial_interval(accuracy.correct, accuracy.pairs)
         if self.who.known:
             estimates[ACCURACY] = self.who.share(accuracy.right, accuracy.mean)
@@ -297,21 +289,6 @@ class PairsProtocol(Protocol):
             ),
             **fields,
         )
-
-    def _accuracy(
-        self,
-        cosines: npt.NDArray[np.float64],
-        embeddings: npt.NDArray[np.floating],
-        compat: str | None,
-        folds: int,
-        fold: metrics.Counts | None,
-    ) -> metrics.FoldAccuracy:
-        if compat is None:
-            return metrics.kfold_accuracy(cosines, self.same, folds, fold)
-        units = metrics.unit(embeddings)[self._place]
-        distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
-        distances[self._failed(embeddings)] = 4.0
-        return metrics.kfold_accuracy_insightface(distances, self.same, folds)
 
     def _unbalanced(self, folds: int) -> tuple[str, ...]:
         """What a reader should know of folds in file order that hold the two kinds of pairs unevenly."""
@@ -362,10 +339,6 @@ class PairsProtocol(Protocol):
         first, second = (self.image(int(self._place[2 * pair + side])) for side in (0, 1))
         black = np.zeros((112, 112, 3), np.uint8)
         return black if first is None else first, black if second is None else second
-
-
-def _as_text(columns: Mapping[str, list[Any]]) -> dict[str, npt.NDArray[np.str_]]:
-    return {name: np.array([str(value) for value in values]) for name, values in columns.items()}
 
 
 def _distinct(

@@ -7,22 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import refuse_non_finite
-from zoo.evaluate.protocols.base import (
-    PROTOCOLS,
-    Benchmark,
-    Found,
-    Protocol,
-    check_compat,
-    check_embeddings,
-    hash_files,
-)
+from zoo.evaluate.protocols import base
+from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, Found, Protocol, hash_files
 from zoo.evaluate.protocols.ijb import identification
 from zoo.evaluate.results import Curves, Evaluation
 from zoo.evaluate.similarity import Indices, search, unit_rows
 from zoo.formats.images import SUFFIXES, read_image, resized, squared
 
 RANKS = (1, 5, 20)
+COUNTS = (("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569))
 PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
 
 
@@ -34,13 +27,7 @@ class TinyFaceProtocol(Protocol):
     bilinear. Ties count against the mate. InputError, naming the files, where the folder is incomplete.
     """
 
-    benchmarks = (
-        Benchmark(
-            "tinyface",
-            "TinyFace",
-            counts=(("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569)),
-        ),
-    )
+    benchmarks = (Benchmark("tinyface", "TinyFace", counts=COUNTS),)
     lists_only = True
     crowded = frozenset({"Probe", "Gallery_Match", "Gallery_Distractor", "Training_Set"})
 
@@ -62,25 +49,13 @@ class TinyFaceProtocol(Protocol):
         self.data_sha256 = hash_files([self.folder / PROBES, self.folder / MATCHES])
         probes, self.probe_ids = _read_mat(self.folder / PROBES, "probe_set", "probe_ids")
         matches, match_ids = _read_mat(self.folder / MATCHES, "gallery_set", "gallery_ids")
-        distractors = sorted(
-            path.name for path in (self.folder / "Gallery_Distractor").iterdir() if path.suffix.lower() in SUFFIXES
-        )
-        self.paths = [
-            *(self.folder / "Probe" / name for name in probes),
-            *(self.folder / "Gallery_Match" / name for name in matches),
-            *(self.folder / "Gallery_Distractor" / name for name in distractors),
-        ]
+        others = (path for path in (self.folder / "Gallery_Distractor").iterdir() if path.suffix.lower() in SUFFIXES)
+        listed = [f"Probe/{name}" for name in probes] + [f"Gallery_Match/{name}" for name in matches]
+        distractors = sorted(others)
+        self.paths = [*(self.folder / name for name in listed), *distractors]
         self.distractors = len(distractors)
         self.gallery_ids = np.concatenate([match_ids, np.full(len(distractors), -1, np.int64)])
-        present = {
-            folder: {path.name for path in (self.folder / folder).iterdir()} for folder in ("Probe", "Gallery_Match")
-        }
-        absent = [
-            f"{path.parent.name}/{path.name}"
-            for path in self.paths[: len(probes) + len(matches)]
-            if path.name not in present[path.parent.name]
-        ]
-        if absent:
+        if absent := [name for name in listed if not (self.folder / name).is_file()]:
             raise InputError(
                 f"expected every listed picture in {self.folder}, missing {len(absent):,} of them "
                 f"({', '.join(absent[:3])}); unpack the archive again"
@@ -108,9 +83,8 @@ class TinyFaceProtocol(Protocol):
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         """The figures for raw embeddings (images, dim)."""
-        check_compat(compat)
-        check_embeddings(embeddings, len(self))
-        refuse_non_finite(embeddings, names=self.paths)
+        base.check_compat(compat)
+        base.check_embeddings(embeddings, len(self), self.paths)
         units = unit_rows(np.asarray(embeddings, np.float32))
         probes = len(self.probe_ids)
         found = search(units[:probes], units[probes:], self.probe_ids, self.gallery_ids)
@@ -136,7 +110,6 @@ class TinyFaceProtocol(Protocol):
 
 
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:
-    """The picture names and identities of a MATLAB file of the release."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

@@ -1,14 +1,18 @@
-"""report.html: one page for one model or several side by side, without any request to a network."""
+"""The files of a report: tables, figures, and report.html for one model or several, which asks nothing of a network."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.evaluate.codec import to_json
+from zoo.evaluate.report.figures import cmc_figure, det_figure, open_set_figure, roc_figure
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import (
+    TABLES,
     benchmarks_in,
     group_rows,
     holds,
@@ -19,11 +23,12 @@ from zoo.evaluate.report.rows import (
     rows,
     sentences_of_difference,
 )
+from zoo.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     import jinja2
 
-
+FIGURES = {"roc": roc_figure, "det": det_figure, "cmc": cmc_figure, "open-set-det": open_set_figure}
 DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc", "open_set")
 """The curves that the page draws."""
 MODELS = 8
@@ -46,32 +51,24 @@ def page(reports: Sequence[Report]) -> str:
     """The HTML of the page; InputError without a report."""
     if not reports:
         raise InputError("expected at least one report to show, found none")
-    names = model_names(reports)
-    return (
-        templates("zoo.evaluate.report")
-        .get_template("report.html.j2")
-        .render(
-            models=[
-                {
-                    "name": name,
-                    "facts": report.model,
-                    "flip": report.options.flip,
-                    "provenance": report.provenance,
-                    "group_rows": group_rows(report),
-                }
-                for name, report in zip(names, reports, strict=True)
-            ],
-            board=leaderboard(reports),
-            benchmarks=[_benchmark(key, names, reports) for key in benchmarks_in(reports)],
-            not_measured=list(dict.fromkeys(line for report in reports for line in report.not_measured)),
-        )
-    )
+    names, models = model_names(reports), []
+    for name, one in zip(names, reports, strict=True):
+        facts = {"facts": one.model, "flip": one.options.flip, "provenance": one.provenance}
+        models.append({"name": name, **facts, "group_rows": group_rows(one)})
+    template = templates("zoo.evaluate.report").get_template("report.html.j2")
+    benchmarks = [_benchmark(key, names, reports) for key in benchmarks_in(reports)]
+    absent = list(dict.fromkeys(line for report in reports for line in report.not_measured))
+    return template.render(models=models, board=leaderboard(reports), benchmarks=benchmarks, not_measured=absent)
 
 
 def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Report]) -> dict[str, Any]:
     entries = results_of(key, reports)
     tables = [dict(rows(found)) for _, found in entries]
     labels = list(dict.fromkeys(label for table in tables for label in table))
+    models = []
+    for index, found in entries:
+        drawn = {part: to_json(getattr(found.curves, part)) for part in DRAWN}
+        models.append({"name": names[index], "index": index % MODELS, **drawn})
     return {
         "data": key[0],
         "sha256": key[1],
@@ -82,15 +79,32 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Rep
         "differences": sentences_of_difference(names, entries),
         "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
         "swept": [(names[index], index) for index, found in entries if found.curves.sweep],
-        "drawn": {
-            "name": key[0],
-            "models": [
-                {
-                    "name": names[index],
-                    "index": index % MODELS,
-                    **{part: to_json(getattr(found.curves, part)) for part in DRAWN},
-                }
-                for index, found in entries
-            ],
-        },
+        "drawn": {"name": key[0], "models": models},
     }
+
+
+def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
+    """report.html, tables and figures of one model or several side by side, and each one's report.json in `folder`.
+
+    The first model's is report.json, the others' report-2.json and so on.
+    """
+    folder = Path(folder)
+    for index, report in enumerate(reports):
+        report.save(folder / f"report{'' if index == 0 else f'-{index + 1}'}.json")
+    write_text(folder / "report.html", page(reports))
+    for suffix, table in TABLES.items():
+        write_text(folder / f"report.{suffix}", table(reports))
+    names = model_names(reports)
+    keys = benchmarks_in(reports)
+    for key in keys:
+        drawn = [(names[index], index, found.curves) for index, found in results_of(key, reports)]
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
+        if [name for name, _ in keys].count(key[0]) > 1:
+            stem += f"-{key[1][:8]}"
+        for kind, draw in FIGURES.items():
+            figure = draw(drawn)
+            if figure is None:
+                continue
+            for suffix in ("svg", "png"):
+                with atomic_path(folder / f"{stem}-{kind}.{suffix}") as temporary:
+                    figure.savefig(temporary, format=suffix, dpi=160)

@@ -69,13 +69,9 @@ class Provenance:
     @classmethod
     def here(cls) -> Provenance:
         """This process, now."""
-        return cls(
-            installed(*PACKAGES),
-            platform.python_version(),
-            f"{platform.system()} {platform.machine()}",
-            commit(),
-            datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        )
+        machine = f"{platform.system()} {platform.machine()}"
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return cls(installed(*PACKAGES), platform.python_version(), machine, commit(), now)
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,7 @@ def holds(found: Evaluation) -> str:
 
 def group_rows(report: Report) -> list[tuple[str, str]]:
     """The rates of groups of people at one threshold, and their spread: (label, value)."""
-    groups = report.groups
-    if groups is None:
-        return []
-    return _group_rows(groups, "")
+    return _group_rows(report.groups, "") if report.groups else []
 
 
 def _group_rows(groups: Groups, column: str) -> list[tuple[str, str]]:

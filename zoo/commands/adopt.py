@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Takes the model in; 0 when the folder is whole."""
     from zoo.published.adopt import adopt
 
     adopted = adopt(args.source, args.output, args.convention)

@@ -9,8 +9,7 @@ zoo align photos/ crops/ --face all --size 224
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_detector_arguments, limit_threads
-from zoo.commands.progress import bar
+from zoo.commands.options import add_batch_arguments, add_detector_arguments, bar, limit_threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from zoo.commands.options import MODEL_HELP, add_json, add_options, answer, given
-from zoo.commands.progress import bar
+from zoo.commands.options import MODEL_HELP, add_json, add_options, answer, bar, given
 from zoo.errors import Exit
 
 

@@ -19,7 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the card; 0."""
     from zoo.publish import License, write_card
 
     license = License(args.license, args.license_name, args.license_link) if args.license else None

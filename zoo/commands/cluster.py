@@ -12,8 +12,7 @@ zoo cluster people.npz -o people.json --threshold 0.4 --folders people/
 import argparse
 from pathlib import Path
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, print_notes, verifier_of
-from zoo.commands.progress import bar
+from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, print_notes, verifier_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

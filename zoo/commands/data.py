@@ -23,9 +23,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zoo.commands.progress import bar
+from zoo.commands.options import bar
 from zoo.errors import Exit
 
 if TYPE_CHECKING:
@@ -41,10 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(run=run)
         return parser
 
+    decoding = "processes that decode pictures (default: one per core from 20,000 on)"
+    workers: dict[str, Any] = {"type": int, "metavar": "N", "help": decoding}
+    damage = "stop at a damaged picture, or leave it out and say so (default: error)"
+    corrupt: dict[str, Any] = {"choices": ("error", "skip"), "default": "error", "help": damage}
+
     one = action(info, "zoo data info faces_rec --json")
     one.add_argument("path", help="a training set, a .bin or a list of pairs")
     one.add_argument("--quick", action="store_true", help="read the labels only, no pictures")
-    add_workers(one)
+    one.add_argument("--workers", **workers)
     one.add_argument("--json", action="store_true", help="print the facts as JSON")
 
     one = action(check, "zoo data check faces_rec --against lfw.bin")
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--against", required=True, metavar="BENCH", help="a .bin, a list of pairs, or another set")
     bits = "bits of 256 within which pictures are near (default: 50)"
     one.add_argument("--distance", type=int, default=50, help=bits)
-    add_workers(one)
+    one.add_argument("--workers", **workers)
     one.add_argument("--json", action="store_true", help="print every match as JSON")
 
     one = action(pack, "zoo data pack faces/ faces_rec")
@@ -60,12 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("out", help="a new folder; with --pairs, the .bin")
     one.add_argument("--pairs", metavar="LIST", help="a CSV with the columns a,b,same, or LFW's pairs.txt")
     one.add_argument("--image-size", type=int, metavar="PIXELS", help="scale pictures of another size")
-    add_on_corrupt(one)
+    one.add_argument("--on-corrupt", **corrupt)
 
     one = action(extract, "zoo data extract lfw.bin lfw_pictures")
     one.add_argument("path", help="the training set or the .bin")
     one.add_argument("out", help="a new folder")
-    add_on_corrupt(one)
+    one.add_argument("--on-corrupt", **corrupt)
 
     one = action(clean, "zoo data clean runs/noisy faces_clean && zoo train resnet18 --data faces_clean")
     one.add_argument("train_run", metavar="run", help="a finished run: its name or folder")
@@ -82,16 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--seed", type=int, default=0, help="chooses the pictures and their changes (default: 0)")
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    workers = "processes that decode pictures (default: one per core from 20,000 on)"
-    parser.add_argument("--workers", type=int, metavar="N", help=workers)
-
-
-def add_on_corrupt(parser: argparse.ArgumentParser) -> None:
-    corrupt = "stop at a damaged picture, or leave it out and say so (default: error)"
-    parser.add_argument("--on-corrupt", choices=("error", "skip"), default="error", help=corrupt)
-
-
 def run(args: argparse.Namespace) -> int:
     return int(args.run(args))
 
@@ -101,8 +96,7 @@ def info(args: argparse.Namespace) -> int:
     from zoo.data.audit import summary
 
     facts = summary(args.path, quick=args.quick, workers=args.workers, bar=bar)
-    told = json.dumps(facts.to_json(), indent=2, ensure_ascii=False) if args.json else "\n".join(lines_of(facts))
-    print(told)
+    print(json.dumps(facts.to_json(), indent=2, ensure_ascii=False) if args.json else "\n".join(lines_of(facts)))
     return Exit.OK
 
 
@@ -118,11 +112,9 @@ def check(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
         return outcome
-    print(
-        f"{found.exact + found.near:,} of the {found.benchmark_images:,} pictures of {found.benchmark} are in"
-        f" {found.train}: {found.exact:,} with the same bytes, {found.near:,} nearly"
-        f" (within {found.distance} of 256 bits)"
-    )
+    kinds = f"{found.exact:,} with the same bytes, {found.near:,} nearly (within {found.distance} of 256 bits)"
+    of = f"{found.benchmark_images:,} pictures of {found.benchmark}"
+    print(f"{found.exact + found.near:,} of the {of} are in {found.train}: {kinds}")
     for side, count in found.damaged.items():
         if count:
             print(f"{count:,} damaged pictures of the {side} set were left out")
@@ -171,10 +163,9 @@ def clean(args: argparse.Namespace) -> int:
     from zoo.train.clean import clean
 
     done = clean(find_run(args.train_run), args.out, degrees=args.angle, device=args.device, bar=bar)
-    print(
-        f"{args.out}: {done.images:,} images of {done.identities:,} identities; {done.removed:,} images beyond"
-        f" {args.angle:g}° of their class's dominant centre are left out (removed.csv), and {done.lost:,} identities"
-    )
+    left = f"beyond {args.angle:g}° of their class's dominant centre are left out (removed.csv)"
+    left = f"{done.removed:,} images {left}, and {done.lost:,} identities"
+    print(f"{args.out}: {done.images:,} images of {done.identities:,} identities; {left}")
     if done.sub_centres == 1:
         print("the run has one centre per class; --set centres.sub_centres=3 separates noise better", file=sys.stderr)
     return Exit.OK

@@ -9,8 +9,7 @@ zoo embed 'shards/{000..999}.tar' -o part-7.parquet --shard 7/100
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, print_notes, verifier_of
-from zoo.commands.progress import bar
+from zoo.commands.options import add_batch_arguments, add_model_arguments, bar, print_notes, verifier_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """I/N as an option's type."""
     part, slash, parts = text.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 7/100, found {text}")

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP, add_options, given
-from zoo.commands.progress import bar
+from zoo.commands.options import MODEL_HELP, add_options, bar, given
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from zoo.evaluate.benchmarks.options import Options
     from zoo.evaluate.benchmarks.runner import load_model, measure, open_benchmarks
+    from zoo.evaluate.report.page import save_all
     from zoo.evaluate.report.record import Report
     from zoo.evaluate.report.rows import compared
-    from zoo.evaluate.report.write import save_all
     from zoo.formats.score_table import PERSONAL, score_table
 
     options = Options(**given(args, Options))
@@ -115,7 +114,6 @@ def figures(report: Report, told: Sequence[str]) -> list[dict[str, object]]:
 
 
 def print_tables(report: Report, told: Sequence[str]) -> None:
-    """A table for each benchmark, with what its reader should know below it."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

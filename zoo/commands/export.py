@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports; 0 when every file is written and proven."""
     if args.web is not None:
         return run_web(args)
     if not (args.onnx or args.safetensors):
@@ -94,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_web(args: argparse.Namespace) -> int:
-    """Writes the page that computes in the browser."""
     if args.onnx or args.safetensors:
         raise InputError("--web writes a page for a model that is exported already; export with another command first")
     from zoo.serve.web import export_web
@@ -110,23 +108,21 @@ def run_web(args: argparse.Namespace) -> int:
 
 
 def show(exported: OnnxExport) -> None:
-    """Prints the written ONNX files with their parity and comparison."""
     path, parity = exported.model, exported.info.parity
     worst = min(record["cosine"] for record in parity.values())
     difference = max(record["max_abs"] for record in parity.values())
     beside = path.with_name(f"{path.name}.data")
     weights = f" and {beside.stat().st_size / 2**20:,.1f} MiB in {beside.name}" if beside.exists() else ""
-    print(
-        f"{path}: {path.stat().st_size / 2**20:.1f} MiB{weights}, cosine to torch at least {worst:.6f}, "
-        f"largest difference {difference:.0e}, at batches {', '.join(parity)}, on {exported.measured_on}"
+    proven = (
+        f"cosine to torch at least {worst:.6f}, largest difference {difference:.0e}, at batches {', '.join(parity)}"
     )
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB{weights}, {proven}, on {exported.measured_on}")
     if exported.comparison is not None:
         show_comparison(exported.comparison)
     print(f"next: zoo evaluate {path} --data PAIRS.bin")
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Prints the variants beside the float32 file."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -169,6 +165,5 @@ def drop_text(name: str, change: Change, limit: float) -> str:
 
 
 def changed(value: float, change: Change | None) -> str:
-    """A rate, and its change with the interval."""
     interval = "" if change is None else f" ({change.value:+.4f}: {change.low:+.4f} to {change.high:+.4f})"
     return f"{value:.4f}{interval}" if value == value else "not measurable"

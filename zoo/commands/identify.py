@@ -17,8 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, add_threshold_arguments, positive, print_notes, verifier_of
-from zoo.commands.progress import bar
+from zoo.commands.options import add_model_arguments, add_threshold_arguments, bar, positive, print_notes, verifier_of
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def story(answer: Identification) -> str:
-    """The answer for people."""
     lines = []
     unknown = "no verdict" if answer.decision.threshold is None else "nobody"
     for number, face in enumerate(answer.faces, 1):

@@ -12,8 +12,7 @@ zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, print_notes, verifier_of
-from zoo.commands.progress import bar
+from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, print_notes, verifier_of
 from zoo.errors import InputError
 
 

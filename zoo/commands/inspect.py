@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from zoo.commands.options import MODEL_HELP
 
 if TYPE_CHECKING:
-    from zoo.export.inspect import Port
     from zoo.modelinfo import ModelInfo
 
 
@@ -22,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints; 0 for any readable model, whatever the warnings."""
     from zoo.export import inspect_onnx
     from zoo.resolve import onnx_file
 
@@ -30,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(found.to_json())
         return 0
+    ports = [*(("input", port) for port in found.inputs), *(("output", port) for port in found.outputs)]
     lines = [
         ("file", f"{found.file}, {found.bytes / 2**20:.1f} MiB, by {found.producer or 'an unnamed program'}"),
         ("opset", ", ".join(f"{domain} {version}" for domain, version in found.opset.items())),
-        *(("input", port_text(port)) for port in found.inputs),
-        *(("output", port_text(port)) for port in found.outputs),
+        *((kind, f"{port.name}: {port.dtype} ({', '.join(map(str, port.shape))})") for kind, port in ports),
         ("pixels", found.normalisation),
         ("parameters", f"{found.parameters:,} ({', '.join(f'{n:,} {kind}' for kind, n in found.weights.items())})"),
         ("operators", ", ".join(f"{count} {name}" for name, count in found.operators.items())),
@@ -46,21 +44,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def port_text(port: Port) -> str:
-    """A port as text."""
-    return f"{port.name}: {port.dtype} ({', '.join(map(str, port.shape))})"
-
-
 def fact_lines(facts: ModelInfo) -> list[tuple[str, str]]:
     """The facts that zoo wrote into the file, "not stated" where one is empty."""
-    lines = [
-        (name.replace("_", " "), getattr(facts, name) or "not stated")
-        for name in ("backbone", "stem", "neck", "head", "training_set", "license", "commit")
-    ]
+    stated = ("backbone", "stem", "neck", "head", "training_set", "license", "commit")
+    lines = [(name.replace("_", " "), getattr(facts, name) or "not stated") for name in stated]
     for batch, figures in sorted(facts.parity.items(), key=lambda item: int(item[0])):
-        lines.append(
-            ("parity", f"batch {batch}: cosine {figures['cosine']}, largest difference {figures['max_abs']:.0e}")
-        )
+        difference = f"largest difference {figures['max_abs']:.0e}"
+        lines.append(("parity", f"batch {batch}: cosine {figures['cosine']}, {difference}"))
     if facts.quantisation:
         kept = ", ".join(facts.quantisation.get("kept_in_float32", [])) or "nothing"
         how = f", ranges by {facts.quantisation['method']}" if "method" in facts.quantisation else ""

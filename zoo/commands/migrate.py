@@ -14,10 +14,10 @@ from zoo.commands.options import (
     add_batch_arguments,
     add_detector_arguments,
     answer,
+    bar,
     limit_threads,
     print_notes,
 )
-from zoo.commands.progress import bar
 from zoo.errors import Exit, InputError
 
 
@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the new gallery; 0 when it is whole."""
     from zoo.recognition import FaceVerifier, Gallery
     from zoo.recognition.migrate import map_templates, re_embed
 

@@ -1,19 +1,24 @@
-"""The options that several commands share."""
+"""What several commands share: options, answers, notes and progress bars."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import sys
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from zoo.messages import log
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from zoo.inference.convention import GivenInput
     from zoo.recognition import FaceVerifier
+    from zoo.train.watch import Standing, Watch
 
 MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
 """What MODEL may be, in every command's help."""
@@ -72,7 +77,6 @@ def limit_threads(args: argparse.Namespace) -> None:
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    """The number of threads of the model and the detector."""
     threads = "CPU threads of a computation (default: the cores that the process may use)"
     parser.add_argument("--threads", type=positive, metavar="N", help=threads)
 
@@ -88,7 +92,6 @@ def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: st
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The option of every command that can answer a script."""
     parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
 
 
@@ -129,7 +132,6 @@ def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") 
 
 
 def add_license_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that state a license."""
     parser.add_argument("--license", metavar="ID", help="the license of the weights, as the Hub names it, or other")
     parser.add_argument("--license-name", metavar="NAME", default="", help="with --license other: its name")
     parser.add_argument("--license-link", metavar="URL", default="", help="with --license other: its text")
@@ -152,5 +154,47 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
 
 
 def given(args: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:
-    """What was given of the flags of `add_options`."""
     return {name: value for name, value in vars(args).items() if name in options.__dataclass_fields__}
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with the remaining time, advanced by the yielded function; no bar outside a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+@contextlib.contextmanager
+def training_bar(quiet: bool) -> Iterator[Watch]:
+    """A bar of a training's steps on stderr, with the figures of its last log line; no bar outside a terminal.
+
+    What is logged meanwhile appears above it; warnings alone where all should be `quiet`.
+    """
+    from zoo.train.watch import facts, unwatched
+
+    if quiet:
+        log.setLevel(logging.WARNING)
+    if quiet or not sys.stderr.isatty():
+        yield unwatched
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("epoch {task.fields[epoch]}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[facts]}")
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2) as progress:
+        task = progress.add_task("train", total=None, epoch="", facts="", visible=False)
+
+        def show(now: Standing) -> None:
+            epoch, figures = f"{now.epoch}/{now.epochs}", "  ".join(facts(now.record))
+            done, total = now.step, now.total_steps
+            progress.update(task, total=total, completed=done, visible=True, epoch=epoch, facts=figures)
+
+        yield show

@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fetches; 0 when every file is there and checked."""
     from zoo.hub.checks import MOST_BYTES
     from zoo.hub.pull import pull
     from zoo.resolve import check_pulled
@@ -44,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_file(args: argparse.Namespace) -> int:
-    """Fetches one file; 0 when it is there and as its hash says."""
-    from zoo.published.catalogue import find
+    from zoo.published.find import find
 
     found = find(args.model)
     name = found.known.name if found.known is not None else found.name

@@ -11,9 +11,8 @@ Log in first: `hf auth login`, or set HF_TOKEN.
 """
 
 import argparse
-import json
 
-from zoo.commands.options import add_license_arguments, print_notes
+from zoo.commands.options import add_json, add_license_arguments, answer, print_notes
 from zoo.errors import Exit, InputError
 
 
@@ -35,11 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", metavar="WHEEL", help=space)
     parser.add_argument("--detector", metavar="PATH", help="with --space: YuNet's ONNX file (default: the pinned one)")
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="with --space: the demo's threshold")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publishes; 0 when the Hub holds every file."""
     from zoo.publish import License, publish
 
     if not args.license:
@@ -54,24 +52,18 @@ def run(args: argparse.Namespace) -> int:
         plan, pushed = publish_space(args.run, args.repo, license, args.space, **demo, **common)
     else:
         place = {"revision": args.revision, "create_pr": args.create_pr, "replace_card": args.replace_card}
-        content = {
-            "allow_unmeasured": args.allow_unmeasured,
-            "include_class_centres": args.include_biometric_class_centres,
-        }
+        centres = args.include_biometric_class_centres
+        content = {"allow_unmeasured": args.allow_unmeasured, "include_class_centres": centres}
         plan, pushed = publish(args.run, args.repo, license, **common, **place, **content)
     if pushed is None:
-        if args.json:
-            print(json.dumps({"repo": plan.repo, "files": plan.files, "dry_run": True}, indent=2))
-        else:
-            print(f"would publish {plan.repo}:")
-            print("\n".join(f"  {size:>12,} bytes  {name}" for name, size in plan.files.items()))
+        files = [f"  {size:>12,} bytes  {name}" for name, size in plan.files.items()]
+        planned = {"repo": plan.repo, "files": plan.files, "dry_run": True}
+        answer(args, planned, [f"would publish {plan.repo}:", *files])
         return Exit.OK
     print_notes(pushed.notes)
-    if args.json:
-        record = {"repo": pushed.repo, "commit": pushed.commit, "changed": pushed.changed, "url": pushed.url}
-        print(json.dumps(record, indent=2))
-    elif pushed.changed:
-        print(f"published {pushed.repo}@{pushed.commit}\n  {', '.join(plan.files)}\n  {pushed.url}")
-    else:
-        print(f"{pushed.repo} holds all of it already: no commit was made ({pushed.commit})")
+    told = f"{pushed.repo} holds all of it already: no commit was made ({pushed.commit})"
+    if pushed.changed:
+        told = f"published {pushed.repo}@{pushed.commit}\n  {', '.join(plan.files)}\n  {pushed.url}"
+    record = {"repo": pushed.repo, "commit": pushed.commit, "changed": pushed.changed, "url": pushed.url}
+    answer(args, record, [told])
     return Exit.OK

@@ -8,13 +8,11 @@ give the same command again: finished cells are kept, and a half-trained one con
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commands.progress import training_bar
-from zoo.messages import log
+from zoo.commands.options import training_bar
 from zoo.train.config import set_option
 from zoo.train.signals import Interrupted
 
@@ -42,8 +40,6 @@ def run(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {}
     for assignment in args.set:
         set_option(options, assignment)
-    if args.quiet:
-        log.setLevel(logging.WARNING)
     from zoo.reproduce.grid import HEADS, Grid, reproduce
 
     heads, output = tuple(args.heads or HEADS), Path(args.output)

@@ -9,12 +9,10 @@ Without --data it trains on synthetic faces: enough to see everything work, usel
 
 import argparse
 import json
-import logging
 import typing
 from typing import Any
 
-from zoo.commands.progress import training_bar
-from zoo.messages import log
+from zoo.commands.options import training_bar
 from zoo.train import config as options
 from zoo.train.signals import Interrupted
 from zoo.train.start import first_process, resume, train
@@ -50,14 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def described(option: str) -> str:
-    """An option's line in the help."""
     told, default = options.descriptions()[option].removesuffix("."), getattr(options.TrainConfig(), option)
     told = told[0].lower() + told[1:] if told[1].islower() else told
     return told.replace("%", "%%") + ("" if default is None else f" (default: {default})")
 
 
 def metavar(hint: Any) -> str:
-    """What stands for a flag's value in the help."""
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(typing.get_args(hint))
     words: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
@@ -69,8 +65,6 @@ def run(args: argparse.Namespace) -> int:
     given: dict[str, Any] = {"backbone": args.backbone} if args.backbone else {}
     for assignment in args.set:
         options.set_option(given, assignment)
-    if args.quiet:
-        log.setLevel(logging.WARNING)
     try:
         with training_bar(args.quiet) as watch:
             if args.resume is None:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, add_threshold_arguments, print_notes, verifier_of
-from zoo.commands.progress import bar
+from zoo.commands.options import add_model_arguments, add_threshold_arguments, bar, print_notes, verifier_of
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(answers: VerifiedPairs) -> str:
-    """A row for each pair, then the figures of all."""
     from zoo.formats.images import printable
 
     words = {True: "same", False: "different", None: "-"}
@@ -91,21 +89,13 @@ def table(answers: VerifiedPairs) -> str:
 
 
 def story(answer: Verification) -> str:
-    """The answer for people."""
-    lines = [
-        f"A           {sighting(answer.a)}",
-        f"B           {sighting(answer.b)}",
-        f"model       {answer.model}",
-        f"similarity  {answer.similarity:.4f}",
-        f"threshold   {answer.decision}",
-        *(f"note        {note}" for note in answer.notes),
-        f"verdict     {VERDICTS[answer.same]}",
-    ]
-    return "\n".join(lines)
+    lines = [f"A           {sighting(answer.a)}", f"B           {sighting(answer.b)}", f"model       {answer.model}"]
+    lines += [f"similarity  {answer.similarity:.4f}", f"threshold   {answer.decision}"]
+    lines += [f"note        {note}" for note in answer.notes]
+    return "\n".join([*lines, f"verdict     {VERDICTS[answer.same]}"])
 
 
 def sighting(crop: FaceCrop) -> str:
-    """One picture and the face taken from it, in a line."""
     if crop.face is None:
         return f"{crop.name}: an aligned crop"
     _, _, width, height = crop.face.box

@@ -182,7 +182,6 @@ class FaceDetector:
         return (points + 0.5) * (side / LOOK_SIDE) - 0.5 + (left, top), float(row[14])
 
     def _pass(self, image: Image, side: int) -> list[Face]:
-        """The faces that are seen at one working size."""
         height, width = image.shape[:2]
         scale = min(side / max(height, width), MAXIMAL_ENLARGEMENT)
         working = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -209,7 +208,6 @@ class FaceDetector:
         return found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
 
     def _borrowed(self) -> cv2.FaceDetectorYN:
-        """An idle detector, or a new one."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -293,7 +291,6 @@ def _distinct(kept: list[Face], found: list[Face]) -> list[Face]:
 
 
 def _square(image: Image, left: int, top: int, side: int) -> Image:
-    """The pixels of a square, black outside the picture."""
     square = np.zeros((side, side, 3), np.uint8)
     inside = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
     square[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]] = inside

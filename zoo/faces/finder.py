@@ -1,6 +1,8 @@
 """From a picture to the faces in it: read, found, chosen, aligned and measured, alike for every command."""
 
 import copy
+import functools
+import hashlib
 import os
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.faces.align import align, template
@@ -59,12 +62,8 @@ class FaceCrop:
     def facts(self) -> dict[str, Any]:
         """Where the face is and how good it is, as JSON holds it."""
         face = self.face
-        return {
-            "box": face and list(face.box),
-            "landmarks": face and face.landmarks.tolist(),
-            "score": face and face.score,
-            "quality": asdict(self.quality),
-        }
+        found = (list(face.box), face.landmarks.tolist(), face.score) if face else (None, None, None)
+        return {**dict(zip(("box", "landmarks", "score"), found, strict=True)), "quality": asdict(self.quality)}
 
 
 class FaceFinder:
@@ -176,3 +175,71 @@ def read_picture(picture: Picture, name: str | None = None, damage: list[str] | 
 def deviation(face: Face, size: tuple[int, int]) -> float:
     """The mean distance of a face's landmarks from the template, in heights of the crop."""
     return float(np.linalg.norm(face.landmarks - template(size), axis=1).mean() / size[0])
+
+
+CROP = (112, 112)
+"""(height, width) of an aligned crop; a picture of this size is one."""
+
+
+def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image | None:
+    """The crop by five landmarks (5, 2); None where they all lie at one point, as detectors write for no face."""
+    if (landmarks == landmarks[0]).all():
+        return None
+    return align(picture, landmarks, CROP)
+
+
+@dataclass(frozen=True)
+class LandmarkCut:
+    """Alignment by the landmarks that come with a benchmark."""
+
+    landmarks: dict[str, tuple[float, ...]]
+    """Five (x, y) as ten numbers, by the picture's file name."""
+    description: str = "aligned by the benchmark's landmarks"
+
+    def __call__(self, picture: Image, path: Path) -> Image | None:
+        if picture.shape[:2] == CROP:
+            return picture
+        found = self.landmarks.get(path.name)
+        if found is None:
+            raise InputError(
+                f"expected landmarks for {path}, which is not an aligned crop, found none; download the lists again"
+            )
+        return align_or_none(picture, np.array(found).reshape(5, 2))
+
+    def sha256(self) -> str:
+        return hashlib.sha256(repr(sorted(self.landmarks.items())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DetectorCut:
+    """Alignment by a face detector. The face nearest to the centre is taken, where benchmarks show their person."""
+
+    path: str | None
+    """YuNet's file; None: the pinned one of the Hub."""
+
+    @property
+    def description(self) -> str:
+        detector = _finder(self.path).detector
+        return f"aligned by {detector.name} {detector.sha256[:12]}, the face nearest the centre"
+
+    def __call__(self, picture: Image, path: Path) -> Image | None:
+        try:
+            return _finder(self.path).crop(picture).crop
+        except NoFace:
+            return None
+
+    def sha256(self) -> str:
+        return _finder(self.path).detector.sha256
+
+
+Cut = LandmarkCut | DetectorCut
+"""How a loose picture becomes an aligned crop: RGB uint8 (112, 112, 3), or None where no face was found.
+
+`description` is the method in words, as reports and stored thresholds state it; `sha256()` hashes everything but the
+pictures that the crops depend on.
+"""
+
+
+@functools.lru_cache(maxsize=2)
+def _finder(path: str | None) -> FaceFinder:
+    return FaceFinder(path, "central", CROP)

@@ -1,8 +1,14 @@
-"""From pictures to one array of embeddings, by any embedder."""
+"""From pictures to one array of embeddings: by any embedder, or by several processes, one per device."""
 
+import multiprocessing
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +16,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures, read_ahead
+from zoo.machine import cores
 from zoo.messages import Progress
 from zoo.modelinfo import Crops, InputSpec, ModelInfo
 
@@ -104,3 +111,106 @@ def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
             held.append(image)
     if held:
         yield np.stack(held)
+
+
+BATCHES_AT_ONCE = 16
+"""The most batches handed to a process at once: enough to read ahead, few enough to share evenly."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs; it is pickled."""
+
+    model: Path
+    pictures: Pictures
+    batch_size: int = 64
+    flip: bool = True
+    workers: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+    """OnnxEmbedder's, without the device."""
+
+
+Part = tuple[npt.NDArray[np.float32], list[str]]
+"""Embeddings (images, dim), and the model's notes so far."""
+
+
+def spans(images: int, batch_size: int, devices: int = 1) -> list[tuple[int, int]]:
+    """The pictures in parts of whole batches: (first, behind the last) each."""
+    batches = -(-images // batch_size)
+    span = batch_size * min(BATCHES_AT_ONCE, max(1, batches // (4 * devices)))
+    return [(start, min(start + span, images)) for start in range(0, images, span)]
+
+
+def embed_on(
+    job: Job,
+    devices: Sequence[str],
+    progress: Progress | None = None,
+    known: Callable[[int, int], npt.NDArray[np.float32] | None] = lambda start, stop: None,
+    keep: Callable[[int, npt.NDArray[np.float32]], object] = lambda start, rows: None,
+) -> Part:
+    """Raw embeddings (images, dim) of the job's pictures by one process on each device, and the models' notes.
+
+    The batches are those of a single process, so the embeddings are too, bit for bit, on devices of one kind. `known`
+    gives the rows of pictures start to before stop from earlier work; `keep` takes others as they come. InputError for
+    an error in a process, or when one was killed.
+    """
+    images = len(job.pictures)
+    if not images:
+        raise InputError("expected images to embed, found none")
+    every = spans(images, job.batch_size, len(devices))
+    found = ((start, known(start, stop)) for start, stop in every)
+    parts: dict[int, Part] = {start: (rows, []) for start, rows in found if rows is not None}
+    waiting = [(start, stop) for start, stop in every if start not in parts][::-1]
+    running: dict[Future[Part], tuple[int, int, int]] = {}
+    context = multiprocessing.get_context("spawn")  # neither ONNX Runtime nor CUDA survives a fork
+    with ExitStack() as stack:
+        given = ((job, device, len(devices)) for device in devices)
+        pools = [ProcessPoolExecutor(1, context, initializer=_take, initargs=one) for one in given]
+        for pool in pools:
+            stack.callback(pool.shutdown, cancel_futures=True)
+
+        def hand_out(device: int) -> None:
+            if waiting:
+                start, stop = waiting.pop()
+                running[pools[device].submit(_embed, start, stop)] = (device, start, stop)
+
+        try:
+            for device in [*range(len(pools))] * 2:  # one part to work on and one queued
+                hand_out(device)
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    device, start, stop = running.pop(done)
+                    parts[start] = done.result()
+                    keep(start, parts[start][0])
+                    hand_out(device)
+                    if progress is not None:
+                        progress(stop - start)
+        except BrokenProcessPool:
+            why = "but one was killed; if memory ran out, try fewer devices or a smaller --batch-size"
+            raise InputError(f"expected {len(devices)} processes to embed on {', '.join(devices)}, {why}") from None
+    notes = list(dict.fromkeys(note for start in sorted(parts) for note in parts[start][1]))
+    return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
+
+
+_taken: tuple[Job, str, int] | None = None
+_embedder: Any = None
+
+
+def _take(job: Job, device: str, processes: int) -> None:
+    """Stores the job; the model is opened with the first part, so that an error is passed back."""
+    global _taken
+    _taken = job, device, processes
+
+
+def _embed(start: int, stop: int) -> Part:
+    from zoo.inference.session import OnnxEmbedder
+
+    global _embedder
+    assert _taken is not None
+    job, device, processes = _taken
+    if _embedder is None:
+        threads = job.options.get("threads") or max(1, cores() // processes)
+        _embedder = OnnxEmbedder(job.model, device, **{**job.options, "threads": threads})
+    pictures = read_ahead(job.pictures, job.workers, start=start, stop=stop)
+    dim = _embedder.embedding_dim
+    return embed(_embedder, pictures, job.batch_size, job.flip, dim=dim), list(_embedder.notes)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.files import atomic_path, sha256
+from zoo.files import sha256, write_bytes
 from zoo.modelinfo import ModelInfo
 
 if TYPE_CHECKING:
     import onnx
+import numpy as np
+
+from zoo.modelinfo import InputSpec
 
 METADATA_KEY = "zoo"
 """The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()."""
@@ -61,8 +64,7 @@ def write_model_info(path: str | Path, info: ModelInfo) -> None:
     """Replaces the facts in an ONNX file's metadata, atomically; graph, weights and other keys stay."""
     proto = load_proto(path)
     set_facts(proto, info)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    write_bytes(path, proto.SerializeToString(deterministic=True))
 
 
 def set_facts(proto: onnx.ModelProto, info: ModelInfo) -> None:
@@ -91,26 +93,58 @@ def external_files(proto: onnx.ModelProto) -> list[str]:
 
     The names are the file's own and not checked: one from a third party may lead out of the folder.
     """
-    return sorted({name for tensor in tensors_of(proto) if (name := external_location(tensor)) is not None})
-
-
-def external_location(tensor: onnx.TensorProto) -> str | None:
-    """The file that a tensor's numbers lie in, as the tensor names it; None where they lie in the model itself."""
-    if tensor.data_location != tensor.EXTERNAL and not tensor.external_data:
-        return None
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-
-
-def tensors_of(message: Any) -> Iterator[onnx.TensorProto]:
-    """Every tensor anywhere in an ONNX message: initialisers, attributes, sub-graphs, functions, training graphs."""
-    from google.protobuf.message import Message
     from onnx import TensorProto
 
-    if isinstance(message, TensorProto):
-        yield message
-        return
+    tensors = (one for one in messages_in(proto) if isinstance(one, TensorProto))
+    outside = [one.external_data for one in tensors if one.external_data or one.data_location == one.EXTERNAL]
+    return sorted({next((entry.value for entry in facts if entry.key == "location"), "") for facts in outside})
+
+
+def messages_in(message: Any) -> Iterator[Any]:
+    """A protobuf message and every one anywhere in it: nodes, attributes, sub-graphs, functions, training graphs."""
+    from google.protobuf.message import Message
+
+    yield message
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in (value,) if isinstance(value, Message) else value:
-            yield from tensors_of(part)
+        if field.message_type is not None:
+            for part in (value,) if isinstance(value, Message) else value:
+                yield from messages_in(part)
+
+
+CROPS = "zoo_crops"
+"""The name of the new input."""
+LARGEST = 2**31 - 1
+"""Bytes of a model that can be handed over in memory."""
+
+
+def with_raw_input(path: Path, spec: InputSpec, channels_last: bool) -> bytes | None:
+    """The model of one input in `path`, for RGB uint8 crops (batch, H, W, 3); None where the file is too large.
+
+    It computes what `InputSpec.to_input` does, in float32, and converts that to the type of the input.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = load_proto(path, weights=True)
+    graph, weights = model.graph, {tensor.name for tensor in model.graph.initializer}
+    node = next(value for value in graph.input if value.name not in weights)
+    mean, std = (np.broadcast_to(np.array(scale, np.float32), 3).reshape(1, 1, 1, 3) for scale in (spec.mean, spec.std))
+    order = np.array([2, 1, 0] if spec.channel_order == "BGR" else [0, 1, 2])
+    for name, array in (("order", order), ("mean", mean), ("std", std)):
+        graph.initializer.append(numpy_helper.from_array(array, f"{CROPS}_{name}"))
+    planes = [0, 1, 2, 3] if channels_last else [0, 3, 1, 2]
+    before = [
+        helper.make_node("Cast", [CROPS], [f"{CROPS}_1"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{CROPS}_1", f"{CROPS}_order"], [f"{CROPS}_2"], axis=3),
+        helper.make_node("Sub", [f"{CROPS}_2", f"{CROPS}_mean"], [f"{CROPS}_3"]),
+        helper.make_node("Div", [f"{CROPS}_3", f"{CROPS}_std"], [f"{CROPS}_4"]),
+        helper.make_node("Transpose", [f"{CROPS}_4"], [f"{CROPS}_5"], perm=planes),
+        helper.make_node("Cast", [f"{CROPS}_5"], [node.name], to=node.type.tensor_type.elem_type),
+    ]
+    nodes = [*before, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    batch = node.type.tensor_type.shape.dim[0]
+    shape = [batch.dim_value or batch.dim_param or "batch", *spec.size, 3]
+    graph.input.remove(node)
+    graph.input.insert(0, helper.make_tensor_value_info(CROPS, TensorProto.UINT8, shape))
+    return model.SerializeToString() if model.ByteSize() < LARGEST else None

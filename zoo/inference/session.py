@@ -14,11 +14,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from zoo.errors import InputError, first_line
 from zoo.formats.images import resized_crops
-from zoo.inference import providers
+from zoo.inference import metadata, providers
 from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
-from zoo.inference.metadata import METADATA_KEY, facts_text, load_proto, model_sha256, parse_facts
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
-from zoo.inference.raw_input import CROPS, with_raw_input
 from zoo.machine import cores
 from zoo.modelinfo import Crops, InputSpec
 
@@ -72,7 +70,8 @@ class OnnxEmbedder:
         self.raw = False
         self.session, self.provider = self._opened(self.path, threads, spin, graph=False)
         self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
-        self.info = parse_facts(self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), self.path)
+        facts = self.session.get_modelmeta().custom_metadata_map.get(metadata.METADATA_KEY)
+        self.info = metadata.parse_facts(facts, self.path)
         node = self._only_input()
         self._name = node.name
         self._dtype = TYPES[node.type]
@@ -94,9 +93,9 @@ class OnnxEmbedder:
         given: np.dtype[Any] = np.dtype(self._dtype)
         file: bytes | Path | None = None
         if given.kind == "f" and (raw if raw is not None else self.device.kind == "cuda"):
-            file = with_raw_input(self.path, self.input, self._channels_last)
+            file = metadata.with_raw_input(self.path, self.input, self._channels_last)
         if file is not None:
-            self.raw, self._name, given = True, CROPS, np.dtype(np.uint8)
+            self.raw, self._name, given = True, metadata.CROPS, np.dtype(np.uint8)
         if self.raw or (graph and self.device.kind != "cpu"):
             self.session, self.provider = self._opened(file or self.path, threads, spin, graph)
         if bound or (bound is None and self.device.kind != "cpu"):
@@ -158,7 +157,7 @@ class OnnxEmbedder:
     @cached_property
     def model_sha256(self) -> str:
         """The hash of graph and weights without the metadata, so that writing facts does not change it."""
-        return model_sha256(self.path)
+        return metadata.model_sha256(self.path)
 
     @property
     def precision(self) -> str:
@@ -263,18 +262,18 @@ class OnnxEmbedder:
 
 def _engine(path: Path, batch_size: int) -> Engine:
     """What TensorRT must know before it opens the file: its input, read from the file."""
-    proto = load_proto(path)
+    proto = metadata.load_proto(path)
     weights = {tensor.name for tensor in proto.graph.initializer}
     node = next((value for value in proto.graph.input if value.name not in weights), None)
     dims = [dim.dim_value for dim in node.type.tensor_type.shape.dim] if node else []  # 0 where the size is dynamic
-    info = parse_facts(facts_text(proto), path)
+    info = metadata.parse_facts(metadata.facts_text(proto), path)
     height, width = (info.input if info else InputSpec()).size
     default = (height, width, 3) if dims[3:] == [3] and dims[1:2] != [3] else (3, height, width)
     shape = dims[1:] if len(dims) == 4 else default  # what is no picture is refused when it is opened
     sides = [side or known for side, known in zip(shape, default, strict=True)]
     fixed = dims[0] if dims else 0
     name = node.name if node else ""
-    engine = Engine(model_sha256(path), name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
+    engine = Engine(metadata.model_sha256(path), name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
     providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
     return engine
 

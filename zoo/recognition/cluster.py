@@ -267,6 +267,5 @@ def _near(rows: Floats, threshold: float) -> Iterator[npt.NDArray[np.int64] | No
 
 
 def _joined(count: int, pairs: Pairs) -> npt.NDArray[np.int64]:
-    """The connected component of each of `count` nodes."""
     a, b = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.asarray(connected_components(coo_array((np.ones(len(a)), (a, b)), (count, count)), False)[1], np.int64)

@@ -56,16 +56,12 @@ def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
     for side, crop in ((GAP, answer.a), (2 * GAP + CROP_SIDE, answer.b)):
         enlarged = cv2.resize(crop.crop, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_CUBIC)
         canvas.paste(Image.fromarray(np.asarray(enlarged, np.uint8)), (side, top))
-    words, colour = VERDICTS[answer.same]
-    column = 3 * GAP + 2 * CROP_SIDE
-    pen.text((column, top), f"{answer.similarity:.4f}", INK, ImageFont.load_default(44))
-    pen.text((column, top + 56), words, colour, ImageFont.load_default(30))
-    threshold = answer.decision.threshold
+    threshold, stored = answer.decision.threshold, answer.decision.stored
     said = "no threshold is known" if threshold is None else f"threshold {threshold:.4f}"
-    stored = answer.decision.stored
-    pen.text((column, top + 100), f"{said}, FAR {stored.far:g}" if stored else said, INK, ImageFont.load_default(16))
-    if stored:
-        pen.text((column, top + 122), f"measured on {stored.data}", INK, ImageFont.load_default(16))
+    lines = [(0, f"{answer.similarity:.4f}", INK, 44), (56, *VERDICTS[answer.same], 30)]
+    lines.append((100, f"{said}, FAR {stored.far:g}" if stored else said, INK, 16))
+    for below, text, colour, size in [*lines, *([(122, f"measured on {stored.data}", INK, 16)] if stored else [])]:
+        pen.text((3 * GAP + 2 * CROP_SIDE, top + below), text, colour, ImageFont.load_default(size))
     return np.asarray(canvas, np.uint8)
 
 
@@ -150,7 +146,6 @@ def _label(
 
 
 def _overlap(a: Corners, b: Corners) -> float:
-    """The area that two rectangles share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
@@ -167,7 +162,6 @@ def _fit(image: Pixels, height: int) -> Image.Image:
 
 
 def _caption(crop: FaceCrop, width: int) -> str:
-    """The file's name, and how many faces it shows, cut to the panel's width."""
     name = Path(crop.name).name
     more = "aligned crop" if crop.face is None else "1 face" if len(crop.faces) == 1 else f"{len(crop.faces)} faces"
     text, font = f"{name}, {more}", ImageFont.load_default(14)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +93,8 @@ class Gallery:
         except OSError as error:
             raise InputError(f"expected a gallery at {printable(path)}, cannot read it ({error.strerror})") from None
         except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"expected a gallery written by `zoo index` at {printable(path)}, found something else or a damaged one"
-            ) from None
+            found = "found something else or a damaged one"
+            raise InputError(f"expected a gallery written by `zoo index` at {printable(path)}, {found}") from None
         if "code_values" in arrays:  # those of earlier versions are coded when they are first searched
             gallery.__dict__["codes"] = Codes(arrays["code_values"], arrays["code_scales"], arrays["code_errors"])
         return gallery
@@ -164,9 +163,8 @@ class Gallery:
         `queries` are unit-length (queries, dim). Exact; the lower index wins a tie.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise InputError(
-                f"expected embeddings of dimension {self.dim}, as in the gallery, found shape {queries.shape}"
-            )
+            found = f"found shape {queries.shape}"
+            raise InputError(f"expected embeddings of dimension {self.dim}, as in the gallery, {found}")
         return search(self.templates, self.codes, queries, k)
 
     def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
@@ -223,32 +221,24 @@ class Gallery:
         people = np.array([person for person, _ in added], np.int32)
         rows = np.array(list(added.values()), np.float32).reshape(-1, self.dim)
         names, new, codes = list(place), len(place) - len(self), Codes.of(rows)
-        templates = np.concatenate([self.templates, np.zeros((new, self.dim), np.float32)])
-        lengths = np.concatenate([self.lengths, np.zeros(new, np.float32)])
-        counts = np.concatenate([self.photos, np.zeros(new, np.int32)])
+        templates = np.pad(self.templates, ((0, new), (0, 0)))
+        lengths, counts = np.pad(self.lengths, (0, new)), np.pad(self.photos, (0, new))
         changed, where = np.unique(people, return_inverse=True)
         sums = templates[changed] * (lengths[changed] * counts[changed]).astype(np.float64)[:, None]
         np.add.at(sums, where, rows)
         np.add.at(counts, people, 1)
         templates[changed], lengths[changed] = _means(sums, counts[changed], [names[person] for person in changed])
         hashes = np.frombuffer(b"".join(digest for _, digest in added), np.uint8).reshape(-1, 32)
-        return Gallery(
-            self.facts,
-            templates,
-            lengths,
-            counts,
-            *packed_names(names),
-            np.concatenate([self.photo_hashes, hashes]),
-            np.concatenate([self.photo_people, people]),
-            np.concatenate([self.photo_values, codes.values]),
-            np.concatenate([self.photo_scales, codes.scales]),
-        )
+        rest: dict[str, Any] = {"photo_hashes": hashes, "photo_people": people}
+        rest |= {"photo_values": codes.values, "photo_scales": codes.scales}
+        rest = {name: np.concatenate([getattr(self, name), new]) for name, new in rest.items()}
+        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), **rest)
 
     def remove(self, names: Collection[str]) -> Gallery:
         """This gallery without some people and all that belongs to them; InputError for a name that is not there."""
         if missing := sorted(set(names) - set(self.names())):
             raise InputError(f"expected people of the gallery, found no {', '.join(missing)}; names are case-sensitive")
-        return self.without([photo for photo in self.owned() if photo[0] in names])
+        return self.without(photo for photo in self.owned() if photo[0] in names)
 
     def without(self, photos: Iterable[tuple[str, str]]) -> Gallery:
         """This gallery without some photos, (name, SHA-256 in hex) each, and without people who have none left.
@@ -284,23 +274,13 @@ def _means(
     """Templates (people, dim) and the lengths (people,) of the means, from sums of unit embeddings."""
     norms = np.linalg.norm(sums, axis=1)
     if not norms.all():
-        raise InputError(
-            f"expected photos of one person under {names[int(np.argmin(norms))]!r}, found ones that cancel out"
-        )
+        found = "found ones that cancel out"
+        raise InputError(f"expected photos of one person under {names[int(np.argmin(norms))]!r}, {found}")
     return sums / norms[:, None], norms / counts
 
 
-ARRAYS = {
-    "templates": np.float32,
-    "lengths": np.float32,
-    "photos": np.int32,
-    "name_bytes": np.uint8,
-    "name_ends": np.int64,
-    "photo_hashes": np.uint8,
-    "photo_people": np.int32,
-    "photo_values": np.int8,
-    "photo_scales": np.float32,
-}
+_HINTS = get_type_hints(Gallery)
+ARRAYS = {name: get_args(get_args(hint)[1])[0] for name, hint in _HINTS.items() if get_origin(hint) is np.ndarray}
 """The arrays of a file and their types."""
 
 

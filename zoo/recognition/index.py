@@ -6,8 +6,7 @@ collection of an engine is changed a few people at a time, and what is taken out
 
 import hashlib
 import re
-import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 from zoo.errors import InputError, closest
 from zoo.formats.images import printable, read_file
 from zoo.formats.read_ahead import map_ahead
-from zoo.messages import Bar, no_bar
-from zoo.recognition.enrol import enrol, people_in
-from zoo.recognition.gallery import Gallery
-from zoo.recognition.journal import Journal
+from zoo.messages import Bar, Progress, no_bar, no_progress
+from zoo.recognition.batch import Stored, embed_pictures, found_in, named, pictures_in
+from zoo.recognition.gallery import EnrolledPhoto, Gallery
+from zoo.recognition.journal import Journal, partial_of, spare_journal
 from zoo.recognition.store import QdrantStore, Store, in_engine, store_at
 from zoo.recognition.verifier import FaceVerifier
 
@@ -147,7 +146,7 @@ def _follow_at_once(
     old: Gallery,
 ) -> Gallery:
     """`follow` with a journal that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as spare, Journal(Path(spare, "journal"), {}) as journal:
+    with spare_journal() as journal:
         return follow(old, people, verifier, journal, workers, bar, sync, before)
 
 
@@ -209,11 +208,6 @@ def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str
     return Indexed(new, 0, len(gallery.photo_people) - len(new.photo_people))
 
 
-def partial_of(path: Path) -> Path:
-    """The journal of an unfinished `index` of a gallery file."""
-    return path.with_name(path.name + ".partial")
-
-
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(read_file(path)).hexdigest()
@@ -225,3 +219,78 @@ def _photo_digest(photo: str | Path) -> str:
     if re.fullmatch("[0-9a-f]{64}", str(photo)):
         return str(photo)
     return hashlib.sha256(read_file(photo)).hexdigest()
+
+
+def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """Each person's pictures in a folder of people, and notes on what was left out.
+
+    A person is a sub-folder and has its name. InputError where no sub-folder holds a picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    people = {printable(entry.name): list(pictures_in([entry])) for entry in entries if entry.is_dir()}
+    notes = [f"{printable(folder / name)} holds no picture: left out" for name, found in people.items() if not found]
+    people = {name: found for name, found in people.items() if found}
+    if loose := sum(entry.is_file() for entry in entries):
+        notes.append(f"{loose} files lie beside the folders of people in {printable(folder)}: left out")
+    if not people:
+        raise InputError(
+            f"expected a folder of people, one sub-folder per person, found no picture in any sub-folder of"
+            f" {printable(folder)}"
+        )
+    return people, notes + alike(people)
+
+
+def enrol(
+    verifier: FaceVerifier,
+    people: Mapping[str, Sequence[Path]],
+    journal: Journal,
+    workers: int = 2,
+    progress: Progress = no_progress,
+) -> tuple[list[EnrolledPhoto], list[str]]:
+    """The usable photos of `people` by name, and notes: failures, what limits a photo's use, duplicates.
+
+    A photo enrols one face, the largest where `verifier` takes all. `journal` keeps finished work until the caller has
+    saved the result.
+    """
+    if verifier.face == "all":
+        verifier = verifier.taking("largest")
+    names: dict[Path | Stored, str] = {path: name for name, paths in people.items() for path in paths}
+    embed_pictures(verifier, names, journal, workers, progress, names)
+    notes: list[str] = []
+    photos: list[EnrolledPhoto] = []
+    owners: dict[str, dict[str, str]] = {}
+    wanted = {named(path): name for path, name in names.items()}
+    for found in found_in(journal):
+        name = wanted.get(found.path)
+        if name is None:  # from an interrupted run over another folder
+            continue
+        if found.reason:
+            notes.append(found.reason)
+            continue
+        notes += found.notes
+        twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
+        if twin == found.path:
+            photos.append((name, found.sha256, found.embeddings[0]))
+        else:
+            notes.append(f"{found.path} is the same file as {twin}: counted once")
+    notes += [
+        f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
+        for same in owners.values()
+        if len(same) > 1
+    ]
+    return photos, notes
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """A note for each set of names that differ in upper and lower case alone."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    return [
+        f"{' and '.join(same)} differ in upper and lower case alone: kept as {len(same)} people"
+        for same in folded.values()
+        if len(same) > 1
+    ]

@@ -1,7 +1,9 @@
 """The finished work of a long run, a JSON line for each record, so that a killed run resumes where it stopped."""
 
+import contextlib
 import json
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -38,9 +40,8 @@ class Journal:
         try:
             self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the journal
         except OSError as error:
-            raise InputError(
-                f"cannot write {printable(path)} ({error.strerror}); choose another folder for the output"
-            ) from None
+            advice = "choose another folder for the output"
+            raise InputError(f"cannot write {printable(path)} ({error.strerror}); {advice}") from None
         try:
             self._resume(how)
         except BaseException:
@@ -104,10 +105,9 @@ class Journal:
         self._file.write(_text({**record, CHECKSUM: zlib.crc32(_text(record))}) + b"\n")
         self._file.flush()
 
-    def keep(self, wanted: Callable[[Record], bool]) -> int:
-        """Drops all records but the `wanted` ones, in place, so that the lock stays; returns how many were dropped."""
-        records = list(self.records())
-        kept = [record for record in records if wanted(record)]
+    def keep(self, wanted: Callable[[Record], bool]) -> None:
+        """Drops all records but the `wanted` ones, in place, so that the lock stays."""
+        kept = [record for record in self.records() if wanted(record)]
         with open(self.path, "rb") as file:
             first = file.readline()
         self._file.truncate(len(first))
@@ -115,7 +115,6 @@ class Journal:
         for record in kept:
             self._write(record)
         os.fsync(self._file.fileno())
-        return len(records) - len(kept)
 
     def delete(self) -> None:
         """Removes the file, once its records are in their final place."""
@@ -124,19 +123,29 @@ class Journal:
 
     def close(self) -> None:
         """Forces the records to the disk and lets the next process in; a journal without records is removed."""
-        if self._file.closed:
-            return
-        if self._empty:
+        if self._empty and not self._file.closed:
             self.delete()
-            return
-        os.fsync(self._file.fileno())
-        self._file.close()
+        elif not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def partial_of(path: Path) -> Path:
+    """The journal of the unfinished work on a file."""
+    return path.with_name(path.name + ".partial")
+
+
+@contextlib.contextmanager
+def spare_journal() -> Iterator[Journal]:
+    """An empty journal of work that nobody resumes."""
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder, "journal"), {}) as journal:
+        yield journal
 
 
 def _text(record: Mapping[str, object]) -> bytes:

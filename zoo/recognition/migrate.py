@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +10,19 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.evaluate.intervals import Difference, PeoplePairs, difference
 from zoo.evaluate.metrics import SortedScores, auc, eer, tar_at_far
+from zoo.evaluate.similarity import Vectors, unit_rows
 from zoo.files import sha256
 from zoo.formats.images import printable
 from zoo.messages import Bar, no_bar
-from zoo.recognition.enrol import enrol, people_in
 from zoo.recognition.gallery import Gallery
-from zoo.recognition.journal import Journal
+from zoo.recognition.index import enrol, people_in
+from zoo.recognition.journal import Journal, partial_of, spare_journal
 from zoo.recognition.verifier import FaceVerifier
 
 FOLDS = 5
 """Every map is measured on people whom it was not learnt from: a fifth of them at a time."""
 FEWEST_PEOPLE = 20
 MAX_LOSS = 0.05
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -70,15 +67,15 @@ def re_embed(
     """
     names, target = gallery.names(), require_new(target)
     owners: dict[str, list[str]] = {}
-    for row, person in zip(gallery.photo_hashes, gallery.photo_people.tolist(), strict=True):
-        owners.setdefault(row.tobytes().hex(), []).append(names[person])
+    for name, digest in gallery.owned():
+        owners.setdefault(digest, []).append(name)
     found, notes = people_in(photos)
     people: dict[str, list[Path]] = {name: [] for name in names}
     for path in (path for paths in found.values() for path in paths):
         for name in owners.pop(sha256(path), []):
             people[name].append(path)
     require_everybody([name for name, paths in people.items() if not paths], "no photo of", photos)
-    with Journal(target.with_name(target.name + ".partial"), verifier.how()) as journal:
+    with Journal(partial_of(target), verifier.how()) as journal:
         with bar("enrol", sum(map(len, people.values()))) as progress:
             enrolled, more = enrol(verifier, people, journal, workers, progress)
         facts = {**verifier.how(), "migrated": f"photos embedded again, from model {str(gallery.facts['model'])[:12]}"}
@@ -136,14 +133,11 @@ def map_templates(
             f"expected a loss of at most {max_loss:g} of TAR at FAR {far:g}, found up to {worst:.4f}: {found}; give the"
             " gallery's --photos, learn from more people, or allow it with --max-loss"
         )
-    mapped = unit(np.asarray(gallery.templates) @ found.matrix)
+    mapped = unit_rows(np.asarray(gallery.templates) @ found.matrix)
     facts = {**new.how(), "migrated": f"{found}, from model {str(gallery.facts['model'])[:12]}"}
     photos = len(gallery.photo_people)  # their own embeddings are not mapped
-    none: dict[str, Any] = {
-        "photo_values": np.zeros((photos, new.dim), np.int8),
-        "photo_scales": np.zeros(photos, np.float32),
-    }
-    migrated = replace(gallery, facts=facts, templates=mapped, notes=(), **none)
+    values, scales = np.zeros((photos, new.dim), np.int8), np.zeros(photos, np.float32)
+    migrated = replace(gallery, facts=facts, templates=mapped, notes=(), photo_values=values, photo_scales=scales)
     migrated.save(target)
     return migrated, found
 
@@ -154,19 +148,15 @@ def embed_by_both(
     """The photos that both models embed: (photos, old dim), (photos, new dim), and whose each is (photos,)."""
     people, _ = people_in(learn)
     found = []
-    with TemporaryDirectory() as folder:
-        for name, verifier in (("old", old), ("new", new)):
-            with Journal(Path(folder, name), {}) as journal, bar(name, sum(map(len, people.values()))) as progress:
-                photos, _ = enrol(verifier, people, journal, workers, progress)
-            found.append({(person, digest): embedding for person, digest, embedding in photos})
+    for name, verifier in (("old", old), ("new", new)):
+        with spare_journal() as journal, bar(name, sum(map(len, people.values()))) as progress:
+            photos, _ = enrol(verifier, people, journal, workers, progress)
+        found.append({(person, digest): embedding for person, digest, embedding in photos})
     both = sorted(found[0].keys() & found[1].keys())
-    _, whose = np.unique([person for person, _ in both], return_inverse=True)
-    if len(both) == 0 or whose.max() + 1 < FEWEST_PEOPLE:
-        count = int(whose.max()) + 1 if len(both) else 0
-        raise InputError(
-            f"expected usable photos of at least {FEWEST_PEOPLE} people in {printable(learn)} to learn the map from,"
-            f" found {count}"
-        )
+    names, whose = np.unique([person for person, _ in both], return_inverse=True)
+    if len(names) < FEWEST_PEOPLE:
+        where = f"{printable(learn)} to learn the map from, found {len(names)}"
+        raise InputError(f"expected usable photos of at least {FEWEST_PEOPLE} people in {where}")
     ours, theirs = (np.stack([one[key] for key in both]) for one in found)
     return ours, theirs, whose
 
@@ -183,7 +173,7 @@ def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far
     scores: tuple[list[Vectors], ...] = [], [], []  # of the old model, the new one, and the old one's mapped to the new
     for number in range(FOLDS):
         held = np.flatnonzero(fold == number)
-        mapped = unit(ours[held] @ orthogonal(ours[fold != number], theirs[fold != number]))
+        mapped = unit_rows(ours[held] @ orthogonal(ours[fold != number], theirs[fold != number]))
         one, other = np.triu_indices(len(held), 1)
         left.append(people[held][one])
         right.append(people[held][other])
@@ -213,8 +203,3 @@ def orthogonal(ours: Vectors, theirs: Vectors) -> Vectors:
     """The orthogonal matrix R that minimises |ours·R − theirs| (Schönemann 1966): U·Vᵀ of the SVD of oursᵀ·theirs."""
     left, _, right = np.linalg.svd(ours.astype(np.float64).T @ theirs.astype(np.float64), full_matrices=False)
     return np.asarray(left @ right, np.float32)
-
-
-def unit(rows: Vectors) -> Vectors:
-    """The rows at unit length."""
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

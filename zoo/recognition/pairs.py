@@ -1,7 +1,6 @@
 """A list of picture pairs, each verified as `zoo verify` does, and what the similarities say where truth is known."""
 
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from zoo.formats.images import printable
 from zoo.formats.pairs import read_pairs_csv
 from zoo.messages import Bar, no_bar
 from zoo.recognition.batch import embed_pictures, found_in
-from zoo.recognition.journal import Journal
+from zoo.recognition.journal import spare_journal
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
@@ -113,12 +112,8 @@ def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar
         raise InputError("expected --face largest or central with --pairs, found all: a row compares two faces")
     pairs = read_pairs_csv(path)
     pictures = list(dict.fromkeys(picture for a, b, _ in pairs for picture in (a, b)))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Journal(Path(folder, "journal"), {}) as journal,
-        bar("verify", len(pictures)) as progress,
-    ):
-        embed_pictures(verifier, pictures, journal, workers=workers, progress=progress)
+    with spare_journal() as journal, bar("verify", len(pictures)) as progress:
+        embed_pictures(verifier, pictures, journal, workers, progress)
         found = {one.path: one for one in found_in(journal)}
     rows = []
     for a, b, truth in pairs:

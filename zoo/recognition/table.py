@@ -15,7 +15,7 @@ from zoo.files import atomic_path
 from zoo.formats.images import printable
 from zoo.messages import Bar, no_bar
 from zoo.recognition.batch import Found, embed_pictures, found_in, named, sources_in
-from zoo.recognition.journal import Journal
+from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.verifier import FaceVerifier
 
 MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "brightness", "cut", "norm")
@@ -70,7 +70,7 @@ def embed_to_table(
     """
     output = Path(output)
     require_table_name(output)
-    partial = output.with_name(output.name + ".partial")
+    partial = partial_of(output)
     if output.exists() and not partial.exists() and not overwrite:
         raise InputError(f"expected no file at {output} yet, found one; give --overwrite, or another name")
     paths = list(paths)
@@ -130,14 +130,10 @@ def _write_parquet(path: Path, rows: Iterable[Row], dim: int) -> tuple[int, list
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        {
-            **{"path": pa.string(), "sha256": pa.string()},
-            **{"box": pa.list_(pa.float64(), 4), "landmarks": pa.list_(pa.float64(), 10), "faces": pa.int32()},
-            **dict.fromkeys(MEASURES, pa.float64()),
-            **{"embedding": pa.list_(pa.float32(), dim), "reason": pa.string()},
-        }
-    )
+    text, number = pa.string(), pa.float64()
+    columns = {"path": text, "sha256": text, "box": pa.list_(number, 4), "landmarks": pa.list_(number, 10)}
+    columns |= {"faces": pa.int32(), **dict.fromkeys(MEASURES, number)}
+    schema = pa.schema({**columns, "embedding": pa.list_(pa.float32(), dim), "reason": text})
     faces, reasons, waiting = 0, [], iter(rows)
     with pq.ParquetWriter(path, schema) as writer:
         while held := list(islice(waiting, ROWS_AT_ONCE)):

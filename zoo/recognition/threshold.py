@@ -20,7 +20,6 @@ class Decision:
     """The stored record, where it comes from the model."""
 
     def __str__(self) -> str:
-        """The threshold and its origin in one line."""
         return f"{'unknown' if self.threshold is None else f'{self.threshold:.4f}'}: {self.origin}"
 
     def accepts(self, similarity: float) -> bool | None:
@@ -43,11 +42,8 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
         raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
     stored = _stored(info)
     if not stored:
-        return Decision(
-            None,
-            "this model stores none: give one with --threshold, or measure some with"
-            " `zoo evaluate MODEL --data … --write-thresholds`",
-        )
+        advice = "or measure some with `zoo evaluate MODEL --data … --write-thresholds`"
+        return Decision(None, f"this model stores none: give one with --threshold, {advice}")
     best = next((t for t in stored if far is None or math.isclose(t.far, far, rel_tol=1e-6)), None)
     if best is None:
         known = ", ".join(f"{t.far:g}" for t in stored)
@@ -70,12 +66,9 @@ def decide_identification(
     if fpir is None and not stored:
         return Decision(None, "this model stores none: give one with --threshold")
     if fpir is None:
-        rate = fpir_of(stored[0].far, people)
-        return Decision(
-            None,
-            f"give --fpir, or one with --threshold; the smallest measured FAR, {stored[0].far:g},"
-            f" means a false positive identification rate of {rate:.2g} with {people:,} people",
-        )
+        far, rate = stored[0].far, fpir_of(stored[0].far, people)
+        means = f"{far:g}, means a false positive identification rate of {rate:.2g} with {people:,} people"
+        return Decision(None, f"give --fpir, or one with --threshold; the smallest measured FAR, {means}")
     needed = far_for(fpir, people)
     fitting = [t for t in stored if t.far <= needed * (1 + 1e-9)]
     if not fitting:

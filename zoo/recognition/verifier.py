@@ -120,15 +120,9 @@ class FaceVerifier(FaceFinder):
         spec, info = self.embedder.input, self.embedder.info
         usual = replace(info.input if info else InputSpec(), size=spec.size)
         other = {} if spec == usual else {"input": f"{spec.channel_order}, {spec.scaling}"}
-        return {
-            **other,
-            "model": self.embedder.model_sha256,
-            "flip": self.flip,
-            "alignment": self.embedder.input.alignment,
-            "face rule": self.face,
-            "detector": "none" if self.aligned else self.detector.sha256,
-            "finder": 0 if self.aligned else FINDER,
-        }
+        detector, finder = ("none", 0) if self.aligned else (self.detector.sha256, FINDER)
+        cut = {"alignment": spec.alignment, "face rule": self.face, "detector": detector}
+        return {**other, "model": self.embedder.model_sha256, "flip": self.flip, **cut, "finder": finder}
 
     def embed(self, picture: Picture) -> npt.NDArray[np.float32]:
         """The unit-length embedding (dim,) of the face in `picture`."""
@@ -163,10 +157,8 @@ class FaceVerifier(FaceFinder):
 
         With face="all" every face of one is compared with every face of the other, and the most similar two count.
         """
-        names = [
-            None if isinstance(p, str | os.PathLike) else f"the {nth} picture"
-            for p, nth in ((a, "first"), (b, "second"))
-        ]
+        told = zip((a, b), ("the first picture", "the second picture"), strict=True)
+        names = [None if isinstance(picture, str | os.PathLike) else name for picture, name in told]
         _ = self.aligned or self.detector  # loaded before two threads ask for it
         beside = _threads(os.getpid()).submit(self.crops, b, names[1])
         try:
@@ -186,8 +178,8 @@ class FaceVerifier(FaceFinder):
                 f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
                 f" {similarities.size} comparisons are as many chances of a false accept"
             )
-        verdict, told = self.decision.accepts(similarity), tuple(dict.fromkeys(notes))
-        return Verification(similarity, verdict, self.decision, face_a, face_b, self.model, told)
+        faces, verdict = (face_a, face_b), self.decision.accepts(similarity)
+        return Verification(similarity, verdict, self.decision, *faces, self.model, tuple(dict.fromkeys(notes)))
 
     def conditions(self, stored: Threshold, detected: bool) -> list[str]:
         """What differs from the conditions under which a threshold was measured, one sentence each."""

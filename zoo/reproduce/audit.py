@@ -14,14 +14,15 @@ import yaml
 
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks.options import Options
-from zoo.evaluate.benchmarks.runner import Model, Watch, load_model, measure, open_benchmarks
+from zoo.evaluate.benchmarks.runner import Model, load_model, measure, open_benchmarks
 from zoo.evaluate.intervals import ACCURACY, Interval
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import figures
 from zoo.files import sha256
 from zoo.hub.pull import is_hub_id, pull
+from zoo.messages import Bar, no_bar
 from zoo.published.catalogue import catalogue
-from zoo.reproduce.tables import spelling
+from zoo.reproduce.stated import spelling
 
 ROUNDING = 5e-5
 """Claims are rounded to a hundredth of a per cent."""
@@ -80,7 +81,7 @@ def audit(
     model: str | Path,
     data: str | Path | None = None,
     claims: str | Path | None = None,
-    watch: Watch | None = None,
+    watch: Bar = no_bar,
     **options: Any,
 ) -> Audit:
     """Measures what is claimed of a model again, on the benchmarks at or under `data`.

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.recognition import FaceVerifier, Gallery
-from zoo.recognition.index import partial_of
-from zoo.recognition.journal import Journal
+from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.store import QdrantStore, Store, beside, in_engine
 from zoo.serve.audit import AuditLog
 from zoo.serve.problems import Problem, busy

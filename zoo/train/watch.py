@@ -10,6 +10,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
+    """How far a run is."""
+
     step: int
     """Optimizer steps done, of `total_steps`."""
     total_steps: int

@@ -15,7 +15,7 @@ from tests.support.places import ROOT
 from zoo.evaluate import Options
 from zoo.evaluate.benchmarks import cache, runner
 from zoo.evaluate.protocols import PairsProtocol
-from zoo.inference.multi_device import spans
+from zoo.inference.embed import spans
 
 __all__ = ["model", "own_cache"]
 

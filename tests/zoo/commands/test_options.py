@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 
 import pytest
 
 from zoo import cli
-from zoo.commands.options import positive, print_notes
+from zoo.commands.options import bar, positive, print_notes
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many"])
@@ -39,3 +41,27 @@ def test_the_help_of_every_option_with_a_default_shows_it(command: str, monkeypa
     assert shown or command == "verify"
     for action in shown:
         assert f"(default: {action.default})" in str(action.help), action.option_strings
+
+
+def test_outside_a_terminal_nothing_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar("embed", 3) as progress:
+        progress(3)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_on_a_terminal_the_caption_and_the_count_are_drawn_on_stderr(
+    total: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with bar("embed", total) as progress:
+        progress(2)
+        progress(1)
+    assert "embed" in terminal.getvalue() and "3/" in terminal.getvalue()

@@ -11,9 +11,10 @@ from onnx import helper, numpy_helper
 
 from tests.support.toy_faces import DIM, write_model, write_people
 from zoo.errors import InputError
+from zoo.evaluate.similarity import unit_rows as unit
 from zoo.recognition import FaceVerifier, Gallery
 from zoo.recognition import migrate as module
-from zoo.recognition.migrate import learn_map, map_templates, orthogonal, re_embed, unit
+from zoo.recognition.migrate import learn_map, map_templates, orthogonal, re_embed
 
 PEOPLE = 30
 

@@ -13,8 +13,7 @@ import pytest
 from tests.support.toy_faces import unit_rows, write_model
 from zoo import FaceVerifier, Gallery
 from zoo.errors import InputError
-from zoo.recognition.index import partial_of
-from zoo.recognition.journal import Journal
+from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.store import QdrantStore, StoreError
 from zoo.serve.audit import AuditLog, check_audit
 from zoo.serve.problems import Problem
