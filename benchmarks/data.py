@@ -33,9 +33,8 @@ import numpy as np
 
 from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected
-from zoo.data.hashes import NEAR, near_pairs, perceptual_hash
 from zoo.data.open import open_dataset, open_encoded
-from zoo.data.scan import scan
+from zoo.data.scan import NEAR, near_pairs, perceptual_hash, scan
 from zoo.formats.frames import Header, RecordWriter, pack
 from zoo.formats.images import Image, decode, encode_jpeg, resized
 from zoo.formats.recordio import RecordFile

@@ -6,13 +6,12 @@ verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.com
 """
 
 import argparse
-import contextlib
 import difflib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zoo import __version__
@@ -69,7 +68,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def usage() -> str:
-    """What `zoo --help` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  zoo {name:<{width}}  {what}" for name, what in COMMANDS.items()]
     first = "  zoo train resnet18 --head recurricularface && zoo export --onnx"
@@ -95,19 +93,12 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script: every outcome becomes an exit code, every wrong input one sentence on stderr."""
-    with messages_on_stderr():
-        return outcome(sys.argv[1:] if argv is None else argv)
-
-
-@contextlib.contextmanager
-def messages_on_stderr() -> Iterator[None]:
-    """Shows what library code logs, a line each, while the block runs."""
+    """The console script: every outcome becomes an exit code, every wrong input and log message a line on stderr."""
     handler, level = Lines(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        yield
+        return outcome(sys.argv[1:] if argv is None else argv)
     finally:
         log.removeHandler(handler)
         log.setLevel(level)

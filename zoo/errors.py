@@ -1,8 +1,9 @@
 """Wrong input reported in one sentence, unknown names with the closest known ones, and the exit codes."""
 
+import contextlib
 import difflib
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Exit(enum.IntEnum):
@@ -39,6 +40,28 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     ordered = close + [other for other in names if other not in close]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     return InputError(f"no {kind} is called {name!r}{hint} Known: {', '.join(ordered)}.")
+
+
+@contextlib.contextmanager
+def needs(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """InputError, with the extra that brings it, where the block cannot import a package that it needs."""
+    try:
+        yield
+    except ImportError:
+        advice = f"pip install 'timm-face-zoo[{extra}]'"
+        raise InputError(f"expected the package {package} {purpose}, found none; {advice}") from None
+
+
+@contextlib.contextmanager
+def explained(sentence: str, *errors: type[BaseException], advice: str = "") -> Iterator[None]:
+    """InputError in place of these errors of other code: the sentence, their reason in brackets, and the advice."""
+    try:
+        yield
+    except InputError:
+        raise
+    except errors as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{sentence} ({reason}){advice and f'; {advice}'}") from None
 
 
 def first_line(error: BaseException) -> str:

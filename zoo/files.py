@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 
 
 @contextlib.contextmanager
@@ -41,10 +41,8 @@ def _beside(path: Path) -> Iterator[None]:
     """InputError where nothing can be made in the folder of `path`."""
     if not path.parent.is_dir():
         raise InputError(f"expected a folder to write {path.name} into, found none at {path.parent}; create it first")
-    try:
+    with explained(f"cannot write into {path.parent}", OSError, advice="choose another folder"):
         yield
-    except OSError as error:
-        raise InputError(f"cannot write into {path.parent} ({error.strerror}); choose another folder") from None
 
 
 def open_to_others(path: Path, mode: int) -> None:
@@ -97,10 +95,8 @@ def new_folder(folder: Path, keep: Callable[[Path], bool] = lambda folder: any(f
     InputError where the system does not allow it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
+    with explained(f"cannot create the folder {folder}", OSError, advice="choose another one"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder} ({error.strerror}); choose another one") from None
     try:
         yield
     except BaseException:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 
 Crops = npt.NDArray[np.uint8]
 """Aligned face crops: RGB uint8 of shape (batch, height, width, 3)."""
@@ -19,8 +19,17 @@ Scale = float | tuple[float, float, float]
 """A number for every channel, or one for each."""
 
 
+class Facts:
+    """Base of dataclasses that travel as JSON."""
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Self:
+        """What `asdict`, or JSON of it, describes."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+
+
 @dataclass(frozen=True)
-class InputSpec:
+class InputSpec(Facts):
     """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
 
     size: tuple[int, int] = (112, 112)
@@ -53,12 +62,6 @@ class InputSpec:
         )
         return f"(x − {mean}) / {std}"
 
-    @classmethod
-    def from_dict(cls, spec: dict[str, Any]) -> InputSpec:
-        """The input that `asdict`, or JSON of it, describes."""
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}
-        return cls(**given)
-
     def to_input(self, crops: Crops) -> npt.NDArray[np.float32]:
         """The model's input for RGB crops: (batch, H, W, 3) uint8 → (batch, 3, H, W) float32, contiguous.
 
@@ -79,7 +82,7 @@ def _per_channel(scale: Scale) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Facts):
     """A similarity threshold and everything that it holds for."""
 
     far: float
@@ -111,7 +114,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(Facts):
     """Where a model that others trained comes from, as far as it is known; empty strings where it is not stated."""
 
     name: str
@@ -135,11 +138,6 @@ class Origin:
     stated_from: str = ""
     leftovers: tuple[str, ...] = ()
     """The tensors of the file that have no share in the embedding and were left."""
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Origin:
-        """The origin that `asdict`, or JSON of it, describes."""
-        return cls(**{**facts, "leftovers": tuple(facts.get("leftovers", ()))})
 
 
 @dataclass(frozen=True)
@@ -180,19 +178,15 @@ class ModelInfo:
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
         """The facts written by `to_json`; ValueError with the reason where the text is something else."""
-        try:
+        told = "expected the model facts that zoo writes, found something else"
+        with explained(told, TypeError, KeyError, AttributeError, json.JSONDecodeError):
             facts = json.loads(text)
             if "licence" in facts:  # the spelling of files written before this one
                 facts.setdefault("license", facts.pop("licence"))
             known = {f.name for f in fields(cls)}
             facts = {name: value for name, value in facts.items() if name in known}  # written by a later version
-            spec = facts.get("input", {})
-            facts["input"] = InputSpec.from_dict(spec)
-            facts["thresholds"] = tuple(
-                Threshold(**{**t, "far_interval": tuple(t["far_interval"])}) for t in facts.get("thresholds", ())
-            )
+            facts["input"] = InputSpec.from_dict(facts.get("input", {}))
+            facts["thresholds"] = tuple(map(Threshold.from_dict, facts.get("thresholds", ())))
             if facts.get("origin"):
                 facts["origin"] = Origin.from_dict(facts["origin"])
             return cls(**facts)
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-            raise InputError(f"expected the model facts that zoo writes, found something else ({error})") from None

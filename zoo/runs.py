@@ -15,13 +15,9 @@ RUNS = Path("runs")
 
 
 def run_folders(root: Path = RUNS) -> list[Path]:
-    """Every run folder under `root`, oldest first by the time it was started."""
-    return sorted((file.parent for file in root.glob("*/config.yaml")), key=started)
-
-
-def started(run: Path) -> tuple[float, str]:
-    """When a run was started (seconds since 1970), and its name for a stable order."""
-    return (run / "config.yaml").stat().st_mtime, run.name
+    """Every run folder under `root`, oldest first by the time it was started, then by name."""
+    options = sorted(root.glob("*/config.yaml"), key=lambda file: (file.stat().st_mtime, file.parent.name))
+    return [file.parent for file in options]
 
 
 def newest_run(root: Path = RUNS, holding: str = "model.safetensors") -> Path:
@@ -125,7 +121,6 @@ def fault_of(trouble: BaseException, run: Path) -> str:
 
 
 def is_being_written(run: Path) -> bool:
-    """Whether a process holds the run folder at this moment."""
     try:
         descriptor = os.open(run / ".lock", os.O_RDWR)
     except OSError:

@@ -25,7 +25,7 @@ from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
 from zoo.formats.archives import is_archive, unpacked
-from zoo.formats.pair_tables import HUB, fetch_dataset
+from zoo.formats.pairs import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
 from zoo.formats.score_table import ScoreTable, score_table
 from zoo.inference.embed import FaceModel, Job, embed, embed_on, spans

@@ -23,8 +23,7 @@ from zoo.faces.finder import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode
-from zoo.formats.pair_tables import is_pair_table, read_pair_table
-from zoo.formats.pairs import is_path_pairs, read_path_pairs
+from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_path_pairs
 from zoo.formats.photos import read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)

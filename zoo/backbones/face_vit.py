@@ -35,7 +35,6 @@ class FaceViT(VisionTransformer):
         self.reset_classifier(num_classes)
 
     def get_classifier(self) -> nn.Module:
-        """The neck."""
         return self.neck
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -62,29 +61,14 @@ class FaceViT(VisionTransformer):
 
 
 SIZES: Sizes = {
-    "facevit_tiny_patch9": (
-        "vit_t of insightface's code, LVFace-T.",
-        {"patch_size": 9, "embed_dim": 256, "depth": 12, "num_heads": 8},
-    ),
-    "facevit_small_patch9": (
-        "vit_s of insightface's code, LVFace-S.",
-        {"patch_size": 9, "embed_dim": 512, "depth": 12, "num_heads": 8},
-    ),
-    "facevit_base_patch9": (
-        "vit_b of insightface's code, LVFace-B.",
-        {"patch_size": 9, "embed_dim": 512, "depth": 24, "num_heads": 8},
-    ),
-    "facevit_large_patch9": (
-        "vit_l of insightface's code, LVFace-L.",
-        {"patch_size": 9, "embed_dim": 768, "depth": 24, "num_heads": 8},
-    ),
-    "facevit_small_patch8": (
-        "CVLface's ViT small.",
-        {"patch_size": 8, "embed_dim": 512, "depth": 12, "num_heads": 8, "mlp_ratio": 5.0},
-    ),
-    "facevit_base_patch8": (
-        "CVLface's ViT base.",
-        {"patch_size": 8, "embed_dim": 512, "depth": 24, "num_heads": 16, "mlp_ratio": 3.0},
-    ),
+    f"facevit_{name}": (summary, dict(patch_size=p, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=mlp))
+    for name, summary, p, width, depth, heads, mlp in (
+        ("tiny_patch9", "vit_t of insightface's code, LVFace-T.", 9, 256, 12, 8, 4.0),
+        ("small_patch9", "vit_s of insightface's code, LVFace-S.", 9, 512, 12, 8, 4.0),
+        ("base_patch9", "vit_b of insightface's code, LVFace-B.", 9, 512, 24, 8, 4.0),
+        ("large_patch9", "vit_l of insightface's code, LVFace-L.", 9, 768, 24, 8, 4.0),
+        ("small_patch8", "CVLface's ViT small.", 8, 512, 12, 8, 5.0),
+        ("base_patch8", "CVLface's ViT base.", 8, 512, 24, 16, 3.0),
+    )
 }
 register_sizes(FaceViT, SIZES, "patch_embed.proj", "neck.4", {"out_indices": 3, "feature_cls": "getter"})

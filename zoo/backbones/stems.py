@@ -4,7 +4,7 @@ An ImageNet model has a total stride of 32, which leaves a 4×4 map of a 112×11
 gives a stride of 16 and a 7×7 map, as the IResNet of the face papers has it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -105,23 +105,15 @@ def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
     """
     strided: list[tuple[str, nn.Conv2d, torch.Tensor]] = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            assert isinstance(module, nn.Conv2d)
-            if max(module.stride) > 1:
-                strided.append((name, module, inputs[0]))
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
+            strided.append((names[module], module, inputs[0]))
 
-        return hook
-
-    hooks = [m.register_forward_hook(note(name)) for name, m in body.named_modules() if isinstance(m, nn.Conv2d)]
-    try:
-        features_of(body, x)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    names = {module: name for name, module in body.named_modules()}
+    features_of(body, x, note)
     changed = [(name, module) for name, module, source in strided if source is strided[0][2]]
     for _, module in changed:
-        if module.kernel_size == module.stride and min(module.kernel_size) > 1 and _is_even(module.kernel_size):
+        if module.kernel_size == module.stride and not any(side % 2 for side in module.kernel_size):
             kernel = nn.functional.avg_pool2d(module.weight.detach(), 2) * 4
             module.weight = nn.Parameter(kernel)
             module.kernel_size = (kernel.shape[2], kernel.shape[3])
@@ -129,19 +121,20 @@ def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
     return [name for name, _ in changed]
 
 
-def _is_even(size: tuple[int, ...]) -> bool:
-    return all(side % 2 == 0 for side in size)
-
-
 @torch.no_grad()
-def features_of(body: nn.Module, x: torch.Tensor) -> Any:
-    """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged."""
-    training = body.training
+def features_of(body: nn.Module, x: torch.Tensor, hook: Callable[..., None] | None = None) -> Any:
+    """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged.
+
+    `hook` is called after each module that `x` passes, with the module, its inputs and its output.
+    """
+    training, hooks = body.training, [module.register_forward_hook(hook) for module in body.modules() if hook]
     body.eval()
     try:
         return body.forward_features(x)  # type: ignore[operator]
     finally:
         body.train(training)
+        for handle in hooks:
+            handle.remove()
 
 
 def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
@@ -151,12 +144,7 @@ def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
     and distributed training fails on parameters without a gradient.
     """
     called: set[nn.Module] = set()
-    hooks = [m.register_forward_hook(lambda module, _inputs, _output: called.add(module)) for m in body.modules()]
-    try:
-        features_of(body, x)
-    finally:
-        for handle in hooks:
-            handle.remove()
+    features_of(body, x, lambda module, _inputs, _output: called.add(module))
     for name, child in list(body.named_children()):
         # a list of parameters is read, not called; a child without parameters costs nothing
         kept = isinstance(child, (nn.ParameterList, nn.ParameterDict)) or next(child.parameters(), None) is None

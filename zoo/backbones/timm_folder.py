@@ -13,7 +13,7 @@ from torch import nn
 
 from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_options, with_blueprint
 from zoo.backbones.timm_model import build_timm, face_cfg, pair, scale
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import atomic_path, write_json
 from zoo.modelinfo import InputSpec, ModelInfo
 
@@ -97,21 +97,21 @@ def save_timm(
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a folder in timm's layout; InputError where it is missing or not a configuration."""
-    path = Path(folder) / CONFIG
-    try:
+    path = _part(Path(folder), CONFIG)
+    with explained(f"expected timm's configuration in {path}, found something else", ValueError, OSError):
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"expected a model folder with {CONFIG} and {WEIGHTS}, found no {CONFIG} in {folder}"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"expected timm's configuration in {path}, found something else ({error})") from None
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise InputError(
             f'expected timm\'s configuration in {path}, found one without an "architecture"; `zoo adopt` takes in the'
             " checkpoints of other projects"
         )
     return config
+
+
+def _part(folder: Path, name: str) -> Path:
+    if not (folder / name).exists():
+        raise InputError(f"expected a model folder with {CONFIG} and {WEIGHTS}, found no {name} in {folder}")
+    return folder / name
 
 
 def model_info(folder: str | Path) -> ModelInfo:
@@ -171,17 +171,9 @@ def load_timm(folder: str | Path) -> nn.Module:
         name, stem = architecture, str(zoo_block.get("stem", "stock")) if isinstance(zoo_block, dict) else "stock"
         args = {key: value for key, value in args.items() if key != "num_classes"}
         model, kept = build_timm(name, False, num_classes=dim, **args), args
-    try:
-        tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    except FileNotFoundError:
-        raise InputError(
-            f"expected a model folder with {CONFIG} and {WEIGHTS}, found no {WEIGHTS} in {folder}"
-        ) from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"cannot read the weights in {folder / WEIGHTS} ({error})") from None
-    try:
+    weights = _part(folder, WEIGHTS)
+    with explained(f"cannot read the weights in {weights}", safetensors.SafetensorError, OSError):
+        tensors = safetensors.torch.load_file(weights)
+    with explained(f"{weights} does not fit {name} as {CONFIG} describes it", RuntimeError):
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / WEIGHTS} does not fit {name} as {CONFIG} describes it: {reason[:300]}") from None
     return with_blueprint(model, name, stem, dim, image_size, architecture, kept).eval()

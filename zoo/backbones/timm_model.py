@@ -107,7 +107,6 @@ class FaceArchitecture(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """The neck."""
         return self.neck
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

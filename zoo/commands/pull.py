@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_file(args: argparse.Namespace) -> int:
-    from zoo.published.find import find
+    from zoo.published.catalogue import find
 
     found = find(args.model)
     name = found.known.name if found.known is not None else found.name

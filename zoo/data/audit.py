@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.data.hashes import NEAR, near_pairs
+from zoo.data.folder import PairPictures
 from zoo.data.open import open_pictures
-from zoo.data.pairs import PairPictures
-from zoo.data.scan import scan
+from zoo.data.scan import NEAR, near_pairs, scan
 from zoo.errors import InputError
 from zoo.messages import Bar, Progress, no_bar
 
@@ -45,8 +44,6 @@ class Contents:
 
 @dataclass(frozen=True)
 class Summary:
-    """The facts of a set."""
-
     name: str
     format: str
     images: int

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError, unknown_name
+from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.images import Image
 
 RngKey = tuple[int, int, int]
@@ -164,18 +164,13 @@ class Composed:
 def _read_pipeline(path: Path) -> Composed:
     import yaml
 
-    try:
+    unread = f"expected an albumentations pipeline in {path}, cannot read it"
+    with explained(unread, OSError, UnicodeDecodeError, yaml.YAMLError):
         description = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"expected an albumentations pipeline in {path}, cannot read it ({reason})") from None
-    try:
+    other = f"expected what albumentations.save writes in {path}, found something else"
+    wrong = ValueError, TypeError, KeyError, AttributeError, NotImplementedError, UserWarning
+    with explained(other, *wrong, advice="save it again"):
         return Composed(path.stem, functools.partial(_from_description, description))
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, UserWarning) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"expected what albumentations.save writes in {path}, found something else ({reason}); save it again"
-        ) from None
 
 
 def _from_description(description: Any) -> Any:

@@ -1,9 +1,11 @@
 """What a training set is, in whatever format: labelled crops by number."""
 
 import abc
+import functools
 import hashlib
+import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +85,37 @@ class EncodedFaces(abc.ABC):
             out[:] = resized(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
 
     def describe(self) -> str:
-        """The set in one line."""
         return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"
+
+
+KEPT_BLOCKS = 18
+"""Blocks that a process keeps open: those that the loader shuffles together, and the next ones."""
+
+
+class BlockedFaces(EncodedFaces):
+    """A set that is read a block of neighbours at a time."""
+
+    blocks: npt.NDArray[np.int64]
+
+    def place(self, i: int) -> tuple[int, int]:
+        """The block of picture i, and its number there."""
+        block = int(self.blocks.searchsorted(i, side="right")) - 1
+        return block, i - int(self.blocks[block])
+
+    @abc.abstractmethod
+    def open_block(self, number: int, process: int) -> Any:
+        """What the pictures of a block are read from, by each process for itself: not every reader survives a fork."""
+
+    @functools.cached_property
+    def _kept(self) -> Any:
+        return functools.lru_cache(KEPT_BLOCKS)(self.open_block)
+
+    def opened(self, number: int) -> Any:
+        """What `open_block` gives, which is kept for a while."""
+        return self._kept(number, os.getpid())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
 
 class Selected(EncodedFaces):
@@ -136,6 +167,14 @@ def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[
     """The distinct names in their order, and (images,) which of them each picture has: labels from 0 without gaps."""
     distinct, labels = np.unique(np.asarray(names), return_inverse=True)
     return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)
+
+
+def labelled(column: Sequence[object], where: str) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """`contiguous` of the column of labels of a table; InputError where a label is missing."""
+    if not column or None in column:
+        found = "an empty one" if column else "no rows"
+        raise InputError(f"expected a label in every row of {where}, found {found}")
+    return contiguous(column)
 
 
 def require_identities(num_classes: int, where: str) -> None:

@@ -1,20 +1,21 @@
-"""Training sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO."""
+"""Sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO, pairs."""
 
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
+from zoo.formats.bins import read_bin
 from zoo.formats.images import SUFFIXES, read_file
-from zoo.formats.lists import read_list
-from zoo.formats.pairs import listed_pairs
+from zoo.formats.lists import Labels, Strings, read_list
+from zoo.formats.pairs import Pair, listed_pairs
 from zoo.formats.recordio import PARTIAL, RecordFile
-from zoo.formats.strings import Labels, Strings
 
 
 class Files(EncodedFaces):
@@ -43,7 +44,7 @@ class FolderDataset(Files):
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = (112, 112), **options: str) -> None:
+    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = None, **options: str) -> None:
         super().__init__(Path(root).resolve().name, Path(root), image_size)
         depth, links = options.get("depth", "1"), options.get("links", "inside")
         if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
@@ -92,11 +93,8 @@ class FolderDataset(Files):
     def _entries(self, place: str) -> list[os.DirEntry[str]]:
         """What lies in a folder, by name, hidden files left out."""
         folder = self.root / place
-        try:
-            with os.scandir(folder) as found:
-                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
-            raise InputError(f"expected a readable folder at {folder}, found none ({error.strerror})") from None
+        with explained(f"expected a readable folder at {folder}, found none", OSError), os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
         for entry in entries:
             leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve())
             if leads_out and not self._follow:
@@ -116,7 +114,7 @@ class ListDataset(Files):
 
     kind = "list"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112), **columns: str) -> None:
+    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None, **columns: str) -> None:
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
         if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
@@ -136,7 +134,7 @@ class RecordDataset(EncodedFaces):
 
     kind = "RecordIO"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = (112, 112)) -> None:
+    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None) -> None:
         self.records = RecordFile(path)
         self.image_size = image_size
         rec = self.records.path
@@ -162,3 +160,33 @@ class LoosePictures(Files):
         found = sorted(file for file in root.rglob("*") if file.name.lower().endswith(SUFFIXES))
         self._files = Strings(str(file.relative_to(root)) for file in found)
         self.labels = np.zeros(len(found), np.int64)
+
+
+class PairPictures(EncodedFaces):
+    """The pictures of a benchmark of pairs, as stored.
+
+    It does not say who they show, so each pair counts as an identity; a pair without a stated truth is of two people.
+    """
+
+    image_size = None
+
+    def __init__(self, path: str, pairs: list[Pair] | None = None) -> None:
+        """The benchmark at `path`: the listed `pairs`, or those of a .bin."""
+        self.path, self.name = path, Path(path).stem
+        self.kind = "pairs (.bin)" if pairs is None else "listed pairs"
+        self._pictures: Sequence[bytes | Path]
+        self.same: npt.NDArray[np.bool_]
+        if pairs is None:
+            self._pictures, self.same = read_bin(path)
+        else:
+            self._pictures = [file for a, b, _ in pairs for file in (a, b)]
+            self.same = np.array([truth is True for _, _, truth in pairs])
+        self.labels = np.repeat(np.arange(len(self.same), dtype=np.int64), 2)
+
+    def content(self, i: int) -> bytes:
+        picture = self._pictures[i]
+        return picture if isinstance(picture, bytes) else read_file(picture)
+
+    def where(self, i: int) -> str:
+        picture = self._pictures[i]
+        return f"{self.path}, picture {i}" if isinstance(picture, bytes) else str(picture)

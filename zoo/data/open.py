@@ -4,8 +4,7 @@ import urllib.parse
 from pathlib import Path
 
 from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
-from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, RecordDataset
-from zoo.data.pairs import BinPictures, ListedPictures, PairPictures
+from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import is_saved
 from zoo.errors import InputError, unknown_name
 from zoo.formats.pairs import listed_pairs
@@ -56,9 +55,9 @@ def open_pictures(uri: str) -> EncodedFaces:
     A benchmark is a .bin or a list of pairs.
     """
     if uri.endswith(".bin"):
-        return BinPictures(uri)
+        return PairPictures(uri)
     if uri.endswith((".txt", ".csv")) and Path(uri).is_file() and (pairs := listed_pairs(uri)) is not None:
-        return ListedPictures(uri, pairs)
+        return PairPictures(uri, pairs)
     return open_encoded(uri)
 
 

@@ -24,8 +24,6 @@ from zoo.messages import Bar, Progress, no_bar
 
 @dataclass(frozen=True)
 class Written:
-    """What was written of a set."""
-
     images: int
     identities: int
     problems: list[str]

@@ -1,25 +1,22 @@
 """Parquet files and Hugging Face datasets as training sets: a column of pictures and one of labels."""
 
-import collections
-import os
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, contiguous
+from zoo.data.base import BlockedFaces, EncodedFaces, labelled
 from zoo.data.shards import training_files
-from zoo.errors import InputError
+from zoo.errors import InputError, explained, needs
 from zoo.formats.images import read_file
 from zoo.formats.lists import choose
-
-_OPEN_GROUPS = 18
-"""Row groups that a process keeps in memory: those that the loader shuffles together, and the next ones."""
+from zoo.formats.pairs import picture_in
 
 
-class ParquetDataset(EncodedFaces):
+class ParquetDataset(BlockedFaces):
     """The rows of Parquet files with a column of encoded pictures (bytes, or the Hub's {bytes, path}) and a label.
 
     Opening reads the labels. A picture is read with its row group, of which a few stay in memory; the loader shuffles
@@ -30,85 +27,48 @@ class ParquetDataset(EncodedFaces):
 
     def __init__(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[Path],
         name: str,
-        image_size: tuple[int, int] | None = (112, 112),
+        image_size: tuple[int, int] | None = None,
         split: str = "train",
         **columns: str,
     ) -> None:
         self.image_size, self.name = image_size, name
-        self._files, self.notes = training_files([Path(file) for file in files], split)
-        self._groups: list[tuple[int, int]] = []
+        files, self.notes = training_files(files, split)
+        self._groups: list[tuple[Path, int]] = []
         self._column: str | None = None
-        self._reset()
         labels: list[Any] = []
         starts = [0]
-        for number, file in enumerate(self._files):
-            table = self._open(number)
+        for file in files:
+            with _readable(file, f"expected a Parquet file at {file}, found none"):
+                table = _parquet(file)
             column, chosen = _columns(table.schema_arrow, str(file), **columns)
             if self._column not in (None, column):
                 raise InputError(f"expected the column {self._column} in {file} as in the others, found {column}")
             self._column = column
             for group in range(table.metadata.num_row_groups):
                 if rows := table.metadata.row_group(group).num_rows:
-                    self._groups.append((number, group))
+                    self._groups.append((file, group))
                     starts.append(starts[-1] + rows)
             labels += table.read(columns=[chosen], use_threads=False).column(0).to_pylist()
-        if not labels or None in labels:
-            raise InputError(
-                f"expected a label in every row of {name}, found {'no rows' if not labels else 'an empty one'}"
-            )
-        self.identities, self.labels = contiguous(labels)
+        self.identities, self.labels = labelled(labels, name)
         self.blocks = np.array(starts, np.int64)
 
-    def _reset(self) -> None:
-        self._process = os.getpid()
-        self._tables: dict[int, Any] = {}
-        self._rows: collections.OrderedDict[int, Any] = collections.OrderedDict()
-
-    def _open(self, number: int) -> Any:
-        """The opened file, by each process for itself: a reader does not survive a fork."""
-        if self._process != os.getpid():
-            self._reset()
-        if number not in self._tables:
-            parquet = _pyarrow_parquet(str(self._files[number]))
-            import pyarrow
-
-            try:
-                self._tables[number] = parquet.ParquetFile(self._files[number])
-            except (OSError, pyarrow.ArrowException) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"expected a Parquet file at {self._files[number]}, found none ({reason})") from None
-        return self._tables[number]
-
-    def _place(self, i: int) -> tuple[int, int, int, int]:
-        """Where picture i lies: (block, file, row group, row)."""
-        assert self.blocks is not None, "set by the constructor"
-        block = int(np.searchsorted(self.blocks, i, side="right")) - 1
-        return (block, *self._groups[block], i - int(self.blocks[block]))
+    def open_block(self, number: int, process: int) -> Any:
+        """The pictures of a row group."""
+        file, group = self._groups[number]
+        return _parquet(file).read_row_group(group, columns=[self._column], use_threads=False).column(0)
 
     def content(self, i: int) -> bytes:
-        block, file, group, row = self._place(i)
-        table = self._open(file)
-        if block not in self._rows:
-            import pyarrow
-
-            try:
-                self._rows[block] = table.read_row_group(group, columns=[self._column], use_threads=False).column(0)
-            except (OSError, pyarrow.ArrowException) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"expected the pictures of {self.where(i)}, cannot read them ({reason})") from None
-            while len(self._rows) > _OPEN_GROUPS:
-                self._rows.popitem(last=False)
-        self._rows.move_to_end(block)
-        return _bytes_of(self._rows[block][row].as_py(), self.where(i))
+        block, row = self.place(i)
+        with _readable(self._groups[block][0], f"expected the pictures of {self.where(i)}, cannot read them"):
+            pictures = self.opened(block)
+        return picture_in(pictures[row].as_py(), self.where(i))
 
     def where(self, i: int) -> str:
-        _, file, group, row = self._place(i)
-        return f"{self._files[file]}, row group {group}, row {row}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tables": {}, "_rows": collections.OrderedDict()}
+        block, row = self.place(i)
+        file, group = self._groups[block]
+        return f"{file}, row group {group}, row {row}"
 
 
 class HubDataset(EncodedFaces):
@@ -123,39 +83,29 @@ class HubDataset(EncodedFaces):
     kind = "Hugging Face dataset"
 
     def __init__(
-        self, uri: str, image_size: tuple[int, int] | None = (112, 112), split: str | None = None, **columns: str
+        self, uri: str, image_size: tuple[int, int] | None = None, split: str | None = None, **columns: str
     ) -> None:
-        try:
+        with needs("datasets", "data", f"to open {uri}"):
             import datasets
-        except ImportError:
-            raise InputError(
-                f"expected the package datasets to open {uri}, found none; pip install 'timm-face-zoo[data]'"
-            ) from None
         form = re.fullmatch(r"(hf://datasets/)?(?P<path>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?", uri)
         if not form or not ("/" in form["path"] or Path(form["path"]).is_dir()):
             raise InputError(f"expected hf://datasets/OWNER/NAME[@REVISION][:SPLIT], found {uri!r}")
         self.uri, self.image_size, self.name = uri, image_size, form["path"].rstrip("/").split("/")[-1]
         part = split or form["split"] or "train"
-        try:
+        wrong = OSError, ValueError, KeyError, datasets.exceptions.DatasetsError
+        with explained(f"expected a dataset at {uri}, could not load it", *wrong, advice="check the address"):
             if is_saved(Path(form["path"])):
                 saved = datasets.load_from_disk(form["path"])
                 table = saved[part] if isinstance(saved, dict) else saved
             else:
                 table = datasets.load_dataset(form["path"], split=part, revision=form["revision"])
-        except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-            reason = (str(error).splitlines() or ["no reason given"])[0]
-            raise InputError(f"expected a dataset at {uri}, could not load it ({reason}); check the address") from None
         pictures = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
         column, label = _columns(table.features.arrow_schema, uri, pictures, **columns)
         if pictures:
             table = table.cast_column(column, datasets.Image(decode=False))
         names = getattr(table.features[label], "names", None)
         values = table.select_columns([label]).with_format("numpy")[:][label].tolist()
-        if not values or None in values:
-            raise InputError(
-                f"expected a label in every row of {uri}, found {'no rows' if not values else 'an empty one'}"
-            )
-        kept, self.labels = contiguous(values)
+        kept, self.labels = labelled(values, uri)
         self.identities = [names[int(value)] for value in kept] if names else kept
         self._pictures = table.select_columns([column])
         self._column = column
@@ -164,20 +114,25 @@ class HubDataset(EncodedFaces):
         value = self._pictures[i][self._column]
         if isinstance(value, dict) and value.get("bytes") is None and isinstance(value.get("path"), str):
             return read_file(value["path"])  # the library's own cache keeps some pictures as files
-        return _bytes_of(value, self.where(i))
+        return picture_in(value, self.where(i))
 
     def where(self, i: int) -> str:
         return f"{self.uri}, row {i}"
 
 
-def _pyarrow_parquet(uri: str) -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            f"expected the package pyarrow to open {uri}, found none; pip install 'timm-face-zoo[data]'"
-        ) from None
-    return pyarrow.parquet
+def _parquet(file: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(file)
+
+
+@contextlib.contextmanager
+def _readable(where: Path, expected: str) -> Iterator[None]:
+    """InputError with this beginning where pyarrow cannot read what the block asks for."""
+    with needs("pyarrow", "data", f"to open {where}"):
+        import pyarrow
+    with explained(expected, OSError, pyarrow.ArrowException):
+        yield
 
 
 def is_saved(folder: Path) -> bool:
@@ -205,10 +160,3 @@ def _columns(
         advice = f"those columns that have some: {', '.join(encoded) or 'none'}"
         raise InputError(f"expected encoded pictures in the column {found} of {where}, found something else; {advice}")
     return found, chosen
-
-
-def _bytes_of(value: Any, where: str) -> bytes:
-    content = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(content, bytes):
-        raise InputError(f"expected the bytes of a picture in {where}, found none; store them in the table")
-    return content

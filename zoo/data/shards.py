@@ -64,7 +64,7 @@ def fetched(url: str) -> IO[bytes]:
             for _ in range(TRIES):  # another process may make room of this very shard before it is open
                 with contextlib.suppress(FileNotFoundError):
                     file = open(shard, "rb")  # noqa: SIM115  # the caller closes it
-                    _touch(shard)
+                    os.utime(file.fileno(), ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))  # used now
                     return file
                 with atomic_path(shard) as temporary, open(temporary, "wb") as new:
                     _fetch(url, new)
@@ -105,12 +105,6 @@ def forget(url: str) -> None:
         (shard_folder() / cache_name(url, ".tar")).unlink()
 
 
-def _touch(shard: Path) -> None:
-    """Notes that the shard was used now; its time of change stays."""
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(shard, ns=(time.time_ns(), shard.stat().st_mtime_ns))
-
-
 def _make_room(folder: Path, keep: Path) -> None:
     limit = cache_limit()
     kept = []
@@ -138,9 +132,7 @@ def _fetch(url: str, file: IO[bytes]) -> None:
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-                if (
-                    have and answer.status != http.HTTPStatus.PARTIAL_CONTENT
-                ):  # it does not support ranges: from the start
+                if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # no ranges here: from the start
                     file.seek(0)
                     file.truncate()
                     have = 0

@@ -1,6 +1,5 @@
 """WebDataset shards as a training set: tar files in which neighbours of one name are a picture and its label."""
 
-import collections
 import contextlib
 import json
 import mmap
@@ -8,26 +7,23 @@ import tarfile
 from array import array
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces
+from zoo.data.base import BlockedFaces
 from zoo.data.shards import cache_name, fetched, forget, shard_folder, training_files
-from zoo.errors import InputError
+from zoo.errors import InputError, explained, needs
 from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
-from zoo.formats.strings import Labels
+from zoo.formats.lists import Labels
 from zoo.messages import log
-
-_OPEN_SHARDS = 18
-"""Shards that a process keeps mapped: those that the loader shuffles together, and the next ones."""
 
 Sample = tuple[str, int, int, str]
 """(key, offset of the picture, its bytes, label)."""
 
 
-class TarDataset(EncodedFaces):
+class TarDataset(BlockedFaces):
     """The samples of uncompressed tar shards: NAME.jpg (or .png, …) with NAME.cls, or NAME.json that has a "label".
 
     As in webdataset a sample's key is what precedes the first dot of a name, its field what follows: 0001.face.jpg is
@@ -44,12 +40,11 @@ class TarDataset(EncodedFaces):
     kind = "WebDataset"
 
     def __init__(
-        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = (112, 112), **fields: str
+        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = None, **fields: str
     ) -> None:
         self.image_size, self.name = image_size, name
         self._shards = [str(shard) for shard in shards]
         self._fields = fields.get("image", ""), fields.get("label", "")
-        self._maps: collections.OrderedDict[int, mmap.mmap] = collections.OrderedDict()
         self._sizes: list[int] = []
         offsets, lengths, words = array("q"), array("i"), Labels()
         starts = [0]
@@ -69,39 +64,25 @@ class TarDataset(EncodedFaces):
 
     def content(self, i: int) -> bytes:
         offset = self._offsets.item(i)
-        return self._map(self._shard_of(i))[offset : offset + self._lengths.item(i)]
+        shard: mmap.mmap = self.opened(self.place(i)[0])
+        return shard[offset : offset + self._lengths.item(i)]
 
     def where(self, i: int) -> str:
-        assert self.blocks is not None, "set by the constructor"
-        shard = self._shard_of(i)
-        _, samples = _indexed(self._shards[shard], self._fields)  # keys are not kept: they are longer than all the rest
-        return f"{self._shards[shard]}, sample {samples[i - int(self.blocks[shard])][0]}"
-
-    def _shard_of(self, i: int) -> int:
-        assert self.blocks is not None, "set by the constructor"
-        return int(self.blocks.searchsorted(i, side="right")) - 1
-
-    def _map(self, number: int) -> mmap.mmap:
-        """The shard's bytes, which each process maps for itself; InputError unless they are those that were indexed."""
-        if number in self._maps:
-            self._maps.move_to_end(number)
-            return self._maps[number]
+        number, place = self.place(i)
         shard = self._shards[number]
-        try:
-            with _opened(shard) as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise InputError(f"expected the shard {shard}, cannot read it ({error}); check the path") from None
-        if len(content) != self._sizes[number]:
-            found = f"found {len(content):,}: it has changed; remove {_index_file(shard, self._fields)}"
-            raise InputError(f"expected {self._sizes[number]:,} bytes in {shard} as its kept index says, {found}")
-        self._maps[number] = content
-        if len(self._maps) > _OPEN_SHARDS:
-            self._maps.popitem(last=False)
-        return content
+        _, samples = _indexed(shard, self._fields)  # keys are not kept: they are longer than all the rest
+        return f"{shard}, sample {samples[place][0]}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": collections.OrderedDict()}
+    def open_block(self, number: int, process: int) -> mmap.mmap:
+        """The shard's bytes; InputError unless they are those that were indexed."""
+        shard, size = self._shards[number], self._sizes[number]
+        told = f"expected the shard {shard}, cannot read it"
+        with explained(told, OSError, ValueError, advice="check the path"), _opened(shard) as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(content) != size:
+            found = f"found {len(content):,}: it has changed; remove {_index_file(shard, self._fields)}"
+            raise InputError(f"expected {size:,} bytes in {shard} as its kept index says, {found}")
+        return content
 
 
 def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
@@ -117,12 +98,8 @@ def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> Ta
         return found
     if path.is_file():
         return TarDataset([path], path.stem, image_size, **fields)
-    try:
+    with needs("webdataset", "data", f"to open {uri}"):
         from webdataset.shardlists import expand_urls
-    except ImportError:
-        raise InputError(
-            f"expected the package webdataset to open {uri}, found none; pip install 'timm-face-zoo[data]'"
-        ) from None
     urls = expand_urls(uri)
     for shard in urls:
         if "://" in shard and not _is_remote(shard):
@@ -158,11 +135,10 @@ def _indexed(shard: str, fields: tuple[str, str]) -> tuple[int, list[Sample]]:
         return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
     if _is_remote(shard):
         log.info("reading the labels of %s", shard)
+    told = f"expected a shard at {shard}, cannot read it"
     try:
-        with _opened(shard) as file:
+        with explained(told, OSError, advice="check the path"), _opened(shard) as file:
             size, samples = file.seek(0, 2), _samples(file, shard, fields)
-    except OSError as error:
-        raise InputError(f"expected a shard at {shard}, cannot read it ({error}); check the path") from None
     except InputError:
         if _is_remote(shard):
             forget(shard)  # so that it can be mended where it comes from
@@ -194,7 +170,9 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
                 )
             found.append((current, *next(iter(pictures.values())), label))
 
-    try:
+    told = f"expected an uncompressed tar file at {shard}, found none"
+    damage = OSError, tarfile.TarError, EOFError, UnicodeDecodeError
+    with explained(told, *damage, advice="unpack or fetch it"):
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
@@ -221,10 +199,6 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
                     label = _label(archive, member, shard, kind == ".json", label_field) or label
             finish()
             end = archive.offset
-    except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"expected an uncompressed tar file at {shard}, found none ({error}); unpack or fetch it"
-        ) from None
     file.seek(end)  # to tarfile the end of the file, and junk too, ends the archive
     mark = file.read(tarfile.BLOCKSIZE)
     if mark != bytes(tarfile.BLOCKSIZE):
@@ -238,10 +212,9 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str, descri
     file = archive.extractfile(member)
     text = file.read(1 << 20).decode("utf-8", "replace").strip() if file else ""
     if described:
-        try:
+        told = f"expected JSON in the member {member.name} of {shard}, found none"
+        with explained(told, json.JSONDecodeError, RecursionError):
             facts = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"expected JSON in the member {member.name} of {shard}, found none ({error})") from None
         return str(facts[field or "label"]) if isinstance(facts, dict) and (field or "label") in facts else None
     if not text:
         raise InputError(f"expected a label in the member {member.name} of {shard}, found an empty file")

@@ -102,11 +102,6 @@ def _scalar(dtype: Any, content: Any) -> bool:
     return _truth(content[0] if len(content) == 1 else None)
 
 
-def _empty_array(*_: Any) -> _Array:
-    """`_reconstruct`: an array whose state is still to come."""
-    return _Array()
-
-
 _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _bytes,
@@ -118,7 +113,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     **{
         (f"numpy.{core}.multiarray", name): call
         for core in ("core", "_core")
-        for name, call in (("_reconstruct", _empty_array), ("scalar", _scalar))
+        for name, call in (("_reconstruct", lambda *_: _Array()), ("scalar", _scalar))  # its state is still to come
     },
     **{
         (f"numpy.{core}.numeric", "_frombuffer"): lambda content, dtype, shape, *_: _Array(shape, dtype, content)

@@ -2,10 +2,14 @@
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from zoo.errors import InputError
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError, explained
 from zoo.formats.images import SUFFIXES
 
 IMAGE_COLUMNS = (
@@ -83,23 +87,24 @@ def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            separator = ""
-            for number, line in enumerate(file, start=1):
-                if not line.strip() or line.startswith("#"):
-                    continue
-                line = line.rstrip("\r\n")
-                separator = separator or next((mark for mark in ("\t", ",") if mark in line), " ")
-                if separator == " ":
-                    yield number, _blanks(line)
-                elif '"' not in line:
-                    yield number, [cell.strip() for cell in line.split(separator)]
-                else:
-                    (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
-                    yield number, [cell.strip() for cell in cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"expected a text list of pictures at {path}, cannot read it ({error})") from None
+    unread = f"expected a text list of pictures at {path}, cannot read it"
+    with (
+        explained(unread, OSError, UnicodeDecodeError, csv.Error),
+        open(path, encoding="utf-8-sig", newline="") as file,
+    ):
+        separator = ""
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            line = line.rstrip("\r\n")
+            separator = separator or next((mark for mark in ("\t", ",") if mark in line), " ")
+            if separator == " ":
+                yield number, _blanks(line)
+            elif '"' not in line:
+                yield number, [cell.strip() for cell in line.split(separator)]
+            else:
+                (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
+                yield number, [cell.strip() for cell in cells]
 
 
 def _blanks(line: str) -> list[str]:
@@ -117,3 +122,52 @@ def _is_picture(cell: str) -> bool:
 
 def _is_number(cell: str) -> bool:
     return cell.replace(".", "", 1).removeprefix("-").isdecimal()
+
+
+class Strings:
+    """Texts behind one another in one block of bytes: each takes its bytes and eight more."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._content, self._ends = bytearray(), array("q")
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Adds a text, which may be a file's name that is no UTF-8."""
+        self._content += text.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._content))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, i: int) -> str:
+        number = range(len(self))[i]
+        start = self._ends[number - 1] if number else 0
+        return self._content[start : self._ends[number]].decode("utf-8", "surrogateescape")
+
+
+class Labels:
+    """The label of each picture, read as words: each distinct word is kept once."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._found = array("q")
+
+    def append(self, word: str) -> None:
+        self._found.append(self._numbers.setdefault(word, len(self._numbers)))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def numbered(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The distinct words in their order, that of numbers where all are numbers, and (images,) which each has."""
+        words = list(self._numbers)
+        numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
+        if numbers:  # 007 and 7 are one
+            values, of_word = np.unique(np.array([int(word) for word in words], np.int64), return_inverse=True)
+            names = [str(value) for value in values.tolist()]
+        else:
+            names = sorted(words)
+            place = {word: number for number, word in enumerate(names)}
+            of_word = np.array([place[word] for word in words], np.int64)
+        return names, of_word.astype(np.int64)[np.frombuffer(self._found, np.int64)]

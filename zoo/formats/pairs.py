@@ -1,14 +1,19 @@
-"""Lists of pairs of pictures: a CSV file, and LFW's pairs.txt over a folder of people."""
+"""Pairs of pictures: CSV files, LFW's pairs.txt over a folder of people, and Parquet or Arrow tables."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from zoo.errors import InputError
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError, explained, needs
 
 Pair = tuple[Path, Path, bool | None]
 """Two pictures and whether they show the same person; None where that is not stated."""
 
-_TRUTH = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
+_TRUTHS = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
 
 
 def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[Pair]:
@@ -27,9 +32,9 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
         )
     for number, row in enumerate(rows, start=2):
         truth = (row.get("same") or "").strip().lower()
-        if not row["a"] or not row["b"] or truth not in _TRUTH:
+        if not row["a"] or not row["b"] or truth not in _TRUTHS:
             raise InputError(f"expected two paths and 1 or 0 in line {number} of {path}, found {list(row.values())}")
-        pairs.append((folder / row["a"], folder / row["b"], _TRUTH[truth]))
+        pairs.append((folder / row["a"], folder / row["b"], _TRUTHS[truth]))
     if not pairs:
         raise InputError(f"expected at least one pair below the first line of {path}, found none")
     return pairs
@@ -148,3 +153,84 @@ def _text(path: Path) -> str:
         raise InputError(f"expected a list of pairs at {path}, cannot read it ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(f"expected a text list of pairs at {path}, found binary content") from None
+
+
+FIRST = ("image1", "image_1", "img1", "image_a", "first", "a")
+SECOND = ("image2", "image_2", "img2", "image_b", "second", "b")
+TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")
+"""The names that columns may have; the first one present counts."""
+HUB = "hf://datasets/"
+FETCHED = ("parquet", "arrow", "json", "bin", "csv", "txt", "zip", "tar")
+
+
+def is_pair_table(folder: Path, files: Sequence[str]) -> bool:
+    """Whether a folder holds what `datasets` saves to disk."""
+    return {"dataset_info.json", "state.json"} <= set(files)
+
+
+def read_pair_table(path: Path) -> tuple[list[bytes], npt.NDArray[np.bool_], dict[str, list[Any]]]:
+    """The encoded pictures (2 · pairs), whether each pair shows one person, and the other columns by their names.
+
+    Two layouts are known: a row a pair with two pictures and a truth (image1, image2, target), and, as CVLface hands
+    out its evaluation sets, a row a picture, two by two (image, is_same). `path` is a .parquet file, a folder of them,
+    or a folder that `datasets` saved to disk. InputError for tables without such columns, and for cells that are no
+    picture or no truth.
+    """
+    with needs("pyarrow", "data", f"to read {path}"):
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    with explained(f"expected a table of pairs in {path}, cannot read it", arrow.ArrowException, OSError):
+        if path.is_file():
+            table = parquet.read_table(path)
+        elif files := sorted(path.rglob("*.parquet")):
+            table = arrow.concat_tables([parquet.read_table(file) for file in files])
+        else:
+            maps = [arrow.memory_map(str(file)) for file in sorted(path.glob("*.arrow"))]
+            table = arrow.concat_tables([arrow.ipc.open_stream(one).read_all() for one in maps])
+    names = {name.lower(): name for name in table.column_names}
+    first, second, truth = (next((names[n] for n in known if n in names), None) for known in (FIRST, SECOND, TRUTH))
+    if truth is None or not ((first and second) or "image" in names):
+        found = f"found {', '.join(table.column_names)}"
+        raise InputError(f"expected columns image1, image2, target, or image, is_same in {path}, {found}")
+    pictures = [first, second] if first and second else [names["image"]]
+    cells = zip(*(table[name].to_pylist() for name in pictures), strict=True)
+    images = [picture_in(cell, str(path)) for row in cells for cell in row]
+    truths = table[truth].to_pylist()
+    others = {name: table[name].to_pylist() for name in table.column_names if name not in (*pictures, truth, "index")}
+    if len(pictures) == 1:
+        if len(truths) % 2 or truths[0::2] != truths[1::2]:
+            raise InputError(f"expected two rows a pair with one truth in {path}, found {len(truths)} that differ")
+        truths, others = truths[0::2], {}
+    if not truths or not set(truths) <= {0, 1}:
+        raise InputError(f"expected 1 or 0 in the column {truth} of {path}, found {sorted(set(map(str, truths)))[:5]}")
+    return images, np.array(truths, bool), others
+
+
+def picture_in(cell: Any, where: str) -> bytes:
+    """The encoded picture in a cell of a table: bytes, or {bytes, path} as the Hub has it; InputError for another."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(content, bytes):
+        raise InputError(f"expected encoded pictures in {where}, found {type(content).__name__}; embed the files in it")
+    return content
+
+
+def fetch_dataset(address: str) -> Path:
+    """The folder or file that hf://datasets/OWNER/NAME[@REVISION][/PATH] names, in the Hub client's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    words = address.removeprefix(HUB).strip("/").split("/")
+    if len(words) < 2 or not all(words):
+        raise InputError(f"expected {HUB}OWNER/NAME[@REVISION][/PATH], found {address}")
+    name, _, revision = words[1].partition("@")
+    inside = "/".join(words[2:])
+    wanted = [inside, f"{inside}/**"] if inside else [f"*.{kind}" for kind in FETCHED]
+    wrong = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
+    with explained(f"cannot fetch {address}", *wrong):
+        found = snapshot_download(
+            f"{words[0]}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted
+        )
+    place = Path(found) / inside
+    if not place.exists():
+        raise InputError(f"expected {inside} in the dataset {words[0]}/{name}, found no such file; look at its page")
+    return place

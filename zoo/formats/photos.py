@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, needs
 from zoo.formats.images import MAX_PIXELS, Image, decode, printable, read_file, sane_size, too_large
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
 
@@ -73,9 +73,7 @@ def _kind(content: bytes) -> str | None:
 
 
 def _add_heif(name: str) -> None:
-    try:
+    with needs("pillow-heif", "heic", f"to read {name}, or the picture as a JPEG"):
         import pillow_heif
-    except ImportError:
-        advice = "pip install 'timm-face-zoo[heic]', or convert the picture to JPEG"
-        raise InputError(f"reading the HEIC picture {name} needs one more package: {advice}") from None
+
     pillow_heif.register_heif_opener()

@@ -51,7 +51,6 @@ class RecordFile:
     labels: npt.NDArray[np.int64]
     """(images,): the identity of each picture, contiguous from 0."""
     num_classes: int
-    """How many identities there are."""
     index_note: str
     """Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the reason."""
 
@@ -228,7 +227,10 @@ class RecordFile:
         images = order[1:images_end]
         raw = np.full(images_end, -1.0)
         for identity, position in enumerate(order[images_end:identities_end].tolist()):
-            labels = self._range(position)
+            labels = unpack(self.payload(position), self._record_name(position))[0].labels
+            if len(labels) != 2:
+                found = f"found {len(labels)}"
+                raise InputError(f"expected a range of two labels in {self._record_name(position)}, {found}")
             start, end = (self._whole(label, position) for label in labels)
             if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
                 raise InputError(
@@ -239,13 +241,6 @@ class RecordFile:
         if (raw[1:] < 0).any():  # a picture in no range: the headers know better
             return images, self._header_labels(images)
         return images, raw[1:]
-
-    def _range(self, position: int) -> tuple[float, ...]:
-        """The two labels of an identity's record: its first picture, and its last one + 1."""
-        labels = unpack(self.payload(position), self._record_name(position))[0].labels
-        if len(labels) != 2:
-            raise InputError(f"expected a range of two labels in {self._record_name(position)}, found {len(labels)}")
-        return labels
 
     def _headers(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """The first label of each record, and whether a picture stands behind its labels; read many at once."""

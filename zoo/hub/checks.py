@@ -61,7 +61,6 @@ class Announced:
     etag: str | None = None
     """The hash in its ETag, 40 or 64 hex digits."""
     size: int | None = None
-    """Its bytes."""
     starts: int = 0
     """How many answers with its content began."""
 

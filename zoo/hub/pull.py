@@ -40,15 +40,12 @@ class ModelId:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull brought."""
-
     repo: str
     commit: str
     """40 hex digits: name them to get this very model again."""
     folder: Path
     """Where the files lie, in the cache."""
     files: tuple[str, ...]
-    """Their names."""
 
 
 @dataclass
@@ -250,7 +247,6 @@ def cached(wanted: ModelId, commit: str, name: str) -> Path | None:
 
 
 def cached_files(wanted: ModelId, commit: str) -> list[str]:
-    """The names of a commit's files in the cache."""
     snapshot = cache_folder(wanted.repo) / "snapshots" / commit
     return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
 
@@ -322,5 +318,4 @@ def told(wanted: ModelId) -> Iterator[None]:
 
 
 def status_of(error: Any) -> str:
-    """What the server answered."""
     return f"the server answers {error.response.status_code} {error.response.reason_phrase}".strip()

@@ -54,7 +54,6 @@ class License:
             raise InputError(f"expected an https address as --license-link, found {self.link!r}")
 
     def sentence(self) -> str:
-        """What the card says."""
         if self.identifier == "other":
             return f"[{cell(self.name)}]({self.link})."
         return f"The weights: `{self.identifier}`."
@@ -193,7 +192,6 @@ FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
 
 
 def figures_in(folder: Path) -> list[str]:
-    """The names of the figures in a folder."""
     return sorted(path.name for pattern in FIGURES for path in folder.glob(pattern))
 
 

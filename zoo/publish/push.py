@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import write_json, write_text
 from zoo.hub.browse import read
 from zoo.hub.checks import content_hash, guarded, require_weights_beside
@@ -36,8 +36,6 @@ LEAST_COSINE = 0.999
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did."""
-
     repo: str
     commit: str
     """The newest commit, 40 hex digits."""
@@ -51,8 +49,6 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push would publish."""
-
     repo: str
     files: dict[str, int]
     """The bytes of each file, by name."""
@@ -63,20 +59,17 @@ def publish(
     repo: str,
     license: License,
     *,
-    private: bool = False,
-    revision: str | None = None,
-    create_pr: bool = False,
     allow_unmeasured: bool = False,
     include_class_centres: bool = False,
     dry_run: bool = False,
-    replace_card: bool = False,
+    **upload: Any,
 ) -> tuple[Plan, Pushed | None]:
     """Publishes a model as owner/name on the Hub, in one commit; None in place of the commit for a `dry_run`.
 
     `run` is a run, its best/ or an adopted model, by folder or name (None: newest run). `include_class_centres` adds
-    head.safetensors, which stands for the people of the training set: biometric data. InputError where the run is being
-    written, has no proven export or no measurement (`allow_unmeasured` lets that pass), or where its weights and its
-    ONNX file are not one model.
+    head.safetensors, which stands for the people of the training set: biometric data. `upload` are options of `push`
+    (private, revision, create_pr, replace_card). InputError where the run is being written, has no proven export or no
+    measurement (`allow_unmeasured` lets that pass), or where its weights and its ONNX file are not one model.
     """
     folder = model_folder(run)
     if is_being_written(run_of(folder)):
@@ -85,18 +78,15 @@ def publish(
         staged, centres = Path(temporary) / "staged", None
         staged.mkdir()
         if include_class_centres:
-            from zoo.train.centre_file import write_centres
+            from zoo.train.checkpoint import write_centres
 
             centres = Path(temporary) / CENTRES
             write_centres(run_of(folder), centres)
         names = stage(folder, staged, repo, license, allow_unmeasured=allow_unmeasured, centres=centres)
         require_same_model(staged)
         plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
-        if dry_run:
-            return plan, None
-        where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
-        where |= {"message": f"Publish {folder.resolve().name}", "replace_card": replace_card}
-        return plan, push(staged, repo, **where)
+        message = f"Publish {folder.resolve().name}"
+        return plan, None if dry_run else push(staged, repo, message=message, **upload)
 
 
 def require_same_model(folder: Path) -> None:
@@ -109,11 +99,9 @@ def require_same_model(folder: Path) -> None:
     embedder = OnnxEmbedder(folder / ONNX, device="cpu")
     crops = crops_for_parity(embedder.input.size, 5)
     ours = TorchEmbedder(load_timm(folder), embedder.input)(crops)
-    try:
+    told = "model.safetensors and model.onnx are not one model"
+    with explained(told, ParityError, advice="export the run again"):
         cosine = differences(ours, embedder(crops)).cosine
-    except ParityError as error:
-        sentence = f"model.safetensors and model.onnx are not one model ({error}); export the run again"
-        raise InputError(sentence) from None
     if cosine < 0.9999:
         raise InputError(
             f"expected model.onnx to be the model of model.safetensors, found a cosine of {cosine:.4f} between their"
@@ -167,7 +155,6 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def staged_files(folder: Path) -> list[str]:
-    """The names of all files of a staged folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 

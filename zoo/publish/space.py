@@ -52,7 +52,17 @@ def publish_space(
     with tempfile.TemporaryDirectory(prefix="zoo-space-") as temporary:
         names = stage_space(model, Path(temporary), repo, license, wheel, **demo)
         plan = Plan(repo, {name: (Path(temporary) / name).stat().st_size for name in names})
-        return plan, None if dry_run else _push(Path(temporary), repo, private)
+        if dry_run:
+            return plan, None
+        with refusals_told(repo), guarded(), quiet_unless_watched():
+            from huggingface_hub import HfApi
+
+            api = HfApi()
+            api.create_repo(repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
+            before = api.space_info(repo, timeout=20).sha
+            place: dict[str, Any] = {"repo_id": repo, "repo_type": "space", "folder_path": temporary}
+            made = api.upload_folder(**place, commit_message="Publish the demo", delete_patterns="*.whl")
+        return plan, Pushed(repo, made.oid, made.oid != before, made.commit_url)
 
 
 def stage_space(
@@ -84,20 +94,3 @@ def stage_space(
     for name, template in (("app.py", "space_app.py.j2"), ("README.md", "space.md.j2")):
         write_text(folder / name, environment.get_template(template).render(names))
     return sorted(path.name for path in folder.iterdir())
-
-
-def _push(folder: Path, repo: str, private: bool) -> Pushed:
-    with refusals_told(repo), guarded(), quiet_unless_watched():
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
-        before = api.space_info(repo, timeout=20).sha
-        made = api.upload_folder(
-            repo_id=repo,
-            repo_type="space",
-            folder_path=folder,
-            commit_message="Publish the demo",
-            delete_patterns="*.whl",
-        )
-    return Pushed(repo, made.oid, made.oid != before, made.commit_url)

@@ -7,7 +7,11 @@ from typing import Any
 
 import yaml
 
-from zoo.errors import InputError, unknown_name
+from zoo.errors import InputError, closest, unknown_name
+from zoo.files import sha256
+from zoo.messages import log
+from zoo.resolve import find_model
+from zoo.resolve.kinds import HubFile
 
 PERMISSIVE = frozenset(
     {"mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0", "cc-by-4.0"}
@@ -62,12 +66,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Published:
-    """A published model."""
-
     name: str
     authors: str
     convention: str
-    """The name of its Convention."""
     layout: str
     backbone: str
     """The architecture in timm that it maps to; empty for an ONNX file of another."""
@@ -87,7 +88,6 @@ class Published:
     bytes: int = 0
     """The file's size; 0 where nobody stated it."""
     dim: int = 512
-    """The embedding's dimension."""
     stated: dict[str, float] = field(default_factory=dict)
     """What its authors measured, as fractions, by benchmark."""
     stated_from: str = ""
@@ -107,7 +107,6 @@ class Catalogue:
     """By name and layout."""
 
     def by_hash(self, sha256: str) -> Published | None:
-        """The model whose file has this hash."""
         return next((model for model in self.models.values() if model.sha256 == sha256), None)
 
     def named(self, text: str) -> Published | None:
@@ -157,3 +156,50 @@ def select(models: Catalogue, terms: str | None = None) -> list[Published]:
         raise unknown_name("license", terms, known | {"permissive"})
     wanted = PERMISSIVE if terms == "permissive" else {terms}
     return [model for model in models.models.values() if model.weights_license.id in wanted]
+
+
+@dataclass(frozen=True)
+class Found:
+    path: Path
+    name: str
+    """How it was named: a path, or owner/name:FILE."""
+    sha256: str
+    known: Published | None
+
+
+def find(source: str | Path) -> Found:
+    """The file that `source` names, fetched where it is on the Hub, and what the catalogue knows of it.
+
+    InputError for a name of which only the place can be told, and for a file that is not as its hash says.
+    """
+    path, listed = Path(source), catalogue()
+    if path.is_file():
+        digest = sha256(path)
+        return Found(path, path.name, digest, listed.by_hash(digest))
+    known = listed.named(str(source))
+    if known is not None and not known.hub:
+        raise InputError(f"{known.name} must be fetched by hand from {known.by_hand}; then `zoo adopt FILE`")
+    where = f"{known.hub}:{known.file}" if known is not None else str(source)
+    path = fetched(where)
+    digest = sha256(path)
+    known = known or listed.by_hash(digest)
+    if known is not None and known.sha256 not in ("", digest):
+        raise InputError(
+            f"expected {where} with the hash {known.sha256[:12]}…, as {known.sha256_from} states it, found"
+            f" {digest[:12]}…; it was not opened"
+        )
+    if known is not None and not known.sha256:
+        log.warning("no hash of %s is known: that it is %s rests on the repository's name", where, known.name)
+    return Found(path, where, digest, known)
+
+
+def fetched(where: str) -> Path:
+    """The file of owner/name:FILE, in the Hub client's cache; InputError where that is no such name."""
+    place = find_model(where) if ":" in where else None
+    if not isinstance(place, HubFile):
+        close = closest(where, catalogue().models)
+        raise InputError(
+            f"expected a checkpoint file, a name of `zoo list published` or owner/name:FILE on the Hub, found {where!r}"
+            f"{f'; did you mean {close[0]}?' if close else ''}"
+        )
+    return place.file()

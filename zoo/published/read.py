@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.published.unpickle import Call, Name, unpickle
 
 DTYPES = {
@@ -43,6 +43,8 @@ class Blocks:
     """The storages of a checkpoint file, read when a tensor asks for one."""
 
     path: Path
+    content: Callable[[Block], bytes]
+    """The bytes of a storage, as many as there are."""
     announced: dict[str, Block] = field(default_factory=dict)
     """Every storage that the pickle speaks of, by its key."""
 
@@ -51,18 +53,10 @@ class Blocks:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Name):
             raise ValueError("a reference to something that is no storage")
         kind, key, count = pid[1].path.rpartition(".")[2].removesuffix("Storage"), str(pid[2]), pid[4]
-        if (
-            kind not in DTYPES
-            or type(count) is not int
-            or not 0 <= count < MOST_NUMBERS
-            or pid[5:] not in ((), (None,))
-        ):
+        counted = type(count) is int and 0 <= count < MOST_NUMBERS
+        if kind not in DTYPES or not counted or pid[5:] not in ((), (None,)):
             raise ValueError(f"a storage of the kind {kind[:40]}")
         return self.announced.setdefault(key, Block(self, key, DTYPES[kind], count))
-
-    def content(self, block: Block) -> bytes:
-        """The bytes of a storage, as many as there are."""
-        raise NotImplementedError
 
     def damaged(self, what: str) -> InputError:
         return InputError(f"expected a whole checkpoint in {self.path}, found {what}; fetch the file again")
@@ -111,35 +105,6 @@ class Described:
         return self.block.read().as_strided(shape, strides, self.offset).contiguous()
 
 
-class ZipBlocks(Blocks):
-    """Those of the zip archives that torch.save writes: a file each."""
-
-    folder = ""
-
-    def content(self, block: Block) -> bytes:
-        name = f"{self.folder}data/{block.key}"
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                entry = archive.getinfo(name)
-                if entry.compress_type != zipfile.ZIP_STORED:  # as torch writes them; what is packed could be endless
-                    raise self.damaged("packed numbers")
-                return archive.read(entry) if entry.file_size == block.bytes else b""
-        except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
-            raise self.damaged(f"no readable numbers ({error})") from None
-
-
-class LegacyBlocks(Blocks):
-    """Those of files older than torch 1.6: one after the other behind the pickles, each its count and its numbers."""
-
-    places: Mapping[str, int]
-    """The place of each storage's first byte in the file."""
-
-    def content(self, block: Block) -> bytes:
-        with open(self.path, "rb") as file:
-            file.seek(self.places.get(block.key, 0))
-            return file.read(block.bytes)
-
-
 Tensors = Mapping[str, torch.Tensor | Described]
 """Tensors by name; those from a pickle are read one by one, so that what is not needed costs nothing."""
 
@@ -163,15 +128,27 @@ def read_tensors(path: str | Path) -> Tensors:
         raise InputError(
             f"expected a checkpoint at {path} (safetensors, or what torch.save wrote), found another kind of file"
         )
-    try:
+    wrong = safetensors.SafetensorError, OSError, ValueError
+    with explained(f"cannot read the tensors in {path}", *wrong, advice="fetch the file again"):
         tensors: Tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"cannot read the tensors in {path} ({error}); fetch the file again") from None
     return tensors
 
 
 def _zip(path: Path) -> Any:
-    blocks = ZipBlocks(path)
+    """What the pickle of a zip archive of torch.save holds, each storage of which is a file beside it."""
+    folder = ""
+
+    def content(block: Block) -> bytes:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entry = archive.getinfo(f"{folder}data/{block.key}")
+                if entry.compress_type != zipfile.ZIP_STORED:  # as torch writes them; what is packed could be endless
+                    raise blocks.damaged("packed numbers")
+                return archive.read(entry) if entry.file_size == block.bytes else b""
+        except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+            raise blocks.damaged(f"no readable numbers ({error})") from None
+
+    blocks = Blocks(path, content)
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -179,12 +156,12 @@ def _zip(path: Path) -> Any:
             if len(pickles) != 1 or any(name.rpartition("/")[2] == "constants.pkl" for name in names):
                 what = "a TorchScript program" if pickles else "an archive of other files"
                 raise InputError(f"expected the weights of a model in {path}, found {what}; save its state_dict()")
-            blocks.folder = pickles[0].removesuffix("data.pkl")
-            order = f"{blocks.folder}byteorder"
+            folder = pickles[0].removesuffix("data.pkl")
+            order = f"{folder}byteorder"
             if order in names and archive.open(order).read(8) != b"little":
                 raise blocks.damaged("big-endian numbers")
-            with archive.open(pickles[0]) as content:
-                return unpickle(content, str(path), blocks.announce)
+            with archive.open(pickles[0]) as pickled:
+                return unpickle(pickled, str(path), blocks.announce)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -192,22 +169,25 @@ def _zip(path: Path) -> Any:
 
 
 def _legacy(path: Path) -> Any:
-    blocks = LegacyBlocks(path)
+    """What a file older than torch 1.6 holds: pickles, and behind them each storage's count and numbers."""
+    places: dict[str, int] = {}
+
+    def content(block: Block) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(places.get(block.key, 0))
+            return file.read(block.bytes)
+
+    blocks = Blocks(path, content)
     with open(path, "rb") as file:
         if unpickle(file, str(path), blocks.announce) != LEGACY_MAGIC:
             raise InputError(f"expected a checkpoint that torch.save wrote at {path}, found another pickle, not run")
-        for _ in ("protocol", "system"):
-            unpickle(file, str(path), blocks.announce)
-        tree = unpickle(file, str(path), blocks.announce)
-        keys = unpickle(file, str(path), blocks.announce)
-        places: dict[str, int] = {}
+        _protocol, _system, tree, keys = (unpickle(file, str(path), blocks.announce) for _ in range(4))
         for key in keys if isinstance(keys, list) else ():
             block = blocks.announced.get(str(key))
             if block is None or int.from_bytes(file.read(8), "little") != block.count:
                 raise blocks.damaged("another count of numbers than announced")
             places[block.key] = file.tell()
             file.seek(block.bytes, 1)
-    blocks.places = places
     return tree
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
-from zoo.errors import InputError
+from zoo.errors import explained
 
 MOST_BYTES = 4 * 2**20
 """What a checkpoint's pickle may have: names and shapes of a large one take 1 MB, its optimizer's included."""
@@ -45,16 +45,10 @@ def unpickle(file: IO[bytes], name: str, persistent: Persistent) -> Any:
 
     InputError for a pickle that is damaged, too long, or uses what no checkpoint needs.
     """
-    try:
+    told = f"expected a checkpoint in {name}, found a pickle that is damaged or is no checkpoint"
+    advice = "nothing in it was run: get the file from a source you trust"
+    with explained(told, Exception, advice=advice):  # whatever a damaged pickle makes Python's own reader raise
         return _Reader(_Limited(file), persistent).load()
-    except InputError:
-        raise
-    except Exception as error:  # whatever a damaged pickle makes Python's own reader raise
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(
-            f"expected a checkpoint in {name}, found a pickle that is damaged or is no checkpoint ({reason}); nothing"
-            " in it was run: get the file from a source you trust"
-        ) from None
 
 
 class _Limited:

@@ -22,7 +22,7 @@ from zoo.files import sha256
 from zoo.hub.pull import is_hub_id, pull
 from zoo.messages import Bar, no_bar
 from zoo.published.catalogue import catalogue
-from zoo.reproduce.stated import spelling
+from zoo.reproduce.tables import spelling
 
 ROUNDING = 5e-5
 """Claims are rounded to a hundredth of a per cent."""

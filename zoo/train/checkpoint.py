@@ -16,18 +16,21 @@ import time
 import warnings
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 
+import torch
 import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from zoo.errors import InputError
-from zoo.files import fsync_folder, write_json, write_text
+from zoo.files import atomic_path, fsync_folder, write_json, write_text
 
 # it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
@@ -86,10 +89,8 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
             self.wait()
         elif self.thread and not isinstance(error, KeyboardInterrupt):
             self.thread.join()
@@ -105,7 +106,7 @@ def save(
     """
     final = folder / f"step-{step:08d}"
     temporary = folder / f".step-{step:08d}.tmp"
-    first = rank() == 0
+    first = not dist.is_initialized() or dist.get_rank() == 0
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -159,25 +160,32 @@ def load(state: State, folder: Path) -> tuple[int, list[str]]:
     A truncated, changed or missing file makes a checkpoint damaged: it is named and the one before it is used.
     InputError where none is whole, and for one of another model or of another number of people.
     """
-    passed_over = []
-    for candidate in reversed(steps(folder)):
-        fault = damage(candidate)
-        if fault:
-            passed_over.append(f"{candidate.name} is damaged ({fault}); the checkpoint before it is used")
-            continue
-        reader = FileSystemReader(candidate)
-        misfit = other_shape(state, reader)
-        if misfit:
-            advice = "resume with the options and the training set that the run began with"
-            raise InputError(f"expected the model and the people of this run in {candidate}, found {misfit}; {advice}")
-        if state.get("scaler") and "scaler.scale" not in reader.read_metadata().state_dict_metadata:
-            state["scaler"] = {}  # the run was not in fp16 so far
-        dcp_load(state, storage_reader=reader, no_dist=not dist.is_initialized())
-        return int(candidate.name.removeprefix("step-")), passed_over
-    found = "; ".join(passed_over) or "none"
-    raise InputError(
-        f"expected a whole checkpoint in {folder}, found {found}; remove {folder.parent} and start the run again"
-    )
+    passed_over: list[str] = []
+    newest = newest_whole(folder, passed_over)
+    reader = FileSystemReader(newest)
+    misfit = other_shape(state, reader)
+    if misfit:
+        advice = "resume with the options and the training set that the run began with"
+        raise InputError(f"expected the model and the people of this run in {newest}, found {misfit}; {advice}")
+    if state.get("scaler") and "scaler.scale" not in reader.read_metadata().state_dict_metadata:
+        state["scaler"] = {}  # the run was not in fp16 so far
+    dcp_load(state, storage_reader=reader, no_dist=not dist.is_initialized())
+    return int(newest.name.removeprefix("step-")), passed_over
+
+
+def newest_whole(checkpoints: Path, passed_over: list[str] | None = None) -> Path:
+    """The newest checkpoint that is as it was written; InputError where none is.
+
+    `passed_over` gets a sentence on each later one, which is damaged.
+    """
+    faults = [] if passed_over is None else passed_over
+    for folder in reversed(steps(checkpoints)):
+        fault = damage(folder)
+        if not fault:
+            return folder
+        faults.append(f"{folder.name} is damaged ({fault}); the checkpoint before it is used")
+    advice = f"remove {checkpoints.parent} and start the run again"
+    raise InputError(f"expected a whole checkpoint in {checkpoints}, found {'; '.join(faults) or 'none'}; {advice}")
 
 
 def other_shape(state: State, reader: FileSystemReader) -> str:
@@ -198,11 +206,8 @@ def steps(folder: Path) -> list[Path]:
 
 def manifest(folder: Path) -> dict[str, list[int]]:
     """{file name: [size in bytes, CRC-32]} of every file in `folder`: against accidents, not against tampering."""
-    return {
-        file.name: [file.stat().st_size, checksum(file)]
-        for file in sorted(folder.iterdir())
-        if file.name != "manifest.json"
-    }
+    files = sorted(file for file in folder.iterdir() if file.name != "manifest.json")
+    return {file.name: [file.stat().st_size, checksum(file)] for file in files}
 
 
 def checksum(file: Path) -> int:
@@ -233,11 +238,51 @@ def damage(folder: Path) -> str:
     return ""
 
 
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
 def barrier(group: dist.ProcessGroup | None) -> None:
     """Waits for every process of `group`, or of the run."""
     if dist.is_initialized():
         dist.barrier(group)
+
+
+CRITERION, MODEL, AVERAGE = "criterion.", "model.", "average.module."
+"""Where a checkpoint keeps the class centres with the head's state, the weights, and their moving average."""
+
+
+def write_centres(run: Path, target: Path) -> tuple[int, ...]:
+    """Writes `weight` (classes, dim), or (classes, K, dim), as trained, and the head's buffers; returns weight's shape.
+
+    Whole, whatever number of processes trained it. Centres stand for the people of the training set: they are biometric
+    data. InputError where the run has no whole checkpoint, or one that is not of the same step as model.safetensors.
+    """
+    folder = newest_whole(run / "checkpoint")
+    centres = {name: tensor for name, tensor in read(folder, CRITERION).items() if name.startswith(("weight", "head."))}
+    require_same_step(run / "model.safetensors", folder)
+    with atomic_path(target) as temporary:
+        save_file(centres, temporary)
+    return tuple(centres["weight"].shape)
+
+
+def read(folder: Path, beginning: str) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint whose names begin so, whole, by the rest of their names."""
+    reader = FileSystemReader(folder)
+    state = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in reader.read_metadata().state_dict_metadata.items()
+        if name.startswith(beginning) and isinstance(entry, TensorStorageMetadata)
+    }
+    dcp_load(state, storage_reader=reader, no_dist=True)
+    return {name.removeprefix(beginning): tensor for name, tensor in state.items()}
+
+
+def require_same_step(weights: Path, folder: Path) -> None:
+    """InputError unless the weights are those of the checkpoint: a run that was stopped within an epoch has gone on."""
+    trained = read(folder, AVERAGE) or read(folder, MODEL)
+    with safe_open(weights, "pt") as published:
+        same = set(published.keys()) == set(trained) and all(
+            torch.equal(published.get_tensor(name), trained[name]) for name in trained
+        )
+    if not same:
+        raise InputError(
+            f"expected class centres of the same step as {weights}, found those of {folder.name}, later in the run;"
+            f" finish the epoch with `zoo train --resume {weights.parent}`"
+        )

@@ -19,14 +19,12 @@ from zoo.files import atomic_path, write_text
 from zoo.heads import find_sub_centres
 from zoo.inference.embed import embed
 from zoo.messages import Bar, no_bar
-from zoo.train.centre_file import CRITERION, newest_whole, read, require_same_step
+from zoo.train.checkpoint import CRITERION, newest_whole, read, require_same_step
 from zoo.train.config import load_config
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of a set."""
-
     images: int
     """Images that were kept."""
     identities: int

@@ -31,7 +31,6 @@ class Rank:
     number: int = 0
     """From 0."""
     world: int = 1
-    """How many processes there are."""
     local: int = 0
     """Its number on this machine, which is the number of its GPU."""
 

@@ -12,7 +12,7 @@ from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
-from zoo.train.centre_file import CRITERION, newest_whole, read
+from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.config import load_config
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from zoo.errors import InputError
+from zoo.errors import needs
 from zoo.files import json_safe, write_text
 from zoo.heads import MarginSoftmaxLoss
 from zoo.train.watch import Record
@@ -62,11 +62,8 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         """Starts `folder` anew: event files cannot be shortened, and a resumed run would show its last steps twice."""
-        try:
+        with needs("tensorboard", "tensorboard", "for --log tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            advice = "pip install 'timm-face-zoo[tensorboard]'"
-            raise InputError(f"expected the package tensorboard for --log tensorboard, found none; {advice}") from None
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = SummaryWriter(str(folder))
 

@@ -22,8 +22,6 @@ SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal,
 
 
 class Stop:
-    """What signals asked for."""
-
     asked = 0
     """0 for nothing."""
     step = 0

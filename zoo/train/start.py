@@ -30,10 +30,7 @@ TRIAL = "quick-cpu"
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that came to its end."""
-
     run: Path
-    """Its folder."""
     record: Record
     """The last line of its log, and the `validation` after it where there is one."""
 

@@ -61,7 +61,6 @@ def meant(value: Any, hint: Any) -> Any:
 
 
 def is_union(hint: Any) -> bool:
-    """Whether a type is `X | Y`."""
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
 
 

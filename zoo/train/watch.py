@@ -10,8 +10,6 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run is."""
-
     step: int
     """Optimizer steps done, of `total_steps`."""
     total_steps: int

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.layouts import face, write_faces
 from zoo.cli import main
-from zoo.data.hashes import NEAR
+from zoo.data.scan import NEAR
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 

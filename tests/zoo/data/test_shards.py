@@ -119,7 +119,7 @@ def test_fetched_shards_take_no_more_room_than_they_may(root, served, shards, mo
     size = (root / "a-000.tar").stat().st_size
     address, server = served
     monkeypatch.setenv("WDS_CACHE_SIZE", str(3 * size))
-    monkeypatch.setattr(zoo.data.tar, "_OPEN_SHARDS", 2)
+    monkeypatch.setattr(zoo.data.base, "KEPT_BLOCKS", 2)
     dataset = open_dataset(address + "/a-{000..014}.tar", image_size=(8, 8))
     for workers in (0, 2):
         loader = TrainLoader(dataset, build_augmentation("none"), 3, workers=workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,62 @@ import torch
 import zoo
 from zoo.backbones import create_backbone, save_timm
 from zoo.errors import InputError
-from zoo.resolve import load_embedder
+from zoo.resolve import KINDS, Kind, find_model, load_embedder, newest_model, onnx_file, torch_folder
+from zoo.resolve.kinds import OnnxFile
+
+
+def make_run(name: str, started: int, *files: str) -> Path:
+    folder = Path("runs") / name
+    folder.mkdir(parents=True)
+    for file in ("config.yaml", *files):
+        (folder / file).touch()
+    os.utime(folder / "config.yaml", (started, started))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_a_name_the_newest_run_is_meant_and_for_onnx_the_newest_exported_one() -> None:
+    make_run("first", 100, "model.onnx")
+    make_run("second", 200, "config.json", "model.safetensors")
+    assert find_model(None).name == torch_folder(None).name == "second"
+    assert onnx_file(None) == Path("runs/first/model.onnx") and newest_model().name == "first"
+
+
+def test_without_any_run_the_sentence_says_how_to_get_one() -> None:
+    with pytest.raises(InputError, match=r"make one: `zoo train resnet18`"):
+        onnx_file(None)
+    with pytest.raises(InputError, match=r"train one with `zoo train resnet18`"):
+        find_model(None)
+
+
+def test_a_miss_names_the_closest_and_all_forms() -> None:
+    make_run("demo", 100)
+    with pytest.raises(InputError, match=r"no model is called 'dmeo'; did you mean demo\?.* OWNER/NAME"):
+        find_model("dmeo")
+    with pytest.raises(InputError, match=r"did you mean runs/demo\?"):
+        find_model("runs/dmo")
+    Path("faces.onnx").touch()
+    with pytest.raises(InputError, match=r"no such file; did you mean faces.onnx\?; check the path"):
+        find_model("face.onnx")
+
+
+def test_a_path_is_a_model_as_its_text_is() -> None:
+    Path("face.onnx").touch()
+    assert find_model(Path("face.onnx")) == find_model("face.onnx") == OnnxFile(Path("face.onnx"))
+
+
+def test_a_new_kind_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    special = OnnxFile(Path("special.onnx"))
+    kind = Kind("the word special", lambda text: special if text == "special" else None)
+    monkeypatch.setattr("zoo.resolve.loaders.KINDS", [*KINDS, kind])
+    assert onnx_file("special") == Path("special.onnx")
+    with pytest.raises(InputError, match="the word special"):
+        find_model("nothing")
 
 
 @pytest.fixture

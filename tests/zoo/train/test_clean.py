@@ -16,7 +16,7 @@ from zoo.cli import main
 from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.resolve.loaders import load_embedder
-from zoo.train.centre_file import CRITERION, newest_whole, read
+from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.clean import clean
 from zoo.train.loop import train
 

@@ -19,7 +19,7 @@ from zoo.heads import MarginSoftmaxLoss
 from zoo.resolve import load_embedder
 from zoo.train import checkpoint
 from zoo.train.build import build
-from zoo.train.centre_file import CRITERION, newest_whole, read
+from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.distill import STORED, Teacher
 from zoo.train.distributed import Rank
 from zoo.train.loop import train

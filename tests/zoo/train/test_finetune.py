@@ -19,7 +19,7 @@ from zoo.errors import InputError
 from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.train import checkpoint
 from zoo.train.build import build as build_training
-from zoo.train.centre_file import CRITERION, newest_whole, read
+from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.config import build as build_config
 from zoo.train.config import load_config, load_recipe
 from zoo.train.finetune import LowRank, add_low_rank, merged

@@ -15,7 +15,7 @@ from tests.support.training import FP64, same_weights, start, tiny, weights
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.build import build as parts_of
-from zoo.train.centre_file import CRITERION, read
+from zoo.train.checkpoint import CRITERION, read
 from zoo.train.distributed import Rank
 from zoo.train.loop import train
 from zoo.train.step import Stepper, dropout_seed
