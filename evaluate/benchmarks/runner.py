@@ -281,7 +281,9 @@ def measure(
                     found, columns["ln_lr"] = calibrated(found, pairs.scores, pairs.same, pairs.fold, own.options.costs)
                 results.append(found)
                 if pairs and table:
-                    table.add(_name(models), found.data, columns)
+                    facts = fused_facts(models) if fused_with else model.facts
+                    named = {"benchmark": found.data, "benchmark_sha256": found.data_sha256}
+                    table.add({"model": facts.name, "model_sha256": facts.sha256, **named}, columns)
             if isinstance(opened, PairsProtocol) and place and place.family:
                 groups[opened.data] = (opened.cosines(rows), opened.same)
         except InputError as error:

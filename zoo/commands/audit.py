@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the claims; see the module for the exit codes."""
     from zoo.evaluate.benchmarks.options import Options
-    from zoo.reproduce.audit import audit, lines
+    from zoo.reproduce.audit import audit
 
     found = audit(args.model, args.data, args.claims, bar, **given(args, Options))
-    told = [f"claimed by {found.source}", *lines(found)]
+    told = [f"claimed by {found.source}", *(one.told for one in found.claims)]
     if found.report:
         told += [f"{one.data}: {one.how}" for one in found.report.results] + list(found.report.not_measured)
     claims = [

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.files import atomic_path
 
-TEXTS = ("model", "benchmark", "image_a", "image_b", "person_a", "person_b")
+TEXTS = ("model", "model_sha256", "benchmark", "benchmark_sha256", "image_a", "image_b", "person_a", "person_b")
 PERSONAL = "who resembles whom is personal data: keep it as you keep the pictures, and delete it when you are done"
 
 
@@ -23,15 +23,15 @@ class ScoreTable:
         self.writer = writer
         self.rows = 0
 
-    def add(self, model: str, benchmark: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    def add(self, named: Mapping[str, str], columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Adds the pairs of a benchmark: image_a, image_b, same, score and, where known, the others, (pairs,) each.
 
-        InputError where the disk is full.
+        `named` is what all of them have in common: model, benchmark, … InputError where the disk is full.
         """
         import pyarrow as pa
 
         pairs = len(columns["score"])
-        all_columns = {"model": np.repeat(model, pairs), "benchmark": np.repeat(benchmark, pairs), **columns}
+        all_columns = {**{name: np.repeat(text, pairs) for name, text in named.items()}, **columns}
         schema = self.writer.schema
         held = [
             pa.array(all_columns[one.name]).cast(one.type) if one.name in all_columns else pa.nulls(pairs, one.type)

@@ -5,7 +5,6 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,14 @@ class Audited:
             return "above what is measured"
         return "below what is measured" if self.claim.value < low - ROUNDING else "holds"
 
+    @property
+    def told(self) -> str:
+        """The claim and what was measured, in words."""
+        words = f"{self.claim.benchmark} {self.claim.metric}: claimed {self.claim.value:.4f}"
+        if self.verdict == "not measured" or self.measured is None or self.interval is None:
+            return f"{words}, not measured"
+        return f"{words}, measured {self.measured:.4f} [{self.interval[0]:.4f}, {self.interval[1]:.4f}]: {self.verdict}"
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -103,17 +110,12 @@ def audit(
         there = ", ".join(protocol.data for protocol, _ in benchmarks.opened)
         raise InputError(f"expected a benchmark of the claims at {data} ({told}), found {there or 'none'}")
     report = measure(loaded, replace(benchmarks, opened=wanted), watch)
-    return Audit(source, tuple(compare(stated, report)), report)
-
-
-def compare(claims: Iterable[Claim], report: Report) -> list[Audited]:
-    """Each claim beside the figure of its name in a report."""
     measured = {
         Claim(found.data, label, value).key: (value, interval)
         for found in report.results
         for label, value, interval in figures(found)
     }
-    return [Audited(claim, *measured.get(claim.key, (None, None))) for claim in claims]
+    return Audit(source, tuple(Audited(claim, *measured.get(claim.key, (None, None))) for claim in stated), report)
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -148,7 +150,7 @@ def claims_of(name: str, model: Model) -> tuple[str, list[Claim]]:
     if is_hub_id(name) and not card.is_file():
         with contextlib.suppress(InputError):
             card = pull(name, ["README.md"]).folder / "README.md"
-    if card.is_file() and (claims := card_claims(card.read_text(encoding="utf-8"))):
+    if card.is_file() and (claims := card_claims(card.read_text("utf-8", "replace"))):
         return f"the model's card, {card}", claims
     origin = model.embedder.info.origin if model.embedder.info else None
     if origin and origin.stated:
@@ -158,14 +160,15 @@ def claims_of(name: str, model: Model) -> tuple[str, list[Claim]]:
 
 
 def card_claims(card: str) -> list[Claim]:
-    """The results in the metadata of a model card (`model-index`), as the Hub defines them; none where it has none."""
+    """The rates in the metadata of a model card (`model-index`), as the Hub defines them; none where it has none."""
     claims = []
     try:
         facts = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
         for result in facts["model-index"][0]["results"]:
             for metric in result["metrics"]:
                 row = {"metric": metric.get("name") or metric["type"], "value": metric["value"]}
-                claims.append(_claim({"benchmark": result["dataset"]["name"], **row}, "the model's card"))
+                with contextlib.suppress(InputError):  # a metric that is no rate
+                    claims.append(_claim({"benchmark": result["dataset"]["name"], **row}, "the model's card"))
     except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
         return claims
     return claims
@@ -174,16 +177,3 @@ def card_claims(card: str) -> list[Claim]:
 def stated_claims(stated: dict[str, float]) -> list[Claim]:
     """Figures by benchmark, as the catalogue has them: LFW means its accuracy, IJB-C TAR@FAR=1e-4 names its own."""
     return [Claim(name.split(" ")[0], name.partition(" ")[2] or ACCURACY, value) for name, value in stated.items()]
-
-
-def lines(found: Audit) -> Sequence[str]:
-    """The audit as a table in text."""
-    table = [("claim", "claimed", "measured", "95 % interval", "")]
-    for one in found.claims:
-        known = one.verdict != "not measured" and one.measured is not None and one.interval is not None
-        measured = f"{one.measured:.4f}" if known else ""
-        interval = "[{:.4f}, {:.4f}]".format(*one.interval) if known and one.interval else ""
-        claim = f"{one.claim.benchmark} {one.claim.metric}"
-        table.append((claim, f"{one.claim.value:.4f}", measured, interval, one.verdict))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from zoo.errors import InputError, explained
-from zoo.evaluate.intervals import ACCURACY, Difference
+from zoo.evaluate.intervals import ACCURACY, AUC, Difference
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
 from zoo.evaluate.report.record import Report
+from zoo.evaluate.report.rows import figures as rates
 from zoo.evaluate.results import Evaluation, RocPoints, differences
 
 Stated = Mapping[tuple[str, str, str], float]
@@ -128,15 +129,10 @@ Row = tuple[str, str, dict[str, SeedStats]]
 def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
     """A benchmark's measurable figures as (kind in TABLES, label, fraction)."""
     kind = "ijb" if result.accuracy is None else "pairs"
-    named = [("accuracy", result.accuracy), ("AUC", result.auc)]
-    named += [(f"TAR@FAR {far:g}", tar) for far, tar in result.tar_at_far.items()]
-    yield from ((kind, label, value) for label, value in named if value is not None and not math.isnan(value))
-    for gallery, found in result.identification.items():
-        for rank, rate in found.rank.items():
-            yield "search", f"{gallery} rank {rank}".strip(), rate
-        for fpir, rate in found.tpir_at_fpir.items():
-            if not math.isnan(rate):
-                yield "search", f"{gallery} TPIR@FPIR {fpir:g}".strip(), rate
+    for label, value, _ in rates(result):
+        searched = "rank" in label or "TPIR" in label
+        if not math.isnan(value) and (searched or label in (ACCURACY, AUC) or label.startswith("TAR")):
+            yield "search" if searched else kind, label, value
 
 
 def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:

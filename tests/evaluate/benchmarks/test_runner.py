@@ -120,6 +120,8 @@ def test_fused_scores_are_the_mean_of_the_models_scores(lfw: Path, model: Path, 
     np.testing.assert_allclose(own @ weights, both["score"], atol=1e-6)
     assert weights.sum() == pytest.approx(1, abs=1e-4) and (weights > 0.05).all()
     assert set(both["model"]) == {"m.onnx + other.onnx"} == {report.model.name}
+    assert set(both["model_sha256"]) == {report.model.sha256} != set(one["model_sha256"])
+    assert set(both["benchmark_sha256"]) == {report.results[0].data_sha256}
     assert all(Path(image).is_file() for image in both["image_a"]) and "Person_" in both["person_a"][0]
     (found,) = report.results
     scores, same = np.array(both["score"]), np.array(both["same"])

@@ -11,23 +11,25 @@ import pytest
 from zoo.errors import InputError
 from zoo.formats.score_table import PERSONAL, score_table
 
+NAMED = {"model": "m", "model_sha256": "a", "benchmark": "LFW", "benchmark_sha256": "b"}
 SCORES = {"image_a": np.array([7, 7]), "image_b": np.array([8, 9]), "same": np.array([True, False])}
 
 
 def test_benchmarks_follow_each_other_with_what_is_known_of_each(tmp_path: Path) -> None:
     with score_table(tmp_path / "s.parquet") as table:
         assert table is not None
-        table.add("m", "IJB-C", {**SCORES, "score": np.array([0.5, -0.25])})
+        table.add({**NAMED, "benchmark": "IJB-C"}, {**SCORES, "score": np.array([0.5, -0.25])})
         people = {"person_a": np.array(["Ann"]), "person_b": np.array(["Bo"]), "ln_lr": np.array([-1.5])}
         named = {"image_a": np.array(["a.jpg"]), "image_b": np.array(["b.jpg"]), "same": np.array([False])}
-        table.add("m", "LFW", {**named, **people, "score": np.array([0.125])})
+        table.add(NAMED, {**named, **people, "score": np.array([0.125])})
         assert table.rows == 3
     found = parquet.read_table(tmp_path / "s.parquet")
     assert found.schema.metadata == {b"personal data": PERSONAL.encode()}
     first, _, last = found.to_pylist()
     nobody = {"person_a": None, "person_b": None, "ln_lr": None}
     assert first == {
-        **{"model": "m", "benchmark": "IJB-C", "image_a": "7", "image_b": "8", "same": True, "score": 0.5},
+        **NAMED,
+        **{"benchmark": "IJB-C", "image_a": "7", "image_b": "8", "same": True, "score": 0.5},
         **nobody,
     }
     assert (last["person_a"], last["person_b"], last["ln_lr"], last["image_b"]) == ("Ann", "Bo", -1.5, "b.jpg")
@@ -36,7 +38,7 @@ def test_benchmarks_follow_each_other_with_what_is_known_of_each(tmp_path: Path)
 def test_a_table_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), score_table(tmp_path / "s.parquet") as table:
         assert table is not None
-        table.add("m", "b", {**SCORES, "score": np.zeros(2)})
+        table.add(NAMED, {**SCORES, "score": np.zeros(2)})
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -51,7 +53,7 @@ def test_a_disk_that_is_full_is_one_sentence(tmp_path: Path, monkeypatch: pytest
         with monkeypatch.context() as patch:
             patch.setattr(table.writer, "write_table", full)
             with pytest.raises(InputError, match="No space left on device"):
-                table.add("m", "b", {**SCORES, "score": np.zeros(2)})
+                table.add(NAMED, {**SCORES, "score": np.zeros(2)})
         assert table.rows == 0
 
 

@@ -121,6 +121,13 @@ def test_the_card_that_zoo_writes_claims_what_was_measured(bench: Path, model: P
     assert [one.claim.metric for one in found.claims] == ["accuracy", "AUC", "TAR@FAR 0.1"]
 
 
+def test_what_is_no_rate_in_a_card_is_passed_over() -> None:
+    metrics = [{"type": "flops", "value": 6e9}, {"type": "accuracy", "value": 99.5}, {"type": "auc", "value": "n/a"}]
+    results = [{"dataset": {"name": "LFW"}, "metrics": metrics}]
+    card = f"---\n{json.dumps({'model-index': [{'results': results}]})}\n---\n"
+    assert card_claims(card) == [Claim("LFW", "accuracy", 0.995)]
+
+
 @pytest.mark.parametrize(
     "card", ["", "# no facts", "---\nlicense: mit\n---\n", "---\n[: \n---\n", "---\nmodel-index: 3\n---\n"]
 )
