@@ -98,21 +98,17 @@ def tar_at_far(scores: SortedScores, far: float) -> OperatingPoint:
 
     A target of 1 means t = −∞; one below 1 / #negatives gives NaN. InputError outside (0, 1].
     """
-    return tar_at_rate(scores.positives, scores.negatives, far)
-
-
-def tar_at_rate(positives: Floats, negatives: Floats, rate: float) -> OperatingPoint:
-    """`tar_at_far` of scores that are sorted, ascending; also the TPIR at an FPIR, of searches' best scores."""
-    if not 0 < rate <= 1:
-        raise InputError(f"expected a false accept rate above 0 and at most 1, found {rate}")
-    allowed = allowed_count(rate, len(negatives))
+    if not 0 < far <= 1:
+        raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}")
+    positives, negatives = scores.positives, scores.negatives
+    allowed = allowed_count(far, len(negatives))
     if allowed == 0:
-        return OperatingPoint(rate, math.nan, math.nan, 0, len(positives), 0, len(negatives))
+        return OperatingPoint(far, math.nan, math.nan, 0, len(positives), 0, len(negatives))
     # the allowed-plus-first largest negative: whatever lies above it is at most `allowed`, ties included
     threshold = -math.inf if allowed >= len(negatives) else float(negatives[len(negatives) - 1 - allowed])
     accepted, wrongly = (int(_above(kind, threshold, False)) for kind in (positives, negatives))
     tar = accepted / len(positives)
-    return OperatingPoint(rate, threshold, tar, accepted, len(positives), wrongly, len(negatives))
+    return OperatingPoint(far, threshold, tar, accepted, len(positives), wrongly, len(negatives))
 
 
 def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from zoo.errors import InputError
 from zoo.evaluate.intervals import SEED, Estimate, Replicates, Resampling, shares
-from zoo.evaluate.metrics import OperatingPoint, empty_rows, refuse_non_finite, tar_at_rate
+from zoo.evaluate.metrics import OperatingPoint, SortedScores, empty_rows, refuse_non_finite, tar_at_far
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -149,9 +149,14 @@ class Search:
         return f"bootstrap of {draws.people:,} people's probes, {draws.replicates:,} replicates, seed {SEED}"
 
     @cached_property
-    def identified(self) -> npt.NDArray[np.float32]:
+    def _found(self) -> npt.NDArray[np.float32]:
         """The scores at which mated probes are identified: (mated,); −∞ for those not at rank 1."""
         return np.where(self.ahead[self.mated] == 0, self.mate[self.mated], -np.inf).astype(np.float32)
+
+    @cached_property
+    def open_set(self) -> SortedScores:
+        """The scores at which mated probes are identified, −∞ for those not at rank 1, and the best of the others."""
+        return SortedScores(np.sort(self._found), np.sort(self.best[~self.mated]))
 
     def estimates(self, ranks: Sequence[int], fpirs: Sequence[float]) -> dict[str, Estimate]:
         """The ranks and the measurable rates by their label, with their values in every draw of people.
@@ -167,7 +172,7 @@ class Search:
             found[f"rank {n}"] = Estimate(self.rank(n), shares(right, wrong + right), people)
         points = [self.tpir_at_fpir(fpir) for fpir in fpirs] if not self.mated.all() else []
         if any(point.measurable for point in points):
-            scores = np.concatenate([self.identified, self.best[~self.mated]])
+            scores = np.concatenate([self._found, self.best[~self.mated]])
             owner = np.concatenate([own, person[~self.mated]])
             replicates = Replicates.of(scores, np.arange(len(scores)) < len(own), owner, owner, draws)
             for point in points:
@@ -181,7 +186,7 @@ class Search:
 
         NaN where the non-mated probes are too few to show such a rate.
         """
-        return tar_at_rate(np.sort(self.identified), np.sort(self.best[~self.mated]), fpir)
+        return tar_at_far(self.open_set, fpir)
 
 
 def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: Indices) -> Search:

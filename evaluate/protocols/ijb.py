@@ -18,7 +18,6 @@ from scipy.sparse.csgraph import connected_components
 from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs
-from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols import base
 from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, RocPoints
@@ -249,11 +248,7 @@ class IJBProtocol(Protocol):
                 scores,
                 estimates=estimates,
                 cmc=cmc,
-                open_set={
-                    name: RocPoints.of(SortedScores(np.sort(found.identified), np.sort(found.best[~found.mated])))
-                    for name, found in searches.items()
-                    if not found.mated.all()
-                },
+                open_set={name: RocPoints.of(one.open_set) for name, one in searches.items() if not one.mated.all()},
             ),
             **fields,
         )
@@ -302,7 +297,7 @@ Searched = tuple[Identification, dict[str, Estimate]]
 def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Searched:
     """A search's ranks and, where probes without a mate allow it, its open-set rates."""
     mated, others = int(found.mated.sum()), int((~found.mated).sum())
-    return _rates(found.estimates(ranks, fpirs), mated, others, ranks, fpirs if others else (), found.method)
+    return _rates(found.estimates(ranks, fpirs), (mated, others), ranks, fpirs if others else (), found.method)
 
 
 def mean_of(first: Searched, second: Searched) -> Searched:
@@ -313,27 +308,27 @@ def mean_of(first: Searched, second: Searched) -> Searched:
         if (b := others.get(label)) is None:
             continue
         means[label] = Estimate((a.value + b.value) / 2, (a.replicates + b.replicates) / 2, a.people + b.people)
-    mated, others_ = one.mated_probes + other.mated_probes, one.non_mated_probes + other.non_mated_probes
-    return _rates(means, mated, others_, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
+    probes = one.mated_probes + other.mated_probes, one.non_mated_probes + other.non_mated_probes
+    return _rates(means, probes, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
 
 
 def _rates(
     estimates: dict[str, Estimate],
-    mated: int,
-    others: int,
-    ranks: tuple[int, ...],
-    fpirs: tuple[float, ...],
-    method: str | None,
+    probes: tuple[int, int],
+    ranks: Sequence[int],
+    fpirs: Sequence[float],
+    how: str | None,
 ) -> Searched:
+    """The rates of estimates; `probes` are those with a mate and those without."""
     points = {fpir: estimates.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
     rates = Identification(
-        mated_probes=mated,
-        non_mated_probes=others,
+        mated_probes=probes[0],
+        non_mated_probes=probes[1],
         rank={n: estimates[f"rank {n}"].value for n in ranks},
         rank_interval={n: estimates[f"rank {n}"].interval for n in ranks},
         tpir_at_fpir={fpir: one.value if one else float("nan") for fpir, one in points.items()},
         tpir_interval={fpir: one.interval for fpir, one in points.items() if one},
-        intervals=method,
+        intervals=how,
     )
     return rates, estimates
 
