@@ -18,7 +18,8 @@ from zoo.errors import InputError, explained
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an exception.
 
-    Readers see the old file or the new one, never a part; after an exception the old one stays as it was.
+    Readers see the old file or the new one, never a part; after an exception the old one stays as it was. The new one
+    has the permissions of the old one.
     """
     path = Path(path)
     with _beside(path):
@@ -29,7 +30,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        open_to_others(temporary, 0o666)  # mkstemp makes 0600, which would keep colleagues out
+        try:
+            shutil.copymode(path, temporary)
+        except FileNotFoundError:
+            open_to_others(temporary, 0o666)  # mkstemp makes 0600, which would keep colleagues out
         os.replace(temporary, path)
         fsync_folder(path.parent)
     finally:

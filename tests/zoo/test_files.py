@@ -36,6 +36,14 @@ def test_colleagues_may_read_what_the_umask_allows(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 
+def test_a_file_that_was_closed_to_others_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "before")
+    path.chmod(0o600)
+    write_text(path, "after")
+    assert path.read_text() == "after" and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="create it first"):
         write_text(tmp_path / "no" / "a.txt", "x")

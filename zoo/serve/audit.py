@@ -7,7 +7,6 @@ that person. The keys lie in a file of their own, from which a person's key goes
 that somebody was enrolled and removed, and nobody can tell who.
 """
 
-import contextlib
 import hashlib
 import hmac
 import json
@@ -70,15 +69,13 @@ class AuditLog:
         return hmac.new(bytes.fromhex(keys[name]), name.encode(), hashlib.sha256).hexdigest()
 
     def _keys(self) -> dict[str, str]:
-        if not self.key_file.exists():
-            return {}
-        keys: dict[str, str] = json.loads(self.key_file.read_text(encoding="utf-8"))
+        text = self.key_file.read_text(encoding="utf-8") if self.key_file.exists() else ""
+        keys: dict[str, str] = json.loads(text or "{}")
         return keys
 
     def _write(self, keys: dict[str, str]) -> None:
+        self.key_file.touch(0o600)
         write_bytes(self.key_file, json.dumps(keys).encode())
-        with contextlib.suppress(OSError):
-            os.chmod(self.key_file, 0o600)
 
     def _last_hash(self) -> str:
         """The hash of the last whole line; what a killed process left half-written after it is cut off."""

@@ -60,6 +60,7 @@ class Shelf:
             with self._locked():
                 if not self.path.exists():
                     Gallery.empty(verifier.dim, verifier.how()).save(self.path)
+                    self.path.chmod(0o600)
         self.current()
 
     def current(self) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +41,19 @@ def test_another_shelf_on_the_file_sees_every_change_at_once(shelf: Shelf, verif
         assert other.current().names()[-1] == f"p{number}"
     other.remove("p2")
     assert shelf.current().names() == ["p0", "p1", "p3", "p4"]
+
+
+def test_what_the_server_makes_is_for_its_owner_alone_and_what_it_finds_keeps_its_permissions(shelf: Shelf) -> None:
+    def modes() -> set[int]:
+        return {stat.S_IMODE(file.stat().st_mode) for file in shelf.path.parent.iterdir()}
+
+    assert modes() == {0o600}
+    shelf.enrol("Ada", "0" * 64, ROWS[0])
+    shelf.enrol("Bob", "1" * 64, ROWS[1])
+    assert modes() == {0o600} and len(list(shelf.path.parent.iterdir())) == 3
+    shelf.path.chmod(0o640)
+    shelf.remove("Ada")
+    assert modes() == {0o600, 0o640}
 
 
 def test_a_snapshot_that_was_taken_before_a_removal_still_reads(shelf: Shelf) -> None:
