@@ -4,6 +4,7 @@
     python benchmarks/serve.py --autocannon node_modules/autocannon                  iresnet50, untrained
     python benchmarks/serve.py --model model.onnx --autocannon node_modules/autocannon [--peer PYTHON]
     python benchmarks/serve.py --soak MINUTES [--photos FOLDER --detector FILE]      memory; 1 % hostile requests
+    python benchmarks/serve.py --detection --detector FILE       whether batches of photos would make detection cheaper
 
 Each request carries two aligned crops, PNG in base64; the call in the program decodes the same bytes. Rounds alternate
 between the two, so that other work on the machine affects them alike; the table has medians over the rounds. The load
@@ -37,7 +38,9 @@ from typing import Any
 import numpy as np
 
 from zoo import FaceVerifier
+from zoo.faces.detect import load_detector
 from zoo.formats.images import decode, encode_png
+from zoo.machine import cores
 
 TARGETS = [
     ("p50 of the server / of the call, 1 client", 1.3, "at most"),
@@ -259,7 +262,7 @@ def soak(model: Path, minutes: float, photos: list[Path], words: list[str]) -> b
                 while time.monotonic() - started < seconds:
                     client.turn()
 
-            threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+            threads = [threading.Thread(target=run, args=(client,), daemon=True) for client in clients]
             for thread in threads:
                 thread.start()
             while (now := time.monotonic() - started) < seconds and process.poll() is None:
@@ -289,6 +292,45 @@ def proper(what: str, status: int | str) -> bool:
     return status in ((400, 413, 415, 422) if what.startswith("hostile") else (200, 201))
 
 
+def detection(file: str, rounds: int) -> None:
+    """Prints what one pass of YuNet costs for each picture of 640×480: alone, as the server runs it, and in batches."""
+    import onnx
+    import onnxruntime as ort
+
+    detector = load_detector(file)
+    proto = onnx.load_from_string(detector.content)
+    del proto.graph.value_info[:]
+    for value in [*proto.graph.input, *proto.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Reshape":  # the first side stays what it is
+            sides = [0, *onnx.numpy_helper.to_array(weights[node.input[1]])[1:]]
+            weights[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(np.array(sides), node.input[1]))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    photos = np.random.default_rng(0).integers(0, 256, (8, 480, 640, 3), dtype=np.uint8)
+    tensors = np.ascontiguousarray(photos.transpose(0, 3, 1, 2)).astype(np.float32)
+    ways: dict[str, Any] = {"OpenCV, one picture": lambda: [detector._run(photo, 0.6) for photo in photos]}
+    for size in (1, 2, 4, 8):
+        parts = np.split(tensors, 8 // size)
+        ways[f"ONNX Runtime, batch {size}"] = lambda parts=parts: [session.run(None, {"input": p}) for p in parts]
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for round_ in range(rounds + 1):
+        for name, way in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            way()
+            if round_:  # the first round warms up
+                spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    print(f"a pass of YuNet over 640×480, {cores()} threads, {rounds} rounds; load now {os.getloadavg()[0]:.1f}")
+    print("| what | ms per picture | CPU ms per picture |\n|---|---|---|")
+    for name, rows in spent.items():
+        wall, cpu = (1e3 / len(photos) * statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"| {name} | {wall:.1f} | {cpu:.1f} |")
+
+
 def peer(python: str) -> None:
     """Prints how deepface's API starts and what it holds idle."""
     program = "import deepface.api.src.app as a; print('up', flush=True); a.create_app().run(port=5005)"
@@ -314,10 +356,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="exit status 1 where memory grows")
+    parser.add_argument("--detection", action="store_true", help="measure YuNet alone and in batches")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="of JPEG files with faces, for the soak")
     parser.add_argument("--detector", metavar="FILE", help="for the photos")
     parser.add_argument("--peer", metavar="PYTHON")
     args = parser.parse_args()
+    if args.detection:
+        detection(args.detector, args.rounds)
+        return
     with tempfile.TemporaryDirectory() as folder:
         model = args.model or untrained(args.backbone, Path(folder) / f"{args.backbone}.onnx")
         started = time.perf_counter()
