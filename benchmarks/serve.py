@@ -176,8 +176,8 @@ def compare(model: Path, autocannon: Path, seconds: float, rounds: int) -> None:
     print(f"memory of the server after it: {memory:.0f} MB")
 
 
-FLAT = 2.0
-"""Megabytes that the soak's memory may rise by; the noise of the allocator is less."""
+FLAT = 0.01
+"""The share of its memory by which the server may grow in the soak: the allocator keeps a buffer now and then."""
 TOKEN = "soak" * 10
 HOSTILE = {
     "damaged pictures": ("application/json", told([b"\x89PNG\r\n\x1a\nx", b"\xff\xd8\xff"])),
@@ -238,7 +238,7 @@ class Client:
 def soak(model: Path, minutes: float, photos: list[Path], words: list[str]) -> bool:
     """Prints how memory and answers develop under load, and returns whether all is as it must be.
 
-    Memory is flat where the line of least squares through it rises by at most FLAT megabytes in the last two thirds of
+    Memory is flat where the line of least squares through it rises by at most the share FLAT in the last two thirds of
     the time. Every proper request must be answered with 200 or 201; a hostile one with 4xx, or by the end of the
     connection where the server stops reading a body that is too large.
     """
@@ -278,9 +278,9 @@ def soak(model: Path, minutes: float, photos: list[Path], words: list[str]) -> b
         print(f"{count:8,} {what}: {status}")
     times, memory, _ = np.array([row for row in curve if row[0] > seconds / 3]).T
     slope = float(np.polynomial.Polynomial.fit(times, memory, 1).convert().coef[1])
-    rise = slope * (times[-1] - times[0])
+    rise = slope * (times[-1] - times[0]) / memory[0]
     wrong = sum(count for (what, status), count in answers.items() if not proper(what, status))
-    print(f"the line through the last two thirds rises by {rise:.2f} MB (at most {FLAT:g})")
+    print(f"the line through the last two thirds rises by {rise:.2%} (at most {FLAT:.0%})")
     print(f"answered wrongly: {wrong} of {answers.total():,} (none)\nthe server is alive: {alive}")
     return rise <= FLAT and not wrong and alive
 
