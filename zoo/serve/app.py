@@ -147,6 +147,7 @@ def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> 
         """The model, its thresholds, and what this server allows."""
         return JSONResponse(await gate.run(service.facts))
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", responses=answers(None))
     async def healthz() -> dict[str, str]:
         """Whether this server answers."""
@@ -163,7 +164,7 @@ def _add_page(app: FastAPI) -> None:
     """The page and its files, which are read once."""
     files = page_files("server")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return Response(files["index.html"], media_type="text/html")
 

@@ -1,7 +1,7 @@
 """One model session for all requests: what several ask for at the same moment goes through it as one batch."""
 
 import threading
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,8 @@ MOST_CROPS = 16
 """Crops that go through the model together."""
 
 
-@dataclass
-class Ticket:
-    """The crops of one call, and its embeddings or the reason why there are none."""
-
-    crops: Crops
-    embeddings: npt.NDArray[np.float32] | None = None
-    error: BaseException | None = None
+Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]
+"""The crops of one call, and its embeddings or the reason why there are none."""
 
 
 class SharedEmbedder(OnnxEmbedder):
@@ -32,35 +27,32 @@ class SharedEmbedder(OnnxEmbedder):
     """
 
     def __init__(self, path: str | Path, **options: Any) -> None:
-        self._waiting: list[Ticket] = []
+        self._waiting: list[Waiting] = []
         self._turn = threading.Lock()
         super().__init__(path, **options)
 
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
-        ticket = Ticket(crops)
-        self._waiting.append(ticket)
+        embeddings: Future[npt.NDArray[np.float32]] = Future()
+        self._waiting.append((crops, embeddings))
         with self._turn:
-            while ticket.embeddings is None and ticket.error is None:
+            while not embeddings.done():
                 self._compute(self._waiting)
-        if ticket.error is not None:
-            raise ticket.error
-        assert ticket.embeddings is not None
-        return ticket.embeddings
+        return embeddings.result()
 
-    def _compute(self, waiting: list[Ticket]) -> None:
-        """One inference for the tickets that came first; appending by other threads meanwhile is safe."""
+    def _compute(self, waiting: list[Waiting]) -> None:
+        """One inference for the calls that came first; appending by other threads meanwhile is safe."""
         taken = [waiting.pop(0)]
-        while waiting and waiting[0].crops.shape[1:] == taken[0].crops.shape[1:]:
-            if sum(len(ticket.crops) for ticket in [*taken, waiting[0]]) > MOST_CROPS:
+        while waiting and waiting[0][0].shape[1:] == taken[0][0].shape[1:]:
+            if sum(len(crops) for crops, _ in [*taken, waiting[0]]) > MOST_CROPS:
                 break
             taken.append(waiting.pop(0))
         try:
-            found = super().__call__(np.concatenate([ticket.crops for ticket in taken]))
+            found = super().__call__(np.concatenate([crops for crops, _ in taken]))
         except BaseException as error:  # each caller raises it
-            for ticket in taken:
-                ticket.error = error
+            for _, embeddings in taken:
+                embeddings.set_exception(error)
             return
         at = 0
-        for ticket in taken:
-            ticket.embeddings = found[at : at + len(ticket.crops)]
-            at += len(ticket.crops)
+        for crops, embeddings in taken:
+            embeddings.set_result(found[at : at + len(crops)])
+            at += len(crops)

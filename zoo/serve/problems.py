@@ -1,7 +1,6 @@
 """Errors as RFC 9457 has them, in the sentences that the command line prints."""
 
 from http import HTTPStatus
-from typing import Any
 
 from starlette.responses import JSONResponse
 
@@ -16,13 +15,10 @@ class Problem(Exception):
         self.status, self.detail, self.headers = status, detail, headers or {}
 
     def response(self) -> JSONResponse:
-        """The answer to the client."""
-        return JSONResponse(self.content(), self.status, self.headers, MEDIA_TYPE)
-
-    def content(self) -> dict[str, Any]:
         """The members of RFC 9457, section 3.1; the status says what kind of problem it is, so `type` is blank."""
         title = HTTPStatus(self.status).phrase
-        return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        content = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        return JSONResponse(content, self.status, self.headers, MEDIA_TYPE)
 
 
 def busy(seconds: float, detail: str) -> Problem:

@@ -118,6 +118,11 @@ def test_the_page_its_files_and_nothing_beside_them_are_served(served: TestClien
     assert [served.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
 
 
+def test_what_watches_a_service_may_ask_for_headers_alone(served: TestClient) -> None:
+    for path in ("/", "/healthz"):
+        assert served.head(path).status_code == 200, path
+
+
 def test_a_fault_of_the_server_is_a_problem_without_its_reason(
     served: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> FaceVerifier:
 
 @pytest.fixture
 def shelf(tmp_path: Path, verifier: FaceVerifier) -> Shelf:
-    return Shelf(tmp_path / "people.gallery", verifier, writable=True)
+    return Shelf(tmp_path / "people.gallery", verifier, writable=True, wait=120.0)
 
 
 ROWS = unit_rows(64, 48, seed=1)
@@ -66,7 +66,7 @@ def test_a_snapshot_that_was_taken_before_a_removal_still_reads(shelf: Shelf) ->
 
 
 def test_forty_enrolments_at_once_lose_none_and_the_log_tells_of_each(shelf: Shelf, verifier: FaceVerifier) -> None:
-    shelves = [shelf, Shelf(shelf.path, verifier, writable=True)]
+    shelves = [shelf, Shelf(shelf.path, verifier, writable=True, wait=120.0)]
     with ThreadPoolExecutor(8) as pool:
         done = list(
             pool.map(lambda n: shelves[n % 2].enrol("Ada" if n % 2 else f"p{n}", f"{n:064x}", ROWS[n]), range(40))
