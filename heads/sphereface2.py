@@ -46,8 +46,7 @@ class SphereFace2(MarginHead):
         z = self.balance / ((1 - self.balance) * (num_classes - 1))
         target, negative = (self.scale * (2 * 0.5**self.t - 1 + shift) for shift in (-self.margin, self.margin))
         root = math.sqrt((1 - z) ** 2 + 4 * z * math.exp(target - negative))
-        first: float = negative + math.log(1 - z + root) - math.log(2 * z)
-        return first
+        return float(negative + math.log(1 - z + root) - math.log(2 * z))
 
     def spread(self, cos: Tensor) -> Tensor:
         """g."""

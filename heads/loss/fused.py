@@ -79,11 +79,8 @@ class _Work(Work):
         self.left = unit.to(self.factor)
         self.binary, pieces = head.form == "binary", head.pieces()
         assert pieces is not None
-        rise, offset = pieces.slope or (0.0, 0.0)
-        coefficients = (
-            *(pieces.quadratic, pieces.linear, pieces.constant, pieces.above or 0.0, pieces.below),
-            *(rise, offset, pieces.power or 0.0),
-        )
+        curve = pieces.quadratic, pieces.linear, pieces.constant, pieces.above or 0.0, pieces.below
+        coefficients = (*curve, *(pieces.slope or (0.0, 0.0)), pieces.power or 0.0)
         shape = kernels.Shape(
             pieces.unchanged,
             isinstance(pieces.linear, Tensor),

@@ -204,7 +204,7 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     """The device of a run's process; InputError where a GPU was asked for and none is there."""
     name = config.device
     if name == "auto":
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda"):
         raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}")
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -32,7 +32,7 @@ class Rank:
     """From 0."""
     world: int = 1
     local: int = 0
-    """Its number on this machine, which is the number of its GPU."""
+    """Its number on this machine, which is that of its GPU where there are enough."""
 
     @property
     def first(self) -> bool:
@@ -42,7 +42,7 @@ class Rank:
 
 @contextlib.contextmanager
 def join(device: torch.device, minutes: float = 30.0) -> Iterator[Rank]:
-    """Joins the processes that torchrun started (NCCL for GPUs, gloo for CPUs), if it started any.
+    """Joins the processes that torchrun started, if it started any, by NCCL, or by gloo on CPUs and shared GPUs.
 
     InputError, naming the process, where one does not take part in a collective operation for so many `minutes`.
     """
@@ -50,10 +50,11 @@ def join(device: torch.device, minutes: float = 30.0) -> Iterator[Rank]:
         yield Rank()
         return
     rank = Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
+    shared = int(os.environ.get("LOCAL_WORLD_SIZE", rank.world)) > torch.cuda.device_count()  # NCCL refuses that
     if device.type == "cuda":
-        torch.cuda.set_device(rank.local)
-    patience = datetime.timedelta(minutes=minutes)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+        torch.cuda.set_device(rank.local % torch.cuda.device_count())
+    backend = "nccl" if device.type == "cuda" and not shared else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(minutes=minutes))
     try:
         yield rank
     except RuntimeError as trouble:

@@ -120,9 +120,9 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     own["image_size"] = spec.size[0]
     for name, value in own.items():
         if name in given and getattr(config, name) != value:
+            found = f"found {getattr(config, name)}; leave it out"
             raise InputError(
-                f"expected {flag(name)} {value}, as the weights of --init {config.init} were trained with, found"
-                f" {getattr(config, name)}; leave it out"
+                f"expected {flag(name)} {value}, as the weights of --init {config.init} were trained with, {found}"
             )
     built = {"backbone": info.backbone, "stem": info.stem, "neck": info.neck, "embedding_dim": info.embedding_dim}
     return {**own, **{name: value for name, value in built.items() if value and name not in given}}

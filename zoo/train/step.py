@@ -76,6 +76,9 @@ class Stepper:
         replicated = [*training.model.parameters(), *training.criterion.head.parameters()]
         norm = clip_grad_norm(replicated, [weight], limit, distributed.group())
         withhold = self.nonfinite.check(loss, norm, step, seen, overflow_is_normal=scaler.is_enabled())
+        if scaler.is_enabled():  # one scale for all processes, whichever of them holds the centres that overflowed
+            for overflow in (one for given in optimizers for one in scaler._found_inf_per_device(given).values()):
+                overflow.copy_(withhold)
         training.optimizer.found_inf = withhold.float()  # type: ignore[attr-defined]  # the fused step heeds it
         training.optimizer.step()
         training.centre_optimizer.step(finite=~withhold)

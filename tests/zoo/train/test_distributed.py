@@ -16,6 +16,7 @@ from torch.distributed import ReduceOp
 from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, start, tiny, torchrun
 from zoo.errors import InputError
 from zoo.train import checkpoint
+from zoo.train.build import choose_device
 from zoo.train.config import TrainConfig
 from zoo.train.distributed import Rank, everywhere, group, join, reduced, replicate, share
 from zoo.train.loop import train
@@ -130,6 +131,26 @@ def test_a_batch_is_shared_evenly_or_refused() -> None:
         share(64, accumulate=2, world=3)
     with pytest.raises(InputError, match="at least 2 images in a forward pass"):
         share(4, accumulate=2, world=2)
+
+
+@pytest.mark.parametrize(("gpus", "backend", "places"), [(2, "nccl", [0, 1]), (1, "gloo", [0, 0])])
+def test_processes_that_share_a_gpu_talk_by_gloo(
+    gpus: int, backend: str, places: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL refuses two processes on one GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    joined: list[object] = []
+    monkeypatch.setattr(torch.cuda, "set_device", joined.append)
+    monkeypatch.setattr("zoo.train.distributed.dist.init_process_group", lambda name, timeout: joined.append(name))
+    monkeypatch.setattr("zoo.train.distributed.dist.destroy_process_group", lambda: None)
+    for local, place in enumerate(places):
+        for name, value in {"RANK": local, "WORLD_SIZE": 2, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        with join(torch.device("cuda")) as rank:
+            assert choose_device(tiny(), rank.local) == torch.device("cuda", place)
+        assert joined == [place, backend]
+        joined.clear()
 
 
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

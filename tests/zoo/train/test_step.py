@@ -154,3 +154,27 @@ def test_cuda_graphs_are_asked_of_the_compiler_and_announced_before_each_pass(mo
     for options in ({"cuda_graphs": True}, {"cuda_graphs": True, "compile": True, "accumulate": 5}):
         with pytest.raises(InputError, match="--cuda-graphs to be false without --compile and where --accumulate"):
             tiny(**options)
+
+
+def test_a_scaled_fp16_run_goes_on_exactly_and_backs_off_where_any_process_overflows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, where torch has the scaler too."""
+    monkeypatch.setattr("zoo.train.loop.choose_device", lambda *_: torch.device("cpu"))
+    config = tiny(precision="fp16", epochs=2, head_epochs=0.3, checkpoint_every=3, keep=9)
+    whole, part = (start(config, tmp_path / name) for name in ("whole", "part"))
+    train(config, whole)
+    early = checkpoint.steps(whole / "checkpoint")[1]
+    shutil.copytree(early, part / "checkpoint" / early.name)
+    train(config, part, resume=True)
+    assert same_weights(whole, part)
+
+    training = parts_of(config, 5, torch.device("cpu"))
+    step = Stepper(config, training, Rank(), torch.device("cpu"), config.input)
+    crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
+    scales = []
+    for norm in (1.0, float("inf")):
+        monkeypatch.setattr("zoo.train.step.clip_grad_norm", lambda *_, norm=norm: torch.tensor(norm))
+        step(iter([step.prepare((crops, labels, labels), epoch=0)]), 9)
+        scales.append(training.scaler.get_scale())
+    assert scales == [2.0**16, 2.0**15]
