@@ -6,7 +6,6 @@ verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.com
 """
 
 import argparse
-import difflib
 import importlib
 import logging
 import os
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zoo import __version__
-from zoo.errors import Exit, InputError, unknown_name
+from zoo.errors import Exit, InputError, closest, unknown_name
 from zoo.messages import Lines, log
 
 COMMANDS = {
@@ -61,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(words)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
-            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=2)
+            close = closest(unknown[0].split("=")[0], known, most=2)
             hint = f" (did you mean {' or '.join(close)}?)" if close else ""
             self.error(f"did not expect {' '.join(unknown)}{hint}")
         return namespace

@@ -1,6 +1,5 @@
 """Any timm model as a face backbone, with a stem and a neck for 112×112 crops."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from zoo.backbones.necks import FLAT_LIMIT, NECKS, FlatNeck, GapNeck, as_map
 from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, stem_arguments, stemmed_body
 from zoo.backbones.timm_model import FaceArchitecture, build_timm, cannot_process, face_cfg, family, fit_neck
-from zoo.errors import InputError, unknown_name
+from zoo.errors import InputError, closest, unknown_name
 
 OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")
 """Our own architectures, which bring a stem and a neck for crops."""
@@ -237,7 +236,7 @@ def check_options(
         raise InputError(f"expected the name of a timm architecture such as resnet18, found the source {name!r}")
     if not timm.is_model(name) or name == "face_backbone":
         known = [model for model in timm.list_models() if model != "face_backbone"]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        close = closest(name, known)
         hint = f"; did you mean {' or '.join(close)}?" if close else ","
         raise InputError(f"timm has no model called {name!r}{hint} `zoo list backbones` shows the {len(known)} names")
     if stem not in STEMS:

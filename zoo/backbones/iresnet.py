@@ -87,21 +87,15 @@ class IResNet(FaceArchitecture):
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
 """The blocks of the four stages of every depth."""
 SIZES: Sizes = {
-    "iresnet18": ("IResNet of 18 layers; IR-18 of the face papers.", {"layers": LAYERS[18]}),
-    "iresnet34": ("IResNet of 34 layers.", {"layers": LAYERS[34]}),
-    "iresnet50": (
-        "IResNet of 50 layers (3×3 blocks, no bottlenecks); IR-50 of the face papers.",
-        {"layers": LAYERS[50]},
-    ),
-    "iresnet100": ("IResNet of 100 layers; IR-100 of the face papers.", {"layers": LAYERS[100]}),
-    "iresnet200": ("IResNet of 200 layers; IR-200 of the face papers.", {"layers": LAYERS[200]}),
-    "iresnet50_se": (
-        "IResNet of 50 layers with squeeze and excitation; IR-SE-50 of the face papers.",
-        {"layers": LAYERS[50], "se": True},
-    ),
-    "iresnet100_se": (
-        "IResNet of 100 layers with squeeze and excitation; IR-SE-101 of the face papers.",
-        {"layers": LAYERS[100], "se": True},
-    ),
+    f"iresnet{depth}{'_se' * se}": (f"IResNet of {depth} layers{told}.", {"layers": LAYERS[depth], "se": se})
+    for depth, se, told in (
+        (18, False, "; IR-18 of the face papers"),
+        (34, False, ""),
+        (50, False, " (3×3 blocks, no bottlenecks); IR-50 of the face papers"),
+        (100, False, "; IR-100 of the face papers"),
+        (200, False, "; IR-200 of the face papers"),
+        (50, True, " with squeeze and excitation; IR-SE-50 of the face papers"),
+        (100, True, " with squeeze and excitation; IR-SE-101 of the face papers"),
+    )
 }
 register_sizes(IResNet, SIZES, "stem.0", "neck.3", {"flatten_sequential": True, "out_indices": (0, 1, 2, 3)})

@@ -49,17 +49,11 @@ def timm_config(model: nn.Module, spec: InputSpec | None = None) -> dict[str, An
         "num_classes": built.embedding_dim,
         "num_features": built.embedding_dim,
         "model_args": dict(built.args),
-        "pretrained_cfg": {
-            **face_cfg(num_classes=built.embedding_dim, input_size=[3, *built.image_size]),
-            "mean": mean,
-            "std": std,
-            "fixed_input_size": built.fixed_size,
-            "tag": "face",
-            "license": None,
-            "origin_url": None,
-            "paper_ids": None,
-            **layer_names(model),
-        },
+        "pretrained_cfg": face_cfg(
+            **{"num_classes": built.embedding_dim, "input_size": [3, *built.image_size], "mean": mean, "std": std},
+            **{"fixed_input_size": built.fixed_size, "tag": "face", **layer_names(model)},
+            **dict.fromkeys(("license", "origin_url", "paper_ids")),
+        ),
     }
 
 

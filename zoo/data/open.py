@@ -1,11 +1,13 @@
 """The one place that knows every layout of pictures: training sets, benchmarks of pairs, loose crops."""
 
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
-from zoo.data.parquet import is_saved
+from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
+from zoo.data.tar import open_tars
 from zoo.errors import InputError, unknown_name
 from zoo.formats.pairs import listed_pairs
 
@@ -20,7 +22,7 @@ def open_dataset(
     are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
     Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
     labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
-    the depth of people's folders, and whether links are followed (`OPTIONS`). Identities with fewer than `min_images`
+    the depth of people's folders, and whether links are followed (`FORMATS`). Identities with fewer than `min_images`
     pictures are left out, and of each the first `max_images` are used. InputError where there is nothing, no picture,
     or fewer than two identities.
     """
@@ -76,15 +78,15 @@ def is_synthetic(uri: str) -> bool:
     return uri.partition(":")[0] == "synthetic"
 
 
-OPTIONS = {
-    "folder": ("depth", "links"),
-    "list": ("image", "label"),
-    "tar": ("image", "label"),
-    "parquet": ("image", "label", "split"),
-    "hub": ("image", "label", "split"),
-    "rec": (),
+FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
+    "folder": (FolderDataset, ("depth", "links")),
+    "list": (ListDataset, ("image", "label")),
+    "tar": (open_tars, ("image", "label")),
+    "parquet": (ParquetDataset, ("image", "label", "split")),
+    "hub": (HubDataset, ("image", "label", "split")),
+    "rec": (RecordDataset, ()),
 }
-"""What an address may say of its format, behind a ?."""
+"""What opens each format, and what an address may say of it behind a ?."""
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:
@@ -104,31 +106,14 @@ def split_address(uri: str) -> tuple[str, dict[str, str]]:
 def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
     """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
     address, options = split_address(uri)
-    path = Path(address)
-    kind = kind_of(address, path)
-    for name in options if kind else ():
-        if name not in OPTIONS[kind or ""]:
-            raise unknown_name(f"option of {address}", name, OPTIONS[kind or ""])
-    if kind == "rec":
-        return RecordDataset(path, image_size)
-    if kind == "tar":
-        from zoo.data.tar import open_tars
-
-        return open_tars(address, image_size, **options)
-    if kind == "parquet":
-        from zoo.data.parquet import ParquetDataset
-
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        return ParquetDataset(files, path.stem, image_size, **options)
-    if kind == "hub":
-        from zoo.data.parquet import HubDataset
-
-        return HubDataset(address, image_size, **options)
-    if kind == "list":
-        return ListDataset(path, image_size, **options)
-    if kind == "folder":
-        return FolderDataset(path, image_size, **options)
-    raise InputError(_refusal(address, path))
+    kind = kind_of(address, Path(address))
+    if kind is None:
+        raise InputError(_refusal(address, Path(address)))
+    reader, known = FORMATS[kind]
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of {address}", name, known)
+    return reader(address, image_size, **options)
 
 
 def _refusal(uri: str, path: Path) -> str:

@@ -17,24 +17,21 @@ from zoo.formats.pairs import picture_in
 
 
 class ParquetDataset(BlockedFaces):
-    """The rows of Parquet files with a column of encoded pictures (bytes, or the Hub's {bytes, path}) and a label.
+    """The rows of a Parquet file, or of those in a folder, with a column of encoded pictures and one of labels.
 
-    Opening reads the labels. A picture is read with its row group, of which a few stay in memory; the loader shuffles
-    with that in mind. Needs pyarrow (the extra `data`). InputError for a file that is no Parquet or lacks the columns.
+    Pictures are bytes, or the Hub's {bytes, path}. Opening reads the labels. A picture is read with its row group, of
+    which a few stay in memory; the loader shuffles with that in mind. Needs pyarrow (the extra `data`). InputError for
+    a file that is no Parquet or lacks the columns.
     """
 
     kind = "Parquet"
 
     def __init__(
-        self,
-        files: Sequence[Path],
-        name: str,
-        image_size: tuple[int, int] | None = None,
-        split: str = "train",
-        **columns: str,
+        self, uri: str, image_size: tuple[int, int] | None = None, split: str = "train", **columns: str
     ) -> None:
-        self.image_size, self.name = image_size, name
-        files, self.notes = training_files(files, split)
+        place = Path(uri)
+        self.image_size, self.name = image_size, place.stem
+        files, self.notes = training_files(sorted(place.glob("*.parquet")) if place.is_dir() else [place], split)
         self._groups: list[tuple[Path, int]] = []
         self._column: str | None = None
         labels: list[Any] = []
@@ -51,7 +48,7 @@ class ParquetDataset(BlockedFaces):
                     self._groups.append((file, group))
                     starts.append(starts[-1] + rows)
             labels += table.read(columns=[chosen], use_threads=False).column(0).to_pylist()
-        self.identities, self.labels = labelled(labels, name)
+        self.identities, self.labels = labelled(labels, self.name)
         self.blocks = np.array(starts, np.int64)
 
     def open_block(self, number: int, process: int) -> Any:

@@ -90,15 +90,9 @@ class RecordFile:
     def _keep(self, index: Path) -> None:
         """Keeps what was found; where nothing can be written, the next opening reads the file again."""
         with contextlib.suppress(OSError, InputError), atomic_path(index) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                offsets=self._offsets,
-                keys=self._keys,
-                images=self._images,
-                labels=self.labels.astype(np.int32),
-                num_classes=self.num_classes,
-                index_note=self.index_note,
-            )
+            found: dict[str, Any] = {"offsets": self._offsets, "keys": self._keys, "images": self._images}
+            found |= {"num_classes": self.num_classes, "index_note": self.index_note}
+            np.savez(file, labels=self.labels.astype(np.int32), **found)
 
     def __len__(self) -> int:
         return len(self._images)
