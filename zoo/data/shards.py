@@ -15,7 +15,7 @@ from typing import IO
 
 import filelock
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import atomic_path, cache_folder
 
 TRIES = 5
@@ -57,7 +57,8 @@ def fetched(url: str) -> IO[bytes]:
     Processes that want the same shard wait for the one that fetches it. The least recently used ones make room; an open
     file stays readable. InputError where it cannot be fetched whole.
     """
-    try:
+    told = f"expected room for the shard {url} in the cache, cannot write there"
+    with explained(told, OSError, advice="set $WDS_CACHE"):
         folder = shard_folder()
         shard = folder / cache_name(url, ".tar")
         with filelock.FileLock(f"{shard}.lock"):
@@ -69,10 +70,6 @@ def fetched(url: str) -> IO[bytes]:
                 with atomic_path(shard) as temporary, open(temporary, "wb") as new:
                     _fetch(url, new)
                 _make_room(folder, keep=shard)
-    except OSError as error:
-        raise InputError(
-            f"expected room for the shard {url} in the cache, cannot write there ({error}); set $WDS_CACHE"
-        ) from None
     raise InputError(f"expected room for the shard {url}, found it removed at once; set $WDS_CACHE_SIZE higher")
 
 

@@ -142,10 +142,6 @@ class Kind:
     """The place that a text names; None where the text is not of this kind."""
 
 
-def _explicit_hub(text: str) -> Place | None:
-    return _hub(text) if text.startswith("hf-hub:") else None
-
-
 def _explicit_folder(text: str) -> Place | None:
     if not text.startswith("local-dir:"):
         return None
@@ -178,7 +174,7 @@ def _hub(text: str) -> Place | None:
 
 
 KINDS: list[Kind] = [
-    Kind("hf-hub:OWNER/NAME", _explicit_hub),
+    Kind("hf-hub:OWNER/NAME", lambda text: _hub(text) if text.startswith("hf-hub:") else None),
     Kind("local-dir:FOLDER", _explicit_folder),
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
