@@ -115,13 +115,8 @@ def model_info(folder: str | Path) -> ModelInfo:
         return ModelInfo.from_json(json.dumps(config["zoo"]))
     cfg = config.get("pretrained_cfg") or {}
     mean, std = (scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
-    return ModelInfo(
-        embedding_dim=int(config.get("num_classes", 0)),
-        input=InputSpec(size=input_size(config), mean=mean, std=std),
-        backbone=config["architecture"],
-        neck="native",
-        stem="stock",
-    )
+    spec = InputSpec(input_size(config), mean, std)
+    return ModelInfo(int(config.get("num_classes", 0)), spec, config["architecture"], neck="native", stem="stock")
 
 
 def input_size(config: dict[str, Any]) -> tuple[int, int]:

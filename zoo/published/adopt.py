@@ -128,12 +128,8 @@ def adopt(source: str | Path, folder: str | Path, convention: str | None = None)
     model = build(mapped)
     built = blueprint_of(model)
     spec = InputSpec(size=built.image_size, mean=taken.mean, std=taken.std)
-    info = replace(
-        facts(found, taken, spec, built.embedding_dim, leftovers),
-        backbone=built.backbone,
-        neck=built.neck,
-        stem=built.stem,
-    )
+    info = facts(found, taken, spec, built.embedding_dim, leftovers)
+    info = replace(info, backbone=built.backbone, neck=built.neck, stem=built.stem)
     with new_folder(folder):
         save_timm(model, folder, asdict(info))
     return Adopted(folder, info, found.known)
@@ -165,8 +161,7 @@ def agreed(known: Published | None, name: str | None, layout: str) -> Convention
 def build(mapped: Mapped) -> nn.Module:
     """The architecture with the mapped weights, in evaluation mode; InputError, naming three, where they do not fit."""
     dim = len(mapped.tensors[mapped.last])
-    ours = not mapped.architecture.startswith("edgenext")
-    stem = "face" if ours else "stock"
+    stem = "stock" if mapped.architecture.startswith("edgenext") else "face"
     model = create_backbone(mapped.architecture, dim, neck="native", stem=stem, image_size=mapped.image_size).eval()
     require_same_names({name: tuple(t.shape) for name, t in model.state_dict().items()}, mapped)
     model.load_state_dict(mapped.tensors)
@@ -195,18 +190,8 @@ def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers:
     if known is not None:
         told = {name: getattr(known, name) for name in ("name", "authors", "paper", "stated", "stated_from")}
         terms, data = known.weights_license, known.data
-        told |= {
-            "license": str(terms),
-            "license_link": terms.link,
-            "data_license": data.license,
-            "consent": data.consent,
-        }
+        told |= {"license": str(terms), "license_link": terms.link}
+        told |= {"data_license": data.license, "consent": data.consent}
         origin = replace(origin, **told)
-    return ModelInfo(
-        embedding_dim=dim,
-        input=spec,
-        backbone=known.backbone if known is not None else "",
-        training_set=known.data.name if known is not None else "",
-        license=origin.license,
-        origin=origin,
-    )
+    backbone, pictures = (known.backbone, known.data.name) if known is not None else ("", "")
+    return ModelInfo(dim, spec, backbone, training_set=pictures, license=origin.license, origin=origin)
