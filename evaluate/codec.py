@@ -30,8 +30,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Estimate):
         return value.packed()
     if is_dataclass(value):
-        held = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {name: to_json(item) for name, item in held.items() if _is_written(name, item)}
+        held = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in NEVER_WRITTEN}
+        return {name: to_json(item) for name, item in held.items() if name in WRITTEN_EMPTY or not _is_empty(item)}
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else f"{key:g}": to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -39,11 +39,8 @@ def to_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _is_written(name: str, value: Any) -> bool:
-    if name in NEVER_WRITTEN:
-        return False
-    empty = value is None or (isinstance(value, Mapping | list | tuple) and not value)
-    return name in WRITTEN_EMPTY or not empty
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping | list | tuple) and not value)
 
 
 def from_json(kind: Any, value: Any) -> Any:

@@ -125,11 +125,8 @@ class Replicates:
         """From scores and truths (pairs,) and the people of each pair (pairs,), numbered from 0."""
         cuts = _cuts(scores, same)
         row = np.searchsorted(cuts, scores, side="left")  # the number of cuts that accept the pair
-        counts = [
-            np.cumsum(draws.sums(row[kind], len(cuts) + 1, left[kind], right[kind])[::-1], axis=0)[::-1]
-            for kind in (same, ~same)
-        ]
-        return cls(*counts)
+        counts = (draws.sums(row[kind], len(cuts) + 1, left[kind], right[kind]) for kind in (same, ~same))
+        return cls(*(np.cumsum(count[::-1], axis=0)[::-1] for count in counts))
 
     def auc(self) -> npt.NDArray[np.float64]:
         """The area under each replicate's ROC curve: (replicates,)."""
@@ -322,10 +319,8 @@ class PeoplePairs:
         draws = f"{self.draws.replicates:,} replicates, seed {SEED}"
         if self.known:
             return f"bootstrap of {self.draws.people:,} people, {draws}"
-        return (
-            f"exact binomial for accuracy and TAR, pairs taken as independent; bootstrap of pairs for AUC and EER, "
-            f"{draws}; the benchmark names no people"
-        )
+        drawn = f"bootstrap of pairs for AUC and EER, {draws}; the benchmark names no people"
+        return f"exact binomial for accuracy and TAR, pairs taken as independent; {drawn}"
 
     def share(self, right: Bools, value: float) -> Estimate:
         """The share of pairs that are `right`, bool (pairs,), whose value on all pairs is `value`."""

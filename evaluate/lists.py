@@ -47,9 +47,8 @@ class Listed:
         """
         unknown = sum(same is None for _, _, same in pairs)
         if unknown:
-            raise InputError(
-                f"expected 1 or 0 in the column `same` of {source}, missing for {unknown} of {len(pairs)} pairs"
-            )
+            missing = f"missing for {unknown} of {len(pairs)} pairs"
+            raise InputError(f"expected 1 or 0 in the column `same` of {source}, {missing}")
         pictures = [picture for a, b, _ in pairs for picture in (a, b)]
         absent = sorted({picture for picture in pictures if not picture.is_file()})
         if absent:

@@ -44,9 +44,8 @@ class SortedScores:
             )
         if same.all() or not same.any():
             kind = "same" if len(same) and same.all() else "different"
-            raise InputError(
-                f"expected pairs of both kinds, found {len(same)} of {kind} people and no others: no rate is defined"
-            )
+            found = f"found {len(same)} of {kind} people and no others: no rate is defined"
+            raise InputError(f"expected pairs of both kinds, {found}")
         return cls(np.sort(scores[same]), np.sort(scores[~same]))
 
     def true_accepts(self, threshold: npt.ArrayLike, inclusive: bool = False) -> Counts:
@@ -87,10 +86,8 @@ class OperatingPoint:
         """The sentence for a target that these pairs cannot measure; empty where they can."""
         if self.measurable:
             return ""
-        return (
-            f"TAR@FAR {self.far_target:g} is not measurable: {self.negatives:,} negatives cannot show a rate below "
-            f"1/{self.negatives:,}"
-        )
+        few = f"{self.negatives:,} negatives cannot show a rate below 1/{self.negatives:,}"
+        return f"TAR@FAR {self.far_target:g} is not measurable: {few}"
 
 
 def tar_at_far(scores: SortedScores, far: float) -> OperatingPoint:

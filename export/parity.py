@@ -52,7 +52,8 @@ class Differences:
 
     def rounded(self) -> Differences:
         """The cosine down to six decimals, the others up to one significant digit; what is not finite stays."""
-        return Differences(_down(self.cosine), _up(self.max_abs), _up(self.max_relative))
+        cosine = math.floor(self.cosine * 1e6) / 1e6 if math.isfinite(self.cosine) else self.cosine
+        return Differences(cosine, _up(self.max_abs), _up(self.max_relative))
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,6 @@ def measure(
     return tuple(compared)
 
 
-def _down(cosine: float) -> float:
-    return math.floor(cosine * 1e6) / 1e6 if math.isfinite(cosine) else cosine
-
-
 def _up(difference: float) -> float:
     if not difference > 0 or not math.isfinite(difference):
         return difference
@@ -193,10 +190,8 @@ def parity_error(failed: Failure, name: str, where: str, rounding: Differences |
     """
     found = failed.differences
     if rounding is not None and not rounding.within and found.max_relative <= 10 * rounding.max_relative:
-        what = (
-            f"the model is ill-conditioned, as torch's own float32 has a cosine of {rounding.cosine:.6f} to its float64"
-            f" and differs by {rounding.max_relative:.1e}; train it further"
-        )
+        own = f"a cosine of {rounding.cosine:.6f} to its float64 and differs by {rounding.max_relative:.1e}"
+        what = f"the model is ill-conditioned, as torch's own float32 has {own}; train it further"
     elif failed.only_optimised:
         what = "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
     else:

@@ -48,9 +48,8 @@ def find_benchmarks(
         if not found and not only and len(people_in(root, SUFFIXES)) > 1:
             found = [PairsProtocol.named(root)]
     else:
-        raise InputError(
-            f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, found nothing"
-        )
+        told = "found nothing"
+        raise InputError(f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, {told}")
     published = [benchmark for protocol in PROTOCOLS for benchmark in PROTOCOLS[protocol].benchmarks]
     known = {*PROTOCOLS, *(one.name for one in published), *(one.name for one in found)}
     known |= {one.family for one in published if one.family}

@@ -310,9 +310,8 @@ def evaluate(
     benchmarks = open_benchmarks(data, options=chosen.options)
     found = [*(protocol.data for protocol, _ in benchmarks.opened), *benchmarks.not_whole]
     if len(found) > 1:
-        raise InputError(
-            f"expected one benchmark at {data}, found {len(found)} ({', '.join(found)}); evaluate_all measures them all"
-        )
+        told = f"found {len(found)} ({', '.join(found)}); evaluate_all measures them all"
+        raise InputError(f"expected one benchmark at {data}, {told}")
     report = measure(chosen, benchmarks, watch)
     if report.not_measured:
         raise InputError(report.not_measured[0])

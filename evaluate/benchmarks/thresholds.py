@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from zoo.evaluate.results import Evaluation
 from zoo.files import write_json
@@ -47,16 +46,13 @@ def store_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> list[st
     if kept:
         model.info = with_thresholds(model.info or ModelInfo(model.embedding_dim, model.input), kept)
         write_model_info(model.path, model.info)
-        _store_in_config(model.path.with_name("config.json"), model.info)
+        config = model.path.with_name("config.json")
+        content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        if "zoo" in content:
+            content["zoo"]["thresholds"] = json.loads(model.info.to_json())["thresholds"]
+            write_json(config, content)
     return told + [
         f"stored the threshold {threshold.threshold:.6f} for FAR {threshold.far:g} "
         f"({threshold.false_accepts} false accepts among {threshold.negatives:,} negatives)"
         for threshold in kept
     ]
-
-
-def _store_in_config(config: Path, info: ModelInfo) -> None:
-    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    if "zoo" in content:
-        content["zoo"]["thresholds"] = json.loads(info.to_json())["thresholds"]
-        write_json(config, content)

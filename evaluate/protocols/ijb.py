@@ -90,20 +90,16 @@ class IJBProtocol(Protocol):
         on_disk = {path.name for path in (self.folder / "loose_crop").iterdir()}
         absent = [name for name in self.names if name not in on_disk]
         if absent:
-            raise InputError(
-                f"expected {len(self.names):,} pictures in {self.folder / 'loose_crop'}, missing {len(absent):,} of "
-                f"them ({_few(absent)}); unpack the archive again"
-            )
+            told = f"missing {len(absent):,} of them ({_few(absent)}); unpack the archive again"
+            raise InputError(f"expected {len(self.names):,} pictures in {self.folder / 'loose_crop'}, {told}")
 
     def _read_memberships(self, path: Path) -> None:
         row_of = {name: row for row, name in enumerate(self.names)}
         lines = list(_lines(path, 3, int))
         unknown = [name for name, _ in lines if name not in row_of]
         if unknown:
-            raise InputError(
-                f"expected landmarks for every picture of {path.name}, missing for {len(unknown):,} ({_few(unknown)}); "
-                "use the files of one release"
-            )
+            missing = f"missing for {len(unknown):,} ({_few(unknown)}); use the files of one release"
+            raise InputError(f"expected landmarks for every picture of {path.name}, {missing}")
         if not lines:
             raise InputError(f"expected lines (picture, template, medium) in {path}, found none")
         self.image_of = np.array([row_of[name] for name, _ in lines], np.int64)

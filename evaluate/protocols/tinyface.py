@@ -56,10 +56,8 @@ class TinyFaceProtocol(Protocol):
         self.distractors = len(distractors)
         self.gallery_ids = np.concatenate([match_ids, np.full(len(distractors), -1, np.int64)])
         if absent := [name for name in listed if not (self.folder / name).is_file()]:
-            raise InputError(
-                f"expected every listed picture in {self.folder}, missing {len(absent):,} of them "
-                f"({', '.join(absent[:3])}); unpack the archive again"
-            )
+            told = f"missing {len(absent):,} of them ({', '.join(absent[:3])}); unpack the archive again"
+            raise InputError(f"expected every listed picture in {self.folder}, {told}")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -89,10 +87,8 @@ class TinyFaceProtocol(Protocol):
         probes = len(self.probe_ids)
         found = search(units[:probes], units[probes:], self.probe_ids, self.gallery_ids)
         if not found.mated.all():
-            raise InputError(
-                f"expected a match in the gallery for each of {probes} probes of {self.folder}, missing for "
-                f"{int((~found.mated).sum())}; use the files of one release"
-            )
+            missing = f"missing for {int((~found.mated).sum())}; use the files of one release"
+            raise InputError(f"expected a match in the gallery for each of {probes} probes of {self.folder}, {missing}")
         ranks, estimates = identification(found, RANKS, ())
         return Evaluation(
             protocol="tinyface",

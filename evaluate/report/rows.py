@@ -82,10 +82,8 @@ def methods(found: Evaluation) -> list[str]:
         told.append(f"pictures: {failures.cut}")
     if failures and failures.images:
         templates = f", {failures.templates:,} templates" if failures.templates is not None else ""
-        told.append(
-            f"{failures.images:,} of {failures.of:,} images have no usable face "
-            f"({failures.pairs:,} pairs{templates}): {failures.policy}"
-        )
+        of = f"({failures.pairs:,} pairs{templates}): {failures.policy}"
+        told.append(f"{failures.images:,} of {failures.of:,} images have no usable face {of}")
     return told
 
 

@@ -208,9 +208,7 @@ def lines_of(facts: Summary) -> list[str]:
         lines.append(f"  damaged: {len(contents.corrupt):,}")
         lines += [f"    {problem}" for problem in contents.corrupt[:5]]
         twins = contents.duplicates
-        lines.append(
-            f"  duplicates: {twins.images_too_many:,} images too many in {twins.groups:,} groups,"
-            f" {twins.across_identities:,} of them across identities"
-        )
+        across = f"{twins.across_identities:,} of them across identities"
+        lines.append(f"  duplicates: {twins.images_too_many:,} images too many in {twins.groups:,} groups, {across}")
         lines += [f"    {' = '.join(group[:3])}" for group in twins.examples]
     return lines

@@ -52,7 +52,12 @@ def run(args: argparse.Namespace) -> int:
     from zoo.formats.score_table import PERSONAL, score_table
 
     options = Options(**given(args, Options))
-    folder = report_folder(args.report) if args.report else None
+    folder = Path(args.report) if args.report else None
+    if folder:  # before an hour of embedding and not after it
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"expected a folder for --report, cannot make {folder} ({error.strerror})") from None
     earlier = [Report.read(path) for path in args.compare]
     if args.fuse and len(args.models) < 2:
         raise InputError(f"expected at least two models for --fuse, found {len(args.models)}")
@@ -95,16 +100,6 @@ def run(args: argparse.Namespace) -> int:
     if last:
         raise InputError(last)
     return 0
-
-
-def report_folder(name: str) -> Path:
-    """The folder for the report, made before an hour of embedding and not after it."""
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"expected a folder for --report, cannot make {folder} ({error.strerror})") from None
-    return folder
 
 
 def figures(report: Report, told: Sequence[str]) -> list[dict[str, object]]:

@@ -115,8 +115,7 @@ def runs() -> list[Row]:
     """The run folders under runs/, oldest first."""
     from zoo.runs import run_folders
 
-    found = ((folder, (folder / "model.onnx").is_file()) for folder in run_folders())
-    return [{"name": folder.name, "path": str(folder), "model": exported} for folder, exported in found]
+    return [{"name": one.name, "path": str(one), "model": (one / "model.onnx").is_file()} for one in run_folders()]
 
 
 def models() -> list[Row]:

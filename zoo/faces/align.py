@@ -45,9 +45,8 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
     """
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.ndim < 2 or target.ndim < 2 or source.shape[-1] != 2 or source.shape[-2:] != target.shape[-2:]:
-        raise InputError(
-            f"expected as many (x, y) points on both sides, found shapes {source.shape} and {target.shape}"
-        )
+        found = f"found shapes {source.shape} and {target.shape}"
+        raise InputError(f"expected as many (x, y) points on both sides, {found}")
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise InputError("expected finite landmarks to align by, found NaN or infinity; leave out this face")
     source_mean, target_mean = source.mean(-2), target.mean(-2)

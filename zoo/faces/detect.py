@@ -187,14 +187,10 @@ class FaceDetector:
         working = (max(1, round(height * scale)), max(1, round(width * scale)))
         x, y = width / working[1], height / working[0]
         # landmarks are pixels' centres, as cv2.resize maps them
-        return [
-            Face(
-                (row[0] * x, row[1] * y, row[2] * x, row[3] * y),
-                (row[4:14].reshape(5, 2) + 0.5) * (x, y) - 0.5,
-                float(row[14]),
-            )
-            for row in self._run(_scaled(image, working), self.score_threshold)
-        ]
+        rows = self._run(_scaled(image, working), self.score_threshold)
+        boxes, points = rows[:, :4] * (x, y, x, y), (rows[:, 4:14].reshape(-1, 5, 2) + 0.5) * (x, y) - 0.5
+        found = zip(boxes.tolist(), points, rows[:, 14].tolist(), strict=True)
+        return [Face((left, top, w, h), landmarks, score) for (left, top, w, h), landmarks, score in found]
 
     def _run(self, image: Image, score: float) -> Points:
         """YuNet's rows of at least a score: box, landmarks and score, (faces, 15)."""

@@ -151,9 +151,8 @@ def read_picture(picture: Picture, name: str | None = None, damage: list[str] | 
     `damage` collects a sentence for a damaged file that could be read nevertheless.
     """
     if isinstance(picture, str) and re.match("[a-z][a-z0-9+.-]+://", picture, re.IGNORECASE):
-        raise InputError(
-            f"expected a file, found the URL {picture}: no picture is fetched from the network; download it"
-        )
+        told = f"found the URL {picture}: no picture is fetched from the network; download it"
+        raise InputError(f"expected a file, {told}")
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
         name = name or printable(path)
@@ -201,9 +200,8 @@ class LandmarkCut:
             return picture
         found = self.landmarks.get(path.name)
         if found is None:
-            raise InputError(
-                f"expected landmarks for {path}, which is not an aligned crop, found none; download the lists again"
-            )
+            told = "found none; download the lists again"
+            raise InputError(f"expected landmarks for {path}, which is not an aligned crop, {told}")
         return align_or_none(picture, np.array(found).reshape(5, 2))
 
     def sha256(self) -> str:

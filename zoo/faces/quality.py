@@ -74,14 +74,10 @@ def measure(
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
     distance = float(np.linalg.norm(right - left))
     height = float(mouth[1] - eyes[1])
-    return Quality(
-        blur,
-        eye_distance=float(np.linalg.norm(landmarks[1] - landmarks[0])),
-        turn=float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6),
-        nod=float(nose[1] - eyes[1]) / height if height > 0 else 0.0,
-        brightness=brightness,
-        cut=None if size is None else share_outside(landmarks, size),
-    )
+    apart = float(np.linalg.norm(landmarks[1] - landmarks[0]))
+    turn = float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6)
+    nod = float(nose[1] - eyes[1]) / height if height > 0 else 0.0
+    return Quality(blur, apart, turn, nod, brightness, None if size is None else share_outside(landmarks, size))
 
 
 def share_outside(landmarks: npt.NDArray[np.float64], size: tuple[int, int]) -> float:

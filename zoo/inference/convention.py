@@ -147,9 +147,8 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
     reason = "as its name says" if named else "the only one of that many numbers"
     named = named or [name for name, size in sizes.items() if size >= least]
     if len(named) != 1:
-        raise InputError(
-            f"expected one embedding among the {len(sizes)} outputs of {path}, found {listed}; say which with --output"
-        )
+        found = f"found {listed}; say which with --output"
+        raise InputError(f"expected one embedding among the {len(sizes)} outputs of {path}, {found}")
     return named[0], f"of {len(sizes)} outputs ({listed}) {named[0]} is taken as the embedding, {reason}"
 
 

@@ -133,9 +133,8 @@ class OnnxEmbedder:
         if provider != PROVIDERS[wanted[0]]:
             why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
         if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
-            raise InputError(
-                f"expected to run on {device.kind}:{device.index}, but {why}; use --device cpu or auto, or install them"
-            )
+            told = f"but {why}; use --device cpu or auto, or install them"
+            raise InputError(f"expected to run on {device.kind}:{device.index}, {told}")
         if device.kind == "auto":
             self._note(why and f"{why}: computed on the CPU")
         return session, provider
@@ -189,9 +188,8 @@ class OnnxEmbedder:
         floats = [name for name, node in self._outputs.items() if node.type in FLOATS]
         if not floats:
             found = ", ".join(f"{name!r} of {node.type}" for name, node in self._outputs.items())
-            raise InputError(
-                f"expected a float embedding as output of {self.path}, found {found}; cut the graph down to it"
-            )
+            told = f"found {found}; cut the graph down to it"
+            raise InputError(f"expected a float embedding as output of {self.path}, {told}")
         sizes = dict.fromkeys(floats, 0)
         if len(floats) > 1:
             try:

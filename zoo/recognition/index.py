@@ -178,7 +178,8 @@ def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str
     A photo is a file, or the SHA-256 of one in hex. InputError for a person or a photo that is in neither, and while
     `index` is at work on a file; the gallery is then as it was.
     """
-    digests = {str(photo): _photo_digest(photo) for photo in photos}
+    named = {str(photo): bool(re.fullmatch("[0-9a-f]{64}", str(photo))) for photo in photos}
+    digests = {name: name if hashed else hashlib.sha256(read_file(name)).hexdigest() for name, hashed in named.items()}
 
     def doomed(known: set[tuple[str, str]]) -> set[tuple[str, str]]:
         missing = [name for name in people if name not in {name for name, _ in known}]
@@ -215,12 +216,6 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _photo_digest(photo: str | Path) -> str:
-    if re.fullmatch("[0-9a-f]{64}", str(photo)):
-        return str(photo)
-    return hashlib.sha256(read_file(photo)).hexdigest()
-
-
 def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
     """Each person's pictures in a folder of people, and notes on what was left out.
 
@@ -236,10 +231,8 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
     if loose := sum(entry.is_file() for entry in entries):
         notes.append(f"{loose} files lie beside the folders of people in {printable(folder)}: left out")
     if not people:
-        raise InputError(
-            f"expected a folder of people, one sub-folder per person, found no picture in any sub-folder of"
-            f" {printable(folder)}"
-        )
+        told = f"found no picture in any sub-folder of {printable(folder)}"
+        raise InputError(f"expected a folder of people, one sub-folder per person, {told}")
     return people, notes + alike(people)
 
 

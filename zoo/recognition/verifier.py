@@ -174,10 +174,8 @@ class FaceVerifier(FaceFinder):
         if self.decision.stored is not None:
             notes += self.conditions(self.decision.stored, face_a.face is not None or face_b.face is not None)
         if similarities.size > 1:
-            notes.append(
-                f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared:"
-                f" {similarities.size} comparisons are as many chances of a false accept"
-            )
+            chances = f"{similarities.size} comparisons are as many chances of a false accept"
+            notes.append(f"the most similar two of {len(every_a)} and {len(every_b)} faces are compared: {chances}")
         faces, verdict = (face_a, face_b), self.decision.accepts(similarity)
         return Verification(similarity, verdict, self.decision, *faces, self.model, tuple(dict.fromkeys(notes)))
 
