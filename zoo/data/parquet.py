@@ -54,13 +54,12 @@ class ParquetDataset(BlockedFaces):
     def open_block(self, number: int, process: int) -> Any:
         """The pictures of a row group."""
         file, group = self._groups[number]
-        return _parquet(file).read_row_group(group, columns=[self._column], use_threads=False).column(0)
+        with _readable(file, f"expected the pictures of {file}, row group {group}, cannot read them"):
+            return _parquet(file).read_row_group(group, columns=[self._column], use_threads=False).column(0)
 
     def content(self, i: int) -> bytes:
         block, row = self.place(i)
-        with _readable(self._groups[block][0], f"expected the pictures of {self.where(i)}, cannot read them"):
-            pictures = self.opened(block)
-        return picture_in(pictures[row].as_py(), self.where(i))
+        return picture_in(self.opened(block)[row].as_py(), self.where(i))
 
     def where(self, i: int) -> str:
         block, row = self.place(i)
