@@ -81,3 +81,11 @@ def test_what_save_to_disk_wrote_is_read(root):
         assert dataset.labels.tolist() == [1, 0, 0, 1] and np.array_equal(dataset.image(2), picture(2))
     with pytest.raises(InputError, match="several"):
         open_dataset(f"{root / 'several'}?split=dev")
+
+
+def test_a_table_that_is_damaged_after_it_was_opened_is_named_with_its_row_group(root):
+    dataset = open_dataset(make_parquet(root, list(CONTENTS)))
+    for file in root.glob("*.parquet"):
+        file.write_bytes(b"no parquet any more")
+    with pytest.raises(InputError, match=r"expected the pictures of .*\.parquet, row group 0, cannot read them"):
+        dataset.image(0)
