@@ -81,15 +81,9 @@ class _Work(Work):
         assert pieces is not None
         curve = pieces.quadratic, pieces.linear, pieces.constant, pieces.above or 0.0, pieces.below
         coefficients = (*curve, *(pieces.slope or (0.0, 0.0)), pieces.power or 0.0)
-        shape = kernels.Shape(
-            pieces.unchanged,
-            isinstance(pieces.linear, Tensor),
-            pieces.above is None,
-            pieces.slope is not None,
-            pieces.power is not None,
-            self.binary,
-            plan.filter_above is not None,
-        )
+        given = pieces.above is None, pieces.slope is not None, pieces.power is not None
+        own = isinstance(pieces.linear, Tensor)
+        shape = kernels.Shape(pieces.unchanged, own, *given, self.binary, plan.filter_above is not None)
         self.constants = (head.scale, plan.filter_above or 0.0, coefficients)
         self.flags: dict[str, Any] = {
             "SHAPE": shape,
@@ -169,7 +163,8 @@ def plan_chunks(
     """`plan` with a chunk size whose buffers take at most `budget` bytes, and with what is left of them to keep values.
 
     Where `chunk_size` is "auto", the fastest of CHUNKS on this card is found once per shape, by `seconds`, which times
-    a call there. Under torch's deterministic algorithms, it is FIXED_CHUNK: another size adds in another order.
+    a call there. It is FIXED_CHUNK under torch's deterministic algorithms, as another size adds in another order, and
+    under inference_mode, where no gradient can be timed.
     """
     each = class_bytes(len(unit), unit.shape[1], plan)
     largest = max(64, budget // each // 64 * 64)
@@ -180,7 +175,7 @@ def plan_chunks(
     key = (unit.device, tuple(unit.shape), classes.bit_length(), plan.precision, plan.sub_centres, largest)
     if isinstance(chunk_size, int):
         size = chunk_size
-    elif torch.are_deterministic_algorithms_enabled() or seconds is None or classes <= sizes[0]:
+    elif torch.are_deterministic_algorithms_enabled() or unit.is_inference() or not seconds or classes <= sizes[0]:
         size = min(FIXED_CHUNK, largest)
     elif key in _MEASURED:
         size = _MEASURED[key]

@@ -268,4 +268,6 @@ def test_the_fastest_chunk_that_fits_is_measured_once(monkeypatch: pytest.Monkey
         assert fused.plan_chunks(*given, 10**9, "auto", seconds).chunk_size == fused.FIXED_CHUNK
     finally:
         torch.use_deterministic_algorithms(False)
-    assert seen == [2, 4, 8, 64]
+    with torch.inference_mode():
+        plan = fused.plan_chunks(torch.zeros(4, 2), *given[1:], 10**9, "auto", seconds)
+    assert plan.chunk_size == fused.FIXED_CHUNK and seen == [2, 4, 8, 64]
