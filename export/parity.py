@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnxruntime as ort
 
 from zoo.data.synthetic import SyntheticFaces
 from zoo.errors import InputError
+from zoo.machine import cores
 from zoo.modelinfo import Crops
 
 Inputs = npt.NDArray[np.float32]
@@ -118,8 +120,8 @@ def session(
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    if threads or cores() < (os.cpu_count() or 1):  # else ONNX Runtime takes the machine's
+        options.intra_op_num_threads = threads or cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     source = model if isinstance(model, bytes) else str(model)
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from zoo import __version__
 from zoo.errors import Exit, InputError, closest, unknown_name
+from zoo.machine import cores
 from zoo.messages import Lines, log
 
 COMMANDS = {
@@ -88,7 +89,25 @@ def run(argv: Sequence[str]) -> int:
     command = importlib.import_module(f"zoo.commands.{name}")
     parser = Parser(f"zoo {name}", None, command.__doc__)
     command.add_arguments(parser)
-    return int(command.run(parser.parse(rest)))
+    args = parser.parse(rest)
+    with limited_threads(getattr(args, "threads", None)):
+        return int(command.run(args))
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Gives all libraries that many threads while the block runs, or else the cores of a container's quota.
+
+    They read OMP_NUM_THREADS when they are loaded, or ask `zoo.machine.cores`, which reads it too.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    if threads or (before is None and cores() < (os.cpu_count() or 1)):
+        os.environ["OMP_NUM_THREADS"] = str(threads or cores())
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
+        os.environ |= {"OMP_NUM_THREADS": before} if before is not None else {}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

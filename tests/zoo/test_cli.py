@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,59 @@ def test_no_command_has_thirty_flags(command: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit):
         cli.run([command])
     assert seen[0] < 30
+
+
+COMPUTING = ["adopt", "align", "cluster", "embed", "evaluate", "export", "identify", "index", "inspect", "migrate"]
+
+
+@pytest.mark.parametrize("command", [*COMPUTING, "serve", "train", "verify"])
+def test_every_command_that_computes_takes_threads(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    def look(self: cli.Parser, words: object) -> None:
+        raise Seen([option for action in self._actions for option in action.option_strings])
+
+    monkeypatch.setattr(cli.Parser, "parse", look)
+    with pytest.raises(Seen, match="--threads"):
+        cli.run([command])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "quota", "before", "expected"),
+    [(3, 8, None, "3"), (3, 8, "5", "3"), (None, 1, None, "1"), (None, 1, "5", "5"), (None, 8, None, None)],
+)
+def test_libraries_get_the_threads_that_are_wanted_or_a_containers_quota_and_no_longer_than_the_command(
+    wanted: int | None, quota: int, before: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "cores", lambda: quota)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    with pytest.raises(ZeroDivisionError), cli.limited_threads(wanted):
+        assert os.environ.get("OMP_NUM_THREADS") == expected
+        raise ZeroDivisionError
+    assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_torch_computes_with_the_threads_of_the_command(threads: str) -> None:
+    program = """
+import sys, types
+from zoo import cli
+def run(args):
+    import torch
+    print(torch.get_num_threads())
+    return 0
+command = types.ModuleType("zoo.commands.inspect")
+command.add_arguments = lambda parser: parser.add_argument("--threads", type=int)
+command.run = run
+sys.modules["zoo.commands.inspect"] = command
+cli.main(["inspect", "--threads", sys.argv[1]])
+"""
+    done = subprocess.run([sys.executable, "-c", program, threads], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [threads]
 
 
 def test_help_and_version_exit_0(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ weights to export or to train on.
 import argparse
 import json
 
-from zoo.commands.options import add_json, answer
+from zoo.commands.options import add_json, add_threads_argument, answer
 from zoo.errors import Exit
 
 
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="the new folder")
     whose = "whose checkpoint it is, where neither its hash nor its name tells: arcface_torch, adaface, cvlface, …"
     parser.add_argument("--as", dest="convention", metavar="NAME", help=whose)
+    add_threads_argument(parser)
     add_json(parser)
 
 

@@ -16,7 +16,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_options, given
+from zoo.commands.options import add_options, add_threads_argument, given
 from zoo.errors import InputError
 from zoo.messages import log
 
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration-method", metavar="NAME", action="append", help=methods)
     add_options(parser, Options)
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the facts of the written files as JSON")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP
+from zoo.commands.options import MODEL_HELP, add_threads_argument
 
 if TYPE_CHECKING:
     from zoo.modelinfo import ModelInfo
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

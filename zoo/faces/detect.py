@@ -28,6 +28,9 @@ Rule = Literal["largest", "central"]
 HUB_REPO = "opencv/face_detection_yunet"
 HUB_FILE = "face_detection_yunet_2023mar.onnx"
 HUB_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+MEASURED = {HUB_SHA256, "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0"}
+"""The files that LOOK_WIDTH is right for: the pinned one, and face_detection_yunet_2026may.onnx, on which it was
+measured: an export of the pinned one's weights for any size of the input, as OpenCV Zoo's README states."""
 
 SCORE = 0.6
 """A face with a lower score is none."""
@@ -218,7 +221,15 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
     InputError where the file is missing, is something else, or cannot be downloaded.
     """
     if path is not None:
-        return FaceDetector(_read(Path(path)), Path(path).name)
+        given = FaceDetector(_read(Path(path)), Path(path).name)
+        if given.sha256 not in MEASURED:
+            log.warning(
+                "landmarks are looked for in faces %d pixels wide, which was measured on other detectors than %s:"
+                " `benchmarks/verify.py --landmarks` measures it",
+                LOOK_WIDTH,
+                given.name,
+            )
+        return given
     kept = cache_folder("detectors") / HUB_FILE
     content = _read(kept) if kept.is_file() else _from_the_hub()
     if (found := hashlib.sha256(content).hexdigest()) != HUB_SHA256:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 import zoo.faces.detect
@@ -166,6 +167,21 @@ def test_a_file_that_is_no_detector_is_refused(content: bytes, capfd: pytest.Cap
     with pytest.raises(InputError, match=r"expected YuNet's ONNX file .* found something else in notes\.txt"):
         FaceDetector(content, "notes.txt")
     assert capfd.readouterr().err == ""
+
+
+def test_a_detector_whose_working_size_was_not_measured_is_noted(
+    tmp_path: Path, shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same network under another hash stands in for another one."""
+    measured = shared / "models" / "face_detection_yunet_2026may.onnx"
+    other = onnx.load(measured)
+    other.producer_name = "somebody"
+    onnx.save(other, tmp_path / "other.onnx")
+    with caplog.at_level("WARNING", "zoo"):
+        load_detector(measured)
+        assert not caplog.messages
+        load_detector(tmp_path / "other.onnx")
+    assert len(caplog.messages) == 1 and "measured on other detectors than other.onnx" in caplog.messages[0]
 
 
 def test_a_missing_detector_file_is_named(tmp_path: Path) -> None:

@@ -87,12 +87,12 @@ def test_other_formats_and_folders_without_pictures_are_refused(verifier: FaceVe
     assert not (tmp_path / "t.npz.partial").exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet", "hub"])
 def test_the_shards_of_any_source_are_together_the_whole(kind: str, tmp_path: Path) -> None:
     verifier = FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True)
     folder = write_people(tmp_path / "people", {"a": [(1, 0), (2, 0), (3, 0)], "b": [(4, 0), (5, 0), (6, 0), (7, 0)]})
     contents = [file.read_bytes() for file in sorted(folder.rglob("*.png"))]
-    source = tmp_path / f"set.{kind}"
+    source: Path | str = tmp_path / f"set.{kind}"
     if kind == "tar":
         with tarfile.open(source, "w") as file:
             for number, content in enumerate(contents):
@@ -102,6 +102,12 @@ def test_the_shards_of_any_source_are_together_the_whole(kind: str, tmp_path: Pa
                     file.addfile(member, io.BytesIO(part))
     elif kind == "parquet":
         pq.write_table(pa.table({"image": contents, "label": [0] * 7}), source)
+    elif kind == "hub":  # `datasets` takes a local folder for a repository
+        pytest.importorskip("datasets")
+        images = [{"bytes": content, "path": None} for content in contents]
+        (tmp_path / "repository").mkdir()
+        pq.write_table(pa.table({"image": images, "label": [0] * 7}), tmp_path / "repository" / "a.parquet")
+        source = f"hf://datasets/{tmp_path}/repository"
     else:
         source = folder
     whole = embed_to_table([source], tmp_path / "whole.npz", verifier)
