@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from zoo.recognition import Gallery
-    from zoo.recognition.identify import identify, identify_many
+    from zoo.recognition.identify import identify_many
 
     alone = len(args.photos) == 1 and not Path(args.photos[0]).is_dir()
     if args.draw and not alone:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     verifier = verifier_of(args)
     gallery = Gallery.of(args.gallery, verifier, bar=bar)
     options = {"fpir": args.fpir, "threshold": args.threshold, "top": args.top}
-    answers = [("", identify(gallery, args.photos[0], verifier, **options))] if alone else ()
+    answers = [("", gallery.identify(args.photos[0], verifier, **options))] if alone else ()
     codes = set()
     for path, answer in answers or identify_many(gallery, args.photos, verifier, **options):
         if isinstance(answer, InputError):

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.recognition.gallery import FORMAT, Gallery, Ranked, packed_names
 from zoo.recognition.verifier import FaceVerifier
+
+if TYPE_CHECKING:
+    from zoo.faces.finder import Picture
+    from zoo.recognition.identify import Identification
 
 SCHEME = "qdrant:"
 LOCAL = threading.Lock()
@@ -59,6 +63,9 @@ class Store(Protocol):
 
     def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
         """Of each query, unit-length (queries, dim), the `k` most similar people and their cosines, best first."""
+
+    def identify(self, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
+        """The faces of a picture, each with its most similar people: see `zoo.recognition.identify`."""
 
     def photo_counts(self) -> dict[str, int]:
         """How many photos each person's template averages, by name."""
@@ -138,15 +145,13 @@ class QdrantStore:
         return int(self._ask("count").count)
 
     def noted(self, notes: Iterable[str]) -> Self:
-        """See `Store`."""
         return replace(self, notes=tuple(notes))
 
     def require(self, verifier: FaceVerifier) -> list[str]:
-        """See `Store`."""
         return Gallery.empty(self.dim, self.facts).require(verifier)
 
     def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
-        """See `Store`: exact, as the engine compares a query with every template."""
+        """As `Gallery.ranked`, and as exact: the engine compares a query with every template."""
         from qdrant_client import models
 
         exact = models.SearchParams(exact=True) if self.remote else None  # the local mode knows no other search
@@ -156,12 +161,15 @@ class QdrantStore:
         answers = self._ask("query_batch_points", asked)
         return [tuple((point.payload["name"], float(point.score)) for point in one.points) for one in answers]
 
+    def identify(self, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
+        from zoo.recognition.identify import identify
+
+        return identify(self, picture, verifier, **options)
+
     def photo_counts(self) -> dict[str, int]:
-        """See `Store`."""
         return {one.payload["name"]: len(one.payload["hashes"]) for one in self._points(None, ["name", "hashes"])}
 
     def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
-        """See `Store`."""
         found = self._points(people, ["name", "hashes"])
         return [(one.payload["name"], digest) for one in found for digest in one.payload["hashes"]]
 

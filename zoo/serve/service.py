@@ -14,7 +14,6 @@ from zoo.faces.finder import FaceCrop, FaceRule, NoFace, Picture
 from zoo.formats.images import encode_png
 from zoo.messages import log
 from zoo.recognition import FaceVerifier
-from zoo.recognition.identify import identify
 from zoo.recognition.store import Store
 from zoo.resolve import onnx_file
 from zoo.serve.batching import SharedEmbedder
@@ -90,7 +89,7 @@ class Service:
         given = (options.fpir, options.threshold) != (None, None)
         decision = options if given else self.settings
         rates = {"fpir": decision.fpir, "threshold": decision.threshold}
-        answer = identify(gallery, picture, verifier, top=options.top, **rates)
+        answer = gallery.identify(picture, verifier, top=options.top, **rates)
         told: Answer = json.loads(answer.to_json())
         for face, found in zip(told["faces"], answer.faces, strict=True):
             face |= _png(found.crop, options.crops)

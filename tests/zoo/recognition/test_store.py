@@ -96,7 +96,7 @@ def test_faces_are_identified_as_in_a_file_by_name_rank_and_cosine(town: Path, v
     index(town, PLACE, verifier)
     index(town, "g", verifier)
     asked = crop(3, noise=9)
-    ours = identify(store_at(PLACE), asked, verifier, threshold=0.5, top=9)
+    ours = store_at(PLACE).identify(asked, verifier, threshold=0.5, top=9)
     theirs = identify(store_at("g"), asked, verifier, threshold=0.5, top=9)
     assert ours.faces[0].name == theirs.faces[0].name == "Bob" and ours.people == theirs.people == 3
     assert [name for name, _ in ours.faces[0].candidates] == [name for name, _ in theirs.faces[0].candidates]
