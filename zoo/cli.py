@@ -6,11 +6,12 @@ verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.com
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from zoo import __version__
