@@ -136,7 +136,7 @@ class TrainConfig:
     centres stay in fp32 (fp64 throughout is for tests of exactness)."""
     channels_last: bool = True
     """Store feature maps channels-last, which is faster for convolutions on GPUs and CPUs."""
-    deterministic: Annotated[bool, Option(listed=True, mendable=True)] = False
+    deterministic: Annotated[bool, Option(mendable=True)] = False
     """Allow only algorithms that add in a fixed order, so that a run on a GPU repeats bit for bit; slower."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
