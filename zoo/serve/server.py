@@ -22,6 +22,9 @@ from zoo.serve.settings import Settings
 
 DRAIN_SECONDS = 5
 """Beyond the time limit of a request, how long a worker that was told to stop waits for those under way."""
+START_SECONDS = 60
+"""How long a worker may take to load or not answer before another one takes its place; uvicorn's 5 never end where the
+machine is too busy to load a model in them."""
 BACKLOG = 1024
 """Connections that the system keeps until a worker takes them."""
 
@@ -97,6 +100,7 @@ def _config(app: object, settings: Settings, factory: bool = False) -> ServerCon
         server_header=False,
         ws="none",
         timeout_keep_alive=5,
+        timeout_worker_healthcheck=START_SECONDS,
         timeout_graceful_shutdown=int(2 * settings.limits.max_seconds) + DRAIN_SECONDS,
         backlog=BACKLOG,
     )
