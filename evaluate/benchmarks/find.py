@@ -58,7 +58,7 @@ def find_benchmarks(
             raise unknown_name("protocol or benchmark", name, known)
     chosen = [one for one in found if not only or {one.name, one.protocol, one.family} & set(only)]
     if not chosen:
-        kinds = "(.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface) or folders of people"
+        kinds = "(.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface, SCface) or folders of people"
         what = f"of {', '.join(only)}" if only else kinds
         raise InputError(f"expected a benchmark {what} under {root}, found none")
     return chosen

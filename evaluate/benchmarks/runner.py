@@ -118,8 +118,8 @@ def open_benchmarks(
         inside = list(Path(archive.name).iterdir())
         data = inside[0] if len(inside) == 1 and inside[0].is_dir() else archive.name
     found = find_benchmarks(data, only)
-    if options.detector and not any(one.protocol == "pairs" and one.layout != "bin" for one in found):
-        lists = "a list of pairs over photos (pairs.txt, RFW, .csv)"
+    if options.detector and not any(one.protocol in ("pairs", "scface") and one.layout != "bin" for one in found):
+        lists = "a list of pairs over photos (pairs.txt, RFW, .csv) or SCface"
         raise InputError(f"expected {lists} for --detector, found none at {data}; leave it out")
     opened, not_whole = [], []
     for one in found:

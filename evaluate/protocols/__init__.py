@@ -3,8 +3,10 @@
 from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, Found, Protocol
 from zoo.evaluate.protocols.ijb import IJBProtocol
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.evaluate.protocols.scface import SCfaceProtocol
 from zoo.evaluate.protocols.tinyface import TinyFaceProtocol
 
-__all__ = ["PROTOCOLS", "Benchmark", "Found", "IJBProtocol", "PairsProtocol", "Protocol", "TinyFaceProtocol"]
+__all__ = ["PROTOCOLS", "Benchmark", "Found", "IJBProtocol", "PairsProtocol", "Protocol", "SCfaceProtocol"]
+__all__ += ["TinyFaceProtocol"]
 
 PROTOCOLS.load_entry_points("zoo.protocols", Protocol)  # last: third-party modules import from here

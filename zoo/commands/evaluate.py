@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from zoo.evaluate.benchmarks.options import Options
 
     parser.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL_HELP} (default: the newest run)")
-    data = "a .bin, pairs.txt, .csv or .parquet; a folder of benchmarks (also RFW, IJBB, IJBC, tinyface) or of people;"
-    data += " an archive of one; hf://datasets/OWNER/NAME; or synthetic faces (default: synthetic)"
+    data = "a .bin, pairs.txt, .csv or .parquet; a folder of benchmarks (also RFW, IJBB, IJBC, tinyface, SCface) or of"
+    data += " people; an archive of one; hf://datasets/OWNER/NAME; or synthetic faces (default: synthetic)"
     parser.add_argument("--data", default="synthetic", metavar="PATH", help=data)
     only = "only these benchmarks or protocols: lfw, rfw, ijb, …"
     parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help=only)
