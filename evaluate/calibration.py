@@ -135,12 +135,8 @@ def calibrated(found: Evaluation, scores: Floats, same: Bools, fold: Counts, cos
     """The figures with those of calibrated scores, and ln LR (pairs,) across the folds (pairs,)."""
     slope, offset = fit(scores, same)
     llr = cross_calibrated(scores, same, fold, (slope, offset))
-    figures = {
-        "Cllr": cllr(llr, same),
-        "minimum Cllr": min_cllr(scores, same),
-        f"DCF, {costs.told}": dcf(llr, same, costs),
-        f"minimum DCF, {costs.told}": min_dcf(scores, same, costs),
-    }
+    figures = {"Cllr": cllr(llr, same), "minimum Cllr": min_cllr(scores, same)}
+    figures |= {f"DCF, {costs.told}": dcf(llr, same, costs), f"minimum DCF, {costs.told}": min_dcf(scores, same, costs)}
     line = f"calibrated by logistic regression on the other folds; on all pairs ln LR = {slope:.4f} · cosine"
     notes = (*found.notes, f"{line} {offset:+.4f}; a Cllr or a DCF of 1 is the cost of deciding without the scores")
     return replace(found, figures={**found.figures, **figures}, notes=notes), llr

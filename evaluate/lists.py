@@ -45,13 +45,11 @@ class Listed:
 
         A picture's folder identifies its person where the truth of every pair agrees with that.
         """
-        unknown = sum(same is None for _, _, same in pairs)
-        if unknown:
+        if unknown := sum(same is None for _, _, same in pairs):
             missing = f"missing for {unknown} of {len(pairs)} pairs"
             raise InputError(f"expected 1 or 0 in the column `same` of {source}, {missing}")
         pictures = [picture for a, b, _ in pairs for picture in (a, b)]
-        absent = sorted({picture for picture in pictures if not picture.is_file()})
-        if absent:
+        if absent := sorted({picture for picture in pictures if not picture.is_file()}):
             named = ", ".join(map(str, absent[:3])) + (", …" if len(absent) > 3 else "")
             raise InputError(f"expected every picture that {source} names, missing {len(absent):,} of them: {named}")
         same = np.array([bool(truth) for _, _, truth in pairs])
@@ -85,10 +83,9 @@ def _read_landmarks(path: Path) -> dict[str, tuple[float, ...]]:
         words = line.split()
         if not words:
             continue
-        try:
+        numbers: tuple[float, ...] = ()
+        with contextlib.suppress(ValueError):
             numbers = tuple(float(word) for word in words[2:])
-        except ValueError:
-            numbers = ()
         if len(numbers) != 10 or not np.isfinite(numbers).all():
             raise InputError(f"expected a path, a label and ten numbers in line {number} of {path}, found {line!r}")
         found[words[0].rsplit("/", 1)[-1]] = numbers

@@ -36,12 +36,9 @@ class SortedScores:
         """Sorts `scores` (pairs,) by `same` (pairs,). InputError unless both kinds occur and all scores are finite."""
         if scores.shape != same.shape or scores.ndim != 1:
             raise InputError(f"expected one score and one truth a pair, found {scores.shape} and {same.shape}")
-        unusable = np.flatnonzero(~np.isfinite(scores))
-        if len(unusable):
-            raise InputError(
-                f"expected finite scores, found {len(unusable)} that are not, the first at pair {unusable[0]}; "
-                "look at the embeddings of that pair"
-            )
+        if len(unusable := np.flatnonzero(~np.isfinite(scores))):
+            found = f"found {len(unusable)} that are not, the first at pair {unusable[0]}"
+            raise InputError(f"expected finite scores, {found}; look at the embeddings of that pair")
         if same.all() or not same.any():
             kind = "same" if len(same) and same.all() else "different"
             found = f"found {len(same)} of {kind} people and no others: no rate is defined"
@@ -184,10 +181,6 @@ class FoldAccuracy:
         return int(self.right.sum())
 
     @property
-    def pairs(self) -> int:
-        return len(self.right)
-
-    @property
     def mean(self) -> float:
         return float(self.accuracies.mean())
 
@@ -310,13 +303,10 @@ def refuse_non_finite(
     embeddings: npt.NDArray[np.floating], what: str = "image", names: Sequence[object] | None = None
 ) -> None:
     """InputError for rows of `embeddings` (rows, dim) that hold NaN or infinity, by their `names` or numbers."""
-    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(broken):
+    if len(broken := np.flatnonzero(~np.isfinite(embeddings).all(axis=1))):
         named = ", ".join(str(names[row] if names else row) for row in broken[:5]) + (", …" if len(broken) > 5 else "")
-        raise InputError(
-            f"expected finite embeddings, found NaN or infinity for {len(broken)} of {len(embeddings)} {what}s "
-            f"({what} {named}); the model is broken, or its precision too low"
-        )
+        found = f"found NaN or infinity for {len(broken)} of {len(embeddings)} {what}s ({what} {named})"
+        raise InputError(f"expected finite embeddings, {found}; the model is broken, or its precision too low")
 
 
 def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:

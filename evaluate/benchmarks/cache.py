@@ -49,10 +49,8 @@ def source_sha256(room: Path) -> str:
     """One hash over the source of a module, or of every module in a folder: by name and content, once a process."""
     files = sorted(room.rglob("*.py")) if room.is_dir() else [room]
     assert files, f"there is no source in {room}"
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(room.parent)}\0{sha256(file)}\n".encode())
-    return digest.hexdigest()
+    lines = (f"{file.relative_to(room.parent)}\0{sha256(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def load(folder: Path, key: str, images: int) -> Embeddings | None:
@@ -85,8 +83,7 @@ class Parts:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self.why_not = ""
+        self.folder, self.why_not = folder, ""
 
     def known(self, start: int, stop: int) -> Embeddings | None:
         """The rows of pictures `start` to before `stop`, where they are kept."""

@@ -53,9 +53,8 @@ def find_benchmarks(
     published = [benchmark for protocol in PROTOCOLS for benchmark in PROTOCOLS[protocol].benchmarks]
     known = {*PROTOCOLS, *(one.name for one in published), *(one.name for one in found)}
     known |= {one.family for one in published if one.family}
-    for name in only:
-        if name not in known:
-            raise unknown_name("protocol or benchmark", name, known)
+    if unknown := [name for name in only if name not in known]:
+        raise unknown_name("protocol or benchmark", unknown[0], known)
     chosen = [one for one in found if not only or {one.name, one.protocol, one.family} & set(only)]
     if not chosen:
         kinds = "(.bin, pairs.txt, .parquet, RFW, IJBB/IJBC with meta/, tinyface, SCface) or folders of people"

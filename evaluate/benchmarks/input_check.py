@@ -39,15 +39,12 @@ def look(pictures: Pictures, order_is_assumed: bool = False) -> list[str]:
     excess = means[:, 2] - means[:, 0]
     coloured = np.abs(excess) > BLUER
     if not coloured.any():
-        if order_is_assumed:
-            return ["the pictures are grey: they cannot show whether the model takes RGB, as is assumed, or BGR"]
-        return []
+        grey = "the pictures are grey: they cannot show whether the model takes RGB, as is assumed, or BGR"
+        return [grey] if order_is_assumed else []
     bluer = int((excess > BLUER).sum())
     if 2 * bluer > coloured.sum() and excess[coloured].mean() > BLUER:
-        return [
-            f"red and blue look swapped in these pictures: {bluer} of {int(coloured.sum())} coloured ones are bluer "
-            "than red in the middle, as no skin is"
-        ]
+        told = f"{bluer} of {int(coloured.sum())} coloured ones are bluer than red in the middle, as no skin is"
+        return [f"red and blue look swapped in these pictures: {told}"]
     return []
 
 
@@ -82,7 +79,5 @@ def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip
     if tried[best] < max(NEAR_CHANCE, auc + 0.1):
         return [f"the AUC is near chance; none of the six usual inputs does better on {len(chosen)} pairs"]
     flags = f"--mean {best.mean:g} --std {best.std:g}{' --bgr' if best.channel_order == 'BGR' else ''}"
-    return [
-        f"the AUC is near chance, and of the six usual inputs, tried on {len(chosen)} pairs, {best.channel_order} and "
-        f"{best.scaling} has an AUC of {tried[best]:.3f}: try {flags}"
-    ]
+    told = f"{best.channel_order} and {best.scaling} has an AUC of {tried[best]:.3f}: try {flags}"
+    return [f"the AUC is near chance, and of the six usual inputs, tried on {len(chosen)} pairs, {told}"]

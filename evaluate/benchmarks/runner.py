@@ -79,10 +79,8 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
     embedder = load_embedder(path, options.backend, device=options.devices[0], **wishes)
     stated = embedder.info.input if embedder.info else None
     if options.write_thresholds and stated and options.given.over(stated) != stated:
-        raise InputError(
-            f"expected the input that {path} states ({stated.channel_order}, {stated.scaling}) "
-            "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
-        )
+        told = "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
+        raise InputError(f"expected the input that {path} states ({stated.channel_order}, {stated.scaling}) {told}")
     return Model(place.name, embedder, options, wishes)
 
 
@@ -106,10 +104,8 @@ def open_benchmarks(
     `only` narrows by names of benchmarks, families or protocols. InputError where nothing is found.
     """
     options = options or Options()
-    if isinstance(data, Protocol):
-        return Benchmarks(((data, None),))
-    if data == "synthetic":
-        return Benchmarks(((synthetic(), None),))
+    if isinstance(data, Protocol) or data == "synthetic":
+        return Benchmarks(((data if isinstance(data, Protocol) else synthetic(), None),))
     archive = None
     if isinstance(data, str) and data.startswith(HUB):
         data = fetch_dataset(data)
@@ -140,9 +136,8 @@ def synthetic() -> PairsProtocol:
     from zoo.data.synthetic import synthetic_pairs
 
     images, same = synthetic_pairs()
-    digest = hashlib.sha256(images.data)
-    digest.update(same.data)
-    return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest.hexdigest())
+    digest = hashlib.sha256(images.tobytes() + same.tobytes()).hexdigest()
+    return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest)
 
 
 def cache_key_of(model: Model, protocol: Protocol) -> str:
@@ -233,19 +228,11 @@ def _scored(
 def fused_facts(models: Sequence[Model]) -> ModelFacts:
     """What a report says of models whose scores are fused."""
     every = [model.facts for model in models]
-    return ModelFacts(
-        name=_name(models),
-        file=", ".join(facts.file for facts in every),
-        sha256=hashlib.sha256("\0".join(facts.sha256 for facts in every).encode()).hexdigest(),
-        embedding_dim=sum(facts.embedding_dim for facts in every),
-        precision=every[0].precision,
-        provider=every[0].provider,
-        notes=("fused: the mean of the models' cosines, each divided by its spread over random pairs of pictures",),
-    )
-
-
-def _name(models: Sequence[Model]) -> str:
-    return " + ".join(model.name for model in models)
+    name, file = " + ".join(facts.name for facts in every), ", ".join(facts.file for facts in every)
+    digest = hashlib.sha256("\0".join(facts.sha256 for facts in every).encode()).hexdigest()
+    dim = sum(facts.embedding_dim for facts in every)
+    note = "fused: the mean of the models' cosines, each divided by its spread over random pairs of pictures"
+    return ModelFacts(name, file, digest, dim, every[0].precision, every[0].provider, notes=(note,))
 
 
 def measure(
@@ -262,6 +249,7 @@ def measure(
     """
     results, groups, failed = [], {}, list(benchmarks.not_whole)
     models = (model, *fused_with)
+    name = " + ".join(one.name for one in models)
     for opened, place in benchmarks.opened:
         embeddings: dict[bool, list[Embeddings]] = {}
         protocol = opened
@@ -287,7 +275,7 @@ def measure(
             if isinstance(opened, PairsProtocol) and place and place.family:
                 groups[opened.data] = (opened.cosines(rows), opened.same)
         except InputError as error:
-            failed.append(f"{protocol.data}, {_name(models)}: {error}")
+            failed.append(f"{protocol.data}, {name}: {error}")
     compared = group_rates(groups) if len(groups) > 1 else None
     facts = fused_facts(models) if fused_with else model.facts
     report = Report(facts, tuple(results), model.options.settings, compared, tuple(failed))

@@ -51,8 +51,7 @@ def store_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> list[st
         if "zoo" in content:
             content["zoo"]["thresholds"] = json.loads(model.info.to_json())["thresholds"]
             write_json(config, content)
-    return told + [
-        f"stored the threshold {threshold.threshold:.6f} for FAR {threshold.far:g} "
-        f"({threshold.false_accepts} false accepts among {threshold.negatives:,} negatives)"
-        for threshold in kept
-    ]
+    for one in kept:
+        counted = f"{one.false_accepts} false accepts among {one.negatives:,} negatives"
+        told.append(f"stored the threshold {one.threshold:.6f} for FAR {one.far:g} ({counted})")
+    return told

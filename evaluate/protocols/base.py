@@ -95,8 +95,7 @@ class Found:
 
     def shortfall(self, found: Evaluation) -> str:
         """The sentence for a copy of another size than the published one; empty where all counts are right."""
-        wrong = self.benchmark.other_sizes(found) if self.benchmark else []
-        if not wrong:
+        if not self.benchmark or not (wrong := self.benchmark.other_sizes(found)):
             return ""
         return f"{self.path} is not all of {self.title}: {', '.join(wrong)}; no published figure compares"
 
@@ -213,10 +212,7 @@ def check_compat(compat: str | None) -> None:
 
 def hash_files(paths: Sequence[Path]) -> str:
     """One SHA-256 over the names and contents of a benchmark's lists."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name}\0{sha256(path)}\n".encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(f"{path.name}\0{sha256(path)}\n" for path in paths).encode()).hexdigest()
 
 
 def verification(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs
 from zoo.evaluate.protocols import base
@@ -70,17 +70,15 @@ class IJBProtocol(Protocol):
         meta = self.folder / "meta"
         releases = sorted(path.name.split("_")[0] for path in meta.glob("ijb?_name_5pts_score.txt"))
         if len(releases) != 1:
-            raise InputError(
-                f"expected meta/ijbb_name_5pts_score.txt or meta/ijbc_name_5pts_score.txt in {self.folder}, found "
-                f"{len(releases)} of them; point at the folder IJBB or IJBC of insightface's release"
-            )
+            lists = f"meta/ijbb_name_5pts_score.txt or meta/ijbc_name_5pts_score.txt in {self.folder}"
+            advice = "point at the folder IJBB or IJBC of insightface's release"
+            raise InputError(f"expected {lists}, found {len(releases)} of them; {advice}")
         self.release = releases[0]
         self.data = {one.name: one.title for one in self.benchmarks}.get(self.release, self.release)
         parts = ("name_5pts_score", "face_tid_mid", "template_pair_label")
         points, members, pairs = files = [meta / f"{self.release}_{part}.txt" for part in parts]
         missing = [f"meta/{path.name}" for path in files if not path.is_file()]
-        if not (self.folder / "loose_crop").is_dir():
-            missing.append("loose_crop/")
+        missing += [] if (self.folder / "loose_crop").is_dir() else ["loose_crop/"]
         if missing:
             raise InputError(f"expected a whole {self.data} in {self.folder}, missing there: {', '.join(missing)}")
         self.data_sha256 = hash_files([*files, *sorted(meta.glob(f"{self.release}_1N_*.csv"))])
@@ -88,16 +86,14 @@ class IJBProtocol(Protocol):
         self._read_memberships(members)
         self._read_pairs(pairs)
         on_disk = {path.name for path in (self.folder / "loose_crop").iterdir()}
-        absent = [name for name in self.names if name not in on_disk]
-        if absent:
+        if absent := [name for name in self.names if name not in on_disk]:
             told = f"missing {len(absent):,} of them ({_few(absent)}); unpack the archive again"
             raise InputError(f"expected {len(self.names):,} pictures in {self.folder / 'loose_crop'}, {told}")
 
     def _read_memberships(self, path: Path) -> None:
         row_of = {name: row for row, name in enumerate(self.names)}
         lines = list(_lines(path, 3, int))
-        unknown = [name for name, _ in lines if name not in row_of]
-        if unknown:
+        if unknown := [name for name, _ in lines if name not in row_of]:
             missing = f"missing for {len(unknown):,} ({_few(unknown)}); use the files of one release"
             raise InputError(f"expected landmarks for every picture of {path.name}, {missing}")
         if not lines:
@@ -107,12 +103,10 @@ class IJBProtocol(Protocol):
         self.template_ids, self.template_of = np.unique(templates, return_inverse=True)
 
     def _read_pairs(self, path: Path) -> None:
-        with warnings.catch_warnings():
+        unread = f"expected whole numbers in {path}, found something else"
+        with warnings.catch_warnings(), explained(unread, DeprecationWarning, ValueError):
             warnings.simplefilter("error", DeprecationWarning)  # numpy's word for text that is no number
-            try:
-                flat = np.fromfile(path, dtype=np.int64, sep=" ")
-            except (DeprecationWarning, ValueError) as error:
-                raise InputError(f"expected whole numbers in {path}, found something else ({error})") from None
+            flat = np.fromfile(path, dtype=np.int64, sep=" ")
         if len(flat) % 3 or not len(flat):
             raise InputError(f"expected lines (template, template, 0 or 1) in {path}, found {len(flat)} numbers")
         table = flat.reshape(-1, 3)
@@ -123,12 +117,9 @@ class IJBProtocol(Protocol):
 
     def _template_rows(self, ids: Indices, path: Path) -> Indices:
         rows = np.minimum(np.searchsorted(self.template_ids, ids), len(self.template_ids) - 1)
-        unknown = np.unique(ids[self.template_ids[rows] != ids])
-        if len(unknown):
-            raise InputError(
-                f"expected templates with pictures in {path.name}, found {len(unknown):,} without any "
-                f"({_few([str(i) for i in unknown])}); use the files of one release"
-            )
+        if len(unknown := np.unique(ids[self.template_ids[rows] != ids])):
+            found = f"{len(unknown):,} without any ({_few([str(i) for i in unknown])}); use the files of one release"
+            raise InputError(f"expected templates with pictures in {path.name}, found {found}")
         return rows
 
     def __len__(self) -> int:
@@ -155,10 +146,8 @@ class IJBProtocol(Protocol):
             for number, row in enumerate(rows, 2):
                 if len(row) < 2:
                     continue
-                try:
+                with explained(f"expected whole numbers in line {number} of {path}, found {row[:2]}", ValueError):
                     template, subject = int(row[0]), int(row[1])
-                except ValueError:
-                    raise InputError(f"expected whole numbers in line {number} of {path}, found {row[:2]}") from None
                 if subject_of.setdefault(template, subject) != subject:
                     raise InputError(f"expected one subject a template in {path}, found two for template {template}")
         if not subject_of:
@@ -228,33 +217,19 @@ class IJBProtocol(Protocol):
             estimates |= {f"{name} {label}": estimate for label, estimate in own.items()}
         ours = "ranks and TPIR@FPIR are computed by this package's definitions: --compat changes TAR@FAR alone"
         cmc = {name: [found.rank(n) for n in range(1, 21)] for name, found in searches.items()}
-        return Evaluation(
-            protocol="ijb",
-            data=self.data,
-            data_sha256=self.identity(),
-            compat=compat,
-            features=self.features,
-            images=len(self),
-            templates=len(self.template_ids),
-            people=self.who.draws.people,
-            failures=self._failures(embeddings, metrics.empty_rows(templates)),
-            identification={name: found for name, (found, _) in searched.items()},
-            notes=(ours,) if compat and searched else (),
-            curves=Curves.of(
-                scores,
-                estimates=estimates,
-                cmc=cmc,
-                open_set={name: RocPoints.of(one.open_set) for name, one in searches.items() if not one.mated.all()},
-            ),
-            **fields,
-        )
+        open_set = {name: RocPoints.of(one.open_set) for name, one in searches.items() if not one.mated.all()}
+        fields |= {"features": self.features, "images": len(self), "templates": len(self.template_ids)}
+        fields |= {"people": self.who.draws.people, "notes": (ours,) if compat and searched else ()}
+        fields["failures"] = self._failures(embeddings, metrics.empty_rows(templates))
+        fields["identification"] = {name: found for name, (found, _) in searched.items()}
+        fields["curves"] = Curves.of(scores, estimates=estimates, cmc=cmc, open_set=open_set)
+        return Evaluation("ijb", self.data, self.identity(), compat, **fields)
 
     def scored_pairs(self, embeddings: npt.NDArray[np.floating]) -> ScoredPairs:
         """The scores of the template pairs; images are the templates' numbers, and people are numbered."""
         scores = pair_scores(self.templates(embeddings), self.left, self.right)
-        sides = {"a": (self.left, self.who.left), "b": (self.right, self.who.right)}
-        names = {f"image_{side}": self.template_ids[rows] for side, (rows, _) in sides.items()}
-        names |= {f"person_{side}": people for side, (_, people) in sides.items()}
+        names = {"image_a": self.template_ids[self.left], "image_b": self.template_ids[self.right]}
+        names |= {"person_a": self.who.left, "person_b": self.who.right}
         folds = min(FOLDS, len(scores))
         return ScoredPairs(scores.astype(np.float64), self.same, metrics.stratified_folds(self.same, folds), names)
 
@@ -265,14 +240,10 @@ class IJBProtocol(Protocol):
         return one, np.hstack(embeddings).astype(np.float32, copy=False)
 
     def _failures(self, embeddings: npt.NDArray[np.floating], empty: metrics.Bools) -> Failures:
-        return Failures(
-            images=int(metrics.empty_rows(embeddings).sum()),
-            of=len(self),
-            templates=int(empty.sum()),
-            pairs=int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0,
-            policy="they are left out of their templates, and a template without any is scored as no match",
-            cut="aligned by the benchmark's landmarks",
-        )
+        failed = int(metrics.empty_rows(embeddings).sum())
+        pairs = int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0
+        policy = "they are left out of their templates, and a template without any is scored as no match"
+        return Failures(failed, len(self), pairs, policy, "aligned by the benchmark's landmarks", int(empty.sum()))
 
     def searches(self, templates: Vectors) -> dict[str, Search]:
         """The probes against each gallery by itself, and against both together; empty without the 1:N lists."""
@@ -300,33 +271,23 @@ def mean_of(first: Searched, second: Searched) -> Searched:
     """The mean rates of two galleries in which the same probes are searched, draw by draw."""
     (one, ones), (other, others) = first, second
     means = {}
-    for label, a in ones.items():
-        if (b := others.get(label)) is None:
-            continue
+    for label in (label for label in ones if label in others):
+        a, b = ones[label], others[label]
         means[label] = Estimate((a.value + b.value) / 2, (a.replicates + b.replicates) / 2, a.people + b.people)
     probes = one.mated_probes + other.mated_probes, one.non_mated_probes + other.non_mated_probes
     return _rates(means, probes, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
 
 
 def _rates(
-    estimates: dict[str, Estimate],
-    probes: tuple[int, int],
-    ranks: Sequence[int],
-    fpirs: Sequence[float],
-    how: str | None,
+    found: dict[str, Estimate], probes: tuple[int, int], ranks: Sequence[int], fpirs: Sequence[float], how: str | None
 ) -> Searched:
     """The rates of estimates; `probes` are those with a mate and those without."""
-    points = {fpir: estimates.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
-    rates = Identification(
-        mated_probes=probes[0],
-        non_mated_probes=probes[1],
-        rank={n: estimates[f"rank {n}"].value for n in ranks},
-        rank_interval={n: estimates[f"rank {n}"].interval for n in ranks},
-        tpir_at_fpir={fpir: one.value if one else float("nan") for fpir, one in points.items()},
-        tpir_interval={fpir: one.interval for fpir, one in points.items() if one},
-        intervals=how,
-    )
-    return rates, estimates
+    ranked = {n: found[f"rank {n}"] for n in ranks}
+    rank = {n: one.value for n, one in ranked.items()}, {n: one.interval for n, one in ranked.items()}
+    points = {fpir: found.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
+    tpir = {fpir: one.value if one else float("nan") for fpir, one in points.items()}
+    intervals = {fpir: one.interval for fpir, one in points.items() if one}
+    return Identification(*probes, *rank, tpir, intervals, how), found
 
 
 def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -349,9 +310,8 @@ def _lines(path: Path, columns: int, kind: type[N]) -> Iterator[tuple[str, list[
             try:
                 numbers = [kind(part) for part in parts[1:]]
             except ValueError:
-                raise InputError(
-                    f"expected a name and {columns - 1} numbers in line {number} of {path}, found {parts}"
-                ) from None
+                wanted = f"a name and {columns - 1} numbers in line {number} of {path}"
+                raise InputError(f"expected {wanted}, found {parts}") from None
             if parts:
                 yield parts[0], numbers
 

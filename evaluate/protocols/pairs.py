@@ -29,8 +29,7 @@ from zoo.formats.photos import read_photo
 FARS = (0.1, 0.01, 0.001, 0.0001)
 """The false accept rates that are measured."""
 
-RFW_GROUPS = ("African", "Asian", "Caucasian", "Indian")
-RFW_SIZES = ((10415, 2995), (9688, 2492), (10196, 2959), (10308, 2984))
+RFW_GROUPS = {"African": (10415, 2995), "Asian": (9688, 2492), "Caucasian": (10196, 2959), "Indian": (10308, 2984)}
 """Images and people of each group (Wang et al., ICCV 2019, table 2)."""
 
 MOST_UNEVEN = 0.1
@@ -47,6 +46,12 @@ def _benchmark(name: str, title: str, pairs: int = 0, images: int = 0, people: i
     """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF, of its data set."""
     whole = [(what, count) for what, count in (("images", images), ("people", people)) if count]
     return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),) if pairs else (), tuple(whole))
+
+
+def _rfw(group: str, images: int, people: int) -> Benchmark:
+    files = (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin")
+    counts = (("pairs", 6000), ("images", images), ("people", people))
+    return Benchmark(f"rfw_{group.lower()}", f"RFW {group}", files, counts, family="rfw")
 
 
 @PROTOCOLS.register("pairs")
@@ -70,16 +75,7 @@ class PairsProtocol(Protocol):
         _benchmark("calfw", "CALFW", 6000, 12174, 5749),
         _benchmark("cplfw", "CPLFW", 6000, 11652, 5749),
         _benchmark("xqlfw", "XQLFW", 6000, 13233, 5749),
-        *(
-            Benchmark(
-                f"rfw_{group.lower()}",
-                f"RFW {group}",
-                (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin"),
-                (("pairs", 6000), ("images", images), ("people", people)),
-                family="rfw",
-            )
-            for group, (images, people) in zip(RFW_GROUPS, RFW_SIZES, strict=True)
-        ),
+        *(_rfw(group, *sizes) for group, sizes in RFW_GROUPS.items()),
     )
 
     @classmethod
@@ -156,8 +152,7 @@ class PairsProtocol(Protocol):
             raise InputError(f"expected two images a pair, found {len(images)} for {len(same)} pairs")
         else:
             self._images, self._place, self._first = _distinct(images)
-        self.columns = columns or {}
-        self.same = np.asarray(same, bool)
+        self.columns, self.same = columns or {}, np.asarray(same, bool)
         self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
         self.lists_only = isinstance(next(iter(self._images), None), Path)
@@ -257,37 +252,21 @@ class PairsProtocol(Protocol):
             distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
             distances[self._failed(embeddings)] = 4.0
             accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
-        interval = metrics.binomial_interval(accuracy.correct, accuracy.pairs)
+        interval = metrics.binomial_interval(accuracy.correct, len(self.same))
         if self.who.known:
             estimates[ACCURACY] = self.who.share(accuracy.right, accuracy.mean)
             interval = estimates[ACCURACY].interval
-        return Evaluation(
-            protocol="pairs",
-            data=self.data,
-            data_sha256=self.identity(),
-            compat=compat,
-            fold_order="in file order" if fold is None else "stratified, seed 0",
-            notes=self._unbalanced(folds) if fold is None else (),
-            accuracy=accuracy.mean,
-            accuracy_std=accuracy.std,
-            accuracy_interval=interval,
-            folds=folds,
-            fold_accuracies=tuple(accuracy.accuracies.tolist()),
-            fold_thresholds=tuple(accuracy.thresholds.tolist()),
-            fold_thresholds_are="squared L2 distances" if compat else "cosine similarities",
-            images=len(self) if self.people else None,
-            people=self.who.draws.people if self.people else None,
-            failures=self._failures(embeddings),
-            groups=groups_by_column(self.columns, cosines, self.same),
-            curves=Curves.of(
-                scores,
-                right=pack(accuracy.right),
-                estimates=estimates,
-                hardest=self._hardest(cosines),
-                rejection=self._rejection(cosines, scores, embeddings),
-            ),
-            **fields,
-        )
+        fields |= {"accuracy": accuracy.mean, "accuracy_std": accuracy.std, "accuracy_interval": interval}
+        fields |= {"folds": folds, "fold_accuracies": tuple(accuracy.accuracies.tolist())}
+        fields["fold_order"] = "in file order" if fold is None else "stratified, seed 0"
+        fields["notes"] = self._unbalanced(folds) if fold is None else ()
+        fields["fold_thresholds"] = tuple(accuracy.thresholds.tolist())
+        fields["fold_thresholds_are"] = "squared L2 distances" if compat else "cosine similarities"
+        fields |= {"images": len(self), "people": self.who.draws.people} if self.people else {}
+        fields |= {"failures": self._failures(embeddings), "groups": groups_by_column(self.columns, cosines, self.same)}
+        right, rejection = pack(accuracy.right), self._rejection(cosines, scores, embeddings)
+        drawn = Curves.of(scores, right=right, estimates=estimates, hardest=self._hardest(cosines), rejection=rejection)
+        return Evaluation("pairs", self.data, self.identity(), compat, curves=drawn, **fields)
 
     def _unbalanced(self, folds: int) -> tuple[str, ...]:
         """What a reader should know of folds in file order that hold the two kinds of pairs unevenly."""
@@ -296,22 +275,16 @@ class PairsProtocol(Protocol):
         by_chance = MOST_DEVIATIONS * np.sqrt(whole * (1 - whole) / sizes)
         if (np.abs(shares - whole) <= np.maximum(MOST_UNEVEN, by_chance)).all():
             return ()
-        return (
-            f"the folds, cut in file order, hold from {shares.min():.0%} to {shares.max():.0%} pairs of one person: "
-            "the accuracy depends on the order of the pairs; --folds stratified deals both kinds out evenly",
-        )
+        uneven = f"the folds, cut in file order, hold from {shares.min():.0%} to {shares.max():.0%} pairs of one person"
+        advice = "the accuracy depends on the order of the pairs; --folds stratified deals both kinds out evenly"
+        return (f"{uneven}: {advice}",)
 
     def _failures(self, embeddings: npt.NDArray[np.floating]) -> Failures | None:
         failed = int(metrics.empty_rows(embeddings).sum())
         if self.cut is None and not failed:
             return None
-        return Failures(
-            images=failed,
-            of=len(self),
-            pairs=int(self._failed(embeddings).sum()),
-            policy="their pairs are scored as no match",
-            cut=self.cut.description if self.cut else "",
-        )
+        pairs, cut = int(self._failed(embeddings).sum()), self.cut.description if self.cut else ""
+        return Failures(failed, len(self), pairs, "their pairs are scored as no match", cut)
 
     def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> Hardest:
         order = np.argsort(cosines, kind="stable")

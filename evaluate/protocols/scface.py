@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,27 +87,16 @@ class SCfaceProtocol(Protocol):
         people, gallery = self.ids[: self.probes], units[self.probes :]
         place = np.array([DISTANCES[path.stem[-1]] for path in self.paths[: self.probes]])
         every = {distance: place == distance for distance in DISTANCES.values() if (place == distance).any()}
-        found = {
-            distance: search(units[: self.probes][at], gallery, people[at], self.ids[self.probes :])
-            for distance, at in every.items()
-        }
+        probes, mugshots = units[: self.probes], self.ids[self.probes :]
+        found = {name: search(probes[at], gallery, people[at], mugshots) for name, at in every.items()}
         searched = {distance: identification(one, RANKS, ()) for distance, one in found.items()}
         faceless = int((~units.any(axis=1)).sum())
         policy = "a mugshot or a probe without a face is never its person's"
         cut = self.cut.description if self.cut else ""
-        return Evaluation(
-            protocol="scface",
-            data=self.data,
-            data_sha256=self.identity(),
-            compat=compat,
-            images=len(self),
-            probes=self.probes,
-            gallery=len(gallery),
-            people=len(np.unique(people)),
-            identification={distance: rates for distance, (rates, _) in searched.items()},
-            failures=Failures(faceless, len(self), 0, policy, cut) if faceless or cut else None,
-            curves=Curves(
-                cmc={distance: [one.rank(n) for n in range(1, 21)] for distance, one in found.items()},
-                estimates={f"{name} {label}": one for name, (_, of) in searched.items() for label, one in of.items()},
-            ),
-        )
+        fields: dict[str, Any] = {"images": len(self), "probes": self.probes, "gallery": len(gallery)}
+        fields["identification"] = {name: one for name, (one, _) in searched.items()}
+        fields["failures"] = Failures(faceless, len(self), 0, policy, cut) if faceless or cut else None
+        estimates = {f"{name} {label}": one for name, (_, of) in searched.items() for label, one in of.items()}
+        cmc = {distance: [one.rank(n) for n in range(1, 21)] for distance, one in found.items()}
+        fields |= {"people": len(np.unique(people)), "curves": Curves(cmc=cmc, estimates=estimates)}
+        return Evaluation("scface", self.data, self.identity(), compat, **fields)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.evaluate.protocols import base
 from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, Found, Protocol, hash_files
 from zoo.evaluate.protocols.ijb import identification
@@ -38,15 +39,12 @@ class TinyFaceProtocol(Protocol):
         return [Found("tinyface", "tinyface", folder)] if here else []
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        if (self.folder / "Testing_Set").is_dir():
-            self.folder = self.folder / "Testing_Set"
+        inside = Path(folder) / "Testing_Set"
+        self.folder = inside if inside.is_dir() else Path(folder)
         parts = (PROBES, MATCHES, "Probe", "Gallery_Match", "Gallery_Distractor")
-        missing = [part for part in parts if not (self.folder / part).exists()]
-        if missing:
+        if missing := [part for part in parts if not (self.folder / part).exists()]:
             raise InputError(f"expected a whole TinyFace in {self.folder}, missing there: {', '.join(missing)}")
-        self.data = "TinyFace"
-        self.data_sha256 = hash_files([self.folder / PROBES, self.folder / MATCHES])
+        self.data, self.data_sha256 = "TinyFace", hash_files([self.folder / PROBES, self.folder / MATCHES])
         probes, self.probe_ids = _read_mat(self.folder / PROBES, "probe_set", "probe_ids")
         matches, match_ids = _read_mat(self.folder / MATCHES, "gallery_set", "gallery_ids")
         others = (path for path in (self.folder / "Gallery_Distractor").iterdir() if path.suffix.lower() in SUFFIXES)
@@ -90,31 +88,22 @@ class TinyFaceProtocol(Protocol):
             missing = f"missing for {int((~found.mated).sum())}; use the files of one release"
             raise InputError(f"expected a match in the gallery for each of {probes} probes of {self.folder}, {missing}")
         ranks, estimates = identification(found, RANKS, ())
-        return Evaluation(
-            protocol="tinyface",
-            data=self.data,
-            data_sha256=self.identity(),
-            compat=compat,
-            images=len(self),
-            probes=probes,
-            gallery=len(self.gallery_ids) - self.distractors,
-            distractors=self.distractors,
-            people=len(np.unique(self.probe_ids)),
-            identification={"": ranks},
-            curves=Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=estimates),
-        )
+        fields: dict[str, Any] = {"images": len(self), "probes": probes, "people": len(np.unique(self.probe_ids))}
+        fields |= {"gallery": len(self.gallery_ids) - self.distractors, "distractors": self.distractors}
+        curves = Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=estimates)
+        fields |= {"identification": {"": ranks}, "curves": curves}
+        return Evaluation("tinyface", self.data, self.identity(), compat, **fields)
 
 
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    try:
+    errors = (KeyError, ValueError, NotImplementedError, TypeError, OSError, MatReadError)
+    with explained(f"expected {names} and {ids} in the MATLAB file {path}, cannot read them", *errors):
         content = loadmat(path)
         listed = [str(entry.item() if entry.dtype != object else entry.item().item()) for entry in content[names]]
         identities = np.asarray(content[ids], np.int64).ravel()
-    except (KeyError, ValueError, NotImplementedError, TypeError, OSError, MatReadError) as error:
-        raise InputError(f"expected {names} and {ids} in the MATLAB file {path}, cannot read them ({error})") from None
     if len(listed) != len(identities) or not listed:
         raise InputError(f"expected one identity a picture in {path}, found {len(identities)} for {len(listed)}")
     if (identities < 0).any():

@@ -73,10 +73,8 @@ def draw_roc(axes: Axes, roc: RocPoints, floor: float = 0.0, **style: Any) -> No
 def draw_histogram(axes: Axes, histogram: Histogram, colour: str = COLOURS[0]) -> None:
     """How the scores of both kinds of pairs are spread, each as shares of its pairs."""
     filled = []
-    for counts, fill, label in (
-        (histogram.negatives, OTHERS, "different people"),
-        (histogram.positives, colour, "same person"),
-    ):
+    kinds = ((histogram.negatives, OTHERS, "different people"), (histogram.positives, colour, "same person"))
+    for counts, fill, label in kinds:
         shares = [count / (sum(counts) or 1) for count in counts]
         axes.stairs(shares, histogram.edges, fill=True, color=fill, alpha=0.55, label=label)
         axes.stairs(shares, histogram.edges, color=fill, linewidth=1.0)

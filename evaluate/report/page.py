@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.evaluate.codec import to_json
+from zoo.evaluate.report import rows
 from zoo.evaluate.report.figures import cmc_figure, det_figure, open_set_figure, roc_figure
 from zoo.evaluate.report.record import Report
-from zoo.evaluate.report.rows import (
-    TABLES,
-    benchmarks_in,
-    group_rows,
-    holds,
-    leaderboard,
-    model_names,
-    remarks,
-    results_of,
-    rows,
-    sentences_of_difference,
-)
 from zoo.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -51,19 +40,19 @@ def page(reports: Sequence[Report]) -> str:
     """The HTML of the page; InputError without a report."""
     if not reports:
         raise InputError("expected at least one report to show, found none")
-    names, models = model_names(reports), []
+    names, models = rows.model_names(reports), []
     for name, one in zip(names, reports, strict=True):
         facts = {"facts": one.model, "flip": one.options.flip, "provenance": one.provenance}
-        models.append({"name": name, **facts, "group_rows": group_rows(one)})
+        models.append({"name": name, **facts, "group_rows": rows.group_rows(one)})
     template = templates("zoo.evaluate.report").get_template("report.html.j2")
-    benchmarks = [_benchmark(key, names, reports) for key in benchmarks_in(reports)]
+    benchmarks = [_benchmark(key, names, reports) for key in rows.benchmarks_in(reports)]
     absent = list(dict.fromkeys(line for report in reports for line in report.not_measured))
-    return template.render(models=models, board=leaderboard(reports), benchmarks=benchmarks, not_measured=absent)
+    return template.render(models=models, board=rows.leaderboard(reports), benchmarks=benchmarks, not_measured=absent)
 
 
 def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Report]) -> dict[str, Any]:
-    entries = results_of(key, reports)
-    tables = [dict(rows(found)) for _, found in entries]
+    entries = rows.results_of(key, reports)
+    tables = [dict(rows.rows(found)) for _, found in entries]
     labels = list(dict.fromkeys(label for table in tables for label in table))
     models = []
     for index, found in entries:
@@ -72,11 +61,11 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Rep
     return {
         "data": key[0],
         "sha256": key[1],
-        "holds": holds(entries[0][1]),
+        "holds": rows.holds(entries[0][1]),
         "columns": [(names[index], index) for index, _ in entries],
         "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
-        "notes": list(dict.fromkeys(note for _, found in entries for note in remarks(found))),
-        "differences": sentences_of_difference(names, entries),
+        "notes": list(dict.fromkeys(note for _, found in entries for note in rows.remarks(found))),
+        "differences": rows.sentences_of_difference(names, entries),
         "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
         "swept": [(names[index], index) for index, found in entries if found.curves.sweep],
         "drawn": {"name": key[0], "models": models},
@@ -92,18 +81,17 @@ def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
     for index, report in enumerate(reports):
         report.save(folder / f"report{'' if index == 0 else f'-{index + 1}'}.json")
     write_text(folder / "report.html", page(reports))
-    for suffix, table in TABLES.items():
+    for suffix, table in rows.TABLES.items():
         write_text(folder / f"report.{suffix}", table(reports))
-    names = model_names(reports)
-    keys = benchmarks_in(reports)
+    names = rows.model_names(reports)
+    keys = rows.benchmarks_in(reports)
     for key in keys:
-        drawn = [(names[index], index, found.curves) for index, found in results_of(key, reports)]
+        drawn = [(names[index], index, found.curves) for index, found in rows.results_of(key, reports)]
         stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
         if [name for name, _ in keys].count(key[0]) > 1:
             stem += f"-{key[1][:8]}"
         for kind, draw in FIGURES.items():
-            figure = draw(drawn)
-            if figure is None:
+            if (figure := draw(drawn)) is None:
                 continue
             for suffix in ("svg", "png"):
                 with atomic_path(folder / f"{stem}-{kind}.{suffix}") as temporary:

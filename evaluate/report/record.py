@@ -118,10 +118,8 @@ class Report:
         path = Path(path)
         if path.suffix == ".json":
             write_json(path, self.to_json())
-        elif path.suffix == ".html":
-            write_text(path, page([self]))
-        elif path.suffix[1:] in TABLES:
-            write_text(path, TABLES[path.suffix[1:]]([self]))
+        elif text := {"html": page, **TABLES}.get(path.suffix[1:]):
+            write_text(path, text([self]))
         else:
             raise InputError(f"expected a report named .json, .html, .md, .csv or .tex, found {path.name}")
 
@@ -130,10 +128,8 @@ def thumbnails(protocol: PairsProtocol, hardest: Hardest) -> dict[str, list[Thum
     """Both pictures of each of the hardest pairs, for a page that their owner asked for."""
 
     def shown(pair: int, score: float) -> Thumbnail:
-        first, second = (
-            "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 85)).decode()
-            for picture in protocol.pair_images(pair)
-        )
+        encoded = (base64.b64encode(encode_jpeg(picture, 85)).decode() for picture in protocol.pair_images(pair))
+        first, second = (f"data:image/jpeg;base64,{jpeg}" for jpeg in encoded)
         return Thumbnail(pair, round(score, 4), (first, second))
 
     return {kind: [shown(*pair) for pair in pairs] for kind, pairs in vars(hardest).items()}

@@ -40,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
         for one in found.claims
     ]
     answer(args, {"claimed_by": found.source, "claims": claims}, told)
-    verdicts = {one.verdict for one in found.claims} - {"not measured"}
-    if not verdicts:
+    if not (verdicts := {one.verdict for one in found.claims} - {"not measured"}):
         return Exit.NO_VERDICT
     return Exit.OK if verdicts == {"holds"} else Exit.DIFFERENT

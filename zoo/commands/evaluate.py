@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.commands.options import MODEL_HELP, add_options, bar, given
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 
 if TYPE_CHECKING:
     from zoo.evaluate import Report
@@ -54,10 +54,8 @@ def run(args: argparse.Namespace) -> int:
     options = Options(**given(args, Options))
     folder = Path(args.report) if args.report else None
     if folder:  # before an hour of embedding and not after it
-        try:
+        with explained(f"expected a folder for --report, cannot make {folder}", OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"expected a folder for --report, cannot make {folder} ({error.strerror})") from None
     earlier = [Report.read(path) for path in args.compare]
     if args.fuse and len(args.models) < 2:
         raise InputError(f"expected at least two models for --fuse, found {len(args.models)}")
@@ -116,7 +114,7 @@ def print_tables(report: Report, told: Sequence[str]) -> None:
     from zoo.evaluate.report.rows import group_rows, holds, remarks, rows
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    said: set[str] = set()
+    said = {note for found in report.results for note in remarks(found)}
     for found in report.results:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         table.add_column(found.data, no_wrap=True)
@@ -126,7 +124,6 @@ def print_tables(report: Report, told: Sequence[str]) -> None:
         console.print(table, markup=False)
         console.print(f"{holds(found)}.", markup=False, highlight=False)
         for note in remarks(found):
-            said.add(note)
             console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
     for label, value in group_rows(report):
         console.print(f"{label}: {value}", markup=False, highlight=False)

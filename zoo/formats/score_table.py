@@ -1,7 +1,6 @@
 """Raw scores as a Parquet table, a row a pair."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained, needs
 from zoo.files import atomic_path
 
 TEXTS = ("model", "model_sha256", "benchmark", "benchmark_sha256", "image_a", "image_b", "person_a", "person_b")
@@ -20,8 +19,7 @@ class ScoreTable:
     """A table that benchmarks are added to."""
 
     def __init__(self, writer: Any) -> None:
-        self.writer = writer
-        self.rows = 0
+        self.writer, self.rows = writer, 0
 
     def add(self, named: Mapping[str, str], columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Adds the pairs of a benchmark: image_a, image_b, same, score and, where known, the others, (pairs,) each.
@@ -30,17 +28,12 @@ class ScoreTable:
         """
         import pyarrow as pa
 
-        pairs = len(columns["score"])
-        all_columns = {**{name: np.repeat(text, pairs) for name, text in named.items()}, **columns}
-        schema = self.writer.schema
-        held = [
-            pa.array(all_columns[one.name]).cast(one.type) if one.name in all_columns else pa.nulls(pairs, one.type)
-            for one in schema
-        ]
-        try:
+        pairs, schema, advice = len(columns["score"]), self.writer.schema, "choose another place for --scores"
+        given = {**{name: np.repeat(text, pairs) for name, text in named.items()}, **columns}
+        arrays = {name: pa.array(values) for name, values in given.items()}
+        held = [arrays.get(one.name, pa.nulls(pairs)).cast(one.type) for one in schema]
+        with explained("cannot write the scores", OSError, pa.ArrowException, advice=advice):
             self.writer.write_table(pa.Table.from_arrays(held, schema=schema))
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"cannot write the scores ({error}); choose another place for --scores") from None
         self.rows += pairs
 
 
@@ -56,11 +49,9 @@ def score_table(path: str | Path | None) -> Iterator[ScoreTable | None]:
     path = Path(path)
     if path.suffix != ".parquet":
         raise InputError(f"expected a file name ending in .parquet for the scores, found {path}")
-    if not importlib.util.find_spec("pyarrow"):
-        raise InputError("writing scores needs one more package: pip install 'timm-face-zoo[parquet]'")
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
+    with needs("pyarrow", "parquet", "to write scores"):
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
     fields = {**dict.fromkeys(TEXTS, pa.string()), "same": pa.bool_(), "score": pa.float64(), "ln_lr": pa.float64()}
     schema = pa.schema(fields, {"personal data": PERSONAL})
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:

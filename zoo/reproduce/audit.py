@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.runner import Model, load_model, measure, open_benchmarks
 from zoo.evaluate.intervals import ACCURACY, Interval
@@ -123,22 +123,19 @@ def read_claims(path: Path) -> list[Claim]:
 
     A value above 1 is in per cent. InputError, with the number of the claim, for anything else.
     """
-    try:
+    with explained(f"expected claims as CSV or JSON in {path}, cannot read it", OSError, ValueError):
         text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"expected claims as CSV or JSON in {path}, cannot read it ({error})") from None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"expected claims with benchmark, metric and value in {path}, found none")
     return [_claim(row, f"claim {number} of {path}") for number, row in enumerate(rows, 1)]
 
 
 def _claim(row: Any, where: str) -> Claim:
-    try:
+    unread = f"expected a benchmark, a metric and a value in {where}, found {row}"
+    with explained(unread, TypeError, ValueError, KeyError):
         value = float(row["value"])
         claim = Claim(str(row["benchmark"]), str(row["metric"]), value / 100 if value > 1 else value)
-    except (TypeError, ValueError, KeyError):
-        raise InputError(f"expected a benchmark, a metric and a value in {where}, found {row}") from None
     if not 0 <= claim.value <= 1:
         raise InputError(f"expected a fraction or per cent in {where}, found {row['value']}")
     return claim
@@ -162,15 +159,13 @@ def claims_of(name: str, model: Model) -> tuple[str, list[Claim]]:
 def card_claims(card: str) -> list[Claim]:
     """The rates in the metadata of a model card (`model-index`), as the Hub defines them; none where it has none."""
     claims = []
-    try:
+    with contextlib.suppress(yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
         facts = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
         for result in facts["model-index"][0]["results"]:
             for metric in result["metrics"]:
                 row = {"metric": metric.get("name") or metric["type"], "value": metric["value"]}
                 with contextlib.suppress(InputError):  # a metric that is no rate
                     claims.append(_claim({"benchmark": result["dataset"]["name"], **row}, "the model's card"))
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
-        return claims
     return claims
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo import runs
 from zoo.data.open import open_dataset
@@ -209,10 +209,6 @@ def run_job(job: Job, place: str, benchmarks: Benchmarks, watch: Watch) -> Cell:
     return Cell(job.head, job.seed, Report.read(job.folder / "report.json"))
 
 
-if TYPE_CHECKING:
-    from zoo.reproduce.grid import Grid, Job
-
-
 def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: dict[str, Any], stated: Stated) -> None:
     """Writes the pages of the cells that are finished: the first of `jobs`."""
     missing = [str(job) for job in jobs[len(cells) :]]
@@ -221,8 +217,7 @@ def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: di
     if missing:
         lines += [f"Not finished, and in no figure below: {', '.join(missing)}.", ""]
     lines += [tables.markdown(cells, grid.heads[-1], stated)]
-    figure = tables.roc_figure(cells)
-    if figure is not None:
+    if figure := tables.roc_figure(cells):
         for suffix in ("svg", "png"):
             with atomic_path(grid.output / f"roc.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, dpi=160)

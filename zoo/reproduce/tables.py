@@ -63,10 +63,8 @@ def read_stated(path: Path) -> Stated:
         except (TypeError, ValueError):
             percent = math.nan
         if None in row or None in row.values() or not 0 <= percent <= 100:
-            raise InputError(
-                f"expected a benchmark, a figure, a head and a percentage from 0 to 100 in line {number} of {path},"
-                f" found {lines[number - 1]!r}; correct that line"
-            )
+            wanted = f"a benchmark, a figure, a head and a percentage from 0 to 100 in line {number} of {path}"
+            raise InputError(f"expected {wanted}, found {lines[number - 1]!r}; correct that line")
         key = spelling(row["benchmark"], row["figure"], row["head"])
         if key in stated:
             raise InputError(f"expected each figure once, found {' '.join(key)} again in line {number} of {path}")
@@ -199,8 +197,7 @@ def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
         for first in by_head:
             shared = sorted(by_head[first].keys() & by_head.get(second, {}).keys())
             pairs = {seed: (by_head[first][seed], by_head[second][seed]) for seed in shared if first != second}
-            each = {seed: one for seed, pair in pairs.items() if (one := differences(*pair).get(ACCURACY))}
-            if each:
+            if each := {seed: one for seed, pair in pairs.items() if (one := differences(*pair).get(ACCURACY))}:
                 found.append(Gain(data, first, second, each))
     return found
 
@@ -235,8 +232,7 @@ def _over_seeds(curves: Sequence[tuple[RocPoints, int]]) -> Curves:
 
 def roc_figure(cells: Sequence[Cell]) -> Any:
     """Figure 2: TAR over FAR on a logarithmic axis; a panel per benchmark, a line per head, a band over its seeds."""
-    benchmarks = mean_curves(cells)
-    if not benchmarks:
+    if not (benchmarks := mean_curves(cells)):
         return None
     heads = list(dict.fromkeys(cell.head for cell in cells))
     figure, plots = panels(len(benchmarks), width=5.6)
@@ -266,16 +262,14 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
     parts = []
     for kind, rows in seed_stats(cells).items():
         parts.append(f"## {TABLES[kind]}\n")
-        lines = [["benchmark", "figure, %", *headings]]
-        lines += [["---", "---", *["---:"] * len(heads)]]
+        lines = [["benchmark", "figure, %", *headings], ["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
             lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
             theirs = [None if data in partial else (stated or {}).get(spelling(data, label, head)) for head in heads]
             if any(value is not None for value in theirs):
                 lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in theirs)])
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
-    found = gains(cells, second)
-    if found:
+    if found := gains(cells, second):
         parts.append("## Is there a gain?\n")
         parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
     return "\n".join(parts)
@@ -292,12 +286,8 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
 
     Of a benchmark or a head that no cell has, the name alone.
     """
-    measured = {
-        spelling(data, label, head)
-        for rows in seed_stats(cells).values()
-        for data, label, by_head in rows
-        for head in by_head
-    }
+    rows = [row for rows in seed_stats(cells).values() for row in rows]
+    measured = {spelling(data, label, head) for data, label, by_head in rows for head in by_head}
     missing = [key for key in stated if key not in measured]
     benchmarks, heads = ({key[place] for key in measured} for place in (0, 2))
     named = (b if b not in benchmarks else h if h not in heads else f"{b} {figure} {h}" for b, figure, h in missing)
