@@ -53,15 +53,15 @@ def needs(package: str, extra: str, purpose: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(sentence: str, *errors: type[BaseException], advice: str = "") -> Iterator[None]:
-    """InputError in place of these errors of other code: the sentence, their reason in brackets, and the advice."""
+def explained(sentence: str, *errors: type[BaseException], advice: str = "", kind: type = InputError) -> Iterator[None]:
+    """An InputError in place of these errors of other code: the sentence, their reason in brackets, and the advice."""
     try:
         yield
     except InputError:
         raise
     except errors as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{sentence} ({reason}){advice and f'; {advice}'}") from None
+        raise kind(f"{sentence} ({reason}){advice and f'; {advice}'}") from None
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,6 @@ import argparse
 import json
 
 from zoo.commands.options import add_json, add_threads_argument, answer
-from zoo.errors import Exit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,5 +43,4 @@ def run(args: argparse.Namespace) -> int:
     if origin.leftovers:
         lines.append(f"  left, as no part of the embedding: {', '.join(origin.leftovers[:5])}")
     following = f"zoo evaluate {adopted.folder} --data PAIRS.bin" if onnx else f"zoo export {adopted.folder} --onnx"
-    answer(args, record, [*lines, f"next: {following}"])
-    return Exit.OK
+    return answer(args, record, [*lines, f"next: {following}"])

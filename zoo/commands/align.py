@@ -26,8 +26,6 @@ def run(args: argparse.Namespace) -> int:
 
     limit_threads(args)
     done = align_photos(args.photos, args.output, args.detector, args.face, args.size, args.format, args.workers, bar)
-    if args.json:
-        print(done.to_json())
-        return 0
-    print(f"{args.output}: {done.crops:,} crops of {done.photos:,} photos, {done.skipped:,} skipped (why: {done.log})")
+    told = f"{done.crops:,} crops of {done.photos:,} photos, {done.skipped:,} skipped (why: {done.log})"
+    print(done.to_json() if args.json else f"{args.output}: {told}")
     return 0

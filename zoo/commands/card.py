@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> int:
     license = License(args.license, args.license_name, args.license_link) if args.license else None
     if license is None and (args.license_name or args.license_link):
         raise InputError("expected --license other beside --license-name and --license-link, found no --license")
-    written = write_card(args.run, args.name, license, args.html)
-    print("\n".join(map(str, written)))
+    print("\n".join(map(str, write_card(args.run, args.name, license, args.html))))
     if license is None:
         print("no license is stated: `zoo push` asks for --license")
     return Exit.OK

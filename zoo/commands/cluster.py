@@ -12,7 +12,7 @@ zoo cluster people.npz -o people.json --threshold 0.4 --folders people/
 import argparse
 from pathlib import Path
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, print_notes, verifier_of
+from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, verifier_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
     if args.folders:
         found.write_folders(args.folders)
     faces, people = len(found.faces.names), len(found.people)
-    print_notes([] if args.json else found.notes)
     facts = {"people": people, "faces": faces, "page": str(page), **decision.facts(), "notes": found.notes}
     told = f"{args.output}: {people:,} people of {faces:,} faces, threshold {decision}; look at {page}"
-    answer(args, facts, [told])
-    return 0
+    return answer(args, facts, [told])

@@ -35,9 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from zoo.recognition import embed_to_table
 
     table = embed_to_table(args.pictures, args.output, verifier_of(args), args.overwrite, args.workers, bar, args.shard)
-    if args.json:
-        print(table.to_json())
-    else:
-        print_notes(table.failures, most=20, where=args.output)
-        print(f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed")
+    print_notes([] if args.json else table.failures, most=20, where=args.output)
+    told = f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed"
+    print(table.to_json() if args.json else told)
     return 0

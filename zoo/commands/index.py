@@ -12,7 +12,7 @@ zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, print_notes, verifier_of
+from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, verifier_of
 from zoo.errors import InputError
 
 
@@ -34,23 +34,18 @@ def run(args: argparse.Namespace) -> int:
 
     removes = bool(args.remove or args.remove_photo)
     if (args.folder is not None) + removes + args.list != 1 or (args.sync and not args.folder):
-        raise InputError(
-            "expected one of: a folder of people (with --sync or without), --remove NAME and --remove-photo PHOTO,"
-            " --list; see `zoo index --help`"
-        )
+        known = "a folder of people (with --sync or without), --remove NAME and --remove-photo PHOTO, --list"
+        raise InputError(f"expected one of: {known}; see `zoo index --help`")
     if args.list:
         counts = store_at(args.output).photo_counts()
-        answer(args, counts, [f"{photos:6,}  {name}" for name, photos in counts.items()])
-        return 0
+        return answer(args, counts, [f"{photos:6,}  {name}" for name, photos in counts.items()])
     if removes:
         done = Gallery.prune(args.output, args.remove, args.remove_photo)
     else:
         done = Gallery.index(args.folder, args.output, verifier_of(args), workers=args.workers, bar=bar, sync=args.sync)
     gallery = done.gallery
     people, photos = len(gallery), sum(gallery.photo_counts().values())
-    print_notes([] if args.json else gallery.notes)
     counts = {"people": people, "photos": photos, "added": done.added, "removed": done.removed}
     removed = f" and removed {done.removed:,}" if done.removed else ""
     told = f"added {done.added:,} photos{removed}; {args.output} now holds {people:,} people with {photos:,} photos"
-    answer(args, {"gallery": args.output, **counts, "notes": gallery.notes}, [told])
-    return 0
+    return answer(args, {"gallery": args.output, **counts, "notes": gallery.notes}, [told])

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
         *(fact_lines(found.facts) if found.facts else [("facts", "none: the file was not written by zoo")]),
         *(("warning", warning) for warning in found.warnings),
     ]
-    for name, value in lines:
-        print(f"{name:<14}{value}")
+    print("\n".join(f"{name:<14}{value}" for name, value in lines))
     return 0
 
 

@@ -122,8 +122,7 @@ def models() -> list[Row]:
     """The models that runs have exported and those that were pulled from the Hub, with what is known of each."""
     from zoo.hub.browse import cached_models, described
 
-    exported = [described(Path(row["path"]), row["path"], "run") for row in runs() if row["model"]]
-    return [*exported, *cached_models()]
+    return [described(Path(row["path"]), row["path"], "run") for row in runs() if row["model"]] + cached_models()
 
 
 def show_model(row: Row) -> str:

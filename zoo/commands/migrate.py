@@ -9,16 +9,8 @@ measured on people whom it was not learnt from. The gallery says that it was mig
 
 import argparse
 
-from zoo.commands.options import (
-    MODEL_HELP,
-    add_batch_arguments,
-    add_detector_arguments,
-    answer,
-    bar,
-    limit_threads,
-    print_notes,
-)
-from zoo.errors import Exit, InputError
+from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, answer, bar, limit_threads
+from zoo.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +42,8 @@ def run(args: argparse.Namespace) -> int:
         migrated = re_embed(gallery, verifier, args.photos, args.output, args.workers, bar)
     else:
         old = FaceVerifier(args.old, args.detector, **options)
-        migrated, _ = map_templates(
-            gallery, old, verifier, args.learn, args.output,
-            far=args.far, max_loss=args.max_loss, workers=args.workers, bar=bar,
-        )  # fmt: skip
+        limits = {"far": args.far, "max_loss": args.max_loss, "workers": args.workers, "bar": bar}
+        migrated, _ = map_templates(gallery, old, verifier, args.learn, args.output, **limits)
     how = str(migrated.facts["migrated"])
-    print_notes([] if args.json else migrated.notes)
     facts = {"gallery": args.output, "people": len(migrated), "migrated": how, "notes": migrated.notes}
-    answer(args, facts, [f"{args.output} holds {len(migrated):,} people: {how}"])
-    return Exit.OK
+    return answer(args, facts, [f"{args.output} holds {len(migrated):,} people: {how}"])

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import Exit
 from zoo.messages import log
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def given_input(args: argparse.Namespace) -> GivenInput | None:
     from zoo.inference.convention import GivenInput
 
     given = GivenInput(args.mean, args.std, args.bgr, args.model_output)
-    return given if given != GivenInput() else None
+    return None if given == GivenInput() else given
 
 
 def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
@@ -118,9 +119,11 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """Prints the record for a script that asked for --json, else the lines for people."""
+def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> Exit:
+    """Prints the record for a script that asked for --json, else its notes and the lines for people."""
+    print_notes([] if args.json else record.get("notes", ()))
     print(json.dumps(record, indent=2) if args.json else "\n".join(lines))
+    return Exit.OK
 
 
 def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") -> None:

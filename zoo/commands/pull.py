@@ -10,7 +10,7 @@ zoo pull owner/name --token          a private or gated one, with the token of `
 import argparse
 
 from zoo.commands.options import add_json, answer
-from zoo.errors import Exit, InputError
+from zoo.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     name = f"{pulled.repo}@{pulled.commit}"
     record = {"model": name, "commit": pulled.commit, "folder": str(pulled.folder), "files": list(pulled.files)}
     lines = [name, f"  {', '.join(pulled.files)}", f"  in {pulled.folder}", *(f"  {part}" for part in parts)]
-    answer(args, record, lines)
-    return Exit.OK
+    return answer(args, record, lines)
 
 
 def run_file(args: argparse.Namespace) -> int:
@@ -49,5 +48,4 @@ def run_file(args: argparse.Namespace) -> int:
     name = found.known.name if found.known is not None else found.name
     record = {"model": name, "file": str(found.path), "sha256": found.sha256}
     unopened = f"  not opened: `zoo adopt {args.model} -o FOLDER` makes a model of it"
-    answer(args, record, [found.name, f"  sha256 {found.sha256}", f"  in {found.path}", unopened])
-    return Exit.OK
+    return answer(args, record, [found.name, f"  sha256 {found.sha256}", f"  in {found.path}", unopened])

@@ -13,7 +13,7 @@ Log in first: `hf auth login`, or set HF_TOKEN.
 import argparse
 
 from zoo.commands.options import add_json, add_license_arguments, answer, print_notes
-from zoo.errors import Exit, InputError
+from zoo.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if pushed is None:
         files = [f"  {size:>12,} bytes  {name}" for name, size in plan.files.items()]
         planned = {"repo": plan.repo, "files": plan.files, "dry_run": True}
-        answer(args, planned, [f"would publish {plan.repo}:", *files])
-        return Exit.OK
+        return answer(args, planned, [f"would publish {plan.repo}:", *files])
     print_notes(pushed.notes)
     told = f"{pushed.repo} holds all of it already: no commit was made ({pushed.commit})"
     if pushed.changed:
         told = f"published {pushed.repo}@{pushed.commit}\n  {', '.join(plan.files)}\n  {pushed.url}"
     record = {"repo": pushed.repo, "commit": pushed.commit, "changed": pushed.changed, "url": pushed.url}
-    answer(args, record, [told])
-    return Exit.OK
+    return answer(args, record, [told])

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import cache_folder, write_bytes
 from zoo.formats.images import Image
 from zoo.machine import cores
@@ -150,12 +150,10 @@ class FaceDetector:
     def _search(self, image: Image, thorough: bool) -> list[Face]:
         """The faces of the passes, highest score first; a thorough search only adds faces to those of a quick one."""
         found = self._pass(image, WORKING_SIDE)
-        scale = max(image.shape[:2]) / WORKING_SIDE
-        small = not found or max(face.box[2] for face in found) > LARGE_FACE * scale
+        small = not found or max(face.box[2] for face in found) > LARGE_FACE * max(image.shape[:2]) / WORKING_SIDE
         found = _distinct([], found + (self._pass(image, SMALL_SIDE) if small else []))
         if thorough or not found:
-            more = self._pass(image, LARGE_SIDE) + ([] if small else self._pass(image, SMALL_SIDE))
-            found = _distinct(found, more)
+            found = _distinct(found, self._pass(image, LARGE_SIDE) + ([] if small else self._pass(image, SMALL_SIDE)))
         return found
 
     def _turned(self, image: Image, turns: int, thorough: bool) -> list[Face]:
@@ -179,8 +177,7 @@ class FaceDetector:
         found = self._run(np.ascontiguousarray(view), 0.3)
         if not len(found):
             return None, 0.0
-        centres = found[:, :2] + found[:, 2:4] / 2
-        row = found[int(np.linalg.norm(centres - LOOK_SIDE / 2, axis=1).argmin())]
+        row = found[int(np.linalg.norm(found[:, :2] + found[:, 2:4] / 2 - LOOK_SIDE / 2, axis=1).argmin())]
         points = turned_back(row[4:14].reshape(5, 2), turns, (LOOK_SIDE, LOOK_SIDE))
         return (points + 0.5) * (side / LOOK_SIDE) - 0.5 + (left, top), float(row[14])
 
@@ -223,12 +220,8 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
     if path is not None:
         given = FaceDetector(_read(Path(path)), Path(path).name)
         if given.sha256 not in MEASURED:
-            log.warning(
-                "landmarks are looked for in faces %d pixels wide, which was measured on other detectors than %s:"
-                " `benchmarks/verify.py --landmarks` measures it",
-                LOOK_WIDTH,
-                given.name,
-            )
+            told = "landmarks are looked for in faces %d pixels wide, which was measured on other detectors than %s: %s"
+            log.warning(told, LOOK_WIDTH, given.name, "`benchmarks/verify.py --landmarks` measures it")
         return given
     kept = cache_folder("detectors") / HUB_FILE
     content = _read(kept) if kept.is_file() else _from_the_hub()
@@ -242,10 +235,8 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explained(f"expected YuNet's ONNX file as the detector, cannot read {path}", OSError):
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"expected YuNet's ONNX file as the detector, cannot read {path} ({error.strerror})") from None
 
 
 def _from_the_hub() -> bytes:
@@ -259,18 +250,13 @@ def _from_the_hub() -> bytes:
     if isinstance(cached, str):
         return _read(Path(cached))
     log.info("downloading the face detector %s of %s, once", HUB_FILE, HUB_REPO)
-    try:
+    told = f"finding faces needs the detector {HUB_FILE} of {HUB_REPO}, which is not here and cannot be downloaded"
+    advice = "download it elsewhere and pass it with --detector PATH, or give aligned crops with --aligned"
+    with explained(told, OSError, http.client.HTTPException, advice=advice):
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         with urllib.request.urlopen(hf_hub_url(HUB_REPO, HUB_FILE), timeout=10) as answer:
-            content: bytes = answer.read()
-            return content
-    except (OSError, http.client.HTTPException) as error:
-        raise InputError(
-            f"finding faces needs the detector {HUB_FILE} of {HUB_REPO}, which is not on this machine and cannot"
-            f" be downloaded ({error}): download it elsewhere and pass it with --detector PATH,"
-            " or give aligned crops with --aligned"
-        ) from None
+            return bytes(answer.read())
 
 
 def turned_back(points: Points, turns: int, size: tuple[int, int]) -> Points:

@@ -124,12 +124,10 @@ class FaceFinder:
         if self.face == "all":
             return [self._cut(image, name, face, faces) for face in sorted(faces, key=lambda face: face.centre[0])]
         face = choose_face(faces, size, self.face)
-        if len(faces) == 1:
-            return [self._cut(image, name, face, faces)]
         x, y = face.centre
         rule = "the one nearest to the centre" if self.face == "central" else "the largest"
         note = f"{name} shows {len(faces)} faces: {rule} was taken, around ({x:.0f}, {y:.0f})"
-        return [self._cut(image, name, face, faces, note)]
+        return [self._cut(image, name, face, faces, *([note] if len(faces) > 1 else []))]
 
     def _unchanged(self, image: Image, name: str) -> FaceCrop:
         (height, width), crop = image.shape[:2], resized(image, self.size)
@@ -151,8 +149,8 @@ def read_picture(picture: Picture, name: str | None = None, damage: list[str] | 
     `damage` collects a sentence for a damaged file that could be read nevertheless.
     """
     if isinstance(picture, str) and re.match("[a-z][a-z0-9+.-]+://", picture, re.IGNORECASE):
-        told = f"found the URL {picture}: no picture is fetched from the network; download it"
-        raise InputError(f"expected a file, {told}")
+        told = "no picture is fetched from the network; download it"
+        raise InputError(f"expected a file, found the URL {picture}: {told}")
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
         name = name or printable(path)
@@ -182,9 +180,7 @@ CROP = (112, 112)
 
 def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image | None:
     """The crop by five landmarks (5, 2); None where they all lie at one point, as detectors write for no face."""
-    if (landmarks == landmarks[0]).all():
-        return None
-    return align(picture, landmarks, CROP)
+    return None if (landmarks == landmarks[0]).all() else align(picture, landmarks, CROP)
 
 
 @dataclass(frozen=True)
@@ -198,11 +194,10 @@ class LandmarkCut:
     def __call__(self, picture: Image, path: Path) -> Image | None:
         if picture.shape[:2] == CROP:
             return picture
-        found = self.landmarks.get(path.name)
-        if found is None:
+        if path.name not in self.landmarks:
             told = "found none; download the lists again"
             raise InputError(f"expected landmarks for {path}, which is not an aligned crop, {told}")
-        return align_or_none(picture, np.array(found).reshape(5, 2))
+        return align_or_none(picture, np.array(self.landmarks[path.name]).reshape(5, 2))
 
     def sha256(self) -> str:
         return hashlib.sha256(repr(sorted(self.landmarks.items())).encode()).hexdigest()

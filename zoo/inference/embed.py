@@ -92,8 +92,7 @@ def embed(
     if not parts:
         found = f"no face in any of {len(missing)}" if missing else "none"
         raise InputError(f"expected images to embed, found {found}")
-    found_in = np.concatenate(parts)
-    return np.insert(found_in, np.array(missing, np.int64) - np.arange(len(missing)), 0, axis=0)
+    return np.insert(np.concatenate(parts), np.array(missing, np.int64) - np.arange(len(missing)), 0, axis=0)
 
 
 def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
@@ -212,5 +211,4 @@ def _embed(start: int, stop: int) -> Part:
         threads = job.options.get("threads") or max(1, cores() // processes)
         _embedder = OnnxEmbedder(job.model, device, **{**job.options, "threads": threads})
     pictures = read_ahead(job.pictures, job.workers, start=start, stop=stop)
-    dim = _embedder.embedding_dim
-    return embed(_embedder, pictures, job.batch_size, job.flip, dim=dim), list(_embedder.notes)
+    return embed(_embedder, pictures, job.batch_size, job.flip, dim=_embedder.embedding_dim), list(_embedder.notes)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import sha256, write_bytes
 from zoo.modelinfo import ModelInfo
 
@@ -34,10 +34,8 @@ def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
 
     if not Path(path).is_file():
         raise InputError(f"expected an ONNX model at {path}, found no such file; check the path")
-    try:
+    with explained(f"expected an ONNX model at {path}, found another kind of file", DecodeError):
         return onnx.load(str(path), load_external_data=weights)
-    except DecodeError as error:
-        raise InputError(f"expected an ONNX model at {path}, found another kind of file ({error})") from None
 
 
 def facts_text(proto: onnx.ModelProto) -> str | None:

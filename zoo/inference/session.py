@@ -126,9 +126,8 @@ class OnnxEmbedder:
                 model = file if isinstance(file, bytes) else str(file)
                 session = ort.InferenceSession(model, options, providers=chosen)
             except REFUSALS as error:
-                raise InputError(
-                    f"expected an ONNX model at {self.path}, but ONNX Runtime cannot load it: {_reason(error)}"
-                ) from None
+                why = f"but ONNX Runtime cannot load it: {_reason(error)}"
+                raise InputError(f"expected an ONNX model at {self.path}, {why}") from None
         provider = str(session.get_providers()[0])
         if provider != PROVIDERS[wanted[0]]:
             why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
@@ -252,10 +251,9 @@ class OnnxEmbedder:
         return np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
 
     def _cannot_run(self, error: Exception) -> InputError:
-        return InputError(
-            f"expected {self.path} to embed a {self.input.size[1]}×{self.input.size[0]} crop, but ONNX "
-            f"Runtime says: {_reason(error)}; check the model with onnx.checker"
-        )
+        height, width = self.input.size
+        why = f"ONNX Runtime says: {_reason(error)}; check the model with onnx.checker"
+        return InputError(f"expected {self.path} to embed a {width}×{height} crop, but {why}")
 
 
 def _engine(path: Path, batch_size: int) -> Engine:
@@ -269,8 +267,7 @@ def _engine(path: Path, batch_size: int) -> Engine:
     default = (height, width, 3) if dims[3:] == [3] and dims[1:2] != [3] else (3, height, width)
     shape = dims[1:] if len(dims) == 4 else default  # what is no picture is refused when it is opened
     sides = [side or known for side, known in zip(shape, default, strict=True)]
-    fixed = dims[0] if dims else 0
-    name = node.name if node else ""
+    fixed, name = dims[0] if dims else 0, node.name if node else ""
     engine = Engine(metadata.model_sha256(path), name, (sides[0], sides[1], sides[2]), fixed or batch_size, fixed or 1)
     providers.engine_folder(engine.model_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
     return engine

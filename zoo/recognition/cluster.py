@@ -2,9 +2,10 @@
 
 import base64
 import html
+import itertools
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from zoo.errors import InputError, closest
+from zoo.errors import InputError, closest, explained
 from zoo.faces.align import align
 from zoo.faces.finder import read_picture
 from zoo.files import new_folder, write_bytes, write_json, write_text
@@ -50,7 +51,8 @@ class Faces:
     def read(cls, path: str | Path) -> Self:
         """The faces of a table, .npz or .parquet; InputError for anything else."""
         columns = ("path", "landmarks", "embedding")
-        try:
+        told = f"expected a table of embeddings that `zoo embed` wrote at {printable(path)}, found none"
+        with explained(told, OSError, ValueError, KeyError):
             if Path(path).suffix == ".parquet":
                 import pyarrow.parquet as pq
 
@@ -61,18 +63,11 @@ class Faces:
                 with np.load(path) as arrays:
                     paths, landmarks, rows = (arrays.get(column, []) for column in columns)
             embeddings = np.array(rows, np.float32).reshape(len(paths), -1)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"expected a table of embeddings that `zoo embed` wrote at {printable(path)}, found none ({error})"
-            ) from None
         if not len(paths):
             raise InputError(f"expected faces in {printable(path)}, found none")
-        texts, seen = [str(one) for one in paths], defaultdict[str, int](int)
-        names = []
-        for text in texts:
-            seen[text] += 1
-            names.append(f"{text}#{seen[text]}")
-        names = [name if seen[text] > 1 else text for name, text in zip(names, texts, strict=True)]
+        texts, numbers = [str(one) for one in paths], defaultdict[str, Iterator[int]](lambda: itertools.count(1))
+        many = {text for text, times in Counter(texts).items() if times > 1}
+        names = [f"{text}#{next(numbers[text])}" if text in many else text for text in texts]
         return cls(tuple(names), tuple(texts), np.array(landmarks, np.float64).reshape(-1, 5, 2), embeddings)
 
     def crop(self, face: int) -> Image:
@@ -152,17 +147,14 @@ def cluster(
     place = {name: number for number, name in enumerate(faces.names)}
     kept = {"same": [*same], "different": [*different]}
     for name in (name for pairs in kept.values() for pair in pairs for name in pair if name not in place):
-        hint = closest(name, place)
-        raise InputError(
-            f"expected a face of {printable(table)}, found {name}" + (f"; is it {hint[0]}?" if hint else "")
-        )
+        hint = "".join(f"; is it {near}?" for near in closest(name, place, 1))
+        raise InputError(f"expected a face of {printable(table)}, found {name}{hint}")
     if output.exists():
-        try:
-            before = json.loads(output.read_text())
-            assert before["format"] == FORMAT
+        told = f"expected people of `zoo cluster` at {printable(output)}, found another file"
+        with explained(told, ValueError, KeyError, TypeError):
+            if (before := json.loads(output.read_text()))["format"] != FORMAT:
+                raise ValueError("another format")
             kept = {key: [*map(tuple, before[key]), *pairs] for key, pairs in kept.items()}
-        except (ValueError, KeyError, TypeError, AssertionError):
-            raise InputError(f"expected people of `zoo cluster` at {printable(output)}, found another file") from None
     known = {key: [(place[a], place[b]) for a, b in pairs if a in place and b in place] for key, pairs in kept.items()}
     lost = sum(map(len, kept.values())) - sum(map(len, known.values()))
     labels = average_link(faces.embeddings, decision.threshold, known["same"], known["different"])

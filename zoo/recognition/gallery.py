@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.formats.images import printable
 from zoo.formats.mapped import open_mapped, write_mapped
 from zoo.recognition.search import Codes, Hits, search
@@ -81,7 +81,9 @@ class Gallery:
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
         """Opens a saved gallery as memory maps; InputError where there is none or it is damaged."""
-        try:
+        found = f"expected a gallery written by `zoo index` at {printable(path)}, found something else or a damaged one"
+        unread = explained(f"expected a gallery at {printable(path)}, cannot read it", OSError)
+        with unread, explained(found, ValueError, KeyError, TypeError):
             arrays, texts = open_mapped(path)
             if texts["format"] != FORMAT:
                 raise ValueError("another format")
@@ -90,11 +92,6 @@ class Gallery:
             arrays.setdefault("photo_scales", np.zeros(photos, np.float32))
             known: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
             gallery = cls(json.loads(texts["facts"]), **known)
-        except OSError as error:
-            raise InputError(f"expected a gallery at {printable(path)}, cannot read it ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError):
-            found = "found something else or a damaged one"
-            raise InputError(f"expected a gallery written by `zoo index` at {printable(path)}, {found}") from None
         if "code_values" in arrays:  # those of earlier versions are coded when they are first searched
             gallery.__dict__["codes"] = Codes(arrays["code_values"], arrays["code_scales"], arrays["code_errors"])
         return gallery
@@ -181,10 +178,9 @@ class Gallery:
         how = verifier.how()
         differing = [key for key in ("model", "input", "flip", "alignment") if self.facts.get(key) != how.get(key)]
         if differing:
-            raise InputError(
-                f"expected a gallery of this model, found one that was made with another"
-                f" {' and another '.join(differing)}; index the photos again with this model"
-            )
+            other = f"another {' and another '.join(differing)}"
+            advice = "index the photos again with this model"
+            raise InputError(f"expected a gallery of this model, found one that was made with {other}; {advice}")
         if self.facts.get("detector") == "none" or verifier.aligned or self.facts.get("finder") == how["finder"]:
             return []
         return ["the gallery's faces were found by an earlier version: index the photos again"]
@@ -254,10 +250,8 @@ class Gallery:
         for person in np.flatnonzero(kept & (counts < self.photos)):
             rest = stays & (self.photo_people == person)
             if not self.photo_scales[rest].all():
-                raise InputError(
-                    f"the gallery holds no embedding of each photo of {present[person]!r}, as an earlier version made"
-                    " it; remove the person and index the photos that are left"
-                )
+                why = "as an earlier version made it; remove the person and index the photos that are left"
+                raise InputError(f"the gallery holds no embedding of each photo of {present[person]!r}, {why}")
             rows = self.photo_values[rest] * self.photo_scales[rest, None].astype(np.float64)
             means = _means(rows.sum(axis=0, keepdims=True), counts[person : person + 1], [present[person]])
             templates[person], lengths[person] = means[0][0], means[1][0]

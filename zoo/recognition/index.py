@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import InputError, closest
 from zoo.formats.images import printable, read_file
@@ -72,7 +73,8 @@ def people_at(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: B
     if not Path(path).is_dir():
         return store_at(path)
     people, odd = people_in(path)
-    new = _follow_at_once(people, verifier, workers, bar, False, (), Gallery.empty(verifier.dim, verifier.how()))
+    with spare_journal() as journal:
+        new = follow(Gallery.empty(verifier.dim, verifier.how()), people, verifier, journal, workers, bar)
     return _said(Indexed(new, 0, 0), path, odd).gallery
 
 
@@ -85,7 +87,6 @@ def _said(done: Indexed, folder: str | Path, odd: list[str]) -> Indexed:
 
 
 def _changes(old: Gallery, new: Gallery) -> tuple[int, int]:
-    """How many photos are new, and how many were taken out."""
     before, after = set(old.owned()), set(new.owned())
     return len(after - before), len(before - after)
 
@@ -126,28 +127,11 @@ def follow(
     new = old.without(gone).extended(enrolled)
     names, touched = new.names(), {name for name, *_ in (*enrolled, *gone)}
     notes = [*told, *notes, *(f"{name} was removed while this run was under way: left out" for name in sorted(lost))]
-    absent = sorted(set(people) - set(names) - lost)
-    notes += [f"no usable photo of {name}: not in the gallery" for name in absent]
-    notes += [
-        f"the photos of {name} look like different people (mean similarity {agreement:.2f}): check them"
-        for name, agreement in zip(names, new.agreement().tolist(), strict=True)
-        if name in touched and agreement < LEAST_AGREEMENT
-    ]
+    notes += [f"no usable photo of {name}: not in the gallery" for name in sorted(set(people) - set(names) - lost)]
+    for name, mean in zip(names, new.agreement().tolist(), strict=True):
+        if name in touched and mean < LEAST_AGREEMENT:
+            notes.append(f"the photos of {name} look like different people (mean similarity {mean:.2f}): check them")
     return new.noted(notes)
-
-
-def _follow_at_once(
-    people: Mapping[str, list[Path]],
-    verifier: FaceVerifier,
-    workers: int,
-    bar: Bar,
-    sync: bool,
-    before: Collection[tuple[str, str]],
-    old: Gallery,
-) -> Gallery:
-    """`follow` with a journal that is gone afterwards."""
-    with spare_journal() as journal:
-        return follow(old, people, verifier, journal, workers, bar, sync, before)
 
 
 def _index_in(
@@ -163,11 +147,11 @@ def _index_in(
             some = names[start : start + PEOPLE_AT_ONCE]
             here = {name: people[name] for name in some if name in people}
             known = {photo for photo in before if photo[0] in some}
-            followed = partial(_follow_at_once, here, verifier, workers, no_bar, sync, known)
-            old, new = store.change(some, followed)
-            changes = _changes(old, new)
-            added, removed = added + changes[0], removed + changes[1]
-            notes += new.notes
+            with spare_journal() as journal:
+                options: dict[str, Any] = {"journal": journal, "workers": workers, "sync": sync, "before": known}
+                old, new = store.change(some, partial(follow, people=here, verifier=verifier, **options))
+            more, fewer = _changes(old, new)
+            added, removed, notes = added + more, removed + fewer, [*notes, *new.notes]
             progress(len(some))
     return Indexed(store.noted(dict.fromkeys(notes)), added, removed)
 
@@ -252,28 +236,24 @@ def enrol(
         verifier = verifier.taking("largest")
     names: dict[Path | Stored, str] = {path: name for name, paths in people.items() for path in paths}
     embed_pictures(verifier, names, journal, workers, progress, names)
-    notes: list[str] = []
-    photos: list[EnrolledPhoto] = []
+    notes, photos = list[str](), list[EnrolledPhoto]()
     owners: dict[str, dict[str, str]] = {}
     wanted = {named(path): name for path, name in names.items()}
     for found in found_in(journal):
         name = wanted.get(found.path)
         if name is None:  # from an interrupted run over another folder
             continue
+        notes += [found.reason] if found.reason else found.notes
         if found.reason:
-            notes.append(found.reason)
             continue
-        notes += found.notes
         twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
         if twin == found.path:
             photos.append((name, found.sha256, found.embeddings[0]))
         else:
             notes.append(f"{found.path} is the same file as {twin}: counted once")
-    notes += [
-        f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}"
-        for same in owners.values()
-        if len(same) > 1
-    ]
+    shared = (same for same in owners.values() if len(same) > 1)
+    told = "{} are one photo under {} names: {}"
+    notes += [told.format(" and ".join(same.values()), len(same), " and ".join(same)) for same in shared]
     return photos, notes
 
 
@@ -282,8 +262,5 @@ def alike(names: Iterable[str]) -> list[str]:
     folded: dict[str, list[str]] = {}
     for name in names:
         folded.setdefault(name.casefold(), []).append(name)
-    return [
-        f"{' and '.join(same)} differ in upper and lower case alone: kept as {len(same)} people"
-        for same in folded.values()
-        if len(same) > 1
-    ]
+    differ = "differ in upper and lower case alone: kept as"
+    return [f"{' and '.join(same)} {differ} {len(same)} people" for same in folded.values() if len(same) > 1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.files import hold
 from zoo.formats.images import printable
 
@@ -37,11 +37,8 @@ class Journal:
         self.path = Path(path)
         self._synced = time.monotonic()
         self._empty = True
-        try:
+        with explained(f"cannot write {printable(path)}", OSError, advice="choose another folder for the output"):
             self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the journal
-        except OSError as error:
-            advice = "choose another folder for the output"
-            raise InputError(f"cannot write {printable(path)} ({error.strerror}); {advice}") from None
         try:
             self._resume(how)
         except BaseException:
@@ -63,12 +60,9 @@ class Journal:
             return
         before = made["how"]
         now = before if how is None else json.loads(_text(how))
-        differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if differing:
-            raise InputError(
-                f"expected to resume the interrupted run in {name}, but it was made with another"
-                f" {', '.join(differing)}; repeat its options, or delete that file to start over"
-            )
+        if differing := sorted(key for key in {*before, *now} if before.get(key) != now.get(key)):
+            why = f"another {', '.join(differing)}; repeat its options, or delete that file to start over"
+            raise InputError(f"expected to resume the interrupted run in {name}, but it was made with {why}")
         end = len(first)
         for line in self._file:
             if _parsed(line) is None:
@@ -159,5 +153,4 @@ def _parsed(line: bytes) -> Record | None:
         checksum = record.pop(CHECKSUM, None)
     except (ValueError, AttributeError):
         return None
-    whole = line.endswith(b"\n") and checksum in (None, zlib.crc32(_text(record)))
-    return record if whole else None
+    return record if line.endswith(b"\n") and checksum in (None, zlib.crc32(_text(record))) else None

@@ -127,12 +127,9 @@ def map_templates(
         raise InputError(f"expected a verifier with flip {gallery.facts['flip']}, as the gallery's, found {new.flip}")
     ours, theirs, people = embed_by_both(old, new, learn, workers, bar)
     found = learn_map(ours, theirs, people, far)
-    worst = -found.change.interval[0]
-    if worst > max_loss:
-        raise InputError(
-            f"expected a loss of at most {max_loss:g} of TAR at FAR {far:g}, found up to {worst:.4f}: {found}; give the"
-            " gallery's --photos, learn from more people, or allow it with --max-loss"
-        )
+    if (worst := -found.change.interval[0]) > max_loss:
+        lost = f"expected a loss of at most {max_loss:g} of TAR at FAR {far:g}, found up to {worst:.4f}: {found}"
+        raise InputError(f"{lost}; give the gallery's --photos, learn from more people, or allow it with --max-loss")
     mapped = unit_rows(np.asarray(gallery.templates) @ found.matrix)
     facts = {**new.how(), "migrated": f"{found}, from model {str(gallery.facts['model'])[:12]}"}
     photos = len(gallery.photo_people)  # their own embeddings are not mapped

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import atexit
 import base64
-import contextlib
 import os
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained, needs
 from zoo.recognition.gallery import FORMAT, Gallery, Ranked, packed_names
 from zoo.recognition.verifier import FaceVerifier
 
@@ -40,38 +40,6 @@ AT_ONCE = 256
 
 class StoreError(InputError):
     """An engine that cannot be reached, or does not answer as it should."""
-
-
-class Store(Protocol):
-    """Known people and their templates, wherever they are kept; a `Gallery` is one, and so is a `QdrantStore`."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """How the embeddings were made, as `FaceVerifier.how` states it."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was odd about the photos that were added last."""
-
-    def __len__(self) -> int: ...
-
-    def noted(self, notes: Iterable[str]) -> Self:
-        """The same people with other notes."""
-
-    def require(self, verifier: FaceVerifier) -> list[str]:
-        """InputError unless the embeddings may be compared with the verifier's; a note where they differ."""
-
-    def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
-        """Of each query, unit-length (queries, dim), the `k` most similar people and their cosines, best first."""
-
-    def identify(self, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
-        """The faces of a picture, each with its most similar people: see `zoo.recognition.identify`."""
-
-    def photo_counts(self) -> dict[str, int]:
-        """How many photos each person's template averages, by name."""
-
-    def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
-        """The photos of these people, or all: each one's person and its SHA-256 in hex."""
 
 
 def store_at(place: str | Path, verifier: FaceVerifier | None = None) -> Store:
@@ -112,10 +80,8 @@ class QdrantStore:
         location, _, name = place.removeprefix(SCHEME).rpartition("/")
         if not location or not name:
             raise InputError(f"expected qdrant:URL/COLLECTION or qdrant:FOLDER/COLLECTION, found {place}")
-        try:
+        with needs("qdrant-client", "qdrant", f"to open {place}"):
             from qdrant_client import QdrantClient, models
-        except ImportError:
-            raise InputError("Qdrant needs one more package: pip install 'timm-face-zoo[qdrant]'") from None
         remote = "://" in location
         if not remote and verifier is None and not Path(location, "meta.json").is_file():
             raise InputError(f"expected people at {place}, found none; add some with `zoo index`")
@@ -137,8 +103,7 @@ class QdrantStore:
         return cls(client, name, config.params.vectors.size, about["facts"], remote)
 
     def _ask(self, method: str, *given: Any, **options: Any) -> Any:
-        """One request."""
-        with _told(self.collection), contextlib.nullcontext() if self.remote else LOCAL:
+        with _told(self.collection), nullcontext() if self.remote else LOCAL:
             return getattr(self.client, method)(self.collection, *given, **options)
 
     def __len__(self) -> int:
@@ -155,9 +120,8 @@ class QdrantStore:
         from qdrant_client import models
 
         exact = models.SearchParams(exact=True) if self.remote else None  # the local mode knows no other search
-        asked = [
-            models.QueryRequest(query=query.tolist(), limit=k, with_payload=["name"], params=exact) for query in queries
-        ]
+        how: dict[str, Any] = {"limit": k, "with_payload": ["name"], "params": exact}
+        asked = [models.QueryRequest(query=query.tolist(), **how) for query in queries]
         answers = self._ask("query_batch_points", asked)
         return [tuple((point.payload["name"], float(point.score)) for point in one.points) for one in answers]
 
@@ -180,13 +144,11 @@ class QdrantStore:
         again where somebody else has changed one of them meanwhile.
         """
         while True:
-            points = list(self._points(people, True, vectors=True))
+            points, mark = list(self._points(people)), uuid.uuid4().hex
             old = self._gallery(points)
             new = change(old)
             versions = {point.payload["name"]: point.payload["version"] for point in points}
-            before, after = photos_by_person(old), photos_by_person(new)
-            touched = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-            mark = uuid.uuid4().hex
+            touched = sorted({name for name, _ in {*old.owned()} ^ {*new.owned()}})
             for names in _parts(touched):
                 self._write(new, names, versions, mark)
             found = {one.payload["name"]: one.payload["version"] for one in self._points(touched, ["name", "version"])}
@@ -223,19 +185,16 @@ class QdrantStore:
             writes.append(models.UpsertOperation(upsert=put))
         self._ask("batch_update_points", writes, wait=True)
 
-    def _points(
-        self, people: Collection[str] | None, payload: bool | list[str], vectors: bool = False
-    ) -> Iterator[Any]:
-        options: dict[str, Any] = {"with_payload": payload, "with_vectors": vectors}
-        if people is not None:
-            for names in _parts(people):
-                yield from self._ask("retrieve", [_key(name) for name in names], **options)
-            return
-        page, after = self._ask("scroll", limit=AT_ONCE, **options)
-        yield from page
-        while after is not None:
+    def _points(self, people: Collection[str] | None, payload: Sequence[str] = ()) -> Iterator[Any]:
+        """Of these people, or all, those who are there: with this payload alone, or whole and with the template."""
+        options: dict[str, Any] = {"with_payload": [*payload] or True, "with_vectors": not payload}
+        for names in _parts(people or ()):
+            yield from self._ask("retrieve", [_key(name) for name in names], **options)
+        more, after = people is None, None
+        while more:
             page, after = self._ask("scroll", limit=AT_ONCE, offset=after, **options)
             yield from page
+            more = after is not None
 
     def _gallery(self, points: Sequence[Any]) -> Gallery:
         facts = [point.payload for point in points]
@@ -255,16 +214,9 @@ class QdrantStore:
         )
 
 
-@contextlib.contextmanager
-def _told(place: str) -> Iterator[None]:
+def _told(place: str) -> AbstractContextManager[None]:
     """Any error of the client, whose errors have no common kind, as a StoreError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise StoreError(f"expected people at {place}, but Qdrant does not answer as it should: {said}") from None
+    return explained(f"expected people at {place}, but Qdrant does not answer as it should", Exception, kind=StoreError)
 
 
 def _parts(people: Collection[str]) -> Iterator[list[str]]:
@@ -273,13 +225,8 @@ def _parts(people: Collection[str]) -> Iterator[list[str]]:
 
 
 def _key(name: str) -> str:
-    """The point of a person."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
-def photos_by_person(gallery: Gallery) -> dict[str, list[str]]:
-    """Each person's photos, by the SHA-256 of their files in hex."""
-    found: dict[str, list[str]] = {name: [] for name in gallery.names()}
-    for name, digest in gallery.owned():
-        found[name].append(digest)
-    return found
+Store = Gallery | QdrantStore
+"""Known people and their templates, wherever they are kept."""

@@ -43,9 +43,8 @@ class Table:
 
     def to_json(self) -> str:
         """One JSON object, as `zoo embed --json` prints it."""
-        facts = {**vars(self), "output": str(self.path), "failed": len(self.failures)}
-        del facts["path"]
-        return json.dumps(facts, indent=2)
+        facts = {name: value for name, value in vars(self).items() if name != "path"}
+        return json.dumps({**facts, "output": str(self.path), "failed": len(self.failures)}, indent=2)
 
 
 def embed_to_table(
@@ -83,7 +82,7 @@ def embed_to_table(
     wanted = set(map(named, pictures))
     with Journal(partial, verifier.how()) as journal:
         with bar("embed", len(pictures)) as progress:
-            added = embed_pictures(verifier, pictures, journal, workers=workers, progress=progress)
+            added = embed_pictures(verifier, pictures, journal, workers, progress)
         write = _write_npz if output.suffix == ".npz" else _write_parquet
         found = (one for one in found_in(journal) if one.path in wanted)
         with atomic_path(output) as temporary:
@@ -108,8 +107,7 @@ def _rows(found: Found) -> Iterator[Row]:
         measures = {**face, **face["quality"]}
         numbers = {name: np.nan if measures[name] is None else measures[name] for name in MEASURES}
         box, landmarks = face["box"] or [np.nan] * 4, np.ravel(face["landmarks"] or [np.nan] * 10)
-        where = {"box": box, "landmarks": landmarks, "faces": found.shown}
-        yield {**named, **where, **numbers, "embedding": embedding}
+        yield {**named, "box": box, "landmarks": landmarks, "faces": found.shown, **numbers, "embedding": embedding}
 
 
 def _write_npz(path: Path, rows: Iterable[Row], dim: int) -> tuple[int, list[str]]:

@@ -73,10 +73,9 @@ def decide_identification(
     fitting = [t for t in stored if t.far <= needed * (1 + 1e-9)]
     if not fitting:
         measured = f"the smallest measured is {stored[0].far:g}" if stored else "this model has none measured"
-        raise InputError(
-            f"expected a threshold for FAR {needed:.3g} or less, which FPIR {fpir:g} needs with {people:,} people, but"
-            f" {measured}; measure it on more pairs, allow a larger --fpir, or give --threshold"
-        )
+        advice = "measure it on more pairs, allow a larger --fpir, or give --threshold"
+        needs = f"FAR {needed:.3g} or less, which FPIR {fpir:g} needs with {people:,} people"
+        raise InputError(f"expected a threshold for {needs}, but {measured}; {advice}")
     best = fitting[-1]
     rate = fpir_of(best.far, people)
     origin = f"FAR {best.far:g} on {best.data}, which means FPIR {rate:.2g} with {people:,} people"

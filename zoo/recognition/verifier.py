@@ -53,8 +53,7 @@ class Verification:
             return {**found, **crop.facts()}
 
         answer = {"similarity": self.similarity, **self.decision.facts(), "same": self.same, "model": str(self.model)}
-        pictures = {"a": picture(self.a), "b": picture(self.b)}
-        return json.dumps({**answer, **pictures, "notes": self.notes}, indent=2)
+        return json.dumps({**answer, "a": picture(self.a), "b": picture(self.b), "notes": self.notes}, indent=2)
 
 
 def verify(

@@ -55,7 +55,7 @@ def verifier(town: Path) -> FaceVerifier:
 def everything(place: str) -> dict[str, tuple[set[str], np.ndarray, float]]:
     """Each person's photos, template and length."""
     store = store_at(place)
-    gallery = store if isinstance(store, Gallery) else store._gallery(list(store._points(None, True, vectors=True)))
+    gallery = store if isinstance(store, Gallery) else store._gallery(list(store._points(None)))
     photos = {name: {digest for owner, digest in gallery.owned() if owner == name} for name in gallery.names()}
     rows = zip(gallery.names(), gallery.templates, gallery.lengths, strict=True)
     return {name: (photos[name], template, float(length)) for name, template, length in rows}
@@ -109,7 +109,7 @@ def test_who_is_removed_leaves_neither_name_nor_photo_nor_vector(town: Path, ver
     prune(PLACE, ["Bob"])
     store = store_at(PLACE)
     assert isinstance(store, QdrantStore) and len(store) == 2
-    left = list(store._points(None, True, vectors=True))
+    left = list(store._points(None))
     assert sorted(point.payload["name"] for point in left) == ["Ada", "Carla"]
     answer = identify(store, town / "Bob" / "0.png", verifier, threshold=0.99, top=9)
     assert "Bob" not in dict(answer.faces[0].candidates) and answer.faces[0].name is None
