@@ -268,9 +268,8 @@ def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATI
     for index in np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)).tolist():
         crop = dataset.image(index)
         if crop.shape[:2] != size:
-            raise InputError(
-                f"expected crops of {size[0]}×{size[1]} to calibrate on in {source}, found one of {crop.shape[0]}×"
-                f"{crop.shape[1]} (image {index}); align the faces to the model's size first"
-            )
+            wanted = f"crops of {size[0]}×{size[1]} to calibrate on in {source}"
+            found = f"found one of {crop.shape[0]}×{crop.shape[1]} (image {index})"
+            raise InputError(f"expected {wanted}, {found}; align the faces to the model's size first")
         crops.append(crop)
     return CropSet(np.stack(crops), f"{Path(source).name}: {len(crops)} of {total:,} images")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from zoo.backbones import FlatNeck
-from zoo.errors import InputError, first_line
+from zoo.errors import InputError, explained, first_line
 from zoo.export import parity
 from zoo.export.options import Options
 from zoo.export.parity import Differences, Inputs
@@ -67,10 +67,9 @@ def write_onnx(
         with torch.inference_mode():
             embeddings: parity.Embeddings = original(torch.from_numpy(batch)).numpy()
         if not np.isfinite(embeddings).all():
-            raise InputError(
-                "expected a model with finite embeddings, found NaN or infinity in torch itself; its weights are "
-                "damaged or its training diverged: export an earlier run"
-            )
+            why = "its weights are damaged or its training diverged: export an earlier run"
+            found = f"found NaN or infinity in torch itself; {why}"
+            raise InputError(f"expected a model with finite embeddings, {found}")
         return embeddings
 
     reference(inputs[:1])
@@ -172,10 +171,9 @@ def require_contract(proto: onnx.ModelProto, size: tuple[int, int]) -> None:
     shapes = [[dim.dim_param or dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in ports]
     good = len(proto.graph.input) == len(proto.graph.output) == 1 and shapes[0][1:] == [3, *size]
     if not (good and len(shapes[1]) == 2 and isinstance(shapes[0][0], str) and shapes[1][0] == shapes[0][0]):
-        raise InputError(
-            f"expected a model (batch, 3, {size[0]}, {size[1]}) → (batch, dim) with a dynamic batch, found "
-            f"{' → '.join(map(str, shapes))}; the backbone fixes its batch or has other outputs"
-        )
+        wanted = f"a model (batch, 3, {size[0]}, {size[1]}) → (batch, dim) with a dynamic batch"
+        found = f"{' → '.join(map(str, shapes))}; the backbone fixes its batch or has other outputs"
+        raise InputError(f"expected {wanted}, found {found}")
 
 
 def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -> str:
@@ -202,12 +200,9 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
 @contextlib.contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, removed at the end; InputError for what cannot be written."""
-    try:
-        with temporary_folder(path) as draft:
-            yield draft
-    except OSError as error:
-        final = path.parent.parent / path.name if path.parent.name.startswith(f".{path.name}.") else path
-        raise InputError(f"cannot write {final} ({error.strerror or error}); choose another folder") from error
+    final = path.parent.parent / path.name if path.parent.name.startswith(f".{path.name}.") else path
+    with explained(f"cannot write {final}", OSError, advice="choose another folder"), temporary_folder(path) as draft:
+        yield draft
 
 
 def save(proto: onnx.ModelProto, path: Path, single_file_bytes: int = SINGLE_FILE_BYTES) -> None:

@@ -199,9 +199,7 @@ def parity_error(failed: Failure, name: str, where: str, rounding: Differences |
     else:
         what = f"{where}; write what follows in another way or try another --opset"
     count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
-    return ParityError(
-        f"expected {name} to compute what torch computes, found on a batch of {count} a cosine of "
-        f"{found.cosine:.6f} (at least {MIN_COSINE}) and a difference of "
-        f"{found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e}), so nothing was "
-        f"written: {what}"
-    )
+    cosine = f"a cosine of {found.cosine:.6f} (at least {MIN_COSINE})"
+    most = f"a difference of {found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e})"
+    told = f"found on a batch of {count} {cosine} and {most}, so nothing was written: {what}"
+    return ParityError(f"expected {name} to compute what torch computes, {told}")

@@ -8,7 +8,7 @@ from typing import Any
 from zoo import runs
 from zoo.backbones import load_timm, model_info
 from zoo.backbones.timm_folder import CONFIG, WEIGHTS, save_timm
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.resolve import find_model
 from zoo.resolve.kinds import Folder
 
@@ -34,10 +34,8 @@ def export_timm(model: str | Path | None, output: str | Path | None, *, force: b
     """
     folder = source(model)
     target = timm_target(folder, output, force=force)
-    try:
+    with explained(f"cannot write into {target}", OSError, advice="choose another folder"):
         save_timm(load_timm(folder), target, asdict(model_info(folder)))
-    except OSError as error:
-        raise InputError(f"cannot write into {target} ({error.strerror}); choose another folder") from None
     return TimmExport(target, (CONFIG, WEIGHTS), (target / WEIGHTS).stat().st_size)
 
 

@@ -41,9 +41,8 @@ class ElasticFace(MarginHead):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
-        margins = self.margin + self.std * standard_normal(self.seed, self.step, len(cos_y), self.first_sample).to(
-            cos_y.dtype
-        )
+        drawn = standard_normal(self.seed, self.step, len(cos_y), self.first_sample).to(cos_y.dtype)
+        margins = self.margin + self.std * drawn
         if self.plus != "no":
             nearest_first = cos_y.argsort(descending=True, stable=True)
             index = nearest_first if self.plus == "official" else nearest_first.argsort()

@@ -34,10 +34,9 @@ def require_sensible(loss: Any, class_counts: Tensor | None) -> None:
         if not holds:
             raise InputError(f"expected {expected}, found {found}")
     if class_counts is not None and (class_counts.shape != (loss.num_classes,) or not bool((class_counts >= 1).all())):
-        raise InputError(
-            f"expected class_counts of at least 1 for each of the {loss.num_classes} classes, found "
-            f"{tuple(class_counts.shape)} with the smallest {float(class_counts.min()) if len(class_counts) else None}"
-        )
+        least = float(class_counts.min()) if len(class_counts) else None
+        told = f"found {tuple(class_counts.shape)} with the smallest {least}"
+        raise InputError(f"expected class_counts of at least 1 for each of the {loss.num_classes} classes, {told}")
 
 
 def require_fit(loss: Any, embeddings: Tensor, labels: Tensor | None, weight: Tensor | None = None) -> None:

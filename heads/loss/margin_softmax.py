@@ -112,21 +112,13 @@ class MarginSoftmaxLoss(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.embedding_dim = embedding_dim
-        self.chunk_size = chunk_size
-        self.memory_budget = memory_budget
-        self.precision = precision
-        self.compiled = compiled
-        self.sync_stats = sync_stats
-        self.sample_rate = sample_rate
-        self.sub_centres = sub_centres
-        self.filter_above = filter_above
-        self.straight_through = straight_through
-        self.reduction = reduction
-        self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
-        self.init = init
+        self.num_classes, self.embedding_dim = num_classes, embedding_dim
+        self.chunk_size, self.memory_budget = chunk_size, memory_budget
+        self.precision, self.compiled = precision, compiled
+        self.sync_stats, self.sample_rate = sync_stats, sample_rate
+        self.sub_centres, self.filter_above = sub_centres, filter_above
+        self.straight_through, self.init = straight_through, init
+        self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
         counts = None if class_counts is None else torch.as_tensor(class_counts, dtype=torch.float32, device="cpu")
         require_sensible(self, counts)
         if process_group is not None:
@@ -366,10 +358,9 @@ class MarginSoftmaxLoss(nn.Module):
             return
         if self._watch.labels is not None:
             require_in_range(self._watch.labels, self.num_classes, self.ignore_index)
-        raise InputError(
-            f"expected finite embeddings and a finite loss, found NaN or infinity in step {step}; the update "
-            "must be skipped: lower the learning rate, or look for broken images in that batch"
-        )
+        advice = "the update must be skipped: lower the learning rate, or look for broken images in that batch"
+        found = f"found NaN or infinity in step {step}"
+        raise InputError(f"expected finite embeddings and a finite loss, {found}; {advice}")
 
     def distributed_state(self) -> dict[str, Any]:
         """`state_dict()` with the sharded centres as a DTensor, for torch.distributed.checkpoint's save and load.

@@ -63,11 +63,10 @@ class Ranks:
         mine = torch.stack([rows.sum(), rows.abs().sum()])
         prints = [tuple(pair) for pair in self.gather(mine[None]).tolist() if pair[1] > 0]
         if len(set(prints)) < len(prints):
-            raise InputError(
-                "expected different class centres on each rank, found the same ones on several: DistributedDataParallel"
-                " has copied rank 0's over them; call zoo.heads.keep_shards_local(model) on the module before it is"
-                " wrapped (in Lightning at the end of __init__, with Accelerate before prepare)"
-            )
+            why = "the same ones on several: DistributedDataParallel has copied rank 0's over them"
+            call = "call zoo.heads.keep_shards_local(model) on the module before it is wrapped"
+            where = "(in Lightning at the end of __init__, with Accelerate before prepare)"
+            raise InputError(f"expected different class centres on each rank, found {why}; {call} {where}")
 
     def gather(self, value: Tensor) -> Tensor:
         """The values of all samples in rank order, without gradient: (batch, …) → (ranks·batch, …)."""

@@ -82,7 +82,6 @@ def owner_models(owner: str) -> list[Row]:
             folder = Path()
             for name in sorted(names & {CONFIG, "report.json"}):
                 folder = fetch(ModelId(repo), commit, name, False, Room(MOST_TOLD)).parent
-            rows.append(
-                described(folder, repo, "on the Hub") if folder != Path() else {"name": repo, "place": "on the Hub"}
-            )
+            place = "on the Hub"
+            rows.append(described(folder, repo, place) if folder != Path() else {"name": repo, "place": place})
     return rows

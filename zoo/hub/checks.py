@@ -83,12 +83,10 @@ class Guard:
 
     def check_answer(self, response: Any) -> None:
         """Refuses answers of another commit, without a hash, or of more bytes than allowed."""
-        found = response.headers.get("x-repo-commit")
+        found, advice = response.headers.get("x-repo-commit"), "nothing was stored: do not trust this server"
         if found is not None and not (COMMIT.fullmatch(found) and self.commit in (None, found)):
-            raise InputError(
-                f"expected files of commit {self.commit or '(40 hex digits)'}, the server answers with {found[:60]!r}; "
-                "nothing was stored: do not trust this server"
-            )
+            wanted = f"files of commit {self.commit or '(40 hex digits)'}"
+            raise InputError(f"expected {wanted}, the server answers with {found[:60]!r}; {advice}")
         self.limit_body(response)
         path = response.request.url.path
         if "/resolve/" not in path:
@@ -96,7 +94,6 @@ class Guard:
         tag = response.headers.get("x-linked-etag") or response.headers.get("etag")
         match = ETAG.fullmatch(tag) if tag is not None else None
         if tag is not None and match is None:
-            advice = "nothing was stored: do not trust this server"
             raise InputError(f"expected a hash as ETag of {path}, the server answers with {tag[:80]!r}; {advice}")
         # Xet transfers run outside this client, where none of this would be checked
         for name in ("x-xet-hash", "link"):
@@ -106,10 +103,9 @@ class Guard:
             self.announced.etag = match[1] if match else None
             self.announced.size = int(size) if size.isdecimal() else None
             if self.announced.size is not None and self.announced.size > self.most_bytes:
-                raise InputError(
-                    f"expected at most {self.most_bytes:,} bytes more in this pull, the server announces "
-                    f"{self.announced.size:,} for {path}; it was not fetched: choose another model or raise --max-bytes"
-                )
+                most = f"at most {self.most_bytes:,} bytes more in this pull"
+                told = f"the server announces {self.announced.size:,} for {path}; it was not fetched"
+                raise InputError(f"expected {most}, {told}: choose another model or raise --max-bytes")
 
     def limit_body(self, response: Any) -> None:
         """Lets the client read no more of an unpacked body than was announced, whatever the server sends."""
@@ -120,10 +116,8 @@ class Guard:
             most = max(0, size - (int(begun[1]) if begun and response.status_code == 206 else 0))
             self.announced.starts += 1
             if self.announced.starts > MOST_STARTS:
-                raise InputError(
-                    f"expected {size:,} bytes of {path}, the server broke off"
-                    f" {MOST_STARTS} times; nothing was stored: try again later"
-                )
+                broken = f"the server broke off {MOST_STARTS} times"
+                raise InputError(f"expected {size:,} bytes of {path}, {broken}; nothing was stored: try again later")
         read = response.iter_bytes
 
         def no_more_than_announced(chunk_size: int | None = None) -> Iterator[bytes]:
@@ -156,10 +150,8 @@ def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator
 
         def guarded_client() -> Any:
             client = usual()
-            client.event_hooks = {
-                "request": [*client.event_hooks["request"], guard.check_request],
-                "response": [*client.event_hooks["response"], guard.check_answer],
-            }
+            own = {"request": guard.check_request, "response": guard.check_answer}
+            client.event_hooks = {kind: [*client.event_hooks[kind], check] for kind, check in own.items()}
             return client
 
         set_client_factory(guarded_client)

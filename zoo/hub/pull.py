@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from zoo.errors import InputError, closest, first_line
+from zoo.errors import InputError, closest, explained, first_line
 from zoo.files import write_text
 from zoo.hub.checks import COMMIT, MOST_BYTES, guarded, require_content, require_safe_url, require_weights_beside
 from zoo.messages import log
@@ -140,10 +140,8 @@ def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
     address = f"{constants.ENDPOINT}/api/models{path and '/'}{path}"
     answer = get_session().get(address, headers=build_hf_headers(token=token), params=parameters or None, timeout=20)
     hf_raise_for_status(answer)
-    try:
+    with explained(f"expected a Hugging Face Hub at {constants.ENDPOINT}, found something else", ValueError):
         return answer.json()
-    except ValueError:
-        raise InputError(f"expected a Hugging Face Hub at {constants.ENDPOINT}, found something else") from None
 
 
 def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | None) -> list[str]:
@@ -156,9 +154,8 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
         raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none; {advice}")
     chosen = list(files) if files is not None else sorted(name for name in listing if WANTED.fullmatch(name))
     if not any(name.endswith((".onnx", ".safetensors")) for name in chosen):
-        raise InputError(
-            f"expected {ONNX} or {WEIGHTS} in {wanted.repo} on the Hub, found neither; {instead(wanted, ONNX, listing)}"
-        )
+        advice = instead(wanted, ONNX, listing)
+        raise InputError(f"expected {ONNX} or {WEIGHTS} in {wanted.repo} on the Hub, found neither; {advice}")
     return chosen
 
 
@@ -311,10 +308,9 @@ def told(wanted: ModelId) -> Iterator[None]:
                 raise InputError(f"could not fetch {repo}: a file broke off; nothing was stored, try again") from None
             raise
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        raise InputError(
-            f"could not store {repo} in {constants.HF_HUB_CACHE} ({error.strerror})"
-            f"{'; make room or set HF_HOME to another disk' if full else ''}; nothing half-fetched was kept"
-        ) from None
+        advice = "; make room or set HF_HOME to another disk" if full else ""
+        place = f"{constants.HF_HUB_CACHE} ({error.strerror}){advice}"
+        raise InputError(f"could not store {repo} in {place}; nothing half-fetched was kept") from None
 
 
 def status_of(error: Any) -> str:

@@ -47,9 +47,8 @@ class License:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.identifier):
             raise InputError(f"expected a license as the Hub names it, such as apache-2.0, found {self.identifier!r}")
         if self.identifier == "other" and not (self.name and self.link):
-            raise InputError(
-                "expected --license-name and --license-link with --license other, for example for research-only data"
-            )
+            wanted = "--license-name and --license-link with --license other"
+            raise InputError(f"expected {wanted}, for example for research-only data")
         if self.link and not self.link.startswith("https://"):
             raise InputError(f"expected an https address as --license-link, found {self.link!r}")
 

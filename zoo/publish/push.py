@@ -103,10 +103,9 @@ def require_same_model(folder: Path) -> None:
     with explained(told, ParityError, advice="export the run again"):
         cosine = differences(ours, embedder(crops)).cosine
     if cosine < 0.9999:
-        raise InputError(
-            f"expected model.onnx to be the model of model.safetensors, found a cosine of {cosine:.4f} between their"
-            " embeddings; export the run again with `zoo export --onnx --force` and measure it again"
-        )
+        advice = "export the run again with `zoo export --onnx --force` and measure it again"
+        found = f"found a cosine of {cosine:.4f} between their embeddings"
+        raise InputError(f"expected model.onnx to be the model of model.safetensors, {found}; {advice}")
 
 
 def stage(
@@ -169,10 +168,9 @@ def require_parity(model: Path, info: ModelInfo) -> None:
     """InputError unless the facts hold a passed comparison with torch."""
     cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
     if not cosines or min(cosines) < LEAST_COSINE:
-        raise InputError(
-            f"expected a proof in {model} that it computes the same as the trained model, found "
-            f"{'a failed one' if cosines else 'none'}; export it with `zoo export {model.parent} --onnx --force`"
-        )
+        advice = f"export it with `zoo export {model.parent} --onnx --force`"
+        found = f"found {'a failed one' if cosines else 'none'}; {advice}"
+        raise InputError(f"expected a proof in {model} that it computes the same as the trained model, {found}")
 
 
 def licensed_config(run: Path, license: License) -> dict[str, Any]:
@@ -213,19 +211,17 @@ def push(
     repository is public, and for a server that fails or cannot be reached.
     """
     if parse_id(repo).repo != repo:
-        raise InputError(
-            f"expected the model's name on the Hub as owner/name, found {repo!r}; use --revision for a branch"
-        )
+        found = f"found {repo!r}; use --revision for a branch"
+        raise InputError(f"expected the model's name on the Hub as owner/name, {found}")
     with refusals_told(repo), guarded(), quiet_unless_watched():
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         if private and not api.model_info(repo, timeout=20).private:
-            raise InputError(
-                f"expected a new or private repository for --private, found {repo}, which is public; make it private in"
-                " its settings on the Hub first, or leave --private out"
-            )
+            advice = "make it private in its settings on the Hub first, or leave --private out"
+            found = f"found {repo}, which is public; {advice}"
+            raise InputError(f"expected a new or private repository for --private, {found}")
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         before = api.model_info(repo, revision=revision, timeout=20)

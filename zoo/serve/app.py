@@ -29,7 +29,7 @@ from zoo.serve.settings import Settings
 
 DESCRIPTION = """Face verification and a gallery over HTTP. Pictures come as multipart files or as base64 in JSON; no
 path and no address is ever opened. No liveness detection, no proof, no consent: see docs/verify.md."""
-PAIR = {"a": "the first picture", "b": "the second picture"}
+PAIR, PHOTO = {"a": "the first picture", "b": "the second picture"}, {"photo": "the photo"}
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -76,13 +76,8 @@ def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
             chosen, sent = await read_request(request, options, pictures)
             return JSONResponse(await gate.run(lambda: call(chosen, *sent)))
 
-        app.post(
-            path,
-            summary=(call.__doc__ or "").split("\n")[0],
-            operation_id=path.strip("/"),
-            responses=answers(model, 404, 422),
-            openapi_extra=body(options, pictures),
-        )(answer)
+        summary, told, taken = (call.__doc__ or "").split("\n")[0], answers(model, 404, 422), body(options, pictures)
+        app.post(path, summary=summary, operation_id=path.strip("/"), responses=told, openapi_extra=taken)(answer)
 
     picture = {"picture": "the picture"}
     operation("/verify", schemas.Verdict, schemas.VerifyOptions, PAIR, service.verify)
@@ -107,15 +102,13 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
         """The photos of a person, by the hash of their files."""
         return JSONResponse(await gate.run(lambda: service.photos(name)))
 
-    @app.post(
-        "/people/{name}/photos",
-        status_code=201,
-        responses={201: {"model": schemas.Enrolled}, **answers(schemas.Enrolled, 404, 422)},
-        openapi_extra={**body(schemas.Options, {"photo": "the photo"}), **token},
-    )
+    made = {201: {"model": schemas.Enrolled}, **answers(schemas.Enrolled, 404, 422)}
+    taken = {**body(schemas.Options, PHOTO), **token}
+
+    @app.post("/people/{name}/photos", status_code=201, responses=made, openapi_extra=taken)
     async def enrol(name: str, request: Request) -> Response:
         """Enrol a photo of a person, new or not; 200 where the gallery holds it already."""
-        _, (photo,) = await read_request(request, schemas.Options, {"photo": "the photo"})
+        _, (photo,) = await read_request(request, schemas.Options, PHOTO)
         done = await gate.run(lambda: service.enrol(name, photo))
         if done["added"]:
             metrics.event("enrolled")

@@ -33,14 +33,8 @@ class AuditLog:
 
     def append(self, action: str, name: str, people: int, photos: int) -> str:
         """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change."""
-        record = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "action": action,
-            "person": self._person(name),
-            "people": people,
-            "photos": photos,
-            "previous": self._last_hash(),
-        }
+        record: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": action}
+        record |= {"person": self._person(name), "people": people, "photos": photos, "previous": self._last_hash()}
         record["hash"] = digest(record)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -109,9 +103,8 @@ def check_audit(path: str | Path) -> tuple[int, str]:
             except (ValueError, KeyError, TypeError):
                 fits = False
             if not fits:
-                raise InputError(
-                    f"expected an unbroken chain in {path}, found that line {number} does not follow the one before:"
-                    " it was changed, or lines were added or taken out there"
-                )
+                found = f"found that line {number} does not follow the one before"
+                how = "it was changed, or lines were added or taken out there"
+                raise InputError(f"expected an unbroken chain in {path}, {found}: {how}")
             previous = record["hash"]
     return number, previous

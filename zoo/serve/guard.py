@@ -119,11 +119,9 @@ class Guard:
         local = (scope.get("server") or ("",))[0]
         allowed = {*LOOPBACK, *(host.lower() for host in self.settings.allow_host), self.settings.host, local}
         if not found or found not in allowed:
-            raise Problem(
-                421 if found else 400,
-                "expected the name or the address of this server in Host, found"
-                f" {'another' if found else 'none'}; start it with --allow-host NAME for each name it is reached by",
-            )
+            told = f"expected the name or the address of this server in Host, found {'another' if found else 'none'}"
+            advice = "start it with --allow-host NAME for each name it is reached by"
+            raise Problem(421 if found else 400, f"{told}; {advice}")
 
     def _check_token(self, headers: Headers) -> None:
         """401 unless the request carries the token; the comparison takes as long for every wrong one."""
@@ -132,12 +130,9 @@ class Guard:
         known = self._token or b""
         if not (hmac.compare_digest(_hashed(token.strip()), known) and scheme.lower() == "bearer" and known):
             self.metrics.event("refused_tokens")
-            raise Problem(
-                401,
-                "expected the server's token in the header Authorization: Bearer TOKEN, found"
-                f" {'another' if token else 'none'}; it is the first line of the file after --token-file",
-                {"WWW-Authenticate": "Bearer"},
-            )
+            found = f"found {'another' if token else 'none'}; it is the first line of the file after --token-file"
+            told = f"expected the server's token in the header Authorization: Bearer TOKEN, {found}"
+            raise Problem(401, told, {"WWW-Authenticate": "Bearer"})
 
     async def _read(self, headers: Headers, receive: Receive, seen: Seen) -> Receive:
         """A `receive` with the whole body; 413, 408 or 503 for one that is too large, too slow or one too many."""
@@ -145,9 +140,8 @@ class Guard:
         length = headers.get("content-length", "")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(415, "expected a body without Content-Encoding, found a compressed one; send it as it is")
-        too_large = Problem(
-            413, f"expected at most {limits.max_body:g} MB in a request, found more; scale pictures down"
-        )
+        most = f"at most {limits.max_body:g} MB in a request"
+        too_large = Problem(413, f"expected {most}, found more; scale pictures down")
         if length.isdecimal() and int(length) > limits.body_bytes:
             raise too_large
         parts: list[bytes] = []

@@ -95,10 +95,7 @@ async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any]
         raise Problem(400, "expected JSON in UTF-8, found something else") from None
     if not isinstance(fields, dict):
         raise Problem(422, f"expected a JSON object, found {type(fields).__name__}")
-    pictures = {}
-    for name in names:
-        if name in fields:
-            pictures[name] = _decoded(fields.pop(name), name)
+    pictures = {name: _decoded(fields.pop(name), name) for name in names if name in fields}
     return fields, pictures
 
 
@@ -109,8 +106,5 @@ def _decoded(text: Any, name: str) -> bytes:
             text = text.partition(";base64,")[2]
         return base64.b64decode(text, validate=True)
     except (AttributeError, ValueError, binascii.Error):
-        raise Problem(
-            422,
-            f"expected the bytes of a picture as base64 in {name}, found something else;"
-            " paths and addresses are not opened",
-        ) from None
+        wanted, advice = f"the bytes of a picture as base64 in {name}", "paths and addresses are not opened"
+        raise Problem(422, f"expected {wanted}, found something else; {advice}") from None

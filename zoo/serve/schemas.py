@@ -67,36 +67,24 @@ def answer(name: str, doc: str, /, *bases: Any, **fields: Any) -> Any:
 
 CROP = (str | None, "The aligned crop: a PNG in base64", None)
 BOX = (list[float] | None, "left, top, width, height in the upright picture's pixels; null for an aligned crop")
+LANDMARKS = (list[list[float]] | None, "x and y of eyes, nose and mouth's corners")
+SCORE = (float | None, "The detector's confidence, from 0 to 1")
 SIZE = (list[int], "height and width in pixels")
+FAR = (float | None, "The false accept rate that the threshold was measured at")
+WHY = (str, "Where the threshold comes from, or why there is none")
+SAME = (bool | None, "null where no threshold is known")
+COUNTS = {"people": (int, "People in the gallery afterwards"), "photos": (int, "The person's photos afterwards")}
+PHOTO = (str, "The SHA-256 of the photo's file")
+ADDED = (bool, "false where the gallery held that photo already")
 AUDIT = (str, "The hash of the line in the audit log; empty where nothing changed")
 
 Named = answer("Named", "A model by its file's name and hash, never by a path.", model=str, model_sha256=str)
-Decided = answer(
-    "Decided",
-    "The threshold, and what limits the answer.",
-    threshold=float | None,
-    far=(float | None, "The false accept rate that the threshold was measured at"),
-    origin=(str, "Where the threshold comes from, or why there is none"),
-    notes=list[str],
-)
-Found = answer(
-    "Found",
-    "A face.",
-    box=BOX,
-    landmarks=(list[list[float]] | None, "x and y of eyes, nose and mouth's corners"),
-    score=(float | None, "The detector's confidence, from 0 to 1"),
-    quality=dict[str, Any],
-    crop=CROP,
-)
+DECIDED: dict[str, Any] = {"threshold": float | None, "far": FAR, "origin": WHY, "notes": list[str]}
+Decided = answer("Decided", "The threshold, and what limits the answer.", **DECIDED)
+Found = answer("Found", "A face.", box=BOX, landmarks=LANDMARKS, score=SCORE, quality=dict[str, Any], crop=CROP)
 Picture = answer("Picture", "A picture and the face taken from it.", Found, size=SIZE, faces=int, aligned=bool)
 Verdict = answer(
-    "Verdict",
-    "What `zoo verify --json` prints.",
-    *(Named, Decided),
-    similarity=float,
-    same=(bool | None, "null where no threshold is known"),
-    a=Picture,
-    b=Picture,
+    "Verdict", "What `zoo verify --json` prints.", Named, Decided, similarity=float, same=SAME, a=Picture, b=Picture
 )
 Candidate = answer("Candidate", "A person and a face's similarity to the template.", name=str, similarity=float)
 Identified = answer(
@@ -116,22 +104,8 @@ Embeddings = answer("Embeddings", "The embeddings of a picture's faces.", Named,
 Person = answer("Person", "A person of the gallery.", name=str, photos=int)
 People = answer("People", "A page of the gallery, in its order.", total=int, people=[Person])
 PersonPhotos = answer("PersonPhotos", "A person's photos, by the SHA-256 of their files.", name=str, photos=list[str])
-Removed = answer(
-    "Removed",
-    "What a removal did.",
-    people=(int, "People in the gallery afterwards"),
-    photos=(int, "The person's photos afterwards"),
-    audit=AUDIT,
-)
-Enrolled = answer(
-    "Enrolled",
-    "What an enrolment did.",
-    Removed,
-    name=str,
-    photo=(str, "The SHA-256 of the photo's file"),
-    added=(bool, "false where the gallery held that photo already"),
-    notes=list[str],
-)
+Removed = answer("Removed", "What a removal did.", **COUNTS, audit=AUDIT)
+Enrolled = answer("Enrolled", "What an enrolment did.", Removed, name=str, photo=PHOTO, added=ADDED, notes=list[str])
 ModelFacts = answer(
     "ModelFacts",
     "The model, its thresholds, and what this server allows.",
@@ -152,19 +126,11 @@ def body(options: type[BaseModel], pictures: dict[str, str]) -> dict[str, Any]:
     schema = options.model_json_schema()
     known = {name: {k: v for k, v in field.items() if k != "title"} for name, field in schema["properties"].items()}
     content = {}
-    for kind, picture in (
-        ("multipart/form-data", {"type": "string", "format": "binary"}),
-        ("application/json", {"type": "string", "contentEncoding": "base64"}),
-    ):
-        fields = {name: {**picture, "description": said} for name, said in pictures.items()}
-        content[kind] = {
-            "schema": {
-                "type": "object",
-                "properties": {**fields, **known},
-                "required": list(pictures),
-                "additionalProperties": False,
-            }
-        }
+    kinds = {"multipart/form-data": {"format": "binary"}, "application/json": {"contentEncoding": "base64"}}
+    for kind, how in kinds.items():
+        fields = {name: {"type": "string", **how, "description": said} for name, said in pictures.items()}
+        members = {"properties": {**fields, **known}, "required": list(pictures), "additionalProperties": False}
+        content[kind] = {"schema": {"type": "object", **members}}
     content["application/json"]["example"] = {name: PIXEL for name in pictures}
     return {"requestBody": {"required": True, "content": content}}
 

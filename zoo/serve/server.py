@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from zoo.errors import InputError
+from zoo.errors import explained
 from zoo.messages import Lines, log
 from zoo.resolve import onnx_file
 from zoo.serve.app import create_app
@@ -74,7 +75,8 @@ def worker_app(settings: Settings, counts: Path, level: int) -> ASGIApp:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; InputError where the address is not to be had."""
-    try:
+    wrong, advice = (OSError, OverflowError), "choose another --port or --host"
+    with explained(f"cannot listen on {host} port {port}", *wrong, advice=advice):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         # asyncio sends small answers at once only over what is stated to be TCP; else they wait 40 ms for a reply
@@ -82,25 +84,13 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"cannot listen on {host} port {port} ({error}); choose another --port or --host") from None
     listening.set_inheritable(True)
     return listening
 
 
 def _config(app: object, settings: Settings, factory: bool = False) -> ServerConfig:
-    return ServerConfig(
-        app,
-        settings.limits,
-        factory=factory,
-        workers=settings.workers,
-        access_log=False,
-        log_level="warning",
-        proxy_headers=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=5,
-        timeout_worker_healthcheck=START_SECONDS,
-        timeout_graceful_shutdown=int(2 * settings.limits.max_seconds) + DRAIN_SECONDS,
-        backlog=BACKLOG,
-    )
+    options: dict[str, Any] = {"factory": factory, "workers": settings.workers, "backlog": BACKLOG, "ws": "none"}
+    options |= {"access_log": False, "log_level": "warning", "proxy_headers": False, "server_header": False}
+    options |= {"timeout_keep_alive": 5, "timeout_worker_healthcheck": START_SECONDS}
+    options["timeout_graceful_shutdown"] = int(2 * settings.limits.max_seconds) + DRAIN_SECONDS
+    return ServerConfig(app, settings.limits, **options)

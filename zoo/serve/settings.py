@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.inference.convention import GivenInput
 from zoo.machine import cores
 from zoo.messages import log
@@ -85,10 +85,8 @@ class Settings:
         if self.enrol and self.gallery is None:
             raise InputError("expected --gallery with --enrol, found none; name the file that people are enrolled in")
         if self.enrol and self.token_file is None:
-            raise InputError(
-                "expected --token-file with --enrol, found none: every change of the gallery needs a token, as any"
-                " program and any web page on this machine can reach the port"
-            )
+            why = "needs a token, as any program and any web page on this machine can reach the port"
+            raise InputError(f"expected --token-file with --enrol, found none: every change of the gallery {why}")
         if self.fpir is not None and self.threshold is not None:
             raise InputError("expected --threshold or --fpir, found both; give one of them")
         if not 0 <= self.port < 65536:
@@ -117,17 +115,14 @@ class Settings:
         path = self.token_file
         if path is None:
             return None
-        try:
+        unread = f"expected a token in ASCII in the first line of {path}, cannot read it"
+        with explained(unread, OSError, UnicodeDecodeError):
             if not path.exists():
                 with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                     file.write(secrets.token_urlsafe(32) + "\n")
                 log.info("wrote a new token to %s", path)
             token = path.read_text(encoding="ascii").split("\n")[0].strip()
             readable = path.stat().st_mode & 0o077
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"expected a token in ASCII in the first line of {path}, cannot read it ({error})"
-            ) from None
         if len(token) < LEAST_TOKEN or " " in token:
             found = f"found one of {len(token)}; delete the file, and `zoo serve` writes a new one"
             raise InputError(f"expected a token of at least {LEAST_TOKEN} characters without spaces in {path}, {found}")

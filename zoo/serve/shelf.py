@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.recognition import FaceVerifier, Gallery
 from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.store import QdrantStore, Store, beside, in_engine
@@ -69,10 +69,8 @@ class Shelf:
 
     def _newest(self) -> Gallery:
         with self._guard:
-            try:
+            with explained(f"expected a gallery at {self.path}, cannot read it", OSError):
                 stat = os.stat(self.path)
-            except OSError as error:
-                raise InputError(f"expected a gallery at {self.path}, cannot read it ({error.strerror})") from None
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if self._opened is None or self._opened[0] != stamp:
                 gallery = Gallery.open(self.path)
@@ -107,9 +105,8 @@ class Shelf:
         """The SHA-256 of each of a person's photos, in hex; 404 where there is no such person."""
         found = [sha256 for _, sha256 in gallery.owned([name])]
         if not found:
-            raise Problem(
-                404, "expected the name of a person in the gallery, found none of that name; names are case-sensitive"
-            )
+            told = "found none of that name; names are case-sensitive"
+            raise Problem(404, f"expected the name of a person in the gallery, {told}")
         return found
 
     def name_in(self, text: str) -> str:
@@ -125,11 +122,8 @@ class Shelf:
             or "\ufffd" in composed
             or any(unicodedata.category(letter) in REFUSED or letter in TURNING for letter in composed)
         ):
-            raise Problem(
-                422,
-                f"expected a name of 1 to {LONGEST_NAME} characters, without control characters and without spaces"
-                " around it, found something else",
-            )
+            without = "without control characters and without spaces around it"
+            raise Problem(422, f"expected a name of 1 to {LONGEST_NAME} characters, {without}, found something else")
         alike = dict.fromkeys((text, *(unicodedata.normalize(form, composed) for form in ("NFC", "NFD"))))
         there = {name for name, _ in self.current().owned(alike)}
         return next((name for name in alike if name in there), composed)

@@ -74,10 +74,9 @@ def runtime_files(package: Path) -> dict[str, bytes]:
     try:
         return {name: (package / "dist" / name).read_bytes() for name in RUNTIME}
     except OSError as error:
-        raise InputError(
-            f"expected the npm package onnxruntime-web in {package}, cannot read {error.filename}; run"
-            " `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
-        ) from None
+        advice = "run `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
+        found = f"cannot read {error.filename}; {advice}"
+        raise InputError(f"expected the npm package onnxruntime-web in {package}, {found}") from None
 
 
 def facts(verifier: FaceVerifier) -> dict[str, Any]:
@@ -115,14 +114,12 @@ def _portable(verifier: FaceVerifier) -> bytes:
 
     embedder = verifier.embedder
     if embedder.precision != "float32" or embedder.batch not in (None, 1):
-        raise InputError(
-            f"expected a model with float32 input for any batch or one crop, found {embedder.precision} and batch"
-            f" {embedder.batch or 'any'} in {embedder.path}; export it anew with `zoo export --onnx`"
-        )
+        wanted = "a model with float32 input for any batch or one crop"
+        found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}"
+        raise InputError(f"expected {wanted}, {found}; export it anew with `zoo export --onnx`")
     if external_files(load_proto(embedder.path)):
-        raise InputError(
-            f"expected a model in one file, found weights beside {embedder.path}; a browser cannot hold it"
-        )
+        found = f"found weights beside {embedder.path}; a browser cannot hold it"
+        raise InputError(f"expected a model in one file, {found}")
     return embedder.path.read_bytes()
 
 
@@ -146,8 +143,7 @@ def with_any_size(detector: FaceDetector) -> bytes:
     except Exception:  # ONNX Runtime's errors share no type
         fits = False
     if not fits:
-        raise InputError(
-            f"expected a detector that takes pictures of any size, found one of a fixed size in {detector.name};"
-            " pass face_detection_yunet_2026may.onnx of opencv/face_detection_yunet with --detector"
-        )
+        fixed = f"found one of a fixed size in {detector.name}"
+        advice = "pass face_detection_yunet_2026may.onnx of opencv/face_detection_yunet with --detector"
+        raise InputError(f"expected a detector that takes pictures of any size, {fixed}; {advice}")
     return content

@@ -218,9 +218,8 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
 
 def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.device) -> TrainLoader:
     """The batches of this process; InputError where the training set is smaller than one step."""
-    dataset = open_dataset(
-        config.data, image_size=spec.size, min_images=config.min_images, max_images=config.max_images
-    )
+    images: dict[str, Any] = {"min_images": config.min_images, "max_images": config.max_images}
+    dataset = open_dataset(config.data, image_size=spec.size, **images)
     loader = TrainLoader(
         dataset,
         build_augmentation("none" if flips_on_device(config, device) else config.augment),
@@ -265,11 +264,10 @@ def same_data(run: Path, found: Facts, progress: dict[str, int], rank: Rank) -> 
         before = {**json.loads(kept.read_text()), **before}
     for name, value in before.items():
         if value != found[name]:
-            raise InputError(
-                f"expected the training set that the run began with, found {name} {found[name]} in place of {value};"
-                " bring it back, name the place that it moved to with --data, or start a new run, with --init if the"
-                " weights are to be kept"
-            )
+            told = f"found {name} {found[name]} in place of {value}"
+            advice = "bring it back, name the place that it moved to with --data, or start a new run"
+            sentence = f"expected the training set that the run began with, {told}; {advice}"
+            raise InputError(f"{sentence}, with --init if the weights are to be kept")
     progress["images"] = found["images"]
     if rank.first and not before:
         write_json(kept, found)
@@ -294,7 +292,7 @@ def open_pairs(name: str) -> PairsProtocol:
     return PairsProtocol.from_bin(name)
 
 
-def model_info(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
+def info_of(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
     """The facts that travel with the model of this run."""
     return ModelInfo(
         embedding_dim=config.embedding_dim,

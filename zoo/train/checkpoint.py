@@ -278,11 +278,9 @@ def require_same_step(weights: Path, folder: Path) -> None:
     """InputError unless the weights are those of the checkpoint: a run that was stopped within an epoch has gone on."""
     trained = read(folder, AVERAGE) or read(folder, MODEL)
     with safe_open(weights, "pt") as published:
-        same = set(published.keys()) == set(trained) and all(
-            torch.equal(published.get_tensor(name), trained[name]) for name in trained
-        )
+        same = set(published.keys()) == set(trained)
+        same = same and all(torch.equal(published.get_tensor(name), trained[name]) for name in trained)
     if not same:
-        raise InputError(
-            f"expected class centres of the same step as {weights}, found those of {folder.name}, later in the run;"
-            f" finish the epoch with `zoo train --resume {weights.parent}`"
-        )
+        found = f"found those of {folder.name}, later in the run"
+        advice = f"finish the epoch with `zoo train --resume {weights.parent}`"
+        raise InputError(f"expected class centres of the same step as {weights}, {found}; {advice}")

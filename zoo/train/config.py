@@ -247,9 +247,7 @@ def option_names(**facts: object) -> tuple[str, ...]:
     >>> option_names(varied=True)
     ('head', 'seed')
     """
-    return tuple(
-        name for name, option in OPTIONS.items() if all(getattr(option, key) == value for key, value in facts.items())
-    )
+    return tuple(name for name, option in OPTIONS.items() if all(getattr(option, k) == v for k, v in facts.items()))
 
 
 def flag(option: str) -> str:

@@ -32,8 +32,7 @@ CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def write_curves(run: Path) -> None:
     """Draws `run`/curves.html from the run's metrics.jsonl and config.yaml."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     write_text(run / "curves.html", page(run.name, load_yaml(run / "config.yaml"), records))
 
 

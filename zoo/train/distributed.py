@@ -60,10 +60,9 @@ def join(device: torch.device, minutes: float = 30.0) -> Iterator[Rank]:
     except RuntimeError as trouble:
         if not any(word in str(trouble).lower() for word in ("timed out", "timeout", "connection closed", "reset by")):
             raise
-        raise InputError(
-            f"expected all {rank.world} processes to go on together, found {absent(rank)} stopped or stuck for"
-            f" {minutes:g} minutes, and process {rank.number} waiting; see what it printed, then --resume"
-        ) from None
+        found = f"found {absent(rank)} stopped or stuck for {minutes:g} minutes, and process {rank.number} waiting"
+        wanted = f"all {rank.world} processes to go on together"
+        raise InputError(f"expected {wanted}, {found}; see what it printed, then --resume") from None
     finally:
         dist.destroy_process_group()
 
@@ -105,10 +104,8 @@ def same(facts: Facts, what: str, rank: Rank) -> Facts:
     first = everybody[0][0]
     for number, (theirs, place) in enumerate(everybody):
         if differ := [f"{name} {first[name]} and {value}" for name, value in theirs.items() if value != first[name]]:
-            raise InputError(
-                f"expected the same {what} on every process, found {differ[0]} on process 0 and on process {number}"
-                f" ({place}); give all machines the same files"
-            )
+            found = f"found {differ[0]} on process 0 and on process {number} ({place})"
+            raise InputError(f"expected the same {what} on every process, {found}; give all machines the same files")
     return facts
 
 
@@ -123,10 +120,9 @@ def require_shared(run: Path, rank: Rank) -> None:
     blind = sorted({place for place in gathered("" if sees(token, mark) else platform.node(), rank) if place})
     token.unlink(missing_ok=True)
     if blind:
-        raise InputError(
-            f"expected every process to see the run's folder {run}, found some on {', '.join(blind)} that do not; start"
-            " all machines in the same folder of a common file system"
-        )
+        found = f"found some on {', '.join(blind)} that do not"
+        advice = "start all machines in the same folder of a common file system"
+        raise InputError(f"expected every process to see the run's folder {run}, {found}; {advice}")
 
 
 def sees(token: Path, mark: str) -> bool:
@@ -151,13 +147,11 @@ def share(batch_size: int, accumulate: int, world: int) -> int:
     """Images of one forward pass of one process; InputError where the batch does not divide so."""
     images, rest = divmod(batch_size, accumulate * world)
     if rest:
-        raise InputError(
-            f"expected a --batch-size divisible by {world} processes × accumulate={accumulate}, found {batch_size}"
-        )
+        parts = f"{world} processes × accumulate={accumulate}"
+        raise InputError(f"expected a --batch-size divisible by {parts}, found {batch_size}")
     if images < 2:
-        raise InputError(
-            f"expected at least 2 images in a forward pass, as batch norm needs, found {images}; raise --batch-size"
-        )
+        found = f"found {images}; raise --batch-size"
+        raise InputError(f"expected at least 2 images in a forward pass, as batch norm needs, {found}")
     return images
 
 

@@ -39,9 +39,8 @@ def note_machine(run: Path, config: TrainConfig, device: torch.device, processes
     before = json.loads(kept.read_text()) if resume and kept.is_file() else now
     write_json(kept, now)
     told = [f"{name} {now[name]} in place of {value}" for name, value in before.items() if now.get(name) != value]
-    sentences = (
-        [f"resumed with {', '.join(told)}: the weights will not be those of an uninterrupted run"] if told else []
-    )
+    doubt = f"resumed with {', '.join(told)}: the weights will not be those of an uninterrupted run"
+    sentences = [doubt] if told else []
     if resume and gpu and not config.deterministic:
         sentences.append("a run on a GPU repeats bit for bit only with --deterministic, which is slower (docs/gpu.md)")
     return sentences

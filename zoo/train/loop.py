@@ -23,16 +23,7 @@ from zoo.inference.embed import embed
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
-from zoo.train.build import (
-    Training,
-    build,
-    choose_device,
-    facts_of,
-    model_info,
-    open_loader,
-    open_validation,
-    same_data,
-)
+from zoo.train.build import Training, build, choose_device, facts_of, info_of, open_loader, open_validation, same_data
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
@@ -76,11 +67,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     total_steps = config.epochs * steps_per_epoch
     validation = distributed.agreed(lambda: open_validation(config), rank)
     training = build(config, loader.dataset.num_classes, device, loader.dataset)
-    optimizers = (training.optimizer, training.centre_optimizer)
-    schedules = [
-        build_schedule(config, optimizer, steps_per_epoch, centres=optimizer is training.centre_optimizer)
-        for optimizer in optimizers
-    ]
+    both = (training.optimizer, False), (training.centre_optimizer, True)
+    schedules = [build_schedule(config, optimizer, steps_per_epoch, centres) for optimizer, centres in both]
     teacher = open_teacher(config, run, loader.dataset, training.criterion, rank)
     damage = training.restore(run / "checkpoint") if resume else []
     same_data(run, data, training.progress, rank)
@@ -88,10 +76,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     if resume and rank.first:
         note_changes(run, config, step)
     doubts = note_machine(run, config, device, rank.world, resume) if rank.first else []
-    margin_steps = round(config.margin_epochs * steps_per_epoch)
-    take_step = Stepper(
-        config, training, rank, device, spec, head_steps(config, steps_per_epoch), margin_steps, teacher
-    )
+    alone, margin_steps = head_steps(config, steps_per_epoch), round(config.margin_epochs * steps_per_epoch)
+    take_step = Stepper(config, training, rank, device, spec, alone, margin_steps, teacher)
     board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
@@ -176,7 +162,7 @@ class EpochEnd:
         """Saves the model, and in best/ where no validation was better; `record` with the validation."""
         trained, spec, epoch = self.training.trained, self.config.input, record["epoch"]
         log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
-        told = model_info(self.config, self.training, self.loader.dataset, spec)
+        told = info_of(self.config, self.training, self.loader.dataset, spec)
         info = asdict(replace(told, origin=origin_in(self.run)))
         save_timm(trained, self.run, info, merged(trained))
         if self.config.keep_epochs:

@@ -59,11 +59,9 @@ class NonfiniteSteps:
             if first_bad in self.seen:
                 samples = ", ".join(map(str, torch.cat(self.seen[first_bad])[:8].tolist()))
                 first = f"the first after step {first_bad} (samples {samples}, … of {dataset.name})"
-            raise InputError(
-                f"expected finite losses and gradients, found {bad_steps} step(s) without, {first}; the update was"
-                " withheld: --resume with a lower --lr, --clip-norm or --precision bf16, or tolerate some with"
-                " --skip-nonfinite"
-            )
+            mends = "a lower --lr, --clip-norm or --precision bf16, or tolerate some with --skip-nonfinite"
+            found = f"found {bad_steps} step(s) without, {first}; the update was withheld: --resume with {mends}"
+            raise InputError(f"expected finite losses and gradients, {found}")
         return bad_steps
 
 

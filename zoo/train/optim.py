@@ -31,11 +31,9 @@ def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | Non
     if config.optimizer == "adamw":
         adamw = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         for parameter in trainable:
-            adamw.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            adamw.state[parameter] = {"step": step, **moments}
         return adamw
     sgd = torch.optim.SGD(groups, fused=True, **sgd_options(config))
     if config.momentum > 0:
@@ -76,12 +74,8 @@ def centre_lr(config: TrainConfig) -> float:
 
 def sgd_options(config: TrainConfig) -> dict[str, Any]:
     """SGD's arguments, for the backbone and for the centres alike."""
-    return {
-        "lr": config.lr,
-        "momentum": config.momentum,
-        "nesterov": config.momentum > 0,
-        "weight_decay": config.weight_decay,
-    }
+    momentum, decay = config.momentum, config.weight_decay
+    return {"lr": config.lr, "momentum": momentum, "nesterov": momentum > 0, "weight_decay": decay}
 
 
 def head_steps(config: TrainConfig, steps_per_epoch: int) -> int:
@@ -98,12 +92,9 @@ def build_schedule(
     the warm-up, which is then the backbone's alone.
     """
     start = head_steps(config, steps_per_epoch)
-    warmup: dict[str, Any] = {
-        "warmup_t": 0 if centres and start else round(config.warmup_epochs * steps_per_epoch),
-        "warmup_lr_init": optimizer.defaults["lr"] / 100,
-        "warmup_prefix": False,
-        "t_in_epochs": False,
-    }
+    warmup: dict[str, Any] = {"warmup_prefix": False, "t_in_epochs": False}
+    warmup["warmup_t"] = 0 if centres and start else round(config.warmup_epochs * steps_per_epoch)
+    warmup["warmup_lr_init"] = optimizer.defaults["lr"] / 100
     scheduler: Scheduler
     steps = config.epochs * steps_per_epoch - start
     if config.schedule == "cosine":

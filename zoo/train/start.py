@@ -11,17 +11,7 @@ from zoo.errors import InputError
 from zoo.files import new_folder, write_bytes, write_json
 from zoo.messages import log
 from zoo.runs import RUNS, find_run, lock, machine_faults
-from zoo.train.config import (
-    TrainConfig,
-    build,
-    changes,
-    flag,
-    load_config,
-    load_recipe,
-    option_names,
-    plain,
-    save_config,
-)
+from zoo.train.config import TrainConfig, build, changes, flag, load_config, load_recipe, option_names, save_config
 from zoo.train.watch import Record, Watch, unwatched
 
 TRIAL = "quick-cpu"
@@ -73,9 +63,8 @@ def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
     loaded = load_recipe(recipe) if recipe else {}
     values = {**rescaled(loaded, given), **given}
     if "data" not in values:
-        raise InputError(
-            f"expected --data with the recipe {recipe}, found none; `--data synthetic` tries it on synthetic faces"
-        )
+        advice = "`--data synthetic` tries it on synthetic faces"
+        raise InputError(f"expected --data with the recipe {recipe}, found none; {advice}")
     config = build({**values, **inherited(build(values), given)})
     for name in sorted(SCALED & loaded.keys() - given.keys()):
         if values[name] != loaded[name]:
@@ -120,10 +109,8 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     own["image_size"] = spec.size[0]
     for name, value in own.items():
         if name in given and getattr(config, name) != value:
-            found = f"found {getattr(config, name)}; leave it out"
-            raise InputError(
-                f"expected {flag(name)} {value}, as the weights of --init {config.init} were trained with, {found}"
-            )
+            wanted = f"{flag(name)} {value}, as the weights of --init {config.init} were trained with"
+            raise InputError(f"expected {wanted}, found {getattr(config, name)}; leave it out")
     built = {"backbone": info.backbone, "stem": info.stem, "neck": info.neck, "embedding_dim": info.embedding_dim}
     return {**own, **{name: value for name, value in built.items() if value and name not in given}}
 
@@ -152,13 +139,12 @@ def resume(
     given = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
     if saved.init != "none":  # what --init brought overrides a recipe
         given = {name: value for name, value in given.items() if name in options or name not in INHERITED}
-    config = build({**plain(saved), **given})
+    config = build({**asdict(saved), **given})
     if refused := changes(saved, config, resumable=False, mendable=False):
         mends = ", ".join(map(flag, option_names(mendable=True)))
-        raise InputError(
-            f"expected the options of {folder} to stay as they were, found other values for {', '.join(refused)};"
-            f" resume without them ({mends} may change), or start a new run"
-        )
+        advice = f"resume without them ({mends} may change), or start a new run"
+        found = f"found other values for {', '.join(refused)}; {advice}"
+        raise InputError(f"expected the options of {folder} to stay as they were, {found}")
     if "fp64" in (saved.precision, config.precision) and saved.precision != config.precision:
         raise InputError(f"expected --precision {saved.precision} to stay, found {config.precision}; start a new run")
     return Trained(folder, train_in(folder, config, resume=True, watch=watch))
