@@ -72,8 +72,7 @@ def measure(
     matrix = similarity_transform(landmarks, ARCFACE_TEMPLATE)
     left, right, nose, mouth_left, mouth_right = landmarks @ matrix[:, :2].T + matrix[:, 2]
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
-    distance = float(np.linalg.norm(right - left))
-    height = float(mouth[1] - eyes[1])
+    distance, height = float(np.linalg.norm(right - left)), float(mouth[1] - eyes[1])
     apart = float(np.linalg.norm(landmarks[1] - landmarks[0]))
     turn = float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6)
     nod = float(nose[1] - eyes[1]) / height if height > 0 else 0.0
@@ -94,8 +93,7 @@ def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
     Per axis, 1 − Σ max(0, |∇x| − |∇ blurred x|) / Σ |∇x| with a mean over `window` pixels; the worse axis counts
     (Crété et al. 2007, equations 1 to 6). Contrast cancels out.
     """
-    x = grey.astype(np.float32)
-    worst = 0.0
+    x, worst = grey.astype(np.float32), 0.0
     for axis, kernel in ((1, (window, 1)), (0, (1, window))):
         variation = np.abs(np.diff(x, axis=axis))
         left = np.abs(np.diff(cv2.blur(x, kernel), axis=axis))

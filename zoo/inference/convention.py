@@ -136,8 +136,7 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
     listed = ", ".join(f"{name} ({size})" for name, size in sizes.items())
     if wanted is not None:
         if wanted not in sizes:
-            near = closest(wanted, sizes)
-            guess = f"; did you mean {near[0]}?" if near else ""
+            guess = "".join(f"; did you mean {near}?" for near in closest(wanted, sizes, 1))
             raise InputError(f"expected an output called {wanted} in {path}, found {listed}{guess}")
         return wanted, f"of {len(sizes)} outputs ({listed}) {wanted} is the embedding, as given"
     if len(sizes) == 1:

@@ -46,8 +46,7 @@ def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
     width = max(sum(panel.width for panel in panels) + 3 * GAP, 720)
     canvas = Image.new("RGB", (width, PHOTO_HEIGHT + CROP_SIDE + 3 * GAP + 24), PAPER)
     pen = ImageDraw.Draw(canvas)
-    spare = (width - sum(panel.width for panel in panels)) // 3
-    left = spare
+    spare = left = (width - sum(panel.width for panel in panels)) // 3
     for panel, crop in zip(panels, (answer.a, answer.b), strict=True):
         canvas.paste(panel, (left, GAP))
         pen.text((left, GAP + PHOTO_HEIGHT + 4), _caption(crop, panel.width), INK, ImageFont.load_default(14))

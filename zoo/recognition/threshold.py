@@ -76,8 +76,7 @@ def decide_identification(
         advice = "measure it on more pairs, allow a larger --fpir, or give --threshold"
         needs = f"FAR {needed:.3g} or less, which FPIR {fpir:g} needs with {people:,} people"
         raise InputError(f"expected a threshold for {needs}, but {measured}; {advice}")
-    best = fitting[-1]
-    rate = fpir_of(best.far, people)
+    best, rate = fitting[-1], fpir_of(fitting[-1].far, people)
     origin = f"FAR {best.far:g} on {best.data}, which means FPIR {rate:.2g} with {people:,} people"
     return Decision(best.threshold, origin, best)
 
@@ -106,5 +105,4 @@ def _given(threshold: float, flag: str, rate: float | None) -> Decision:
 
 
 def _stored(info: ModelInfo | None) -> list[Threshold]:
-    """The model's thresholds, smallest false accept rate first."""
     return sorted(info.thresholds, key=lambda t: t.far) if info else []
