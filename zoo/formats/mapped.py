@@ -36,19 +36,19 @@ def write_mapped(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts
 
 def open_mapped(path: str | Path) -> tuple[Arrays, dict[str, str]]:
     """The arrays, read-only maps of the file, and the texts; ValueError where it is another file or is cut off."""
-    with open(path, "rb") as file:
+    arrays: Arrays = {}
+    with open(path, "rb") as file:  # maps are of this file too: another may take its name at any moment
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length) if length < 2**20 else b"")
-    arrays: Arrays = {}
-    try:
-        facts: dict[str, str] = header.pop("__metadata__")
-        for name, entry in header.items():
-            dtype, shape, (start, end) = CODES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-            if math.prod(shape) * np.dtype(dtype).itemsize != end - start:
-                raise ValueError(f"{name} has {end - start} bytes for the shape {shape}")
-            arrays[name] = np.empty(shape, dtype)
-            if end > start:  # a file that was cut off is too short to map: ValueError
-                arrays[name] = np.memmap(path, dtype, "r", 8 + length + start, shape)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no header of safetensors ({error})") from None
+        try:
+            facts: dict[str, str] = header.pop("__metadata__")
+            for name, entry in header.items():
+                dtype, shape, (start, end) = CODES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+                if math.prod(shape) * np.dtype(dtype).itemsize != end - start:
+                    raise ValueError(f"{name} has {end - start} bytes for the shape {shape}")
+                arrays[name] = np.empty(shape, dtype)
+                if end > start:  # a file that was cut off is too short to map: ValueError
+                    arrays[name] = np.memmap(file, dtype, "r", 8 + length + start, shape)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no header of safetensors ({error})") from None
     return arrays, facts

@@ -37,3 +37,22 @@ def test_every_truncation_and_any_other_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut").write_bytes(cut)
         with pytest.raises(ValueError, match=""):
             open_mapped(tmp_path / "cut")
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a", tmp_path / "b"
+    write_mapped(path, {"first": np.arange(5, dtype=np.int32), "second": np.full(9, 7, np.int64)}, {"of": "a"})
+    write_mapped(other, {"second": np.full(900, 1, np.int64)}, {"of": "b"})
+    real = np.memmap
+
+    def replaced(*args: object, **options: object) -> object:
+        if other.exists():
+            other.replace(path)
+        return real(*args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(np, "memmap", replaced)
+    arrays, texts = open_mapped(path)
+    assert texts == {"of": "a"} and arrays["first"].tolist() == [0, 1, 2, 3, 4] and arrays["second"].tolist() == [7] * 9
+    assert open_mapped(path)[1] == {"of": "b"}
