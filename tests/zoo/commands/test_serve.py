@@ -101,7 +101,7 @@ def test_the_unit_of_systemd_starts_a_server_and_lets_it_drain(asked: list[Setti
     assert Path(program).name == "zoo" and main(words) == 0
     assert asked[0].enrol and asked[0].is_loopback and asked[0].allow_host == ("faces.example.org",)
     state = Path("/var/lib") / service["StateDirectory"]
-    assert {asked[0].gallery and asked[0].gallery.parent, asked[0].token_file and asked[0].token_file.parent} == {state}
+    assert {Path(file or "").parent for file in (asked[0].gallery, asked[0].token_file)} == {state}
     drained = int(2 * asked[0].limits.max_seconds) + DRAIN_SECONDS
     assert service["KillSignal"] == "SIGTERM" and int(service["TimeoutStopSec"]) > drained
 
