@@ -5,9 +5,10 @@
 
 Each run has one thread. `--set` is for both sides, `--taught` for the one with a teacher. That side trains first, for
 `--epochs`; the CPU time of its whole run, with the teacher's embeddings, gives the other side its epochs: as many as
-take at least as long. The pairs are used once, after both have ended: no checkpoint, epoch or option is chosen by them.
-Differences are paired: for each seed both sides have the same draws of pairs, and over the seeds Student's interval
-counts. Finished runs under `-o` are kept, so that an interrupted trial goes on with its next run.
+take at least as long at the pace of its steps. On a shared machine the pace varies, and the other side may get less.
+The pairs are used once, after both have ended: no checkpoint, epoch or option is chosen by them. Differences are
+paired: for each seed both sides have the same draws of pairs, and over the seeds Student's interval counts. Finished
+runs under `-o` are kept, so that an interrupted trial goes on with its next run.
 """
 
 from __future__ import annotations

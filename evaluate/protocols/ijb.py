@@ -33,8 +33,6 @@ IJBC = (("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people"
 FPIRS = (0.1, 0.01)
 MEAN, UNION = "mean", "union"
 """What stands beside the two galleries: the mean of their rates, and both as one gallery, as insightface has it."""
-FOLDS = 10
-"""In which the pairs' scores are calibrated."""
 
 
 @PROTOCOLS.register("ijb")
@@ -230,7 +228,7 @@ class IJBProtocol(Protocol):
         scores = pair_scores(self.templates(embeddings), self.left, self.right)
         names = {"image_a": self.template_ids[self.left], "image_b": self.template_ids[self.right]}
         names |= {"person_a": self.who.left, "person_b": self.who.right}
-        folds = min(FOLDS, len(scores))
+        folds = min(10, len(scores))
         return ScoredPairs(scores.astype(np.float64), self.same, metrics.stratified_folds(self.same, folds), names)
 
     def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple[IJBProtocol, Vectors]:

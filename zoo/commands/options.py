@@ -197,7 +197,6 @@ def training_bar(quiet: bool) -> Iterator[Watch]:
 
         def show(now: Standing) -> None:
             epoch, figures = f"{now.epoch}/{now.epochs}", "  ".join(facts(now.record))
-            done, total = now.step, now.total_steps
-            progress.update(task, total=total, completed=done, visible=True, epoch=epoch, facts=figures)
+            progress.update(task, total=now.total_steps, completed=now.step, visible=True, epoch=epoch, facts=figures)
 
         yield show

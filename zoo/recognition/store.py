@@ -113,6 +113,7 @@ class QdrantStore:
         return replace(self, notes=tuple(notes))
 
     def require(self, verifier: FaceVerifier) -> list[str]:
+        """As `Gallery.require`."""
         return Gallery.empty(self.dim, self.facts).require(verifier)
 
     def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
@@ -131,9 +132,11 @@ class QdrantStore:
         return identify(self, picture, verifier, **options)
 
     def photo_counts(self) -> dict[str, int]:
+        """How many photos each person's template averages, by name."""
         return {one.payload["name"]: len(one.payload["hashes"]) for one in self._points(None, ["name", "hashes"])}
 
     def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Every photo, or those of these people: its person's name and its SHA-256 in hex."""
         found = self._points(people, ["name", "hashes"])
         return [(one.payload["name"], digest) for one in found for digest in one.payload["hashes"]]
 

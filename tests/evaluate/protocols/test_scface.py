@@ -9,7 +9,10 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.benchmarks.options import Options
+from zoo.evaluate.benchmarks.runner import open_benchmarks
 from zoo.evaluate.protocols import PROTOCOLS, SCfaceProtocol
+from zoo.faces.finder import DetectorCut
 from zoo.formats.images import encode_jpeg
 
 NAMES = [f"{person:03}_cam{camera}_{distance}.jpg" for person in (1, 2, 7) for camera in (1, 5) for distance in (1, 3)]
@@ -62,3 +65,9 @@ def test_an_incomplete_copy_says_what_is_missing(scface: Path) -> None:
         path.unlink()
     with pytest.raises(InputError, match=r"expected 001_cam1_1.jpg … and 001_frontal.jpg … below .*, found 12 and 0"):
         SCfaceProtocol(scface)
+
+
+def test_a_detector_cuts_its_faces_out(scface: Path) -> None:
+    ((protocol, _),) = open_benchmarks(scface, options=Options(detector="yunet.onnx")).opened
+    assert isinstance(protocol, SCfaceProtocol) and protocol.cut == DetectorCut("yunet.onnx")
+    assert SCfaceProtocol(scface).cut is None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.town import town, verifier
 from tests.support.toy_faces import crop, write_model, write_people, write_town
 from zoo.errors import InputError
 from zoo.formats.images import encode_png, read_image, resized
@@ -18,19 +19,7 @@ from zoo.recognition import index as module
 from zoo.recognition.index import alike, enrol, index, people_in, prune
 from zoo.recognition.journal import Journal
 
-PEOPLE = {"Ada": [(1, 1), (1, 2)], "Bob": [(3, 1), (3, 2)], "Carla": [(5, 1)]}
-
-
-@pytest.fixture
-def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_model(tmp_path / "model.onnx")
-    return write_people(tmp_path / "people", PEOPLE)
-
-
-@pytest.fixture
-def verifier(town: Path) -> FaceVerifier:
-    return FaceVerifier("model.onnx", aligned=True)
+__all__ = ["town", "verifier"]
 
 
 def same(gallery: Gallery, other: Gallery) -> bool:

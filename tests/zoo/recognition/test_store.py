@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import crop, write_model, write_people
+from tests.support.town import town, verifier
+from tests.support.toy_faces import crop, write_model
 from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.recognition import FaceVerifier, Gallery
@@ -21,7 +22,7 @@ from zoo.recognition.identify import identify
 from zoo.recognition.index import index, prune
 from zoo.recognition.store import QdrantStore, store_at
 
-PEOPLE = {"Ada": [(1, 1), (1, 2)], "Bob": [(3, 1), (3, 2)], "Carla": [(5, 1)]}
+__all__ = ["town", "verifier"]
 PLACE = "qdrant:store/people"
 
 
@@ -38,18 +39,6 @@ def _one_client_per_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         return opened[str(options)]
 
     monkeypatch.setattr(client, "QdrantClient", shared)
-
-
-@pytest.fixture
-def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_model(tmp_path / "model.onnx")
-    return write_people(tmp_path / "people", PEOPLE)
-
-
-@pytest.fixture
-def verifier(town: Path) -> FaceVerifier:
-    return FaceVerifier("model.onnx", aligned=True)
 
 
 def everything(place: str) -> dict[str, tuple[set[str], np.ndarray, float]]:
