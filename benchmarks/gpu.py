@@ -32,6 +32,7 @@ from train import InMemory
 
 from zoo.files import write_text
 from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD
+from zoo.heads.loss import margin_softmax
 from zoo.modelinfo import ModelInfo
 from zoo.train import build as parts
 from zoo.train import loop, speed
@@ -207,6 +208,7 @@ def forms_of_centres(classes: int, size: int) -> dict[str, Callable[[], nn.Modul
 def centres() -> Iterator[Row]:
     """Forward and backward, bf16 or under its autocast where nothing else is said; MiB beyond centres and gradient."""
     need_card()
+    margin_softmax.initial_centres = lambda classes, shape, *_: 0.01 * torch.randn(len(classes), *shape, device=CARD)
     yield ["classes × batch", "form", "ms", "× softmax", "peak MiB"]
     for classes, size in SIZES:
         x, labels = batch_of(size, classes)
@@ -223,7 +225,10 @@ def centres() -> Iterator[Row]:
         measured: dict[str, tuple[float, float]] = {}
         for name, make in forms_of_centres(classes, size).items():
             try:
-                measured[name] = one_form(make().to(CARD), x, labels)
+                with torch.device(CARD):
+                    module = make()
+                measured[name] = one_form(module, x, labels)
+                del module
             except torch.OutOfMemoryError:
                 measured[name] = float("nan"), float("nan")
             torch.cuda.empty_cache()
