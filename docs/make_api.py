@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -112,14 +113,19 @@ def shown(default: Any) -> Any:
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """The docstrings under a dataclass's fields."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    """What stands at a dataclass's fields: a `#:` comment behind one, or a docstring below it."""
+    source = textwrap.dedent(inspect.getsource(kind))
+    tree, lines = ast.parse(source).body[0], source.splitlines()
     assert isinstance(tree, ast.ClassDef)
     found = {}
-    for before, after in zip(tree.body, tree.body[1:], strict=False):
-        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[before.target.id] = " ".join(str(after.value.value).split())
+    for before, after in itertools.zip_longest(tree.body, tree.body[1:]):
+        if not (isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)):
+            continue
+        _, beside, told = lines[(before.end_lineno or 0) - 1].partition("  #: ")
+        if not beside and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            told = str(after.value.value)
+        if told:
+            found[before.target.id] = " ".join(told.split()) + ("" if told.endswith((".", "…")) else ".")
     return found
 
 

@@ -16,8 +16,7 @@ from zoo.errors import InputError
 from zoo.evaluate.metrics import Bools, Counts, Floats, SortedScores
 from zoo.evaluate.results import Evaluation
 
-Line = tuple[float, float]
-"""Slope and offset: ln LR = slope · score + offset."""
+Line = tuple[float, float]  #: Slope and offset: ln LR = slope · score + offset
 
 
 @dataclass(frozen=True)

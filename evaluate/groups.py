@@ -10,19 +10,16 @@ from zoo.errors import InputError
 from zoo.evaluate.intervals import Interval
 from zoo.evaluate.metrics import Bools, Floats, SortedScores, binomial_interval, tar_at_far
 
-MOST_GROUPS = 30
-"""A column of more different values holds names or numbers, not groups."""
+MOST_GROUPS = 30  #: A column of more different values holds names or numbers, not groups
 
 
 @dataclass(frozen=True)
 class GroupRates:
     """The error rates of one group at the threshold of all groups; NaN where it has no pair of that kind."""
 
-    fmr: float
-    """The false match rate: different people who are accepted."""
+    fmr: float  #: The false match rate: different people who are accepted
     fmr_interval: Interval
-    fnmr: float
-    """The false non-match rate: pictures of one person that are rejected."""
+    fnmr: float  #: The false non-match rate: pictures of one person that are rejected
     fnmr_interval: Interval
 
 
@@ -36,12 +33,10 @@ class Groups:
     far_target: float
     threshold: float | None
     groups: Mapping[str, GroupRates] = field(default_factory=dict)
-    fmr_spread: float | None = None
-    """The highest false match rate of a group less the lowest."""
+    fmr_spread: float | None = None  #: The highest false match rate of a group less the lowest
     fnmr_spread: float | None = None
     not_measurable: str | None = None
-    fmr_ratio: float | None = None
-    """The highest false match rate divided by the lowest; NaN where that is 0."""
+    fmr_ratio: float | None = None  #: The highest false match rate divided by the lowest; NaN where that is 0
     fnmr_ratio: float | None = None
 
 

@@ -22,36 +22,27 @@ from zoo.evaluate.metrics import Bools, Floats, binomial_interval
 Indices = npt.NDArray[np.integer]
 Interval = tuple[float, float]
 
-ACCURACY, AUC, EER = "accuracy", "AUC", "equal error rate"
-"""Their labels in a report."""
+ACCURACY, AUC, EER = "accuracy", "AUC", "equal error rate"  #: Their labels in a report
 
-NORMAL_95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
+NORMAL_95 = 1.959963984540054  #: The 97.5 % quantile of the normal distribution
 
 SEED = 0
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
-WORK = 3_000_000_000
-"""The most pairs times replicates: some seconds on two cores."""
+WORK = 3_000_000_000  #: The most pairs times replicates: some seconds on two cores
 
-DRAWS = 40_000_000
-"""The most people times replicates: half a gigabyte while they are drawn."""
+DRAWS = 40_000_000  #: The most people times replicates: half a gigabyte while they are drawn
 
-EXACT_CUTS = 1000
-"""Replicates are exact up to this many scores; beyond, thresholds are taken at this many ranks."""
-MOST_UNDEFINED = 0.05
-"""The share of replicates without a pair of one kind beyond which an interval is not measurable."""
-ALIKE = 1e-9
-"""Rates that differ by less are one rate, added up in another order."""
-BLOCK = 1 << 23
-"""Weights in memory at once: 64 MiB of float64."""
+EXACT_CUTS = 1000  #: Replicates are exact up to this many scores; beyond, thresholds are taken at this many ranks
+MOST_UNDEFINED = 0.05  #: The share of replicates without a pair of one kind beyond which an interval is not measurable
+ALIKE = 1e-9  #: Rates that differ by less are one rate, added up in another order
+BLOCK = 1 << 23  #: Weights in memory at once: 64 MiB of float64
 
 
 @dataclass(frozen=True)
 class Resampling:
     """How often each person was drawn: the same draws for every figure of a benchmark."""
 
-    weights: npt.NDArray[np.float32]
-    """(people, replicates)."""
+    weights: npt.NDArray[np.float32]  #: (people, replicates)
 
     @classmethod
     def of(cls, people: int, pairs: int, seed: int = SEED) -> Resampling:
@@ -178,8 +169,7 @@ class Estimate:
 
     value: float
     replicates: npt.NDArray[np.float64]
-    people: int
-    """How many people it was counted on."""
+    people: int  #: How many people it was counted on
 
     @property
     def interval(self) -> Interval:
@@ -218,14 +208,10 @@ class Difference:
     """A figure of the second model less that of the first, on the same pairs or probes."""
 
     value: float
-    interval: Interval
-    """95 %."""
-    method: str
-    """How the interval was found, in words."""
-    gained: int | None = None
-    """Pairs that only the second model has right, where pairs were compared one by one."""
-    lost: int | None = None
-    """Pairs that only the first one has right."""
+    interval: Interval  #: 95 %
+    method: str  #: How the interval was found, in words
+    gained: int | None = None  #: Pairs that only the second model has right, where pairs were compared one by one
+    lost: int | None = None  #: Pairs that only the first one has right
 
     def verdict(self, lower_is_better: bool = False) -> str:
         """Better, worse, or that no difference is shown."""
@@ -293,8 +279,7 @@ class PeoplePairs:
     right: Indices
     """The person on either side, numbered from 0: (pairs,) each. Each pair of unknown people counts as a person."""
     draws: Resampling
-    known: bool
-    """Whether people are known and were drawn; otherwise pairs were."""
+    known: bool  #: Whether people are known and were drawn; otherwise pairs were
 
     @classmethod
     def of(cls, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> PeoplePairs:

@@ -18,18 +18,15 @@ from zoo.files import sha256
 from zoo.formats.pairs import Pair, people_in, read_columns, read_lfw_pairs, read_pairs_beside, read_pairs_csv
 from zoo.formats.photos import SUFFIXES
 
-BANDS = (0, 5, 10, 20, 30)
-"""Where the bands of a gap between two columns begin, e.g. years between two ages."""
-MOST_PAIRS = 4_000_000
-"""Pairs that a folder of people is compared in, at most, besides those of one person."""
+BANDS = (0, 5, 10, 20, 30)  #: Where the bands of a gap between two columns begin, e.g. years between two ages.
+MOST_PAIRS = 4_000_000  #: Pairs that a folder of people is compared in, at most, besides those of one person
 
 
 @dataclass(frozen=True)
 class Listed:
     """The pairs of a list: their pictures, whether they show one person, and who is shown."""
 
-    pictures: list[Path]
-    """Those of pair i are at 2i and 2i + 1."""
+    pictures: list[Path]  #: Those of pair i are at 2i and 2i + 1
     same: npt.NDArray[np.bool_]
     people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None
     """The names on either side, (pairs,) each; None where the list does not identify them."""

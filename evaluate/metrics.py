@@ -16,8 +16,7 @@ from scipy.special import betaincinv
 
 from zoo.errors import InputError
 
-Floats = npt.NDArray[Any]
-"""float32 or float64."""
+Floats = npt.NDArray[Any]  #: float32 or float64
 Counts = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -26,10 +25,8 @@ Bools = npt.NDArray[np.bool_]
 class SortedScores:
     """The scores of both kinds of pairs, each sorted once, so that every count is a binary search."""
 
-    positives: Floats
-    """The same-person pairs' scores, ascending: (positives,)."""
-    negatives: Floats
-    """The different-person pairs' scores, ascending: (negatives,)."""
+    positives: Floats  #: The same-person pairs' scores, ascending: (positives,)
+    negatives: Floats  #: The different-person pairs' scores, ascending: (negatives,)
 
     @classmethod
     def of(cls, scores: Floats, same: Bools) -> SortedScores:
@@ -58,12 +55,9 @@ class SortedScores:
 class OperatingPoint:
     """What holds at one threshold."""
 
-    far_target: float
-    """The requested false accept rate."""
-    threshold: float
-    """NaN where the target is below 1 / negatives."""
-    tar: float
-    """The share of positives above the threshold; NaN where not measurable."""
+    far_target: float  #: The requested false accept rate
+    threshold: float  #: NaN where the target is below 1 / negatives
+    tar: float  #: The share of positives above the threshold; NaN where not measurable
     true_accepts: int
     positives: int
     false_accepts: int
@@ -173,8 +167,7 @@ class FoldAccuracy:
 
     thresholds: npt.NDArray[np.float64]
     accuracies: npt.NDArray[np.float64]
-    right: Bools
-    """Which pairs the fold's own threshold has right: (pairs,)."""
+    right: Bools  #: Which pairs the fold's own threshold has right: (pairs,)
 
     @property
     def correct(self) -> int:

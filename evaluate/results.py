@@ -18,15 +18,13 @@ from zoo.evaluate.metrics import Bools, SortedScores
 class Point:
     """What holds at the threshold of one false accept rate, with 95 % intervals."""
 
-    far_target: float
-    """The false accept rate that was asked for."""
+    far_target: float  #: The false accept rate that was asked for
     threshold: float
     tar: float
     tar_interval: Interval
     false_accepts: int
     negatives: int
-    far: float
-    """The false accept rate that the threshold has on these pairs: at most the target."""
+    far: float  #: The false accept rate that the threshold has on these pairs: at most the target
     far_interval: Interval
 
 
@@ -34,8 +32,7 @@ class Point:
 class Identification:
     """A search of probes in one gallery, by rank and by false positive identification rate (FPIR)."""
 
-    mated_probes: int
-    """Probes whose person the gallery holds."""
+    mated_probes: int  #: Probes whose person the gallery holds
     non_mated_probes: int
     rank: Mapping[int, float]
     """The share of mated probes with fewer than n entries of other people at or above their mate."""
@@ -43,8 +40,7 @@ class Identification:
     tpir_at_fpir: Mapping[float, float] = field(default_factory=dict)
     """The share of mated probes at rank 1 above the threshold of that FPIR; NaN where it is not measurable."""
     tpir_interval: Mapping[float, Interval] = field(default_factory=dict)
-    intervals: str | None = None
-    """How the intervals were found, in words."""
+    intervals: str | None = None  #: How the intervals were found, in words
 
 
 @dataclass(frozen=True)
@@ -52,15 +48,11 @@ class Failures:
     """Pictures without a usable face, and what became of them."""
 
     images: int
-    of: int
-    """The pictures in all."""
-    pairs: int
-    """Pairs that hold such a picture."""
+    of: int  #: The pictures in all
+    pairs: int  #: Pairs that hold such a picture
     policy: str
-    cut: str
-    """How the faces were cut out of the pictures; empty for aligned crops."""
-    templates: int | None = None
-    """IJB: templates without any other picture."""
+    cut: str  #: How the faces were cut out of the pictures; empty for aligned crops
+    templates: int | None = None  #: IJB: templates without any other picture
 
 
 @dataclass(frozen=True)
@@ -131,8 +123,7 @@ class Curves:
     """By gallery: TPIR over FPIR, of probes without a mate; FNIR is 1 − TPIR."""
     rejection: Rejection | None = None
     hardest: Hardest | None = None
-    right: str | None = None
-    """Which pairs the model has right, as `intervals.pack` writes it."""
+    right: str | None = None  #: Which pairs the model has right, as `intervals.pack` writes it
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """Figures in every draw of people or pairs, by their label."""
 
@@ -167,64 +158,48 @@ class Thumbnail:
 class Evaluation:
     """One model on one benchmark. Rates are fractions; None or empty stands for what a protocol does not measure."""
 
-    protocol: str
-    """The protocol's name in PROTOCOLS."""
-    data: str
-    """The benchmark's name, e.g. that of its file."""
+    protocol: str  #: The protocol's name in PROTOCOLS
+    data: str  #: The benchmark's name, e.g. that of its file.
     data_sha256: str
-    compat: str | None
-    """Whose definitions the figures follow, where not our own: insightface."""
-    features: str | None = None
-    """IJB: N1 keeps norms, D1 weighs by the detector."""
+    compat: str | None  #: Whose definitions the figures follow, where not our own: insightface
+    features: str | None = None  #: IJB: N1 keeps norms, D1 weighs by the detector
     flip: bool | None = None
     """Whether embeddings are sums over a picture and its mirror image; None where that is not known."""
     images: int | None = None
-    people: int | None = None
-    """How many people are known to be shown; None where the benchmark does not tell."""
+    people: int | None = None  #: How many people are known to be shown; None where the benchmark does not tell
     templates: int | None = None
     pairs: int | None = None
-    positives: int | None = None
-    """Pairs of one person."""
-    negatives: int | None = None
-    """Pairs of two people."""
+    positives: int | None = None  #: Pairs of one person
+    negatives: int | None = None  #: Pairs of two people
     probes: int | None = None
     gallery: int | None = None
     distractors: int | None = None
-    accuracy: float | None = None
-    """The mean over folds, each at the threshold that is best on the other folds."""
-    accuracy_std: float | None = None
-    """Over folds."""
+    accuracy: float | None = None  #: The mean over folds, each at the threshold that is best on the other folds
+    accuracy_std: float | None = None  #: Over folds
     accuracy_interval: Interval | None = None
     folds: int | None = None
-    fold_order: str = ""
-    """How pairs were dealt into folds, in words; empty in older reports."""
+    fold_order: str = ""  #: How pairs were dealt into folds, in words; empty in older reports
     fold_accuracies: tuple[float, ...] = ()
     fold_thresholds: tuple[float, ...] = ()
-    fold_thresholds_are: str | None = None
-    """Cosine similarities, or squared L2 distances."""
+    fold_thresholds_are: str | None = None  #: Cosine similarities, or squared L2 distances
     auc: float | None = None
     auc_interval: Interval | None = None
     eer: float | None = None
     eer_interval: Interval | None = None
     tar_at_far: Mapping[float, float] = field(default_factory=dict)
     """True accept rate by false accept rate; NaN where the pairs cannot measure it."""
-    operating_points: tuple[Point, ...] = ()
-    """All that holds at each measurable false accept rate."""
+    operating_points: tuple[Point, ...] = ()  #: All that holds at each measurable false accept rate
     identification: Mapping[str, Identification] = field(default_factory=dict)
     """By gallery; "" where there is only one."""
-    decidability: float | None = None
-    """d′, how far apart both kinds of scores lie."""
+    decidability: float | None = None  #: d′, how far apart both kinds of scores lie
     figures: Mapping[str, float] = field(default_factory=dict)
     """Further figures of a protocol that this class does not know, by their label."""
     groups: Mapping[str, Groups] = field(default_factory=dict)
     """Groups of pairs at one threshold, by the column that tells them apart."""
     failures: Failures | None = None
-    intervals: str | None = None
-    """How the intervals were found, in words."""
-    not_measurable: tuple[str, ...] = ()
-    """What these pairs are too few for, in sentences."""
-    notes: tuple[str, ...] = ()
-    """What else a reader should know, in sentences."""
+    intervals: str | None = None  #: How the intervals were found, in words
+    not_measurable: tuple[str, ...] = ()  #: What these pairs are too few for, in sentences
+    notes: tuple[str, ...] = ()  #: What else a reader should know, in sentences
     curves: Curves = field(default_factory=Curves)
     thumbnails: Mapping[str, Sequence[Thumbnail]] = field(default_factory=dict)
     """The hardest pairs' faces: never part of report.json, since faces are not ours to pass around."""

@@ -19,17 +19,13 @@ from zoo.evaluate.metrics import OperatingPoint, SortedScores, empty_rows, refus
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-BLOCK_ENTRIES = 1 << 24
-"""Scores in memory at once: 64 MiB of float32."""
+BLOCK_ENTRIES = 1 << 24  #: Scores in memory at once: 64 MiB of float32
 
-TIE = 2e-6
-"""Two float32 scores of unit vectors closer than this may be one score summed in another order."""
+TIE = 2e-6  #: Two float32 scores of unit vectors closer than this may be one score summed in another order
 
-FUSION_PAIRS = 10_000
-"""Random pairs over which a model's scores are normalised before fusion."""
+FUSION_PAIRS = 10_000  #: Random pairs over which a model's scores are normalised before fusion
 
-PRODUCT_PAYS = 64
-"""A score from a matrix product costs about a 64th of one whose two vectors are gathered."""
+PRODUCT_PAYS = 64  #: A score from a matrix product costs about a 64th of one whose two vectors are gathered
 
 
 def unit_rows(vectors: npt.NDArray[np.floating], what: str = "image") -> Vectors:
@@ -122,16 +118,11 @@ def _named(rows: Indices, size: int) -> Indices:
 class Search:
     """The outcome of searching probes in a gallery; all arrays are (probes,)."""
 
-    people: Indices
-    """The person of each probe."""
-    mated: npt.NDArray[np.bool_]
-    """Whether the gallery holds the probe's person."""
-    mate: npt.NDArray[np.float32]
-    """The best score of the probe's own person; −∞ where there is none."""
-    ahead: Indices
-    """How many gallery entries of other people score as high as the best mate, or higher."""
-    best: npt.NDArray[np.float32]
-    """The best score of other people's entries."""
+    people: Indices  #: The person of each probe
+    mated: npt.NDArray[np.bool_]  #: Whether the gallery holds the probe's person
+    mate: npt.NDArray[np.float32]  #: The best score of the probe's own person; −∞ where there is none
+    ahead: Indices  #: How many gallery entries of other people score as high as the best mate, or higher
+    best: npt.NDArray[np.float32]  #: The best score of other people's entries
 
     def rank(self, n: int) -> float:
         """The share of mated probes with fewer than `n` entries of other people at or above their mate."""

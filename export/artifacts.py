@@ -31,8 +31,7 @@ from zoo.modelinfo import Crops, ModelInfo
 from zoo.resolve import find_model
 from zoo.resolve.kinds import HubModel
 
-CALIBRATION_CROPS = 128
-"""How many crops calibrate a quantisation; the ranges converge well before."""
+CALIBRATION_CROPS = 128  #: How many crops calibrate a quantisation; the ranges converge well before
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
 
 
@@ -40,24 +39,18 @@ SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
 class CropSet:
     """Crops with their origin."""
 
-    crops: Crops
-    """RGB uint8 (count, H, W, 3)."""
-    name: str
-    """Where they come from, for reports; never the name of a person."""
+    crops: Crops  #: RGB uint8 (count, H, W, 3)
+    name: str  #: Where they come from, for reports; never the name of a person
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The variants beside the float32 file."""
 
-    pairs: str
-    """The pairs that accuracy and TAR were measured on."""
-    rows: tuple[Row, ...]
-    """The float32 file, then the variants."""
-    conversions: tuple[Conversion, ...]
-    """How each variant was made."""
-    to_float32: tuple[tuple[Compared, ...], ...]
-    """The parity of each variant with the float32 file."""
+    pairs: str  #: The pairs that accuracy and TAR were measured on
+    rows: tuple[Row, ...]  #: The float32 file, then the variants
+    conversions: tuple[Conversion, ...]  #: How each variant was made
+    to_float32: tuple[tuple[Compared, ...], ...]  #: The parity of each variant with the float32 file
     max_accuracy_drop: float | None
     strict: bool
 
@@ -74,14 +67,10 @@ class Comparison:
 class OnnxExport:
     """What `export_onnx` wrote, and what it measured."""
 
-    model: Path
-    """The float32 file."""
-    info: ModelInfo
-    """The facts in its metadata, the parity with torch among them."""
-    measured_on: str
-    """The crops that parity was measured on."""
-    comparison: Comparison | None = None
-    """The variants beside the float32 file; None where none was asked for."""
+    model: Path  #: The float32 file
+    info: ModelInfo  #: The facts in its metadata, the parity with torch among them
+    measured_on: str  #: The crops that parity was measured on
+    comparison: Comparison | None = None  #: The variants beside the float32 file; None where none was asked for
 
     def facts(self) -> dict[str, Any]:
         """The content of export.json."""

@@ -40,14 +40,10 @@ class Inspection:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parameters: int
-    operators: dict[str, int]
-    """The number of nodes of each operator, the most frequent first."""
-    weights: dict[str, int]
-    """The number of weights of each type."""
-    normalisation: str
-    """The meaning of the input, as the file states it or guessed from the graph."""
-    facts: ModelInfo | None
-    """What zoo knows of the model, where it wrote the file."""
+    operators: dict[str, int]  #: The number of nodes of each operator, the most frequent first
+    weights: dict[str, int]  #: The number of weights of each type
+    normalisation: str  #: The meaning of the input, as the file states it or guessed from the graph
+    facts: ModelInfo | None  #: What zoo knows of the model, where it wrote the file
     warnings: tuple[str, ...]
 
     def to_json(self) -> str:

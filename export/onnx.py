@@ -28,8 +28,7 @@ from zoo.modelinfo import Crops, ModelInfo
 
 OPSET = Options.opset
 """The ONNX operator set of an export, 18; docs/export.md lists what runs it, which soak tests try."""
-OPSETS = range(18, 24)
-"""The operator sets to choose from."""
+OPSETS = range(18, 24)  #: The operator sets to choose from
 INPUT, OUTPUT = "input", "embedding"
 SINGLE_FILE_BYTES = 2**31 - 2**20
 """The limit of a protobuf message is 2 GiB; larger weights go into a separate file beside the graph."""
@@ -231,10 +230,8 @@ def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:
         target.unlink(missing_ok=True)  # left by an earlier, larger model of this name
 
 
-ROWS = 2
-"""Only the last crops of a batch have their intermediate values compared: those of 33 would not fit in memory."""
-HELD = 256
-"""Intermediate tensors, of one crop each, that ONNX Runtime returns at a time."""
+ROWS = 2  #: Only the last crops of a batch have their intermediate values compared: those of 33 would not fit in memory
+HELD = 256  #: Intermediate tensors, of one crop each, that ONNX Runtime returns at a time
 
 Values = npt.NDArray[np.float32]
 

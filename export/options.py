@@ -7,8 +7,7 @@ from pathlib import Path
 from zoo.errors import InputError
 from zoo.options import option
 
-SYNTHETIC_PAIRS = 600
-"""The number of synthetic pairs that variants are compared on where no benchmark is named."""
+SYNTHETIC_PAIRS = 600  #: The number of synthetic pairs that variants are compared on where no benchmark is named
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,13 @@ from zoo.errors import InputError
 from zoo.machine import cores
 from zoo.modelinfo import Crops
 
-Inputs = npt.NDArray[np.float32]
-"""Model inputs (batch, 3, H, W)."""
-Embeddings = npt.NDArray[np.float32]
-"""Raw embeddings (batch, dim)."""
+Inputs = npt.NDArray[np.float32]  #: Model inputs (batch, 3, H, W)
+Embeddings = npt.NDArray[np.float32]  #: Raw embeddings (batch, dim)
 
-BATCHES = (1, 2, 5, 33)
-"""Batch sizes of a proof: a single crop, the smallest real batch, and two that divide nothing."""
+BATCHES = (1, 2, 5, 33)  #: Batch sizes of a proof: a single crop, the smallest real batch, and two that divide nothing
 MIN_COSINE = 0.99999
 """An export below this is rejected. float32 noise of a 50-layer network leaves 1 − 1e-6; a missing layer 0.9."""
-MAX_RELATIVE = 1e-3
-"""Largest difference, relative to the largest coordinate, that an export may have."""
+MAX_RELATIVE = 1e-3  #: Largest difference, relative to the largest coordinate, that an export may have
 
 
 class ParityError(InputError):
@@ -40,12 +36,9 @@ class ParityError(InputError):
 class Differences:
     """How far embeddings are from those of the reference, at worst."""
 
-    cosine: float
-    """The smallest cosine between two corresponding embeddings."""
-    max_abs: float
-    """The largest absolute difference of two coordinates."""
-    max_relative: float
-    """`max_abs` divided by the reference's largest absolute coordinate."""
+    cosine: float  #: The smallest cosine between two corresponding embeddings
+    max_abs: float  #: The largest absolute difference of two coordinates
+    max_relative: float  #: `max_abs` divided by the reference's largest absolute coordinate
 
     @property
     def within(self) -> bool:
@@ -63,10 +56,8 @@ class Compared:
     """The differences at one batch size."""
 
     batch: int
-    optimised: Differences
-    """With ONNX Runtime's graph optimisation, as users run the file."""
-    unoptimised: Differences
-    """The graph as written."""
+    optimised: Differences  #: With ONNX Runtime's graph optimisation, as users run the file
+    unoptimised: Differences  #: The graph as written
 
 
 def as_record(compared: Sequence[Compared]) -> dict[str, Any]:
@@ -171,8 +162,7 @@ class Failure:
 
     batch: int
     differences: Differences
-    only_optimised: bool
-    """Whether the graph as written agrees, and only ONNX Runtime's optimisation makes it wrong."""
+    only_optimised: bool  #: Whether the graph as written agrees, and only ONNX Runtime's optimisation makes it wrong
 
 
 def failure(compared: Sequence[Compared]) -> Failure | None:

@@ -30,28 +30,21 @@ CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
 """The operators that pass int8 through, so that two quantised layers need no float32 between them."""
 METHODS = {name.lower(): CalibrationMethod[name] for name in ("MinMax", "Entropy", "Percentile")}
 """How a tensor's range is found: minimum to maximum, the least loss of information, or all but 0.001 % of values."""
-GOOD_COSINE = 0.999
-"""The mean cosine to float32 at which the search for nodes to keep in float32 stops."""
-CHUNK = 8
-"""Crops per calibration batch: all their intermediate tensors are in memory."""
+GOOD_COSINE = 0.999  #: The mean cosine to float32 at which the search for nodes to keep in float32 stops
+CHUNK = 8  #: Crops per calibration batch: all their intermediate tensors are in memory
 
 
 @dataclass(frozen=True)
 class Conversion:
     """How a variant was made."""
 
-    precision: str
-    """float16 or int8."""
-    kept_in_float32: tuple[str, ...] = ()
-    """The layers that were not converted, by name."""
-    why: str = ""
-    """The reason, where there are such layers."""
-    method: str = ""
-    """int8: how ranges were found, a key of METHODS."""
+    precision: str  #: float16 or int8
+    kept_in_float32: tuple[str, ...] = ()  #: The layers that were not converted, by name
+    why: str = ""  #: The reason, where there are such layers
+    method: str = ""  #: int8: how ranges were found, a key of METHODS
     mean_cosine_by_method: dict[str, float] = field(default_factory=dict)
     """int8: to float32, for each method that was tried."""
-    calibration: str = ""
-    """int8: the crops that the ranges were found on."""
+    calibration: str = ""  #: int8: the crops that the ranges were found on
 
     def facts(self) -> dict[str, Any]:
         """The facts for the file's metadata."""

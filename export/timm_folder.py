@@ -19,8 +19,7 @@ class TimmExport:
 
     folder: Path
     files: tuple[str, ...]
-    bytes: int
-    """The size of the weights."""
+    bytes: int  #: The size of the weights
 
     def to_json(self) -> dict[str, Any]:
         """What `zoo export --json` prints."""

@@ -17,10 +17,8 @@ from zoo.files import json_safe
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
-FAR = 0.01
-"""The false accept rate of the compared TAR: thousands of negatives measure it."""
-TURNS = 3
-"""How often each file's latency is measured, so that load on the machine does not affect one file alone."""
+FAR = 0.01  #: The false accept rate of the compared TAR: thousands of negatives measure it
+TURNS = 3  #: How often each file's latency is measured, so that load on the machine does not affect one file alone
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,14 @@ class Row:
     file: str
     precision: str
     bytes: int
-    size_ratio: float
-    """Of the float32 file's size."""
-    milliseconds: dict[str, float]
-    """Median latency by batch size."""
-    speed: dict[str, float]
-    """float32's latency over this one's, by batch size: 2 is twice as fast."""
-    mean_cosine: float
-    """To float32's embeddings, over the pictures and their mirror images."""
+    size_ratio: float  #: Of the float32 file's size
+    milliseconds: dict[str, float]  #: Median latency by batch size
+    speed: dict[str, float]  #: float32's latency over this one's, by batch size: 2 is twice as fast
+    mean_cosine: float  #: To float32's embeddings, over the pictures and their mirror images
     worst_cosine: float
     accuracy: float
     accuracy_change: Change
-    tar: float
-    """At FAR; NaN where the pairs are too few to measure it."""
+    tar: float  #: At FAR; NaN where the pairs are too few to measure it
     tar_change: Change
 
     def to_json(self) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from zoo.heads.angles import add_angle
 from zoo.heads.base import HEADS, MarginHead, moving_average
 from zoo.heads.options import Scale, check_range
 
-MIN_NORM, MAX_NORM = 0.001, 100.0
-"""Norms are clipped to this range."""
+MIN_NORM, MAX_NORM = 0.001, 100.0  #: Norms are clipped to this range
 
 
 @HEADS.register("adaface")

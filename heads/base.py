@@ -63,37 +63,26 @@ class MarginHead(nn.Module, metaclass=HeadType):
     as in the constructor, and what derives from it follows.
     """
 
-    paper: ClassVar[str] = ""
-    """The publication that defines the head: authors, title, venue and year."""
-    summary: ClassVar[str] = ""
-    """T and N in one line."""
-    form: ClassVar[Literal["softmax", "binary"]] = "softmax"
-    """Which of the two losses the head is for."""
+    paper: ClassVar[str] = ""  #: The publication that defines the head: authors, title, venue and year
+    summary: ClassVar[str] = ""  #: T and N in one line
+    form: ClassVar[Literal["softmax", "binary"]] = "softmax"  #: Which of the two losses the head is for
     uses_norm: ClassVar[bool] = False
     """Whether the embeddings' norms decide anything, so that normalised embeddings are a mistake."""
     no_margin: ClassVar[float] = 0.0
     """The value of the option `margin` that leaves T = cos θ_y, where a schedule of the margin starts."""
 
-    name: str = ""
-    """The registered name, or the name of the class."""
-    options: dict[str, Any]
-    """Every option that the head has, defaults included."""
+    name: str = ""  #: The registered name, or the name of the class
+    options: dict[str, Any]  #: Every option that the head has, defaults included
     bound: tuple[int, int] | None = None
     """The number of classes and the embedding's dimension that the head is bound to."""
-    counted: bool = False
-    """Whether the loss that the head is bound to has `class_counts`."""
+    counted: bool = False  #: Whether the loss that the head is bound to has `class_counts`
     first_sample: int = 0
     """Where the batch given to `update` begins in the global batch; 0 where it is the whole of it."""
-    counts: Tensor | None = None
-    """Training images of each sample's class, (batch,), where the loss has `class_counts`."""
-    least_count: float = 1.0
-    """Training images of the rarest class."""
-    bias: Tensor | float
-    """b of the binary form, 0 in the other."""
-    positive_weight: float = 1.0
-    """w⁺ of the binary form."""
-    negative_weight: float = 1.0
-    """w⁻ of the binary form."""
+    counts: Tensor | None = None  #: Training images of each sample's class, (batch,), where the loss has `class_counts`
+    least_count: float = 1.0  #: Training images of the rarest class
+    bias: Tensor | float  #: b of the binary form, 0 in the other
+    positive_weight: float = 1.0  #: w⁺ of the binary form
+    negative_weight: float = 1.0  #: w⁻ of the binary form
 
     def __init__(self, scale: Scale) -> None:
         super().__init__()

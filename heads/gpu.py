@@ -4,8 +4,7 @@ import importlib.util
 
 import torch
 
-ON_ANY_DEVICE = False
-"""Whether they run elsewhere than on a GPU too, by Triton's interpreter (TRITON_INTERPRET=1)."""
+ON_ANY_DEVICE = False  #: Whether they run elsewhere than on a GPU too, by Triton's interpreter (TRITON_INTERPRET=1)
 
 
 def runs_kernels(device: torch.device) -> bool:

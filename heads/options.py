@@ -10,20 +10,16 @@ import numpy as np
 
 from zoo.errors import InputError
 
-Scale = float | Literal["auto"]
-"""The factor s of the cosines; "auto" is AdaCos's fixed scale, √2·ln(classes − 1)."""
+Scale = float | Literal["auto"]  #: The factor s of the cosines; "auto" is AdaCos's fixed scale, √2·ln(classes − 1)
 
 
 @dataclass(frozen=True)
 class HeadOption:
     """One option of a head, as its `__init__` declares it."""
 
-    name: str
-    """As in `build_head(head, NAME=…)`."""
-    type: Any
-    """The annotation: float, int, bool, str, None, a Literal of the allowed values, or a union of these."""
-    default: Any
-    """The value where none is given."""
+    name: str  #: As in `build_head(head, NAME=…)`
+    type: Any  #: The annotation: float, int, bool, str, None, a Literal of the allowed values, or a union of these
+    default: Any  #: The value where none is given
 
 
 def head_options(head: type) -> list[HeadOption]:

@@ -56,5 +56,4 @@ class Pieces:
         return torch.where(cos > (boundary if self.above is None else self.above), value, self.below * cos)
 
 
-UNCHANGED = Pieces()
-"""N = cos θ_j."""
+UNCHANGED = Pieces()  #: N = cos θ_j

@@ -13,8 +13,7 @@ from zoo.heads.geometry import nearest_centre_angle
 from zoo.heads.options import Scale, check_range
 from zoo.heads.pieces import Pieces
 
-PAPER_CONSTANTS = (1.1, 0.4)
-"""(a, b) of section 4.2 of the paper."""
+PAPER_CONSTANTS = (1.1, 0.4)  #: (a, b) of section 4.2 of the paper
 
 
 def recurricular_constants(separation: float, margin: float) -> tuple[float, float]:

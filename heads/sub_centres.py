@@ -18,16 +18,12 @@ class SubCentres:
     gather at one of them, the dominant one. Images far from it are dropped, and training goes on with one centre.
     """
 
-    dominant: Tensor
-    """(classes,) int64: the sub-centre that is the nearest one to most images of its class."""
+    dominant: Tensor  #: (classes,) int64: the sub-centre that is the nearest one to most images of its class
     share: Tensor
     """(classes,): the fraction of the class's images whose nearest sub-centre it is; 0 for a class without images."""
-    nearest: Tensor
-    """(images,) int64: each image's nearest sub-centre of its own class."""
-    angle: Tensor
-    """(images,): radians from each image to the dominant sub-centre of its class."""
-    centres: Tensor
-    """(classes, dim): the dominant sub-centres, as the weight of a loss with one centre per class."""
+    nearest: Tensor  #: (images,) int64: each image's nearest sub-centre of its own class
+    angle: Tensor  #: (images,): radians from each image to the dominant sub-centre of its class
+    centres: Tensor  #: (classes, dim): the dominant sub-centres, as the weight of a loss with one centre per class
 
     def outliers(self, degrees: float = 75.0) -> Tensor:
         """The images beyond an angle from their dominant sub-centre, ascending; 75 degrees are the paper's."""

@@ -40,8 +40,7 @@ COMMANDS = {
     "adopt": "take in a model that others trained, from their checkpoint",
     "list": "list heads, backbones, protocols, recipes, models and runs",
     "data": "inspect, check, convert and preview datasets and benchmarks",
-}
-"""Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it."""
+}  #: Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it
 
 
 class Parser(argparse.ArgumentParser):

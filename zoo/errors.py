@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator
 class Exit(enum.IntEnum):
     """The exit codes of every command."""
 
-    OK = 0
-    """Done; `zoo verify`: the same person; `zoo identify`: a person of the gallery."""
+    OK = 0  #: Done; `zoo verify`: the same person; `zoo identify`: a person of the gallery
     DIFFERENT = 1
     """`zoo verify`: different people; `zoo identify`: nobody known; `zoo data check`: pictures in both sets;
     `zoo audit`: a claim outside what is measured."""
     WRONG_INPUT = 2
-    NO_VERDICT = 3
-    """`zoo verify` and `zoo identify`: no threshold is known; `zoo audit`: nothing was measured."""
+    NO_VERDICT = 3  #: `zoo verify` and `zoo identify`: no threshold is known; `zoo audit`: nothing was measured
     OUR_FAULT = 70
     INTERRUPTED = 130
 

@@ -7,8 +7,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux mounts the limits of a container."""
+CGROUP = Path("/sys/fs/cgroup")  #: Where Linux mounts the limits of a container
 
 
 def cores(cgroup: Path = CGROUP, threads: bool = True) -> int:

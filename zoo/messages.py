@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager
 log = logging.getLogger("zoo")
 """Warnings and notes of library code; `zoo` shows them on stderr, a program may handle them as it likes."""
 
-Progress = Callable[[int], None]
-"""Called with the number of items done since the last call."""
+Progress = Callable[[int], None]  #: Called with the number of items done since the last call
 
 Bar = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Opens a progress bar with a caption and the number of items, where it is known."""

@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from zoo.errors import InputError, explained
 
-Crops = npt.NDArray[np.uint8]
-"""Aligned face crops: RGB uint8 of shape (batch, height, width, 3)."""
+Crops = npt.NDArray[np.uint8]  #: Aligned face crops: RGB uint8 of shape (batch, height, width, 3)
 
 
-Scale = float | tuple[float, float, float]
-"""A number for every channel, or one for each."""
+Scale = float | tuple[float, float, float]  #: A number for every channel, or one for each
 
 
 class Facts:
@@ -32,16 +30,12 @@ class Facts:
 class InputSpec(Facts):
     """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
 
-    size: tuple[int, int] = (112, 112)
-    """(height, width) in pixels."""
+    size: tuple[int, int] = (112, 112)  #: (height, width) in pixels
     mean: Scale = 127.5
     """Subtracted from every 8-bit value; three numbers where each channel has its own, in the order given."""
-    std: Scale = 127.5
-    """Divided by, after the subtraction; likewise."""
-    channel_order: str = "RGB"
-    """"RGB", or "BGR" for some third-party models."""
-    alignment: str = "arcface-5-points"
-    """The template of five landmarks that crops are aligned to."""
+    std: Scale = 127.5  #: Divided by, after the subtraction; likewise
+    channel_order: str = "RGB"  #: "RGB", or "BGR" for some third-party models
+    alignment: str = "arcface-5-points"  #: The template of five landmarks that crops are aligned to
 
     def __post_init__(self) -> None:
         if self.channel_order not in ("RGB", "BGR"):
@@ -85,91 +79,59 @@ def _per_channel(scale: Scale) -> npt.NDArray[np.float32]:
 class Threshold(Facts):
     """A similarity threshold and everything that it holds for."""
 
-    far: float
-    """The false accept rate that was asked for, a fraction."""
-    threshold: float
-    """A pair is accepted when its cosine similarity is greater."""
-    protocol: str
-    """The protocol's name, e.g. "pairs"."""
-    data: str
-    """The benchmark's name."""
-    data_sha256: str
-    """The hash of the benchmark's file."""
-    negatives: int
-    """How many different-person pairs were scored."""
-    false_accepts: int
-    """How many of them lie above the threshold."""
-    far_interval: tuple[float, float]
-    """The exact binomial 95 % interval of the false accept rate."""
-    flip: bool
-    """Whether the embedding is the sum over the crop and its mirror image."""
-    precision: str = "float32"
-    """The arithmetic of the model that was measured."""
-    detector: str = "none (aligned crops)"
-    """What found and aligned the faces."""
-    alignment: str = "arcface-5-points"
-    """The landmark template."""
-    model_sha256: str = ""
-    """The hash of the model's graph and weights without metadata."""
+    far: float  #: The false accept rate that was asked for, a fraction
+    threshold: float  #: A pair is accepted when its cosine similarity is greater
+    protocol: str  #: The protocol's name, e.g. "pairs".
+    data: str  #: The benchmark's name
+    data_sha256: str  #: The hash of the benchmark's file
+    negatives: int  #: How many different-person pairs were scored
+    false_accepts: int  #: How many of them lie above the threshold
+    far_interval: tuple[float, float]  #: The exact binomial 95 % interval of the false accept rate
+    flip: bool  #: Whether the embedding is the sum over the crop and its mirror image
+    precision: str = "float32"  #: The arithmetic of the model that was measured
+    detector: str = "none (aligned crops)"  #: What found and aligned the faces
+    alignment: str = "arcface-5-points"  #: The landmark template
+    model_sha256: str = ""  #: The hash of the model's graph and weights without metadata
 
 
 @dataclass(frozen=True)
 class Origin(Facts):
     """Where a model that others trained comes from, as far as it is known; empty strings where it is not stated."""
 
-    name: str
-    """Its name in the catalogue, or the file's."""
-    file: str
-    """The file that it was made of, e.g. owner/name:FILE."""
-    sha256: str
-    """The hash of that file."""
-    convention: str
-    """Whose input convention it was taken to have, and where that is stated."""
+    name: str  #: Its name in the catalogue, or the file's
+    file: str  #: The file that it was made of, e.g. owner/name:FILE.
+    sha256: str  #: The hash of that file
+    convention: str  #: Whose input convention it was taken to have, and where that is stated
     authors: str = ""
     paper: str = ""
-    license: str = ""
-    """The license of the weights."""
+    license: str = ""  #: The license of the weights
     license_link: str = ""
     data_license: str = ""
-    consent: str = ""
-    """Whether the people in the training data agreed."""
-    stated: dict[str, float] = field(default_factory=dict)
-    """What its authors measured, as fractions, by benchmark."""
+    consent: str = ""  #: Whether the people in the training data agreed
+    stated: dict[str, float] = field(default_factory=dict)  #: What its authors measured, as fractions, by benchmark
     stated_from: str = ""
-    leftovers: tuple[str, ...] = ()
-    """The tensors of the file that have no share in the embedding and were left."""
+    leftovers: tuple[str, ...] = ()  #: The tensors of the file that have no share in the embedding and were left
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """The facts of one model: an ONNX file's metadata and the `zoo` block of config.json."""
 
-    embedding_dim: int
-    """The embedding's dimension."""
-    input: InputSpec = field(default_factory=InputSpec)
-    """How crops become input."""
-    backbone: str = ""
-    """The timm name."""
-    neck: str = ""
-    """flat, gap or native."""
-    stem: str = ""
-    """face or stock."""
-    head: str = ""
-    """The margin head's name and its options, e.g. "arcface(scale=64.0, margin=0.5)"."""
-    training_set: str = ""
-    """What it was trained on, with the number of identities and images."""
-    license: str = ""
-    """The license of the weights; empty where none was chosen."""
-    commit: str = ""
-    """The git commit of the code that trained it; empty outside a checkout."""
+    embedding_dim: int  #: The embedding's dimension
+    input: InputSpec = field(default_factory=InputSpec)  #: How crops become input
+    backbone: str = ""  #: The timm name
+    neck: str = ""  #: flat, gap or native
+    stem: str = ""  #: face or stock
+    head: str = ""  #: The margin head's name and its options, e.g. "arcface(scale=64.0, margin=0.5)".
+    training_set: str = ""  #: What it was trained on, with the number of identities and images
+    license: str = ""  #: The license of the weights; empty where none was chosen
+    commit: str = ""  #: The git commit of the code that trained it; empty outside a checkout
     parity: dict[str, Any] = field(default_factory=dict)
     """What the export proved: {batch: {cosine, max_abs}} against torch."""
     quantisation: dict[str, Any] = field(default_factory=dict)
     """How a float16 or int8 file was made: precision, calibration, layers kept in float32; empty for float32."""
-    thresholds: tuple[Threshold, ...] = ()
-    """Measured thresholds, smallest false accept rate first."""
-    origin: Origin | None = None
-    """Where the weights come from, if others trained them."""
+    thresholds: tuple[Threshold, ...] = ()  #: Measured thresholds, smallest false accept rate first
+    origin: Origin | None = None  #: Where the weights come from, if others trained them
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, the same for the same facts."""

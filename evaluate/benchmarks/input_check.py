@@ -11,11 +11,9 @@ from zoo.inference.convention import GivenInput
 from zoo.inference.embed import FaceModel, embed
 from zoo.inference.session import OnnxEmbedder
 
-SAMPLE = 64
-"""How many pictures of a benchmark are checked."""
+SAMPLE = 64  #: How many pictures of a benchmark are checked
 
-BLUER = 3.0
-"""Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture."""
+BLUER = 3.0  #: Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture
 
 
 def channel_means(picture: Image) -> npt.NDArray[np.float64]:
@@ -48,14 +46,11 @@ def look(pictures: Pictures, order_is_assumed: bool = False) -> list[str]:
     return []
 
 
-NEAR_CHANCE = 0.75
-"""An AUC below this is what a face model has on pictures that it does not understand."""
-PAIRS = 200
-"""How many pairs every input is tried on."""
+NEAR_CHANCE = 0.75  #: An AUC below this is what a face model has on pictures that it does not understand
+PAIRS = 200  #: How many pairs every input is tried on
 USUAL = tuple(
     (order, mean, std) for mean, std in ((127.5, 127.5), (0.0, 255.0), (0.0, 1.0)) for order in ("RGB", "BGR")
-)
-"""Channel order, mean and std of the inputs that published models take."""
+)  #: Channel order, mean and std of the inputs that published models take
 
 
 def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip: bool) -> list[str]:

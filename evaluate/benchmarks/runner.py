@@ -33,18 +33,15 @@ from zoo.inference.providers import Device, choose
 from zoo.messages import Bar, Progress, log, no_bar
 from zoo.resolve import find_model, load_embedder
 
-Tell = Callable[[str], object]
-"""Takes a sentence for whoever watches."""
-Embeddings = npt.NDArray[np.float32]
-"""(images, dim), not normalised."""
+Tell = Callable[[str], object]  #: Takes a sentence for whoever watches
+Embeddings = npt.NDArray[np.float32]  #: (images, dim), not normalised
 
 
 @dataclass(frozen=True)
 class Model:
     """A model ready to be measured."""
 
-    name: str
-    """What people call it."""
+    name: str  #: What people call it
     embedder: FaceModel
     options: Options
     onnx_options: dict[str, Any] = field(default_factory=dict)
@@ -90,10 +87,8 @@ class Benchmarks:
 
     opened: tuple[tuple[Protocol, Found | None], ...]
     """Each ready to be measured, and where it was found; None for one that was opened otherwise."""
-    not_whole: tuple[str, ...] = ()
-    """A sentence for each benchmark that is there and incomplete."""
-    unpacked: Any = None
-    """The folder of an archive, which is removed with this."""
+    not_whole: tuple[str, ...] = ()  #: A sentence for each benchmark that is there and incomplete
+    unpacked: Any = None  #: The folder of an archive, which is removed with this
 
 
 def open_benchmarks(

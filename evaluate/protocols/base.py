@@ -31,16 +31,12 @@ COMPATS = ("insightface",)
 class Benchmark:
     """A benchmark as published: what a whole copy holds."""
 
-    name: str
-    """What --protocol calls it."""
-    title: str
-    """What people call it."""
-    files: tuple[str, ...] = ()
-    """The names under which its file is handed out."""
+    name: str  #: What --protocol calls it
+    title: str  #: What people call it
+    files: tuple[str, ...] = ()  #: The names under which its file is handed out
     counts: tuple[tuple[str, int], ...] = ()
     """Fields of an Evaluation and their values for a whole copy; those that a layout does not give are not compared."""
-    whole: tuple[tuple[str, int], ...] = ()
-    """Further counts of the publication, e.g. pictures that are in no pair."""
+    whole: tuple[tuple[str, int], ...] = ()  #: Further counts of the publication, e.g. pictures that are in no pair.
     family: str = ""
     """A name for several benchmarks together, whose people are groups to be compared at one threshold: rfw."""
 
@@ -59,13 +55,10 @@ class Benchmark:
 class Found:
     """A benchmark that lies at `path`, not opened yet."""
 
-    name: str
-    """That of one of the protocol's `benchmarks`, or any other for unpublished data."""
-    protocol: str
-    """The protocol's name in PROTOCOLS."""
+    name: str  #: That of one of the protocol's `benchmarks`, or any other for unpublished data
+    protocol: str  #: The protocol's name in PROTOCOLS
     path: Path
-    layout: str = ""
-    """Which layout, where the protocol has several."""
+    layout: str = ""  #: Which layout, where the protocol has several
     own_folders: tuple[str, ...] = ()
     """Folders in `path` that hold its pictures: they are not searched for other benchmarks."""
 
@@ -104,11 +97,9 @@ class Found:
 class ScoredPairs:
     """The pairs that a model's scores are of, one a row."""
 
-    scores: Floats
-    """Cosine similarities, (pairs,)."""
+    scores: Floats  #: Cosine similarities, (pairs,)
     same: Bools
-    fold: Counts
-    """Which of the folds each pair belongs to."""
+    fold: Counts  #: Which of the folds each pair belongs to
     names: Mapping[str, npt.NDArray[Any]]
     """What tells the pairs, each (pairs,): image_a and image_b, and person_a and person_b where they are known."""
 
@@ -120,14 +111,10 @@ class Protocol(abc.ABC):
     subclass's docstring says what it measures; `find` tells where its benchmarks lie.
     """
 
-    data: str
-    """The benchmark's name, e.g. that of its file."""
-    data_sha256: str
-    """What the benchmark's file or lists hash to."""
-    lists_only: bool = False
-    """Whether that is the hash of lists alone, which other pictures could lie under."""
-    benchmarks: ClassVar[tuple[Benchmark, ...]] = ()
-    """The published benchmarks of this protocol."""
+    data: str  #: The benchmark's name, e.g. that of its file.
+    data_sha256: str  #: What the benchmark's file or lists hash to
+    lists_only: bool = False  #: Whether that is the hash of lists alone, which other pictures could lie under
+    benchmarks: ClassVar[tuple[Benchmark, ...]] = ()  #: The published benchmarks of this protocol
     crowded: ClassVar[frozenset[str]] = frozenset()
     """Names of folders with pictures by the hundred thousand: they are not searched for benchmarks."""
 
@@ -193,8 +180,7 @@ class Protocol(abc.ABC):
         return self, fused([unit_rows(one) for one in embeddings])
 
 
-PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")
-"""Every protocol's class by its name."""
+PROTOCOLS: Registry[type[Protocol]] = Registry("protocol")  #: Every protocol's class by its name
 
 
 def check_embeddings(embeddings: npt.NDArray[np.floating], images: int, names: Sequence[object] | None = None) -> None:

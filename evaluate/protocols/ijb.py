@@ -255,8 +255,7 @@ class IJBProtocol(Protocol):
         return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
 
 
-Searched = tuple[Identification, dict[str, Estimate]]
-"""A search's rates, and the same in every draw of people."""
+Searched = tuple[Identification, dict[str, Estimate]]  #: A search's rates, and the same in every draw of people
 
 
 def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Searched:

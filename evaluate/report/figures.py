@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0b62a4", "#d1495b", "#2e7d5b", "#8a5fbf", "#c77d0a", "#3b8ea5")
 """One per model, distinguishable for colour-blind readers; the dashes of lines differ as well."""
 DASHES = ("-", "--", "-.", ":")
-OTHERS = "#9aa5b1"
-"""The colour of pairs of different people."""
+OTHERS = "#9aa5b1"  #: The colour of pairs of different people
 
-Drawn = tuple[str, int, Curves]
-"""What a figure shows of one model: its name, its place among the models, its curves."""
+Drawn = tuple[str, int, Curves]  #: What a figure shows of one model: its name, its place among the models, its curves
 
 
 def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> tuple[Figure, list[Axes]]:

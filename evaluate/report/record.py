@@ -31,25 +31,20 @@ class ModelFacts:
 
     name: str
     file: str = ""
-    sha256: str = ""
-    """Of the graph and weights without metadata."""
+    sha256: str = ""  #: Of the graph and weights without metadata
     embedding_dim: int = 0
     precision: str = "float32"
-    provider: str = ""
-    """What computed the embeddings, and where."""
+    provider: str = ""  #: What computed the embeddings, and where
     input: InputSpec | None = None
-    info: ModelInfo | None = None
-    """The facts that travel with the model; None where it has none."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the results should know of the model, in sentences."""
+    info: ModelInfo | None = None  #: The facts that travel with the model; None where it has none
+    notes: tuple[str, ...] = ()  #: What a reader of the results should know of the model, in sentences
 
 
 @dataclass(frozen=True)
 class Settings:
     """How it was measured."""
 
-    flip: bool = True
-    """Whether an embedding is the sum over a picture and its mirror image."""
+    flip: bool = True  #: Whether an embedding is the sum over a picture and its mirror image
     compat: str | None = None
     batch_size: int = 64
     features: str = "N1D1"
@@ -63,8 +58,7 @@ class Provenance:
     python: str
     machine: str
     commit: str
-    created: str
-    """ISO 8601, UTC."""
+    created: str  #: ISO 8601, UTC
 
     @classmethod
     def here(cls) -> Provenance:
@@ -81,10 +75,8 @@ class Report:
     model: ModelFacts
     results: tuple[Evaluation, ...]
     options: Settings = field(default_factory=Settings)
-    groups: Groups | None = None
-    """Groups of people compared at one threshold, where several were measured."""
-    not_measured: tuple[str, ...] = ()
-    """Sentences on benchmarks that were found and could not be measured."""
+    groups: Groups | None = None  #: Groups of people compared at one threshold, where several were measured
+    not_measured: tuple[str, ...] = ()  #: Sentences on benchmarks that were found and could not be measured
     provenance: Provenance = field(default_factory=Provenance.here)
 
     def to_json(self) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from zoo.evaluate.intervals import ACCURACY, AUC, EER, Difference, Interval
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.results import Evaluation, differences
 
-Figure = tuple[str, float, Interval | None]
-"""A label, a value, and its interval where there is one."""
+Figure = tuple[str, float, Interval | None]  #: A label, a value, and its interval where there is one
 
 
 def figures(found: Evaluation) -> list[Figure]:
@@ -131,8 +130,7 @@ def _group_rows(groups: Groups, column: str) -> list[tuple[str, str]]:
 class Leaderboard:
     """Every model's first figure on every benchmark, in per cent."""
 
-    columns: list[tuple[str, str]]
-    """(benchmark, figure)."""
+    columns: list[tuple[str, str]]  #: (benchmark, figure)
     rows: list[tuple[str, list[tuple[str, bool]]]]
     """Models, each with a cell a column: the text, and whether it is better than all others beyond its interval."""
 

@@ -59,12 +59,9 @@ def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor
 class Chunk:
     """Some consecutive classes."""
 
-    first: int
-    """The first class."""
-    rows: slice
-    """Their rows in the weight."""
-    weight: Tensor
-    """Those rows: (chunk·sub_centres, dim)."""
+    first: int  #: The first class
+    rows: slice  #: Their rows in the weight
+    weight: Tensor  #: Those rows: (chunk·sub_centres, dim)
 
 
 def _chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
@@ -75,15 +72,13 @@ def _chunks(weight: Tensor, plan: Plan) -> Iterator[Chunk]:
         yield Chunk(start // plan.sub_centres, rows, weight[rows])
 
 
-Operands = tuple[Tensor, ...]
-"""Unit vectors, centres, columns, boundaries, bias."""
+Operands = tuple[Tensor, ...]  #: Unit vectors, centres, columns, boundaries, bias
 
 
 class Work:
     """One pass over the chunks: the sums that it adds up, and what a backward pass needs of each chunk."""
 
-    factor: torch.dtype
-    """Of what is kept."""
+    factor: torch.dtype  #: Of what is kept
 
     def __init__(self, operands: Operands, head: MarginHead, plan: Plan, inverse: Tensor | None = None) -> None:
         """`inverse`: 1 / norm of each row of the centres, from the pass before."""

@@ -22,34 +22,25 @@ HARD_SHARE_ROWS = 32
 class Plan:
     """How one forward goes through the classes, and what it keeps for the backward pass."""
 
-    chunk_size: int
-    """Classes per chunk."""
+    chunk_size: int  #: Classes per chunk
     keep_bytes: int
     """Memory, beyond the gradient's own, for values that the backward pass would otherwise compute again."""
-    sub_centres: int = 1
-    """Centres per class: rows j·sub_centres to (j + 1)·sub_centres of the weight."""
-    compiled: bool = False
-    """Whether torch.compile fuses the elementwise part of a full chunk."""
+    sub_centres: int = 1  #: Centres per class: rows j·sub_centres to (j + 1)·sub_centres of the weight
+    compiled: bool = False  #: Whether torch.compile fuses the elementwise part of a full chunk
     counted: slice = field(default_factory=lambda: slice(0, 0))
     """The samples whose cosines above the boundary are counted."""
-    filter_above: float | None = None
-    """Non-target cosines above it are left out."""
-    smooth: bool = False
-    """Whether the sum of the logits is needed too, for label smoothing."""
-    precision: str = "fp32"
-    """Of the products with the centres."""
+    filter_above: float | None = None  #: Non-target cosines above it are left out
+    smooth: bool = False  #: Whether the sum of the logits is needed too, for label smoothing
+    precision: str = "fp32"  #: Of the products with the centres
 
 
 @dataclass(frozen=True)
 class Negatives:
     """What the loss needs of the other classes of each sample."""
 
-    others: Tensor
-    """(batch,): the form's sum over them."""
-    hard: Tensor
-    """(): the number of cosines above the boundary, among the samples that are counted; no gradient."""
-    total: Tensor | None = None
-    """(batch,): Σ s·N, where the plan is to `smooth`."""
+    others: Tensor  #: (batch,): the form's sum over them
+    hard: Tensor  #: (): the number of cosines above the boundary, among the samples that are counted; no gradient
+    total: Tensor | None = None  #: (batch,): Σ s·N, where the plan is to `smooth`
 
 
 class Form:
@@ -92,8 +83,7 @@ class BinaryForm(Form):
         return head.positive_weight * softplus(head.bias - target) + head.negative_weight * others
 
 
-FORMS = {"softmax": Form(), "binary": BinaryForm()}
-"""By `MarginHead.form`."""
+FORMS = {"softmax": Form(), "binary": BinaryForm()}  #: By `MarginHead.form`
 
 
 def softplus(gap: Tensor) -> Tensor:

@@ -21,14 +21,10 @@ from zoo.heads.loss.chunked import Chunk, Work, chunked_sum
 from zoo.heads.loss.dense import NORM_FLOOR, Plan
 from zoo.heads.loss.precision import multiply
 
-CHUNKS = (16_384, 65_536, 262_144)
-"""The classes per chunk among which a measurement on the card chooses."""
-FIXED_CHUNK = 65_536
-"""The classes per chunk where torch's deterministic algorithms are asked for."""
-BLOCK = 4096
-"""Cosines that a program holds at a time."""
-TILE = 8192
-"""Elements of the centres that a program holds at a time."""
+CHUNKS = (16_384, 65_536, 262_144)  #: The classes per chunk among which a measurement on the card chooses
+FIXED_CHUNK = 65_536  #: The classes per chunk where torch's deterministic algorithms are asked for
+BLOCK = 4096  #: Cosines that a program holds at a time
+TILE = 8192  #: Elements of the centres that a program holds at a time
 
 
 def unsuitable(head: MarginHead, unit: Tensor, plan: Plan) -> str | None:

@@ -16,17 +16,13 @@ import triton.language as tl
 class Shape(NamedTuple):
     """Which of the coefficients of `Pieces` matter: each shape is compiled once."""
 
-    unchanged: bool
-    """N = c."""
+    unchanged: bool  #: N = c
     linear_is_tensor: bool
-    at_boundary: bool
-    """The threshold is each sample's boundary."""
+    at_boundary: bool  #: The threshold is each sample's boundary
     has_slope: bool
     has_power: bool
-    binary: bool
-    """The form."""
-    filters: bool
-    """Non-target cosines above `filter_above` are left out."""
+    binary: bool  #: The form
+    filters: bool  #: Non-target cosines above `filter_above` are left out
 
 
 @triton.jit

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Precision = Literal["auto", "fp32", "tf32", "bf16"]
-"""Of the factors of a product with the centres."""
+Precision = Literal["auto", "fp32", "tf32", "bf16"]  #: Of the factors of a product with the centres
 
 
 def choose(precision: str, device: torch.device) -> str:

@@ -17,8 +17,7 @@ from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 CHUNK_BYTES = {"cpu": 2**21}
 """The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
 CHUNK_BYTES_ELSEWHERE = 2**26
-MEMORY_BUDGET = 96 * 2**20
-"""Bytes for values kept beyond the centres' gradient, where `memory_budget` is None."""
+MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
 MEMORY_BUDGET_FUSED = 480 * 2**20
 """Bytes for everything beside the centres and their gradient, on a GPU, where `memory_budget` is None."""
 
@@ -29,8 +28,7 @@ class Way:
 
     chunk_size: int | Literal["auto"] | None
     memory_budget: int | None
-    tell_once: Callable[[str], None]
-    """Takes what a user should know of the choice."""
+    tell_once: Callable[[str], None]  #: Takes what a user should know of the choice
 
     def budget(self, default: int) -> int:
         """The bytes that a form may take."""

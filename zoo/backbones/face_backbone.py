@@ -135,25 +135,17 @@ def face_backbone(pretrained: bool = False, **options: Any) -> FaceBackbone:
 class Blueprint:
     """How a backbone was built: what a run's records state of it, and what timm needs to build it again."""
 
-    backbone: str
-    """The timm name, e.g. resnet18."""
-    stem: str
-    """face or stock."""
-    neck: str
-    """flat, gap or native."""
+    backbone: str  #: The timm name, e.g. resnet18.
+    stem: str  #: face or stock
+    neck: str  #: flat, gap or native
     embedding_dim: int
-    image_size: tuple[int, int]
-    """(height, width) in pixels."""
-    architecture: str
-    """The architecture registered with timm: `backbone` itself, or face_backbone."""
-    args: dict[str, Any]
-    """The arguments of `architecture`, fit for JSON: config.json's model_args."""
-    fixed_size: bool
-    """Whether the model accepts crops of `image_size` only."""
+    image_size: tuple[int, int]  #: (height, width) in pixels
+    architecture: str  #: The architecture registered with timm: `backbone` itself, or face_backbone
+    args: dict[str, Any]  #: The arguments of `architecture`, fit for JSON: config.json's model_args
+    fixed_size: bool  #: Whether the model accepts crops of `image_size` only
 
 
-ATTRIBUTE = "blueprint"
-"""Where a model carries its Blueprint; copies of the module keep it."""
+ATTRIBUTE = "blueprint"  #: Where a model carries its Blueprint; copies of the module keep it
 
 
 def blueprint_of(model: nn.Module) -> Blueprint:

@@ -41,8 +41,7 @@ class Bottleneck(nn.Module):
         return x + residual if self.has_shortcut else residual
 
 
-Rows = tuple[tuple[float, int, int, int], ...]
-"""Expansion t, channels c, repetitions n, stride of the first s."""
+Rows = tuple[tuple[float, int, int, int], ...]  #: Expansion t, channels c, repetitions n, stride of the first s
 TABLE_1: Rows = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 MBF: Rows = ((1, 128, 1, 2), (1, 128, 4, 1), (2, 256, 1, 2), (1, 256, 6, 1), (2, 256, 1, 2), (1, 256, 2, 1))
 """Those of insightface's code: twice the channels, half the expansion, and no shortcut where a stage begins."""

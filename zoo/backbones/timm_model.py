@@ -32,8 +32,7 @@ def face_cfg(**overrides: Any) -> dict[str, Any]:
     }
 
 
-Sizes = dict[str, tuple[str, dict[str, Any]]]
-"""A summary and the arguments of every size of an architecture, by name."""
+Sizes = dict[str, tuple[str, dict[str, Any]]]  #: A summary and the arguments of every size of an architecture, by name
 
 
 def register_sizes(

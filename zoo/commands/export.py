@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from zoo.export.timm_folder import TimmExport
     from zoo.export.variants import Change
 
-LOW_COSINE = 0.99
-"""A mean cosine to float32 below this gives a warning."""
+LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,7 @@ from typing import Any
 from zoo.errors import InputError, unknown_name
 from zoo.registry import Registry
 
-Row = dict[str, Any]
-"""One thing that can be named: "name", and whatever else is known of it."""
+Row = dict[str, Any]  #: One thing that can be named: "name", and whatever else is known of it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -180,5 +179,4 @@ LISTS: dict[str, tuple[Callable[[], list[Row]], Callable[[Row], str]]] = {
     "published": (published, show_published),
     "conventions": (conventions, show_convention),
     "runs": (runs, show_named),
-}
-"""Every list: what gathers its rows, and what turns a row into lines for people."""
+}  #: Every list: what gathers its rows, and what turns a row into lines for people

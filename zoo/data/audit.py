@@ -21,24 +21,18 @@ class Duplicates:
     """Groups of pictures with the same bytes."""
 
     groups: int
-    images_too_many: int
-    """Pictures that would go if each group kept one."""
-    across_identities: int
-    """Groups with different labels, which no training can satisfy."""
-    examples: list[list[str]]
-    """Where the pictures of some groups lie, those across identities first."""
+    images_too_many: int  #: Pictures that would go if each group kept one
+    across_identities: int  #: Groups with different labels, which no training can satisfy
+    examples: list[list[str]]  #: Where the pictures of some groups lie, those across identities first
 
 
 @dataclass(frozen=True)
 class Contents:
     """What reading every picture tells."""
 
-    sizes: dict[str, int]
-    """Pictures by height×width in pixels, the most frequent size first."""
-    bytes: int
-    """Of all intact pictures, encoded."""
-    corrupt: list[str]
-    """What is wrong with each damaged picture."""
+    sizes: dict[str, int]  #: Pictures by height×width in pixels, the most frequent size first
+    bytes: int  #: Of all intact pictures, encoded
+    corrupt: list[str]  #: What is wrong with each damaged picture
     duplicates: Duplicates
 
 
@@ -47,20 +41,14 @@ class Summary:
     name: str
     format: str
     images: int
-    identities: int | None
-    """None for a benchmark of pairs, which does not tell them."""
+    identities: int | None  #: None for a benchmark of pairs, which does not tell them
     images_per_identity: dict[str, Any] | None
     """`mean`, the quantiles `q0` … `q100`, and a `histogram` over 1, 2-3, 4-7, … images."""
-    pairs: int | None
-    """None for all but a benchmark of pairs."""
-    same: int | None
-    """Pairs of one person."""
-    contents: Contents | None
-    """None where no picture was read."""
-    index: str | None
-    """For RecordIO: where the offsets came from."""
-    notes: tuple[str, ...]
-    """What of the files at the set's place is not in it."""
+    pairs: int | None  #: None for all but a benchmark of pairs
+    same: int | None  #: Pairs of one person
+    contents: Contents | None  #: None where no picture was read
+    index: str | None  #: For RecordIO: where the offsets came from
+    notes: tuple[str, ...]  #: What of the files at the set's place is not in it
 
     def to_json(self) -> dict[str, Any]:
         """What `zoo data info --json` prints: the facts that there are, those of the contents among them."""
@@ -152,14 +140,10 @@ def histogram(counts: Sequence[int]) -> dict[str, int]:
 class Match:
     """A picture of a benchmark that is in a training set too."""
 
-    benchmark: str
-    """Where it lies in the benchmark."""
-    train: str
-    """Where its closest match lies in the training set."""
-    bits: int
-    """Bits of 256 in which their perceptual hashes differ."""
-    exact: bool
-    """Whether they have the same bytes."""
+    benchmark: str  #: Where it lies in the benchmark
+    train: str  #: Where its closest match lies in the training set
+    bits: int  #: Bits of 256 in which their perceptual hashes differ
+    exact: bool  #: Whether they have the same bytes
 
 
 @dataclass(frozen=True)
@@ -170,16 +154,11 @@ class Overlap:
     benchmark_images: int
     train: str
     train_images: int
-    distance: int
-    """Bits of 256 within which two pictures are nearly the same."""
-    exact: int
-    """Pictures of the benchmark that are in the training set byte for byte."""
-    near: int
-    """Pictures of the benchmark that are nearly in it."""
-    damaged: dict[str, int]
-    """Pictures of either set that could not be read and were left out."""
-    matches: list[Match]
-    """The closest first."""
+    distance: int  #: Bits of 256 within which two pictures are nearly the same
+    exact: int  #: Pictures of the benchmark that are in the training set byte for byte
+    near: int  #: Pictures of the benchmark that are nearly in it
+    damaged: dict[str, int]  #: Pictures of either set that could not be read and were left out
+    matches: list[Match]  #: The closest first
 
 
 def overlap(

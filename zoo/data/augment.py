@@ -17,8 +17,7 @@ from zoo.formats.images import Image
 RngKey = tuple[int, int, int]
 """(seed, epoch, sample): the same key gives the same picture in every run, worker and resumed run."""
 
-Images = npt.NDArray[np.uint8]
-"""Pictures of one size: RGB uint8 (batch, height, width, 3)."""
+Images = npt.NDArray[np.uint8]  #: Pictures of one size: RGB uint8 (batch, height, width, 3)
 
 _WORD = (1 << 64) - 1
 
@@ -26,8 +25,7 @@ _WORD = (1 << 64) - 1
 class Augmentation(Protocol):
     """Changes a picture as its key says and leaves the original as it was."""
 
-    name: str
-    """The preset's name or the YAML file's."""
+    name: str  #: The preset's name or the YAML file's
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         """RGB uint8 (height, width, 3) → RGB uint8 of the same shape."""
@@ -243,5 +241,4 @@ PRESETS: dict[str, Callable[[], Augmentation]] = {
     "flip": Flip,
     "adaface": lambda: Composed("adaface", _adaface),
     "strong": lambda: Composed("strong", _strong),
-}
-"""Every preset by its name."""
+}  #: Every preset by its name

@@ -17,10 +17,8 @@ from zoo.formats.images import Image, decode, decode_into, resized
 class FaceDataset(Protocol):
     """Aligned face crops with the identity of each; the same picture for the same number, in every process."""
 
-    name: str
-    """A short name for run folders, reports and messages."""
-    labels: npt.NDArray[np.int64]
-    """(images,): the identity of each picture, contiguous from 0."""
+    name: str  #: A short name for run folders, reports and messages
+    labels: npt.NDArray[np.int64]  #: (images,): the identity of each picture, contiguous from 0
 
     @property
     def num_classes(self) -> int:
@@ -46,14 +44,11 @@ class EncodedFaces(abc.ABC):
 
     name: str
     labels: npt.NDArray[np.int64]
-    kind: str
-    """The format's name."""
-    identities: Sequence[str] | None = None
-    """(classes,): what the format calls each identity, where it has names."""
+    kind: str  #: The format's name
+    identities: Sequence[str] | None = None  #: (classes,): what the format calls each identity, where it has names
     image_size: tuple[int, int] | None
     """(height, width) to which `image` scales pictures of another size; None leaves each as it is stored."""
-    notes: Sequence[str] = ()
-    """What of the files at the set's place is not in it, a sentence each."""
+    notes: Sequence[str] = ()  #: What of the files at the set's place is not in it, a sentence each
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
     then shuffles blocks, and pictures among the blocks that are open."""
@@ -88,8 +83,7 @@ class EncodedFaces(abc.ABC):
         return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"
 
 
-KEPT_BLOCKS = 18
-"""Blocks that a process keeps open: those that the loader shuffles together, and the next ones."""
+KEPT_BLOCKS = 18  #: Blocks that a process keeps open: those that the loader shuffles together, and the next ones
 
 
 class BlockedFaces(EncodedFaces):

@@ -23,8 +23,7 @@ class Files(EncodedFaces):
 
     def __init__(self, name: str, root: Path, image_size: tuple[int, int] | None) -> None:
         self.name, self.root, self.image_size = name, root, image_size
-        self._files = Strings()
-        """The path of each picture from `root`."""
+        self._files = Strings()  #: The path of each picture from `root`
 
     def content(self, i: int) -> bytes:
         return read_file(self.root / self._files[i])
@@ -105,8 +104,7 @@ class FolderDataset(Files):
         return entries
 
 
-MOST_LEVELS = 32
-"""Folders deeper than this below a training set are a circle of links."""
+MOST_LEVELS = 32  #: Folders deeper than this below a training set are a circle of links
 
 
 class ListDataset(Files):

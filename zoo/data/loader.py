@@ -21,11 +21,9 @@ from zoo.data.base import EncodedFaces, FaceDataset
 from zoo.errors import InputError
 from zoo.formats.images import Image
 
-OPEN_BLOCKS = 16
-"""Blocks whose pictures are shuffled together; a process keeps about that many in memory."""
+OPEN_BLOCKS = 16  #: Blocks whose pictures are shuffled together; a process keeps about that many in memory
 
-MAX_DAMAGED_IN_A_ROW = 100
-"""More damaged pictures in a row than this are not skipped: the set as a whole is broken."""
+MAX_DAMAGED_IN_A_ROW = 100  #: More damaged pictures in a row than this are not skipped: the set as a whole is broken
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), indices int64 (batch,))."""

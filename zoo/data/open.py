@@ -85,8 +85,7 @@ FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
     "parquet": (ParquetDataset, ("image", "label", "split")),
     "hub": (HubDataset, ("image", "label", "split")),
     "rec": (RecordDataset, ()),
-}
-"""What opens each format, and what an address may say of it behind a ?."""
+}  #: What opens each format, and what an address may say of it behind a ?
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:

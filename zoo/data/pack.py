@@ -26,8 +26,7 @@ from zoo.messages import Bar, Progress, no_bar
 class Written:
     images: int
     identities: int
-    problems: list[str]
-    """What was wrong with each picture that was left out."""
+    problems: list[str]  #: What was wrong with each picture that was left out
 
 
 def pack_records(

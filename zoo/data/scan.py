@@ -19,8 +19,7 @@ from zoo.formats.read_ahead import map_ahead
 from zoo.machine import cores
 from zoo.messages import Progress, no_progress
 
-Hashes = npt.NDArray[np.uint64]
-"""(images, 4): 256 bits per picture."""
+Hashes = npt.NDArray[np.uint64]  #: (images, 4): 256 bits per picture
 
 NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
@@ -73,14 +72,10 @@ _CHUNK = 128
 class Look:
     """What is known of an intact picture."""
 
-    size: tuple[int, int]
-    """(height, width) in pixels."""
-    length: int
-    """Bytes of the encoded picture."""
-    exact: bytes
-    """The same for the same encoded bytes only."""
-    near: Hashes
-    """(views, 4): perceptual hashes of the picture and of its mirror image, as many as were asked for."""
+    size: tuple[int, int]  #: (height, width) in pixels
+    length: int  #: Bytes of the encoded picture
+    exact: bytes  #: The same for the same encoded bytes only
+    near: Hashes  #: (views, 4): perceptual hashes of the picture and of its mirror image, as many as were asked for
 
 
 def scan(

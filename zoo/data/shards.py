@@ -18,14 +18,11 @@ import filelock
 from zoo.errors import InputError, explained
 from zoo.files import atomic_path, cache_folder
 
-TRIES = 5
-"""How often a shard is requested, each time from where the connection broke."""
+TRIES = 5  #: How often a shard is requested, each time from where the connection broke
 
-PAUSE_SECONDS = 1.0
-"""Before the second try; each further one waits twice as long."""
+PAUSE_SECONDS = 1.0  #: Before the second try; each further one waits twice as long
 
-PATIENCE_SECONDS = 60.0
-"""How long a server may be silent."""
+PATIENCE_SECONDS = 60.0  #: How long a server may be silent
 
 _PIECE = 1 << 20
 
@@ -92,8 +89,7 @@ def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Pa
     return chosen, [f"files of other splits are left out: {told}"]
 
 
-SPLITS = ("train", "validation", "valid", "val", "dev", "test")
-"""How files begin that belong to a part of a set."""
+SPLITS = ("train", "validation", "valid", "val", "dev", "test")  #: How files begin that belong to a part of a set
 
 
 def forget(url: str) -> None:

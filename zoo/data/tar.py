@@ -19,8 +19,7 @@ from zoo.formats.images import SUFFIXES
 from zoo.formats.lists import Labels
 from zoo.messages import log
 
-Sample = tuple[str, int, int, str]
-"""(key, offset of the picture, its bytes, label)."""
+Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
 
 
 class TarDataset(BlockedFaces):

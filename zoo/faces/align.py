@@ -14,8 +14,7 @@ ARCFACE_TEMPLATE: npt.NDArray[np.float64] = np.array(
         [41.5493, 92.3655],  # the mouth's corner on the picture's left
         [70.7299, 92.2041],  # the mouth's corner on the picture's right
     ]
-)
-"""Where ArcFace puts the five landmarks in a 112×112 crop: (5, 2), (x, y) in pixels."""
+)  #: Where ArcFace puts the five landmarks in a 112×112 crop: (5, 2), (x, y) in pixels
 ARCFACE_TEMPLATE.setflags(write=False)
 
 

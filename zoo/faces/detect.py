@@ -32,46 +32,36 @@ MEASURED = {HUB_SHA256, "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf931
 """The files that LOOK_WIDTH is right for: the pinned one, and face_detection_yunet_2026may.onnx, on which it was
 measured: an export of the pinned one's weights for any size of the input, as OpenCV Zoo's README states."""
 
-SCORE = 0.6
-"""A face with a lower score is none."""
+SCORE = 0.6  #: A face with a lower score is none
 WORKING_SIDE = 640
 """The longer side in pixels at which a photo is searched first: the face of interest is mostly large."""
 SMALL_SIDE, LARGE_SIDE = 320, 1280
 """The longer sides of the second pass: the smaller finds faces that fill the picture, the larger finds small faces."""
-LARGE_FACE = 288
-"""A face this wide in working pixels may be part of a larger one."""
-MAXIMAL_ENLARGEMENT = 2.0
-"""Small pictures are not enlarged more than this: interpolation adds no detail."""
+LARGE_FACE = 288  #: A face this wide in working pixels may be part of a larger one
+MAXIMAL_ENLARGEMENT = 2.0  #: Small pictures are not enlarged more than this: interpolation adds no detail
 OVERLAP = 0.4
 """Of two faces whose boxes overlap by more, as intersection over union, the one with the higher score counts."""
-SMALL_FACE = 40
-"""Narrower faces, in pixels of the photo, are not looked at again."""
+SMALL_FACE = 40  #: Narrower faces, in pixels of the photo, are not looked at again
 LOOK_SIDE, LOOK_WIDTH = 256, 200
 """The side of the cut-out in which a face is looked at again, and the face's width in it, both in pixels. YuNet places
 landmarks worse in faces of some 100 pixels and of more than 300; measured on face_detection_yunet_2026may.onnx by
 `benchmarks/verify.py --landmarks`, which measures any other file."""
-LOOKS = 2
-"""How often. The second halves what is left of the photo's influence."""
+LOOKS = 2  #: How often. The second halves what is left of the photo's influence.
 BOX_SIDE = 2.06
 """A box's width by the larger of the distances between the eyes and from the eyes to the mouth; a median of photos."""
-SURE = 0.915
-"""A face with a lower score may lie on its side: upright ones mostly score more, turned ones never did."""
-MARGIN = 0.02
-"""By how much the score of a turned photo must be higher."""
+SURE = 0.915  #: A face with a lower score may lie on its side: upright ones mostly score more, turned ones never did
+MARGIN = 0.02  #: By how much the score of a turned photo must be higher
 
 
 @dataclass(frozen=True)
 class Face:
     """One face in a photo, in the photo's pixels."""
 
-    box: tuple[float, float, float, float]
-    """(left, top, width, height)."""
+    box: tuple[float, float, float, float]  #: (left, top, width, height)
     landmarks: Points = field(compare=False, repr=False)
     """(5, 2) as (x, y): eyes, nose's tip, mouth's corners, each pair from the picture's left to its right."""
-    score: float
-    """The detector's confidence in [0, 1]."""
-    turns: int = 0
-    """The quarter turns, counter-clockwise, after which the face is upright."""
+    score: float  #: The detector's confidence in [0, 1]
+    turns: int = 0  #: The quarter turns, counter-clockwise, after which the face is upright
 
     @property
     def area(self) -> float:

@@ -33,8 +33,7 @@ distance in heights; `benchmarks/verify.py --quality` prints where the crops of 
 LYING = ("", "on its right side", "upside down", "on its left side")
 """How a photo lies that quarter turns counter-clockwise make upright."""
 
-FINDER = 2
-"""The version of the way in which faces are found and aligned; embeddings of two versions differ a little."""
+FINDER = 2  #: The version of the way in which faces are found and aligned; embeddings of two versions differ a little
 
 
 class NoFace(InputError):
@@ -45,19 +44,13 @@ class NoFace(InputError):
 class FaceCrop:
     """The face that was taken from one picture."""
 
-    name: str
-    """The picture's path, or what messages call it."""
-    size: tuple[int, int]
-    """The picture's (height, width) in pixels, upright."""
-    crop: Image = field(compare=False, repr=False)
-    """The aligned crop: RGB uint8 (height, width, 3)."""
-    face: Face | None
-    """Where it was found; None for a picture that was an aligned crop already."""
-    faces: tuple[Face, ...]
-    """Every face that was found in the picture; none for an aligned crop."""
+    name: str  #: The picture's path, or what messages call it
+    size: tuple[int, int]  #: The picture's (height, width) in pixels, upright
+    crop: Image = field(compare=False, repr=False)  #: The aligned crop: RGB uint8 (height, width, 3)
+    face: Face | None  #: Where it was found; None for a picture that was an aligned crop already
+    faces: tuple[Face, ...]  #: Every face that was found in the picture; none for an aligned crop
     quality: Quality
-    notes: tuple[str, ...] = ()
-    """What limits the result, one sentence each."""
+    notes: tuple[str, ...] = ()  #: What limits the result, one sentence each
 
     def facts(self) -> dict[str, Any]:
         """Where the face is and how good it is, as JSON holds it."""
@@ -174,8 +167,7 @@ def deviation(face: Face, size: tuple[int, int]) -> float:
     return float(np.linalg.norm(face.landmarks - template(size), axis=1).mean() / size[0])
 
 
-CROP = (112, 112)
-"""(height, width) of an aligned crop; a picture of this size is one."""
+CROP = (112, 112)  #: (height, width) of an aligned crop; a picture of this size is one
 
 
 def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image | None:
@@ -187,8 +179,7 @@ def align_or_none(picture: Image, landmarks: npt.NDArray[np.float64]) -> Image |
 class LandmarkCut:
     """Alignment by the landmarks that come with a benchmark."""
 
-    landmarks: dict[str, tuple[float, ...]]
-    """Five (x, y) as ten numbers, by the picture's file name."""
+    landmarks: dict[str, tuple[float, ...]]  #: Five (x, y) as ten numbers, by the picture's file name
     description: str = "aligned by the benchmark's landmarks"
 
     def __call__(self, picture: Image, path: Path) -> Image | None:
@@ -207,8 +198,7 @@ class LandmarkCut:
 class DetectorCut:
     """Alignment by a face detector. The face nearest to the centre is taken, where benchmarks show their person."""
 
-    path: str | None
-    """YuNet's file; None: the pinned one of the Hub."""
+    path: str | None  #: YuNet's file; None: the pinned one of the Hub
 
     @property
     def description(self) -> str:

@@ -119,8 +119,7 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
         (f"numpy.{core}.numeric", "_frombuffer"): lambda content, dtype, shape, *_: _Array(shape, dtype, content)
         for core in ("core", "_core")
     },
-}
-"""Every global that the format needs, and the harmless function that answers for it."""
+}  #: Every global that the format needs, and the harmless function that answers for it
 
 _OPCODE_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _NEEDED = (
@@ -129,8 +128,7 @@ _NEEDED = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE"),
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "INST", "STACK_GLOBAL", "REDUCE"),
-)
-"""The opcodes of the format; those of dictionaries, sets, classes, extensions and persistent names are left out."""
+)  #: The opcodes of the format; those of dictionaries, sets, classes, extensions and persistent names are left out
 
 
 _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, EOFError, struct.error, pickle.PickleError)

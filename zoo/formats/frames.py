@@ -15,8 +15,7 @@ from zoo.errors import InputError
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
-WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-"""The kinds of a record's parts."""
+WHOLE, _FIRST, _MIDDLE, _LAST = range(4)  #: The kinds of a record's parts
 MAX_PART = (1 << 29) - 1
 HEADER = struct.Struct("<IfQQ")
 _FRAME = struct.Struct("<II")
@@ -26,14 +25,10 @@ _FRAME = struct.Struct("<II")
 class Header:
     """What precedes the picture in a record: insightface's IRHeader."""
 
-    labels: tuple[float, ...]
-    """The label, or all of them where the record says that it has several."""
-    id: int
-    """The record's key."""
-    id2: int = 0
-    """Unused by the field."""
-    several: bool = False
-    """Whether the labels are stored as a list, which even one label can be."""
+    labels: tuple[float, ...]  #: The label, or all of them where the record says that it has several
+    id: int  #: The record's key
+    id2: int = 0  #: Unused by the field
+    several: bool = False  #: Whether the labels are stored as a list, which even one label can be
 
 
 def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:

@@ -15,15 +15,12 @@ from zoo.errors import InputError
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `decode` raises what it logs
 
-Image = npt.NDArray[np.uint8]
-"""One picture: RGB uint8 of shape (height, width, 3)."""
+Image = npt.NDArray[np.uint8]  #: One picture: RGB uint8 of shape (height, width, 3)
 
-MAX_PIXELS = 100_000_000
-"""A header that announces more pixels is refused before any of them is unpacked."""
+MAX_PIXELS = 100_000_000  #: A header that announces more pixels is refused before any of them is unpacked
 
 _EXIF = b"Exif\0\0"
-_SCAN = b"\xff\xda"
-"""The marker of a JPEG's pixels, where its header ends."""
+_SCAN = b"\xff\xda"  #: The marker of a JPEG's pixels, where its header ends
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 """The file names that count as pictures in a folder, compared in lower case."""

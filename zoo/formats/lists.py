@@ -19,8 +19,7 @@ IMAGE_COLUMNS = (
 LABEL_COLUMNS = (
     *("label", "labels", "identity", "identity_id", "person", "person_id", "subject", "subject_id", "class", "target"),
     "id",
-)
-"""Names of columns that may hold the picture and the identity, in any case."""
+)  #: Names of columns that may hold the picture and the identity, in any case
 
 
 def read_list(path: Path, image: str | None = None, label: str | None = None) -> Iterator[tuple[str, str]]:

@@ -23,19 +23,16 @@ from zoo.files import atomic_path, cache_folder, hold
 from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, end_of, parts, unpack, whole_record
 
 _FRAME_AND_FLAG = struct.Struct("<III")
-_EXACT = 1 << 24
-"""float32, in which the format keeps its ranges, tells whole numbers apart up to here."""
+_EXACT = 1 << 24  #: float32, in which the format keeps its ranges, tells whole numbers apart up to here
 
 _CROWD, _LEAST_BYTES = 100_000, 96
 """A file of more records than this has at least so many bytes per record, or it holds no pictures: their numbers alone
 would take more memory than the file."""
 
 
-KEEP_FROM_BYTES = 1 << 28
-"""Files from this size on get an index of our own."""
+KEEP_FROM_BYTES = 1 << 28  #: Files from this size on get an index of our own
 PARTIAL = ", which lists a part of the records"
-_LARGE = 1 << 24
-"""No picture of a face is larger; a record that seems so is looked at through the map."""
+_LARGE = 1 << 24  #: No picture of a face is larger; a record that seems so is looked at through the map
 
 
 class RecordFile:
@@ -48,8 +45,7 @@ class RecordFile:
     truncated or has a wrong magic, length or offset; what lies inside a record is checked when it is read.
     """
 
-    labels: npt.NDArray[np.int64]
-    """(images,): the identity of each picture, contiguous from 0."""
+    labels: npt.NDArray[np.int64]  #: (images,): the identity of each picture, contiguous from 0
     num_classes: int
     index_note: str
     """Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the reason."""

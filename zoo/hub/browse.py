@@ -9,13 +9,10 @@ from zoo.errors import InputError
 from zoo.hub.checks import COMMIT, MOST_TOLD, guarded
 from zoo.hub.pull import CONFIG, ModelId, Room, ask_for, fetch, patiently, told
 
-Row = dict[str, Any]
-"""One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated."""
+Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated
 
-TAG = "face-recognition"
-"""The tag of published face models."""
-MOST = 50
-"""The most models of one owner whose facts are read."""
+TAG = "face-recognition"  #: The tag of published face models
+MOST = 50  #: The most models of one owner whose facts are read
 
 
 def described(folder: Path, name: str, place: str) -> Row:

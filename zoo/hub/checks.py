@@ -22,13 +22,10 @@ from zoo.errors import InputError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ETAG = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')
 """Git's hash of a small file or the SHA-256 of a large one."""
-EXTERNAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""A file name that stays in its folder on every system."""
+EXTERNAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  #: A file name that stays in its folder on every system
 
-MOST_BYTES = 8 * 2**30
-"""The most bytes of all files of a pull: some hundred times a large face model."""
-MOST_TOLD = 64 * 2**20
-"""The most bytes of an answer that is not a file, such as a list of files."""
+MOST_BYTES = 8 * 2**30  #: The most bytes of all files of a pull: some hundred times a large face model
+MOST_TOLD = 64 * 2**20  #: The most bytes of an answer that is not a file, such as a list of files
 MOST_STARTS = 12
 """How often the transfer of one file may start or resume: the client alone retries for as long as a few bytes come."""
 
@@ -58,19 +55,16 @@ def require_safe_url(url: str, what: str) -> None:
 class Announced:
     """What a server announced of the file that is fetched in a guarded block."""
 
-    etag: str | None = None
-    """The hash in its ETag, 40 or 64 hex digits."""
+    etag: str | None = None  #: The hash in its ETag, 40 or 64 hex digits
     size: int | None = None
-    starts: int = 0
-    """How many answers with its content began."""
+    starts: int = 0  #: How many answers with its content began
 
 
 @dataclass
 class Guard:
     """The checks of one guarded block, as hooks of the client."""
 
-    home: tuple[str, str, int]
-    """The Hub's own scheme, host and port: the token is sent nowhere else."""
+    home: tuple[str, str, int]  #: The Hub's own scheme, host and port: the token is sent nowhere else
     commit: str | None
     most_bytes: int
     announced: Announced = field(default_factory=Announced)

@@ -21,8 +21,7 @@ T = TypeVar("T")
 ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
 WANTED = re.compile(
     r"config\.json|model\.safetensors|model[A-Za-z0-9_-]*\.onnx(\.data)?|report\.(json|html)|README\.md"
-)
-"""The files that `pull` fetches: no pickle is among them."""
+)  #: The files that `pull` fetches: no pickle is among them
 
 FOREIGN = re.compile(r"(?:\w[\w.-]*/){0,4}\w[\w.-]*\.(?:onnx|safetensors|pt|pth|ckpt|bin)", re.ASCII)
 """The names of files in others' repositories that `pull_file` fetches; it opens none of them but ONNX files."""
@@ -41,10 +40,8 @@ class ModelId:
 @dataclass(frozen=True)
 class Pulled:
     repo: str
-    commit: str
-    """40 hex digits: name them to get this very model again."""
-    folder: Path
-    """Where the files lie, in the cache."""
+    commit: str  #: 40 hex digits: name them to get this very model again
+    folder: Path  #: Where the files lie, in the cache
     files: tuple[str, ...]
 
 

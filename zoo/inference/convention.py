@@ -25,8 +25,7 @@ TYPES = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
-}
-"""What an image input may hold."""
+}  #: What an image input may hold
 PIXELS = InputSpec(mean=0.0, std=1.0)
 UNIT = InputSpec(mean=0.0, std=255.0)
 RANGES = ((0.0, 255.0, PIXELS), (-1.0, 1.0, InputSpec()), (0.0, 1.0, UNIT))
@@ -41,14 +40,10 @@ FEWEST_DIMENSIONS = 16
 class GivenInput:
     """What a caller states of a model; what is None is taken from the file, or decided by its graph."""
 
-    mean: float | None = None
-    """Subtracted from pixel values 0 … 255."""
-    std: float | None = None
-    """What the difference is divided by."""
-    bgr: bool = False
-    """Whether the channels are blue, green, red."""
-    output: str | None = None
-    """The name of the output that is the embedding."""
+    mean: float | None = None  #: Subtracted from pixel values 0 … 255
+    std: float | None = None  #: What the difference is divided by
+    bgr: bool = False  #: Whether the channels are blue, green, red
+    output: str | None = None  #: The name of the output that is the embedding
 
     def __post_init__(self) -> None:
         for flag, value in (("mean", self.mean), ("std", self.std)):
@@ -66,10 +61,8 @@ class Decided:
     """The input of a file and the reason."""
 
     input: InputSpec
-    stated: bool
-    """Whether the file or the caller states it, so that nothing is guessed."""
-    why: str = ""
-    """In a sentence; empty where the file states it."""
+    stated: bool  #: Whether the file or the caller states it, so that nothing is guessed
+    why: str = ""  #: In a sentence; empty where the file states it
 
 
 def decide(
@@ -153,8 +146,7 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
 PASSED = ("Cast", "Identity", "Transpose")
-UNKNOWN = np.full(1, np.nan)
-"""A constant that is too large to be a scale, or lies in another file."""
+UNKNOWN = np.full(1, np.nan)  #: A constant that is too large to be a scale, or lies in another file
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 
 
@@ -194,8 +186,7 @@ def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
     return ", ".join(steps), factor, shift
 
 
-Node = tuple[str, list[str], list[str]]
-"""An operator, and the names of its inputs and outputs."""
+Node = tuple[str, list[str], list[str]]  #: An operator, and the names of its inputs and outputs
 
 
 def _graph(content: mmap.mmap) -> tuple[list[Node], dict[str, Numbers]]:

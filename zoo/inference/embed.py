@@ -27,18 +27,13 @@ Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 class FaceModel(typing.Protocol):
     """An embedder with the facts of its model: `OnnxEmbedder`, or `TorchFolder` for torch."""
 
-    path: Path
-    """The file with the weights."""
+    path: Path  #: The file with the weights
     input: InputSpec
-    stated: bool
-    """Whether the file or the caller states the input, so that nothing is assumed of it."""
-    info: ModelInfo | None
-    """The facts that travel with the model; None where it has none."""
+    stated: bool  #: Whether the file or the caller states the input, so that nothing is assumed of it
+    info: ModelInfo | None  #: The facts that travel with the model; None where it has none
     embedding_dim: int
-    provider: str
-    """The library and the device that compute."""
-    notes: list[str]
-    """What a reader of the results should know; an inference may add to it."""
+    provider: str  #: The library and the device that compute
+    notes: list[str]  #: What a reader of the results should know; an inference may add to it
 
     @property
     def precision(self) -> str:
@@ -112,8 +107,7 @@ def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
         yield np.stack(held)
 
 
-BATCHES_AT_ONCE = 16
-"""The most batches handed to a process at once: enough to read ahead, few enough to share evenly."""
+BATCHES_AT_ONCE = 16  #: The most batches handed to a process at once: enough to read ahead, few enough to share evenly
 
 
 @dataclass(frozen=True)
@@ -125,12 +119,10 @@ class Job:
     batch_size: int = 64
     flip: bool = True
     workers: int = 2
-    options: dict[str, Any] = field(default_factory=dict)
-    """OnnxEmbedder's, without the device."""
+    options: dict[str, Any] = field(default_factory=dict)  #: OnnxEmbedder's, without the device
 
 
-Part = tuple[npt.NDArray[np.float32], list[str]]
-"""Embeddings (images, dim), and the model's notes so far."""
+Part = tuple[npt.NDArray[np.float32], list[str]]  #: Embeddings (images, dim), and the model's notes so far
 
 
 def spans(images: int, batch_size: int, devices: int = 1) -> list[tuple[int, int]]:

@@ -20,8 +20,7 @@ import numpy as np
 
 from zoo.modelinfo import InputSpec
 
-METADATA_KEY = "zoo"
-"""The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()."""
+METADATA_KEY = "zoo"  #: The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()
 
 
 def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
@@ -109,10 +108,8 @@ def messages_in(message: Any) -> Iterator[Any]:
                 yield from messages_in(part)
 
 
-CROPS = "zoo_crops"
-"""The name of the new input."""
-LARGEST = 2**31 - 1
-"""Bytes of a model that can be handed over in memory."""
+CROPS = "zoo_crops"  #: The name of the new input
+LARGEST = 2**31 - 1  #: Bytes of a model that can be handed over in memory
 
 
 def with_raw_input(path: Path, spec: InputSpec, channels_last: bool) -> bytes | None:

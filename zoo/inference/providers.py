@@ -23,18 +23,15 @@ DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 PRECISIONS = ("float32", "float16")
 
-Options = dict[str, str]
-"""A provider's options, in its own spelling."""
+Options = dict[str, str]  #: A provider's options, in its own spelling
 
 
 @dataclass(frozen=True)
 class Device:
     """One device of one kind."""
 
-    kind: str
-    """auto, cpu, cuda or tensorrt."""
-    index: int = 0
-    """Which GPU, counted from 0."""
+    kind: str  #: auto, cpu, cuda or tensorrt
+    index: int = 0  #: Which GPU, counted from 0
 
     @classmethod
     def parse(cls, text: str) -> Device:
@@ -51,12 +48,9 @@ class Engine:
 
     model_sha256: str
     input_name: str
-    image: tuple[int, int, int]
-    """One image's shape as the model takes it: (3, height, width) or (height, width, 3)."""
-    batch: int
-    """The largest batch, which the engine is tuned for."""
-    smallest: int = 1
-    """The smallest batch; `batch` where the file's own batch is fixed."""
+    image: tuple[int, int, int]  #: One image's shape as the model takes it: (3, height, width) or (height, width, 3)
+    batch: int  #: The largest batch, which the engine is tuned for
+    smallest: int = 1  #: The smallest batch; `batch` where the file's own batch is fixed
 
     def shapes(self, batch: int) -> str:
         """A batch's shape in TensorRT's spelling, e.g. input:64x3x112x112."""
@@ -203,8 +197,7 @@ class Binding:
         self._output = output
         self._names = names
         self._buffers: dict[int, tuple[ort.IOBinding, npt.NDArray[Any], ort.OrtValue, ort.OrtValue]] = {}
-        self.locked = True
-        """Whether every host buffer of a GPU is page-locked."""
+        self.locked = True  #: Whether every host buffer of a GPU is page-locked
 
     def __call__(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The model's output (batch, …) for an input (batch, …), in memory of its own."""

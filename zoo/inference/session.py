@@ -24,8 +24,7 @@ FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(do
 REFUSALS: tuple[type[Exception], ...] = (errors.Fail, errors.EPFail, errors.InvalidArgument, errors.InvalidGraph)
 REFUSALS += (errors.InvalidProtobuf, errors.NotImplemented, errors.RuntimeException)
 """What onnxruntime raises for a file that it cannot load or run."""
-UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)
-"""Those, and what this module refuses itself."""
+UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)  #: Those, and what this module refuses itself
 
 
 class OnnxEmbedder:

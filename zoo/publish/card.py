@@ -25,8 +25,7 @@ from zoo.runs import options_in
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-WEB_FILE = "onnx/model.onnx"
-"""The file that transformers.js looks for."""
+WEB_FILE = "onnx/model.onnx"  #: The file that transformers.js looks for
 TAGS = ("timm", "face-recognition", "face-verification", "onnx")
 HUB_TYPES = {"ijbb": "ijb-b", "ijbc": "ijb-c"}
 """The benchmarks whose name among the Hub's results is not their file's, as that of cfp_fp, cfp-fp, is."""
@@ -36,12 +35,9 @@ HUB_TYPES = {"ijbb": "ijb-b", "ijbc": "ijb-c"}
 class License:
     """What the weights may be used for."""
 
-    identifier: str
-    """The Hub's name of the license, e.g. apache-2.0, cc-by-nc-4.0; "other" for what has none."""
-    name: str = ""
-    """For "other": what it is called."""
-    link: str = ""
-    """For "other": where it can be read."""
+    identifier: str  #: The Hub's name of the license, e.g. apache-2.0, cc-by-nc-4.0; "other" for what has none.
+    name: str = ""  #: For "other": what it is called
+    link: str = ""  #: For "other": where it can be read
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.identifier):

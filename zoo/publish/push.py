@@ -20,16 +20,13 @@ from zoo.modelinfo import ModelInfo
 from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
 from zoo.runs import is_being_written
 
-CENTRES = "head.safetensors"
-"""The class centres: vectors that stand for the people of the training set."""
+CENTRES = "head.safetensors"  #: The class centres: vectors that stand for the people of the training set
 OURS = re.compile(
     r"model[\w-]*\.onnx(\.data)?|report\.(json|html)|head\.safetensors|[\w-]+-(roc|det|cmc)\.png", re.ASCII
-)
-"""What a push wrote before pushes listed their files in config.json, beside the card and the weights."""
+)  #: What a push wrote before pushes listed their files in config.json, beside the card and the weights
 WEB = f"onnx/{ONNX}"
 """Where transformers.js looks for a model: the same content once more, which the Hub stores and receives once."""
-GIT = 40
-"""The hex digits of the hash that git gives to a file."""
+GIT = 40  #: The hex digits of the hash that git gives to a file
 LEAST_COSINE = 0.999
 """A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
 
@@ -37,21 +34,16 @@ LEAST_COSINE = 0.999
 @dataclass(frozen=True)
 class Pushed:
     repo: str
-    commit: str
-    """The newest commit, 40 hex digits."""
-    changed: bool
-    """False where the Hub had every file already: no commit was made."""
-    url: str
-    """Where to look: the commit, or the pull request."""
-    notes: tuple[str, ...] = ()
-    """What was left as it is on the Hub, and why."""
+    commit: str  #: The newest commit, 40 hex digits
+    changed: bool  #: False where the Hub had every file already: no commit was made
+    url: str  #: Where to look: the commit, or the pull request
+    notes: tuple[str, ...] = ()  #: What was left as it is on the Hub, and why
 
 
 @dataclass(frozen=True)
 class Plan:
     repo: str
-    files: dict[str, int]
-    """The bytes of each file, by name."""
+    files: dict[str, int]  #: The bytes of each file, by name
 
 
 def publish(

@@ -27,8 +27,7 @@ REQUIREMENTS = (
     "pyyaml>=6.0",
     "rich>=13.7",
     "simplejpeg>=1.8",
-)
-"""What the photo commands need: no PyTorch."""
+)  #: What the photo commands need: no PyTorch
 
 
 def publish_space(

@@ -23,10 +23,8 @@ from zoo.published.catalogue import Convention, Found, Published, catalogue, fin
 from zoo.published.layouts import Mapped, map_tensors, recognise
 from zoo.published.read import read_tensors
 
-KINDS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
-"""What an image input may hold."""
-THEIRS = "theirs/"
-"""The prefix of every name in the file as it was."""
+KINDS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)  #: What an image input may hold
+THEIRS = "theirs/"  #: The prefix of every name in the file as it was
 
 
 def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.ModelProto, InputSpec]:
@@ -103,8 +101,7 @@ def output_sizes(proto: onnx.ModelProto) -> dict[str, int]:
 class Adopted:
     folder: Path
     info: ModelInfo
-    known: Published | None
-    """The entry of the catalogue that it is; None where nothing tells."""
+    known: Published | None  #: The entry of the catalogue that it is; None where nothing tells
 
 
 def adopt(source: str | Path, folder: str | Path, convention: str | None = None) -> Adopted:

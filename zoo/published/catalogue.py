@@ -15,37 +15,29 @@ from zoo.resolve.kinds import HubFile
 
 PERMISSIVE = frozenset(
     {"mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0", "cc-by-4.0"}
-)
-"""Licenses that allow commercial use and changes."""
+)  #: Licenses that allow commercial use and changes
 
 
 @dataclass(frozen=True)
 class Convention:
     """What the shapes of a checkpoint do not tell."""
 
-    name: str
-    """Whose it is: its name for --as, e.g. adaface."""
-    layout: str
-    """The layout that it holds for: one of zoo.published.layouts, or onnx."""
-    channel_order: str
-    """What the first convolution was trained on, RGB or BGR."""
+    name: str  #: Whose it is: its name for --as, e.g. adaface.
+    layout: str  #: The layout that it holds for: one of zoo.published.layouts, or onnx
+    channel_order: str  #: What the first convolution was trained on, RGB or BGR
     mean: float
-    std: float
-    """The input is (x − mean) / std, x from 0 to 255."""
-    eps: float = 1e-5
-    """The epsilon of its batch norms."""
+    std: float  #: The input is (x − mean) / std, x from 0 to 255
+    eps: float = 1e-5  #: The epsilon of its batch norms
     sizes: tuple[str, ...] = ()
     """The transformers that its checkpoints may be, which settles the number of their heads."""
-    source: str = ""
-    """Where this is stated."""
+    source: str = ""  #: Where this is stated
 
 
 @dataclass(frozen=True)
 class License:
     """The terms of code or weights."""
 
-    id: str
-    """As the Hub names it; "other" with a `name`; empty where none is stated."""
+    id: str  #: As the Hub names it; "other" with a `name`; empty where none is stated
     link: str
     name: str = ""
 
@@ -60,8 +52,7 @@ class TrainingData:
     name: str
     license: str
     link: str
-    consent: str
-    """Whether the people agreed, as far as it is stated, and by whom."""
+    consent: str  #: Whether the people agreed, as far as it is stated, and by whom
 
 
 @dataclass(frozen=True)
@@ -70,26 +61,19 @@ class Published:
     authors: str
     convention: str
     layout: str
-    backbone: str
-    """The architecture in timm that it maps to; empty for an ONNX file of another."""
+    backbone: str  #: The architecture in timm that it maps to; empty for an ONNX file of another
     data: TrainingData
     code_license: License
     weights_license: License
     paper: str
-    hub: str = ""
-    """The authors' own repository, owner/name; empty where the file must be fetched by hand."""
+    hub: str = ""  #: The authors' own repository, owner/name; empty where the file must be fetched by hand
     file: str = ""
-    by_hand: str = ""
-    """Where a person gets the file."""
-    sha256: str = ""
-    """The file's hash; empty where nobody stated it."""
-    sha256_from: str = ""
-    """Who stated the hash."""
-    bytes: int = 0
-    """The file's size; 0 where nobody stated it."""
+    by_hand: str = ""  #: Where a person gets the file
+    sha256: str = ""  #: The file's hash; empty where nobody stated it
+    sha256_from: str = ""  #: Who stated the hash
+    bytes: int = 0  #: The file's size; 0 where nobody stated it
     dim: int = 512
-    stated: dict[str, float] = field(default_factory=dict)
-    """What its authors measured, as fractions, by benchmark."""
+    stated: dict[str, float] = field(default_factory=dict)  #: What its authors measured, as fractions, by benchmark
     stated_from: str = ""
 
     @property
@@ -103,8 +87,7 @@ class Catalogue:
     """Everything in models.yaml."""
 
     models: dict[str, Published]
-    conventions: dict[tuple[str, str], Convention]
-    """By name and layout."""
+    conventions: dict[tuple[str, str], Convention]  #: By name and layout
 
     def by_hash(self, sha256: str) -> Published | None:
         return next((model for model in self.models.values() if model.sha256 == sha256), None)
@@ -161,8 +144,7 @@ def select(models: Catalogue, terms: str | None = None) -> list[Published]:
 @dataclass(frozen=True)
 class Found:
     path: Path
-    name: str
-    """How it was named: a path, or owner/name:FILE."""
+    name: str  #: How it was named: a path, or owner/name:FILE
     sha256: str
     known: Published | None
 

@@ -20,8 +20,7 @@ from zoo.errors import InputError, explained
 from zoo.published.catalogue import Convention
 from zoo.published.read import Described, Tensors
 
-EPS = 1e-5
-"""The epsilon of every batch norm of ours; another one is added to the variance, which is the same."""
+EPS = 1e-5  #: The epsilon of every batch norm of ours; another one is added to the variance, which is the same
 
 
 @dataclass
@@ -98,18 +97,15 @@ class Mapped:
 
     architecture: str
     tensors: dict[str, torch.Tensor]
-    first_conv: str
-    """The weight whose second dimension is the colour."""
-    last: str
-    """The weight whose first dimension is the embedding's."""
+    first_conv: str  #: The weight whose second dimension is the colour
+    last: str  #: The weight whose first dimension is the embedding's
     image_size: tuple[int, int] = (112, 112)
 
 
 LEFTOVERS = (
     *("weight", "module.weight", "fc.weight", "module.fc.weight", "head.*", "module.head.*"),  # class centres
     *("mask_token", "*.mask_token"),  # what a ViT's training puts in place of dropped patches
-)
-"""Whole keys that may be left: parts of the training that have no share in the embedding."""
+)  #: Whole keys that may be left: parts of the training that have no share in the embedding
 
 
 def recognise(tensors: Tensors) -> tuple[str, str]:
@@ -274,5 +270,4 @@ LAYOUTS: dict[str, tuple[str, Callable[[Source, Convention], Mapped]]] = {
     "mbf": (r"conv_sep\.layers\.0\.weight", mbf),
     "vit": (r"feature\.0\.weight", vit),
     "edgeface": (r"stages\.1\.blocks\.\d+\.norm_xca\.weight", edgeface),
-}
-"""A pattern of a key that every checkpoint of the family has and no other, without its prefix, and the function."""
+}  #: A pattern of a key that every checkpoint of the family has and no other, without its prefix, and the function

@@ -27,15 +27,12 @@ DTYPES = {
     "Char": torch.int8,
     "Byte": torch.uint8,
     "Bool": torch.bool,
-}
-"""The element type of torch.FloatStorage and its like."""
+}  #: The element type of torch.FloatStorage and its like
 WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net", "network")
 """Where a training checkpoint keeps the weights among the rest, in the order in which they are looked for."""
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The number with which torch.save's files began before they became zip archives."""
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  #: The number with which torch.save's files began before they became zip archives
 MOST_SIDES = 8
-MOST_NUMBERS = 2**36
-"""More dimensions and numbers than any tensor of a face model has."""
+MOST_NUMBERS = 2**36  #: More dimensions and numbers than any tensor of a face model has
 
 
 @dataclass
@@ -43,10 +40,8 @@ class Blocks:
     """The storages of a checkpoint file, read when a tensor asks for one."""
 
     path: Path
-    content: Callable[[Block], bytes]
-    """The bytes of a storage, as many as there are."""
-    announced: dict[str, Block] = field(default_factory=dict)
-    """Every storage that the pickle speaks of, by its key."""
+    content: Callable[[Block], bytes]  #: The bytes of a storage, as many as there are
+    announced: dict[str, Block] = field(default_factory=dict)  #: Every storage that the pickle speaks of, by its key
 
     def announce(self, pid: Any) -> Block:
         """The storage that a persistent id describes; ValueError where it describes none."""

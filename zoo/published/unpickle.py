@@ -36,8 +36,7 @@ class Call(dict[Any, Any]):
         self.state: Any = None
 
 
-Persistent = Callable[[Any], Any]
-"""Makes of a persistent id what stands for it: for torch, of a storage's description."""
+Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 
 
 def unpickle(file: IO[bytes], name: str, persistent: Persistent) -> Any:
@@ -168,8 +167,7 @@ _UNCHANGED = (
     *("EMPTY_LIST", "LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT"),
     *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "BINPERSID"),
-)
-"""Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out."""
+)  #: Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out
 _Reader.dispatch.update(
     {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED}
 )

@@ -23,13 +23,10 @@ LOG = "align.jsonl"
 class Aligned:
     """A folder of crops that is complete."""
 
-    photos: int
-    """How many photos were looked at, now or before an interruption."""
+    photos: int  #: How many photos were looked at, now or before an interruption
     crops: int
-    skipped: int
-    """How many photos have no crop."""
-    log: Path
-    """The file that says why, one line per photo."""
+    skipped: int  #: How many photos have no crop
+    log: Path  #: The file that says why, one line per photo
 
     def to_json(self) -> str:
         """One JSON object, as `zoo align --json` prints it."""

@@ -21,8 +21,7 @@ from zoo.messages import Progress, no_progress
 from zoo.recognition.journal import Journal, Record
 from zoo.recognition.verifier import FaceVerifier
 
-BATCH = 32
-"""Faces that go through the model together."""
+BATCH = 32  #: Faces that go through the model together
 
 Look = tuple[Record | None, list[FaceCrop]]
 """A picture's record and its faces; None for a picture that was done before."""
@@ -32,20 +31,13 @@ Look = tuple[Record | None, list[FaceCrop]]
 class Found:
     """One picture of a run with its faces, or why it has none."""
 
-    path: str
-    """As it was named or found; bytes that are not UTF-8 as \\xNN."""
-    sha256: str
-    """The hash of the file's content; empty where it could not be read."""
-    shown: int
-    """How many faces the picture shows; 0 for an aligned crop."""
-    reason: str
-    """Why there is no face: one sentence; empty where there is one."""
-    notes: tuple[str, ...]
-    """What limits the use of its faces, one sentence each."""
-    faces: tuple[Record, ...]
-    """`FaceCrop.facts` of each, and the `norm` of its raw embedding."""
-    embeddings: npt.NDArray[np.float32]
-    """Unit-length, (faces, dim)."""
+    path: str  #: As it was named or found; bytes that are not UTF-8 as \xNN
+    sha256: str  #: The hash of the file's content; empty where it could not be read
+    shown: int  #: How many faces the picture shows; 0 for an aligned crop
+    reason: str  #: Why there is no face: one sentence; empty where there is one
+    notes: tuple[str, ...]  #: What limits the use of its faces, one sentence each
+    faces: tuple[Record, ...]  #: `FaceCrop.facts` of each, and the `norm` of its raw embedding
+    embeddings: npt.NDArray[np.float32]  #: Unit-length, (faces, dim)
 
 
 def pictures_in(paths: Iterable[str | Path]) -> Iterator[Path]:

@@ -24,12 +24,9 @@ from zoo.formats.images import Image, encode_jpeg, encode_png, printable, resize
 from zoo.recognition.threshold import Decision
 
 FORMAT = "zoo clusters 1"
-SHOWN = 24
-"""Faces of a person on the page of contact sheets."""
-BLOCK = 128
-"""Rows that are compared with all others at once."""
-MOST_NEAR = 512
-"""Neighbours of a row that are kept; a row with more is compared with everybody."""
+SHOWN = 24  #: Faces of a person on the page of contact sheets
+BLOCK = 128  #: Rows that are compared with all others at once
+MOST_NEAR = 512  #: Neighbours of a row that are kept; a row with more is compared with everybody
 
 Floats = npt.NDArray[np.float32]
 Pairs = Sequence[tuple[int, int]]
@@ -42,10 +39,8 @@ class Faces:
     names: tuple[str, ...]
     """A face's photo; of several faces in a photo `photo#1`, `photo#2` … in the order of the table."""
     paths: tuple[str, ...]
-    landmarks: npt.NDArray[np.float64]
-    """(faces, 5, 2); NaN for aligned crops."""
-    embeddings: Floats
-    """(faces, dim), unit-length."""
+    landmarks: npt.NDArray[np.float64]  #: (faces, 5, 2); NaN for aligned crops
+    embeddings: Floats  #: (faces, dim), unit-length
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -82,13 +77,10 @@ class Clusters:
     """Faces by person."""
 
     faces: Faces
-    people: dict[str, list[int]]
-    """Each person's faces, by person-0001 …, the largest first."""
+    people: dict[str, list[int]]  #: Each person's faces, by person-0001 …, the largest first
     decision: Decision
-    same: tuple[tuple[str, str], ...]
-    """Pairs of faces that are one person, as somebody said."""
-    different: tuple[tuple[str, str], ...]
-    """Pairs of faces that are two people, as somebody said."""
+    same: tuple[tuple[str, str], ...]  #: Pairs of faces that are one person, as somebody said
+    different: tuple[tuple[str, str], ...]  #: Pairs of faces that are two people, as somebody said
     notes: tuple[str, ...]
 
     def write_folders(self, folder: Path) -> None:

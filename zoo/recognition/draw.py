@@ -19,8 +19,7 @@ from zoo.recognition.pairs import VerifiedPairs
 from zoo.recognition.verifier import Verification
 
 Pixels = npt.NDArray[np.uint8]
-Corners = tuple[float, float, float, float]
-"""A rectangle's (left, top, right, bottom)."""
+Corners = tuple[float, float, float, float]  #: A rectangle's (left, top, right, bottom)
 UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)
 """The label and the box's colour of a face that resembles nobody enough."""
 
@@ -30,8 +29,7 @@ VERDICTS = {
     True: ("the same person", (20, 130, 70)),
     False: ("different people", (190, 40, 40)),
     None: ("no verdict", (200, 130, 0)),
-}
-"""Words and their colour."""
+}  #: Words and their colour
 
 
 def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:

@@ -21,8 +21,7 @@ class IdentifiedFace:
     """One face of a picture and the people it resembles."""
 
     crop: FaceCrop
-    candidates: tuple[tuple[str, float], ...]
-    """The most similar people and their similarities, best first."""
+    candidates: tuple[tuple[str, float], ...]  #: The most similar people and their similarities, best first
     name: str | None
     """The best candidate's name where it is above the threshold; None for an unknown face, and without a threshold."""
 
@@ -32,12 +31,9 @@ class Identification:
     """The faces of a picture, identified in a gallery."""
 
     faces: tuple[IdentifiedFace, ...]
-    decision: Decision
-    """The threshold and where it comes from."""
-    people: int
-    """How many people the gallery holds."""
-    notes: tuple[str, ...] = ()
-    """What limits the result, one sentence each."""
+    decision: Decision  #: The threshold and where it comes from
+    people: int  #: How many people the gallery holds
+    notes: tuple[str, ...] = ()  #: What limits the result, one sentence each
 
     def to_json(self) -> str:
         """One JSON object, as `zoo identify --json` prints it."""

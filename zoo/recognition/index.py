@@ -25,20 +25,16 @@ from zoo.recognition.verifier import FaceVerifier
 LEAST_AGREEMENT = 0.25
 """People whose photos' mean similarity is lower are noted; `benchmarks/verify.py --agreement` prints real people's."""
 
-PEOPLE_AT_ONCE = 64
-"""People of a folder that are enrolled in a collection together: an interruption loses no more."""
+PEOPLE_AT_ONCE = 64  #: People of a folder that are enrolled in a collection together: an interruption loses no more
 
 
 @dataclass(frozen=True)
 class Indexed:
     """A gallery file that was brought up to date."""
 
-    gallery: Store
-    """Its notes say what was odd."""
-    added: int
-    """How many photos are new in it."""
-    removed: int
-    """How many photos were taken out."""
+    gallery: Store  #: Its notes say what was odd
+    added: int  #: How many photos are new in it
+    removed: int  #: How many photos were taken out
 
 
 def index(

@@ -14,10 +14,8 @@ from zoo.errors import InputError, explained
 from zoo.files import hold
 from zoo.formats.images import printable
 
-HEAD = b'{"how": '
-"""How a journal begins."""
-CHECKSUM = "crc32"
-"""A line's last member: the CRC-32 of the line without it."""
+HEAD = b'{"how": '  #: How a journal begins
+CHECKSUM = "crc32"  #: A line's last member: the CRC-32 of the line without it
 SYNC_SECONDS = 5.0
 """How often records are forced to the disk. A killed process loses none; a power cut loses the latest."""
 

@@ -19,8 +19,7 @@ from zoo.recognition.index import enrol, people_in
 from zoo.recognition.journal import Journal, partial_of, spare_journal
 from zoo.recognition.verifier import FaceVerifier
 
-FOLDS = 5
-"""Every map is measured on people whom it was not learnt from: a fifth of them at a time."""
+FOLDS = 5  #: Every map is measured on people whom it was not learnt from: a fifth of them at a time
 FEWEST_PEOPLE = 20
 MAX_LOSS = 0.05
 
@@ -29,17 +28,12 @@ MAX_LOSS = 0.05
 class Mapping:
     """An orthogonal map from one model's embeddings to another's, and what it costs."""
 
-    matrix: Vectors
-    """(old dim, new dim): orthonormal rows, or columns where the new dimension is the smaller."""
+    matrix: Vectors  #: (old dim, new dim): orthonormal rows, or columns where the new dimension is the smaller
     far: float
-    before: float
-    """TAR at `far` of the better of both models among its own embeddings."""
-    after: float
-    """TAR at `far` of mapped embeddings against the new model's."""
-    threshold: float
-    """The similarity above which a mapped embedding is accepted at `far`."""
-    change: Difference
-    """`after` less `before`, with its interval."""
+    before: float  #: TAR at `far` of the better of both models among its own embeddings
+    after: float  #: TAR at `far` of mapped embeddings against the new model's
+    threshold: float  #: The similarity above which a mapped embedding is accepted at `far`
+    change: Difference  #: `after` less `before`, with its interval
     photos: int
     people: int
 

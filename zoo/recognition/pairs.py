@@ -26,16 +26,11 @@ class PairAnswer:
 
     a: Path
     b: Path
-    truth: bool | None
-    """Whether the two show the same person; None where the list does not say."""
-    similarity: float | None
-    """None where one of the pictures cannot be used."""
-    same: bool | None
-    """The verdict; None without a threshold or a similarity."""
-    reason: str | None = None
-    """Why there is no similarity: one sentence."""
-    notes: tuple[str, ...] = ()
-    """What limits the answer, one sentence each."""
+    truth: bool | None  #: Whether the two show the same person; None where the list does not say
+    similarity: float | None  #: None where one of the pictures cannot be used
+    same: bool | None  #: The verdict; None without a threshold or a similarity
+    reason: str | None = None  #: Why there is no similarity: one sentence
+    notes: tuple[str, ...] = ()  #: What limits the answer, one sentence each
 
     @property
     def right(self) -> bool | None:
@@ -49,25 +44,20 @@ class Summary:
 
     auc: float
     eer: float
-    tar_at_far: dict[float, float]
-    """True accept rate by false accept rate, as far as the list can measure."""
+    tar_at_far: dict[float, float]  #: True accept rate by false accept rate, as far as the list can measure
     separating: tuple[float, float] | None
     """(highest similarity of different people, lowest of the same person) where one threshold separates all."""
     right: int
-    judged: int
-    """How many rows have both a verdict and a truth."""
+    judged: int  #: How many rows have both a verdict and a truth
 
 
 @dataclass(frozen=True)
 class VerifiedPairs:
     """The answers to a list of pairs."""
 
-    rows: tuple[PairAnswer, ...]
-    """One for each pair, in the order of the list."""
-    decision: Decision
-    """The threshold and where it comes from."""
-    model: Path
-    """The ONNX file."""
+    rows: tuple[PairAnswer, ...]  #: One for each pair, in the order of the list
+    decision: Decision  #: The threshold and where it comes from
+    model: Path  #: The ONNX file
 
     @property
     def failed(self) -> list[PairAnswer]:

@@ -10,8 +10,7 @@ import simsimd
 
 from zoo.machine import cores
 
-BLOCK = 16_384
-"""Rows that are coded or compared at once."""
+BLOCK = 16_384  #: Rows that are coded or compared at once
 
 Floats = npt.NDArray[np.float32]
 Hits = tuple[npt.NDArray[np.int64], Floats]
@@ -22,12 +21,9 @@ Hits = tuple[npt.NDArray[np.int64], Floats]
 class Codes:
     """Rows in 8 bits: row i is scales[i] · values[i] but for a rest whose norm is at most errors[i]."""
 
-    values: npt.NDArray[np.int8]
-    """(rows, dim)."""
-    scales: Floats
-    """(rows,)."""
-    errors: Floats
-    """(rows,)."""
+    values: npt.NDArray[np.int8]  #: (rows, dim)
+    scales: Floats  #: (rows,)
+    errors: Floats  #: (rows,)
 
     @classmethod
     def of(cls, rows: Floats) -> Self:

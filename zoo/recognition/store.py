@@ -30,12 +30,9 @@ if TYPE_CHECKING:
     from zoo.recognition.identify import Identification
 
 SCHEME = "qdrant:"
-LOCAL = threading.Lock()
-"""Held by each request to a local mode, which takes one at a time."""
-LEAST_SERVER = (1, 17)
-"""The first version whose writes can depend on what is there; earlier ones write regardless."""
-AT_ONCE = 256
-"""People that one request reads or writes."""
+LOCAL = threading.Lock()  #: Held by each request to a local mode, which takes one at a time
+LEAST_SERVER = (1, 17)  #: The first version whose writes can depend on what is there; earlier ones write regardless
+AT_ONCE = 256  #: People that one request reads or writes
 
 
 class StoreError(InputError):
@@ -66,8 +63,7 @@ class QdrantStore:
     otherwise made again from what others wrote. A removal that crosses an enrolment wins.
     """
 
-    client: Any
-    """A `qdrant_client.QdrantClient`."""
+    client: Any  #: A `qdrant_client.QdrantClient`
     collection: str
     dim: int
     facts: dict[str, Any]
@@ -231,5 +227,4 @@ def _key(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
-Store = Gallery | QdrantStore
-"""Known people and their templates, wherever they are kept."""
+Store = Gallery | QdrantStore  #: Known people and their templates, wherever they are kept

@@ -20,11 +20,9 @@ from zoo.recognition.verifier import FaceVerifier
 
 MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "brightness", "cut", "norm")
 """Columns of one number, NaN where an aligned crop has none."""
-ROWS_AT_ONCE = 4096
-"""Rows of a Parquet row group; no more are in memory at once."""
+ROWS_AT_ONCE = 4096  #: Rows of a Parquet row group; no more are in memory at once
 
-Row = dict[str, Any]
-"""Column → value; of a picture without a face path, sha256 and reason alone."""
+Row = dict[str, Any]  #: Column → value; of a picture without a face path, sha256 and reason alone
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,10 @@ class Table:
     """A table of embeddings that was written."""
 
     path: Path
-    pictures: int
-    """How many pictures there are."""
-    embedded_now: int
-    """How many of them this call embedded; the others were done before an interruption."""
-    faces: int
-    """How many rows have an embedding."""
-    failures: tuple[str, ...]
-    """Why pictures have none, one sentence each."""
+    pictures: int  #: How many pictures there are
+    embedded_now: int  #: How many of them this call embedded; the others were done before an interruption
+    faces: int  #: How many rows have an embedding
+    failures: tuple[str, ...]  #: Why pictures have none, one sentence each
 
     def to_json(self) -> str:
         """One JSON object, as `zoo embed --json` prints it."""

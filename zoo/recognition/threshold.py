@@ -12,12 +12,9 @@ from zoo.modelinfo import ModelInfo, Threshold
 class Decision:
     """The threshold that similarities are compared with."""
 
-    threshold: float | None
-    """A pair is the same person when its similarity is greater; None where none is known."""
-    origin: str
-    """Where the threshold comes from, or why there is none."""
-    stored: Threshold | None = None
-    """The stored record, where it comes from the model."""
+    threshold: float | None  #: A pair is the same person when its similarity is greater; None where none is known
+    origin: str  #: Where the threshold comes from, or why there is none
+    stored: Threshold | None = None  #: The stored record, where it comes from the model
 
     def __str__(self) -> str:
         return f"{'unknown' if self.threshold is None else f'{self.threshold:.4f}'}: {self.origin}"

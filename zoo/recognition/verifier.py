@@ -30,20 +30,13 @@ from zoo.resolve import onnx_file
 class Verification:
     """The answer for two pictures."""
 
-    similarity: float
-    """The cosine of the two embeddings, in [−1, 1]."""
-    same: bool | None
-    """Whether the similarity is above the threshold; None where no threshold is known."""
-    decision: Decision
-    """The threshold and where it comes from."""
-    a: FaceCrop
-    """The face taken from the first picture."""
-    b: FaceCrop
-    """The face taken from the second picture."""
-    model: Path
-    """The ONNX file."""
-    notes: tuple[str, ...] = ()
-    """What limits the result, one sentence each."""
+    similarity: float  #: The cosine of the two embeddings, in [−1, 1]
+    same: bool | None  #: Whether the similarity is above the threshold; None where no threshold is known
+    decision: Decision  #: The threshold and where it comes from
+    a: FaceCrop  #: The face taken from the first picture
+    b: FaceCrop  #: The face taken from the second picture
+    model: Path  #: The ONNX file
+    notes: tuple[str, ...] = ()  #: What limits the result, one sentence each
 
     def to_json(self) -> str:
         """One JSON object, as `zoo verify --json` prints it."""

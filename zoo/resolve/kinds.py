@@ -84,8 +84,7 @@ class Folder:
 class HubModel:
     """A model on the Hugging Face Hub, fetched into the cache and checked when it is asked for."""
 
-    id: str
-    """owner/name or owner/name@revision."""
+    id: str  #: owner/name or owner/name@revision
 
     @property
     def name(self) -> str:
@@ -106,10 +105,8 @@ class HubModel:
 class HubFile:
     """One file of any repository on the Hub, fetched into the cache and checked when it is asked for."""
 
-    id: str
-    """owner/name or owner/name@revision."""
-    file_name: str
-    """The file's name there, such as onnx/model.onnx."""
+    id: str  #: owner/name or owner/name@revision
+    file_name: str  #: The file's name there, such as onnx/model.onnx
 
     @property
     def name(self) -> str:
@@ -136,10 +133,8 @@ class HubFile:
 class Kind:
     """One way of naming a model."""
 
-    form: str
-    """How it is written, for messages and help."""
-    find: Callable[[str], Place | None]
-    """The place that a text names; None where the text is not of this kind."""
+    form: str  #: How it is written, for messages and help
+    find: Callable[[str], Place | None]  #: The place that a text names; None where the text is not of this kind
 
 
 def _explicit_folder(text: str) -> Place | None:
@@ -179,5 +174,4 @@ KINDS: list[Kind] = [
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
     Kind("OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE on the Hub", _hub),
-]
-"""Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub."""
+]  #: Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub

@@ -20,8 +20,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.files import write_bytes
 
-START = "0" * 64
-"""What the first line follows."""
+START = "0" * 64  #: What the first line follows
 
 
 class AuditLog:

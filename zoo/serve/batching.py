@@ -11,8 +11,7 @@ import numpy.typing as npt
 from zoo.inference.session import OnnxEmbedder
 from zoo.modelinfo import Crops
 
-MOST_CROPS = 16
-"""Crops that go through the model together."""
+MOST_CROPS = 16  #: Crops that go through the model together
 
 
 Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]

@@ -8,10 +8,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zoo.serve.settings import Limits
 
-HEADER_SECONDS = 10.0
-"""How long the headers of a request may take to arrive."""
-FLUSH_SECONDS = 10.0
-"""How long a client may take to read the last of an answer."""
+HEADER_SECONDS = 10.0  #: How long the headers of a request may take to arrive
+FLUSH_SECONDS = 10.0  #: How long a client may take to read the last of an answer
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n"
     b"Connection: close\r\n\r\n"

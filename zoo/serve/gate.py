@@ -19,8 +19,7 @@ class Gate:
         self.limits = limits
         self.waiting = 0
         self.running = 0
-        self.mean_seconds = 0.1
-        """The moving average of what one piece of work takes."""
+        self.mean_seconds = 0.1  #: The moving average of what one piece of work takes
         self._pool = ThreadPoolExecutor(limits.concurrent, "compute")
         self._slots = asyncio.Semaphore(limits.concurrent)
 

@@ -24,8 +24,7 @@ from zoo.serve.settings import LOOPBACK, Settings
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/assets/", "/healthz", "/openapi.json")
 """What is read below these, and the page itself, tells nothing about anybody and needs no token."""
-CHANGING = "/people/"
-"""POST and DELETE below it change the gallery."""
+CHANGING = "/people/"  #: POST and DELETE below it change the gallery
 METHODS = (*READING, "POST", "PUT", "PATCH", "DELETE")
 
 CSP = (
@@ -51,10 +50,8 @@ class Seen:
     """What is known of a request while it is answered."""
 
     status = 0
-    size = 0
-    """Bytes of the body that have arrived."""
-    unread = False
-    """Whether more of the body may come."""
+    size = 0  #: Bytes of the body that have arrived
+    unread = False  #: Whether more of the body may come
 
 
 class Guard:

@@ -17,8 +17,7 @@ from zoo.serve.settings import Limits
 
 Options = TypeVar("Options", bound=BaseModel)
 
-MOST_FIELDS = 16
-"""Fields of a form, pictures included."""
+MOST_FIELDS = 16  #: Fields of a form, pictures included
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Sent:
     """A picture as it was sent."""
 
     content: bytes
-    name: str
-    """What messages call it."""
+    name: str  #: What messages call it
 
     def pixels(self, limits: Limits, damage: list[str] | None = None) -> Image:
         """The upright picture, RGB uint8 (height, width, 3); InputError for anything else or for too many pixels."""

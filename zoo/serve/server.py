@@ -26,8 +26,7 @@ DRAIN_SECONDS = 5
 START_SECONDS = 60
 """How long a worker may take to load or not answer before another one takes its place; uvicorn's 5 never end where the
 machine is too busy to load a model in them."""
-BACKLOG = 1024
-"""Connections that the system keeps until a worker takes them."""
+BACKLOG = 1024  #: Connections that the system keeps until a worker takes them
 
 
 def serve(settings: Settings) -> None:

@@ -13,8 +13,7 @@ from zoo.messages import log
 from zoo.options import option
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-LEAST_TOKEN = 32
-"""Characters of a token: `secrets.token_urlsafe(32)` has 43."""
+LEAST_TOKEN = 32  #: Characters of a token: `secrets.token_urlsafe(32)` has 43
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,7 @@ class Settings:
     allow_embeddings: bool = option(False, "give out embeddings, which are biometric data")
     workers: int = option(1, "processes", "N")
     threads: int | None = option(None, "CPU threads of one worker (default: the cores over the workers)", "N")
-    allow_host: tuple[str, ...] = ()
-    """Names by which the server is reached through a reverse proxy."""
+    allow_host: tuple[str, ...] = ()  #: Names by which the server is reached through a reverse proxy
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -19,8 +19,7 @@ from zoo.recognition.store import QdrantStore, Store, beside, in_engine
 from zoo.serve.audit import AuditLog
 from zoo.serve.problems import Problem, busy
 
-LONGEST_NAME = 200
-"""Characters of a name."""
+LONGEST_NAME = 200  #: Characters of a name
 REFUSED = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories that no name has: control characters, surrogates and line separators."""
 TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -31,14 +30,10 @@ TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 class Change:
     """What an enrolment or a removal did."""
 
-    people: int
-    """People in the gallery afterwards."""
-    photos: int
-    """Photos of the person afterwards."""
-    changed: bool
-    """False where the gallery held that photo already."""
-    audit: str
-    """The hash of the line in the audit log; empty where nothing changed."""
+    people: int  #: People in the gallery afterwards
+    photos: int  #: Photos of the person afterwards
+    changed: bool  #: False where the gallery held that photo already
+    audit: str  #: The hash of the line in the audit log; empty where nothing changed
 
     def facts(self) -> dict[str, int | str]:
         """The change as JSON holds it."""

@@ -20,8 +20,7 @@ RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 CSP = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'"
-)
-"""`wasm-unsafe-eval` lets WebAssembly be compiled, and nothing else."""
+)  #: `wasm-unsafe-eval` lets WebAssembly be compiled, and nothing else
 SIDES = ("WORKING_SIDE", "SMALL_SIDE", "LARGE_SIDE", "LARGE_FACE", "MAXIMAL_ENLARGEMENT", "OVERLAP", "SMALL_FACE")
 SEARCH = (*SIDES, "LOOK_SIDE", "LOOK_WIDTH", "LOOKS", "BOX_SIDE", "SURE", "MARGIN", "SCORE")
 LIMITS = ("LEAST_EYE_DISTANCE", "MOST_BLUR", "LEAST_BRIGHTNESS", "MOST_CUT", "MOST_TURN", "NOD_RANGE")
