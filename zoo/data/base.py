@@ -52,6 +52,8 @@ class EncodedFaces(abc.ABC):
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
     then shuffles blocks, and pictures among the blocks that are open."""
+    shares: npt.NDArray[np.float32] | None = None
+    """(images,): how often an epoch takes each picture, on average; None stands for once."""
 
     @property
     def num_classes(self) -> int:
@@ -124,12 +126,55 @@ class Selected(EncodedFaces):
             self.identities = [dataset.identities[label] for label in left.tolist()]
         if dataset.blocks is not None:
             self.blocks = np.searchsorted(chosen, dataset.blocks)
+        if dataset.shares is not None:
+            self.shares = dataset.shares[chosen]
 
     def content(self, i: int) -> bytes:
         return self.dataset.content(int(self.chosen[i]))
 
     def where(self, i: int) -> str:
         return self.dataset.where(int(self.chosen[i]))
+
+
+class Joined(EncodedFaces):
+    """Several sets behind one another. People of two sets are two people, whatever they are called."""
+
+    def __init__(self, datasets: Sequence[EncodedFaces]) -> None:
+        self.datasets, self.image_size = datasets, datasets[0].image_size
+        self.name, self.kind = ("+".join(names) for names in zip(*((d.name, d.kind) for d in datasets), strict=True))
+        self.notes = [f"{d.name}: {note}" for d in datasets for note in d.notes]
+        self.starts = np.cumsum([0, *map(len, datasets)])
+        people = np.cumsum([0, *(d.num_classes for d in datasets)]).tolist()
+        self.labels = np.concatenate([d.labels + first for d, first in zip(datasets, people, strict=False)])
+        self.identities = [f"{d.name}/{who}" for d in datasets for who in d.identities or range(d.num_classes)]
+        if any(d.shares is not None for d in datasets):
+            each = [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
+            self.shares = np.concatenate(each)
+        blocks = [
+            b[:-1] + start for d, start in zip(datasets, self.starts, strict=False) if (b := d.blocks) is not None
+        ]
+        if 0 < len(blocks) < len(datasets):
+            raise InputError(f"expected all of {self.name} or none in shards or tables, found {self.kind}; pack them")
+        self.blocks = np.concatenate([*blocks, self.starts[-1:]]) if blocks else None
+
+    def place(self, i: int) -> tuple[EncodedFaces, int]:
+        """The set of picture i, and its number there."""
+        number = int(self.starts.searchsorted(i, side="right")) - 1
+        return self.datasets[number], i - int(self.starts[number])
+
+    def content(self, i: int) -> bytes:
+        dataset, number = self.place(i)
+        return dataset.content(number)
+
+    def where(self, i: int) -> str:
+        dataset, number = self.place(i)
+        return dataset.where(number)
+
+
+def per_epoch(dataset: FaceDataset) -> int:
+    """How many pictures an epoch takes."""
+    shares = getattr(dataset, "shares", None)
+    return len(dataset) if shares is None else int(shares.sum(dtype=np.float64) + 1e-6)
 
 
 def select(dataset: EncodedFaces, min_images: int, max_images: int | None) -> EncodedFaces:

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.augment import Augmentation
-from zoo.data.base import EncodedFaces, FaceDataset
+from zoo.data.base import EncodedFaces, FaceDataset, per_epoch
 from zoo.errors import InputError
 from zoo.formats.images import Image
 
@@ -25,8 +25,12 @@ OPEN_BLOCKS = 16  #: Blocks whose pictures are shuffled together; a process keep
 
 MAX_DAMAGED_IN_A_ROW = 100  #: More damaged pictures in a row than this are not skipped: the set as a whole is broken
 
+Numbers = npt.NDArray[np.int64]
+
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), indices int64 (batch,))."""
+"""(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), samples int64 (batch,)).
+
+Picture i of a set is sample i, and i + images, i + 2·images, … where an epoch takes it again, changed otherwise."""
 
 
 class TrainLoader:
@@ -68,7 +72,7 @@ class TrainLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.rank, self.world = rank, world
-        self._steps = len(dataset) // (batch_size * world)
+        self._steps = per_epoch(dataset) // (batch_size * world)
         if self._steps == 0:
             wanted = f"{batch_size}" if world == 1 else f"{batch_size} on each of {world} ranks"
             raise InputError(
@@ -76,7 +80,7 @@ class TrainLoader:
                 f" use a batch size of at most {max(1, len(dataset) // world):,}"
             )
         self.skipped = {}
-        self._plan: list[tuple[int, npt.NDArray[np.int64]]] = []
+        self._plan: list[tuple[int, Numbers]] = []
         """What the workers are to make next: (epoch, indices) of each batch."""
         self._loader: DataLoader[Any] = DataLoader(
             _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip"),
@@ -92,19 +96,20 @@ class TrainLoader:
         """Steps in an epoch, at least 1."""
         return self._steps
 
-    def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Which pictures make up an epoch: int64 (steps, world, batch)."""
+    def order(self, epoch: int) -> Numbers:
+        """The samples of an epoch: int64 (steps, world, batch)."""
         draws = np.random.default_rng([self.seed, epoch])
         blocks = getattr(self.dataset, "blocks", None)
         count = self._steps * self.world * self.batch_size
+        samples, starts = drawn(self.dataset, draws)
         if blocks is None or len(blocks) - 1 <= OPEN_BLOCKS:
-            shuffled = draws.permutation(len(self.dataset))[:count].astype(np.int64, copy=False)
-            return shuffled.reshape(self._steps, self.world, self.batch_size)
-        neighbours = np.concatenate(
-            [np.arange(blocks[block], blocks[block + 1]) for block in draws.permutation(len(blocks) - 1).tolist()]
-        )
+            draws.shuffle(samples)
+            return samples[:count].reshape(self._steps, self.world, self.batch_size)
+        edges = blocks if starts is None else starts[blocks]
+        order = draws.permutation(len(blocks) - 1).tolist()
+        neighbours = np.concatenate([samples[edges[block] : edges[block + 1]] for block in order])
         ranks = neighbours[:count].reshape(self.world, self._steps * self.batch_size)
-        window = max(1, OPEN_BLOCKS * len(self.dataset) // (len(blocks) - 1))
+        window = max(1, OPEN_BLOCKS * len(samples) // (len(blocks) - 1))
         for start in range(0, ranks.shape[1], window):
             draws.permuted(ranks[:, start : start + window], axis=1, out=ranks[:, start : start + window])
         return ranks.reshape(self.world, self._steps, self.batch_size).swapaxes(0, 1)
@@ -127,26 +132,44 @@ class TrainLoader:
         return batch
 
 
+def drawn(dataset: FaceDataset, draws: np.random.Generator) -> tuple[Numbers, Numbers | None]:
+    """The samples that an epoch takes, by picture, and (images + 1,) where those of each start; None: one each.
+
+    A picture whose share is 2.3 is taken two or three times, and there are exactly `per_epoch` samples.
+    """
+    images, shares = len(dataset), getattr(dataset, "shares", None)
+    if shares is None:
+        return np.arange(images), None
+    order, times = draws.permutation(images), np.empty(images, np.int64)
+    ends = np.floor(np.cumsum(shares[order], dtype=np.float64) + draws.uniform()).astype(np.int64)
+    ends[-1] = per_epoch(dataset)
+    times[order] = np.diff(np.minimum(ends, ends[-1]), prepend=0)
+    starts = np.concatenate([[0], np.cumsum(times)])
+    copy = np.arange(starts[-1]) - np.repeat(starts[:-1], times)
+    return np.repeat(np.arange(images), times) + copy * images, starts
+
+
 class _Batches(Dataset[Any]):
     """Makes the batch of each item of the plan; it runs in the workers."""
 
     def __init__(self, dataset: FaceDataset, augmentation: Augmentation, seed: int, skip: bool) -> None:
         self.dataset, self.augmentation, self.seed, self.skip = dataset, augmentation, seed, skip
 
-    def __getitem__(self, item: tuple[int, npt.NDArray[np.int64]]) -> tuple[Batch, dict[int, str]] | InputError:
+    def __getitem__(self, item: tuple[int, Numbers]) -> tuple[Batch, dict[int, str]] | InputError:
         epoch, indices = item
         used, damaged = indices.copy(), dict[int, str]()
         try:
             crops = self._crops(epoch, used, damaged)
         except InputError as error:  # returned, because torch would wrap an exception into a traceback
             return error
-        return (crops, torch.from_numpy(self.dataset.labels[used]), torch.from_numpy(used)), damaged
+        labels = self.dataset.labels[used % len(self.dataset)]
+        return (crops, torch.from_numpy(labels), torch.from_numpy(used)), damaged
 
-    def _crops(self, epoch: int, indices: npt.NDArray[np.int64], damaged: dict[int, str]) -> torch.Tensor:
+    def _crops(self, epoch: int, indices: Numbers, damaged: dict[int, str]) -> torch.Tensor:
         """The batch; `indices` become those of the pictures that are in it."""
         crops = np.empty((len(indices), *self._size, 3), np.uint8)
         read = self.dataset.read_into if isinstance(self.dataset, EncodedFaces) else self._copy_into
-        for place, index in enumerate(indices.tolist()):
+        for place, index in enumerate((indices % len(self.dataset)).tolist()):
             try:
                 read(index, crops[place])
             except InputError as error:

@@ -4,7 +4,9 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from zoo.data.base import EncodedFaces, FaceDataset, require_identities, select
+import numpy as np
+
+from zoo.data.base import EncodedFaces, FaceDataset, Joined, require_identities, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
 from zoo.data.tar import open_tars
@@ -22,7 +24,8 @@ def open_dataset(
     are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
     Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
     labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
-    the depth of people's folders, and whether links are followed (`FORMATS`). Identities with fewer than `min_images`
+    the depth of people's folders, and whether links are followed (`FORMATS`), and `weight`, how often an epoch takes
+    each picture. Several sets have commas between, and people of their own. Identities with fewer than `min_images`
     pictures are left out, and of each the first `max_images` are used. InputError where there is nothing, no picture,
     or fewer than two identities.
     """
@@ -104,7 +107,10 @@ def split_address(uri: str) -> tuple[str, dict[str, str]]:
 
 def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
     """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
+    if "," in uri and not Path(uri).exists():
+        return Joined([open_encoded(part.strip(), image_size) for part in uri.split(",")])
     address, options = split_address(uri)
+    weight = options.pop("weight", None)
     kind = kind_of(address, Path(address))
     if kind is None:
         raise InputError(_refusal(address, Path(address)))
@@ -112,7 +118,12 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {address}", name, known)
-    return reader(address, image_size, **options)
+    dataset = reader(address, image_size, **options)
+    if weight is not None:
+        if not weight.replace(".", "", 1).isdecimal() or not float(weight):
+            raise InputError(f"expected weight=NUMBER above 0 behind {address}, found {weight}")
+        dataset.shares, dataset.kind = np.full(len(dataset), float(weight), np.float32), f"{dataset.kind} × {weight}"
+    return dataset
 
 
 def _refusal(uri: str, path: Path) -> str:

@@ -39,7 +39,8 @@ class Teacher:
         "cosine": the mean of 1 − cos. "logits": KL(teacher ‖ student) of the softmax over the class centres, at the
         head's scale, with the dense matrix of both; the centres get no gradient from it.
         """
-        target = torch.from_numpy(self.directions[indices.numpy()]).to(embeddings.device, embeddings.dtype)
+        pictures = indices.numpy() % len(self.directions)
+        target = torch.from_numpy(self.directions[pictures]).to(embeddings.device, embeddings.dtype)
         if self.kind == "cosine":
             return (1 - F.cosine_similarity(embeddings, target)).mean()
         centres = F.normalize(criterion.weight.detach().flatten(0, -2)).to(embeddings.dtype)

@@ -98,6 +98,30 @@ def test_an_epoch_holds_each_picture_once_and_drops_the_last_batch():
     assert len(loader) == 7 and len(seen) == 91 == len(np.unique(seen))
 
 
+@pytest.mark.parametrize("blocks", [None, np.arange(0, 101, 5)], ids=["whole", "in blocks"])
+def test_shares_decide_how_often_an_epoch_takes_a_picture(blocks):
+    dataset = Numbers(100)
+    dataset.shares, dataset.blocks = np.repeat(np.float32([0.25, 2.4]), 50), blocks
+    loader = TrainLoader(dataset, build_augmentation("flip"), 4, seed=3)
+    assert len(loader) == (12 + 120) // 4
+    times = np.zeros(100)
+    for epoch in range(8):
+        samples = loader.order(epoch).reshape(-1)
+        assert len(samples) == len(np.unique(samples)) == 132  # no augmentation comes twice
+        of_each = np.bincount(samples % 100, minlength=100)
+        assert set(of_each[:50]) <= {0, 1} and set(of_each[50:]) <= {2, 3}
+        times += of_each
+    assert 10 < np.std(times[:50] * 8) < 14 and times[:50].sum() == pytest.approx(100, abs=8)
+    crops, labels, samples = next(loader.epoch(0))
+    assert (labels == samples % 100 % 7).all() and (crops[:, 0, 0, 0] == samples % 100 % 251).all()
+
+
+def test_equal_shares_are_the_order_of_a_set_without():
+    dataset = Numbers(100)
+    plain = TrainLoader(dataset, build_augmentation("none"), 13, seed=1).order(2)
+    assert (plain.reshape(-1) == np.random.default_rng([1, 2]).permutation(100)[:91]).all()
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     def orders(seed):
         return [
