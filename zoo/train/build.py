@@ -1,7 +1,6 @@
 """Builds the parts of a run from its options."""
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +14,15 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.data.augment import build_augmentation
-from zoo.data.base import FaceDataset, fingerprint
+from zoo.data.base import FaceDataset
 from zoo.data.loader import TrainLoader
-from zoo.data.open import is_synthetic, open_dataset
 from zoo.errors import InputError, unknown_name
-from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.files import write_json
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
 from zoo.machine import commit, cores
 from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
-from zoo.train.distributed import Facts, Rank
+from zoo.train.distributed import Rank
 from zoo.train.finetune import add_low_rank, start_centres
 from zoo.train.optim import build_centre_optimizer, build_optimizer
 from zoo.train.speed import flips_on_device
@@ -94,7 +90,8 @@ class Training:
 
         The accuracy over folds depends on the order of the pairs; the AUC does not.
         """
-        found = {"step": self.progress["step"], "accuracy": scores["accuracy"], "auc": scores["auc"], "pairs": pairs}
+        accuracy = scores.get("accuracy", 0.0)
+        found = {"step": self.progress["step"], "accuracy": accuracy, "auc": scores["auc"], "pairs": pairs}
         before = self.best
         if before["pairs"] == pairs and (before["auc"], before["accuracy"]) >= (found["auc"], found["accuracy"]):
             return False
@@ -216,10 +213,8 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     return torch.device(name)
 
 
-def open_loader(config: TrainConfig, spec: InputSpec, rank: Rank, device: torch.device) -> TrainLoader:
+def open_loader(config: TrainConfig, dataset: FaceDataset, rank: Rank, device: torch.device) -> TrainLoader:
     """The batches of this process; InputError where the training set is smaller than one step."""
-    images: dict[str, Any] = {"min_images": config.min_images, "max_images": config.max_images}
-    dataset = open_dataset(config.data, image_size=spec.size, **images)
     loader = TrainLoader(
         dataset,
         build_augmentation("none" if flips_on_device(config, device) else config.augment),
@@ -246,50 +241,6 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
         return config.workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(8, here // processes - 1)) if device.type == "cuda" else 0
-
-
-def facts_of(dataset: FaceDataset) -> Facts:
-    """What must stay the same about a training set on every process and on a resume."""
-    return {"images": len(dataset), "identities": dataset.num_classes, "people": fingerprint(dataset)}
-
-
-def same_data(run: Path, found: Facts, progress: dict[str, int], rank: Rank) -> None:
-    """Notes in `run`/data.json what it trains on; InputError where a run that is resumed finds another set.
-
-    A set may move: what counts is who is on which picture.
-    """
-    kept = run / "data.json"
-    before = {"images": progress["images"]} if progress["images"] else {}  # all that older runs know
-    if progress["images"] and kept.is_file():
-        before = {**json.loads(kept.read_text()), **before}
-    for name, value in before.items():
-        if value != found[name]:
-            told = f"found {name} {found[name]} in place of {value}"
-            advice = "bring it back, name the place that it moved to with --data, or start a new run"
-            sentence = f"expected the training set that the run began with, {told}; {advice}"
-            raise InputError(f"{sentence}, with --init if the weights are to be kept")
-    progress["images"] = found["images"]
-    if rank.first and not before:
-        write_json(kept, found)
-
-
-def open_validation(config: TrainConfig) -> list[PairsProtocol]:
-    """The sets of pairs scored after each epoch."""
-    names = config.validation
-    if names == "auto":
-        names = "synthetic" if is_synthetic(config.data) else "none"
-    return [open_pairs(name.strip()) for name in names.split(",") if name != "none"]
-
-
-def open_pairs(name: str) -> PairsProtocol:
-    """A set of pairs for validation."""
-    if name == "synthetic":
-        from zoo.data.synthetic import synthetic_pairs
-
-        # with another seed than those of `zoo evaluate --data synthetic`, which stay unseen
-        images, same = synthetic_pairs(pairs=300, seed=1)
-        return PairsProtocol(images, same, data="synthetic validation")
-    return PairsProtocol.from_bin(name)
 
 
 def info_of(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:

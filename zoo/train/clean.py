@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from zoo.backbones.torch_embedder import TorchFolder
 from zoo.data.base import EncodedFaces, Selected
-from zoo.data.open import open_dataset
 from zoo.data.pack import pack_records
 from zoo.errors import InputError
 from zoo.files import atomic_path, write_text
@@ -21,6 +20,7 @@ from zoo.inference.embed import embed
 from zoo.messages import Bar, no_bar
 from zoo.train.checkpoint import CRITERION, newest_whole, read, require_same_step
 from zoo.train.config import load_config
+from zoo.train.people import open_training
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def clean(
     run = Path(run)
     config = load_config(run / "config.yaml")
     model = TorchFolder(run, device)
-    dataset = open_dataset(config.data, model.input.size, min_images=config.min_images, max_images=config.max_images)
+    dataset, _ = open_training(config, model.input.size)
     if not isinstance(dataset, EncodedFaces):
         raise InputError(f"expected a run on pictures of a set, found one on {config.data}; its labels are right")
     folder = newest_whole(run / "checkpoint")

@@ -37,7 +37,8 @@ class TrainConfig:
     head_options: dict[str, Scalar] = field(default_factory=dict)
     """Options of the head, e.g. `--set head_options.margin=0.3`; the others keep the head's own defaults."""
     data: Annotated[str, Option(listed=True, mendable=True, told=False, grid_flag="--data")] = "synthetic"
-    """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`."""
+    """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`;
+    several have commas between, and weights behind them: `a/?weight=0.5,b/`."""
     min_images: Annotated[int, Option(listed=True)] = 1
     """Leave out people with fewer images."""
     max_images: int | None = None
@@ -45,8 +46,13 @@ class TrainConfig:
     on_corrupt: Annotated[Literal["error", "skip"], Option(listed=True, mendable=True)] = "error"
     """At a damaged image, `error` stops and names it; `skip` counts it and uses the next intact one instead."""
     validation: Annotated[str, Option(listed=True, resumable=True, told=False)] = "auto"
-    """Pairs scored after each epoch: a `.bin`, several with commas between, `synthetic` or `none`; `auto` is
-    `synthetic` for synthetic training data, else `none`. The best model is that of the best mean AUC."""
+    """Benchmarks measured after each epoch: a `.bin`, a list of pairs, an IJB folder or one with several, more with
+    commas between, `synthetic` or `none`; `auto` is `synthetic` for synthetic training data, else `none`. The best
+    model is that of the best mean AUC."""
+    validate_every: Annotated[int | None, Option(resumable=True, told=False)] = None
+    """Steps between validations; if not set, one per epoch."""
+    held_out: int = 0
+    """People kept out of the training, the same ones in every run, whose pairs are a benchmark of `validation`."""
     embedding_dim: Annotated[int, Option(listed=True)] = 512
     """Dimension of the embedding."""
     stem: Annotated[Literal["face", "stock"], Option(listed=True)] = "face"
@@ -222,8 +228,8 @@ class TrainConfig:
 
 REQUIRED: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda n: n >= 1, ("epochs", "batch_size", "embedding_dim", "accumulate", "min_images", "threads")),
-    ("at least 1", lambda n: n >= 1, ("checkpoint_every", "log_every", "keep")),
-    ("0 or more", lambda n: n >= 0, ("low_rank", "weight_decay", "workers", "skip_nonfinite", "seed")),
+    ("at least 1", lambda n: n >= 1, ("checkpoint_every", "validate_every", "log_every", "keep")),
+    ("0 or more", lambda n: n >= 0, ("low_rank", "weight_decay", "workers", "skip_nonfinite", "seed", "held_out")),
     ("a positive learning rate", lambda rate: rate > 0, ("lr", "centre_lr")),
     ("a positive number", lambda x: x > 0, ("teacher_weight", "power")),
     ("a positive norm", lambda norm: norm > 0, ("clip_norm",)),

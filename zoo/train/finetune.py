@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from zoo.data.base import FaceDataset
-from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
 from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.config import load_config
+from zoo.train.people import open_training
 
 
 class LowRank(nn.Module):
@@ -68,7 +68,7 @@ def start_centres(criterion: MarginSoftmaxLoss, run: Path, dataset: FaceDataset)
     run has no checkpoint, its training set is not there any more, or its centres have another shape.
     """
     config = load_config(run / "config.yaml")
-    old = open_dataset(config.data, (112, 112), min_images=config.min_images, max_images=config.max_images)
+    old, _ = open_training(config, (112, 112))
     centres = read(newest_whole(run / "checkpoint"), CRITERION)["weight"]
     ours = criterion.weight
     if centres.shape[1:] != ours.shape[1:]:

@@ -7,23 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import torch
-from torch import nn
 from torch.distributed import ReduceOp
 
 from zoo.backbones import save_timm
-from zoo.backbones.torch_embedder import TorchEmbedder
-from zoo.data.loader import TrainLoader
+from zoo.data.base import FaceDataset
 from zoo.data.open import is_synthetic
-from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.formats.images import resized
-from zoo.inference.embed import embed
+from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
-from zoo.train.build import Training, build, choose_device, facts_of, info_of, open_loader, open_validation, same_data
+from zoo.train.build import Training, build, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
@@ -32,10 +27,12 @@ from zoo.train.finetune import merged
 from zoo.train.history import note_changes, note_machine
 from zoo.train.log import MetricsFile
 from zoo.train.optim import build_schedule, head_steps
+from zoo.train.people import facts_of, open_training, same_data
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
+from zoo.train.validate import measured, open_validation
 from zoo.train.watch import Record, Standing, Watch, facts, unwatched
 
 
@@ -61,15 +58,16 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    loader = distributed.agreed(lambda: open_loader(config, spec, rank, device), rank)
-    data = distributed.same(facts_of(loader.dataset), "training set", rank)
+    dataset, held = distributed.agreed(lambda: open_training(config, spec.size), rank)
+    loader = distributed.agreed(lambda: open_loader(config, dataset, rank, device), rank)
+    data = distributed.same(facts_of(dataset), "training set", rank)
     steps_per_epoch = len(loader) // config.accumulate
     total_steps = config.epochs * steps_per_epoch
-    validation = distributed.agreed(lambda: open_validation(config), rank)
-    training = build(config, loader.dataset.num_classes, device, loader.dataset)
+    validation = distributed.agreed(lambda: open_validation(config, held), rank)
+    training = build(config, dataset.num_classes, device, dataset)
     both = (training.optimizer, False), (training.centre_optimizer, True)
     schedules = [build_schedule(config, optimizer, steps_per_epoch, centres) for optimizer, centres in both]
-    teacher = open_teacher(config, run, loader.dataset, training.criterion, rank)
+    teacher = open_teacher(config, run, dataset, training.criterion, rank)
     damage = training.restore(run / "checkpoint") if resume else []
     same_data(run, data, training.progress, rank)
     step = training.progress["step"]
@@ -83,20 +81,22 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
     record: Record = {}
     if rank.first:
-        log.info("training on %s; %s, %d steps per epoch", loader.dataset.describe(), device, steps_per_epoch)
+        log.info("training on %s; %s, %d steps per epoch", dataset.describe(), device, steps_per_epoch)
         if is_synthetic(config.data):
             log.info("synthetic faces: the model will recognise no real person; --data names a set of real ones")
-        for sentence in [*getattr(loader.dataset, "notes", ()), *damage, *doubts]:
+        for sentence in [*getattr(dataset, "notes", ()), *damage, *doubts]:
             log.warning(sentence)
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
-        epoch_end = EpochEnd(config, run, training, loader, validation, device, metrics, saver, stop)
+        milestones = Milestones(
+            config, run, training, dataset, steps_per_epoch, validation, device, metrics, saver, stop
+        )
         stop.step = step
         if step == 0:  # a full disk is found out now, and a run that was killed can be resumed
             saver.save(training.state(whole=rank.first), step)
             saver.wait()
-        elif step % steps_per_epoch == 0 and rank.first:  # a signal may have come before or during the validation
-            record = epoch_end({"step": step, "epoch": step // steps_per_epoch})
+        elif rank.first and (step % steps_per_epoch == 0 or milestones.validates(step)):  # a signal may have ended it
+            record = milestones({"step": step, "epoch": -(-step // steps_per_epoch)})
         take_step.meter.reset()
         for epoch in range(step // steps_per_epoch, config.epochs):
             batches = loader.epoch(epoch, start_step=step % steps_per_epoch * config.accumulate)
@@ -114,9 +114,10 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 asked = max(stop.asked, CHECKPOINT if saver.due() else 0)
                 asked = reduced(asked, ReduceOp.MAX, rank, device) if log_now or rank.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
-                save_now = save_now or bool(asked) or step == total_steps or (end_of_epoch and bool(validation))
+                validate_now = milestones.validates(step)
+                save_now = save_now or bool(asked) or step == total_steps or validate_now
                 if log_now or save_now:
-                    training.progress["bad_steps"] = take_step.nonfinite.judge(loader.dataset)
+                    training.progress["bad_steps"] = take_step.nonfinite.judge(dataset)
                     rate = max(group["lr"] for group in training.optimizer.param_groups)
                     record = {"step": step, "epoch": epoch + 1, "lr": rate, **take_step.meter.read(training.criterion)}
                     if end_of_epoch and config.on_corrupt == "skip":
@@ -132,7 +133,11 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                     saver.wait()
                     raise Interrupted(asked - 1, step)
                 if end_of_epoch and rank.first:
-                    record = epoch_end(record)
+                    log.info("  ".join([f"epoch {epoch + 1}/{config.epochs}", *facts(record)]))
+                    if loader.skipped:
+                        log.info("one of the damaged images skipped: %s", next(iter(loader.skipped.values())))
+                if rank.first and (end_of_epoch or validate_now):
+                    record = milestones(record)
                 if save_now or end_of_epoch:
                     take_step.meter.reset()
     return record
@@ -145,53 +150,44 @@ def origin_in(run: Path) -> Origin | None:
 
 
 @dataclass(frozen=True)
-class EpochEnd:
-    """What the first process does after an epoch, whose checkpoint is being written: a signal ends it at once."""
+class Milestones:
+    """What the first process does at an epoch's end and where a validation is due: a signal ends it at once."""
 
     config: TrainConfig
     run: Path
     training: Training
-    loader: TrainLoader
-    validation: Sequence[PairsProtocol]
+    dataset: FaceDataset
+    steps_per_epoch: int
+    validation: Sequence[Protocol]
     device: torch.device
     metrics: MetricsFile
     saver: checkpoint.Saver
     stop: Stop
 
+    def validates(self, step: int) -> bool:
+        """Whether a validation is due after so many steps; its checkpoint is written first."""
+        every, last = self.config.validate_every or self.steps_per_epoch, self.config.epochs * self.steps_per_epoch
+        return bool(self.validation) and (step % every == 0 or step == last)
+
     def __call__(self, record: Record) -> Record:
-        """Saves the model, and in best/ where no validation was better; `record` with the validation."""
-        trained, spec, epoch = self.training.trained, self.config.input, record["epoch"]
-        log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
-        told = info_of(self.config, self.training, self.loader.dataset, spec)
+        """Saves the model of an epoch, and in best/ where no validation was better; `record` with the validation."""
+        step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
+        told = info_of(self.config, self.training, self.dataset, self.config.input)
         info = asdict(replace(told, origin=origin_in(self.run)))
-        save_timm(trained, self.run, info, merged(trained))
-        if self.config.keep_epochs:
-            save_timm(trained, self.run / f"epoch-{epoch:03d}", info, merged(trained))
-        if self.validation:
-            scores = self.validate(trained)
-            if self.training.is_best(scores, ", ".join(pairs.data for pairs in self.validation)):
-                save_timm(trained, self.run / "best", info, merged(trained))
-                self.saver.mark_best(record["step"])
-            self.metrics.write({"step": record["step"], "epoch": epoch, "validation": scores})
-            log.info("validation: accuracy %.4f, AUC %.4f", scores["accuracy"], scores["auc"])
+        epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if self.config.keep_epochs else [])]
+        for folder in epochs if ended else []:
+            save_timm(self.training.trained, folder, info, merged(self.training.trained))
+        if self.validates(step):
+            scores = measured(self.training.trained, self.config.input, self.device, self.validation, self.heed)
+            if self.training.is_best(scores, ", ".join(one.data for one in self.validation)):
+                save_timm(self.training.trained, self.run / "best", info, merged(self.training.trained))
+                self.saver.mark_best(step)
+            self.metrics.write({"step": step, "epoch": epoch, "validation": scores})
+            log.info("validation after step %d: %s", step, ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
             record = {**record, "validation": scores}
-        if self.loader.skipped:
-            log.info("one of the damaged images skipped: %s", next(iter(self.loader.skipped.values())))
-        if self.config.curves:
+        if self.config.curves and ended:
             write_curves(self.run)
         return record
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Accuracy and AUC: their means over the sets of pairs and, where there are several, those of each."""
-        embedder, size = TorchEmbedder(model, self.config.input, self.device), self.config.input.size
-        found = {}
-        for pairs in self.validation:
-            pictures = (image if image is None else resized(image, size) for image in pairs.images())
-            scored = pairs.score(embed(embedder, pictures, progress=self.heed))
-            found[pairs.data] = {name: float(getattr(scored, name)) for name in ("accuracy", "auc")}
-        means = {name: fmean(scores[name] for scores in found.values()) for name in ("accuracy", "auc")}
-        each = {f"{name} {data}": value for data, scores in found.items() for name, value in scores.items()}
-        return {**means, **(each if len(found) > 1 else {})}
 
     def heed(self, count: int) -> None:
         """Ends the validation where a signal asked the run to stop; a resume repeats it."""

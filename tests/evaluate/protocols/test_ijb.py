@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.benchmarks import Numbers, mobilefacenet, pooled_by_loops
+from tests.support.benchmarks import LANDMARKS, Numbers, ijb, mobilefacenet, pooled_by_loops
 from tests.support.onnx_models import write_model
 from zoo.errors import InputError
 from zoo.evaluate import evaluate_all, intervals
@@ -20,43 +19,10 @@ from zoo.evaluate.protocols import IJBProtocol
 from zoo.evaluate.report.record import ModelFacts, Report
 from zoo.evaluate.report.rows import compared
 from zoo.evaluate.results import Evaluation
-from zoo.formats.images import encode_jpeg
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
-LANDMARKS = "38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2"
-
-__all__ = ["mobilefacenet"]
-
-
-@pytest.fixture
-def ijb(tmp_path: Path) -> Path:
-    """Eleven pictures, five templates of three subjects, both galleries and a list of probes."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "IJBC"
-    (folder / "meta").mkdir(parents=True)
-    (folder / "loose_crop").mkdir()
-    names = [f"{i}.jpg" for i in range(11)]
-    for name in names:
-        (folder / "loose_crop" / name).write_bytes(encode_jpeg(rng.integers(0, 256, (120, 130, 3), dtype=np.uint8)))
-    meta = folder / "meta"
-    confidence = rng.uniform(0.2, 1, 11)
-    meta.joinpath("ijbc_name_5pts_score.txt").write_text(
-        "".join(f"{name} {LANDMARKS} {score:.6f}\n" for name, score in zip(names, confidence, strict=True))
-    )
-    template, medium = [3, 3, 3, 5, 5, 8, 8, 9, 9, 9, 12], [1, 1, 2, 4, 4, 5, 6, 7, 7, 7, 8]
-    meta.joinpath("ijbc_face_tid_mid.txt").write_text(
-        "".join(f"{n} {t} {m}\n" for n, t, m in zip(names, template, medium, strict=True))
-    )
-    meta.joinpath("ijbc_template_pair_label.txt").write_text("3 5 1\n3 8 0\n5 9 0\n9 8 0\n3 12 0\n12 9 1\n")
-    for name, rows in (
-        ("gallery_G1", [(3, 0), (3, 0)]),
-        ("gallery_G2", [(8, 1), (9, 2)]),
-        ("probe_mixed", [(5, 0), (12, 2)]),
-    ):
-        with open(meta / f"ijbc_1N_{name}.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("TEMPLATE_ID", "SUBJECT_ID", "FILENAME"), *[(*row, "x") for row in rows]])
-    return folder
+__all__ = ["ijb", "mobilefacenet"]
 
 
 @pytest.mark.parametrize("norm", [True, False])

@@ -15,9 +15,8 @@ from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.machine import cores
 from zoo.train.build import build as parts_of
-from zoo.train.build import choose_device, loader_workers, open_validation, same_data
+from zoo.train.build import choose_device, loader_workers
 from zoo.train.config import TrainConfig, build
-from zoo.train.distributed import Rank
 from zoo.train.loop import train
 
 
@@ -68,14 +67,6 @@ def test_a_device_that_cannot_be_is_one_sentence(options: dict[str, Any], senten
         choose_device(tiny(**options))
 
 
-def test_validation_is_synthetic_for_synthetic_data_and_nothing_for_others(tmp_path: Path) -> None:
-    (found,) = open_validation(tiny(validation="auto"))
-    assert found.data == "synthetic validation"
-    assert open_validation(tiny(validation="auto", data="faces")) == open_validation(tiny(validation="none")) == []
-    with pytest.raises(InputError, match=r"pairs\.bin"):
-        open_validation(tiny(validation=str(tmp_path / "pairs.bin")))
-
-
 def test_options_of_the_backbone_reach_timm_and_stay_in_the_model(tmp_path: Path) -> None:
     config = build({**TINY, "backbone": "test_vit", "neck": "gap", "backbone_options.drop_path_rate": "0.25"})
     model = parts_of(config, 5, torch.device("cpu")).model
@@ -113,18 +104,6 @@ def test_the_best_is_that_of_the_greatest_area_then_the_most_accurate() -> None:
 def test_the_average_is_what_is_saved_where_there_is_one() -> None:
     plain, averaged = (parts_of(tiny(**more), 5, torch.device("cpu")) for more in ({}, {"ema": 0.5}))
     assert plain.trained is plain.model and averaged.trained is averaged.average.module
-
-
-def test_a_run_that_goes_on_with_other_people_is_refused(tmp_path: Path) -> None:
-    progress, found = {"images": 0}, {"images": 35, "identities": 5, "people": "af"}
-    same_data(tmp_path, found, progress, Rank())
-    same_data(tmp_path, found, progress, Rank())
-    with pytest.raises(InputError, match=r"found people 07 in place of af; .* --data"):
-        same_data(tmp_path, {**found, "people": "07"}, progress, Rank())
-    (tmp_path / "data.json").unlink()  # an older run, which knows the number of images alone
-    same_data(tmp_path, {**found, "people": "07"}, progress, Rank())
-    with pytest.raises(InputError, match="found images 34 in place of 35"):
-        same_data(tmp_path, {**found, "images": 34}, progress, Rank())
 
 
 def test_more_loader_processes_than_the_machine_can_take_are_refused() -> None:

@@ -41,11 +41,11 @@ class Verdicts:
 
     def score(self, embeddings: np.ndarray[Any, Any]) -> SimpleNamespace:
         assert embeddings.shape == (1, 9)
-        return SimpleNamespace(accuracy=next(self.accuracies), auc=0.5)
+        return SimpleNamespace(accuracy=next(self.accuracies), auc=0.5, tar_at_far={})
 
 
 def validated(monkeypatch: pytest.MonkeyPatch, accuracies: list[float], data: str = "pairs") -> None:
-    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config: [Verdicts(data, accuracies)])
+    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config, held: [Verdicts(data, accuracies)])
 
 
 def test_the_best_checkpoint_and_model_are_kept_beside_the_last(

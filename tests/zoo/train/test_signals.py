@@ -90,7 +90,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_a_resume_repeats_it(
                 os.kill(os.getpid(), signal.SIGTERM)
             yield image
 
-    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config: [protocol])
+    monkeypatch.setattr("zoo.train.loop.open_validation", lambda config, held: [protocol])
     config = tiny(epochs=1)
     run = start(config, tmp_path / "run")
     with monkeypatch.context() as patch:
