@@ -31,7 +31,8 @@ from zoo.evaluate.benchmarks.runner import load_model
 from zoo.export.artifacts import export_onnx
 from zoo.files import write_json
 from zoo.reproduce.tables import Gain
-from zoo.train.config import build, load_recipe, set_option
+from zoo.train.config import build, set_option
+from zoo.train.recipes import load_recipe
 from zoo.train.start import train_in
 from zoo.train.watch import Standing
 

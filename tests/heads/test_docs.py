@@ -7,9 +7,12 @@ import inspect
 from types import ModuleType
 
 import pytest
+import torch
+from torch.nn import functional as F
 
 from tests.support.places import ROOT
-from zoo.heads import HEADS, MarginSoftmaxLoss, head_options
+from zoo.heads import HEADS, MarginSoftmaxLoss, build_head, head_options
+from zoo.train.config import build
 
 PAGE = (ROOT / "docs" / "heads.md").read_text(encoding="utf-8")
 
@@ -43,6 +46,24 @@ def test_the_tables_of_the_heads_page_are_those_that_its_command_writes(figures:
 def test_the_boundaries_are_those_of_an_independent_reading(reading: str, figures: ModuleType) -> None:
     found = [figures.boundary(figures.BOUNDARIES[reading](), t) for t in (0, 0.3, 0.5, 0.6, 1)]
     assert found == pytest.approx(STATED[reading], abs=0.01)
+
+
+def test_the_worked_head_trains_with_options_from_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = PAGE.split("A whole head")[1].split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr(HEADS, "data", dict(HEADS.data))
+    exec(code, {"__name__": "my_head"})
+    words = {"head_options.gain": "3e-1", "head_options.wait": "1", "head_options.scale": "7"}
+    config = build({"head": "my-head", **words})
+    assert config.head_options == {"gain": 0.3, "wait": 1, "scale": 7.0}
+    assert build({"head": "my-head", "head_options.wait": "none"}).head_options == {"wait": None}
+    loss = MarginSoftmaxLoss(build_head("my-head", **config.head_options), 5, 3, seed=0)
+    x, y = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1])
+    cosines = F.normalize(x) @ F.normalize(loss.weight.detach()).T
+    target = cosines[range(4), y] - 0.35
+    for factor in (1.0, 1.3, 1.3):
+        logits = torch.where(cosines > target[:, None], factor * cosines, cosines)
+        logits[range(4), y] = target
+        assert loss(x, y).item() == pytest.approx(float(F.cross_entropy(7 * logits, y)), rel=1e-5)
 
 
 def test_every_option_of_every_head_and_of_the_centres_is_explained() -> None:

@@ -28,6 +28,7 @@ from zoo.reproduce.tables import Cell, Stated, cited, stated_by
 from zoo.train import checkpoint
 from zoo.train import config as training
 from zoo.train.build import choose_device
+from zoo.train.recipes import load_recipe, recipes
 from zoo.train.start import train_in
 from zoo.train.watch import Watch, unwatched
 
@@ -88,7 +89,7 @@ class Grid:
             if name in training.OPTIONS and (flag := training.OPTIONS[name].grid_flag):
                 raise InputError(f"expected {flag} in place of --set {name}=…, which is not one value for all cells")
         for head in () if self.recipe else self.heads:
-            if PAPER.format(head=head) not in training.recipes():
+            if PAPER.format(head=head) not in recipes():
                 expected = "expected heads with a recipe of the paper's environment"
                 raise InputError(f"{expected}, found {head}; name one for all by --recipe")
 
@@ -97,7 +98,7 @@ class Grid:
         jobs = []
         for seed in range(self.seeds):
             for head in self.heads:
-                recipe = training.load_recipe(self.recipe or PAPER.format(head=head))
+                recipe = load_recipe(self.recipe or PAPER.format(head=head))
                 config = training.build({**recipe, **self.options, "data": self.data, "head": head, "seed": seed})
                 jobs.append(Job(head, seed, self.output / f"{head}-seed{seed}", config))
         return jobs

@@ -18,9 +18,8 @@ from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
 from zoo.messages import log
 from zoo.modelinfo import InputSpec
+from zoo.train.recipes import load_yaml
 from zoo.train.typed import Option, read, spelled
-
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
 Scalar = bool | int | float | str | None
 """What an option of the head or of the class centres may be."""
@@ -353,33 +352,6 @@ SET_ELSEWHERE = {
     *("reduction", "ignore_index", "class_counts", "sync_stats"),
 }
 """What MarginSoftmaxLoss takes, and a run does not take from `centres`."""
-
-
-def recipes() -> list[str]:
-    """The names of the packaged recipes."""
-    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
-
-
-def load_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> dict[str, Any]:
-    """The options in a YAML file; InputError where it is no mapping."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), loader)
-    except FileNotFoundError:
-        raise InputError(f"expected a file of training options at {path}, found none") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"expected a YAML file of training options at {path}, found {type(error).__name__}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"expected `option: value` lines in {path}, found {type(content).__name__}")
-    return content
-
-
-def load_recipe(name: str) -> dict[str, Any]:
-    """The options of a packaged recipe, or of a YAML file, as texts: `build` knows their types, YAML does not."""
-    if name.endswith((".yaml", ".yml")):
-        return load_yaml(Path(name), yaml.BaseLoader)
-    if name not in recipes():
-        raise unknown_name("recipe", name, recipes())
-    return load_yaml(RECIPES / f"{name}.yaml", yaml.BaseLoader)
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.evaluate.report.figures import legend, line, panels, svg, title
 from zoo.evaluate.report.page import templates
 from zoo.files import write_text
-from zoo.train.config import load_yaml
+from zoo.train.recipes import load_yaml
 from zoo.train.watch import Record
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from zoo.errors import InputError
 from zoo.files import new_folder, write_bytes, write_json
 from zoo.messages import log
 from zoo.runs import RUNS, find_run, lock, machine_faults
-from zoo.train.config import TrainConfig, build, changes, flag, load_config, load_recipe, option_names, save_config
+from zoo.train.config import TrainConfig, build, changes, flag, load_config, option_names, save_config
+from zoo.train.recipes import load_recipe
 from zoo.train.watch import Record, Watch, unwatched
 
 TRIAL = "quick-cpu"

@@ -47,6 +47,11 @@ def meant(value: Any, hint: Any) -> Any:
     """
     if isinstance(value, Path):
         return str(value)
+    if hint is Any and isinstance(value, str):  # an option that somebody's own head declares without a type
+        found = yaml.safe_load(value)
+        with contextlib.suppress(ValueError):  # to YAML 1e-2 is a text
+            return float(found) if isinstance(found, str) else found
+        return found
     kinds = typing.get_args(hint) if is_union(hint) else (hint,)
     if not isinstance(value, str) or any(value in typing.get_args(kind) for kind in kinds):
         return value
@@ -78,6 +83,7 @@ def spelled(hint: Any) -> str:
         int: "a whole number",
         float: "a number",
         str: "a text",
+        Any: "a value",
         bool: "true or false",
         type(None): "none",
         tuple[int, ...]: "a list such as [1, 2]",

@@ -17,12 +17,12 @@ from zoo.train.config import (
     changes,
     descriptions,
     load_config,
-    load_recipe,
     option_names,
     plain,
     save_config,
     set_option,
 )
+from zoo.train.recipes import load_recipe
 
 
 def said(*assignments: str) -> dict[str, Any]:

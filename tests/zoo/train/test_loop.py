@@ -17,8 +17,9 @@ import torch
 
 from tests.support.training import in_process, same_weights, start, tiny
 from zoo.train import checkpoint
-from zoo.train.config import build, load_recipe, recipes
+from zoo.train.config import build
 from zoo.train.loop import train
+from zoo.train.recipes import load_recipe, recipes
 from zoo.train.signals import Interrupted, Stop
 
 

@@ -32,6 +32,11 @@ from zoo.train.typed import meant, read, spelled
         ("[]", tuple[str, ...], ()),
         ("{a: 1e1, b: no}", dict[str, float | str], {"a": "1e1", "b": "no"}),
         (Path("faces"), str, "faces"),
+        ("3", Any, 3),
+        ("1e-2", Any, 0.01),
+        ("true", Any, True),
+        ("paper", Any, "paper"),
+        ("3", int | None, 3),
     ],
 )
 def test_a_value_becomes_what_its_type_says(value: Any, hint: Any, expected: object) -> None:
@@ -52,6 +57,7 @@ def test_a_value_becomes_what_its_type_says(value: Any, hint: Any, expected: obj
         ("body", tuple[str, ...], "a list such as [a, b]"),
         ("[1", tuple[int, ...], "a list such as [1, 2]"),
         (2024, str, "a text"),
+        ("[1", Any, "a value"),
         (None, str, "a text"),
     ],
 )
