@@ -1,4 +1,7 @@
-"""`python docs/make_api.py` writes docs/api.md from the docstrings of the public names; a test compares the two."""
+"""`python docs/make_api.py` writes docs/api.md and the table of options in docs/training.md from docstrings.
+
+A test compares what is there with what it would write.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import itertools
+import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -145,5 +149,27 @@ def fenced(text: str) -> str:
     )
 
 
+OPTIONS_PAGE = Path(__file__).parent / "training.md"
+BEGIN, END = "<!-- options: generated -->", "<!-- end of options -->"
+
+
+def with_options(text: str) -> str:
+    """docs/training.md with every training option: its default, and whether it may change on a resume."""
+    from zoo.train.config import OPTIONS, TrainConfig, descriptions, hints, plain
+    from zoo.train.typed import spelled
+
+    rows = ["| option | type | default | on a resume | what it does |", "|---|---|---|---|---|"]
+    usual = plain(TrainConfig())
+    for name, told in descriptions().items():
+        resume = "may change" if OPTIONS[name].resumable else "may mend" if OPTIONS[name].mendable else "stays"
+        default = json.dumps(usual[name]).strip('"').replace("null", "none") or "empty"
+        rows.append(
+            f"| `{name}` | {spelled(hints()[name])} | {default} | {resume} | {told.replace('|', chr(92) + '|')} |"
+        )
+    before, _, rest = text.partition(BEGIN)
+    return "\n".join([before + BEGIN, *rows, END + rest.partition(END)[2]])
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    OPTIONS_PAGE.write_text(with_options(OPTIONS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

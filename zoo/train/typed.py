@@ -88,5 +88,6 @@ def spelled(hint: Any) -> str:
         type(None): "none",
         tuple[int, ...]: "a list such as [1, 2]",
         tuple[str, ...]: "a list such as [a, b]",
+        tuple[float, float, float]: "a list such as [1, 2, 3]",
     }
     return words.get(hint, "options such as {margin: 0.3}")
