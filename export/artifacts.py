@@ -22,14 +22,13 @@ from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
 from zoo.export.options import SYNTHETIC_PAIRS, Options
 from zoo.export.parity import Compared, crops_for_parity
 from zoo.export.quantize import Conversion, to_float16, to_int8
-from zoo.export.timm_folder import require_free, source
 from zoo.export.variants import Row, compare
 from zoo.files import new_folder, write_json
 from zoo.inference.metadata import load_proto, set_facts
 from zoo.messages import log
 from zoo.modelinfo import Crops, ModelInfo
 from zoo.resolve import find_model
-from zoo.resolve.kinds import HubModel
+from zoo.resolve.kinds import Folder, HubModel
 
 CALIBRATION_CROPS = 128  #: How many crops calibrate a quantisation; the ranges converge well before
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
@@ -51,14 +50,10 @@ class Comparison:
     rows: tuple[Row, ...]  #: The float32 file, then the variants
     conversions: tuple[Conversion, ...]  #: How each variant was made
     to_float32: tuple[tuple[Compared, ...], ...]  #: The parity of each variant with the float32 file
-    max_accuracy_drop: float | None
-    strict: bool
 
     def to_json(self) -> dict[str, Any]:
         """The part of export.json about variants."""
         facts: dict[str, Any] = {"pairs": self.pairs, "variants": [row.to_json() for row in self.rows]}
-        if self.max_accuracy_drop is not None:
-            facts["max_accuracy_drop"] = {"limit": self.max_accuracy_drop, "strict": self.strict}
         made = zip(self.conversions, self.to_float32, strict=True)
         return {**facts, "quantisation": {how.precision: quantisation(how, compared) for how, compared in made}}
 
@@ -93,16 +88,23 @@ def export_onnx(
     InputError for contradictory options, a model that cannot be read, an existing file and a rejected variant;
     ParityError where the file computes something else than torch. In each case nothing is written.
     """
-    if isinstance(find_model(model), HubModel) and output is None:
+    place = find_model(model)
+    if isinstance(place, HubModel) and output is None:
         raise InputError(f"expected --output for {model}, which is on the Hub and not in a local folder")
-    folder = source(model)
+    if isinstance(place, Folder) and runs.is_being_written(place.path):
+        raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
+    folder = place.folder()
     output = None if output is None else Path(output)
     chosen = Options(**{"training_data": runs.training_data(folder), **options})
     target = output if output is not None and output.suffix == ".onnx" else (output or folder) / "model.onnx"
     if output not in (None, target) and output.exists() and not output.is_dir():
         raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
     models = model_files(target, chosen).values()
-    require_free([*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)], force)
+    for path in (*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)):
+        if path.exists() and not force:
+            raise InputError(
+                f"expected no file at {path}, found one; add --force to replace it or name another --output"
+            )
     built = load_timm(folder)
     with contextlib.nullcontext() if output in (None, target) else new_folder(output):
         return write(built, model_info(folder), target, chosen)
@@ -162,7 +164,7 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     for name in options.variants:
         log.info("making %s …", drafts[name].name)
         half = name == "float16"
-        variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, options.methods, crops.name)
+        variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, crops.name)
         conversions.append(variant.conversion)
         to_float32.append(_save(*variant, drafts[name], drafts["float32"], info, inputs))
     log.info("comparing on %s …", options.pairs)
@@ -170,27 +172,7 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     for row in rows[1:]:
         if not np.isfinite(row.mean_cosine):
             raise InputError(f"{row.precision} gives embeddings that are not finite: nothing was written")
-        if options.max_accuracy_drop is not None:
-            require_accuracy(row, options.max_accuracy_drop, options.strict, options.pairs)
-    results = tuple(rows), tuple(conversions), tuple(to_float32)
-    return Comparison(options.pairs, *results, options.max_accuracy_drop, options.strict)
-
-
-def require_accuracy(row: Row, limit: float, strict: bool, pairs: str) -> None:
-    """InputError where the variant's accuracy on these pairs falls by more than `limit`, a fraction.
-
-    This judges the measured loss, a point estimate. `strict` judges the upper end of its paired 95 % interval, so that
-    too few pairs lead to rejection.
-    """
-    loss, least, most = row.accuracy_change.as_loss()
-    most_lost = f"expected {row.precision} to lose at most {limit:g} of accuracy"
-    found = f"found a loss of {loss:.4f} (95 % interval {least:+.4f} to {most:+.4f}) on {pairs}, so nothing was written"
-    if loss > limit:
-        advice = f"allow more, calibrate on other crops or do without {row.precision}"
-        raise InputError(f"{most_lost}, {found}: {advice}")
-    if strict and most > limit:
-        advice = "compare on more pairs (--data), allow more or do without --strict"
-        raise InputError(f"{most_lost} with 95 % certainty (--strict), {found}: {advice}")
+    return Comparison(options.pairs, tuple(rows), tuple(conversions), tuple(to_float32))
 
 
 def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """How a model is exported: declared once, for `zoo export`'s flags and for the keywords of `export_onnx`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,29 +22,13 @@ class Options:
         " training data, else synthetic faces)",
         "DATA",
     )
-    methods: Sequence[str] = ("percentile", "entropy")
-    """The ways of finding int8's ranges that are tried: percentile, entropy, minmax."""
     training_data: str | None = None
     """Used where `calibrate` is None, if its crops have the model's size; `export_onnx` takes it from the run."""
     data: str | None = option(None, "pairs to compare the files on (default: synthetic faces)", "PAIRS.bin")
-    max_accuracy_drop: float | None = option(
-        None, "reject a smaller file that loses more than this fraction of accuracy on --data", "X"
-    )
-    strict: bool = option(
-        False, "with --max-accuracy-drop: also reject one whose 95 %% interval of the loss reaches beyond X"
-    )
 
     def __post_init__(self) -> None:
-        limit = self.max_accuracy_drop
         if self.data is not None and not self.variants:
             raise InputError("--data is what smaller files are compared on; add --fp16 or --int8, or use zoo evaluate")
-        if limit is not None and not self.variants:
-            raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
-        if limit is not None and not 0 <= limit < 1:
-            advice = "0 allows no loss"
-            raise InputError(f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}; {advice}")
-        if self.strict and limit is None:
-            raise InputError("--strict changes what --max-accuracy-drop rejects; add it")
 
     @property
     def variants(self) -> list[str]:

@@ -94,12 +94,6 @@ def differences(ours: Embeddings, theirs: Embeddings) -> Differences:
     return Differences(float(cosines.min()), max_abs, max_abs / largest)
 
 
-def agree(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> bool:
-    """Whether two arrays (batch, …) of one shape differ only by rounding."""
-    flat = (len(ours), -1)
-    return differences(ours.reshape(flat), theirs.reshape(flat)).within
-
-
 def session(
     model: str | Path | bytes, optimise: bool, threads: int | None = None, spin: bool = False
 ) -> ort.InferenceSession:
@@ -175,8 +169,8 @@ def failure(compared: Sequence[Compared]) -> Failure | None:
     return None
 
 
-def parity_error(failed: Failure, name: str, where: str, rounding: Differences | None = None) -> ParityError:
-    """The error for a failed proof of the file called `name`; `where` tells at which layer it goes wrong.
+def parity_error(failed: Failure, name: str, rounding: Differences | None = None) -> ParityError:
+    """The error for a failed proof of the file called `name`.
 
     `rounding` is torch's float32 against its float64: where that is as far off, the file is not to blame.
     """
@@ -187,7 +181,7 @@ def parity_error(failed: Failure, name: str, where: str, rounding: Differences |
     elif failed.only_optimised:
         what = "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
     else:
-        what = f"{where}; write what follows in another way or try another --opset"
+        what = "the exporter is wrong about a layer; try another --opset, and report this with the model's config.json"
     count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
     cosine = f"a cosine of {found.cosine:.6f} (at least {MIN_COSINE})"
     most = f"a difference of {found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e})"

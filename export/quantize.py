@@ -16,7 +16,6 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from zoo.errors import InputError
 from zoo.export import parity
-from zoo.export.options import Options
 from zoo.export.parity import Embeddings, Inputs
 from zoo.messages import log, quiet
 
@@ -28,8 +27,8 @@ REMOVABLE = ("Relu", "Clip")
 """The operators absorbed by the range of the tensor before them: what they cut off needs no codes."""
 CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
 """The operators that pass int8 through, so that two quantised layers need no float32 between them."""
-METHODS = {name.lower(): CalibrationMethod[name] for name in ("MinMax", "Entropy", "Percentile")}
-"""How a tensor's range is found: minimum to maximum, the least loss of information, or all but 0.001 % of values."""
+METHODS = {name.lower(): CalibrationMethod[name] for name in ("Percentile", "Entropy")}
+"""How a tensor's range is found: all but 0.001 % of values, or the least loss of information. Both are tried."""
 GOOD_COSINE = 0.999  #: The mean cosine to float32 at which the search for nodes to keep in float32 stops
 CHUNK = 8  #: Crops per calibration batch: all their intermediate tensors are in memory
 
@@ -123,27 +122,21 @@ def tidy_casts(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(nodes)
 
 
-def to_int8(
-    proto: onnx.ModelProto, inputs: Inputs, methods: Sequence[str] = Options.methods, calibration: str = ""
-) -> Variant:
+def to_int8(proto: onnx.ModelProto, inputs: Inputs, calibration: str = "") -> Variant:
     """`proto` in static int8 (QDQ): per-channel 7-bit signed weights, unsigned 8-bit activations, float32 in and out.
 
     Weights have seven bits because AVX2 without VNNI adds two products in 16 bits and saturates with eight. Ranges are
-    found on the first three quarters of `inputs` (count, 3, H, W) by each of `methods`. The last quarter, which no
+    found on the first three quarters of `inputs` (count, 3, H, W) by each of METHODS. The last quarter, which no
     range has seen, decides by the cosine to float32 which method is best and which layers stay in float32.
-    `calibration` names the crops, for the metadata. InputError for an unknown method and fewer than 4 inputs.
+    `calibration` names the crops, for the metadata. InputError for fewer than 4 inputs.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        told = ", ".join(unknown) or "none"
-        raise InputError(f"expected calibration methods among {', '.join(METHODS)}, found {told}")
     if len(inputs) < 4:
         raise InputError(f"expected at least 4 crops to calibrate on, found {len(inputs)}; give more")
     split = len(inputs) - max(1, len(inputs) // 4)
     held_out = inputs[split:]
     expected = _run(proto, held_out)
     found, scores = {}, {}
-    for method in methods:
+    for method in METHODS:
         found[method] = tensor_ranges(proto, inputs[:split], method)
         scores[method] = _mean_cosine(expected, _run(quantised(proto, found[method]), held_out))
         log.info("int8, ranges by %s: mean cosine to float32 %.5f", method, scores[method])

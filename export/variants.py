@@ -29,10 +29,6 @@ class Change:
     low: float
     high: float
 
-    def as_loss(self) -> tuple[float, float, float]:
-        """The change with its sign turned: the loss, and the least and the most of its interval."""
-        return 0.0 - self.value, 0.0 - self.high, 0.0 - self.low
-
 
 @dataclass(frozen=True)
 class Row:

@@ -17,9 +17,8 @@ from torch import nn
 import zoo
 from tests.support.exporting import DIM
 from tests.support.layouts import CONTENTS, SOURCES, picture
-from zoo.commands.export import drop_text
 from zoo.errors import InputError
-from zoo.export import artifacts, parity, variants
+from zoo.export import artifacts, parity
 from zoo.export.artifacts import Options, choose_crops, export_onnx, read_crops
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
@@ -51,25 +50,6 @@ def test_a_graph_larger_than_its_weights_is_refused_too(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_limit_judges_the_measured_loss_and_strict_judges_its_interval() -> None:
-    fine, unsure, bad = row(-0.002, -0.004, 0.0), row(-0.004, -0.009, 0.001), row(-0.006, -0.011, -0.001)
-    for strict in (False, True):
-        artifacts.require_accuracy(fine, 0.005, strict, "lfw.bin")
-        with pytest.raises(InputError, match=r"loss of 0\.0060 \(95 % interval \+0\.0010 to \+0\.0110\) on lfw\.bin"):
-            artifacts.require_accuracy(bad, 0.005, strict, "lfw.bin")
-    artifacts.require_accuracy(unsure, 0.005, False, "lfw.bin")
-    assert "--strict would reject" in drop_text("int8", unsure.accuracy_change, 0.005)
-    assert "whole interval is within" in drop_text("int8", fine.accuracy_change, 0.005)
-    with pytest.raises(InputError, match="with 95 % certainty"):
-        artifacts.require_accuracy(unsure, 0.005, True, "lfw.bin")
-
-
-def row(value: float, low: float, high: float) -> variants.Row:
-    change = variants.Change(value, low, high)
-    return variants.Row("model.int8.onnx", "int8", 1, 0.25, {}, {}, 0.99, 0.9, 0.8, change, 0.5, change)
-
-
-@pytest.mark.soak
 def test_two_processes_write_the_same_bytes_whatever_their_folder_hash_seed_and_threads(
     model_folder: Path, tmp_path: Path
 ) -> None:

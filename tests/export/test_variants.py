@@ -50,7 +50,7 @@ def test_export_and_evaluate_say_the_same_of_the_same_pairs(
     images, same = synthetic_pairs(400, seed=3)
     write_bin(tmp_path / "pairs.bin", [encode_png(image) for image in images], same)
     data = ["--data", str(tmp_path / "pairs.bin")]
-    assert main(["export", str(model_folder), "--onnx", "--int8", "--calibration-method", "minmax", *data]) == 0
+    assert main(["export", str(model_folder), "--onnx", "--int8", *data]) == 0
     exported = capsys.readouterr().out
     _, int8 = json.loads((model_folder / "export.json").read_text())["variants"]
     files = [str(model_folder / name) for name in ("model.onnx", "model.int8.onnx")]

@@ -1,11 +1,10 @@
-"""Export a trained model to ONNX or timm's layout, and prove that the file computes the same.
+"""Export a trained model to ONNX, and prove that the file computes the same.
 
 RUN is a run or any other MODEL with PyTorch weights; default: the newest run. --fp16 and --int8 write smaller files
 beside the float32 one and print how they compare.
 
   zoo export --onnx
-  zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin --max-accuracy-drop 0.005
-  zoo export runs/first --safetensors --output copy/
+  zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin
   zoo export model.onnx --web page/ --threshold 0.3
 """
 
@@ -22,7 +21,6 @@ from zoo.messages import log
 
 if TYPE_CHECKING:
     from zoo.export.artifacts import Comparison, OnnxExport
-    from zoo.export.timm_folder import TimmExport
     from zoo.export.variants import Change
 
 LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
@@ -33,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run, its folder, or another MODEL with weights")
     parser.add_argument("--onnx", action="store_true", help="write ONNX with metadata and measured parity")
-    timm = "write config.json and model.safetensors, timm's layout"
-    parser.add_argument("--safetensors", action="store_true", help=timm)
     page = "write a page of two photos that any static server can serve; MODEL needs an ONNX file"
     parser.add_argument("--web", metavar="OUT", help=page)
     package = "node_modules/onnxruntime-web"
@@ -45,8 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--far", type=float, metavar="RATE", help="with --web: the stored threshold of this rate")
     output = "an .onnx file or a folder (default: model.onnx in the run's folder)"
     parser.add_argument("-o", "--output", metavar="PATH", help=output)
-    methods = "percentile, entropy or minmax; repeat to try several (default: percentile and entropy)"
-    parser.add_argument("--calibration-method", metavar="NAME", action="append", help=methods)
     add_options(parser, Options)
     parser.add_argument("--force", action="store_true", help="replace existing files")
     add_threads_argument(parser)
@@ -56,44 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.web is not None:
         return run_web(args)
-    if not (args.onnx or args.safetensors):
-        raise InputError("expected a format, found none; add --onnx, --safetensors or --web OUT")
+    if not args.onnx:
+        raise InputError("expected a format, found none; add --onnx, or --web OUT")
+    from zoo.export.artifacts import export_onnx
     from zoo.export.options import Options
 
-    chosen, methods = given(args, Options), args.calibration_method
-    if (chosen or methods) and not args.onnx:
-        names = [*chosen, *(["calibration_method"] if methods else [])]
-        flags = ", ".join("--" + name.replace("_", "-") for name in names)
-        raise InputError(f"expected --onnx with {flags}, found --safetensors alone; add --onnx or leave out the others")
-    if methods:
-        if "int8" not in chosen:
-            raise InputError("--calibration-method sets how --int8 finds its ranges; add --int8 or leave it out")
-        chosen["methods"] = methods
     if args.json:
         log.setLevel(logging.WARNING)
-    from zoo.export.timm_folder import export_timm, source, timm_target
-
-    if args.safetensors:  # before ONNX files are written
-        timm_target(source(args.run), args.output, force=args.force)
-    written: dict[str, OnnxExport | TimmExport] = {}
-    if args.onnx:
-        from zoo.export.artifacts import export_onnx
-
-        exported = written["onnx"] = export_onnx(args.run, args.output, force=args.force, **chosen)
-        if not args.json:
-            show(exported)
-    if args.safetensors:
-        copied = written["safetensors"] = export_timm(args.run, args.output, force=args.force)
-        if not args.json:
-            print(f"{copied.folder}: {', '.join(copied.files)}, {copied.bytes / 2**20:.1f} MiB")
+    exported = export_onnx(args.run, args.output, force=args.force, **given(args, Options))
     if args.json:
-        facts = {name: one.to_json() for name, one in written.items()}
-        print(json.dumps(facts if len(facts) > 1 else next(iter(facts.values()))))
+        print(json.dumps(exported.to_json()))
+    else:
+        show(exported)
     return 0
 
 
 def run_web(args: argparse.Namespace) -> int:
-    if args.onnx or args.safetensors:
+    if args.onnx:
         raise InputError("--web writes a page for a model that is exported already; export with another command first")
     from zoo.serve.web import export_web
 
@@ -147,21 +120,9 @@ def show_comparison(comparison: Comparison) -> None:
         if row.mean_cosine < LOW_COSINE:
             far = f"its embeddings are far from float32's (mean cosine {row.mean_cosine:.4f})"
             print(f"{row.precision}: {far}: calibrate on crops like those in use, or do without it")
-    if comparison.max_accuracy_drop is not None:
-        for row in comparison.rows[1:]:
-            print(drop_text(row.precision, row.accuracy_change, comparison.max_accuracy_drop))
     for how in comparison.conversions:
         kept = ", ".join(how.kept_in_float32) or "nothing"
         print(f"{how.precision}: kept in float32: {kept}" + (f" ({how.why})" if how.why else ""))
-
-
-def drop_text(name: str, change: Change, limit: float) -> str:
-    """The outcome of --max-accuracy-drop, and whether there are enough pairs to be certain."""
-    loss, least, most = change.as_loss()
-    beyond = "the interval reaches beyond it, which --strict would reject; more pairs narrow it"
-    certain = beyond if most > limit else "the whole interval is within it"
-    interval = f"95 % interval {least:+.4f} to {most:+.4f}"
-    return f"{name}: loses {loss:.4f} of accuracy ({interval}), allowed {limit:g}: {certain}"
 
 
 def changed(value: float, change: Change | None) -> str:

@@ -21,7 +21,7 @@ from tests.support.exporting import (
 )
 from zoo.cli import main
 from zoo.commands.export import LOW_COSINE, show_comparison
-from zoo.export import artifacts, parity, variants
+from zoo.export import artifacts, parity
 from zoo.export import onnx as exporter
 from zoo.export.artifacts import Comparison
 from zoo.export.onnx import fold_neck
@@ -52,9 +52,6 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (lambda run: None, ["--onnx", "-o", "runs/first/config.yaml/no"], "cannot create the folder"),
         (lambda run: None, ["--onnx", "-o", "runs/first/config.yaml"], "found another file"),
         (lambda run: None, ["--onnx", "-o", "/proc/model.onnx"], "cannot write into /proc"),
-        (lambda run: None, ["--onnx", "--safetensors", "-o", "runs/first", "--calibrate", "x"], "add --force"),
-        (lambda run: None, ["--safetensors", "-o", "new", "--opset", "20"], "add --onnx"),
-        (lambda run: None, ["--onnx", "--calibration-method", "entropy"], "add --int8"),
         (lambda run: None, ["--onnx", "--data", "pairs.bin"], "add --fp16 or --int8"),
         (lambda run: None, ["--onnx", "--calibrate", "nowhere", "-o", "new"], "found nothing"),
         (lambda run: None, ["--onnx", "--opset", "7"], "opset from"),
@@ -95,7 +92,7 @@ def test_an_operator_that_onnx_lacks_is_named_at_the_command_line(
     assert sorted(run_folder.iterdir()) == before
 
 
-def test_a_wrong_export_is_one_sentence_that_names_the_layer_and_leaves_no_file(
+def test_a_wrong_export_is_one_sentence_and_leaves_no_file(
     run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fold_wrongly(model: nn.Module) -> nn.Module:
@@ -108,7 +105,6 @@ def test_a_wrong_export_is_one_sentence_that_names_the_layer_and_leaves_no_file(
     assert main(["export", "--onnx"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "expected model.onnx to compute what torch computes, found on a batch of 1 crop a cosine of" in said
-    assert "they agree up to the layer blocks.3.residual.0 and differ from blocks.3.residual.1.0 on" in said
     assert "nothing was written" in said and "Traceback" not in said
     assert sorted(run_folder.iterdir()) == before
 
@@ -128,7 +124,7 @@ def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_one_command_writes_three_proven_files_and_their_comparison(
     model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(model_folder), "--onnx", "--fp16", "--int8", "--calibration-method", "minmax"]) == 0
+    assert main(["export", str(model_folder), "--onnx", "--fp16", "--int8"]) == 0
     told = capsys.readouterr().out
     names = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
     assert all(name in told for name in names) and "kept in float32" in told
@@ -152,7 +148,7 @@ def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str
     row = Row("model.onnx", "float32", 1, 1.0, times, times, 1.0, 1.0, 0.9, nothing, math.nan, nothing)
     for cosine, told in ((LOW_COSINE - 0.01, True), (LOW_COSINE, False)):
         rows = (row, replace(row, precision="int8", mean_cosine=cosine))
-        show_comparison(Comparison("x", rows, (Conversion("int8"),), ((),), None, False))
+        show_comparison(Comparison("x", rows, (Conversion("int8"),), ((),)))
         said = capsys.readouterr().out
         assert ("int8: its embeddings are far from float32's (mean cosine 0.9800)" in said) is told
         assert "not measurable" in said and "int8: kept in float32: nothing" in said
@@ -161,14 +157,8 @@ def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--onnx", "--fp16", "--max-accuracy-drop", "-1"], "expected a fraction such as 0.005"),
-        (["--onnx", "--fp16", "--max-accuracy-drop", "nan"], "expected a fraction such as 0.005"),
-        (["--onnx", "--fp16", "--strict"], "add it"),
-        (["--onnx", "--max-accuracy-drop", "0.01"], "add --fp16 or --int8"),
         (["--fp16"], "add --onnx"),
         (["--onnx", "--int8", "--calibrate", "nowhere"], "found nothing"),
-        (["--onnx", "--int8", "--calibration-method", "magic"], "found magic"),
-        (["--safetensors"], "name another folder"),
     ],
 )
 def test_a_refused_export_is_one_sentence_and_leaves_no_file(
@@ -189,28 +179,3 @@ def test_weights_beyond_one_file_are_exported_in_float32_alone(
     assert main(["export", str(model_folder), "--onnx", "--int8", "--json"]) == 2
     assert "export the float32 file alone" in capsys.readouterr().err
     assert sorted(model_folder.iterdir()) == before
-
-
-def test_a_file_that_loses_too_much_is_refused_at_the_command_line_with_all_others(
-    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change = Change(-0.02, -0.05, 0.01)
-    monkeypatch.setattr(variants, "changes", lambda first, other: (change, change))
-    before = sorted(model_folder.iterdir())
-    assert main(["export", str(model_folder), "--json", "--onnx", "--fp16", "--max-accuracy-drop", "0.019"]) == 2
-    said = capsys.readouterr().err
-    assert "found a loss of 0.0200 (95 % interval -0.0100 to +0.0500)" in said and said.count("\n") == 1
-    assert sorted(model_folder.iterdir()) == before
-
-
-def test_the_formats_are_onnx_and_safetensors_and_both_may_be_written_at_once(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    both = ["export", str(model_folder), "--onnx", "--safetensors", "-o", str(tmp_path / "a" / "b"), "--json"]
-    assert main(both) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert list(facts) == ["onnx", "safetensors"]
-    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
-        *("config.json", "export.json", "model.onnx", "model.safetensors")
-    ]
-    assert main(["export", str(model_folder), "--tflite"]) == 2
