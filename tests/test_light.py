@@ -72,10 +72,10 @@ def check(python: Path, folder: Path, detector: Path | None) -> None:
     (town / "pairs.csv").write_text("a,b,same\nada.png,people/Ada/0.png,1\nada.png,bob.png,0\n")
     model = ["--model", "model.onnx", "--aligned"]
     commands = {
-        "verify": ["verify", "ada.png", "people/Ada/0.png", *model, "--threshold", "0.9", "--draw", "o.png"],
-        "pairs": ["verify", "--pairs", "pairs.csv", *model, "--draw", "roc.png"],
+        "verify": ["verify", "ada.png", "people/Ada/0.png", *model, "--threshold", "0.9"],
+        "pairs": ["verify", "--pairs", "pairs.csv", *model],
         "index": ["index", "people", "-o", "g", *model],
-        "identify": ["identify", "bob.png", "--gallery", "g", *model, "--threshold", "0.9"],
+        "identify": ["identify", "bob.png", "--gallery", "g", *model, "--threshold", "0.9", "--draw", "o.png"],
         "embed": ["embed", "people", "-o", "table.npz", *model],
         "inspect": ["inspect", "model.onnx"],
     }

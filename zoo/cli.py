@@ -39,7 +39,7 @@ COMMANDS = {
     "card": "write the model card of a run",
     "adopt": "take in a model that others trained, from their checkpoint",
     "list": "list heads, backbones, protocols, recipes, models and runs",
-    "data": "inspect, check, convert and preview datasets and benchmarks",
+    "data": "inspect, check and convert datasets and benchmarks",
 }  #: Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it
 
 

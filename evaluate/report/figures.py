@@ -8,11 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from zoo.evaluate.results import Curves, Histogram, RocPoints
-from zoo.formats.images import Image
+from zoo.evaluate.results import Curves, RocPoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0b62a4", "#d1495b", "#2e7d5b", "#8a5fbf", "#c77d0a", "#3b8ea5")
 """One per model, distinguishable for colour-blind readers; the dashes of lines differ as well."""
 DASHES = ("-", "--", "-.", ":")
-OTHERS = "#9aa5b1"  #: The colour of pairs of different people
 
 Drawn = tuple[str, int, Curves]  #: What a figure shows of one model: its name, its place among the models, its curves
 
@@ -59,37 +54,18 @@ def roc_axes(axes: Axes) -> None:
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
 
 
-def draw_roc(axes: Axes, roc: RocPoints, floor: float = 0.0, **style: Any) -> None:
-    """The ROC, which rises before it goes on, as TAR@FAR counts.
-
-    Where no false accept was seen, a logarithm shows nothing, or the point stands at `floor`.
-    """
-    shown = [(max(x, floor), y) for x, y in zip(roc.far, roc.tar, strict=True) if max(x, floor) > 0]
-    axes.step(*zip(*shown, strict=True), where="pre", **style)
-
-
-def draw_histogram(axes: Axes, histogram: Histogram, colour: str = COLOURS[0]) -> None:
-    """How the scores of both kinds of pairs are spread, each as shares of its pairs."""
-    filled = []
-    kinds = ((histogram.negatives, OTHERS, "different people"), (histogram.positives, colour, "same person"))
-    for counts, fill, label in kinds:
-        shares = [count / (sum(counts) or 1) for count in counts]
-        axes.stairs(shares, histogram.edges, fill=True, color=fill, alpha=0.55, label=label)
-        axes.stairs(shares, histogram.edges, color=fill, linewidth=1.0)
-        filled += [edge for edge, count in zip(histogram.edges, counts, strict=False) if count]
-    axes.set(xlabel="cosine similarity", ylabel="share of pairs", xlim=(min(filled) - 0.05, max(filled) + 0.07))
-    axes.grid(False)
-    legend(axes)
-
-
 def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
-    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
+    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve.
+
+    A curve rises before it goes on, as TAR@FAR counts; where no false accept was seen, a logarithm shows nothing.
+    """
     lines = [(name, index, curves.roc) for name, index, curves in drawn if curves.roc]
     if not lines:
         return None
     figure, (axes,) = panels()
     for name, index, roc in lines:
-        draw_roc(axes, roc, label=name, **line(index))
+        shown = [(x, y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0]
+        axes.step(*zip(*shown, strict=True), where="pre", label=name, **line(index))
     roc_axes(axes)
     legend(axes, "lower right")
     return figure
@@ -159,14 +135,3 @@ def svg(figure: Figure, name: str) -> str:
     element = element[element.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name, quote=True)}" ', 1)
-
-
-def pixels(figure: Figure, dpi: int = 100) -> Image:
-    """A figure as a picture: RGB uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    drawn: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
-    return drawn[..., :3].copy()

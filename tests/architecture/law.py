@@ -142,7 +142,7 @@ ROOMS = (
     Room(
         "zoo.recognition",
         "verification, galleries, batches of photos",
-        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report", "zoo.data"),
+        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.data"),
         (*LIGHT, "PIL", "pyarrow", "scipy", "simsimd", "qdrant_client"),
     ),
     Room(
@@ -177,7 +177,7 @@ ROOMS = (
             *("zoo.runs", "zoo.hub", "zoo.inference", "zoo.backbones", "zoo.evaluate", "zoo.evaluate.report"),
             *("zoo.evaluate.protocols", "zoo.export", "zoo.train", "zoo.resolve", "zoo.faces", "zoo.recognition"),
         ),
-        (*LIGHT, "torch", "huggingface_hub", "jinja2", "yaml", "markdown_it"),
+        (*LIGHT, "torch", "huggingface_hub", "jinja2", "yaml"),
     ),
     Room(
         "zoo.reproduce",

@@ -1,4 +1,4 @@
-"""Inspect, check, convert and preview training sets and benchmarks.
+"""Inspect, check and convert training sets and benchmarks.
 
   zoo data info PATH               identities, images, sizes, damage, duplicates
   zoo data check TRAIN --against BENCH   pictures that are in both: the leak that makes benchmark numbers lie
@@ -6,7 +6,6 @@
   zoo data pack FOLDER OUT.bin --pairs LIST   write pairs as insightface's .bin
   zoo data extract PATH OUT        write the pictures of a set, or of a .bin, into a folder
   zoo data clean RUN OUT           the set of a run without the images that its class centres call wrongly labelled
-  zoo data preview PATH            a contact sheet, originals above augmented ones
 
 PATH is what `zoo train --data` takes: a folder with one sub-folder per person, .rec, .tar and .parquet files or folders
 of them, a list of paths and labels, or hf://datasets/OWNER/NAME.
@@ -22,7 +21,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.commands.options import bar
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean")
 
     def action(run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(run.__name__, description=f"{inspect.getdoc(run)}\n\nExample: {example}")
@@ -77,14 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("out", help="a new folder")
     one.add_argument("--angle", type=float, default=75.0, help="degrees beyond which images go (default: 75)")
     one.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
-
-    one = action(preview, "zoo data preview faces/ --augment strong")
-    one.add_argument("path", help="the training set")
-    one.add_argument("-o", "--out", default="preview.png", help="the PNG to write (default: preview.png)")
-    one.add_argument("--augment", default="strong", help="a preset, or an albumentations YAML file (default: strong)")
-    one.add_argument("--columns", type=int, default=12, help="how many pictures (default: 12)")
-    one.add_argument("--epochs", type=int, default=4, help="how many rows of augmented pictures (default: 4)")
-    one.add_argument("--seed", type=int, default=0, help="chooses the pictures and their changes (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -168,15 +158,6 @@ def clean(args: argparse.Namespace) -> int:
     print(f"{args.out}: {done.images:,} images of {done.identities:,} identities; {left}")
     if done.sub_centres == 1:
         print("the run has one centre per class; --set centres.sub_centres=3 separates noise better", file=sys.stderr)
-    return Exit.OK
-
-
-def preview(args: argparse.Namespace) -> int:
-    """A contact sheet: originals above what training sees."""
-    from zoo.data.preview import preview
-
-    preview(args.path, args.out, augment=args.augment, columns=args.columns, epochs=args.epochs, seed=args.seed)
-    print(f"{Path(args.out)}: the first row shows originals, the rows below what {args.augment} makes of them")
     return Exit.OK
 
 

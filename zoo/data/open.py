@@ -129,8 +129,8 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
 def _refusal(uri: str, path: Path) -> str:
     if is_synthetic(uri):
         return (
-            f"expected a set that is stored in files, found the synthetic one, which is drawn on demand; see"
-            f" `zoo data preview {uri}`"
+            "expected a set that is stored in files, found the synthetic one, which is drawn on demand:"
+            f" `zoo train --data {uri}`"
         )
     if "://" in uri:
         return (

@@ -1,18 +1,14 @@
-"""The models that can be named: runs and pulled models on this machine, and what an owner has published on the Hub."""
+"""The models on this machine that can be named: runs, and what was pulled from the Hub."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError
-from zoo.hub.checks import COMMIT, MOST_TOLD, guarded
-from zoo.hub.pull import CONFIG, ModelId, Room, ask_for, fetch, patiently, told
+from zoo.hub.checks import COMMIT
+from zoo.hub.pull import CONFIG
 
 Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated
-
-TAG = "face-recognition"  #: The tag of published face models
-MOST = 50  #: The most models of one owner whose facts are read
 
 
 def described(folder: Path, name: str, place: str) -> Row:
@@ -60,25 +56,4 @@ def cached_models() -> list[Row]:
         ours = "zoo" in config or (not config and (snapshot / "model.onnx").exists())
         if model and ours and COMMIT.fullmatch(snapshot.name):
             rows.append(described(snapshot, f"{owner}/{name}@{snapshot.name[:12]}", "pulled"))
-    return rows
-
-
-def owner_models(owner: str) -> list[Row]:
-    """The face models that `owner` has on the Hub, by name; InputError where the Hub does not answer."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", owner, re.ASCII):
-        raise InputError(f"expected an owner on the Hub, found {owner!r}")
-    with told(ModelId(owner)):
-        with guarded():
-            entries = patiently(lambda: ask_for("", False, author=owner, filter=TAG, full="true", limit=str(MOST)))
-        rows = []
-        for entry in entries if isinstance(entries, list) else []:
-            repo, commit = str(entry.get("id")), str(entry.get("sha"))
-            if TAG not in (entry.get("tags") or []) or not COMMIT.fullmatch(commit) or not repo.startswith(f"{owner}/"):
-                continue
-            names = {str(sibling.get("rfilename")) for sibling in entry.get("siblings") or []}
-            folder = Path()
-            for name in sorted(names & {CONFIG, "report.json"}):
-                folder = fetch(ModelId(repo), commit, name, False, Room(MOST_TOLD)).parent
-            place = "on the Hub"
-            rows.append(described(folder, repo, place) if folder != Path() else {"name": repo, "place": place})
     return rows

@@ -129,13 +129,13 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
     return sha, [str(sibling.get("rfilename")) for sibling in info.get("siblings") or []]
 
 
-def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
+def ask_for(path: str, token: bool | str) -> Any:
     """The Hub's answer under /api/models/`path`. The client's own call would wait half a minute for a dead network."""
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-    address = f"{constants.ENDPOINT}/api/models{path and '/'}{path}"
-    answer = get_session().get(address, headers=build_hf_headers(token=token), params=parameters or None, timeout=20)
+    address = f"{constants.ENDPOINT}/api/models/{path}"
+    answer = get_session().get(address, headers=build_hf_headers(token=token), timeout=20)
     hf_raise_for_status(answer)
     with explained(f"expected a Hugging Face Hub at {constants.ENDPOINT}, found something else", ValueError):
         return answer.json()

@@ -173,15 +173,6 @@ def cell(text: object) -> str:
     return re.sub(r"([|<>\[\]*_`])", r"\\\1", " ".join(str(text).split()))
 
 
-def to_html(card: str, title: str) -> str:
-    """The card as one page to look at, without any request to a network."""
-    from markdown_it import MarkdownIt
-
-    body = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return templates("zoo.publish").get_template("card.html.j2").render(title=title, body=markdown.render(body))
-
-
 FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
 """The curves that `zoo evaluate --report` draws: figures, never faces."""
 
@@ -198,10 +189,8 @@ def card_of_run(
     return render_card(*known, repo, license, centres, loads_in_plain_timm(run), figures)
 
 
-def write_card(
-    run: str | Path | None = None, repo: str | None = None, license: License | None = None, html: bool = False
-) -> list[Path]:
-    """Writes README.md into a model's folder, and README.html beside it with `html`; the files that were written.
+def write_card(run: str | Path | None = None, repo: str | None = None, license: License | None = None) -> Path:
+    """Writes README.md into a model's folder; returns the file.
 
     `run` is a run, its best/, or an adopted model (None: the newest run), `repo` its name on the Hub (None: owner/ and
     the folder's).
@@ -209,10 +198,8 @@ def write_card(
     folder = model_folder(run)
     name = repo or f"owner/{folder.resolve().name}"
     card = card_of_run(folder, name, license, figures=figures_in(folder))
-    written = {"README.md": card, **({"README.html": to_html(card, name)} if html else {})}
-    for file, text in written.items():
-        write_text(folder / file, text)
-    return [folder / file for file in written]
+    write_text(folder / "README.md", card)
+    return folder / "README.md"
 
 
 def model_folder(model: str | Path | None) -> Path:

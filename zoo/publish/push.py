@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +20,6 @@ from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_f
 from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"  #: The class centres: vectors that stand for the people of the training set
-OURS = re.compile(
-    r"model[\w-]*\.onnx(\.data)?|report\.(json|html)|head\.safetensors|[\w-]+-(roc|det|cmc)\.png", re.ASCII
-)  #: What a push wrote before pushes listed their files in config.json, beside the card and the weights
 WEB = f"onnx/{ONNX}"
 """Where transformers.js looks for a model: the same content once more, which the Hub stores and receives once."""
 GIT = 40  #: The hex digits of the hash that git gives to a file
@@ -234,20 +230,15 @@ def push(
 
 
 def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
-    """The files that the last push wrote, with the hash of its card; those of an earlier version by their names."""
+    """The files that the last push wrote, with the hash of its card."""
     block = read(fetched(repo, commit, CONFIG)).get("zoo") if CONFIG in there else None
-    if not isinstance(block, dict):
-        return {}
-    written = block.get("published")
-    if isinstance(written, dict):
-        return {str(name): str(digest) for name, digest in written.items()}
-    return {name: "" for name in there if OURS.fullmatch(name) or name in ("README.md", CONFIG, WEIGHTS)}
+    written = block.get("published") if isinstance(block, dict) else None
+    return {str(name): str(digest) for name, digest in written.items()} if isinstance(written, dict) else {}
 
 
 def edited_since(repo: str, commit: str, last: dict[str, str]) -> bool:
-    """Whether the card on the Hub is another than the last push wrote; an earlier version's, without a hash, is not."""
-    written = last.get("README.md")
-    return written != "" and content_hash(fetched(repo, commit, "README.md"), GIT) != written
+    """Whether the card on the Hub is another than the last push wrote."""
+    return content_hash(fetched(repo, commit, "README.md"), GIT) != last.get("README.md")
 
 
 def fetched(repo: str, commit: str, name: str) -> Path:

@@ -6,7 +6,7 @@ from zoo.lazy import lazy
 
 if TYPE_CHECKING:
     from zoo.recognition.align_folder import Aligned, align_photos
-    from zoo.recognition.draw import draw_identification, draw_verification, save_picture
+    from zoo.recognition.draw import draw_identification, save_picture
     from zoo.recognition.gallery import Gallery
     from zoo.recognition.identify import Identification
     from zoo.recognition.index import Indexed
@@ -14,5 +14,5 @@ if TYPE_CHECKING:
     from zoo.recognition.verifier import FaceVerifier, Verification, verify
 
 __all__ = ["Aligned", "FaceVerifier", "Gallery", "Identification", "Indexed", "Table", "Verification", "align_photos"]
-__all__ += ["draw_identification", "draw_verification", "embed_to_table", "save_picture", "verify"]
+__all__ += ["draw_identification", "embed_to_table", "save_picture", "verify"]
 __getattr__, __dir__ = lazy(__name__, __file__)

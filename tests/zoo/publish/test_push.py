@@ -594,30 +594,6 @@ def test_a_push_deletes_what_the_last_one_wrote_and_leaves_all_else_and_an_edite
         assert b"ours" in repo.tree(repo.branches["main"])["README.md"]
 
 
-def test_what_an_earlier_version_pushed_is_known_by_its_names(tmp_path: Path) -> None:
-    folder = sealed(tmp_path / "now")
-    with HubServer() as hub:
-        hub.repos["o/m"] = repo = Repo()
-        old = {
-            "config.json": b'{"zoo": {}}',
-            "README.md": b"old",
-            "model-fp16.onnx": tiny_onnx(),
-            "report.html": b"old",
-        }
-        repo.commit({**old, "model_zoo.md": b"mine", "figures/model.onnx": tiny_onnx(dim=7)})
-        assert repeated(hub, tmp_path, (folder, "o/m", {})) == [[True, []]]
-        tree = repo.tree(repo.branches["main"])
-    assert set(tree) == {
-        "config.json",
-        "README.md",
-        "model.onnx",
-        "onnx/model.onnx",
-        "model_zoo.md",
-        "figures/model.onnx",
-    }
-    assert b"ours" in tree["README.md"]
-
-
 def test_a_card_beside_somebody_elses_files_is_kept(tmp_path: Path) -> None:
     folder = sealed(tmp_path / "now")
     with HubServer() as hub:

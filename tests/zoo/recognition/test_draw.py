@@ -8,42 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import crop, write_model
+from tests.support.toy_faces import crop
 from zoo.errors import InputError
 from zoo.faces.detect import Face
-from zoo.formats.images import Image, encode_png, read_image
+from zoo.formats.images import Image
 from zoo.recognition.draw import (
     draw_faces,
     draw_identification,
-    draw_pairs,
-    draw_verification,
     save_picture,
 )
 from zoo.recognition.identify import Identification, IdentifiedFace
-from zoo.recognition.pairs import PairAnswer, VerifiedPairs
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
-
-
-@pytest.fixture
-def verifier(tmp_path: Path) -> FaceVerifier:
-    return FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True, threshold=0.5)
-
-
-def test_the_drawn_answer_shows_both_crops_in_their_own_colours(verifier: FaceVerifier) -> None:
-    red, blue = crop(1), crop(2)
-    red[...], blue[...] = (200, 30, 20), (20, 30, 200)
-    red[:56], blue[:56] = 90, 90
-    drawn = draw_verification(red, blue, verifier.verify(red, blue)).reshape(-1, 3).astype(int)
-    for colour in ((200, 30, 20), (20, 30, 200)):
-        assert (np.abs(drawn - colour).max(1) <= 2).sum() > 10_000
-
-
-def test_a_drawing_needs_no_truetype_of_ones_own_and_takes_any_name(verifier: FaceVerifier, tmp_path: Path) -> None:
-    picture = tmp_path / "李 Žofie.png"
-    picture.write_bytes(encode_png(crop(1)))
-    save_picture(tmp_path / "o.jpg", draw_verification(picture, picture, verifier.verify(picture, picture)))
-    assert read_image(tmp_path / "o.jpg").shape[2] == 3
 
 
 def test_faces_are_drawn_where_they_are_and_nowhere_else() -> None:
@@ -96,20 +72,6 @@ def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_unknown(
     )
     draw_identification(crop(1), Identification(found, Decision(threshold, ""), 2))
     assert labels == [{(0.5, "Ada"): "Ada 0.75", (0.5, None): "unknown"}.get((threshold, name), "Ada? 0.75")]
-
-
-def test_the_roc_and_both_kinds_of_similarities_are_drawn_side_by_side() -> None:
-    places = []
-    for positives in ([0.8, 0.9], [0.15, 0.9]):  # all above the different pairs, and one among them
-        rows = [PairAnswer(Path(), Path(), True, similarity, None) for similarity in positives]
-        rows += [PairAnswer(Path(), Path(), False, similarity, None) for similarity in (0.1, 0.2, 0.3)]
-        drawn = draw_pairs(VerifiedPairs(tuple(rows), Decision(None, ""), Path("model.onnx")))
-        height, width, _ = drawn.shape
-        assert width > 2 * height and (drawn[:, width // 2 :] < 128).any()
-        rows, columns = np.nonzero((drawn[:, : width // 2] == (11, 98, 164)).all(2))
-        assert len(set(columns.tolist())) > width // 4  # the curve runs over the whole plot
-        places.append(float(np.median(rows)) / height)
-    assert places[0] < 0.2 and 0.4 < places[1] < 0.6  # at a true accept rate of 1, and of a half
 
 
 def test_other_endings_than_png_and_jpg_are_refused(tmp_path: Path) -> None:
