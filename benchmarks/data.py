@@ -327,7 +327,7 @@ def main() -> None:
         table("Decoding, one core", bare, "cv2", absent)
     ours = "zoo.formats.images.decode"
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ["WDS_CACHE"] = str(Path(temporary) / "cache")
+        os.environ["ZOO_CACHE"] = str(Path(temporary) / "cache")
         sources = write_sources(Path(temporary), contents, labels)
         if "loader" in sections:
             bare_name = "bare simplejpeg"

@@ -165,7 +165,7 @@ os.waitpid(child, 0)
 def scale(records: int, folder: str | None) -> None:
     """All trials."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        os.environ["WDS_CACHE"] = str(Path(temporary) / "cache")
+        os.environ["ZOO_CACHE"] = str(Path(temporary) / "cache")
         place = Path(temporary)
         opening(place, records)
         random_reads(place)

@@ -137,7 +137,7 @@ ROOMS = (
         "zoo.data",
         "training sets, augmentation, the loader",
         ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),
-        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets", "filelock"),
+        (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets"),
     ),
     Room(
         "zoo.recognition",

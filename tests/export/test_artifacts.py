@@ -129,7 +129,7 @@ def test_calibration_crops_are_read_from_folders_and_bins_and_never_resized(tmp_
 def caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "shards"))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "shards"))
 
 
 @pytest.mark.parametrize("source", SOURCES)

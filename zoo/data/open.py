@@ -20,8 +20,8 @@ def open_dataset(
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 
     None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each. A .rec
-    file, or a folder with one, is RecordIO; .tar files, a folder of them, a pattern {000..099}.tar or its http address
-    are WebDataset shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
+    file, or a folder with one, is RecordIO; .tar files, a folder of them or a pattern {000..099}.tar are WebDataset
+    shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
     Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
     labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
     the depth of people's folders, and whether links are followed (`FORMATS`), and `weight`, how often an epoch takes
@@ -92,12 +92,9 @@ FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:
-    """An address and what it says behind a ?: faces.csv?image=file&label=person.
-
-    An http address keeps it all. InputError for a word that is no `key=value`.
-    """
+    """An address and what it says behind a ?: faces.csv?image=file&label=person; InputError for no `key=value`."""
     plain, mark, query = uri.rpartition("?")
-    if not mark or uri.startswith(("http://", "https://")) or Path(uri).exists():
+    if not mark or Path(uri).exists():
         return uri, {}
     try:
         return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
@@ -133,10 +130,7 @@ def _refusal(uri: str, path: Path) -> str:
             f" `zoo train --data {uri}`"
         )
     if "://" in uri:
-        return (
-            "expected the http address of .tar shards, such as https://host/train-{000..099}.tar, or"
-            f" hf://datasets/OWNER/NAME, found {uri}; fetch it first"
-        )
+        return f"expected the path of a set here, or hf://datasets/OWNER/NAME, found the address {uri}; fetch it first"
     if path.suffix == ".bin" and path.is_file():
         return (
             f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; measure it:"
@@ -164,7 +158,7 @@ def kind_of(uri: str, path: Path) -> str | None:
         if (path / "data.mdb").is_file():
             return None
         return next((kind for kind in ("rec", "tar", "parquet") if any(path.glob(f"*.{kind}"))), "folder")
-    if uri.partition("?")[0].endswith(".tar") and (path.is_file() or "://" in uri or "{" in uri):
+    if uri.endswith(".tar") and (path.is_file() or ("{" in uri and "://" not in uri)):
         return "tar"
     if not path.is_file():
         return "rec" if path.suffix == ".rec" else None

@@ -12,12 +12,11 @@ from typing import IO
 import numpy as np
 
 from zoo.data.base import BlockedFaces
-from zoo.data.shards import cache_name, fetched, forget, shard_folder, training_files
+from zoo.data.shards import index_file, training_files
 from zoo.errors import InputError, explained, needs
 from zoo.files import write_text
 from zoo.formats.images import SUFFIXES
 from zoo.formats.lists import Labels
-from zoo.messages import log
 
 Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
 
@@ -29,9 +28,8 @@ class TarDataset(BlockedFaces):
     the field face.jpg of 0001. Where a sample has several pictures, `image` names the field to take, and `label` the
     field, or the name inside the .json, of the label.
 
-    Shards are paths or http addresses. Opening reads the headers and labels of each, once: they are kept in the folder
-    of `zoo.data.shards` for the next time. A picture is then one slice of a mapped file, so nothing of a shard stays in
-    memory; a shard at an address is fetched when its first picture is requested. Nothing is ever unpacked.
+    Opening reads the headers and labels of each shard, once: they are kept in zoo's cache for the next time. A picture
+    is then one slice of a mapped file, so nothing of a shard stays in memory. Nothing is ever unpacked.
     InputError for a shard that is truncated or compressed, for a member that is a link or whose name leads out of the
     archive, for a sample without a label, and for a field that comes twice.
     """
@@ -76,18 +74,18 @@ class TarDataset(BlockedFaces):
         """The shard's bytes; InputError unless they are those that were indexed."""
         shard, size = self._shards[number], self._sizes[number]
         told = f"expected the shard {shard}, cannot read it"
-        with explained(told, OSError, ValueError, advice="check the path"), _opened(shard) as file:
+        with explained(told, OSError, ValueError, advice="check the path"), open(shard, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(content) != size:
-            found = f"found {len(content):,}: it has changed; remove {_index_file(shard, self._fields)}"
+            found = f"found {len(content):,}: it has changed; remove {index_file(shard, self._fields)}"
             raise InputError(f"expected {size:,} bytes in {shard} as its kept index says, {found}")
         return content
 
 
 def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
-    """The shards of a folder, of one .tar, or of a pattern such as `https://host/train-{000..099}.tar`.
+    """The shards of a folder, of one .tar, or of a pattern such as `shards/train-{000..099}.tar`.
 
-    Patterns and addresses need the webdataset package (the extra `data`).
+    Patterns need the webdataset package (the extra `data`).
     """
     path = Path(uri)
     if path.is_dir():
@@ -101,49 +99,22 @@ def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> Ta
         from webdataset.shardlists import expand_urls
     urls = expand_urls(uri)
     for shard in urls:
-        if "://" in shard and not _is_remote(shard):
-            raise InputError(f"expected the paths or http addresses of shards, found {uri}; fetch them first")
-        if "://" not in shard and not Path(shard).is_file():
+        if not Path(shard).is_file():
             raise InputError(f"expected a shard at {shard}, found nothing; check the path")
     name = PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards"
     return TarDataset(urls, name, image_size, **fields)
 
 
-def _is_remote(shard: str) -> bool:
-    return shard.startswith(("http://", "https://"))
-
-
-def _opened(shard: str) -> IO[bytes]:
-    return fetched(shard) if _is_remote(shard) else open(shard, "rb")
-
-
-def _index_file(shard: str, fields: tuple[str, str]) -> Path:
-    """Where a shard's index is kept: by its address, or by its path and what tells one state of a file from another."""
-    named = f" {fields[0]}?{fields[1]}" if any(fields) else ""
-    if _is_remote(shard):
-        return shard_folder() / cache_name(f"{shard}{named}", ".json")
-    facts = Path(shard).stat()
-    state = f"{facts.st_size} {facts.st_mtime_ns}{named} {Path(shard).resolve()}"
-    return shard_folder() / cache_name(state, ".json")
-
-
 def _indexed(shard: str, fields: tuple[str, str]) -> tuple[int, list[Sample]]:
     """The size of a shard in bytes and its samples, from the kept index or, the first time, from its headers."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none is kept, or none that can be read
-        found = json.loads(_index_file(shard, fields).read_bytes())
+        found = json.loads(index_file(shard, fields).read_bytes())
         return int(found["size"]), [(str(k), int(o), int(n), str(label)) for k, o, n, label in found["samples"]]
-    if _is_remote(shard):
-        log.info("reading the labels of %s", shard)
     told = f"expected a shard at {shard}, cannot read it"
-    try:
-        with explained(told, OSError, advice="check the path"), _opened(shard) as file:
-            size, samples = file.seek(0, 2), _samples(file, shard, fields)
-    except InputError:
-        if _is_remote(shard):
-            forget(shard)  # so that it can be mended where it comes from
-        raise
+    with explained(told, OSError, advice="check the path"), open(shard, "rb") as file:
+        size, samples = file.seek(0, 2), _samples(file, shard, fields)
     with contextlib.suppress(OSError, InputError):  # without a writable cache, the next opening reads the headers again
-        write_text(_index_file(shard, fields), json.dumps({"size": size, "samples": samples}))
+        write_text(index_file(shard, fields), json.dumps({"size": size, "samples": samples}))
     return size, samples
 
 

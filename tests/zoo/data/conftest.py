@@ -21,9 +21,9 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def shards(monkeypatch, tmp_path) -> Path:
-    """Where indexes and fetched shards are kept."""
-    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "shards"))
-    return tmp_path / "shards"
+    """Where the indexes of shards are kept."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "shards"
 
 
 @pytest.fixture

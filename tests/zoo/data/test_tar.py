@@ -124,7 +124,7 @@ def test_headers_are_read_again_only_where_a_shard_changed(root, headers_read, s
 def test_a_folder_that_nobody_may_write_to_costs_only_time(root, headers_read, monkeypatch, tmp_path):
     make_tars(root, "cls")
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     assert len(open_dataset(str(root))) == 15 == len(open_dataset(str(root))) and len(headers_read) == 4
 
 
