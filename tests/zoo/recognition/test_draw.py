@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.toy_faces import crop
+from tests.support.toy_faces import crop, write_model
 from zoo.errors import InputError
 from zoo.faces.detect import Face
 from zoo.formats.images import Image
@@ -20,6 +20,11 @@ from zoo.recognition.draw import (
 from zoo.recognition.identify import Identification, IdentifiedFace
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> FaceVerifier:
+    return FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True, threshold=0.5)
 
 
 def test_faces_are_drawn_where_they_are_and_nowhere_else() -> None:
