@@ -86,7 +86,7 @@ def payloads() -> Iterator[tuple[str, bytes]]:
     yield "as-the-storage-type", b"\x80\x02}" + word("a") + TENSOR.replace(b"ctorch\nFloatStorage\n", system) + b"s."
     yield "as-the-rebuilder", b"\x80\x02}" + word("a") + TENSOR.replace(b"torch._utils", b"os") + b"s."
     yield "build-on-a-global", b"\x80\x02cos\nsystem\n}" + word("__call__") + word("x") + b"sb."
-    yield "build-on-a-reader", b"\x80\x02czoo.published.unpickle\nCall\n}" + word("__init__") + system + b"sb."
+    yield "build-on-a-reader", b"\x80\x02czoo.formats.pickles\nCall\n}" + word("__init__") + system + b"sb."
     yield "setstate", b"\x80\x02" + next(calls("canary_module", "A", ()))[1] + system + b"b."
     yield (
         "global-with-a-dot",

@@ -7,14 +7,14 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors
 import safetensors.torch
 import torch
 
 from zoo.errors import InputError, explained
-from zoo.published.unpickle import Call, Name, unpickle
+from zoo.formats.pickles import Call, Name, unpickle
 
 DTYPES = {
     "Double": torch.float64,
@@ -31,6 +31,8 @@ DTYPES = {
 WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net", "network")
 """Where a training checkpoint keeps the weights among the rest, in the order in which they are looked for."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  #: The number with which torch.save's files began before they became zip archives
+MOST_BYTES = 4 * 2**20
+"""What a checkpoint's pickle may have: names and shapes of a large one take 1 MB, its optimizer's included."""
 MOST_SIDES = 8
 MOST_NUMBERS = 2**36  #: More dimensions and numbers than any tensor of a face model has
 
@@ -52,6 +54,13 @@ class Blocks:
         if kind not in DTYPES or not counted or pid[5:] not in ((), (None,)):
             raise ValueError(f"a storage of the kind {kind[:40]}")
         return self.announced.setdefault(key, Block(self, key, DTYPES[kind], count))
+
+    def tree(self, file: IO[bytes]) -> Any:
+        """The data of the pickle that begins where `file` stands; InputError for what no checkpoint has."""
+        told = f"expected a checkpoint in {self.path}, found a pickle that is damaged or is no checkpoint"
+        advice = "nothing in it was run: get the file from a source you trust"
+        with explained(told, Exception, advice=advice):  # whatever a damaged pickle makes Python's own reader raise
+            return unpickle(file, persistent=self.announce, most_bytes=MOST_BYTES)
 
     def damaged(self, what: str) -> InputError:
         return InputError(f"expected a whole checkpoint in {self.path}, found {what}; fetch the file again")
@@ -156,7 +165,7 @@ def _zip(path: Path) -> Any:
             if order in names and archive.open(order).read(8) != b"little":
                 raise blocks.damaged("big-endian numbers")
             with archive.open(pickles[0]) as pickled:
-                return unpickle(pickled, str(path), blocks.announce)
+                return blocks.tree(pickled)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -174,9 +183,9 @@ def _legacy(path: Path) -> Any:
 
     blocks = Blocks(path, content)
     with open(path, "rb") as file:
-        if unpickle(file, str(path), blocks.announce) != LEGACY_MAGIC:
+        if blocks.tree(file) != LEGACY_MAGIC:
             raise InputError(f"expected a checkpoint that torch.save wrote at {path}, found another pickle, not run")
-        _protocol, _system, tree, keys = (unpickle(file, str(path), blocks.announce) for _ in range(4))
+        _protocol, _system, tree, keys = (blocks.tree(file) for _ in range(4))
         for key in keys if isinstance(keys, list) else ():
             block = blocks.announced.get(str(key))
             if block is None or int.from_bytes(file.read(8), "little") != block.count:

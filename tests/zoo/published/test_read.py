@@ -16,7 +16,7 @@ import torch
 
 from tests.support import hostile
 from zoo.errors import InputError
-from zoo.published import unpickle
+from zoo.published import read as reader
 from zoo.published.read import Described, read_tensors
 
 
@@ -182,7 +182,7 @@ def outcomes(watch: Watch, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     path = folder / "file.pt"
     "warm".encode("cp437")  # the encoding of old archives' names, which Python imports when it meets one
     patch = pytest.MonkeyPatch()
-    patch.setattr(unpickle, "MOST_BYTES", LIMIT)
+    patch.setattr(reader, "MOST_BYTES", LIMIT)
     tracemalloc.start()
     try:
         for name, content in HOSTILE.items():

@@ -1,18 +1,15 @@
-"""A checkpoint's pickle as plain data: nothing that it names is imported, and nothing in it is ever called.
+"""A pickle as plain data: nothing that it names is imported, and nothing in it is ever called.
 
 `pickle.Unpickler` with a closed `find_class` would still let a pickle call what is left open and set attributes of it.
 Here the opcodes that call, import or look up something are our own: a name becomes a `Name`, a call a `Call`.
 """
 
 import pickle
-from collections.abc import Callable
+import pickletools
+from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
-from zoo.errors import explained
-
-MOST_BYTES = 4 * 2**20
-"""What a checkpoint's pickle may have: names and shapes of a large one take 1 MB, its optimizer's included."""
 KEYS = (str, int, float, bool, type(None))
 """What a key may be: text or a number. Hashing a deeply nested tuple would overflow the interpreter's stack."""
 
@@ -39,28 +36,35 @@ class Call(dict[Any, Any]):
 Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 
 
-def unpickle(file: IO[bytes], name: str, persistent: Persistent) -> Any:
-    """The data of the pickle that begins where `file` stands, of at most 4 MiB; `name` is for messages.
+def unpickle(
+    file: IO[bytes] | Any,
+    *,
+    persistent: Persistent | None = None,
+    names: Container[str] | None = None,
+    most_bytes: int | None = None,
+    most_opcodes: int | None = None,
+    encoding: str = "ASCII",
+) -> Any:
+    """The data of the pickle that begins where `file` stands, an open file or a map of one.
 
-    InputError for a pickle that is damaged, too long, or uses what no checkpoint needs.
+    `names` are those that it may name, None all; `encoding` is pickle's, for the texts of Python 2. ValueError, or
+    whatever a damaged pickle makes Python's own reader raise, for one that goes beyond `most_bytes` or `most_opcodes`
+    or uses what no data needs. An opcode makes at most a small object, a reference or an entry of the memo.
     """
-    told = f"expected a checkpoint in {name}, found a pickle that is damaged or is no checkpoint"
-    advice = "nothing in it was run: get the file from a source you trust"
-    with explained(told, Exception, advice=advice):  # whatever a damaged pickle makes Python's own reader raise
-        return _Reader(_Limited(file), persistent).load()
+    limited = file if most_bytes is None else _Limited(file, most_bytes)
+    return _Reader(limited, persistent, names, most_opcodes, encoding).load()
 
 
 class _Limited:
     """A file that a pickle is read from, up to the limit; a length beyond it is refused before it is allocated."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.left = MOST_BYTES
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self.file, self.left, self.most = file, most, most
 
     def spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise ValueError(f"more than the {MOST_BYTES:,} bytes of any checkpoint's pickle")
+            raise ValueError(f"more than the {self.most:,} bytes that it may have")
 
     def read(self, count: int) -> bytes:
         self.spend(count)
@@ -72,25 +76,52 @@ class _Limited:
         return line
 
 
-class _Reader(pickle._Unpickler):
+_PYTHONS: Any = vars(pickle)["_Unpickler"]  #: The interpreter in Python, whose parts can be left out
+
+
+class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its parts
     """Python's own unpickler without every opcode that imports, calls or sets anything."""
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {}
-    stack: list[Any]
-    append: Callable[[Any], None]
-    pop_mark: Callable[[], list[Any]]
+    def __init__(
+        self,
+        file: Any,
+        persistent: Persistent | None,
+        names: Container[str] | None,
+        most_opcodes: int | None,
+        encoding: str,
+    ) -> None:
+        super().__init__(file, encoding=encoding)
+        self.persistent, self.names = persistent, names
+        self.opcodes, self.most_opcodes = 0, most_opcodes
+        self.dispatch = self  # an opcode's work is looked up here, one after the other
 
-    def __init__(self, file: _Limited, persistent: Persistent) -> None:
-        super().__init__(file)
-        self.persistent = persistent
+    def __getitem__(self, opcode: int) -> Callable[["_Reader"], None]:
+        self.opcodes += 1
+        if self.most_opcodes is not None and self.opcodes > self.most_opcodes:
+            raise ValueError("more small objects than it may hold")
+        if opcode not in _WORK:
+            raise ValueError(f"the pickle opcode {_OPCODES.get(opcode, opcode)}, which no data needs")
+        return _WORK[opcode]
 
     def find_class(self, module: str, name: str) -> Any:
         """What GLOBAL and STACK_GLOBAL push."""
-        return Name(f"{module}.{name}"[:200])
+        path = f"{module}.{name}"[:200]
+        if self.names is not None and path not in self.names:
+            raise ValueError(f"the global {path}, which is of no use there and which was not run")
+        return Name(path)
 
     def persistent_load(self, pid: Any) -> Any:
         """What BINPERSID pushes."""
+        if self.persistent is None:
+            raise ValueError("a reference to something outside")
         return self.persistent(pid)
+
+    def load_frame(self) -> None:
+        """A frame's length only helps readers that read ahead, and would have this one copy the frame."""
+        self.read(8)
+
+    def load_bytearray8(self) -> None:
+        self.load_binbytes8()  # Python's own would make what is announced
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -155,22 +186,19 @@ def _put(target: Any, items: list[Any]) -> None:
 def _extend(target: Any, values: list[Any]) -> None:
     if isinstance(target, list):
         target.extend(values)
-    elif not isinstance(target, Call):  # a set or a deque, whose elements no checkpoint's weights lie in
+    elif not isinstance(target, Call):  # a set or a deque, whose elements nobody looks at
         raise ValueError("an element of something that is no list")
 
 
+_OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _UNCHANGED = (
-    *("PROTO", "FRAME", "MARK", "STOP", "POP", "POP_MARK", "DUP"),
+    *("PROTO", "MARK", "STOP", "POP", "POP_MARK", "DUP", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "BINPERSID"),
     *("NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("EMPTY_LIST", "LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT"),
-    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
-    *("GLOBAL", "STACK_GLOBAL", "BINPERSID"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_LIST", "LIST", "EMPTY_DICT"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET"),
 )  #: Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out
-_Reader.dispatch.update(
-    {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED}
-)
-_Reader.dispatch.update(
-    {getattr(pickle, name[5:].upper())[0]: own for name, own in vars(_Reader).items() if name.startswith("load_")}
-)
+_WORK: dict[int, Callable[[Any], None]] = {
+    **{getattr(pickle, name)[0]: _PYTHONS.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED},
+    **{getattr(pickle, name[5:].upper())[0]: own for name, own in vars(_Reader).items() if name.startswith("load_")},
+}

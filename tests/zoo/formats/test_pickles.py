@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from zoo.errors import InputError
-from zoo.published.unpickle import MOST_BYTES, Call, Name, unpickle
+from zoo.formats.pickles import Call, Name, unpickle
 
 
 def read(content: bytes) -> Any:
-    return unpickle(io.BytesIO(content), "the file", lambda pid: ("outside", pid))
+    return unpickle(io.BytesIO(content), persistent=lambda pid: ("outside", pid))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -37,21 +36,28 @@ def test_items_under_keys_that_are_neither_text_nor_numbers_are_left_out() -> No
     assert read(pickle.dumps({(1, 2): "a", "b": "c"})) == {"b": "c"}
 
 
+def test_a_name_that_is_not_among_those_expected_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the global os\.system, which is of no use"):
+        unpickle(io.BytesIO(b"cos\nsystem\n."), names={"os.path"})
+
+
 def test_what_lies_outside_is_asked_for_by_its_id() -> None:
     assert read(b"\x80\x02K\x07Q.") == ("outside", 7)
 
 
 def test_the_reader_stops_where_the_pickle_does_and_at_its_limit() -> None:
     file = io.BytesIO(pickle.dumps([1], 2) + b"rest")
-    assert unpickle(file, "the file", list) == [1] and file.read() == b"rest"
-    with pytest.raises(InputError, match=f"more than the {MOST_BYTES:,} bytes"):
-        read(pickle.dumps("a" * (MOST_BYTES + 1)))
+    assert unpickle(file) == [1] and file.read() == b"rest"
+    with pytest.raises(ValueError, match="more than the 1,000 bytes"):
+        unpickle(io.BytesIO(pickle.dumps("a" * 1001)), most_bytes=1000)
+    with pytest.raises(ValueError, match="more small objects"):
+        unpickle(io.BytesIO(pickle.dumps([[] for _ in range(50)])), most_opcodes=100)
 
 
 def test_nothing_that_calls_imports_or_sets_is_left_of_pythons_own_opcodes() -> None:
-    from zoo.published.unpickle import _Reader
+    from zoo.formats.pickles import _WORK
 
-    theirs = {code for code, method in _Reader.dispatch.items() if pickle._Unpickler.dispatch.get(code) is method}
+    theirs = {code for code, method in _WORK.items() if pickle._Unpickler.dispatch.get(code) is method}
     acting = ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "SETITEM", "SETITEMS")
     acting += ("APPEND", "APPENDS", "ADDITEMS", "DICT", "EMPTY_SET", "FROZENSET", "PERSID", "NEXT_BUFFER", "LONG4")
     assert theirs.isdisjoint(getattr(pickle, name)[0] for name in acting)
