@@ -276,8 +276,7 @@ class PeoplePairs:
     """The people of each pair, and the draws of these people."""
 
     left: Indices
-    right: Indices
-    """The person on either side, numbered from 0: (pairs,) each. Each pair of unknown people counts as a person."""
+    right: Indices  #: The person on either side, from 0: (pairs,) each. A pair of unknown people counts as one person
     draws: Resampling
     known: bool  #: Whether people are known and were drawn; otherwise pairs were
 

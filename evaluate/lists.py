@@ -31,8 +31,7 @@ class Listed:
     people: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]] | None
     """The names on either side, (pairs,) each; None where the list does not identify them."""
     sha256: str
-    columns: dict[str, npt.NDArray[np.str_]] = field(default_factory=dict)
-    """What else is stated of the pairs, (pairs,) each."""
+    columns: dict[str, npt.NDArray[np.str_]] = field(default_factory=dict)  #: What else the pairs are, (pairs,) each
     place: npt.NDArray[np.int64] | None = None
     """Where pictures stand in many pairs: those of pair i are `pictures[place[2i]]` and `pictures[place[2i + 1]]`."""
 

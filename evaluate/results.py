@@ -34,8 +34,7 @@ class Identification:
 
     mated_probes: int  #: Probes whose person the gallery holds
     non_mated_probes: int
-    rank: Mapping[int, float]
-    """The share of mated probes with fewer than n entries of other people at or above their mate."""
+    rank: Mapping[int, float]  #: The share of mated probes with fewer than n entries of others at or above their mate
     rank_interval: Mapping[int, Interval]
     tpir_at_fpir: Mapping[float, float] = field(default_factory=dict)
     """The share of mated probes at rank 1 above the threshold of that FPIR; NaN where it is not measurable."""
@@ -117,10 +116,8 @@ class Curves:
     roc: RocPoints | None = None
     histogram: Histogram | None = None
     sweep: Sweep | None = None
-    cmc: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By gallery: the shares of probes found within rank 1, 2, …"""
-    open_set: Mapping[str, RocPoints] = field(default_factory=dict)
-    """By gallery: TPIR over FPIR, of probes without a mate; FNIR is 1 − TPIR."""
+    cmc: Mapping[str, Sequence[float]] = field(default_factory=dict)  #: By gallery: the share found within rank 1, 2, …
+    open_set: Mapping[str, RocPoints] = field(default_factory=dict)  #: By gallery: TPIR over FPIR, without a mate
     rejection: Rejection | None = None
     hardest: Hardest | None = None
     right: str | None = None  #: Which pairs the model has right, as `intervals.pack` writes it
@@ -163,8 +160,7 @@ class Evaluation:
     data_sha256: str
     compat: str | None  #: Whose definitions the figures follow, where not our own: insightface
     features: str | None = None  #: IJB: N1 keeps norms, D1 weighs by the detector
-    flip: bool | None = None
-    """Whether embeddings are sums over a picture and its mirror image; None where that is not known."""
+    flip: bool | None = None  #: Whether embeddings are sums over a picture and its mirror image; None: not known
     images: int | None = None
     people: int | None = None  #: How many people are known to be shown; None where the benchmark does not tell
     templates: int | None = None
@@ -186,16 +182,12 @@ class Evaluation:
     auc_interval: Interval | None = None
     eer: float | None = None
     eer_interval: Interval | None = None
-    tar_at_far: Mapping[float, float] = field(default_factory=dict)
-    """True accept rate by false accept rate; NaN where the pairs cannot measure it."""
+    tar_at_far: Mapping[float, float] = field(default_factory=dict)  #: True accept rate by false; NaN: not measurable
     operating_points: tuple[Point, ...] = ()  #: All that holds at each measurable false accept rate
-    identification: Mapping[str, Identification] = field(default_factory=dict)
-    """By gallery; "" where there is only one."""
+    identification: Mapping[str, Identification] = field(default_factory=dict)  #: By gallery; "" for the only one
     decidability: float | None = None  #: d′, how far apart both kinds of scores lie
-    figures: Mapping[str, float] = field(default_factory=dict)
-    """Further figures of a protocol that this class does not know, by their label."""
-    groups: Mapping[str, Groups] = field(default_factory=dict)
-    """Groups of pairs at one threshold, by the column that tells them apart."""
+    figures: Mapping[str, float] = field(default_factory=dict)  #: Further figures of a protocol, by label
+    groups: Mapping[str, Groups] = field(default_factory=dict)  #: Groups at one threshold, by the column that has them
     failures: Failures | None = None
     intervals: str | None = None  #: How the intervals were found, in words
     not_measurable: tuple[str, ...] = ()  #: What these pairs are too few for, in sentences

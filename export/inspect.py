@@ -15,8 +15,7 @@ from zoo.inference.metadata import external_files, facts_text, load_proto, parse
 from zoo.inference.session import REFUSALS, OnnxEmbedder
 from zoo.modelinfo import ModelInfo
 
-BGR_NORM_RATIO = 1.02
-"""A model gives a larger norm to a clearer face; a norm larger by this factor with swapped colours is suspicious."""
+BGR_NORM_RATIO = 1.02  #: A clearer face has a larger norm; one so much larger with swapped colours is suspicious
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,7 @@ class Port:
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
-    """Numbers where the size is fixed, names where it is dynamic, "?" where it is not stated."""
+    shape: tuple[int | str, ...]  #: Numbers where the size is fixed, names where it is dynamic, "?" where not stated
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,10 @@ from zoo.inference.metadata import external_files, load_proto, messages_in, set_
 from zoo.messages import quiet
 from zoo.modelinfo import Crops, ModelInfo
 
-OPSET = Options.opset
-"""The ONNX operator set of an export, 18; docs/export.md lists what runs it, which soak tests try."""
+OPSET = Options.opset  #: The ONNX operator set of an export, 18; docs/export.md lists what runs it, as soak tests try
 OPSETS = range(18, 24)  #: The operator sets to choose from
 INPUT, OUTPUT = "input", "embedding"
-SINGLE_FILE_BYTES = 2**31 - 2**20
-"""The limit of a protobuf message is 2 GiB; larger weights go into a separate file beside the graph."""
+SINGLE_FILE_BYTES = 2**31 - 2**20  #: protobuf's limit is 2 GiB; larger weights go into a file beside the graph
 
 
 def write_onnx(

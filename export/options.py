@@ -22,8 +22,7 @@ class Options:
         " training data, else synthetic faces)",
         "DATA",
     )
-    training_data: str | None = None
-    """Used where `calibrate` is None, if its crops have the model's size; `export_onnx` takes it from the run."""
+    training_data: str | None = None  #: Where `calibrate` is None, if its crops have the model's size; of the run
     data: str | None = option(None, "pairs to compare the files on (default: synthetic faces)", "PAIRS.bin")
 
     def __post_init__(self) -> None:

@@ -23,8 +23,7 @@ Inputs = npt.NDArray[np.float32]  #: Model inputs (batch, 3, H, W)
 Embeddings = npt.NDArray[np.float32]  #: Raw embeddings (batch, dim)
 
 BATCHES = (1, 2, 5, 33)  #: Batch sizes of a proof: a single crop, the smallest real batch, and two that divide nothing
-MIN_COSINE = 0.99999
-"""An export below this is rejected. float32 noise of a 50-layer network leaves 1 − 1e-6; a missing layer 0.9."""
+MIN_COSINE = 0.99999  #: Below it an export is rejected. float32 noise of 50 layers leaves 1 − 1e-6; a missing layer 0.9
 MAX_RELATIVE = 1e-3  #: Largest difference, relative to the largest coordinate, that an export may have
 
 

@@ -19,12 +19,9 @@ from zoo.export import parity
 from zoo.export.parity import Embeddings, Inputs
 from zoo.messages import log, quiet
 
-HALF_LIMIT = 65504.0 / 2
-"""float16 ends at 65504; a factor of two is reserved for crops with larger values than those inspected."""
-QUANTISED = ("Conv", "Gemm", "MatMul", "Add")
-"""The operators computed in int8; those neither here nor in CARRIED stay in float32 between them."""
-REMOVABLE = ("Relu", "Clip")
-"""The operators absorbed by the range of the tensor before them: what they cut off needs no codes."""
+HALF_LIMIT = 65504.0 / 2  #: float16 ends at 65504; half is reserved for crops with larger values than those inspected
+QUANTISED = ("Conv", "Gemm", "MatMul", "Add")  #: Computed in int8; what is neither here nor in CARRIED stays in float32
+REMOVABLE = ("Relu", "Clip")  #: Absorbed by the range of the tensor before them: what they cut off needs no codes
 CARRIED = (*REMOVABLE, "MaxPool", "GlobalAveragePool")
 """The operators that pass int8 through, so that two quantised layers need no float32 between them."""
 METHODS = {name.lower(): CalibrationMethod[name] for name in ("Percentile", "Entropy")}
@@ -41,8 +38,7 @@ class Conversion:
     kept_in_float32: tuple[str, ...] = ()  #: The layers that were not converted, by name
     why: str = ""  #: The reason, where there are such layers
     method: str = ""  #: int8: how ranges were found, a key of METHODS
-    mean_cosine_by_method: dict[str, float] = field(default_factory=dict)
-    """int8: to float32, for each method that was tried."""
+    mean_cosine_by_method: dict[str, float] = field(default_factory=dict)  #: int8: to float32, for each method
     calibration: str = ""  #: int8: the crops that the ranges were found on
 
     def facts(self) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from zoo.registry import Registry
 
 M = TypeVar("M", bound=nn.Module)
 
-UNIT_NORM_TOLERANCE = 1e-3
-"""Norms this near to 1 throughout a batch are those of embeddings that were normalised before."""
+UNIT_NORM_TOLERANCE = 1e-3  #: Norms this near to 1 throughout a batch are those of normalised embeddings
 
 
 class HeadType(type):
@@ -66,18 +65,14 @@ class MarginHead(nn.Module, metaclass=HeadType):
     paper: ClassVar[str] = ""  #: The publication that defines the head: authors, title, venue and year
     summary: ClassVar[str] = ""  #: T and N in one line
     form: ClassVar[Literal["softmax", "binary"]] = "softmax"  #: Which of the two losses the head is for
-    uses_norm: ClassVar[bool] = False
-    """Whether the embeddings' norms decide anything, so that normalised embeddings are a mistake."""
-    no_margin: ClassVar[float] = 0.0
-    """The value of the option `margin` that leaves T = cos θ_y, where a schedule of the margin starts."""
+    uses_norm: ClassVar[bool] = False  #: Whether norms decide anything, so that normalised embeddings are a mistake
+    no_margin: ClassVar[float] = 0.0  #: The `margin` that leaves T = cos θ_y, where a schedule of it starts
 
     name: str = ""  #: The registered name, or the name of the class
     options: dict[str, Any]  #: Every option that the head has, defaults included
-    bound: tuple[int, int] | None = None
-    """The number of classes and the embedding's dimension that the head is bound to."""
+    bound: tuple[int, int] | None = None  #: The number of classes and the dimension that the head is bound to
     counted: bool = False  #: Whether the loss that the head is bound to has `class_counts`
-    first_sample: int = 0
-    """Where the batch given to `update` begins in the global batch; 0 where it is the whole of it."""
+    first_sample: int = 0  #: Where the batch given to `update` begins in the global batch; 0 where it is all of it
     counts: Tensor | None = None  #: Training images of each sample's class, (batch,), where the loss has `class_counts`
     least_count: float = 1.0  #: Training images of the rarest class
     bias: Tensor | float  #: b of the binary form, 0 in the other
@@ -232,8 +227,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-HEADS: Registry[type[MarginHead]] = Registry("head")
-"""Every head by name. A head's options are the parameters of its `__init__`."""
+HEADS: Registry[type[MarginHead]] = Registry("head")  #: By name; a head's options are the parameters of its `__init__`
 
 
 def build_head(name: str, **options: Any) -> MarginHead:

@@ -19,8 +19,7 @@ class SubCentres:
     """
 
     dominant: Tensor  #: (classes,) int64: the sub-centre that is the nearest one to most images of its class
-    share: Tensor
-    """(classes,): the fraction of the class's images whose nearest sub-centre it is; 0 for a class without images."""
+    share: Tensor  #: (classes,): the fraction of the class's images whose nearest sub-centre it is; 0 without images
     nearest: Tensor  #: (images,) int64: each image's nearest sub-centre of its own class
     angle: Tensor  #: (images,): radians from each image to the dominant sub-centre of its class
     centres: Tensor  #: (classes, dim): the dominant sub-centres, as the weight of a loss with one centre per class

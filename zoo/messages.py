@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-log = logging.getLogger("zoo")
-"""Warnings and notes of library code; `zoo` shows them on stderr, a program may handle them as it likes."""
+log = logging.getLogger("zoo")  #: Notes of library code; `zoo` shows them on stderr, programs handle them
 
 Progress = Callable[[int], None]  #: Called with the number of items done since the last call
 

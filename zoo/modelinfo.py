@@ -31,8 +31,7 @@ class InputSpec(Facts):
     """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
 
     size: tuple[int, int] = (112, 112)  #: (height, width) in pixels
-    mean: Scale = 127.5
-    """Subtracted from every 8-bit value; three numbers where each channel has its own, in the order given."""
+    mean: Scale = 127.5  #: Subtracted from every 8-bit value; three numbers for channels of their own, in that order
     std: Scale = 127.5  #: Divided by, after the subtraction; likewise
     channel_order: str = "RGB"  #: "RGB", or "BGR" for some third-party models
     alignment: str = "arcface-5-points"  #: The template of five landmarks that crops are aligned to
@@ -126,8 +125,7 @@ class ModelInfo:
     training_set: str = ""  #: What it was trained on, with the number of identities and images
     license: str = ""  #: The license of the weights; empty where none was chosen
     commit: str = ""  #: The git commit of the code that trained it; empty outside a checkout
-    parity: dict[str, Any] = field(default_factory=dict)
-    """What the export proved: {batch: {cosine, max_abs}} against torch."""
+    parity: dict[str, Any] = field(default_factory=dict)  #: What the export proved, by batch: cosine, max_abs, …
     quantisation: dict[str, Any] = field(default_factory=dict)
     """How a float16 or int8 file was made: precision, calibration, layers kept in float32; empty for float32."""
     thresholds: tuple[Threshold, ...] = ()  #: Measured thresholds, smallest false accept rate first

@@ -26,8 +26,7 @@ PACKAGE = Path(zoo.__file__).parent
 ROOMS = ("modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols")
 """Every room whose code handles a picture before or while it is embedded."""
 LIBRARIES = ("numpy", "simplejpeg", "pillow", "timm-face-zoo")
-BY_TORCH = (("backbones",), ("torch", "timm"))
-"""The rooms and libraries that compute an embedding by torch, which ONNX Runtime's do not depend on."""
+BY_TORCH = (("backbones",), ("torch", "timm"))  #: Rooms and libraries that only torch's embeddings depend on
 
 
 def cache_key(facts: Mapping[str, Any], protocol: Protocol, torch: bool = False) -> str:

@@ -44,8 +44,7 @@ class Model:
     name: str  #: What people call it
     embedder: FaceModel
     options: Options
-    onnx_options: dict[str, Any] = field(default_factory=dict)
-    """What each process of several devices opens the file with; empty for torch."""
+    onnx_options: dict[str, Any] = field(default_factory=dict)  #: What each process of several devices opens it by
 
     @property
     def facts(self) -> ModelFacts:
@@ -85,8 +84,7 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
 class Benchmarks:
     """What --data and --protocol name."""
 
-    opened: tuple[tuple[Protocol, Found | None], ...]
-    """Each ready to be measured, and where it was found; None for one that was opened otherwise."""
+    opened: tuple[tuple[Protocol, Found | None], ...]  #: Each ready to be measured, and where it was found, if it was
     not_whole: tuple[str, ...] = ()  #: A sentence for each benchmark that is there and incomplete
     unpacked: Any = None  #: The folder of an archive, which is removed with this
 

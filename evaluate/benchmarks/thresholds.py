@@ -10,8 +10,7 @@ from zoo.inference.embed import FaceModel
 from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo, Threshold
 
-FEWEST_FALSE_ACCEPTS = 30
-"""A rate that is counted on fewer events is uncertain by more than a third, and is not stored."""
+FEWEST_FALSE_ACCEPTS = 30  #: A rate counted on fewer events is uncertain by more than a third, and is not stored
 
 
 def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tuple[list[Threshold], list[str]]:

@@ -22,8 +22,7 @@ from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
 
-FEATURES = ("N1D1", "N1D0", "N0D1", "N0D0")
-"""How IJB's images are weighed, in insightface's letters without F, which is the embedder's flip."""
+FEATURES = ("N1D1", "N1D0", "N0D1", "N0D0")  #: How IJB's images are weighed, by insightface's letters; F is the flip
 COMPATS = ("insightface",)
 
 
@@ -37,8 +36,7 @@ class Benchmark:
     counts: tuple[tuple[str, int], ...] = ()
     """Fields of an Evaluation and their values for a whole copy; those that a layout does not give are not compared."""
     whole: tuple[tuple[str, int], ...] = ()  #: Further counts of the publication, e.g. pictures that are in no pair.
-    family: str = ""
-    """A name for several benchmarks together, whose people are groups to be compared at one threshold: rfw."""
+    family: str = ""  #: The name of several benchmarks whose people are groups, compared at one threshold: rfw
 
     @property
     def holds(self) -> dict[str, int]:
@@ -59,8 +57,7 @@ class Found:
     protocol: str  #: The protocol's name in PROTOCOLS
     path: Path
     layout: str = ""  #: Which layout, where the protocol has several
-    own_folders: tuple[str, ...] = ()
-    """Folders in `path` that hold its pictures: they are not searched for other benchmarks."""
+    own_folders: tuple[str, ...] = ()  #: Folders in `path` with its pictures: not searched for other benchmarks
 
     @property
     def benchmark(self) -> Benchmark | None:
@@ -115,8 +112,7 @@ class Protocol(abc.ABC):
     data_sha256: str  #: What the benchmark's file or lists hash to
     lists_only: bool = False  #: Whether that is the hash of lists alone, which other pictures could lie under
     benchmarks: ClassVar[tuple[Benchmark, ...]] = ()  #: The published benchmarks of this protocol
-    crowded: ClassVar[frozenset[str]] = frozenset()
-    """Names of folders with pictures by the hundred thousand: they are not searched for benchmarks."""
+    crowded: ClassVar[frozenset[str]] = frozenset()  #: Folders of many pictures: not searched for benchmarks
 
     @classmethod
     def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:

@@ -31,8 +31,7 @@ RANKS = (1, 5, 10)
 IJBB = (("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845))
 IJBC = (("images", 469375), ("templates", 23124), ("pairs", 15658489), ("people", 3531))
 FPIRS = (0.1, 0.01)
-MEAN, UNION = "mean", "union"
-"""What stands beside the two galleries: the mean of their rates, and both as one gallery, as insightface has it."""
+MEAN, UNION = "mean", "union"  #: Beside the galleries: the mean of their rates, and both as one, as insightface has it
 
 
 @PROTOCOLS.register("ijb")
@@ -63,8 +62,7 @@ class IJBProtocol(Protocol):
     def __init__(self, folder: str | Path, norm: bool = True, detector_score: bool = True) -> None:
         self.folder = Path(folder)
         self.norm, self.detector_score = norm, detector_score
-        self.widths: tuple[int, ...] = ()
-        """Of several models whose embeddings stand side by side, each one's dimension; their scores are fused."""
+        self.widths: tuple[int, ...] = ()  #: The dimensions of several models side by side, whose scores are fused
         meta = self.folder / "meta"
         releases = sorted(path.name.split("_")[0] for path in meta.glob("ijb?_name_5pts_score.txt"))
         if len(releases) != 1:

@@ -35,8 +35,7 @@ MOST_UNEVEN = 0.1  #: By how much the share of pairs of one person in a fold may
 MOST_DEVIATIONS = 3  #: Nor beyond so many standard deviations of a random order
 _NTH = ("first", "second")
 
-LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}
-"""Lists of pairs in LFW's format, and their benchmarks."""
+LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}  #: Lists in LFW's format
 
 
 def _benchmark(name: str, title: str, pairs: int = 0, images: int = 0, people: int = 0) -> Benchmark:
@@ -153,10 +152,8 @@ class PairsProtocol(Protocol):
         self.data, self.data_sha256 = data, data_sha256
         self.people, self.cut = people, cut
         self.lists_only = isinstance(next(iter(self._images), None), Path)
-        self.stratified = False
-        """Whether folds hold both kinds of pairs evenly, by a seeded draw, instead of following the file's order."""
-        self.official = False
-        """Whether the folds are part of a published benchmark's definition: then they follow the file's order."""
+        self.stratified = False  #: Whether folds hold both kinds evenly, by a seeded draw, not in the file's order
+        self.official = False  #: Whether a published definition has the folds: then they follow the file's order
 
     @classmethod
     def from_list(cls, listed: Listed, data: str, cut: Cut | None = None) -> PairsProtocol:

@@ -77,8 +77,7 @@ class Watch:
     def __init__(self) -> None:
         self.labels: Tensor | None = None
         self.started = False
-        self.seen: tuple[MarginHead, Tensor, Tensor] | None = None
-        """The head, the target cosines and the norms, (batch,) each, without gradient."""
+        self.seen: tuple[MarginHead, Tensor, Tensor] | None = None  #: Head, target cosines, norms, (batch,), detached
         self._told: set[str] = set()
 
     def warn(self) -> None:

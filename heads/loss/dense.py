@@ -11,11 +11,9 @@ from zoo.heads.base import MarginHead
 from zoo.heads.loss.precision import product
 from zoo.heads.loss.sharded import Ranks
 
-NORM_FLOOR = 1e-12
-"""Lower bound of the norm by which centres are divided; an embedding of no larger norm has no direction."""
+NORM_FLOOR = 1e-12  #: The least norm that centres are divided by; an embedding of no larger one has no direction
 
-HARD_SHARE_ROWS = 32
-"""The share of hard negatives, which only the log uses, is counted on about this many evenly spaced samples."""
+HARD_SHARE_ROWS = 32  #: The log's share of hard negatives is counted on about so many evenly spaced samples
 
 
 @dataclass(frozen=True)
@@ -23,12 +21,10 @@ class Plan:
     """How one forward goes through the classes, and what it keeps for the backward pass."""
 
     chunk_size: int  #: Classes per chunk
-    keep_bytes: int
-    """Memory, beyond the gradient's own, for values that the backward pass would otherwise compute again."""
+    keep_bytes: int  #: Memory beyond the gradient's own for values that the backward pass would compute again
     sub_centres: int = 1  #: Centres per class: rows j·sub_centres to (j + 1)·sub_centres of the weight
     compiled: bool = False  #: Whether torch.compile fuses the elementwise part of a full chunk
-    counted: slice = field(default_factory=lambda: slice(0, 0))
-    """The samples whose cosines above the boundary are counted."""
+    counted: slice = field(default_factory=lambda: slice(0, 0))  #: Samples whose cosines above the boundary are counted
     filter_above: float | None = None  #: Non-target cosines above it are left out
     smooth: bool = False  #: Whether the sum of the logits is needed too, for label smoothing
     precision: str = "fp32"  #: Of the products with the centres

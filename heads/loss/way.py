@@ -14,12 +14,10 @@ from zoo.heads.loss.chunked import chunked_log_sum_exp
 from zoo.heads.loss.dense import Negatives, Plan, nearest_cosines, negatives_of, target_cosines
 from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 
-CHUNK_BYTES = {"cpu": 2**21}
-"""The size of a chunk of cosines, by device, where `chunk_size` is "auto": on a CPU, what fits the L2 cache."""
+CHUNK_BYTES = {"cpu": 2**21}  #: A chunk of cosines, by device, for `chunk_size` "auto": what fits a CPU's L2 cache
 CHUNK_BYTES_ELSEWHERE = 2**26
 MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
-MEMORY_BUDGET_FUSED = 480 * 2**20
-"""Bytes for everything beside the centres and their gradient, on a GPU, where `memory_budget` is None."""
+MEMORY_BUDGET_FUSED = 480 * 2**20  #: Bytes beside the centres and their gradient on a GPU, without `memory_budget`
 
 
 @dataclass(frozen=True)

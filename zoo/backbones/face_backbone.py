@@ -14,8 +14,7 @@ from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, ste
 from zoo.backbones.timm_model import FaceArchitecture, build_timm, cannot_process, face_cfg, family, fit_neck
 from zoo.errors import InputError, closest, unknown_name
 
-OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")
-"""Our own architectures, which bring a stem and a neck for crops."""
+OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")  #: Our own architectures, with a stem and a neck for crops
 
 
 class FaceBackbone(nn.Module):

@@ -72,8 +72,7 @@ class MobileFaceNet(FaceArchitecture):
         second = [conv(stem, stem, 3, groups=stem_groups)] if stem_groups else []
         self.stem = nn.Sequential(conv(in_chans, stem, 3, 2), *second)
         blocks, channels_in, reduction = [], stem, 2
-        self.feature_info: list[dict[str, Any]] = []
-        """For timm's features_only: the last block of every size of the map."""
+        self.feature_info: list[dict[str, Any]] = []  #: For timm's features_only: the last block of every map size
         for expansion, channels, repeats, stride in rows:
             for i in range(repeats):
                 blocks.append(Bottleneck(channels_in, channels, expansion, stride if i == 0 else 1))

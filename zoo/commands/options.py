@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from zoo.recognition import FaceVerifier
     from zoo.train.watch import Standing, Watch
 
-MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"
-"""What MODEL may be, in every command's help."""
+MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"  #: In every command's help
 
 
 def positive(text: str) -> int:

@@ -42,8 +42,7 @@ class Summary:
     format: str
     images: int
     identities: int | None  #: None for a benchmark of pairs, which does not tell them
-    images_per_identity: dict[str, Any] | None
-    """`mean`, the quantiles `q0` … `q100`, and a `histogram` over 1, 2-3, 4-7, … images."""
+    images_per_identity: dict[str, Any] | None  #: `mean`, quantiles `q0` … `q100`, a `histogram` over 1, 2-3, 4-7, …
     pairs: int | None  #: None for all but a benchmark of pairs
     same: int | None  #: Pairs of one person
     contents: Contents | None  #: None where no picture was read

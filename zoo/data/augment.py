@@ -14,8 +14,7 @@ import numpy.typing as npt
 from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.images import Image
 
-RngKey = tuple[int, int, int]
-"""(seed, epoch, sample): the same key gives the same picture in every run, worker and resumed run."""
+RngKey = tuple[int, int, int]  #: (seed, epoch, sample): gives the same picture in every run, worker and resumed run
 
 Images = npt.NDArray[np.uint8]  #: Pictures of one size: RGB uint8 (batch, height, width, 3)
 

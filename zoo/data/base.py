@@ -46,8 +46,7 @@ class EncodedFaces(abc.ABC):
     labels: npt.NDArray[np.int64]
     kind: str  #: The format's name
     identities: Sequence[str] | None = None  #: (classes,): what the format calls each identity, where it has names
-    image_size: tuple[int, int] | None
-    """(height, width) to which `image` scales pictures of another size; None leaves each as it is stored."""
+    image_size: tuple[int, int] | None  #: (height, width) that `image` scales others to; None leaves each as it is
     notes: Sequence[str] = ()  #: What of the files at the set's place is not in it, a sentence each
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader

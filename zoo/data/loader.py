@@ -80,8 +80,7 @@ class TrainLoader:
                 f" use a batch size of at most {max(1, len(dataset) // world):,}"
             )
         self.skipped = {}
-        self._plan: list[tuple[int, Numbers]] = []
-        """What the workers are to make next: (epoch, indices) of each batch."""
+        self._plan: list[tuple[int, Numbers]] = []  #: What the workers are to make next: (epoch, indices) each
         self._loader: DataLoader[Any] = DataLoader(
             _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip"),
             batch_size=None,

@@ -22,8 +22,7 @@ from zoo.messages import log
 
 Points = npt.NDArray[np.float64]
 
-Rule = Literal["largest", "central"]
-"""How one of several faces is chosen: by its box's area, or by its distance from the picture's centre."""
+Rule = Literal["largest", "central"]  #: Which of several faces: by its box's area, or its distance from the centre
 
 HUB_REPO = "opencv/face_detection_yunet"
 HUB_FILE = "face_detection_yunet_2023mar.onnx"
@@ -33,22 +32,18 @@ MEASURED = {HUB_SHA256, "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf931
 measured: an export of the pinned one's weights for any size of the input, as OpenCV Zoo's README states."""
 
 SCORE = 0.6  #: A face with a lower score is none
-WORKING_SIDE = 640
-"""The longer side in pixels at which a photo is searched first: the face of interest is mostly large."""
-SMALL_SIDE, LARGE_SIDE = 320, 1280
-"""The longer sides of the second pass: the smaller finds faces that fill the picture, the larger finds small faces."""
+WORKING_SIDE = 640  #: The longer side in pixels at which a photo is searched first: faces are mostly large
+SMALL_SIDE, LARGE_SIDE = 320, 1280  #: Those of the second pass: for faces that fill the picture, and for small ones
 LARGE_FACE = 288  #: A face this wide in working pixels may be part of a larger one
 MAXIMAL_ENLARGEMENT = 2.0  #: Small pictures are not enlarged more than this: interpolation adds no detail
-OVERLAP = 0.4
-"""Of two faces whose boxes overlap by more, as intersection over union, the one with the higher score counts."""
+OVERLAP = 0.4  #: Of two boxes that overlap by more (intersection over union), the one of the higher score counts
 SMALL_FACE = 40  #: Narrower faces, in pixels of the photo, are not looked at again
 LOOK_SIDE, LOOK_WIDTH = 256, 200
 """The side of the cut-out in which a face is looked at again, and the face's width in it, both in pixels. YuNet places
 landmarks worse in faces of some 100 pixels and of more than 300; measured on face_detection_yunet_2026may.onnx by
 `benchmarks/verify.py --landmarks`, which measures any other file."""
 LOOKS = 2  #: How often. The second halves what is left of the photo's influence.
-BOX_SIDE = 2.06
-"""A box's width by the larger of the distances between the eyes and from the eyes to the mouth; a median of photos."""
+BOX_SIDE = 2.06  #: A box's width by the larger distance, between the eyes or from eyes to mouth; a median of photos
 SURE = 0.915  #: A face with a lower score may lie on its side: upright ones mostly score more, turned ones never did
 MARGIN = 0.02  #: By how much the score of a turned photo must be higher
 

@@ -23,8 +23,7 @@ from zoo.formats.photos import decode_photo, upright
 Picture = Any
 """A picture: a path, a file's content as bytes, a file opened in binary mode, a PIL image, or RGB uint8 (H, W, 3)."""
 
-FaceRule = Literal["largest", "central", "all"]
-"""Which of several faces is taken: the largest, the one nearest to the centre, or each of them."""
+FaceRule = Literal["largest", "central", "all"]  #: Which of several: the largest, the most central, or each
 
 CROP_DEVIATION = 0.12
 """A picture of the crops' size counts as aligned while its landmarks lie this close to the template, by their mean

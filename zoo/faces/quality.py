@@ -8,13 +8,10 @@ import numpy.typing as npt
 
 from zoo.faces.align import ARCFACE_TEMPLATE, similarity_transform
 
-LEAST_EYE_DISTANCE = 18.0
-"""Pixels: below it, alignment enlarges the face more than twofold (the template's eyes are 35.2 pixels apart)."""
-MOST_BLUR = 0.62
-"""Above it a crop is called blurred; `benchmarks/verify.py --quality DATA` prints where real crops lie."""
+LEAST_EYE_DISTANCE = 18.0  #: Pixels: below it, alignment enlarges the face more than twofold (35.2 in the template)
+MOST_BLUR = 0.62  #: Above it a crop is blurred; `benchmarks/verify.py --quality DATA` prints where real crops lie
 MOST_TURN = 0.3  #: Above it a head is called turned sideways; the same command prints where real crops lie
-LEAST_BRIGHTNESS = 35.0
-"""Grey levels of 255: a darker face is called dark; the same command prints where real crops lie."""
+LEAST_BRIGHTNESS = 35.0  #: Grey levels of 255: a darker face is dark; the same command prints where crops lie
 MOST_CUT = 0.05  #: The share of a face's middle that may lie outside the picture
 NOD_RANGE = (0.42, 0.74)  #: Outside it a head is called pitched up or down; the frontal template has 0.495
 
@@ -25,8 +22,7 @@ class Quality:
 
     blur: float  #: Crété et al., "The blur effect" (SPIE 6492, 2007), of the crop's middle: 0 sharp … 1 blurred
     eye_distance: float | None = None  #: Pixels between the eyes in the photo
-    turn: float | None = None
-    """How far the nose lies from the midline of eyes and mouth, to the picture's right, in eye distances."""
+    turn: float | None = None  #: How far the nose lies right of the midline of eyes and mouth, in eye distances
     nod: float | None = None  #: Where the nose lies between the eyes (0) and the mouth (1)
     brightness: float = 255.0  #: The mean grey level of the crop's middle, 0 to 255
     cut: float | None = None  #: The share of the face that lies outside the picture, 0 to 1

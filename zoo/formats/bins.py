@@ -24,8 +24,7 @@ TRUTHS = (*PICTURES, "i1", "i2", "i4", "i8", "u2", "u4", "u8", "int64", "int32")
 """The types of numpy that truths may have; those of one byte also hold pictures."""
 OTHERS = {b"PK\3\4": "a zip archive", b"PAR1": "a parquet file", b"\x1f\x8b": "a gzip archive"}
 """What other files begin with."""
-MOST_OPCODES = 600_000
-"""What a pickle may consist of: some 250,000 pictures, more than any benchmark has; all of it takes below 64 MiB."""
+MOST_OPCODES = 600_000  #: Some 250,000 pictures, more than any benchmark has; all of it takes below 64 MiB
 BYTES = tuple(f"{module}.{kind}" for module in ("__builtin__", "builtins") for kind in ("bytes", "bytearray"))
 NAMES = {"_codecs.encode", *BYTES, "numpy.ndarray", "numpy.dtype"}
 NAMES |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")}

@@ -22,8 +22,7 @@ MAX_PIXELS = 100_000_000  #: A header that announces more pixels is refused befo
 _EXIF = b"Exif\0\0"
 _SCAN = b"\xff\xda"  #: The marker of a JPEG's pixels, where its header ends
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
-"""The file names that count as pictures in a folder, compared in lower case."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")  #: What counts as a picture, in lower case
 
 
 def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] | None = None) -> Image:

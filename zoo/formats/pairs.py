@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError, explained, needs
 
-Pair = tuple[Path, Path, bool | None]
-"""Two pictures and whether they show the same person; None where that is not stated."""
+Pair = tuple[Path, Path, bool | None]  #: Two pictures and whether they show one person; None where that is not stated
 
 _TRUTHS = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
 
@@ -157,8 +156,7 @@ def _text(path: Path) -> str:
 
 FIRST = ("image1", "image_1", "img1", "image_a", "first", "a")
 SECOND = ("image2", "image_2", "img2", "image_b", "second", "b")
-TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")
-"""The names that columns may have; the first one present counts."""
+TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")  #: Names of columns; the first counts
 HUB = "hf://datasets/"
 FETCHED = ("parquet", "arrow", "json", "bin", "csv", "txt", "zip", "tar")
 

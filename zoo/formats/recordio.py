@@ -47,8 +47,7 @@ class RecordFile:
 
     labels: npt.NDArray[np.int64]  #: (images,): the identity of each picture, contiguous from 0
     num_classes: int
-    index_note: str
-    """Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the reason."""
+    index_note: str  #: Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the why
 
     def __init__(self, path: str | Path) -> None:
         self.path = _find_rec(Path(path))

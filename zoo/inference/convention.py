@@ -32,8 +32,7 @@ RANGES = ((0.0, 255.0, PIXELS), (-1.0, 1.0, InputSpec()), (0.0, 1.0, UNIT))
 """The ranges of input that face models take: lowest, highest value, and how pixels become that."""
 EMBEDDING_NAMES = frozenset({"embedding", "embeddings", "emb", "feature", "features", "feat", "fc1", "face_embedding"})
 """What people call the output that is the embedding, in lower case."""
-FEWEST_DIMENSIONS = 16
-"""An output of fewer numbers per image beside a longer one is no embedding but a norm, a box, an age."""
+FEWEST_DIMENSIONS = 16  #: A shorter output beside a longer one is no embedding but a norm, a box, an age
 
 
 @dataclass(frozen=True)

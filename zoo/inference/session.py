@@ -80,8 +80,7 @@ class OnnxEmbedder:
         self.input, self.stated = self.decided.input, self.decided.stated
         self._note(self.decided.why)
         batch = node.shape[0]
-        self.batch: int | None = batch if isinstance(batch, int) else None
-        """The only batch size that the file takes; None: any."""
+        self.batch: int | None = batch if isinstance(batch, int) else None  #: The only batch size that it takes
         self._binding: Binding | None = None
         self.output = self._embedding(input.output if isinstance(input, GivenInput) else None)
         """The name of the output that is the embedding."""

@@ -173,8 +173,7 @@ def cell(text: object) -> str:
     return re.sub(r"([|<>\[\]*_`])", r"\\\1", " ".join(str(text).split()))
 
 
-FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")
-"""The curves that `zoo evaluate --report` draws: figures, never faces."""
+FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")  #: The curves of `zoo evaluate --report`: figures, never faces
 
 
 def figures_in(folder: Path) -> list[str]:

@@ -20,11 +20,9 @@ from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_f
 from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"  #: The class centres: vectors that stand for the people of the training set
-WEB = f"onnx/{ONNX}"
-"""Where transformers.js looks for a model: the same content once more, which the Hub stores and receives once."""
+WEB = f"onnx/{ONNX}"  #: transformers.js looks there: the same content again, which the Hub stores and receives once
 GIT = 40  #: The hex digits of the hash that git gives to a file
-LEAST_COSINE = 0.999
-"""A float16 or int8 variant may differ from torch by more than float32's noise, but not by another model."""
+LEAST_COSINE = 0.999  #: A float16 or int8 file may differ from torch by more than noise, but not by another model
 
 
 @dataclass(frozen=True)

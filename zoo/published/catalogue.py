@@ -28,8 +28,7 @@ class Convention:
     mean: float
     std: float  #: The input is (x − mean) / std, x from 0 to 255
     eps: float = 1e-5  #: The epsilon of its batch norms
-    sizes: tuple[str, ...] = ()
-    """The transformers that its checkpoints may be, which settles the number of their heads."""
+    sizes: tuple[str, ...] = ()  #: The transformers that its checkpoints may be, which settles their heads
     source: str = ""  #: Where this is stated
 
 

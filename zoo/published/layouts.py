@@ -241,8 +241,7 @@ def vit(source: Source, convention: Convention) -> Mapped:
     return Mapped(name, {**tensors, "pos_embed": source.take("pos_embed")}, "patch_embed.proj.weight", "neck.4.weight")
 
 
-EDGENEXT = {24: "edgenext_xx_small", 32: "edgenext_x_small", 48: "edgenext_small", 80: "edgenext_base"}
-"""By the width of the stem."""
+EDGENEXT = {24: "edgenext_xx_small", 32: "edgenext_x_small", 48: "edgenext_small", 80: "edgenext_base"}  #: By the stem
 
 
 def edgeface(source: Source, convention: Convention) -> Mapped:

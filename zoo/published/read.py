@@ -31,8 +31,7 @@ DTYPES = {
 WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net", "network")
 """Where a training checkpoint keeps the weights among the rest, in the order in which they are looked for."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  #: The number with which torch.save's files began before they became zip archives
-MOST_BYTES = 4 * 2**20
-"""What a checkpoint's pickle may have: names and shapes of a large one take 1 MB, its optimizer's included."""
+MOST_BYTES = 4 * 2**20  #: Of a checkpoint's pickle: names and shapes take 1 MB of a large one with its optimizer
 MOST_SIDES = 8
 MOST_NUMBERS = 2**36  #: More dimensions and numbers than any tensor of a face model has
 

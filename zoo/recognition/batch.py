@@ -23,8 +23,7 @@ from zoo.recognition.verifier import FaceVerifier
 
 BATCH = 32  #: Faces that go through the model together
 
-Look = tuple[Record | None, list[FaceCrop]]
-"""A picture's record and its faces; None for a picture that was done before."""
+Look = tuple[Record | None, list[FaceCrop]]  #: A picture's record and its faces; None where it was done before
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ Pairs = Sequence[tuple[int, int]]
 class Faces:
     """The faces of a table that `zoo embed` wrote."""
 
-    names: tuple[str, ...]
-    """A face's photo; of several faces in a photo `photo#1`, `photo#2` … in the order of the table."""
+    names: tuple[str, ...]  #: A face's photo; of several faces in a photo `photo#1`, `photo#2` … in the table's order
     paths: tuple[str, ...]
     landmarks: npt.NDArray[np.float64]  #: (faces, 5, 2); NaN for aligned crops
     embeddings: Floats  #: (faces, dim), unit-length

@@ -16,8 +16,7 @@ from zoo.recognition.identify import Identification, IdentifiedFace
 
 Pixels = npt.NDArray[np.uint8]
 Corners = tuple[float, float, float, float]  #: A rectangle's (left, top, right, bottom)
-UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)
-"""The label and the box's colour of a face that resembles nobody enough."""
+UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)  #: Label and colour of a face that resembles nobody
 INK, PAPER = (28, 30, 33), (250, 250, 248)
 
 

@@ -40,20 +40,16 @@ class Gallery:
     gallery reads nothing but its header.
     """
 
-    facts: dict[str, Any]
-    """How the embeddings were made, as `FaceVerifier.how` states it; `migrated`: how they come from another model."""
+    facts: dict[str, Any]  #: How embeddings were made (`FaceVerifier.how`); `migrated`: how they come from another
     templates: npt.NDArray[np.float32]  #: (people, dim), unit-length
-    lengths: npt.NDArray[np.float32]
-    """(people,): the norm of each mean before it was made unit-length, so that photos can be added later."""
+    lengths: npt.NDArray[np.float32]  #: (people,): the norm of each mean, so that photos can be added later
     photos: npt.NDArray[np.int32]  #: (people,): how many photos each template averages
     name_bytes: npt.NDArray[np.uint8]  #: All names as UTF-8, one after the other
     name_ends: npt.NDArray[np.int64]  #: (people,): where each name ends in `name_bytes`
     photo_hashes: npt.NDArray[np.uint8]  #: (photos, 32): the SHA-256 of each photo's file
     photo_people: npt.NDArray[np.int32]  #: (photos,): the index of the person whose photo it is
-    photo_values: npt.NDArray[np.int8]
-    """(photos, dim): the `Codes` of each photo's embedding, so that a photo can be taken out later."""
-    photo_scales: npt.NDArray[np.float32]
-    """(photos,): 0 for photos that earlier versions enrolled, which kept no embedding of them."""
+    photo_values: npt.NDArray[np.int8]  #: (photos, dim): the `Codes` of each embedding, so that one can be taken out
+    photo_scales: npt.NDArray[np.float32]  #: (photos,): 0 for photos of earlier versions, which kept no embedding
     notes: tuple[str, ...] = ()  #: What was odd about the photos that were added last, one sentence each; not saved
 
     @classmethod

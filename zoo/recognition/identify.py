@@ -22,8 +22,7 @@ class IdentifiedFace:
 
     crop: FaceCrop
     candidates: tuple[tuple[str, float], ...]  #: The most similar people and their similarities, best first
-    name: str | None
-    """The best candidate's name where it is above the threshold; None for an unknown face, and without a threshold."""
+    name: str | None  #: The best candidate's where it is above the threshold; None for unknown, and without a threshold
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from zoo.recognition.journal import Journal, partial_of, spare_journal
 from zoo.recognition.store import QdrantStore, Store, in_engine, store_at
 from zoo.recognition.verifier import FaceVerifier
 
-LEAST_AGREEMENT = 0.25
-"""People whose photos' mean similarity is lower are noted; `benchmarks/verify.py --agreement` prints real people's."""
+LEAST_AGREEMENT = 0.25  #: A lower mean similarity of one's photos is noted; `benchmarks/verify.py --agreement`
 
 PEOPLE_AT_ONCE = 64  #: People of a folder that are enrolled in a collection together: an interruption loses no more
 

@@ -16,8 +16,7 @@ from zoo.formats.images import printable
 
 HEAD = b'{"how": '  #: How a journal begins
 CHECKSUM = "crc32"  #: A line's last member: the CRC-32 of the line without it
-SYNC_SECONDS = 5.0
-"""How often records are forced to the disk. A killed process loses none; a power cut loses the latest."""
+SYNC_SECONDS = 5.0  #: How often records are forced to disk. A killed process loses none; a power cut the latest
 
 Record = dict[str, Any]
 

@@ -16,8 +16,7 @@ from zoo.recognition.journal import spare_journal
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
-FARS = (0.1, 0.01, 0.001, 0.0001)
-"""The false accept rates that a list is asked for; those it is too short to measure are left out."""
+FARS = (0.1, 0.01, 0.001, 0.0001)  #: Those that a list is asked for; what it is too short to measure is left out
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Summary:
     auc: float
     eer: float
     tar_at_far: dict[float, float]  #: True accept rate by false accept rate, as far as the list can measure
-    separating: tuple[float, float] | None
-    """(highest similarity of different people, lowest of the same person) where one threshold separates all."""
+    separating: tuple[float, float] | None  #: (highest of two people, lowest of one) where a threshold separates all
     right: int
     judged: int  #: How many rows have both a verdict and a truth
 

@@ -18,8 +18,7 @@ from zoo.recognition.batch import Found, embed_pictures, found_in, named, source
 from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.verifier import FaceVerifier
 
-MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "brightness", "cut", "norm")
-"""Columns of one number, NaN where an aligned crop has none."""
+MEASURES = ("score", "blur", "eye_distance", "turn", "nod", "brightness", "cut", "norm")  #: NaN for aligned crops
 ROWS_AT_ONCE = 4096  #: Rows of a Parquet row group; no more are in memory at once
 
 Row = dict[str, Any]  #: Column → value; of a picture without a face path, sha256 and reason alone

@@ -9,8 +9,7 @@ from zoo.errors import InputError
 from zoo.runs import RUNS
 
 ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
-CHECKPOINTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})
-"""What other projects' weights are called."""
+CHECKPOINTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors"})  #: Names of others' weights
 
 
 class Place(Protocol):

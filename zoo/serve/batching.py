@@ -14,8 +14,7 @@ from zoo.modelinfo import Crops
 MOST_CROPS = 16  #: Crops that go through the model together
 
 
-Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]
-"""The crops of one call, and its embeddings or the reason why there are none."""
+Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]  #: The crops of one call, and its embeddings or why not
 
 
 class SharedEmbedder(OnnxEmbedder):

@@ -11,8 +11,7 @@ ROUTES += ("/people", "/people/{name}", "/people/{name}/photos", "/people/{name}
 ROUTES += ("/openapi.json", "/verify", "none")
 """Every path as it is logged and counted: never with a name in it."""
 STATUSES = (200, 201, 400, 401, 403, 404, 405, 408, 411, 413, 415, 421, 422, 500, 503)
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of the histogram's buckets in seconds."""
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  #: Of the buckets, seconds
 EVENTS = ("enrolled", "removed", "refused_tokens", "refused_connections", "aborted")
 
 _REQUESTS = [(route, status) for route in ROUTES for status in STATUSES]

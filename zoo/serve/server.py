@@ -21,8 +21,7 @@ from zoo.serve.app import create_app
 from zoo.serve.connections import ServerConfig
 from zoo.serve.settings import Settings
 
-DRAIN_SECONDS = 5
-"""Beyond the time limit of a request, how long a worker that was told to stop waits for those under way."""
+DRAIN_SECONDS = 5  #: Beyond a request's time limit, how long a worker told to stop waits for those under way
 START_SECONDS = 60
 """How long a worker may take to load or not answer before another one takes its place; uvicorn's 5 never end where the
 machine is too busy to load a model in them."""

@@ -20,8 +20,7 @@ from zoo.serve.audit import AuditLog
 from zoo.serve.problems import Problem, busy
 
 LONGEST_NAME = 200  #: Characters of a name
-REFUSED = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode categories that no name has: control characters, surrogates and line separators."""
+REFUSED = {"Cc", "Cs", "Zl", "Zp"}  #: Unicode categories of no name: control characters, surrogates, line separators
 TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that turn the direction of what follows: a name with them may look like another one."""
 
