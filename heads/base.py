@@ -169,8 +169,8 @@ class MarginHead(nn.Module, metaclass=HeadType):
             bound.__dict__["scale"] = math.sqrt(2) * math.log(num_classes - 1)
         bound.__dict__["options"] = {}  # `bind` may set attributes that are named as options are
         bound.bind(num_classes, dim)
-        constants = _plain(bound)
-        if self.bound not in (None, (num_classes, dim)) and not _same(constants, _plain(self)):
+        constants = constants_of(bound)
+        if self.bound not in (None, (num_classes, dim)) and not _same(constants, constants_of(self)):
             found = f"found one that a loss over {self.bound} uses and whose constants depend on both"
             wanted = f"a head of its own for a loss over {num_classes} classes in {dim} dimensions"
             raise InputError(f"expected {wanted}, {found}; build a second head")
@@ -187,7 +187,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
         fresh = type(self)(**{**self.options, **changes})
         if self.bound:
             fresh.attach(*self.bound, class_counts=self.counted)
-        self.__dict__.update(_plain(fresh), options=fresh.options)
+        self.__dict__.update(constants_of(fresh), options=fresh.options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in self.__dict__.get("options", ()) and not isinstance(value, Tensor)
@@ -216,7 +216,7 @@ NOT_CONSTANTS = {"training", "options", "name", "bound", "counted", "first_sampl
 """Plain attributes of a head that are not derived from its options."""
 
 
-def _plain(head: MarginHead) -> dict[str, Any]:
+def constants_of(head: MarginHead) -> dict[str, Any]:
     """The attributes that a head derives from its options and from what it is bound to."""
     return {k: v for k, v in head.__dict__.items() if not k.startswith("_") and k not in NOT_CONSTANTS}
 

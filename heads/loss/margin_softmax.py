@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead, build_head, frozen
+from zoo.heads.loss.captured import Captured, suits
 from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
 from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
 from zoo.heads.loss.initial import Start, initial_centres
@@ -42,9 +43,14 @@ class MarginSoftmaxLoss(nn.Module):
     parameters, the binary form and `label_smoothing` go through autograd chunk by chunk (`checkpointed_negatives`).
 
     On a GPU of compute capability 8.0 or later the chunked form runs Triton kernels (`fused_sum`), also in the binary
-    form. All that they need beside the centres and their gradient is in `memory_budget`, 480 MiB by default, and
-    "auto" measures in the first step which chunk size is the fastest. A head without `pieces`, learnable parameters
-    other than a bias, `label_smoothing` and centres in float64 run as on a CPU, and the loss logs that they do.
+    form. All that they need beside the centres and their gradient is in `memory_budget`, by default 480 MiB, or 300 KiB
+    per sample where that is more; "auto" measures in the first step which chunk size is the fastest. A head without
+    `pieces`, learnable parameters other than a bias, `label_smoothing` and centres in float64 run as on a CPU, and the
+    loss logs that they do.
+    With `cuda_graph` the fourth of equal training steps is captured, and those that follow replay it, which spares the
+    host some two hundred launches. `stats()` and the gradients, until they are set to None, then lie in memory that
+    the next step overwrites. Steps of another shape, with `weight`, `ignore_index`, gradients to add to, several
+    processes or deterministic algorithms run without.
 
     `precision`: that of the factors in the products with the centres, "fp32", "tf32" or "bf16". cos θ_y, the sums and
     the centres stay in float32, and the products' results are float32. "auto" is fp32 but on CUDA, where it is bf16
@@ -98,6 +104,7 @@ class MarginSoftmaxLoss(nn.Module):
         memory_budget: int | None = None,
         precision: Precision = "auto",
         compiled: bool = False,
+        cuda_graph: bool = True,
         process_group: dist.ProcessGroup | None = None,
         sync_stats: bool = False,
         sample_rate: float = 1.0,
@@ -114,7 +121,7 @@ class MarginSoftmaxLoss(nn.Module):
         super().__init__()
         self.num_classes, self.embedding_dim = num_classes, embedding_dim
         self.chunk_size, self.memory_budget = chunk_size, memory_budget
-        self.precision, self.compiled = precision, compiled
+        self.precision, self.compiled, self.cuda_graph = precision, compiled, cuda_graph
         self.sync_stats, self.sample_rate = sync_stats, sample_rate
         self.sub_centres, self.filter_above = sub_centres, filter_above
         self.straight_through, self.init = straight_through, init
@@ -140,6 +147,7 @@ class MarginSoftmaxLoss(nn.Module):
         self.mean_target_cosine: Tensor = torch.tensor(math.nan, device="cpu")
         self._last: dict[str, Tensor] = {}
         self._watch = Watch()
+        self._captured = Captured()
         self._sharded_as_it_should_be = False
         if not self.weight.is_meta:
             self._start_centres()
@@ -184,25 +192,32 @@ class MarginSoftmaxLoss(nn.Module):
         self._watch.labels = labels.detach()
         precision = choose(self.precision, embeddings.device)
         with torch.autocast(embeddings.device.type, enabled=False):
-            x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
-            if self.ranks:
-                self._require_ranks_agree(len(x))
-                x = scale_gradient(x, self.ranks.count)
-            unit, norm = directions(x)
-            learned: Sequence[Tensor] = list(self.head.parameters())
-            if self.ranks:
-                unit, norm, labels, learned = self.ranks.gather_batch(unit, norm, labels, learned)
-                weight = None if weight is None else self.ranks.gather(weight)
-            if self.ignore_index is None:
-                return self._loss(unit, norm, labels, weight, learned, precision)
-            kept = (labels != self.ignore_index).nonzero().squeeze(1)  # the one host sync of a forward
-            if len(kept) == 0:
-                nothing = 0 * (unit.sum(1) + self.weight.sum())
-                self.finite = nothing.detach().isfinite().all()
-                return nothing if self.reduction == "none" else nothing.sum()
-            weight = None if weight is None else weight[kept]
-            loss = self._loss(unit[kept], norm[kept], labels[kept], weight, learned, precision)
-            return loss.new_zeros(len(labels)).index_put((kept,), loss) if self.reduction == "none" else loss
+            loss = None
+            if suits(self, embeddings, weight):
+                loss = self._captured.step(self, embeddings, labels, precision)
+            return self.uncaptured(embeddings, labels, weight, precision) if loss is None else loss
+
+    def uncaptured(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None, precision: str) -> Tensor:
+        """`forward` without CUDA graphs, after its checks and outside of an autocast."""
+        x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
+        if self.ranks:
+            self._require_ranks_agree(len(x))
+            x = scale_gradient(x, self.ranks.count)
+        unit, norm = directions(x)
+        learned: Sequence[Tensor] = list(self.head.parameters())
+        if self.ranks:
+            unit, norm, labels, learned = self.ranks.gather_batch(unit, norm, labels, learned)
+            weight = None if weight is None else self.ranks.gather(weight)
+        if self.ignore_index is None:
+            return self._loss(unit, norm, labels, weight, learned, precision)
+        kept = (labels != self.ignore_index).nonzero().squeeze(1)  # the one host sync of a forward
+        if len(kept) == 0:
+            nothing = 0 * (unit.sum(1) + self.weight.sum())
+            self.finite = nothing.detach().isfinite().all()
+            return nothing if self.reduction == "none" else nothing.sum()
+        weight = None if weight is None else weight[kept]
+        loss = self._loss(unit[kept], norm[kept], labels[kept], weight, learned, precision)
+        return loss.new_zeros(len(labels)).index_put((kept,), loss) if self.reduction == "none" else loss
 
     def _loss(
         self,

@@ -17,7 +17,7 @@ from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 CHUNK_BYTES = {"cpu": 2**21}  #: A chunk of cosines, by device, for `chunk_size` "auto": what fits a CPU's L2 cache
 CHUNK_BYTES_ELSEWHERE = 2**26
 MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
-MEMORY_BUDGET_FUSED = 480 * 2**20  #: Bytes beside the centres and their gradient on a GPU, without `memory_budget`
+MEMORY_BUDGET_FUSED = 480 * 2**20, 300 * 2**10  #: Bytes beside the centres and their gradient on a GPU: at least, a sample
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class Way:
         if runs_kernels(unit.device):
             why = unsuitable(head, unit, plan)
             if why is None:
-                plan = plan_chunks(unit, centres, head, plan, self.budget(MEMORY_BUDGET_FUSED), self.chunk_size)
+                least, each = MEMORY_BUDGET_FUSED
+                budget = self.budget(max(least, each * len(unit)))
+                plan = plan_chunks(unit, centres, head, plan, budget, self.chunk_size)
                 cos_y, others, hard = fused_sum(*given, plan)
                 return cos_y, Negatives(others, hard)
             self.tell_once(f"the class centres take more time than they need on a GPU: {why}")

@@ -1,0 +1,135 @@
+"""A training step of the loss as two CUDA graphs, so that its many small kernels cost the host two launches."""
+
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from zoo.errors import InputError
+from zoo.heads.base import constants_of
+from zoo.heads.gpu import runs_kernels
+from zoo.heads.loss.dense import Plan
+from zoo.heads.loss.fused import unsuitable
+from zoo.messages import log
+
+REPEATS = 3
+"""Equal steps before one is captured: the first ones compile the kernels and measure the chunk size."""
+
+CARD = "cuda"
+"""The kind of device that has graphs."""
+
+Key = tuple[object, ...]
+
+
+class _Token:
+    """Lives as long as the autograd graph of one replay."""
+
+    spent = False
+
+
+class _Once(torch.autograd.Function):
+    """A copy of a replay's loss, which the next replay overwrites, that notes in a token when its backward has run."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, token: _Token) -> Tensor:
+        ctx.token = token
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        if ctx.token.spent:
+            found = "found a second one: the memory of a CUDA graph holds the values of one pass"
+            raise InputError(f"expected one backward pass per forward, {found}; build the loss with cuda_graph=False")
+        ctx.token.spent = True
+        return grads[0], None
+
+
+class _Step(nn.Module):
+    """What make_graphed_callables takes: the loss's parameters, and its forward without a graph."""
+
+    def __init__(self, loss: Any, precision: str) -> None:
+        super().__init__()
+        self.loss, self.precision = loss, precision
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        result: Tensor = self.loss.uncaptured(embeddings, labels, None, self.precision)
+        return result
+
+
+class Captured:
+    """The graphs of one loss. A step that they were not captured for, or whose memory is in use, runs without them.
+
+    That is: another shape, precision or option, centres that hold a gradient already (gradients are added to it, and
+    it may lie in the graphs' memory), and a forward before the backward pass of the last one.
+    """
+
+    def __init__(self) -> None:
+        self.key: Key | None = None
+        self.replay: _Step | None = None
+        self.pending: ReferenceType[_Token] | None = None
+        self.last: Key | None = None
+        self.repeats = 0
+
+    def __reduce__(self) -> tuple[type["Captured"], tuple[()]]:  # a copied or pickled loss captures graphs of its own
+        return Captured, ()
+
+    def step(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Tensor | None:
+        """The loss of a step, by its graphs; None where it has to run without them. Outside of an autocast."""
+        token = self.pending() if self.pending else None
+        in_use = token is not None and not token.spent
+        if in_use or any(parameter.grad is not None for parameter in loss.parameters()):
+            return None
+        key = (precision, *_key(loss, embeddings, labels))
+        self.repeats = self.repeats + 1 if key == self.last else 1
+        self.last = key
+        if key != self.key:
+            if self.repeats <= REPEATS:
+                return None
+            self.key, self.replay = key, None  # the memory of the graphs before is free for these
+            self.replay = self._capture(loss, embeddings, labels, precision)
+        if self.replay is None:
+            return None
+        token = _Token()
+        self.pending = ref(token)
+        result: Tensor = _Once.apply(self.replay(embeddings, labels), token)
+        return result
+
+    def _capture(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> _Step | None:
+        """The graphs of this step; the loss's state stays what it was."""
+        before = [(buffer, buffer.clone()) for buffer in loss.buffers()]
+        sample = embeddings.detach().clone().requires_grad_(embeddings.requires_grad), labels.clone()
+        step = _Step(loss, precision)
+        try:
+            torch.cuda.make_graphed_callables(step, sample, allow_unused_input=True)
+        except (RuntimeError, AssertionError) as error:
+            log.warning("the class centres' step runs without a CUDA graph: %s", str(error).partition("\n")[0])
+            return None
+        finally:
+            for buffer, old in before:
+                buffer.data.copy_(old)
+        return step
+
+
+def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> Key:
+    """What a captured step depends on, beside the values in its tensors."""
+    given = embeddings.shape, embeddings.dtype, embeddings.device, embeddings.requires_grad, labels.shape
+    tensors = [(p.data_ptr(), p.requires_grad) for p in loss.parameters()]
+    options = [(k, v) for k, v in vars(loss).items() if isinstance(v, int | float | str | None)]
+    head = [(k, id(v) if isinstance(v, Tensor) else repr(v)) for k, v in constants_of(loss.head).items()]
+    return (*given, *tensors, *options, *head, id(loss.head), loss.head.training)
+
+
+def suits(loss: Any, embeddings: Tensor, weight: Tensor | None) -> bool:
+    """Whether every step of this kind is the same sequence of kernels, which wait for nothing on the host."""
+    if not (loss.cuda_graph and loss.training and torch.is_grad_enabled() and runs_kernels(embeddings.device)):
+        return False
+    if torch.are_deterministic_algorithms_enabled() or (
+        embeddings.is_cuda and torch.cuda.is_current_stream_capturing()
+    ):
+        return False
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if several or weight is not None or loss.ignore_index is not None or loss.chunk_size is None:
+        return False
+    return unsuitable(loss.head, loss.weight, Plan(0, 0, smooth=loss.label_smoothing > 0)) is None
