@@ -1,11 +1,12 @@
 """A training step of the loss as two CUDA graphs, so that its many small kernels cost the host two launches."""
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.errors import InputError
 from zoo.heads.base import constants_of
@@ -23,39 +24,66 @@ CARD = "cuda"
 Key = tuple[object, ...]
 
 
-class _Token:
-    """Lives as long as the autograd graph of one replay."""
+class Graphs:
+    """The forward and the backward pass of one step, and the memory that they read and write."""
 
-    spent = False
+    def __init__(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> None:
+        self.inputs = embeddings.detach().clone().requires_grad_(embeddings.requires_grad), labels.clone()
+        self.wanted = [one for one in (self.inputs[0], *loss.parameters()) if one.requires_grad]
+        self.passes = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):  # some libraries set themselves up at the first call on a stream
+            value = loss.uncaptured(*self.inputs, None, precision)
+            torch.autograd.grad(value, self.wanted, torch.ones_like(value), allow_unused=True)
+        # other threads may go on with their work on the GPU meanwhile, as loaders do
+        given: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(self.passes[0], **given):
+            self.value: Tensor = loss.uncaptured(*self.inputs, None, precision)
+        self.seed = torch.ones_like(self.value)
+        with torch.cuda.graph(self.passes[1], pool=self.passes[0].pool(), **given):
+            found = torch.autograd.grad(self.value, self.wanted, self.seed, allow_unused=True)
+        self.value, self.gradients = self.value.detach(), found
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss, which the next pass overwrites."""
+        with torch.no_grad():
+            for static, given in zip(self.inputs, (embeddings, labels), strict=True):
+                static.copy_(given)
+        self.passes[0].replay()
+        return self.value
+
+    def backward(self, gradient: Tensor) -> Sequence[Tensor | None]:
+        """Those of `wanted`, which the next pass overwrites."""
+        self.seed.copy_(gradient)
+        self.passes[1].replay()
+        return self.gradients
 
 
-class _Once(torch.autograd.Function):
-    """A copy of a replay's loss, which the next replay overwrites, that notes in a token when its backward has run."""
+class Replay(torch.autograd.Function):
+    """A step by its graphs."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, token: _Token) -> Tensor:
-        ctx.token = token
-        return loss.clone()
+    def forward(ctx: Any, graphs: Graphs, token: "Token", embeddings: Tensor, labels: Tensor, *_: Tensor) -> Tensor:
+        ctx.graphs, ctx.token = graphs, token
+        return graphs.forward(embeddings, labels).clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.token.spent:
             found = "found a second one: the memory of a CUDA graph holds the values of one pass"
             raise InputError(f"expected one backward pass per forward, {found}; build the loss with cuda_graph=False")
         ctx.token.spent = True
-        return grads[0], None
+        found = iter(ctx.graphs.backward(grads[0]))
+        needed = ctx.needs_input_grad[2:]
+        given = [next(found) if wanted else None for wanted in needed]
+        return None, None, *(one if one is None else one.detach() for one in given)
 
 
-class _Step(nn.Module):
-    """What make_graphed_callables takes: the loss's parameters, and its forward without a graph."""
+class Token:
+    """Lives as long as the autograd graph of one replay."""
 
-    def __init__(self, loss: Any, precision: str) -> None:
-        super().__init__()
-        self.loss, self.precision = loss, precision
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        result: Tensor = self.loss.uncaptured(embeddings, labels, None, self.precision)
-        return result
+    spent = False
 
 
 class Captured:
@@ -67,8 +95,8 @@ class Captured:
 
     def __init__(self) -> None:
         self.key: Key | None = None
-        self.replay: _Step | None = None
-        self.pending: ReferenceType[_Token] | None = None
+        self.graphs: Graphs | None = None
+        self.pending: ReferenceType[Token] | None = None
         self.last: Key | None = None
         self.repeats = 0
 
@@ -87,29 +115,26 @@ class Captured:
         if key != self.key:
             if self.repeats <= REPEATS:
                 return None
-            self.key, self.replay = key, None  # the memory of the graphs before is free for these
-            self.replay = self._capture(loss, embeddings, labels, precision)
-        if self.replay is None:
+            self.key, self.graphs = key, None  # their memory is free for the new ones
+            self.graphs = self._capture(loss, embeddings, labels, precision)
+        if self.graphs is None:
             return None
-        token = _Token()
+        token = Token()
         self.pending = ref(token)
-        result: Tensor = _Once.apply(self.replay(embeddings, labels), token)
+        result: Tensor = Replay.apply(self.graphs, token, embeddings, labels, *loss.parameters())
         return result
 
-    def _capture(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> _Step | None:
+    def _capture(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Graphs | None:
         """The graphs of this step; the loss's state stays what it was."""
         before = [(buffer, buffer.clone()) for buffer in loss.buffers()]
-        sample = embeddings.detach().clone().requires_grad_(embeddings.requires_grad), labels.clone()
-        step = _Step(loss, precision)
         try:
-            torch.cuda.make_graphed_callables(step, sample, allow_unused_input=True)
-        except (RuntimeError, AssertionError) as error:
+            return Graphs(loss, embeddings, labels, precision)
+        except RuntimeError as error:
             log.warning("the class centres' step runs without a CUDA graph: %s", str(error).partition("\n")[0])
             return None
         finally:
             for buffer, old in before:
                 buffer.data.copy_(old)
-        return step
 
 
 def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> Key:

@@ -203,7 +203,7 @@ def _seconds_on_the_card(call: Callable[[], object]) -> float:
     call()  # compiles the kernels
     if not (dist.is_available() and dist.is_initialized()):
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             call()
         call = graph.replay
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

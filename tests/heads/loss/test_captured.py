@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,42 +19,32 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 CLASSES, DIM, BATCH = 70, 8, 6
 
 
-class Pretended(torch.autograd.Function):
-    """As a replayed graph: everything lies in memory that the next replay overwrites."""
+class Pretended(captured.Graphs):
+    """As replayed graphs: everything lies in memory that the next pass overwrites."""
 
-    @staticmethod
-    def forward(ctx: Any, graph: Any, *inputs: Tensor) -> Tensor:
-        ctx.graph = graph
-        for static, given in zip(graph.inputs, inputs, strict=False):
+    def __init__(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> None:
+        self.inputs = embeddings.detach().clone().requires_grad_(embeddings.requires_grad), labels.clone()
+        self.wanted = [one for one in (self.inputs[0], *loss.parameters()) if one.requires_grad]
+        self.gradients = [torch.empty_like(one) for one in self.wanted]
+        self.value = torch.zeros(())
+        self.step = lambda: loss.uncaptured(*self.inputs, None, precision)
+        torch.autograd.grad(self.step(), self.wanted)  # moves the running state, as the real ones' first steps do
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        for static, given in zip(self.inputs, (embeddings, labels), strict=True):
             static.data.copy_(given)
         with torch.enable_grad():
-            graph.output = graph.forward(*graph.inputs[:2])
-        graph.value.copy_(graph.output.detach())
-        return graph.value.detach()
+            self.output = self.step()
+        self.value.copy_(self.output.detach())
+        return self.value
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        graph = ctx.graph
-        found = torch.autograd.grad(graph.output, graph.wanted, grads[0], retain_graph=True)
-        for place, one in enumerate(found):
+    def backward(self, gradient: Tensor) -> list[Tensor]:
+        for place, one in enumerate(torch.autograd.grad(self.output, self.wanted, gradient)):
             if one.is_sparse:
-                graph.gradients[place] = one
+                self.gradients[place] = one
             else:
-                graph.gradients[place].copy_(one)
-        given = iter(graph.gradients)
-        return None, *(next(given).detach() if one.requires_grad else None for one in graph.inputs)
-
-
-def pretended_graphs(step: Any, sample: tuple[Tensor, ...], allow_unused_input: bool) -> None:
-    inputs = (*sample, *step.parameters())
-    wanted = [one for one in inputs if one.requires_grad]
-    gradients = [torch.empty_like(one) for one in wanted]
-    graph = SimpleNamespace(
-        forward=step.forward, inputs=inputs, wanted=wanted, gradients=gradients, value=torch.zeros(())
-    )
-    for _ in range(3):
-        torch.autograd.grad(step(*sample), wanted, allow_unused=allow_unused_input)  # moves the running state
-    step.forward = lambda *given: Pretended.apply(graph, *given, *step.parameters())
+                self.gradients[place].copy_(one)
+        return self.gradients
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +53,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     if not CUDA:
         monkeypatch.setattr(captured, "runs_kernels", lambda device: True)
         monkeypatch.setattr(captured, "CARD", "cpu")
-        monkeypatch.setattr(torch.cuda, "make_graphed_callables", pretended_graphs)
+        monkeypatch.setattr(captured, "Graphs", Pretended)
 
 
 def losses(head: str, **options: Any) -> list[MarginSoftmaxLoss]:
@@ -90,7 +79,7 @@ def step(loss: MarginSoftmaxLoss, seed: int, size: int = BATCH) -> list[Tensor]:
 
 
 def replays(loss: MarginSoftmaxLoss) -> bool:
-    return loss._captured.replay is not None
+    return loss._captured.graphs is not None
 
 
 def warm(*given: MarginSoftmaxLoss) -> None:
@@ -112,11 +101,11 @@ def test_every_head_s_steps_are_equal_with_and_without_a_graph(name: str, sample
 def test_a_step_of_another_kind_runs_without_the_graph_and_leaves_it() -> None:
     quick, plain = losses("recurricularface")
     warm(quick, plain)
-    replay = quick._captured.replay
+    graphs = quick._captured.graphs
     for number, size in enumerate((BATCH - 1, BATCH, BATCH - 2, BATCH)):
         for found, expected in zip(step(quick, number, size), step(plain, number, size), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert quick._captured.replay is replay
+    assert quick._captured.graphs is graphs
 
 
 @pytest.mark.parametrize("change", ["margin", "filter_above", "head"])
@@ -199,7 +188,7 @@ def test_a_capture_that_fails_is_told_and_the_run_goes_on(
     def fails(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("CUDA error: out of memory\nmore")
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fails)
+    monkeypatch.setattr(captured, "Graphs", fails)
     quick, plain = losses("curricularface")
     for seed in range(6):
         for found, expected in zip(step(quick, seed), step(plain, seed), strict=True):

@@ -48,7 +48,8 @@ def test_a_sum_of_softplus_keeps_its_digits_where_each_is_small(logit: float) ->
         BLOCK=4,
     )
     exact = F.softplus(torch.tensor(logit, dtype=torch.float64), threshold=700)
-    torch.testing.assert_close(row["total"].cpu().double(), 8 * exact[None], rtol=2e-6, atol=0)
+    # e^x has a relative error of the rounded x·log₂e, 2⁻²⁴·|x|, where the GPU computes it as a power of 2
+    torch.testing.assert_close(row["total"].cpu().double(), 8 * exact[None], rtol=2e-6 + 6e-8 * abs(logit), atol=0)
     assert row["hard"].item() == 8
 
 
