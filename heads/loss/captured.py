@@ -32,7 +32,7 @@ class Graphs:
         self.wanted = [one for one in (self.inputs[0], *loss.parameters()) if one.requires_grad]
         self.passes = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # some libraries set themselves up at the first call on a stream
             value = loss.uncaptured(*self.inputs, None, precision)
             torch.autograd.grad(value, self.wanted, torch.ones_like(value), allow_unused=True)
