@@ -191,6 +191,9 @@ def forms_of_centres(classes: int, size: int) -> dict[str, Callable[[], nn.Modul
 
     forms = {"zoo recurricularface": ours("recurricularface"), "zoo softmax": ours("softmax")}
     forms["zoo recurricularface, sampled 0.1"] = ours("recurricularface", sample_rate=0.1)
+    if classes * size < 6e8:
+        forms["zoo recurricularface, without CUDA graphs"] = ours("recurricularface", cuda_graph=False)
+        forms["the same, sampled 0.1"] = ours("recurricularface", cuda_graph=False, sample_rate=0.1)
     if (classes, size) == SIZES[1]:
         forms |= {f"zoo {name}": ours(name) for name in HEADS}
     if classes * size < 1e9:

@@ -44,6 +44,7 @@ class Graphs:
         with torch.cuda.graph(self.passes[1], pool=self.passes[0].pool(), **given):
             found = torch.autograd.grad(self.value, self.wanted, self.seed, allow_unused=True)
         self.value, self.gradients = self.value.detach(), found
+        self.left = left_behind(loss)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss, which the next pass overwrites."""
@@ -122,6 +123,8 @@ class Captured:
         token = Token()
         self.pending = ref(token)
         result: Tensor = Replay.apply(self.graphs, token, embeddings, labels, *loss.parameters())
+        attributes, loss._watch.seen = self.graphs.left  # a step without the graphs has left its own
+        vars(loss).update(attributes)
         return result
 
     def _capture(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Graphs | None:
@@ -135,6 +138,11 @@ class Captured:
         finally:
             for buffer, old in before:
                 buffer.data.copy_(old)
+
+
+def left_behind(loss: Any) -> tuple[dict[str, Any], Any]:
+    """What a forward leaves for those who ask the loss, in memory that a replay writes: attributes, and the watch's."""
+    return {name: vars(loss)[name] for name in ("finite", "mean_target_cosine", "_last")}, loss._watch.seen
 
 
 def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -27,14 +28,27 @@ class Pretended(captured.Graphs):
         self.wanted = [one for one in (self.inputs[0], *loss.parameters()) if one.requires_grad]
         self.gradients = [torch.empty_like(one) for one in self.wanted]
         self.value = torch.zeros(())
-        self.step = lambda: loss.uncaptured(*self.inputs, None, precision)
+        self.loss, self.precision = loss, precision
         torch.autograd.grad(self.step(), self.wanted)  # moves the running state, as the real ones' first steps do
+        self.left = captured.left_behind(loss)
+
+    def step(self) -> Tensor:
+        result: Tensor = self.loss.uncaptured(*self.inputs, None, self.precision)
+        return result
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         for static, given in zip(self.inputs, (embeddings, labels), strict=True):
             static.data.copy_(given)
+        before = captured.left_behind(self.loss)
         with torch.enable_grad():
             self.output = self.step()
+        (found, _), (static, _) = captured.left_behind(self.loss), self.left
+        for name in ("finite", "mean_target_cosine"):
+            static[name].copy_(found[name])
+        for name, value in found["_last"].items():
+            static["_last"][name].copy_(value)
+        attributes, self.loss._watch.seen = before  # a replay runs no Python
+        vars(self.loss).update(attributes)
         self.value.copy_(self.output.detach())
         return self.value
 
@@ -74,7 +88,7 @@ def step(loss: MarginSoftmaxLoss, seed: int, size: int = BATCH) -> list[Tensor]:
     x, labels = batch(seed, size)
     value = loss(x, labels)
     value.backward()
-    found = [value, x.grad, *(p.grad for p in loss.parameters()), *loss.stats().values(), *loss.buffers()]
+    found = [value, x.grad, *(p.grad for p in loss.parameters()), *loss.stats().values(), *loss.buffers(), loss.finite]
     return [one.detach().to_dense().clone() for one in found if one is not None]
 
 
@@ -106,6 +120,17 @@ def test_a_step_of_another_kind_runs_without_the_graph_and_leaves_it() -> None:
         for found, expected in zip(step(quick, number, size), step(plain, number, size), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert quick._captured.graphs is graphs
+
+
+def test_a_bad_step_is_seen_whichever_way_it_and_the_one_before_ran() -> None:
+    quick, _ = losses("curricularface")
+    warm(quick)
+    for size, bad in ((BATCH - 1, False), (BATCH, True), (BATCH - 1, False), (BATCH, False), (BATCH - 1, True)):
+        quick.zero_grad()
+        x, labels = batch(size, size)
+        t = quick.head.t.clone()
+        quick(x.detach() * math.nan if bad else x, labels).backward()
+        assert bool(quick.finite) != bad and torch.equal(quick.head.t, t) == bad
 
 
 @pytest.mark.parametrize("change", ["margin", "filter_above", "head"])
