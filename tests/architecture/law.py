@@ -168,7 +168,7 @@ ROOMS = (
             *("zoo.data.synthetic", "zoo.hub", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.protocols"),
             *("zoo.evaluate.report", "zoo.evaluate.benchmarks"),
         ),
-        (*LIGHT, "torch", "timm", "safetensors", "pydantic", "yaml", "matplotlib", "jinja2"),
+        (*LIGHT, "torch", "timm", "safetensors", "pydantic", "yaml", "matplotlib", "jinja2", "wandb", "mlflow"),
     ),
     Room(
         "zoo.publish",

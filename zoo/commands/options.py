@@ -168,16 +168,16 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def training_bar(quiet: bool) -> Iterator[Watch]:
-    """A bar of a training's steps on stderr, with the figures of its last log line; no bar outside a terminal.
+    """A bar of a training's steps on stderr, with the figures of its last log line; outside a terminal a line a minute.
 
     What is logged meanwhile appears above it; warnings alone where all should be `quiet`.
     """
-    from zoo.train.watch import facts, unwatched
+    from zoo.train.watch import facts, heartbeat, unwatched
 
     if quiet:
         log.setLevel(logging.WARNING)
     if quiet or not sys.stderr.isatty():
-        yield unwatched
+        yield unwatched if quiet else heartbeat()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

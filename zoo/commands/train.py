@@ -10,12 +10,13 @@ Without --data it trains on synthetic faces: enough to see everything work, usel
 import argparse
 import json
 import typing
+from dataclasses import asdict
 from typing import Any
 
 from zoo.commands.options import training_bar
 from zoo.train import config as options
 from zoo.train.signals import Interrupted
-from zoo.train.start import first_process, resume, train
+from zoo.train.start import dry_run, first_process, resume, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")
     either = "go on with the run of --name if it is there, else start it: for the script of a job that may be requeued"
     parser.add_argument("--resume-or-start", action="store_true", help=either)
+    parser.add_argument("--dry-run", action="store_true", help="take one step, leave nothing, and tell its memory")
     parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
@@ -66,6 +68,12 @@ def run(args: argparse.Namespace) -> int:
     for assignment in args.set:
         options.set_option(given, assignment)
     try:
+        if args.dry_run:
+            found = dry_run(recipe=args.recipe, **given)
+            told = f"{found.steps_per_epoch:,} steps per epoch, {found.total_steps:,} in all"
+            text = f"one step takes {found.peak_bytes / 1e9:.2f} GB of memory at most; {told}"
+            print(json.dumps(asdict(found)) if args.json else text)
+            return 0
         with training_bar(args.quiet) as watch:
             if args.resume is None:
                 again = args.resume_or_start

@@ -168,8 +168,10 @@ class TrainConfig:
     """Minutes without a checkpoint after which the next log line writes one."""
     keep: Annotated[int, Option(resumable=True, told=False)] = 2
     """Checkpoints kept, besides the one with the best validation."""
-    log: Annotated[Literal["none", "tensorboard"], Option(listed=True, resumable=True, told=False)] = "none"
-    """Written besides metrics.jsonl: `tensorboard` writes event files into the run's folder of that name."""
+    log: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow"], Option(listed=True, resumable=True, told=False)
+    ] = "none"
+    """Where the figures of metrics.jsonl go as well; `tensorboard` writes event files into the run's folder."""
     keep_epochs: Annotated[bool, Option(resumable=True, told=False)] = False
     """Keep the weights of every epoch, as epoch-001/ and so on in the run's folder."""
     curves: Annotated[bool, Option(resumable=True, told=False)] = True

@@ -1,31 +1,40 @@
-"""The log of a run: one line of metrics.jsonl every few steps, and TensorBoard's files made from it."""
+"""The log of a run: one line of metrics.jsonl every few steps, and what other packages show of it."""
 
 import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from zoo.errors import needs
+from zoo.errors import explained, first_line, needs
 from zoo.files import json_safe, write_text
 from zoo.heads import MarginSoftmaxLoss
+from zoo.messages import log
 from zoo.train.watch import Record
+
+Write = Callable[[Mapping[str, float], int, float], object]
+"""Takes figures by their names, the step, and the time in seconds since 1970."""
+
+Logger = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Write]]
+"""Opened with a run's folder and its options."""
 
 
 class MetricsFile:
     """metrics.jsonl: a JSON object a line, each with the number of steps done and the time when it was written.
 
-    It is the one record of a run: TensorBoard's files and the curves are made from it.
+    It is the one record of a run: what a logger shows and the curves are made from it.
     """
 
-    def __init__(self, path: Path, resume_at: int, board: Path | None = None) -> None:
+    def __init__(self, path: Path, resume_at: int, logger: AbstractContextManager[Write] | None = None) -> None:
         """Opens `path` for appending; what a run that is resumed wrote after step `resume_at` is dropped.
 
-        With a folder `board`, TensorBoard's event files there are written anew, from what is kept and what comes.
+        The `logger` gets what is kept, and what comes.
         """
         kept = []
         if path.is_file():
@@ -34,49 +43,79 @@ class MetricsFile:
                 # the validation of that step is made anew
                 kept = [line for line in lines if reached(line) <= resume_at - ('"validation"' in line)]
             write_text(path, "".join(kept))
-        self.board = Board(board) if board else None
-        if self.board:
-            for line in kept:
-                self.board.write(json.loads(line))
+        self.opened = contextlib.ExitStack()
+        with explained("expected --log to open a run there, found none", Exception, advice="see its own settings"):
+            self.logger = self.opened.enter_context(logger) if logger else None
+        for line in kept:
+            self.tell(json.loads(line))
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
+
+    def tell(self, record: Record) -> None:
+        """Gives the logger the numbers of a record: train/loss, …, validation/accuracy, …"""
+        figures = {f"train/{name}": value for name, value in record.items() if name not in ("step", "time")}
+        figures |= {f"validation/{name}": value for name, value in record.get("validation", {}).items()}
+        numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+        try:
+            if self.logger:
+                self.logger(numbers, record["step"], record["time"])
+        except Exception as trouble:  # a server that is gone must not end a run
+            log.warning("--log has failed (%s); metrics.jsonl goes on", first_line(trouble))
+            self.logger = None
 
     def write(self, record: Record) -> None:
         """Appends `record`; numbers that are not finite become null, as JSON knows no NaN."""
         clean = json_safe(record) | {"time": round(time.time(), 3)}
         self.file.write(json.dumps(clean) + "\n")
         self.file.flush()
-        if self.board:
-            self.board.write(clean)
+        self.tell(clean)
 
     def close(self) -> None:
         """Flushes to disk, where the file is on one."""
-        if self.board:
-            self.board.close()
+        self.opened.close()
         if Path(self.file.name).is_file():
             os.fsync(self.file.fileno())
         self.file.close()
 
 
-class Board:
-    """A run's records as TensorBoard's event files."""
+@contextlib.contextmanager
+def tensorboard(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
+    """Event files in the run's folder. A resumed run writes them anew, as they cannot be shortened."""
+    with needs("tensorboard", "tensorboard", "for --log tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    with SummaryWriter(str(run / "tensorboard")) as board:
 
-    def __init__(self, folder: Path) -> None:
-        """Starts `folder` anew: event files cannot be shortened, and a resumed run would show its last steps twice."""
-        with needs("tensorboard", "tensorboard", "for --log tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-        shutil.rmtree(folder, ignore_errors=True)
-        self.writer = SummaryWriter(str(folder))
+        def write(figures: Mapping[str, float], step: int, at: float) -> None:
+            for name, value in figures.items():
+                board.add_scalar(name, value, step, walltime=at)
 
-    def write(self, record: Record) -> None:
-        """The numbers of a record of metrics.jsonl: train/loss, …, validation/accuracy, …"""
-        figures = {f"train/{name}": value for name, value in record.items() if name not in ("step", "time")}
-        figures |= {f"validation/{name}": value for name, value in record.get("validation", {}).items()}
-        for name, value in figures.items():
-            if isinstance(value, int | float):
-                self.writer.add_scalar(name, value, record["step"], walltime=record["time"])
+        yield write
 
-    def close(self) -> None:
-        self.writer.close()
+
+@contextlib.contextmanager
+def weights_and_biases(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
+    """A run of the same name in the project `zoo`. A resumed run goes on there, and tells nothing twice."""
+    with needs("wandb", "wandb", "for --log wandb"):
+        import wandb
+    name = run.resolve().name
+    with wandb.init(project="zoo", id=name, name=name, resume="allow", config=dict(options)) as board:
+        known = board.step
+        yield lambda figures, step, at: board.log(dict(figures), step=step) if step >= known else None
+
+
+@contextlib.contextmanager
+def mlflow_run(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
+    """A run where MLFLOW_TRACKING_URI says. A resumed run is a new one there, with the lines before it."""
+    with needs("mlflow", "mlflow", "for --log mlflow"):
+        import mlflow
+    with mlflow.start_run(run_name=run.resolve().name):
+        mlflow.log_params(dict(options))
+        names = str.maketrans("(),", "   ")
+        yield lambda figures, step, at: mlflow.log_metrics({n.translate(names): x for n, x in figures.items()}, step)
+
+
+LOGGERS: dict[str, Logger] = {"tensorboard": tensorboard, "wandb": weights_and_biases, "mlflow": mlflow_run}
+"""What --log takes: a new one is a function and a name here."""
 
 
 def reached(line: str) -> float:

@@ -19,13 +19,13 @@ from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, choose_device, info_of, open_loader
-from zoo.train.config import TrainConfig
+from zoo.train.config import TrainConfig, plain
 from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.distributed import reduced
 from zoo.train.finetune import merged
 from zoo.train.history import note_changes, note_machine
-from zoo.train.log import MetricsFile
+from zoo.train.log import LOGGERS, MetricsFile
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.people import facts_of, open_training, same_data
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
@@ -76,8 +76,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     doubts = note_machine(run, config, device, rank.world, resume) if rank.first else []
     alone, margin_steps = head_steps(config, steps_per_epoch), round(config.margin_epochs * steps_per_epoch)
     take_step = Stepper(config, training, rank, device, spec, alone, margin_steps, teacher)
-    board = run / "tensorboard" if config.log == "tensorboard" and rank.first else None
-    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, board)
+    logger = LOGGERS[config.log](run, plain(config)) if config.log != "none" and rank.first else None
+    metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, logger)
     saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
     record: Record = {}
     if rank.first:

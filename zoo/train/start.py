@@ -1,6 +1,9 @@
 """A run from its start to its end: what `zoo train` and `zoo train --resume` do, for programs too. Imports no torch."""
 
+import contextlib
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +16,7 @@ from zoo.messages import log
 from zoo.runs import RUNS, find_run, lock, machine_faults
 from zoo.train.config import TrainConfig, build, changes, flag, load_config, option_names, save_config
 from zoo.train.recipes import load_recipe
-from zoo.train.watch import Record, Watch, unwatched
+from zoo.train.watch import Record, Standing, Watch, unwatched
 
 TRIAL = "quick-cpu"
 """The recipe of a run without training data."""
@@ -56,6 +59,36 @@ def train(
     if has_checkpoint(run) and first_process():
         raise InputError(f"expected a new run, found one at {run}; give another --name, or --resume {run.name}")
     return Trained(run, train_in(run, config, watch=watch))
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What the first step of a run tells."""
+
+    steps_per_epoch: int
+    total_steps: int
+    peak_bytes: int
+    """The most memory that the step took: the GPU's, or on a CPU all that this process ever had."""
+
+
+def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options: Any) -> DryRun:
+    """Takes one step of the run that `train` would start, in a temporary folder, which is removed."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("expected one process for --dry-run, found several; leave torchrun out and share --batch-size")
+    config = configured(recipe, {**({"backbone": backbone} if backbone else {}), **options, "log": "none"})
+    seen: list[Standing] = []
+
+    def first_step(now: Standing) -> None:
+        seen.append(now)
+        raise StopIteration
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
+        train_in(Path(folder) / "run", config, watch=first_step)
+    import torch
+
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    peak = peak or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return DryRun(seen[0].total_steps // seen[0].epochs, seen[0].total_steps, peak)
 
 
 def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:

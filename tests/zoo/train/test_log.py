@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.training import start, tiny
 from zoo.errors import InputError
-from zoo.train.log import Board, MetricsFile
+from zoo.train.log import LOGGERS, MetricsFile
 from zoo.train.loop import train
 
 
@@ -64,21 +64,84 @@ def test_tensorboard_shows_each_line_of_the_log_once(watched: Path) -> None:
 
 def test_tensorboard_shows_the_validation_and_no_nulls(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_at=0, board=tmp_path / "board")
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", resume_at=0, logger=LOGGERS["tensorboard"](tmp_path, {}))
     metrics.write({"step": 7, "loss": float("nan"), "lr": 0.5})
     metrics.write({"step": 7, "epoch": 1, "validation": {"accuracy": 0.75, "auc": 0.875}})
     metrics.close()
-    board = accumulator.EventAccumulator(str(tmp_path / "board"))
+    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     assert set(board.Tags()["scalars"]) == {"train/lr", "train/epoch", "validation/accuracy", "validation/auc"}
     (event,) = board.Scalars("validation/auc")
     assert (event.step, event.value) == (7, 0.875)
 
 
-def test_tensorboard_that_is_not_installed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match=r"pip install 'timm-face-zoo\[tensorboard\]'"):
-        Board(tmp_path / "board")
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_logger_that_is_not_installed_is_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
+    with pytest.raises(InputError, match=rf"for --log {name}, .*pip install 'timm-face-zoo\[{name}\]'"):
+        MetricsFile(tmp_path / "metrics.jsonl", 0, LOGGERS[name](tmp_path, {}))
+
+
+class Recorder:
+    """In the place of a logger's package, and of its run: notes every call."""
+
+    step = 3
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *words, **named: self.calls.append((name, (*words, named))) or self
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.calls.append(("closed", ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("wandb", ["init", "log", "closed"]),  # the line of step 2 is there already
+        ("mlflow", ["start_run", "log_params", "log_metrics", "log_metrics", "closed"]),
+    ],
+)
+def test_a_logger_gets_the_numbers_of_each_line_once_and_is_closed(
+    name: str, calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Recorder()
+    monkeypatch.setitem(sys.modules, name, package)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss": 0.5, "time": 1.0}\n')
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", 3, LOGGERS[name](tmp_path, {"lr": 0.1}))
+    metrics.write({"step": 4, "epoch": 1, "note": "x", "loss": float("nan"), "validation": {"auc lfw": 0.875}})
+    metrics.close()
+    assert [call for call, _ in package.calls] == calls
+    told = [words for call, words in package.calls if call.startswith("log") and call != "log_params"]
+    assert told[-1][0] == {"train/epoch": 1, "validation/auc lfw": 0.875}
+    assert {"lr": 0.1} in (package.calls[0][1][-1].get("config"), package.calls[1][1][0])
+    assert 4 in (told[-1][1], told[-1][-1].get("step") if isinstance(told[-1][-1], dict) else None)
+
+
+def test_a_logger_that_fails_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = Recorder()
+    monkeypatch.setitem(sys.modules, "mlflow", package)
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0, LOGGERS["mlflow"](tmp_path, {}))
+    monkeypatch.setattr(package, "log_metrics", lambda *_: 1 // 0, raising=False)
+    for step in (1, 2):
+        metrics.write({"step": step, "loss": 0.5})
+    metrics.close()
+    assert len(lines(tmp_path)) == 2 and package.calls[-1][0] == "closed"
+    assert [m for m in caplog.messages if "--log has failed" in m] == [
+        "--log has failed (integer division or modulo by zero); metrics.jsonl goes on"
+    ]
+    monkeypatch.setattr(package, "start_run", lambda **_: 1 // 0, raising=False)
+    with pytest.raises(InputError, match=r"expected --log to open a run there, found none .*division"):
+        MetricsFile(tmp_path / "other.jsonl", 0, LOGGERS["mlflow"](tmp_path, {}))
 
 
 def test_the_log_survives_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
-from zoo.train.start import configured, rescaled
+from zoo.train.start import configured, dry_run, rescaled
 from zoo.train.watch import Standing
 
 SHORT: dict[str, Any] = {**TINY, "epochs": 1}
@@ -229,6 +229,15 @@ def test_a_recipes_epochs_scale_to_the_number_that_is_given(here: Path, caplog: 
     assert caplog.messages == ["--milestones of the recipe becomes (20, 30, 36) for 40 epochs"]
     for same in ({}, {"epochs": "20"}):
         assert rescaled(recipe, same) == recipe
+
+
+def test_a_dry_run_takes_one_step_and_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dry_run(**{**SHORT, "epochs": 3})
+    assert (found.steps_per_epoch, found.total_steps) == (7, 21) and found.peak_bytes > 10_000_000
+    assert not list(here.iterdir())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="expected one process for --dry-run"):
+        dry_run(**SHORT)
 
 
 def test_another_image_size_passes_through_training_export_and_verification(here: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from zoo.train.watch import Standing, facts, unwatched
+import pytest
+
+from zoo.train.watch import Standing, facts, heartbeat, unwatched
 
 
 def test_the_figures_of_a_line_are_those_that_it_has() -> None:
@@ -25,3 +27,14 @@ def test_watching_costs_nothing_to_whoever_does_not() -> None:
     assert unwatched(Standing(1, 2, 1, 1, {})) is None
     code = "import sys, zoo.train, zoo.train.watch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_heartbeat_comes_once_in_so_many_seconds_and_tells_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "zoo")
+    now = [0.0]
+    watch = heartbeat(60, lambda: now[0])
+    for step in range(101, 111):  # a resumed run, a step in half a minute
+        now[0] += 30
+        watch(Standing(step, 230, 2, 3, {"loss": 0.5, "images_per_second": 70.0}))
+    assert len(caplog.messages) == 5
+    assert caplog.messages[-1] == "epoch 2/3  step 110 of 230  1.0 h left  70 images/s  loss 0.500"
