@@ -38,7 +38,7 @@ class TrainConfig:
     data: Annotated[str, Option(listed=True, mendable=True, told=False, grid_flag="--data")] = "synthetic"
     """Training set: a RecordIO folder, a folder with one sub-folder per person, … (docs/data.md), or `synthetic`;
     several have commas between, and weights behind them: `a/?weight=0.5,b/`."""
-    min_images: Annotated[int, Option(listed=True)] = 1
+    min_images: int = 1
     """Leave out people with fewer images."""
     max_images: int | None = None
     """Use only the first N images of each person; all of them if not set."""

@@ -167,7 +167,10 @@ def test_another_benchmark_is_refused(
         (["--benchmarks", "nowhere"], "at nowhere, found nothing"),
         (["--benchmarks", "empty"], "under empty, found none"),
         (["--recipe", "quick-gpu"], "no recipe is called 'quick-gpu'; did you mean quick-cpu"),
-        (["--recipe", "none.yaml"], "expected a file of training options at none.yaml, found none"),
+        (
+            ["--recipe", "none.yaml"],
+            "expected a YAML file of training options at none.yaml, cannot read it (No such file",
+        ),
         (["--heads", "arcfase"], "did you mean arcface"),
         (["--heads", "arcface", "arcface"], "expected each of --heads once"),
         (["--set", "head=arcface"], "expected --heads in place of --set head"),

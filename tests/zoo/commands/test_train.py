@@ -123,7 +123,10 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "--epochs", "0"], "expected --epochs to be at least 1, found 0"),
         (["train", "--epochs", "5", "--set", "milestones=[2, 5]"], "epochs between 1 and 4, found [2, 5]"),
         (["train", "--recipe", "recuricularface-r18"], "no recipe is called 'recuricularface-r18'; did you mean"),
-        (["train", "--recipe", "mine.yaml"], "expected a file of training options at mine.yaml, found none"),
+        (
+            ["train", "--recipe", "mine.yaml"],
+            "expected a YAML file of training options at mine.yaml, cannot read it (No such file",
+        ),
         (["train", "--data", "synthetic:5x7", "--min-images", "3"], "expected no filter on the synthetic set"),
     ],
 )
