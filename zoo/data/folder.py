@@ -1,5 +1,6 @@
 """Sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO, pairs."""
 
+import csv
 import os
 from array import array
 from collections import Counter
@@ -127,6 +128,26 @@ class ListDataset(Files):
         self.identities, self.labels = words.numbered()
 
 
+NAMES = "identities.csv"
+"""Beside a .rec or an extracted set: `label,name` lines, in the order of the labels."""
+
+
+def write_names(folder: Path, names: Sequence[str]) -> None:
+    """Writes what each identity is called."""
+    with open(folder / NAMES, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([("label", "name"), *enumerate(names)])
+
+
+def read_names(folder: Path, count: int) -> list[str] | None:
+    """What each of `count` identities is called; None where no such file lies there."""
+    try:
+        with open(folder / NAMES, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            names = [row[1] for row in csv.reader(file)][1:]
+    except (OSError, IndexError, csv.Error):
+        return None
+    return names if len(names) == count else None
+
+
 class RecordDataset(EncodedFaces):
     """The pictures of a .rec file, or of the one in a folder."""
 
@@ -138,6 +159,7 @@ class RecordDataset(EncodedFaces):
         rec = self.records.path
         self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
         self.labels = self.records.labels
+        self.identities = read_names(rec.parent, self.records.num_classes)
         if PARTIAL in self.records.index_note:
             self.notes = [f"only the records that {rec.with_suffix('.idx').name} lists are used; the file has more"]
 

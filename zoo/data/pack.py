@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
+from zoo.data.folder import write_names
 from zoo.data.open import open_people
 from zoo.errors import InputError
 from zoo.files import fsync_folder, open_to_others, temporary_folder
@@ -39,9 +40,10 @@ def pack_records(
 ) -> Written:
     """Writes a set, or the one at a place, as `out`/train.rec, train.idx and property, as insightface has them.
 
-    Pictures are stored as they are, sorted by identity: a set that MXNet wrote comes back byte for byte. With
-    `image_size`, those that are not squares of so many pixels are scaled and encoded as JPEG of quality 95. InputError
-    for a damaged picture unless `skip_corrupt`, for pictures of several sizes, and when `out` exists already.
+    What its people are called, where they have names, goes into identities.csv there. Pictures are stored as they are,
+    sorted by identity: a set that MXNet wrote comes back byte for byte. With `image_size`, those that are not squares
+    of so many pixels are scaled and encoded as JPEG of quality 95. InputError for a damaged picture unless
+    `skip_corrupt`, for pictures of several sizes, and when `out` exists already.
     """
     if image_size is not None and image_size < 1:
         raise InputError(f"expected --image-size of at least 1 pixel, found {image_size}")
@@ -52,8 +54,8 @@ def pack_records(
             writer = RecordWriter(records, index)
             writer.write(0, _record_0(0, 0))
             size = None if image_size is None else (image_size, image_size)
-            lengths: list[int] = []
-            key, last = 1, None
+            lengths: dict[int, int] = {}  # pictures by label
+            key = 1
             order = np.argsort(dataset.labels, kind="stable").tolist()
             for number, content, image in _intact(dataset, order, skip_corrupt, problems, progress):
                 size = size or (image.shape[0], image.shape[1])
@@ -64,22 +66,22 @@ def pack_records(
                             f" {dataset.where(number)} with {image.shape[0]}×{image.shape[1]}; pass --image-size"
                         )
                     content = encode_jpeg(resized(image, size))
-                if dataset.labels[number] != last:
-                    last = dataset.labels[number]
-                    lengths.append(0)
+                label = int(dataset.labels[number])
+                lengths[label] = lengths.get(label, 0) + 1
                 writer.write(key, pack_record(Header((float(len(lengths) - 1),), key), content))
-                lengths[-1] += 1
                 key += 1
             if size is None or key == 1:
                 raise InputError(f"expected pictures in {dataset.name}, found none that can be read")
             start = 1
-            for identity, length in enumerate(lengths, start=key):
+            for identity, length in enumerate(lengths.values(), start=key):
                 span = (float(start), float(start + length))
                 writer.write(identity, pack_record(Header(span, identity, several=True), b""))
                 start += length
             records.seek(0)
             records.write(frame(_record_0(key, key + len(lengths))))
         (folder / "property").write_text(f"{len(lengths)},{size[0]},{size[1]}")
+        if dataset.identities is not None:
+            write_names(folder, [dataset.identities[label] for label in lengths])
     return Written(key - 1, len(lengths), problems)
 
 
@@ -120,8 +122,7 @@ def extract(uri: str, out: str | Path, *, skip_corrupt: bool = False, bar: Bar =
             person.mkdir(exist_ok=True)
             (person / f"{number:08d}{suffix_of(content)}").write_bytes(content)
         if dataset.identities is not None:
-            with open(folder / "identities.csv", "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("label", "name"), *enumerate(dataset.identities)])
+            write_names(folder, dataset.identities)
     return Written(len(dataset) - len(problems), dataset.num_classes, problems)
 
 

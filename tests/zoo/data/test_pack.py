@@ -32,10 +32,23 @@ def test_packing_keeps_every_byte_and_extracting_gives_them_back(folder, tmp_pat
     assert (tmp_path / "rec" / "property").read_text() == "3,32,32"
     extracted = extract(str(tmp_path / "rec"), tmp_path / "again")
     assert (extracted.images, extracted.identities) == (13, 3) and contents(tmp_path / "again") == contents(folder)
-    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["000000", "000001", "000002"]
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["000000", "000001", "000002", "identities.csv"]
     pack_records(str(tmp_path / "again"), tmp_path / "rec2")
     for name in ("train.rec", "train.idx", "property"):
         assert (tmp_path / "rec2" / name).read_bytes() == (tmp_path / "rec" / name).read_bytes()
+
+
+def test_people_keep_their_names_in_a_packed_set(folder, tmp_path):
+    (folder / "ben").rename(folder / 'Renée, "B"')
+    for damaged in (folder / "anna").iterdir():
+        damaged.write_bytes(b"no picture")
+    pack_records(str(folder), tmp_path / "rec", skip_corrupt=True)
+    packed = open_dataset(str(tmp_path / "rec"))
+    assert packed.identities == ['Renée, "B"', "cora"] and packed.labels.tolist() == [0] * 1 + [1] * 9
+    extract(str(tmp_path / "rec"), tmp_path / "again")
+    assert (tmp_path / "again/identities.csv").read_text() == (tmp_path / "rec/identities.csv").read_text()
+    (tmp_path / "rec/identities.csv").write_text("label,name\n0,ben\n")  # of another set
+    assert open_dataset(str(tmp_path / "rec")).identities is None
 
 
 def test_progress_is_told_of_every_picture(folder, tmp_path):
