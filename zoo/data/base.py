@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.images import Image, decode, decode_into, resized
+from zoo.formats.images import Image, decode_into, resized
+from zoo.formats.photos import decode_photo
 
 
 class FaceDataset(Protocol):
@@ -71,14 +72,14 @@ class EncodedFaces(abc.ABC):
 
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
-        stored = decode(self.content(i), self.where(i))
+        stored = decode_photo(self.content(i), self.where(i))
         return stored if self.image_size is None else resized(stored, self.image_size)
 
     def read_into(self, i: int, out: Image) -> None:
         """Picture i into `out`, RGB uint8 (height, width, 3), contiguous: at its size, without a copy."""
         content = self.content(i)
         if not decode_into(content, out):
-            out[:] = resized(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
+            out[:] = resized(decode_photo(content, self.where(i)), (out.shape[0], out.shape[1]))
 
     def describe(self) -> str:
         return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"

@@ -1,6 +1,7 @@
 """The one place that knows every layout of pictures: training sets, benchmarks of pairs, loose crops."""
 
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,11 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
         if not weight.replace(".", "", 1).isdecimal() or not float(weight):
             raise InputError(f"expected weight=NUMBER above 0 behind {address}, found {weight}")
         dataset.shares, dataset.kind = np.full(len(dataset), float(weight), np.float32), f"{dataset.kind} × {weight}"
+    names = dataset.identities or ()
+    folded = Counter(name.casefold() for name in names)
+    if twins := [name for name in names if folded[name.casefold()] > 1]:
+        told = f"{len(twins):,} names of people differ from another in case alone, and are people of their own"
+        dataset.notes = [*dataset.notes, f"{told}: {', '.join(sorted(twins, key=str.casefold)[:4])}"]
     return dataset
 
 

@@ -18,8 +18,9 @@ from zoo.files import fsync_folder, open_to_others, temporary_folder
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.frames import Header, RecordWriter, frame
 from zoo.formats.frames import pack as pack_record
-from zoo.formats.images import Image, decode, encode_jpeg, read_file, resized, suffix_of
+from zoo.formats.images import Image, encode_jpeg, read_file, resized, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
+from zoo.formats.photos import decode_photo
 from zoo.messages import Bar, Progress, no_bar
 
 
@@ -93,7 +94,7 @@ def _intact(
         progress(1)
         try:
             content = dataset.content(number)
-            image = decode(content, dataset.where(number))
+            image = decode_photo(content, dataset.where(number))
         except InputError as error:
             if not skip_corrupt:
                 raise
@@ -147,7 +148,7 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
             raise InputError(f"expected 1 or 0 for every pair of {listed}, found none for {a.name} and {b.name}")
         for picture in (a, b):
             content = read_file(picture)
-            decode(content, str(picture))
+            decode_photo(content, str(picture))
             images.append(content)
         same.append(truth)
     write_bin(out, images, same)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
 from zoo.errors import InputError
-from zoo.formats.images import Image, decode
+from zoo.formats.images import Image
+from zoo.formats.photos import decode_photo
 from zoo.formats.read_ahead import map_ahead
 from zoo.machine import cores
 from zoo.messages import Progress, no_progress
@@ -120,7 +121,7 @@ def _look(contents: list[tuple[bytes | None, str]], views: int) -> list[Look | s
 
 def _look_at(content: bytes, where: str, views: int) -> Look | str:
     try:
-        image = decode(content, where)
+        image = decode_photo(content, where)
     except InputError as error:
         return str(error)
     near = np.empty((views, 4), np.uint64)

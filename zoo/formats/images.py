@@ -22,7 +22,8 @@ MAX_PIXELS = 100_000_000  #: A header that announces more pixels is refused befo
 _EXIF = b"Exif\0\0"
 _SCAN = b"\xff\xda"  #: The marker of a JPEG's pixels, where its header ends
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")  #: What counts as a picture, in lower case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+"""What counts as a picture, in lower case. TIFF is read by `photos.decode_photo` alone."""
 
 
 def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] | None = None) -> Image:
@@ -171,7 +172,8 @@ def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
 
 def suffix_of(content: bytes) -> str:
     """The file name's ending that fits an encoded picture, ".jpg" for a JPEG; ".bin" for what `decode` refuses."""
-    for magic, suffix in ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp")):
+    tiff = (b"II*\0", ".tif"), (b"MM\0*", ".tif")
+    for magic, suffix in ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp"), *tiff):
         if content.startswith(magic):
             return suffix
     return {b"P5": ".pgm", b"P6": ".ppm"}.get(bytes(content[:2]), ".bin")

@@ -11,7 +11,7 @@ from zoo.errors import InputError, needs
 from zoo.formats.images import MAX_PIXELS, Image, decode, printable, read_file, sane_size, too_large
 from zoo.formats.images import SUFFIXES as IMAGE_SUFFIXES
 
-SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".avif", ".heic", ".heif")
 """The file names that count as photos in a folder, compared in lower case."""
 
 

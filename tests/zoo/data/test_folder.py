@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from tests.support.layouts import (
 )
 from zoo.data import open_dataset
 from zoo.data.open import open_people, open_pictures
+from zoo.data.pack import extract, pack_records
 from zoo.errors import InputError
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
@@ -36,7 +38,7 @@ def test_a_list_may_have_comments_names_with_blanks_and_words_as_labels(root):
 
 def test_files_that_are_no_pictures_are_left_out_and_counted(folder):
     (folder / "anna" / "notes.txt").write_text("x")
-    (folder / "ben" / "scan.TIF").write_bytes(b"x")
+    (folder / "ben" / "scan.gif").write_bytes(b"x")
     (folder / "anna" / ".hidden.png").write_bytes(b"x")
     (folder / "empty").mkdir()
     (folder / "list.csv").write_text("x")
@@ -45,8 +47,32 @@ def test_files_that_are_no_pictures_are_left_out_and_counted(folder):
     assert len(dataset) == 9
     assert dataset.notes == [
         "1 pictures beside the people's folders are left out",
-        "files that are no pictures zoo reads are left out: 1 .txt, 1 .tif",
+        "files that are no pictures zoo reads are left out: 1 .txt, 1 .gif",
     ]
+
+
+def test_tiff_is_read_as_torchvisions_imagefolder_reads_it(folder, tmp_path):
+    (folder / "ben" / "scan.TIF").write_bytes(cv2.imencode(".tiff", noise(5)[:, :, ::-1])[1].tobytes())
+    (folder.parent / "list.txt").write_text("people/ben/scan.TIF ben\npeople/ben/0.png anna\n")
+    dataset, listed = open_dataset(str(folder), (16, 16)), open_dataset(str(folder.parent / "list.txt"), (16, 16))
+    out = np.empty((16, 16, 3), np.uint8)
+    dataset.read_into(5, out)
+    assert len(dataset) == 10 and not dataset.notes
+    assert all(np.array_equal(image, noise(5)) for image in (dataset.image(5), out, listed.image(0)))
+    pack_records(str(folder), tmp_path / "rec")
+    extract(str(tmp_path / "rec"), tmp_path / "again")
+    assert [file.suffix for file in sorted((tmp_path / "again/000001").iterdir())] == [".png", ".png", ".tif"]
+
+
+@pytest.mark.parametrize("layout", ["folder", "list"])
+def test_names_in_another_case_are_other_people_and_are_told(folder, layout):
+    (folder / "Anna").mkdir()
+    (folder / "Anna" / "0.png").write_bytes(encode_png(noise(7)))
+    (folder.parent / "list.txt").write_text("".join(f"{f} {f.parent.name}\n" for f in sorted(folder.rglob("*.png"))))
+    dataset = open_dataset(str(folder if layout == "folder" else folder.parent / "list.txt"))
+    assert dataset.num_classes == 4
+    told = "2 names of people differ from another in case alone, and are people of their own: Anna, anna"
+    assert list(dataset.notes) == [told]
 
 
 def test_pictures_below_a_persons_folder_are_hers_and_a_person_may_be_a_path(folder):
