@@ -207,7 +207,7 @@ def signalled(config: TrainConfig, run: Path, number: signal.Signals) -> int:
     return process.exitcode
 
 
-def as_rank(number: int, port: int, folder: Path, config: TrainConfig, run: Path, told: Path) -> None:
+def as_rank(number: int, port: int, folder: Path, config: TrainConfig, run: Path, told: Path, resume: bool) -> None:
     """One of two processes, as torchrun would start it on a machine of its own, whose working folder is `folder`."""
     from zoo.errors import InputError
     from zoo.train.loop import train
@@ -215,21 +215,24 @@ def as_rank(number: int, port: int, folder: Path, config: TrainConfig, run: Path
     os.environ.update(RANK=str(number), WORLD_SIZE="2", LOCAL_RANK="0", MASTER_ADDR="localhost", MASTER_PORT=str(port))
     os.chdir(folder)
     try:
-        train(config, run)
+        train(config, run, resume=resume)
         told.write_text("trained")
     except InputError as error:
         told.write_text(str(error))
     os._exit(0)
 
 
-def on_two_machines(config: TrainConfig, run: Path, folders: list[Path], stop: bool = False) -> list[str]:
+def on_two_machines(
+    config: TrainConfig, run: Path, folders: list[Path], stop: bool = False, resume: bool = False
+) -> list[str]:
     """Trains in two processes, each in its folder; what each ends with. With `stop`, the second one is stopped by
     SIGSTOP after the first log line, and its end is ""."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     told = [folder / f"told-{number}" for number, folder in enumerate(folders)]
-    ranks = [fresh(as_rank, number, port, folder, config, run, told[number]) for number, folder in enumerate(folders)]
+    given = [(number, port, folder, config, run, told[number], resume) for number, folder in enumerate(folders)]
+    ranks = [fresh(as_rank, *one) for one in given]
     metrics = folders[0] / run / "metrics.jsonl"
     while stop and ranks[0].is_alive() and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.01)

@@ -7,6 +7,7 @@
 torch.distributed.checkpoint reads `.metadata` with pickle: load only checkpoints of one's own.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -31,6 +33,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from zoo.errors import InputError
 from zoo.files import atomic_path, fsync_folder, write_json, write_text
+from zoo.train.distributed import Rank, agreed, everywhere
 
 # it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
@@ -46,9 +49,9 @@ class Saver:
     mix with those of the training. As a context it waits for the last one at its end.
     """
 
-    def __init__(self, folder: Path, keep: int, minutes: float | None = None) -> None:
+    def __init__(self, folder: Path, keep: int, minutes: float | None = None, gather: bool = False) -> None:
         """`minutes` after a checkpoint another one is `due`; with None, none is due by the clock."""
-        self.folder, self.keep = folder, keep
+        self.folder, self.keep, self.gather = folder, keep, gather
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.since = time.monotonic()
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
@@ -70,7 +73,7 @@ class Saver:
 
     def _write(self, state: State, step: int, best: int) -> None:
         try:
-            save(state, self.folder, step, self.keep, best, self.group)
+            save(state, self.folder, step, self.keep, best, self.group, self.gather)
         except BaseException as trouble:  # raised by `wait`, in the thread that trains
             self.trouble = trouble
 
@@ -97,12 +100,19 @@ class Saver:
 
 
 def save(
-    state: State, folder: Path, step: int, keep: int, best: int = 0, group: dist.ProcessGroup | None = None
+    state: State,
+    folder: Path,
+    step: int,
+    keep: int,
+    best: int = 0,
+    group: dist.ProcessGroup | None = None,
+    gather: bool = False,
 ) -> Path:
     """Writes `state` as step number `step` of `folder`, then removes all but the newest `keep` steps and step `best`.
 
     A crash or a full disk at any moment leaves the previous checkpoint whole: the files are written and flushed
-    under a temporary name, and the pointer moves last. Called by every rank of `group`; rank 0 renames.
+    under a temporary name, and the pointer moves last. Called by every rank of `group`; rank 0 renames. With `gather`
+    each rank's `folder` may be on a machine of its own, and rank 0 gets the files of all.
     """
     final = folder / f"step-{step:08d}"
     temporary = folder / f".step-{step:08d}.tmp"
@@ -114,6 +124,12 @@ def save(
     try:
         writer = FileSystemWriter(temporary, thread_count=1, sync_files=True)
         dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
+        if gather and dist.is_initialized():
+            parts: list[list[str]] = [[]] * dist.get_world_size()
+            own = sorted(path.name for path in temporary.glob(f"__{dist.get_rank()}_*"))
+            dist.all_gather_object(parts, own, group)
+            for source, names in list(enumerate(parts))[1:]:
+                share(temporary, names, source, group)
         if first:
             write_json(temporary / "manifest.json", manifest(temporary))
             shutil.rmtree(final, ignore_errors=True)
@@ -129,7 +145,42 @@ def save(
         advice = "the one before it is whole: make room and --resume"
         raise InputError(f"could not write the checkpoint {final} ({error.strerror}); {advice}") from None
     barrier(group)
+    if gather:  # what this machine had of it
+        shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def share(folder: Path, names: Sequence[str], source: int, group: dist.ProcessGroup | None = None) -> bool:
+    """Copies files of the process `source` to the first process, or from that to all, where they are not there.
+
+    A piece at a time, by every rank of `group`; whether a file came to this one.
+    """
+    rank, came = dist.get_rank(), False
+    for name in names:
+        takes = 0 in (rank, source) and rank != source and not (folder / name).exists()
+        came |= takes
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / name if takes or rank == source else os.devnull, "wb" if takes else "rb") as file:
+            piece = [b"more"]
+            while piece[0]:
+                piece = [file.read(1 << 26) if rank == source else b""]
+                dist.broadcast_object_list(piece, source, group)
+                if takes:
+                    file.write(piece[0])
+    barrier(group)
+    return came
+
+
+@contextlib.contextmanager
+def handed_out(folder: Path, rank: Rank) -> Iterator[None]:
+    """Copies the first process's newest whole checkpoint to the machines that have none, while the block runs."""
+    newest = everywhere(agreed(lambda: newest_whole(folder) if rank.first else folder, rank), rank)
+    names = everywhere(sorted(path.name for path in newest.iterdir()) if rank.first else [], rank)
+    came = share(newest, names, 0)
+    yield
+    barrier(None)
+    if came:
+        shutil.rmtree(newest, ignore_errors=True)
 
 
 def prune(folder: Path, keep: int, best: int) -> None:

@@ -178,6 +178,9 @@ class TrainConfig:
     """Draw the run's curves.html anew after each epoch."""
     patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
     """Minutes that a process of several waits for the others before it says which one is missing, and stops."""
+    gather: Annotated[bool, Option(resumable=True, told=False)] = False
+    """For machines without a common file system: the first process keeps the checkpoints of all, and hands them out
+    again on a resume."""
     skip_nonfinite: Annotated[int, Option(mendable=True)] = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
@@ -196,6 +199,7 @@ class TrainConfig:
         learns &= self.label_weight > 0 or self.head_epochs == 0
         self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
         from_run = self.init not in ("none", "timm")
+        self._require("gather", not (self.gather and self.teacher), "false with a --teacher, whose file all must see")
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of the batch size {self.batch_size}")

@@ -46,7 +46,8 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch 
     """
     with distributed.join(choose_device(config), config.patience_minutes) as rank:
         run, resume, options = distributed.everywhere((run, resume, config), rank)
-        distributed.require_shared(run, rank)
+        if not config.gather:
+            distributed.require_shared(run, rank)
         own = replace(options, init="none" if resume else config.init)  # a pulled model lies elsewhere on each machine
         return train_here(own, run, rank, resume=resume, watch=watch)
 
@@ -58,6 +59,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    gather = config.gather and rank.world > 1
     dataset, held = distributed.agreed(lambda: open_training(config, spec.size), rank)
     loader = distributed.agreed(lambda: open_loader(config, dataset, rank, device), rank)
     data = distributed.same(facts_of(dataset), "training set", rank)
@@ -68,7 +70,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     both = (training.optimizer, False), (training.centre_optimizer, True)
     schedules = [build_schedule(config, optimizer, steps_per_epoch, centres) for optimizer, centres in both]
     teacher = open_teacher(config, run, dataset, training.criterion, rank)
-    damage = training.restore(run / "checkpoint") if resume else []
+    with checkpoint.handed_out(run / "checkpoint", rank) if resume and gather else contextlib.nullcontext():
+        damage = training.restore(run / "checkpoint") if resume else []
     same_data(run, data, training.progress, rank)
     step = training.progress["step"]
     if resume and rank.first:
@@ -78,7 +81,8 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     take_step = Stepper(config, training, rank, device, spec, alone, margin_steps, teacher)
     logger = LOGGERS[config.log](run, plain(config)) if config.log != "none" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, logger)
-    saver = checkpoint.Saver(run / "checkpoint", config.keep, config.checkpoint_minutes if rank.first else None)
+    minutes = config.checkpoint_minutes if rank.first else None
+    saver = checkpoint.Saver(run / "checkpoint", config.keep, minutes, gather)
     record: Record = {}
     if rank.first:
         log.info("training on %s; %s, %d steps per epoch", dataset.describe(), device, steps_per_epoch)

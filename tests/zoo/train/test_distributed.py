@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ from tests.support.training import FP64, in_ranks, on_two_machines, same_weights
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.build import choose_device
-from zoo.train.config import TrainConfig
+from zoo.train.config import TrainConfig, save_config
 from zoo.train.distributed import Rank, everywhere, group, join, reduced, replicate, share
 from zoo.train.loop import train
 
 
-def two_ranks(**options: int) -> TrainConfig:
+def two_ranks(**options: Any) -> TrainConfig:
     """The tiny run at a batch that two processes share, with a checkpoint at each log line by the clock."""
     return tiny(batch_size=6, log_every=2, checkpoint_minutes=1e-6, keep=3, **options)
 
@@ -81,6 +82,25 @@ def test_machines_without_a_common_file_system_are_told_so_at_the_start(tmp_path
     ends = on_two_machines(two_ranks(), Path("run"), two_machines(tmp_path))
     assert all("expected every process to see the run's folder run, found some on" in end for end in ends)
     assert not list(tmp_path.rglob("step-*"))
+
+
+def test_machines_without_a_common_file_system_train_with_gather_and_resume(
+    pair: tuple[Path, float], tmp_path: Path
+) -> None:
+    folders, config = two_machines(tmp_path), two_ranks(gather=True)
+    assert on_two_machines(config, Path("run"), folders) == ["trained"] * 2
+    kept = checkpoint.steps(folders[0] / "run/checkpoint")
+    assert same_weights(folders[0] / "run", pair[0]) and [step.name[-2:] for step in kept] == ["12", "14", "15"]
+    assert not list((folders[1] / "run").rglob("*.*"))
+    for step in kept[1:]:
+        shutil.rmtree(step)
+    (folders[0] / "run/model.safetensors").unlink()
+    save_config(config, folders[0] / "run/config.yaml")
+    assert on_two_machines(config, Path("run"), folders, resume=True) == ["trained"] * 2
+    assert same_weights(folders[0] / "run", pair[0]) and not list((folders[1] / "run").rglob("*.*"))
+    shutil.rmtree(folders[0] / "run/checkpoint")
+    ends = on_two_machines(config, Path("run"), folders, resume=True)
+    assert all("expected a whole checkpoint in run/checkpoint, found none" in end for end in ends)
 
 
 def test_machines_with_other_data_are_told_so_at_the_start(tmp_path: Path) -> None:
