@@ -4,52 +4,75 @@ Every head is trained with every seed and evaluated on every benchmark under --b
 give the same command again: finished cells are kept, and a half-trained one continues where it stopped.
 
   zoo reproduce --data casia/ --benchmarks benchmarks/ -o reproduction
-  zoo reproduce --data faces/ --benchmarks lfw.bin --recipe quick-cpu --set epochs=5 --seeds 2
+  zoo reproduce --data faces/ --benchmarks lfw.bin --recipe quick-cpu --jobs 4 --minutes 30 \\
+      --heads arcface recurricularface+modulate=all recurricularface
+  zoo reproduce --gather machine1/ machine2/ -o reproduction
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commands.options import training_bar
+from zoo.commands.options import positive, training_bar
+from zoo.errors import InputError
 from zoo.train.config import set_option
 from zoo.train.signals import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", required=True, metavar="TRAIN", help="training set, as `zoo train --data` takes it")
+    add("--data", metavar="TRAIN", help="training set, as `zoo train --data` takes it")
     benchmarks = "a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or a .bin"
-    add("--benchmarks", required=True, metavar="PATH", help=benchmarks)
+    add("--benchmarks", metavar="PATH", help=benchmarks)
+    gather = "train nothing: the tables of the finished cells in the output folders of other calls or machines"
+    add("--gather", type=Path, nargs="+", default=[], metavar="DIR", help=gather)
     add("--seeds", type=int, default=3, metavar="N", help="trainings per head, with seeds 0 to N − 1 (default: 3)")
-    heads = "heads to compare (default: arcface, cosface, curricularface, adaface, recurricularface)"
-    add("--heads", nargs="+", metavar="NAME", help=heads)
+    heads = "heads to compare, the last one with the others (default: arcface, cosface, curricularface, adaface,"
+    heads += " recurricularface); HEAD+option=value is a variant by options of the head or of `zoo train`, or a recipe"
+    add("--heads", nargs="+", default=[], metavar="NAME", help=heads)
     add("--recipe", metavar="NAME|FILE", help="one recipe for all heads (default: those of the paper's section 4.2)")
     add("--set", metavar="key=value", action="append", default=[], help="any other option of `zoo train`")
+    add("--jobs", type=positive, default=1, metavar="N", help="cells at once, also on one GPU (default: 1)")
+    add("--minutes", type=float, default=math.inf, metavar="M", help="save and stop after M; the same call goes on")
+    add("--cell-minutes", type=float, default=math.inf, metavar="M", help="after M of training, go to the next cell")
     stated = "published figures to print below the measured ones (default: the ReCurricularFace paper's Tables 1 to 3)"
     stated += "; a file has the columns benchmark,figure,head,percent"
     add("--stated", default="paper", metavar="paper|none|FILE.csv", help=stated)
+    points = "percentage points of which the tables say how many seeds would show them (default: 1)"
+    add("--difference", type=float, default=1.0, metavar="POINTS", help=points)
     output = "folder of tables and cells (default: reproduction)"
-    add("-o", "--output", default="reproduction", metavar="OUT", help=output)
+    add("-o", "--output", type=Path, default=Path("reproduction"), metavar="OUT", help=output)
     add("--quiet", action="store_true", help="no progress on the terminal")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the grid; 0 when all cells are there, 130 or 143 when a signal stopped it."""
+    """Runs the grid; 0 when all cells are there or its time is over, 130 or 143 when a signal stopped it."""
     options: dict[str, Any] = {}
     for assignment in args.set:
         set_option(options, assignment)
+    from zoo.reproduce.cells import Pace
     from zoo.reproduce.grid import HEADS, Grid, reproduce
+    from zoo.reproduce.page import gather
 
-    heads, output = tuple(args.heads or HEADS), Path(args.output)
-    grid = Grid(args.data, args.benchmarks, output, heads, args.seeds, args.recipe, options, args.stated)
-    try:
-        with training_bar(args.quiet) as watch:
-            reproduce(grid, watch)
-    except Interrupted as stop:
-        print(f"zoo: stopped; what is done is saved in {output}, give the same command again to go on", file=sys.stderr)
-        return stop.exit_code
+    output, heads, told = args.output, tuple(args.heads), {"stated": args.stated, "difference": args.difference / 100}
+    if args.gather:
+        gather(args.gather, output, heads, **told)
+    elif args.data is None or args.benchmarks is None:
+        raise InputError("expected --data and --benchmarks, or --gather with folders of finished cells; give them")
+    else:
+        grid = Grid(args.data, args.benchmarks, output, heads or HEADS, args.seeds, args.recipe, options, **told)
+        try:
+            with training_bar(args.quiet) as watch:
+                done = reproduce(grid, watch, Pace(args.jobs, args.minutes, args.cell_minutes))
+        except Interrupted as stop:
+            advice = "give the same command again to go on"
+            print(f"zoo: stopped; what is done is saved in {output}, {advice}", file=sys.stderr)
+            return stop.exit_code
+        if not done.cells:
+            print("No cell is finished yet; the same command goes on.")
+            return 0
     if not args.quiet:
         print(f"The tables are in {output / 'reproduction.md'}.")
     return 0

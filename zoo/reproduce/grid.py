@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,16 @@ from zoo import runs
 from zoo.data.open import open_dataset
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks.options import Options
-from zoo.evaluate.benchmarks.runner import Benchmarks, load_model, measure, open_benchmarks
-from zoo.evaluate.codec import to_json
-from zoo.evaluate.report.page import save_all
-from zoo.evaluate.report.record import Provenance, Report
-from zoo.export.artifacts import export_onnx
-from zoo.files import atomic_path, new_folder, write_json, write_text
+from zoo.evaluate.benchmarks.runner import open_benchmarks
+from zoo.files import new_folder, write_json
 from zoo.heads import build_head
-from zoo.messages import log
-from zoo.reproduce import tables
-from zoo.reproduce.tables import Cell, Stated, cited, stated_by
-from zoo.train import checkpoint
+from zoo.reproduce.cells import FOLDS, Job, Pace, run_all
+from zoo.reproduce.columns import assignments, cell_name, variant
+from zoo.reproduce.page import Page, environment, read_cell
+from zoo.reproduce.tables import Cell, stated_by
 from zoo.train import config as training
 from zoo.train.build import choose_device
 from zoo.train.recipes import load_recipe, recipes
-from zoo.train.start import train_in
 from zoo.train.watch import Watch, unwatched
 
 HEADS = ("arcface", "cosface", "curricularface", "adaface", "recurricularface")
@@ -37,27 +33,6 @@ HEADS = ("arcface", "cosface", "curricularface", "adaface", "recurricularface")
 
 PAPER = "{head}-r18-casia"
 """The packaged recipe of each head under the paper's section 4.2."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One head with one seed: its run folder and its options."""
-
-    head: str
-    seed: int
-    folder: Path
-    config: training.TrainConfig
-
-    def done(self, step: str) -> bool:
-        """Whether `step` (trained, exported, evaluated) is finished."""
-        return (self.folder / f".{step}").exists()
-
-    def finish(self, step: str) -> None:
-        """Marks `step` as finished; called after all its files are written."""
-        write_text(self.folder / f".{step}", "")
-
-    def __str__(self) -> str:
-        return f"{self.head} seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +46,7 @@ class Grid:
     output: Path = Path("reproduction")
     """The folder of the tables and of a run folder per cell."""
     heads: tuple[str, ...] = HEADS
+    """The columns: heads, or variants of them as `variant` reads them. The last one is compared with the others."""
     seeds: int = 3
     """Trainings per head, with seeds 0 to `seeds` − 1."""
     recipe: str | None = None
@@ -79,6 +55,8 @@ class Grid:
     """Other training options, e.g. {"epochs": 5}."""
     stated: str = "paper"
     """Published figures to print below the measured ones: "paper" (its Tables 1 to 3), "none", or a CSV file."""
+    difference: float = 0.01
+    """A difference, as a fraction, of which the tables say how many seeds would show it."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -88,20 +66,21 @@ class Grid:
         for name in self.options:
             if name in training.OPTIONS and (flag := training.OPTIONS[name].grid_flag):
                 raise InputError(f"expected {flag} in place of --set {name}=…, which is not one value for all cells")
-        for head in () if self.recipe else self.heads:
-            if PAPER.format(head=head) not in recipes():
+        for head, own in map(variant, self.heads):
+            if not (self.recipe or "recipe" in own or PAPER.format(head=head) in recipes()):
                 expected = "expected heads with a recipe of the paper's environment"
                 raise InputError(f"{expected}, found {head}; name one for all by --recipe")
 
+    def config(self, column: str, seed: int) -> training.TrainConfig:
+        """The options of a cell."""
+        head, own = variant(column)
+        recipe = load_recipe(own.pop("recipe", "") or self.recipe or PAPER.format(head=head))
+        return training.build({**recipe, "data": self.data, **self.options, **own, "head": head, "seed": seed})
+
     def jobs(self) -> list[Job]:
         """All heads of a seed before the next seed, so that the first results compare heads already."""
-        jobs = []
-        for seed in range(self.seeds):
-            for head in self.heads:
-                recipe = load_recipe(self.recipe or PAPER.format(head=head))
-                config = training.build({**recipe, **self.options, "data": self.data, "head": head, "seed": seed})
-                jobs.append(Job(head, seed, self.output / f"{head}-seed{seed}", config))
-        return jobs
+        cells = [(column, seed) for seed in range(self.seeds) for column in self.heads]
+        return [Job(*cell, self.output / cell_name(*cell), self.config(*cell)) for cell in cells]
 
     @property
     def command(self) -> str:
@@ -114,19 +93,6 @@ class Grid:
         return shlex.join(["zoo", "reproduce", *words, "-o", str(self.output)])
 
 
-def assignments(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Training options as --set takes them.
-
-    >>> list(assignments({"epochs": 5, "head_options": {"margin": 0.3}}))
-    ['epochs=5', 'head_options.margin=0.3']
-    """
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from assignments(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}={value}"
-
-
 @dataclass(frozen=True)
 class Reproduction:
     folder: Path
@@ -134,7 +100,7 @@ class Reproduction:
     cells: tuple[Cell, ...]
 
 
-def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
+def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) -> Reproduction:
     """Trains, exports and evaluates every cell of the grid, and writes the tables after each.
 
     Finished steps are kept: the same call again continues an interrupted one, and more seeds add cells. InputError for
@@ -142,29 +108,33 @@ def reproduce(grid: Grid, watch: Watch = unwatched) -> Reproduction:
     """
     if "RANK" in os.environ:
         raise InputError("expected one process, found torchrun, under which only `zoo train` works; start it alone")
-    stated = stated_by(grid.stated)
+    stated_by(grid.stated)
     jobs = grid.jobs()
-    opened = open_benchmarks(grid.benchmarks)
+    opened = open_benchmarks(grid.benchmarks, options=Options(folds=FOLDS))
     if opened.not_whole:
         raise InputError(opened.not_whole[0])
     measured_on = [[protocol.data, protocol.data_sha256] for protocol, _ in opened.opened]
-    facts = {"training set": check_training(jobs), "benchmarks": measured_on}
-    cells: list[Cell] = []
+    facts: dict[str, Any] = {"training set": check_training(jobs), "benchmarks": measured_on}
     with new_folder(grid.output, keep=lambda folder: any(folder.glob("*/config.yaml"))), runs.lock(grid.output):
         remember(grid.output, jobs[0].config, facts)
-        for number, job in enumerate(jobs, 1):
-            place = f"[{number}/{len(jobs)}] {job.head}, seed {job.seed}"
-            cells.append(run_job(job, place, opened, watch))
-            write_page(grid, jobs, cells, facts, stated)
+        told = environment([job.config for job in jobs], facts["training set"])
+        page = Page(grid.output, grid.command, told, grid.stated, grid.difference)
+        todo = [job for job in jobs if not job.done("evaluated")]
+        cells: list[Cell] = []
+        for _ in itertools.chain(run_all(todo, grid.benchmarks, opened, pace or Pace(), watch), [None]):
+            cells = [read_cell(job.folder, job.head, job.seed) for job in jobs if job.done("evaluated")]
+            if cells:
+                page.write(cells, grid.heads[-1], [str(job) for job in jobs if not job.done("evaluated")])
     return Reproduction(grid.output, tuple(cells))
 
 
 def check_training(jobs: Sequence[Job]) -> str:
     """Describes the training data; InputError for a head, a head's option, a device or data that would fail later."""
     for job in jobs:
-        build_head(job.head, **job.config.head_options)
+        build_head(job.config.head, **job.config.head_options)
     choose_device(jobs[0].config)
-    return open_dataset(jobs[0].config.data).describe()
+    described = [open_dataset(data).describe() for data in dict.fromkeys(job.config.data for job in jobs)]
+    return described[0]
 
 
 def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) -> None:
@@ -185,77 +155,3 @@ def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) 
 def comparable(fact: Any) -> Any:
     """What two facts are compared by: of a description only the numbers, as other versions may word it otherwise."""
     return re.findall(r"\d[\d,]*", fact) if isinstance(fact, str) else fact
-
-
-def run_job(job: Job, place: str, benchmarks: Benchmarks, watch: Watch) -> Cell:
-    """Trains, exports and evaluates a cell as the commands do; what was finished before is kept."""
-    if not job.done("trained"):
-        resume = bool(checkpoint.steps(job.folder / "checkpoint"))
-        log.info("%s: %s", place, "resuming the training" if resume else "training")
-        train_in(job.folder, job.config, resume=resume, watch=watch)
-        job.finish("trained")
-    if not job.done("exported"):
-        log.info("%s: exporting", place)
-        export_onnx(job.folder, force=True)
-        job.finish("exported")
-    if not job.done("evaluated"):
-        log.info("%s: evaluating", place)
-        # no cache: the embeddings of IJB-C would take a gigabyte per cell
-        options = Options(cache=False, device=job.config.device, threads=job.config.threads)
-        report = measure(load_model(job.folder, options), benchmarks)
-        if report.not_measured:
-            raise InputError(report.not_measured[0])
-        save_all(job.folder, [report])
-        job.finish("evaluated")
-    return Cell(job.head, job.seed, Report.read(job.folder / "report.json"))
-
-
-def write_page(grid: Grid, jobs: Sequence[Job], cells: Sequence[Cell], facts: dict[str, Any], stated: Stated) -> None:
-    """Writes the pages of the cells that are finished: the first of `jobs`."""
-    missing = [str(job) for job in jobs[len(cells) :]]
-    losses = {str(job): last_loss(job.folder) for job in jobs[: len(cells)]}
-    lines = [f"# {', '.join(grid.heads)}", "", f"`{grid.command}`", "", environment(grid, jobs[0], facts, stated), ""]
-    if missing:
-        lines += [f"Not finished, and in no figure below: {', '.join(missing)}.", ""]
-    lines += [tables.markdown(cells, grid.heads[-1], stated)]
-    if figure := tables.roc_figure(cells):
-        for suffix in ("svg", "png"):
-            with atomic_path(grid.output / f"roc.{suffix}") as temporary:
-                figure.savefig(temporary, format=suffix, dpi=160)
-        lines += ["## Figure 2: ROC", "", "Mean over seeds; the band spans the lowest to the highest seed.", ""]
-        lines += ["![ROC](roc.svg)", ""]
-    lines += ["## Training loss, mean of the last steps", ""]
-    lines += [", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()) + ".", ""]
-    lines += [f"- {note}" for note in dict.fromkeys(notes(grid, cells, stated))]
-    write_text(grid.output / "reproduction.md", "\n".join(lines).rstrip() + "\n")
-    options = json.loads((grid.output / "plan.json").read_text())
-    record = {"command": grid.command, "options": options, "provenance": to_json(Provenance.here())}
-    record |= {"missing": missing, "training_loss": losses, **tables.summary(cells, grid.heads[-1])}
-    write_json(grid.output / "reproduction.json", record)
-
-
-def environment(grid: Grid, job: Job, facts: dict[str, Any], stated: Stated) -> str:
-    """How all cells were trained and measured, in one paragraph."""
-    config = job.config
-    quoted = f' Figures marked "as stated" are quoted from {cited(grid.stated)}.' if stated else ""
-    return (
-        f"Trained on {facts['training set']}: {config.backbone}, {config.epochs} epochs, batch {config.batch_size}, "
-        f"learning rate {config.lr:g}, recipe {grid.recipe or 'of the paper'}. Mean ± sample standard deviation over "
-        "seeds, in percent. Accuracy is over folds, each at the threshold of the others; an embedding is the sum over "
-        f"a picture and its mirror image.{quoted}"
-    )
-
-
-def notes(grid: Grid, cells: Sequence[Cell], stated: Stated) -> list[str]:
-    """What a reader of the tables should know, in sentences."""
-    reports = [cell.report for cell in cells]
-    found = [note for report in reports for result in report.results for note in result.notes]
-    found += [note for report in reports for note in report.model.notes]
-    if alone := tables.unmatched(cells, stated):
-        found.append(f"{cited(grid.stated)}: not measured here are {', '.join(alone)}")
-    return found + [why for report in reports for result in report.results for why in result.not_measurable]
-
-
-def last_loss(run: Path) -> float:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return float([record["loss"] for record in records if "loss" in record][-1])

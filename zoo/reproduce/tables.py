@@ -1,4 +1,4 @@
-"""Tables of several trainings of several heads: mean ± deviation over seeds, and whether a gain is shown."""
+"""Tables of several trainings of several heads: mean ± deviation over seeds, whether a gain is shown, and the power."""
 
 import contextlib
 import csv
@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from zoo.errors import InputError, explained
-from zoo.evaluate.intervals import ACCURACY, AUC, Difference
+from zoo.evaluate.intervals import ACCURACY, AUC, EER, NORMAL_95, Estimate, PeoplePairs, unpack
 from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import figures as rates
-from zoo.evaluate.results import Evaluation, RocPoints, differences
+from zoo.evaluate.results import Evaluation, RocPoints
 
 Stated = Mapping[tuple[str, str, str], float]
 """(benchmark, figure, head) in the form of `spelling` → a fraction."""
 
 PAPER = "Tables 1 to 3 of Sang & Yang, ReCurricularFace, 2024, doi 10.23977/acss.2024.080201"
+
+NORMAL_80 = 0.8416212335729143
+"""The 80 % quantile of the normal distribution."""
+TIMES = 20
+"""How often seeds are drawn in each draw of people."""
 
 STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
 
@@ -97,6 +103,11 @@ class Cell:
     head: str
     seed: int
     report: Report
+    loss: float = math.nan
+    """The mean of its last training steps."""
+
+    def __str__(self) -> str:
+        return f"{self.head} seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -151,54 +162,78 @@ def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:
 
 @dataclass(frozen=True)
 class Gain:
-    """The accuracy of `second` less that of `first` on one benchmark of pairs, at each seed that both have."""
+    """A figure of `second` less that of `first` on one benchmark, at each seed that both have."""
 
     data: str
+    figure: str
     first: str
     second: str
-    seeds: dict[int, Difference]
+    seeds: Mapping[int, float]
+    drawn: npt.NDArray[np.float64]
+    """The differences in each draw of people, or of pairs of unknown people: (seeds, draws)."""
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(one.value for one in self.seeds.values())
+        return statistics.fmean(self.seeds.values())
 
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean over seeds, by Student's t; None for a single seed."""
-        values = [one.value for one in self.seeds.values()]
-        if len(values) < 2:
-            return None
-        half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-        return self.mean - half, self.mean + half
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean difference, by a bootstrap crossed over people and seeds.
+
+        In each draw of people, seeds are drawn too. Few seeds vary less in their draws than in truth: their deviations
+        are widened by √(n/(n − 1)) and from the normal distribution to Student's. Of a single seed, people alone.
+        """
+        count, draws = self.drawn.shape
+        mean = self.drawn.mean(axis=0)
+        if count > 1:
+            widened = math.sqrt(count / (count - 1)) * float(stdtrit(count - 1, 0.975)) / NORMAL_95
+            chosen = np.random.default_rng(0).integers(0, count, (TIMES, count, draws))
+            mean = mean + widened * (np.take_along_axis(self.drawn[None], chosen, axis=1).mean(axis=1) - mean)
+        low, high = (float(bound) for bound in np.nanpercentile(mean, (2.5, 97.5)))
+        return min(low, self.mean), max(high, self.mean)
 
     @property
     def verdict(self) -> str:
-        """Whether a gain is shown: over pairs at every seed, and over seeds where there are several.
+        """Whether the interval leaves out zero."""
+        low, high = self.interval
+        if low <= 0 <= high:
+            return "no difference shown"
+        return ("better" if low > 0 else "worse") + ("" if len(self.seeds) > 1 else " at one seed")
 
-        The interval over pairs holds for these trained weights, the one over seeds for these pairs; a claim about the
-        heads needs both.
+    def seeds_for(self, difference: float) -> int | None:
+        """About how many seeds show such a difference in four of five trials; None where no number does.
+
+        The variance between the seeds so far falls with their number, that between people, who are given, does not.
         """
-        verdict, *others = {one.verdict() for one in self.seeds.values()}
-        if self.interval is None:
-            return verdict if verdict == "no difference shown" else f"{verdict} at one seed"
-        covers_zero = self.interval[0] <= 0 <= self.interval[1]
-        return "no difference shown" if others or covers_zero else verdict
+        left = (difference / (NORMAL_95 + NORMAL_80)) ** 2 - float(np.nanvar(self.drawn.mean(axis=0)))
+        return None if left <= 0 else max(2, math.ceil(statistics.variance(self.seeds.values()) / left))
 
 
 def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
-    """`second` compared with every other head on every benchmark of pairs, seed by seed on the same pairs."""
-    measured: dict[str, dict[str, dict[int, Evaluation]]] = {}
+    """`second` compared with every other column, figure by figure and seed by seed, on the same draws of people."""
+    measured: dict[tuple[str, str], dict[str, dict[int, Estimate]]] = {}
     for cell in cells:
         for result in cell.report.results:
-            if ACCURACY in result.compared_by():
-                measured.setdefault(result.data, {}).setdefault(cell.head, {})[cell.seed] = result
+            for label, value in estimates(result).items():
+                measured.setdefault((result.data, label), {}).setdefault(cell.head, {})[cell.seed] = value
     found = []
-    for data, by_head in measured.items():
-        for first in by_head:
-            shared = sorted(by_head[first].keys() & by_head.get(second, {}).keys())
-            pairs = {seed: (by_head[first][seed], by_head[second][seed]) for seed in shared if first != second}
-            if each := {seed: one for seed, pair in pairs.items() if (one := differences(*pair).get(ACCURACY))}:
-                found.append(Gain(data, first, second, each))
+    for (data, label), by_head in measured.items():
+        mine = by_head.pop(second, {})
+        for first, theirs in by_head.items():
+            both = {seed: (theirs[seed], mine[seed]) for seed in sorted(theirs.keys() & mine.keys())}
+            if both and all(one.same_draws(other) for pair in both.values() for one, other in [pair]):
+                drawn = np.stack([other.replicates - one.replicates for one, other in both.values()])
+                each = {seed: other.value - one.value for seed, (one, other) in both.items()}
+                found.append(Gain(data, label, first, second, each, drawn))
+    return found
+
+
+def estimates(result: Evaluation) -> dict[str, Estimate]:
+    """The figures of a benchmark in every draw of its people, by label, without the equal error rate."""
+    found = {label: one for label, one in result.curves.estimates.items() if label != EER}
+    if ACCURACY not in found and result.curves.right and result.pairs and result.accuracy is not None:
+        right = unpack(result.curves.right, result.pairs)
+        found[ACCURACY] = PeoplePairs.unknown(result.pairs).share(right, result.accuracy)
     return found
 
 
@@ -247,7 +282,14 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
     return figure
 
 
-def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -> str:
+HOW = (
+    "The interval is from a bootstrap crossed over people (pairs where people are unknown) and seeds; where it holds "
+    "zero, no difference is shown. Last column: about how many seeds would show a difference of {:g} points in four of "
+    "five trials, judged by the seeds so far; – where these people are too few for it, whatever the seeds."
+)
+
+
+def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, difference: float = 0.01) -> str:
     """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
 
     A figure that is `stated` has a row of its own below the measured one, unless the copy of the benchmark has another
@@ -271,7 +313,10 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None) -
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     if found := gains(cells, second):
         parts.append("## Is there a gain?\n")
-        parts.append("".join(f"- {sentence(gain)}\n" for gain in found))
+        parts.append(f"{second} less the others, in percentage points. {HOW.format(100 * difference)}\n")
+        lines = [["benchmark", "figure", "against", "difference", "95 %", "at each seed", "", "seeds"]]
+        lines += [["---"] * 3 + ["---:"] * 2 + ["---"] * 2 + ["---:"], *(row(gain, difference) for gain in found)]
+        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     return "\n".join(parts)
 
 
@@ -294,19 +339,17 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def sentence(gain: Gain) -> str:
-    """A gain as text: the mean over seeds, each seed's paired difference, and the verdict."""
-
-    def span(interval: tuple[float, float]) -> str:
-        return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
-
-    over = "" if gain.interval is None else f" {span(gain.interval)} over seeds"
-    each = "; ".join(f"seed {n} {100 * one.value:+.2f} {span(one.interval)}" for n, one in gain.seeds.items())
-    mean = f"accuracy {100 * gain.mean:+.2f} percentage points{over}"
-    return f"{gain.data}: {gain.second} against {gain.first}, {mean}; on the same pairs {each}: **{gain.verdict}**"
+def row(gain: Gain, difference: float) -> list[str]:
+    """A gain as a line of a table."""
+    low, high = (f"{100 * bound:+.2f}" for bound in gain.interval)
+    each = " ".join(f"{100 * value:+.1f}" for value in gain.seeds.values())
+    needed = gain.seeds_for(difference) if len(gain.seeds) > 1 else None
+    seeds = "–" if needed is None else f"{needed:,}"
+    mean, against = f"{100 * gain.mean:+.2f}", [gain.data, gain.figure, gain.first]
+    return [*against, mean, f"[{low}, {high}]", each, gain.verdict, seeds]
 
 
-def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
+def summary(cells: Sequence[Cell], second: str, difference: float = 0.01) -> dict[str, Any]:
     """The content of `markdown` as JSON: every figure's values by head, and every gain."""
     measured, compared = [], []
     for kind, rows in seed_stats(cells).items():
@@ -314,8 +357,9 @@ def summary(cells: Sequence[Cell], second: str) -> dict[str, Any]:
             heads = {head: {"values": one.values, "mean": one.mean, "std": one.std} for head, one in by_head.items()}
             measured.append({"table": kind, "benchmark": data, "figure": label, "heads": heads})
     for gain in gains(cells, second):
-        seeds = {str(seed): {"difference": one.value, "interval": one.interval} for seed, one in gain.seeds.items()}
-        between = {"benchmark": gain.data, "first": gain.first, "second": gain.second}
-        found = {"mean": gain.mean, "interval_over_seeds": gain.interval, "seeds": seeds, "verdict": gain.verdict}
-        compared.append({**between, **found})
-    return {"cells": [[cell.head, cell.seed] for cell in cells], "figures": measured, "gains": compared}
+        between = {"benchmark": gain.data, "figure": gain.figure, "first": gain.first, "second": gain.second}
+        found = {"mean": gain.mean, "interval": gain.interval, "seeds": gain.seeds, "verdict": gain.verdict}
+        needed = gain.seeds_for(difference) if len(gain.seeds) > 1 else None
+        compared.append({**between, **found, "difference": difference, "seeds_needed": needed})
+    of_cells = {"cells": [[cell.head, cell.seed] for cell in cells], "training_loss": {str(c): c.loss for c in cells}}
+    return {**of_cells, "figures": measured, "gains": compared}

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.support.reproducing import HEADS, cell_of, first_right, made_up
 from zoo.errors import InputError
+from zoo.evaluate.metrics import Floats
 from zoo.evaluate.results import Evaluation, Identification
 from zoo.reproduce.tables import (
+    Gain,
     cited,
     gains,
     markdown,
@@ -73,7 +76,7 @@ def test_the_papers_tables_are_at_hand_whole_and_as_printed() -> None:
     ],
     ids=str,
 )
-def test_a_gain_is_shown_when_pairs_and_seeds_both_show_it(counts: list[tuple[int, int]], verdict: str) -> None:
+def test_a_gain_is_shown_when_pairs_and_seeds_together_show_it(counts: list[tuple[int, int]], verdict: str) -> None:
     cells = [
         made_up(head, seed, first_right(count))
         for seed, both in enumerate(counts)
@@ -82,14 +85,52 @@ def test_a_gain_is_shown_when_pairs_and_seeds_both_show_it(counts: list[tuple[in
     (gain,) = gains(cells, HEADS[1])
     assert gain.verdict == verdict
     assert gain.mean == pytest.approx(np.mean([b - a for a, b in counts]) / 1000)
-    if gain.interval:
-        from scipy import stats
+    assert gain.interval[0] <= gain.mean <= gain.interval[1]
+    assert f"| {verdict} |" in markdown(cells, HEADS[1])
 
-        values = np.array([b - a for a, b in counts]) / 1000
-        if np.ptp(values) > 0:
-            expected = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-            np.testing.assert_allclose(gain.interval, expected)
-    assert verdict in markdown(cells, HEADS[1])
+
+def made_gain(values: Floats, drawn: Floats) -> Gain:
+    return Gain("pairs", "AUC", *HEADS, dict(enumerate(values.tolist())), drawn)
+
+
+def test_over_people_who_decide_nothing_the_interval_is_students() -> None:
+    values = np.random.default_rng(1).normal(0.01, 0.02, 12)
+    low, high = made_gain(values, np.repeat(values[:, None], 500, axis=1)).interval
+    expected = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    np.testing.assert_allclose((low, high), expected, atol=0.1 * (expected[1] - expected[0]))
+
+
+def test_of_one_seed_the_interval_is_that_of_the_people() -> None:
+    drawn = np.random.default_rng(2).normal(0.01, 0.02, (1, 999))
+    gain = made_gain(np.array([0.01]), drawn)
+    assert gain.interval == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
+
+
+@pytest.mark.parametrize(("seeds", "by_seed", "by_people"), [(3, 1.0, 0.3), (4, 0.5, 1.0), (10, 1.0, 1.0)])
+def test_the_interval_holds_the_true_difference_in_some_95_of_100_trials(
+    seeds: int, by_seed: float, by_people: float
+) -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(300):
+        values = 1.0 + rng.normal(0, by_seed, seeds) + rng.normal(0, by_people)
+        drawn = values[:, None] + rng.normal(0, by_people, 200)
+        low, high = made_gain(values, drawn).interval
+        held += low <= 1.0 <= high
+    assert 0.9 <= held / 300 <= 0.995
+
+
+def test_so_many_seeds_as_are_named_show_the_difference_in_four_of_five_trials() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.normal(0, 1, 2000)
+    drawn = np.zeros((2000, 1)) + rng.normal(0, 0.2, 4000)
+    count = made_gain(values, drawn).seeds_for(1.0)
+    assert count is not None and count > 5
+    error = np.sqrt(1 / count + 0.2**2)
+    shown = np.abs(rng.normal(1.0, error, 20_000)) > 1.96 * error
+    assert 0.78 <= shown.mean() <= 0.85, "the next whole number of seeds"
+    assert made_gain(values, drawn).seeds_for(0.5) is None, "people alone vary as much"
+    assert "| – |" in markdown([made_up(head, 0, first_right(700)) for head in HEADS], HEADS[1])
 
 
 def test_seeds_that_one_head_lacks_are_in_no_difference() -> None:
@@ -154,4 +195,5 @@ def test_a_script_gets_the_values_of_every_seed() -> None:
     assert (accuracy["benchmark"], accuracy["figure"]) == ("made.bin", "accuracy")
     assert accuracy["heads"]["arcface"]["values"] == [0.7, 0.701]
     (gain,) = found["gains"]
-    assert gain["verdict"] == "no difference shown" and gain["seeds"]["1"]["difference"] == 0
+    assert gain["verdict"] == "no difference shown" and gain["seeds"] == {"0": 0, "1": 0}
+    assert (gain["difference"], gain["seeds_needed"]) == (0.01, 2)
