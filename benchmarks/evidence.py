@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.synthetic import SyntheticFaces
-from zoo.files import write_text
+from zoo.files import json_safe, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +164,7 @@ class Synthetic(Faces):
     name = "synthetic"
 
     def __init__(self, args: argparse.Namespace, drawn: Path) -> None:
-        self.crops, self.test = (np.load(drawn / f"{split}.npy", mmap_mode="r") for split in SPLITS)
+        self.crops, self.test = np.load(drawn / "train.npy", mmap_mode="r"), np.load(drawn / "test.npy")
         self.labels = np.repeat(np.arange(args.people), args.images)
         self.person = np.repeat(np.arange(args.test_people), args.test_images)
 
@@ -179,7 +179,7 @@ class Synthetic(Faces):
         return Evaluation(
             *("pairs", "synthetic, all pairs", hashlib.sha256(self.test.data).hexdigest(), None),
             **{"flip": True, "images": len(self.test)},
-            **verification(cosines, same, self.person[one], self.person[other], self.person.max() + 1),
+            **verification(cosines, same, self.person[one], self.person[other], int(self.person[-1]) + 1),
         )
 
 
@@ -365,14 +365,14 @@ def parser() -> argparse.ArgumentParser:
     add("--names", nargs="+", metavar="NAME", help="of the plan; all if not set")
     add("--seeds", type=int, default=10)
     add("--seconds", type=float, default=300)
-    add("--jobs", type=int, default=8, help="cells at once")
+    add("--jobs", type=int, default=6, help="cells at once")
     add("--epochs", type=int, default=34, help="of real faces")
     add("--batch-size", type=int, default=128, help="of real faces")
     add("--lr", type=float, default=0.1)
     add("--most-people", type=int, help="of the real ones, to train on; all if not set")
     add("--synthetic-epochs", type=int, default=8)
     add("--synthetic-batch-size", type=int, default=256)
-    add("--people", type=int, default=5000, help="synthetic ones to train on")
+    add("--people", type=int, default=4000, help="synthetic ones to train on")
     add("--images", type=int, default=12, help="of each")
     add("--test-people", type=int, default=2000)
     add("--test-images", type=int, default=4)
@@ -401,11 +401,14 @@ def main() -> None:
                 now = time.time()
                 ready = drawn is None or drawn.ready()
                 for cell in [cell for cell in missing if cell.part == "real" or ready][: args.jobs - len(running)]:
-                    if now + longest.get(cell.part, 0) < until:
+                    share = min(1.0, 1.3 * (len(running) + 1) / args.jobs)  # of a full device's time for a cell
+                    if now + longest.get(cell.part, 0) * share < until:
                         running[pool.submit(run_cell, cell, words, Path(name), until)] = cell
                         missing.remove(cell)
                 if not running and (drawn is None or ready or now > until):
                     break
+                if not running:
+                    time.sleep(0.2)
                 for future in wait(running, 0.2, FIRST_COMPLETED).done:
                     cell = running.pop(future)
                     try:
@@ -416,7 +419,7 @@ def main() -> None:
                         continue
                     if found is not None:
                         longest[cell.part] = sum(found["seconds"].values())
-                        line = json.dumps({**found, "at": round(time.time() - began, 1)})
+                        line = json.dumps({**json_safe(found), "at": round(time.time() - began, 1)})
                         lines.write(line + "\n")
                         lines.flush()
                         print(line, flush=True)

@@ -15,6 +15,7 @@ from zoo.evaluate.report.record import ModelFacts, Report
 from zoo.evaluate.results import Curves, Evaluation, RocPoints
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_jpeg
+from zoo.reproduce.grid import Grid
 from zoo.reproduce.tables import Cell
 
 HEADS = ("arcface", "recurricularface")
@@ -30,6 +31,13 @@ def prepare(folder: Path, pairs: int = 30) -> Path:
     images, same = synthetic_pairs(pairs=pairs, seed=3)
     write_bin(folder / "benchmarks/drawn.bin", [encode_jpeg(image) for image in images], same)
     return folder
+
+
+def grid_in(folder: Path, heads: tuple[str, ...] = ("arcface",), seeds: int = 1, **options: object) -> Grid:
+    """A grid of one epoch over what `prepare` has made in the folder."""
+    given = {"epochs": 1, "checkpoint_every": None, **options}
+    benchmarks, recipe = str(folder / "benchmarks"), str(folder / "tiny.yaml")
+    return Grid("synthetic:5x7", benchmarks, folder / "out", heads, seeds, recipe, given)
 
 
 def made_up(head: str, seed: int, right: np.ndarray[Any, Any]) -> Cell:

@@ -112,7 +112,7 @@ def gather(
                 found.setdefault(cell, report.parent)
     there = sorted({head for head, _ in found}, key=lambda head: (head == "recurricularface", head))
     columns = list(heads) or there
-    if lacking := [head for head in columns if head not in there] or ([] if found else ["any"]):
+    if lacking := [head for head in columns if head not in there] or ([] if found else ["any head"]):
         names = ", ".join(map(str, folders))
         raise InputError(f"expected finished cells of {lacking[0]} in {names}, found {', '.join(there) or 'none'}")
     keys = sorted((key for key in found if key[0] in columns), key=lambda key: (columns.index(key[0]), key[1]))

@@ -90,7 +90,7 @@ def spelling(benchmark: str, figure: str, head: str) -> tuple[str, str, str]:
 
 TABLES = {
     "pairs": "Table 1: verification of pairs",
-    "ijb": "Table 2: verification of templates, IJB-B and IJB-C",
+    "ijb": "Table 2: verification at low false accept rates (IJB-B, IJB-C)",
     "search": "Table 3: search, TinyFace and IJB 1:N",
 }
 """The kinds of figures with their headings, in the order of printing."""
@@ -180,15 +180,16 @@ class Gain:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the mean difference, by a bootstrap crossed over people and seeds.
 
-        In each draw of people, seeds are drawn too. Few seeds vary less in their draws than in truth: their deviations
-        are widened by √(n/(n − 1)) and from the normal distribution to Student's. Of a single seed, people alone.
+        In each draw of people, seeds are drawn too. Few seeds vary less in their draws than in truth: what they deviate
+        on all people is widened by √(n/(n − 1)) and to Student's distribution. Of a single seed, people alone.
         """
         count, draws = self.drawn.shape
         mean = self.drawn.mean(axis=0)
         if count > 1:
             widened = math.sqrt(count / (count - 1)) * float(stdtrit(count - 1, 0.975)) / NORMAL_95
             chosen = np.random.default_rng(0).integers(0, count, (TIMES, count, draws))
-            mean = mean + widened * (np.take_along_axis(self.drawn[None], chosen, axis=1).mean(axis=1) - mean)
+            deviation = (np.array(list(self.seeds.values()))[chosen] - self.mean).mean(axis=1)
+            mean = np.take_along_axis(self.drawn[None], chosen, axis=1).mean(axis=1) + (widened - 1) * deviation
         low, high = (float(bound) for bound in np.nanpercentile(mean, (2.5, 97.5)))
         return min(low, self.mean), max(high, self.mean)
 
@@ -284,7 +285,7 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
 
 HOW = (
     "The interval is from a bootstrap crossed over people (pairs where people are unknown) and seeds; where it holds "
-    "zero, no difference is shown. Last column: about how many seeds would show a difference of {:g} points in four of "
+    "zero, no difference is shown. Last column: about how many seeds would show a difference of {:g} in four of "
     "five trials, judged by the seeds so far; – where these people are too few for it, whatever the seeds."
 )
 
