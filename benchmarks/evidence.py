@@ -1,6 +1,6 @@
 """The heads beside one another: many small trainings at once on one device, on real and on synthetic faces.
 
-    python benchmarks/evidence.py --real lfw_rec --output evidence --seconds 300 --jobs 8
+    python benchmarks/evidence.py --real lfw_rec --output evidence --pilot 0.4 0.2 0.1 0.05 0.025 0.0125 --seconds 300
 
 It stops after --seconds, and the same call goes on with the cells that are missing. A cell is a head and a seed: the
 steps of `zoo train` on crops that the device holds, without checkpoints, and the scores of the model after its last
@@ -16,12 +16,12 @@ import argparse
 import functools
 import hashlib
 import json
+import math
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,12 +48,13 @@ OTHERS = (
 """The last one is equation (6) of the paper as printed, for 941 classes and 512 dimensions (`zoo.heads.printed_b`)."""
 MILD = tuple(f"{head}+scale=32+margin=0.3" for head in MAIN)
 PLAN = (
-    ("real", MAIN, range(10)),
-    ("synthetic", MAIN, range(4)),
+    ("real", MAIN, range(8)),
+    ("synthetic", MAIN, range(3)),
+    ("real", MAIN, range(8, 10)),
+    ("synthetic", MAIN, range(3, 6)),
     ("real", OTHERS, range(4)),
-    ("synthetic", MAIN, range(4, 8)),
     ("real", MILD, range(4)),
-    ("synthetic", MAIN, range(8, 12)),
+    ("synthetic", MAIN, range(6, 10)),
     ("real", (*OTHERS, *MILD), range(4, 10)),
 )
 """The order of the cells; all names of a seed come before its next seed."""
@@ -84,25 +85,30 @@ class Cell:
     def folder(self, output: Path) -> Path:
         return output / self.part / f"{self.name}-seed{self.seed}"  # as `zoo reproduce` calls it
 
+    def done(self, output: Path) -> bool:
+        return (self.folder(output) / "metrics.jsonl").exists()
 
-def planned(parts: list[str], seeds: int) -> list[Cell]:
+
+def planned(args: argparse.Namespace) -> list[Cell]:
     """The cells in their order."""
-    rows = [(part, names, seed) for part, names, span in PLAN for seed in span if part in parts and seed < seeds]
-    return [Cell(part, name, seed) for part, names, seed in rows for name in names]
+    blocks = [block for block in PLAN if block[0] in args.parts]
+    rows = [(part, names, seed) for part, names, span in blocks for seed in span if seed < args.seeds]
+    cells = [Cell(part, name, seed) for part, names, seed in rows for name in names if part != "real" or args.real]
+    return [cell for cell in cells if not args.names or cell.name in args.names]
 
 
-def configured(cell: Cell, args: argparse.Namespace) -> TrainConfig:
-    """The options of `zoo train` for a cell."""
+def configured(cell: Cell, args: argparse.Namespace, rate: float) -> TrainConfig:
+    """The options of `zoo train` for a cell at the learning rate of all cells."""
     from zoo.reproduce.columns import variant
     from zoo.train.config import build
 
-    if cell.part == "real":
+    if cell.part != "synthetic":
         own = {"data": args.real, "epochs": args.epochs, "batch_size": args.batch_size}
     else:
         own = {"data": f"synthetic:{args.people}x{args.images}", "epochs": args.synthetic_epochs}
         own["batch_size"] = args.synthetic_batch_size
     head, options = variant(cell.name)
-    own |= {"lr": args.lr, "image_size": args.image_size, "head": head, "seed": cell.seed}
+    own |= {"lr": rate, "image_size": args.image_size, "head": head, "seed": cell.seed}
     return build({**COMMON, **own, **options})
 
 
@@ -228,17 +234,18 @@ def verification(
     }
 
 
-@functools.cache
-def faces_of(part: str, words: tuple[str, ...], drawn: Path) -> tuple[Faces, torch.Tensor]:
-    """The faces of a part, and the training crops on the device: once in each process."""
+FACES: dict[bool, tuple[Faces, torch.Tensor]] = {}
+"""The real and the synthetic faces of this process, and their training crops on the device."""
+
+
+def faces_of(real: bool, args: argparse.Namespace, drawn: Path) -> tuple[Faces, torch.Tensor]:
+    """What FACES holds, opened at the first call."""
     import torch
 
-    args = parser().parse_args(words)
-    faces = Real(args) if part == "real" else Synthetic(args, drawn)
-    return faces, torch.from_numpy(np.array(faces.crops)).to(DEVICES[torch.cuda.is_available()])
-
-
-DEVICES = ("cpu", "cuda")
+    if real not in FACES:
+        faces = Real(args) if real else Synthetic(args, drawn)
+        FACES[real] = faces, torch.from_numpy(np.array(faces.crops)).to("cuda" if torch.cuda.is_available() else "cpu")
+    return FACES[real]
 
 
 def steps_of(
@@ -286,7 +293,7 @@ def steps_of(
                 return
 
 
-def run_cell(cell: Cell, words: tuple[str, ...], drawn: Path, until: float) -> dict[str, Any] | None:
+def run_cell(cell: Cell, args: argparse.Namespace, rate: float, drawn: Path, until: float) -> dict[str, Any] | None:
     """Trains and scores a cell, in a process of the pool; None where time was up before."""
     import torch
 
@@ -296,9 +303,9 @@ def run_cell(cell: Cell, words: tuple[str, ...], drawn: Path, until: float) -> d
     from zoo.train.speed import settled
 
     torch.set_num_threads(1)
-    began, args = time.time(), parser().parse_args(words)
-    faces, crops = faces_of(cell.part, words, drawn)
-    config = settled(configured(cell, args), crops.device)
+    began = time.time()
+    faces, crops = faces_of(cell.part != "synthetic", args, drawn)
+    config = settled(configured(cell, args, rate), crops.device)
     torch.manual_seed(config.seed)
     training = build(config, faces.num_classes, crops.device)
     started = time.time()
@@ -306,19 +313,21 @@ def run_cell(cell: Cell, words: tuple[str, ...], drawn: Path, until: float) -> d
     if len(epochs) < config.epochs:
         return None
     trained = time.time()
-    result = faces.score(functools.partial(embed, training.model, config, crops.device))
-    name = torch.cuda.get_device_name() if crops.is_cuda else "CPU"
-    facts = ModelFacts(cell.name, embedding_dim=config.embedding_dim, provider=f"torch {torch.__version__}, {name}")
     folder = cell.folder(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder / "config.yaml")
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
-    Report(facts, (result,)).save(folder / "report.json")
-    scores = {"accuracy": result.accuracy, "auc": result.auc}
-    scores |= {f"tar@{far:g}": tar for far, tar in result.tar_at_far.items()}
+    name, scores = torch.cuda.get_device_name() if crops.is_cuda else "CPU", {}
+    if cell.part != "pilot":  # whose test nobody shall see
+        result = faces.score(functools.partial(embed, training.model, config, crops.device))
+        by = f"torch {torch.__version__}, {name}"
+        facts = ModelFacts(cell.name, embedding_dim=config.embedding_dim, provider=by, notes=(f"computed by {by}",))
+        Report(facts, (result,)).save(folder / "report.json")
+        scores = {"accuracy": result.accuracy, "auc": result.auc}
+        scores |= {f"tar@{far:g}": tar for far, tar in result.tar_at_far.items()}
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))  # the cell is finished
     seconds = {"start": started - began, "training": trained - started, "scoring": time.time() - trained}
     losses = [epoch["loss"] for epoch in epochs]
-    told = {"epochs": len(losses), "first loss": losses[0], "loss": losses[-1]}
+    told: dict[str, Any] = {"epochs": len(losses), "lr": config.lr, "first loss": losses[0], "loss": losses[-1]}
     told["fall in the last fifth"] = 1 - losses[-1] / losses[-1 - len(losses) // 5]
     return {**asdict(cell), **scores, **told, "device": name, "seconds": seconds}
 
@@ -340,6 +349,14 @@ def draw(faces: SyntheticFaces, path: Path, people: range) -> None:
         images[i] = faces.image(i)
 
 
+def stand_back() -> None:
+    """Leaves the cores to the trainings."""
+    import cv2
+
+    os.nice(19)
+    cv2.setNumThreads(1)
+
+
 def draw_all(args: argparse.Namespace, folder: Path) -> Any:
     """Begins to draw both sets with all cores, at the lowest priority; returns what is ready when they are drawn."""
     work = []
@@ -350,7 +367,7 @@ def draw_all(args: argparse.Namespace, folder: Path) -> Any:
         path, shape = folder / f"{split}.npy", (len(faces), args.image_size, args.image_size, 3)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         work += [(faces, path, range(first, min(first + 8, people))) for first in range(0, people, 8)]
-    pool = multiprocessing.get_context("fork").Pool(initializer=os.nice, initargs=(19,))
+    pool = multiprocessing.get_context("fork").Pool(initializer=stand_back)
     done = pool.starmap_async(draw, work, chunksize=1)
     pool.close()
     return done
@@ -367,11 +384,13 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=300)
     add("--jobs", type=int, default=6, help="cells at once")
     add("--epochs", type=int, default=34, help="of real faces")
-    add("--batch-size", type=int, default=128, help="of real faces")
-    add("--lr", type=float, default=0.1)
+    add("--batch-size", type=int, default=64, help="of real faces")
+    add("--lr", type=float, default=0.1, help="of all cells, where no --pilot chooses it")
+    pilot = "learning rates of which that with ArcFace's lowest last training loss is taken for all cells"
+    add("--pilot", type=float, nargs="*", default=[], metavar="LR", help=pilot)
     add("--most-people", type=int, help="of the real ones, to train on; all if not set")
     add("--synthetic-epochs", type=int, default=8)
-    add("--synthetic-batch-size", type=int, default=256)
+    add("--synthetic-batch-size", type=int, default=128)
     add("--people", type=int, default=4000, help="synthetic ones to train on")
     add("--images", type=int, default=12, help="of each")
     add("--test-people", type=int, default=2000)
@@ -381,31 +400,52 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def pilots(args: argparse.Namespace) -> dict[Cell, float]:
+    """The trainings that choose the learning rate of all cells, and the last loss of each that is finished."""
+    found = {}
+    for rate in args.pilot if args.real else []:
+        cell = Cell("pilot", f"arcface+lr={rate:g}", 1000)
+        log = cell.folder(args.output) / "metrics.jsonl"
+        found[cell] = json.loads(log.read_text().splitlines()[-1])["loss"] if cell.done(args.output) else math.inf
+    return found
+
+
+def chosen_rate(args: argparse.Namespace) -> float:
+    """The learning rate of all cells."""
+    losses = pilots(args)
+    return float(min(losses, key=losses.__getitem__).name.partition("=")[2]) if losses else args.lr
+
+
+def able(missing: list[Cell], running: Iterable[Cell], drawn: bool) -> list[Cell]:
+    """The cells that may begin: the pilots, then the real ones, then those whose faces are drawn."""
+    waits = any(cell.part == "pilot" for cell in (*missing, *running))
+    ready = [cell for cell in missing if drawn or cell.part != "synthetic"]
+    return [cell for cell in ready if cell.part == "pilot"] if waits else ready
+
+
 def main() -> None:
-    words, began = tuple(sys.argv[1:]), time.time()
-    args = parser().parse_args(words)
+    began, args = time.time(), parser().parse_args()
     until = began + args.seconds
     args.output.mkdir(parents=True, exist_ok=True)
-    parts = [part for part in args.parts if part != "real" or args.real]
-    cells = [cell for cell in planned(parts, args.seeds) if cell.name in (args.names or [cell.name])]
-    missing = [cell for cell in cells if not (cell.folder(args.output) / "report.json").exists()]
+    cells = [*pilots(args), *planned(args)]
+    missing = [cell for cell in cells if not cell.done(args.output)]
     print(f"{len(cells)} cells, {len(missing)} to do", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        drawn = draw_all(args, Path(name)) if any(cell.part == "synthetic" for cell in missing) else None
+        drawing = draw_all(args, Path(name)) if any(cell.part == "synthetic" for cell in missing) else None
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(args.jobs, context) as pool, open(args.output / "results.jsonl", "a") as lines:
             running: dict[Future[dict[str, Any] | None], Cell] = {}
             longest: dict[str, float] = {}
             errors = 0
             while errors < 3:
-                now = time.time()
-                ready = drawn is None or drawn.ready()
-                for cell in [cell for cell in missing if cell.part == "real" or ready][: args.jobs - len(running)]:
+                drawn = drawing is None or drawing.ready()
+                for cell in able(missing, running.values(), drawn)[: args.jobs - len(running)]:
                     share = min(1.0, 1.3 * (len(running) + 1) / args.jobs)  # of a full device's time for a cell
-                    if now + longest.get(cell.part, 0) * share < until:
-                        running[pool.submit(run_cell, cell, words, Path(name), until)] = cell
+                    if time.time() + longest.get(cell.part, 0) * share < until:
+                        future = pool.submit(run_cell, cell, args, chosen_rate(args), Path(name), until)
+                        running[future] = cell
                         missing.remove(cell)
-                if not running and (drawn is None or ready or now > until):
+                if not running and (drawn or time.time() > until):
                     break
                 if not running:
                     time.sleep(0.2)
@@ -414,7 +454,7 @@ def main() -> None:
                     try:
                         found = future.result()
                     except Exception as error:
-                        errors += 1
+                        errors += cell.part != "pilot"  # whose loss may overflow
                         print(f"{cell}: {error!r} {error.__cause__}", flush=True)
                         continue
                     if found is not None:
@@ -423,9 +463,7 @@ def main() -> None:
                         lines.write(line + "\n")
                         lines.flush()
                         print(line, flush=True)
-            if drawn is not None:
-                drawn.wait(0.1)
-    left = sum(not (cell.folder(args.output) / "report.json").exists() for cell in cells)
+    left = sum(not cell.done(args.output) for cell in cells)
     print(f"{left} of {len(cells)} cells left after {time.time() - began:.0f} s", flush=True)
 
 

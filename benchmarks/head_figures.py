@@ -132,11 +132,12 @@ def constants_table() -> str:
     return "\n".join(lines)
 
 
-def boundary(head: MarginHead, t: float) -> float:
+def boundary(head: MarginHead, t: float, classes: int = CLASSES) -> float:
     """θ_y in degrees from which on N exceeds T, for a sample that moves between two centres at an angle of E."""
-    head.bind(CLASSES, DIM)
-    head.t.fill_(t)
-    separation, norm = nearest_centre_angle(CLASSES, DIM), torch.ones(1)
+    head.bind(classes, DIM)
+    if isinstance(head, CurricularFace):
+        head.t.fill_(t)
+    separation, norm = nearest_centre_angle(classes, DIM), torch.ones(1)
 
     def exceeds(theta: torch.Tensor) -> torch.Tensor:
         cos_y = theta.cos()
