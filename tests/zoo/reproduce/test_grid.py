@@ -42,13 +42,13 @@ def test_the_command_line_of_a_grid_plans_the_same_grid(tmp_path: Path) -> None:
 
 
 def test_a_column_has_options_and_a_recipe_of_its_own(tmp_path: Path) -> None:
-    columns = ("recurricularface+modulate=all+epochs=9", "arcface+recipe=quick-cpu", "arcface")
+    columns = ("recurricularface+modulate=all+lr=0.2", "arcface+recipe=quick-cpu", "arcface")
     jobs = Grid("faces/", "lfw.bin", tmp_path, columns, 1, options={"epochs": 33}).jobs()
-    assert [(job.config.head, job.config.epochs, job.config.batch_size) for job in jobs] == [
-        *(("recurricularface", 9, 512), ("arcface", 33, 32), ("arcface", 33, 512))
+    assert [(job.config.head, job.config.lr, job.config.batch_size) for job in jobs] == [
+        *(("recurricularface", 0.2, 512), ("arcface", 0.05, 32), ("arcface", 0.1, 512))
     ]
     assert jobs[0].config.head_options == {"modulate": "all"} and not jobs[2].config.head_options
-    assert jobs[0].folder == tmp_path / "recurricularface+modulate=all+epochs=9-seed0"
+    assert jobs[0].folder == tmp_path / "recurricularface+modulate=all+lr=0.2-seed0"
     with pytest.raises(InputError, match="with a recipe of the paper's environment, found circle"):
         Grid("faces/", "lfw.bin", tmp_path, ("circle+margin=0.2",))
 
