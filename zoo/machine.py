@@ -3,8 +3,6 @@
 import contextlib
 import math
 import os
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  #: Where Linux mounts the limits of a container
@@ -42,6 +40,8 @@ def _quota(cgroup: Path) -> int:
 
 def installed(*packages: str) -> dict[str, str]:
     """The versions of those packages that are installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, as `subprocess` below
+
     found = {}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
@@ -51,6 +51,8 @@ def installed(*packages: str) -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout that this code runs from, with "+" where files were changed; empty if installed."""
+    import subprocess
+
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""

@@ -1,10 +1,7 @@
 """From pictures to one array of embeddings: by any embedder, or by several processes, one per device."""
 
-import multiprocessing
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +142,10 @@ def embed_on(
     gives the rows of pictures start to before stop from earlier work; `keep` takes others as they come. InputError for
     an error in a process, or when one was killed.
     """
+    import multiprocessing  # as long to import as a photo takes to verify, which needs none of it
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+
     images = len(job.pictures)
     if not images:
         raise InputError("expected images to embed, found none")
