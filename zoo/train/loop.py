@@ -12,7 +12,7 @@ import torch
 from torch.distributed import ReduceOp
 
 from zoo.backbones import save_timm
-from zoo.data.base import FaceDataset
+from zoo.data.loader import TrainLoader
 from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
@@ -93,7 +93,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
         milestones = Milestones(
-            config, run, training, dataset, steps_per_epoch, validation, device, metrics, saver, stop
+            config, run, training, loader, steps_per_epoch, validation, device, metrics, saver, stop
         )
         stop.step = step
         if step == 0:  # a full disk is found out now, and a run that was killed can be resumed
@@ -136,10 +136,6 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 if asked > CHECKPOINT:
                     saver.wait()
                     raise Interrupted(asked - 1, step)
-                if end_of_epoch and rank.first:
-                    log.info("  ".join([f"epoch {epoch + 1}/{config.epochs}", *facts(record)]))
-                    if loader.skipped:
-                        log.info("one of the damaged images skipped: %s", next(iter(loader.skipped.values())))
                 if rank.first and (end_of_epoch or validate_now):
                     record = milestones(record)
                 if save_now or end_of_epoch:
@@ -160,7 +156,7 @@ class Milestones:
     config: TrainConfig
     run: Path
     training: Training
-    dataset: FaceDataset
+    loader: TrainLoader
     steps_per_epoch: int
     validation: Sequence[Protocol]
     device: torch.device
@@ -176,9 +172,13 @@ class Milestones:
     def __call__(self, record: Record) -> Record:
         """Saves the model of an epoch, and in best/ where no validation was better; `record` with the validation."""
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
-        told = info_of(self.config, self.training, self.dataset, self.config.input)
+        told = info_of(self.config, self.training, self.loader.dataset, self.config.input)
         info = asdict(replace(told, origin=origin_in(self.run)))
         epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if self.config.keep_epochs else [])]
+        if ended:
+            log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
+            for sentence in list(self.loader.skipped.values())[:1]:
+                log.info("one of the damaged images skipped: %s", sentence)
         for folder in epochs if ended else []:
             save_timm(self.training.trained, folder, info, merged(self.training.trained))
         if self.validates(step):
