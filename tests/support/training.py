@@ -90,6 +90,7 @@ def under_torchrun(config: TrainConfig, run: Path, resume: bool, processes: int)
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.setsid()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # as the script of docs/training.md does by trap '' USR1
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -111,10 +112,11 @@ def in_ranks(
     die_after_seconds: float | None = None,
     victims: str = "all",
     processes: int = 2,
+    number: signal.Signals = signal.SIGKILL,
 ) -> int:
     """`under_torchrun` in a process of its own; its exit code, negative for a signal.
 
-    After `die_after_seconds` a SIGKILL comes to "all" processes at once, or to "one" of the ranks.
+    After `die_after_seconds` a signal comes to "all" processes at once, torchrun's agent too, or to "one" of the ranks.
     """
     process = fresh(under_torchrun, config, run, resume, processes)
     process.join(timeout=120 if die_after_seconds is None else die_after_seconds)
@@ -122,9 +124,9 @@ def in_ranks(
         ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
             if victims == "one" and ranks:
-                os.kill(int(ranks[-1]), signal.SIGKILL)
+                os.kill(int(ranks[-1]), number)
             else:
-                os.killpg(process.pid or 0, signal.SIGKILL)
+                os.killpg(process.pid or 0, number)
         process.join(timeout=120)
     assert process.exitcode is not None, "the run hung"
     return process.exitcode
@@ -192,12 +194,13 @@ def until_told(config: TrainConfig, run: Path, resume: bool) -> None:
     os._exit(0)
 
 
-def signalled(config: TrainConfig, run: Path, number: signal.Signals) -> int:
+def signalled(config: TrainConfig, run: Path, number: signal.Signals, ranks: int = 1) -> int:
     """Sends a signal to all processes of a new run, its loader's workers among them, after its first log line.
 
-    Its exit code, negative for a signal that nobody heard.
+    With several `ranks`, torchrun's agent gets it too. Its exit code, negative for a signal that nobody heard.
     """
-    process = fresh(until_told, config, start(config, run), False)
+    start(config, run)
+    process = fresh(under_torchrun, config, run, False, ranks) if ranks > 1 else fresh(until_told, config, run, False)
     metrics = run / "metrics.jsonl"
     while process.is_alive() and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch.distributed import ReduceOp
 
-from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, start, tiny, torchrun
+from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, signalled, start, tiny, torchrun
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.build import choose_device
@@ -44,12 +45,14 @@ def test_ranks_agree_on_checkpoints_by_the_clock_of_the_first(pair: tuple[Path, 
 
 
 def kill_and_resume(pair: tuple[Path, float], folder: Path, seed: int, workers: int = 0) -> None:
-    """Kills the run of two processes at a random moment, all of it or one rank, resumes it and compares every byte."""
+    """Ends the run of two processes at a random moment, by SIGKILL, all of it or one rank, or by SIGTERM to all of it,
+    resumes it and compares every byte."""
     run, seconds = pair
     config = two_ranks(workers=workers)
     trial = start(config, folder / f"killed-{seed}")
     moment = random.Random(seed).uniform(0.4, 1.0) * seconds
-    in_ranks(config, trial, die_after_seconds=moment, victims=("all", "one")[seed % 2])
+    number = signal.SIGTERM if seed % 4 > 1 else signal.SIGKILL
+    in_ranks(config, trial, die_after_seconds=moment, victims="one" if seed % 4 == 1 else "all", number=number)
     can_resume = bool(checkpoint.steps(trial / "checkpoint"))
     assert in_ranks(config, trial, resume=can_resume) == 0
     assert same_weights(trial, run), f"seed {seed}, killed after {moment:.3f} s of {seconds:.3f} s"
@@ -62,10 +65,30 @@ def test_two_ranks_killed_at_any_moment_and_resumed_end_bit_identical(
     kill_and_resume(pair, tmp_path, seed)
 
 
+def signalled_ranks(run: Path, number: signal.Signals) -> tuple[int, list[int]]:
+    """Two ranks with two loader workers each get a signal, as torchrun does; the exit code and the steps saved."""
+    code = signalled(tiny(batch_size=6, log_every=1, workers=2, checkpoint_every=99, keep=9), run, number, ranks=2)
+    return code, [int(step.name[-2:]) for step in checkpoint.steps(run / "checkpoint")]
+
+
+def test_sigterm_to_torchrun_and_all_that_it_started_saves_the_run(pair: tuple[Path, float], tmp_path: Path) -> None:
+    code, (start_of_it, saved) = signalled_ranks(tmp_path / "run", signal.SIGTERM)
+    assert code != 0 and start_of_it == 0 < saved < 15
+    assert in_ranks(tiny(batch_size=6), tmp_path / "run", resume=True) == 0 and same_weights(tmp_path / "run", pair[0])
+
+
+def test_sigusr1_saves_under_torchrun_and_the_run_goes_on(pair: tuple[Path, float], tmp_path: Path) -> None:
+    """torchrun itself would end at it: docs/training.md has it ignore the signal, which its processes still hear."""
+    code, saved = signalled_ranks(tmp_path / "run", signal.SIGUSR1)
+    assert code == 0 and len(saved) == 3 and (saved[0], saved[2]) == (0, 15)
+    assert same_weights(tmp_path / "run", pair[0])
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_twenty_kills_of_two_ranks_end_bit_identical(pair: tuple[Path, float], tmp_path: Path) -> None:
-    for seed in range(100, 120):
+@pytest.mark.parametrize("part", range(4))
+def test_twenty_kills_of_two_ranks_end_bit_identical(pair: tuple[Path, float], tmp_path: Path, part: int) -> None:
+    for seed in range(100 + 5 * part, 105 + 5 * part):
         kill_and_resume(pair, tmp_path, seed, workers=2)
         shutil.rmtree(tmp_path / f"killed-{seed}")
 
