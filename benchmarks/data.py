@@ -31,10 +31,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from zoo.data.audit import NEAR, near_pairs, perceptual_hash, scan
 from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected
 from zoo.data.open import open_dataset, open_encoded
-from zoo.data.scan import NEAR, near_pairs, perceptual_hash, scan
 from zoo.formats.frames import Header, RecordWriter, pack
 from zoo.formats.images import Image, decode, encode_jpeg, resized
 from zoo.formats.recordio import RecordFile

@@ -254,7 +254,7 @@ def steps_of(
     """Trains, and tells of each epoch; ends early at the time `until`."""
     import torch
 
-    from zoo.backbones.torch_embedder import normalise
+    from zoo.backbones.timm_folder import normalise
     from zoo.data.augment import Flip, build_augmentation
     from zoo.data.loader import Batch, TrainLoader
     from zoo.train.distributed import Rank
@@ -334,7 +334,7 @@ def run_cell(cell: Cell, args: argparse.Namespace, rate: float, drawn: Path, unt
 
 def embed(model: torch.nn.Module, config: TrainConfig, device: torch.device, crops: Crops) -> npt.NDArray[np.float32]:
     """(images, height, width, 3) → the sums of embeddings over picture and mirror image (images, dim), in float32."""
-    from zoo.backbones.torch_embedder import TorchEmbedder
+    from zoo.backbones.timm_folder import TorchEmbedder
 
     embedder = TorchEmbedder(model, config.input, device)
     parts = [crops[start : start + 256] for start in range(0, len(crops), 256)]

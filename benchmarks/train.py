@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from zoo.backbones.torch_embedder import normalise
+from zoo.backbones.timm_folder import normalise
 from zoo.modelinfo import InputSpec
 from zoo.train import build as parts
 from zoo.train import checkpoint, loop

@@ -252,20 +252,6 @@ def file_folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
     return np.repeat(np.arange(folds, dtype=np.int64), sizes), sizes
 
 
-def error_versus_reject(
-    positives: Floats, quality: Floats, threshold: float, rejected: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """The false non-match rate among the pairs that stay when the share `rejected` of lowest `quality` is rejected.
-
-    `positives` (pairs,) are same-person scores, `quality` (pairs,) that of each pair, e.g. the smaller norm of its
-    embeddings; the result is (shares,). Grother and Tabassi (IEEE TPAMI 29(4), 2007).
-    """
-    wrong = (positives <= threshold)[np.argsort(quality, kind="stable")]
-    left = np.concatenate([[0], np.cumsum(wrong[::-1])])
-    kept = len(wrong) - np.floor(np.asarray(rejected) * len(wrong)).astype(np.int64)
-    return left[kept] / np.maximum(kept, 1)
-
-
 def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a rate, by Clopper and Pearson (Biometrika 26, 1934); (0, 1) for no trials."""
     if trials == 0:

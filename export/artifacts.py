@@ -102,9 +102,8 @@ def export_onnx(
     models = model_files(target, chosen).values()
     for path in (*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)):
         if path.exists() and not force:
-            raise InputError(
-                f"expected no file at {path}, found one; add --force to replace it or name another --output"
-            )
+            found = "found one; add --force to replace it or name another --output"
+            raise InputError(f"expected no file at {path}, {found}")
     built = load_timm(folder)
     with contextlib.nullcontext() if output in (None, target) else new_folder(output):
         return write(built, model_info(folder), target, chosen)

@@ -87,12 +87,7 @@ class RowwiseSGD(_Rowwise):
     """
 
     def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
     ) -> None:
         if lr < 0 or momentum < 0 or weight_decay < 0:
             found = f"found {(lr, momentum, weight_decay)}"

@@ -23,16 +23,12 @@ def cores(cgroup: Path = CGROUP, threads: bool = True) -> int:
 
 
 def _quota(cgroup: Path) -> int:
-    """The cores of a container's CPU quota, rounded up (cgroup v2, then v1); the machine's where there is none."""
+    """The cores of a container's CPU quota, rounded up (cgroup v2); the machine's where there is none."""
     whole = os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
-        try:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return whole
+        return whole
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return whole
     return max(1, min(whole, math.ceil(int(quota) / int(period))))

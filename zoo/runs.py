@@ -31,9 +31,8 @@ def newest_run(root: Path = RUNS, holding: str = "model.safetensors") -> Path:
             return folder
     lacking = "that never finished an epoch" if holding == "model.safetensors" else f"without {holding}"
     found = f"{len(folders)} {lacking}" if folders else "none"
-    raise InputError(
-        f"expected a run under {root}/, found {found}; train one with `zoo train resnet18`, or name a model"
-    )
+    told = f"found {found}; train one with `zoo train resnet18`, or name a model"
+    raise InputError(f"expected a run under {root}/, {told}")
 
 
 def find_run(run: str | Path | None = None, root: Path = RUNS, holding: str = "model.safetensors") -> Path:

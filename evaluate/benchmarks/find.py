@@ -1,6 +1,10 @@
-"""Benchmarks as they lie on disk: every protocol looks for its own."""
+"""Benchmarks as they lie on disk, or in an archive: every protocol looks for its own."""
 
 import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,3 +76,26 @@ def describe(protocol: str) -> dict[str, Any]:
     kind = PROTOCOLS[protocol]
     benchmarks = [{"name": one.name, "title": one.title, **one.holds} for one in kind.benchmarks]
     return {"name": protocol, "summary": (kind.__doc__ or "").strip().splitlines()[0], "benchmarks": benchmarks}
+
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip or a tar archive, compressed or not, by its name."""
+    return path.is_file() and path.name.lower().endswith(ENDINGS)
+
+
+def unpacked(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder with the archive's files, readable by its owner alone, which is removed with the last reference to it.
+
+    No member leads out of the folder. InputError for encrypted and damaged archives, and where the disk is full.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True)
+    try:
+        rules = {} if path.name.lower().endswith(".zip") else {"filter": "data"}
+        shutil.unpack_archive(path, folder.name, **rules)  # type: ignore[arg-type]  # a rule of tar alone
+    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OSError) as error:
+        folder.cleanup()
+        raise InputError(f"expected a whole archive at {path}, cannot unpack it ({error})") from None
+    return folder

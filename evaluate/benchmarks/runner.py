@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.evaluate.benchmarks import cache
-from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.benchmarks.find import find_benchmarks, is_archive, unpacked
 from zoo.evaluate.benchmarks.input_check import look, try_usual_inputs
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.thresholds import store_thresholds
@@ -24,7 +24,6 @@ from zoo.evaluate.protocols.base import FEATURES
 from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder
-from zoo.formats.archives import is_archive, unpacked
 from zoo.formats.pairs import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
 from zoo.formats.score_table import ScoreTable, score_table

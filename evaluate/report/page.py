@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
-from zoo.evaluate.codec import to_json
 from zoo.evaluate.report import rows
 from zoo.evaluate.report.figures import cmc_figure, det_figure, open_set_figure, roc_figure
 from zoo.evaluate.report.record import Report
+from zoo.evaluate.results import to_json
 from zoo.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     import jinja2
 
 FIGURES = {"roc": roc_figure, "det": det_figure, "cmc": cmc_figure, "open-set-det": open_set_figure}
-DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc", "open_set")  #: The curves that the page draws
+DRAWN = ("roc", "histogram", "sweep", "cmc", "open_set")  #: The curves that the page draws
 MODELS = 8  #: How many models the page has colours for; more begin again
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.evaluate.codec import from_json, to_json
 from zoo.evaluate.groups import Groups
 from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.evaluate.results import Evaluation, Hardest, Thumbnail
+from zoo.evaluate.results import Evaluation, Hardest, Thumbnail, from_json, to_json
 from zoo.files import write_json, write_text
 from zoo.formats.images import encode_jpeg
 from zoo.machine import commit, installed

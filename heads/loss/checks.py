@@ -8,8 +8,8 @@ from torch import Tensor
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead
 from zoo.heads.loss.dense import NORM_FLOOR
-from zoo.heads.loss.initial import Start
 from zoo.heads.loss.precision import Precision
+from zoo.heads.loss.sampling import Start
 from zoo.messages import log
 
 

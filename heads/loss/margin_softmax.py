@@ -13,10 +13,9 @@ from zoo.heads.base import MarginHead, build_head, frozen
 from zoo.heads.loss.captured import Captured, suits
 from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
 from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
-from zoo.heads.loss.initial import Start, initial_centres
 from zoo.heads.loss.precision import Precision, choose
 from zoo.heads.loss.running_state import update_state
-from zoo.heads.loss.sampling import columns_of, sample_classes, take_rows
+from zoo.heads.loss.sampling import Start, columns_of, initial_centres, sample_classes, take_rows
 from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
 from zoo.heads.loss.way import MEMORY_BUDGET, Way
 
@@ -204,7 +203,7 @@ class MarginSoftmaxLoss(nn.Module):
             self._require_ranks_agree(len(x))
             x = scale_gradient(x, self.ranks.count)
         unit, norm = directions(x)
-        learned: Sequence[Tensor] = list(self.head.parameters())
+        learned: list[Tensor] = list(self.head.parameters())
         if self.ranks:
             unit, norm, labels, learned = self.ranks.gather_batch(unit, norm, labels, learned)
             weight = None if weight is None else self.ranks.gather(weight)
@@ -220,13 +219,7 @@ class MarginSoftmaxLoss(nn.Module):
         return loss.new_zeros(len(labels)).index_put((kept,), loss) if self.reduction == "none" else loss
 
     def _loss(
-        self,
-        unit: Tensor,
-        norm: Tensor,
-        labels: Tensor,
-        weight: Tensor | None,
-        learned: Sequence[Tensor],
-        precision: str,
+        self, unit: Tensor, norm: Tensor, labels: Tensor, weight: Tensor | None, learned: list[Tensor], precision: str
     ) -> Tensor:
         """The reduced loss of the global batch, of the samples that count."""
         in_range = (labels >= 0) & (labels < self.num_classes)
@@ -282,7 +275,7 @@ class MarginSoftmaxLoss(nn.Module):
         labels: Tensor,
         centres: Tensor,
         column: Tensor,
-        learned: Sequence[Tensor],
+        learned: list[Tensor],
         precision: str,
     ) -> tuple[Tensor, Negatives, MarginHead]:
         """cos θ_y of the global batch, what its other classes among `centres` add up to, and the head of this forward.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.evaluate.codec import from_json, to_json
 from zoo.evaluate.intervals import Estimate
+from zoo.evaluate.results import from_json, to_json
 from zoo.modelinfo import ModelInfo
 
 

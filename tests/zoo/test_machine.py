@@ -40,17 +40,6 @@ def test_a_containers_quota_is_respected(
     assert cores(tmp_path) == expected
 
 
-@pytest.mark.parametrize(("quota", "expected"), [("400000", 4), ("-1", 16)])
-def test_the_older_quota_is_respected(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int
-) -> None:
-    allow(monkeypatch, 16, 16)
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text(f"{quota}\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert cores(tmp_path) == expected
-
-
 @pytest.mark.parametrize(("given", "expected"), [("2", 2), ("99", 16), ("0", 16), ("many", 16), ("4,2", 16)])
 def test_omp_num_threads_is_respected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, expected: int

@@ -156,18 +156,12 @@ def blueprint_of(model: nn.Module) -> Blueprint:
 
 
 def with_blueprint(
-    model: nn.Module,
-    name: str,
-    stem: str,
-    dim: int,
-    image_size: tuple[int, int],
-    architecture: str,
-    args: dict[str, Any],
+    model: nn.Module, name: str, stem: str, dim: int, size: tuple[int, int], architecture: str, args: dict[str, Any]
 ) -> nn.Module:
     """`model` itself, which carries its Blueprint from now on."""
     neck = model.neck_name if isinstance(model, FaceBackbone) else "native"
     fixed_size = isinstance(model, FaceArchitecture) or "img_size" in args
-    setattr(model, ATTRIBUTE, Blueprint(name, stem, neck, dim, image_size, architecture, args, fixed_size))
+    setattr(model, ATTRIBUTE, Blueprint(name, stem, neck, dim, size, architecture, args, fixed_size))
     return model
 
 

@@ -80,10 +80,8 @@ def _features(body: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
         raise cannot_process(name, x, error) from error
     if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        raise InputError(
-            f"expected a feature map or tokens of {x.shape[2]}×{x.shape[3]} from {name}, found {found}; choose another"
-            " backbone"
-        )
+        told = f"found {found}; choose another backbone"
+        raise InputError(f"expected a feature map or tokens of {x.shape[2]}×{x.shape[3]} from {name}, {told}")
     return features
 
 

@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from zoo.recognition.cluster import cluster
-    from zoo.recognition.table import embed_to_table
+    from zoo.recognition.cluster import cluster, embed_to_table
     from zoo.recognition.threshold import decide
 
     table, page = Path(args.source[0]), args.output.with_suffix(".html")

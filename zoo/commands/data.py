@@ -171,14 +171,8 @@ def lines_of(facts: Summary) -> list[str]:
     lines += [f"  {note}" for note in facts.notes]
     if spread := facts.images_per_identity:
         lines.append(f"  {facts.images:,} images of {facts.identities:,} identities")
-        lines.append(
-            f"  images per identity: mean {spread['mean']:.1f}, minimum {spread['q0']:.0f}, 5 % {spread['q5']:.0f},"
-            f" median {spread['q50']:.0f}, 95 % {spread['q95']:.0f}, maximum {spread['q100']:.0f}"
-        )
-        top = max(spread["histogram"].values())
-        width = max(map(len, spread["histogram"]))
-        for span, count in spread["histogram"].items():
-            lines.append(f"    {span:>{width}}  {'█' * round(40 * count / top) or '▏':<40}  {count:,}")
+        rest = f"{spread['q5']:.0f}, median {spread['q50']:.0f}, 95 % {spread['q95']:.0f}, maximum {spread['q100']:.0f}"
+        lines.append(f"  images per identity: mean {spread['mean']:.1f}, minimum {spread['q0']:.0f}, 5 % {rest}")
     else:
         lines.append(f"  {facts.images:,} images in {facts.pairs:,} pairs, {facts.same:,} of one person")
     if contents := facts.contents:

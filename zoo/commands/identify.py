@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             print_notes([str(answer)])
             continue
         if args.draw:
-            from zoo.recognition.draw import draw_identification, save_picture
+            from zoo.recognition.identify import draw_identification, save_picture
 
             save_picture(args.draw, draw_identification(args.photos[0], answer))
         if not args.json:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     license = License(args.license, args.license_name, args.license_link)
     common = {"private": args.private, "dry_run": args.dry_run}
     if args.space:
-        from zoo.publish.space import publish_space
+        from zoo.publish.push import publish_space
 
         demo = {"detector": args.detector, "threshold": args.threshold}
         plan, pushed = publish_space(args.run, args.repo, license, args.space, **demo, **common)

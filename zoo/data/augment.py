@@ -53,24 +53,14 @@ def build_augmentation(preset: str) -> Augmentation:
     return PRESETS[preset]()
 
 
-def key_word(key: RngKey) -> int:
+def key_word(*key: Any) -> Any:
     """64 random bits that depend on the key alone: SplitMix64's output function (Steele et al., 2014) over its parts.
 
-    Seeding a generator for every picture would take half as long as decoding it; this takes a microsecond.
+    A part may be an array of uint64: (batch,) words at once. Seeding a generator for every picture would take half as
+    long as decoding it; this takes a microsecond.
     """
-    word: int = _stirred(*key)
-    return word
-
-
-def key_words(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """(batch,): `key_word` of (seed, epoch, sample) for each sample, at once."""
-    words: npt.NDArray[np.uint64] = _stirred(seed, epoch, samples.astype(np.uint64))
-    return words
-
-
-def _stirred(*parts: Any) -> Any:
     word: Any = 0
-    for part in parts:
+    for part in key:
         word = (word ^ part) + 0x9E3779B97F4A7C15 & _WORD
         word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _WORD
         word = (word ^ word >> 27) * 0x94D049BB133111EB & _WORD
@@ -96,14 +86,14 @@ class Flip:
     name = "flip"
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        if not key_word(rng_key) >> 63:
+        if not key_word(*rng_key) >> 63:
             return image
         return cv2.flip(image, 1)  # type: ignore[return-value]  # cv2's stubs know no dtype
 
     @staticmethod
     def mirrored(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """(batch,): which of the samples it mirrors."""
-        return (key_words(seed, epoch, samples) >> np.uint64(63)).astype(np.bool_)
+        return np.asarray(key_word(seed, epoch, samples.astype(np.uint64)) >> np.uint64(63), np.bool_)
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
         for place in np.flatnonzero(self.mirrored(seed, epoch, samples)).tolist():
@@ -130,7 +120,7 @@ class Composed:
         self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        word = key_word(rng_key)
+        word = key_word(*rng_key)
         self._fresh["state"]["key"][0] = word
         self._bits.state = self._fresh
         self._random.seed(word)

@@ -219,6 +219,5 @@ def labelled(column: Sequence[object], where: str) -> tuple[list[str], npt.NDArr
 def require_identities(num_classes: int, where: str) -> None:
     """InputError unless there are two identities or more: a margin head has nothing to separate otherwise."""
     if num_classes < 2:
-        raise InputError(
-            f"expected at least two identities in {where}, found {num_classes}; training needs people to tell apart"
-        )
+        found = f"found {num_classes}; training needs people to tell apart"
+        raise InputError(f"expected at least two identities in {where}, {found}")

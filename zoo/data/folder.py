@@ -61,9 +61,8 @@ class FolderDataset(Files):
         loose = self._others.pop("", 0)
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
-            raise InputError(
-                f"expected one sub-folder of pictures per identity in {root}, found {hint}; sort them by person"
-            )
+            found = f"found {hint}; sort them by person"
+            raise InputError(f"expected one sub-folder of pictures per identity in {root}, {found}")
         self.identities, self.labels = names, np.array(labels, np.int64)
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self._others.most_common(5))
         self.notes = [f"{loose:,} pictures beside the people's folders are left out"] if loose else []
@@ -98,10 +97,8 @@ class FolderDataset(Files):
         for entry in entries:
             leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve())
             if leads_out and not self._follow:
-                raise InputError(
-                    f"expected the pictures inside {self.root}, found {entry.path}, a link that leads out of it; copy"
-                    f" what it names, or take {self.root}?links=follow if you trust it"
-                )
+                told = f"that leads out of it; copy what it names, or take {self.root}?links=follow if you trust it"
+                raise InputError(f"expected the pictures inside {self.root}, found {entry.path}, a link {told}")
         return entries
 
 

@@ -75,10 +75,8 @@ class TrainLoader:
         self._steps = per_epoch(dataset) // (batch_size * world)
         if self._steps == 0:
             wanted = f"{batch_size}" if world == 1 else f"{batch_size} on each of {world} ranks"
-            raise InputError(
-                f"expected at least one batch of {wanted}, found {len(dataset):,} images in {dataset.name};"
-                f" use a batch size of at most {max(1, len(dataset) // world):,}"
-            )
+            told = f"images in {dataset.name}; use a batch size of at most {max(1, len(dataset) // world):,}"
+            raise InputError(f"expected at least one batch of {wanted}, found {len(dataset):,} {told}")
         self.skipped = {}
         self._plan: list[tuple[int, Numbers]] = []  #: What the workers are to make next: (epoch, indices) each
         self._loader: DataLoader[Any] = DataLoader(
@@ -204,10 +202,8 @@ class _Batches(Dataset[Any]):
             with contextlib.suppress(InputError):
                 read(number, out)
                 return number
-        raise InputError(
-            f"expected an intact picture among {MAX_DAMAGED_IN_A_ROW} neighbours in {self.dataset.name}, found none"
-            f" from number {index} on; see `zoo data info`"
-        )
+        told = f"neighbours in {self.dataset.name}, found none from number {index} on; see `zoo data info`"
+        raise InputError(f"expected an intact picture among {MAX_DAMAGED_IN_A_ROW} {told}")
 
 
 SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}

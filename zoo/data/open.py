@@ -71,9 +71,8 @@ def open_people(uri: str) -> EncodedFaces:
     """As `open_pictures`; InputError for pairs, which tell no identities."""
     dataset = open_pictures(uri)
     if isinstance(dataset, PairPictures):
-        raise InputError(
-            f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; see `zoo data info`"
-        )
+        found = "found a benchmark of pairs; see `zoo data info`"
+        raise InputError(f"expected a set that says who is on each picture at {uri}, {found}")
     return dataset
 
 

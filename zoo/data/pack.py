@@ -62,10 +62,8 @@ def pack_records(
                 size = size or (image.shape[0], image.shape[1])
                 if image.shape[:2] != size:
                     if image_size is None:
-                        raise InputError(
-                            f"expected every picture to be {size[0]}×{size[1]} as the first, found"
-                            f" {dataset.where(number)} with {image.shape[0]}×{image.shape[1]}; pass --image-size"
-                        )
+                        told = f"{dataset.where(number)} with {image.shape[0]}×{image.shape[1]}; pass --image-size"
+                        raise InputError(f"expected every picture to be {size[0]}×{size[1]} as the first, found {told}")
                     content = encode_jpeg(resized(image, size))
                 label = int(dataset.labels[number])
                 lengths[label] = lengths.get(label, 0) + 1

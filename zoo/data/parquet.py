@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.base import BlockedFaces, EncodedFaces, labelled
-from zoo.data.shards import training_files
+from zoo.data.tar import training_files
 from zoo.errors import InputError, explained, needs
 from zoo.formats.images import read_file
 from zoo.formats.lists import choose

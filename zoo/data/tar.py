@@ -1,10 +1,13 @@
 """WebDataset shards as a training set: tar files in which neighbours of one name are a picture and its label."""
 
 import contextlib
+import hashlib
 import json
 import mmap
+import re
 import tarfile
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -12,11 +15,41 @@ from typing import IO
 import numpy as np
 
 from zoo.data.base import BlockedFaces
-from zoo.data.shards import index_file, training_files
 from zoo.errors import InputError, explained, needs
-from zoo.files import write_text
+from zoo.files import cache_folder, write_text
 from zoo.formats.images import SUFFIXES
 from zoo.formats.lists import Labels
+
+
+def index_file(shard: str, fields: tuple[str, str]) -> Path:
+    """Where a shard's index is kept: by its path, and by what tells one state of a file from another."""
+    facts = Path(shard).stat()
+    state = f"{facts.st_size} {facts.st_mtime_ns} {fields[0]}?{fields[1]} {Path(shard).resolve()}"
+    folder = cache_folder("shards")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(state.encode()).hexdigest()[:16]}-{Path(shard).stem}.json"
+
+
+def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Path], list[str]]:
+    """Those of a folder's tables or shards that are of a split, by their names, and a note of what is left out.
+
+    train-00000-of-00007.parquet is of "train". Where no name begins with one of SPLITS, or all with the same, none is
+    left out.
+    """
+    splits = {file: re.split(r"[-_.]", file.name.lower())[0] for file in files}
+    if len({name if name in SPLITS else "" for name in splits.values()}) < 2:
+        return list(files), []
+    chosen = [file for file, name in splits.items() if name == split]
+    if not chosen:
+        found = f"found {', '.join(sorted(set(splits.values())))}"
+        raise InputError(f"expected files of the split {split} in {files[0].parent}, {found}")
+    others = Counter(name for name in splits.values() if name != split)
+    told = ", ".join(f"{count} of {name}" for name, count in others.items())
+    return chosen, [f"files of other splits are left out: {told}"]
+
+
+SPLITS = ("train", "validation", "valid", "val", "dev", "test")  #: How files begin that belong to a part of a set
+
 
 Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
 
@@ -128,16 +161,12 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
 
     def finish() -> None:
         if len(pictures) > 1:
-            raise InputError(
-                f"expected one picture a sample in {shard}, found {', '.join(pictures)} of {current}; name the one to"
-                " take: PATH?image=FIELD"
-            )
+            told = f"found {', '.join(pictures)} of {current}; name the one to take: PATH?image=FIELD"
+            raise InputError(f"expected one picture a sample in {shard}, {told}")
         if pictures and current is not None:
             if label is None:
-                raise InputError(
-                    f"expected {current}.{label_field or 'cls'} beside the picture {current} in {shard}, found none;"
-                    " add labels, or name the field that has them: PATH?label=FIELD"
-                )
+                what = f"in {shard}, found none; add labels, or name the field that has them: PATH?label=FIELD"
+                raise InputError(f"expected {current}.{label_field or 'cls'} beside the picture {current} {what}")
             found.append((current, *next(iter(pictures.values())), label))
 
     told = f"expected an uncompressed tar file at {shard}, found none"
@@ -150,10 +179,8 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
                     continue
                 place = PurePosixPath(member.name)
                 if not member.isreg() or member.issparse() or place.is_absolute() or ".." in place.parts:
-                    raise InputError(
-                        f"expected plain files inside {shard}, found the member {member.name!r}, which is a link or"
-                        " leads out of the archive; do not trust this file"
-                    )
+                    how = "which is a link or leads out of the archive; do not trust this file"
+                    raise InputError(f"expected plain files inside {shard}, found the member {member.name!r}, {how}")
                 stem, _, field = place.name.partition(".")
                 key, kind = str(place.parent / stem), "." + field.lower().rpartition(".")[2]
                 if key != current:
@@ -161,9 +188,8 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
                     pictures, label, current = {}, None, key
                 if kind in SUFFIXES and field.lower() == (image_field.lower() or field.lower()):
                     if field in pictures:
-                        raise InputError(
-                            f"expected each name once in {shard}, found {member.name} twice, as webdataset refuses it"
-                        )
+                        what = f"found {member.name} twice, as webdataset refuses it"
+                        raise InputError(f"expected each name once in {shard}, {what}")
                     pictures[field] = (member.offset_data, member.size)
                 elif kind == ".json" or field.lower() == (label_field.lower() or "cls"):
                     label = _label(archive, member, shard, kind == ".json", label_field) or label

@@ -34,9 +34,8 @@ class Header:
 def unpack(payload: bytes, name: str) -> tuple[Header, bytes]:
     """The header and the encoded picture of a record's payload; InputError, naming `name`, when it is too short."""
     if len(payload) < HEADER.size:
-        raise InputError(
-            f"expected a header of {HEADER.size} bytes in {name}, found {len(payload)}; fetch the file again"
-        )
+        found = f"found {len(payload)}; fetch the file again"
+        raise InputError(f"expected a header of {HEADER.size} bytes in {name}, {found}")
     flag, label, key, key2 = HEADER.unpack_from(payload)
     start = HEADER.size + 4 * flag
     if start > len(payload):
@@ -69,9 +68,8 @@ def frame(payload: bytes) -> bytes:
     framed = []
     for kind, piece in zip(kinds, pieces, strict=True):
         if len(piece) > MAX_PART:
-            raise InputError(
-                f"expected a record below {MAX_PART:,} bytes, found {len(piece):,}; leave that picture out"
-            )
+            found = f"found {len(piece):,}; leave that picture out"
+            raise InputError(f"expected a record below {MAX_PART:,} bytes, {found}")
         framed += [MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
     framed.append(bytes(-len(pieces[-1]) % 4))
     return b"".join(framed)
@@ -109,9 +107,8 @@ def part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, i
         raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
     magic, word = struct.unpack_from("<II", content, position)
     if magic != MAGIC:
-        raise InputError(
-            f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, found {magic:#x}; fetch it again"
-        )
+        told = f"found {magic:#x}; fetch it again"
+        raise InputError(f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, {told}")
     length = word & MAX_PART
     if position + 8 + length + -length % 4 > end:
         found = f"found {end - position - 8:,}: it is truncated or damaged; fetch it again"

@@ -36,10 +36,8 @@ def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] 
     """
     if _size(content, name, most) is None:
         found = "an empty file" if not content else f"{len(content):,} bytes that begin with {bytes(content[:8])!r}"
-        raise InputError(
-            f"expected a JPEG, PNG, WebP, BMP, PPM or PGM picture in {name} (photo commands also read TIFF, GIF,"
-            f" AVIF and HEIC), found {found}; convert it"
-        )
+        what = f"PGM picture in {name} (photo commands also read TIFF, GIF, AVIF and HEIC), found {found}; convert it"
+        raise InputError(f"expected a JPEG, PNG, WebP, BMP, PPM or {what}")
     if content[:2] == b"\xff\xd8":
         turned = _may_be_turned(content)
         try:
@@ -54,9 +52,8 @@ def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] 
             if damage is not None:
                 damage.append(f"{name} is a damaged JPEG: what could be read of it was used; fetch it again")
         if content.rfind(b"\xff\xd9") < content.find(_SCAN):
-            raise InputError(
-                f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again"
-            )
+            told = "found one that ends before its end marker; fetch it again"
+            raise InputError(f"expected a whole JPEG in {name}, {told}")
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -147,9 +144,8 @@ def resized_crops(
         return crops, ""
     found, taken = (f"{width}×{height}" for height, width in (crops.shape[1:3], size))
     if strict:
-        raise InputError(
-            f"expected a model for crops of {found}, {model} takes {taken}; leave out --strict to resize the crops"
-        )
+        advice = "leave out --strict to resize the crops"
+        raise InputError(f"expected a model for crops of {found}, {model} takes {taken}; {advice}")
     note = f"the crops are {found}, the model's input {taken}: resized"
     return np.stack([resized(crop, size) for crop in crops]), note
 
@@ -211,10 +207,8 @@ def sane_size(height: int, width: int, name: str, most: int = MAX_PIXELS) -> tup
 
 def too_large(name: str, announced: str, most: int = MAX_PIXELS) -> InputError:
     """The error for a header that announces more than `most` pixels, or none."""
-    return InputError(
-        f"expected a picture of at most {most:,} pixels in {name}, its header announces {announced};"
-        " leave it out or scale it down"
-    )
+    told = f"its header announces {announced}; leave it out or scale it down"
+    return InputError(f"expected a picture of at most {most:,} pixels in {name}, {told}")
 
 
 def _may_be_turned(content: bytes) -> bool:

@@ -40,10 +40,8 @@ def read_list(path: Path, image: str | None = None, label: str | None = None) ->
         places = choose(names, image, label, str(path))
     elif image is not None or label is not None:
         if not all(word and word.isdecimal() and int(word) < len(names) for word in (image, label)):
-            raise InputError(
-                f"expected image and label as columns from 0 to {len(names) - 1} of {path}, whose first line"
-                f" names none, found {image} and {label}"
-            )
+            told = f"whose first line names none, found {image} and {label}"
+            raise InputError(f"expected image and label as columns from 0 to {len(names) - 1} of {path}, {told}")
         places = int(image or 0), int(label or 0)
     else:
         places = _usual_places(names, path)

@@ -26,9 +26,8 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
     pairs: list[Pair] = []
     rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
     if not {"a", "b"} <= set(rows.fieldnames or ()):
-        raise InputError(
-            f"expected the columns a,b,same in the first line of {path}, found {rows.fieldnames}; add them"
-        )
+        found = f"found {rows.fieldnames}; add them"
+        raise InputError(f"expected the columns a,b,same in the first line of {path}, {found}")
     for number, row in enumerate(rows, start=2):
         truth = (row.get("same") or "").strip().lower()
         if not row["a"] or not row["b"] or truth not in _TRUTHS:

@@ -83,15 +83,10 @@ class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its par
     """Python's own unpickler without every opcode that imports, calls or sets anything."""
 
     def __init__(
-        self,
-        file: Any,
-        persistent: Persistent | None,
-        names: Container[str] | None,
-        most_opcodes: int | None,
-        encoding: str,
+        self, file: Any, load: Persistent | None, names: Container[str] | None, most_opcodes: int | None, encoding: str
     ) -> None:
         super().__init__(file, encoding=encoding)
-        self.persistent, self.names = persistent, names
+        self.persistent, self.names = load, names
         self.opcodes, self.most_opcodes = 0, most_opcodes
         self.dispatch = self  # an opcode's work is looked up here, one after the other
 

@@ -162,10 +162,8 @@ class RecordFile:
             reason = f"{index.name} does not fit"
         scanned = _scan(self._map, str(self.path))
         if found is not None and len(offsets) > len(scanned) and np.array_equal(offsets[: len(scanned)], scanned):
-            raise InputError(
-                f"expected the {len(offsets):,} records of {index.name} in {self.path}, found a file truncated after"
-                f" {len(scanned):,}; fetch it again, or delete {index.name} to use what is there"
-            )
+            told = f"file truncated after {len(scanned):,}; fetch it again, or delete {index.name} to use what is there"
+            raise InputError(f"expected the {len(offsets):,} records of {index.name} in {self.path}, found a {told}")
         return scanned, np.arange(len(scanned), dtype=np.int64), f"a scan: {reason}"
 
     def _gaps(self, offsets: npt.NDArray[np.int64]) -> bool | None:
@@ -194,21 +192,18 @@ class RecordFile:
         images_end, identities_end = (self._whole(label, 0) for label in first.labels)
         count = len(self._offsets)
         if not 1 <= images_end <= identities_end:
-            raise InputError(
-                f"expected record 0 of {self.path} to tell how many records there are, found {first.labels}"
-            )
+            told = f"found {first.labels}"
+            raise InputError(f"expected record 0 of {self.path} to tell how many records there are, {told}")
         if identities_end > count and identities_end < _EXACT:
             index = self.path.with_suffix(".idx").name
             what = f" in {index}; delete that" if self._partial else ": it is truncated; fetch it again"
-            raise InputError(
-                f"expected {identities_end:,} records in {self.path}, as its record 0 says, found {count:,}{what}"
-            )
+            how = f"found {count:,}{what}"
+            raise InputError(f"expected {identities_end:,} records in {self.path}, as its record 0 says, {how}")
         in_order = np.array_equal(self._keys, np.arange(count))
         order = np.arange(count) if in_order else np.argsort(self._keys, kind="stable")
         if not in_order and not np.array_equal(self._keys[order], np.arange(count)):
-            raise InputError(
-                f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; delete it"
-            )
+            advice = "delete it"
+            raise InputError(f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; {advice}")
         if identities_end >= _EXACT:
             # the ranges are rounded to float32: only the records tell what they are. An identity's has no picture
             images = order[self._headers(order)[1]]
@@ -254,9 +249,8 @@ class RecordFile:
         labels, _ = self._headers(positions)
         if not np.isfinite(labels).all():
             wrong = int(positions[~np.isfinite(labels)][0])
-            raise InputError(
-                f"expected a finite label in {self._record_name(wrong)}, found {labels[~np.isfinite(labels)][0]}"
-            )
+            found = f"found {labels[~np.isfinite(labels)][0]}"
+            raise InputError(f"expected a finite label in {self._record_name(wrong)}, {found}")
         return labels
 
     def _whole(self, label: float, position: int) -> int:

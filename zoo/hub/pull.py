@@ -195,7 +195,7 @@ def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, room: Room
 
     path, etag = cached(wanted, commit, name), None
     if path is None:
-        with guarded(commit, room.left) as announced, quiet_unless_watched():
+        with guarded(commit, room.left) as announced:
             path = Path(patiently(lambda: hf_hub_download(wanted.repo, name, revision=commit, token=token)))
         etag = announced.etag
         room.left -= path.stat().st_size
@@ -215,21 +215,6 @@ def patiently(ask: Callable[[], T]) -> T:
                 raise
             time.sleep(seconds)
     return ask()
-
-
-@contextmanager
-def quiet_unless_watched() -> Iterator[None]:
-    """Shows the client's progress bars on a terminal, and none where stderr is a file."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if hide:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hide:
-            enable_progress_bars()
 
 
 def cached(wanted: ModelId, commit: str, name: str) -> Path | None:

@@ -83,10 +83,9 @@ def image_input(proto: onnx.ModelProto, name: str) -> tuple[str, list[int], int]
     kinds = [value.type.tensor_type.elem_type for value in inputs]
     if len(inputs) != 1 or len(shapes[0]) != 4 or 3 not in (shapes[0][1], shapes[0][3]) or kinds[0] not in KINDS:
         found = ", ".join(f"{value.name} {shape}" for value, shape in zip(inputs, shapes, strict=True))
-        raise InputError(
-            f"expected one image input (batch, 3, height, width) or (batch, height, width, 3) in {name}, found"
-            f" {found or 'none'}; a model that takes landmarks as well does not fit"
-        )
+        wanted = "(batch, 3, height, width) or (batch, height, width, 3)"
+        told = f"found {found or 'none'}; a model that takes landmarks as well does not fit"
+        raise InputError(f"expected one image input {wanted} in {name}, {told}")
     return str(inputs[0].name), shapes[0], kinds[0]
 
 

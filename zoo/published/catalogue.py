@@ -165,10 +165,8 @@ def find(source: str | Path) -> Found:
     digest = sha256(path)
     known = known or listed.by_hash(digest)
     if known is not None and known.sha256 not in ("", digest):
-        raise InputError(
-            f"expected {where} with the hash {known.sha256[:12]}…, as {known.sha256_from} states it, found"
-            f" {digest[:12]}…; it was not opened"
-        )
+        told = f"as {known.sha256_from} states it, found {digest[:12]}…; it was not opened"
+        raise InputError(f"expected {where} with the hash {known.sha256[:12]}…, {told}")
     if known is not None and not known.sha256:
         log.warning("no hash of %s is known: that it is %s rests on the repository's name", where, known.name)
     return Found(path, where, digest, known)
@@ -179,8 +177,6 @@ def fetched(where: str) -> Path:
     place = find_model(where) if ":" in where else None
     if not isinstance(place, HubFile):
         close = closest(where, catalogue().models)
-        raise InputError(
-            f"expected a checkpoint file, a name of `zoo list published` or owner/name:FILE on the Hub, found {where!r}"
-            f"{f'; did you mean {close[0]}?' if close else ''}"
-        )
+        told = f"or owner/name:FILE on the Hub, found {where!r}{f'; did you mean {close[0]}?' if close else ''}"
+        raise InputError(f"expected a checkpoint file, a name of `zoo list published` {told}")
     return place.file()

@@ -128,10 +128,8 @@ def map_tensors(tensors: Tensors, convention: Convention) -> tuple[Mapped, tuple
     """
     found, prefix = recognise(tensors)
     if found != convention.layout:
-        raise InputError(
-            f"expected the keys of the layout {convention.layout} for {convention.name}, found those of {found}; choose"
-            " another --as"
-        )
+        told = f"found those of {found}; choose another --as"
+        raise InputError(f"expected the keys of the layout {convention.layout} for {convention.name}, {told}")
     source = Source(tensors, prefix, convention.eps)
     wrong = RuntimeError, ValueError, IndexError, ZeroDivisionError  # shapes that do not go together
     with explained(f"expected the shapes of the layout {found}, found others", *wrong):
@@ -153,9 +151,8 @@ def _iresnet_of(depths: list[int], se: bool, kind: str) -> str:
     depth = next((depth for depth, layers in LAYERS.items() if list(layers) == depths), None)
     if depth is None:
         known = ", ".join(map(str, LAYERS.values()))
-        raise InputError(
-            f"expected {kind} of {known} blocks in its stages, found {tuple(depths)}; zoo has no such size"
-        )
+        found = f"found {tuple(depths)}; zoo has no such size"
+        raise InputError(f"expected {kind} of {known} blocks in its stages, {found}")
     return f"iresnet{depth}" + ("_se" if se else "")
 
 
@@ -248,9 +245,8 @@ def edgeface(source: Source, convention: Convention) -> Mapped:
     """EdgeFace: timm's EdgeNeXt; linear layers that are pairs of low rank become one again."""
     width = source.shape("stem.0.weight")[0]
     if width not in EDGENEXT:
-        raise InputError(
-            f"expected an EdgeNeXt that begins with {', '.join(map(str, EDGENEXT))} channels, found {width}"
-        )
+        found = f"found {width}"
+        raise InputError(f"expected an EdgeNeXt that begins with {', '.join(map(str, EDGENEXT))} channels, {found}")
     tensors = {}
     for name in source.names():
         if name.endswith(".linear1.weight"):

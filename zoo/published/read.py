@@ -128,9 +128,8 @@ def read_tensors(path: str | Path) -> Tensors:
     if head[:1] == b"\x80":
         return state_dict(_legacy(path), path)
     if head[8:9] != b"{":
-        raise InputError(
-            f"expected a checkpoint at {path} (safetensors, or what torch.save wrote), found another kind of file"
-        )
+        found = "found another kind of file"
+        raise InputError(f"expected a checkpoint at {path} (safetensors, or what torch.save wrote), {found}")
     wrong = safetensors.SafetensorError, OSError, ValueError
     with explained(f"cannot read the tensors in {path}", *wrong, advice="fetch the file again"):
         tensors: Tensors = safetensors.torch.load_file(path)
@@ -204,16 +203,12 @@ def state_dict(tree: Any, path: Path) -> Tensors:
         if any(isinstance(value, Described) for value in items.values()):
             foreign = next((n for n, value in items.items() if isinstance(value, Call)), None)
             if foreign is not None:
-                raise InputError(
-                    f"expected tensors of numbers in {path}, found {foreign[:80]} made by {items[foreign].path[:80]},"
-                    " such as a quantised model has; take the float32 checkpoint"
-                )
+                what = f"made by {items[foreign].path[:80]}, such as a quantised model has; take the float32 checkpoint"
+                raise InputError(f"expected tensors of numbers in {path}, found {foreign[:80]} {what}")
             return {name: value for name, value in items.items() if isinstance(value, Described)}
     whole = isinstance(tree, Call) or (isinstance(tree, dict) and any(isinstance(v, Call) for v in tree.values()))
-    raise InputError(
-        f"expected a dictionary of tensors in {path}, found {'a whole pickled object' if whole else 'none'}; save the"
-        " model's state_dict()"
-    )
+    told = f"found {'a whole pickled object' if whole else 'none'}; save the model's state_dict()"
+    raise InputError(f"expected a dictionary of tensors in {path}, {told}")
 
 
 def described(value: Any) -> Any:

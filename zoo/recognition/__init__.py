@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 from zoo.lazy import lazy
 
 if TYPE_CHECKING:
-    from zoo.recognition.align_folder import Aligned, align_photos
-    from zoo.recognition.draw import draw_identification, save_picture
+    from zoo.recognition.batch import Aligned, align_photos
+    from zoo.recognition.cluster import Table, embed_to_table
     from zoo.recognition.gallery import Gallery
-    from zoo.recognition.identify import Identification
+    from zoo.recognition.identify import Identification, draw_identification, save_picture
     from zoo.recognition.index import Indexed
-    from zoo.recognition.table import Table, embed_to_table
     from zoo.recognition.verifier import FaceVerifier, Verification, verify
 
 __all__ = ["Aligned", "FaceVerifier", "Gallery", "Identification", "Indexed", "Table", "Verification", "align_photos"]

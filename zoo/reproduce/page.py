@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import InputError
-from zoo.evaluate.codec import to_json
 from zoo.evaluate.report.record import Provenance, Report
+from zoo.evaluate.results import to_json
 from zoo.files import atomic_path, new_folder, write_json, write_text
 from zoo.messages import log
 from zoo.reproduce import tables

@@ -6,17 +6,7 @@ Imports no torch before a torch model is asked for.
 """
 
 from zoo.resolve.kinds import KINDS, Kind, Place
-from zoo.resolve.loaders import (
-    BACKENDS,
-    check_pulled,
-    find_model,
-    load,
-    load_embedder,
-    load_onnx,
-    newest_model,
-    onnx_file,
-    torch_folder,
-)
+from zoo.resolve.loaders import check_pulled, find_model, load, load_embedder, load_onnx, onnx_file, torch_folder
 
-__all__ = ["BACKENDS", "KINDS", "Kind", "Place", "check_pulled", "find_model", "load", "load_embedder", "load_onnx"]
-__all__ += ["newest_model", "onnx_file", "torch_folder"]
+__all__ = ["KINDS", "Kind", "Place", "check_pulled", "find_model", "load", "load_embedder", "load_onnx"]
+__all__ += ["onnx_file", "torch_folder"]

@@ -115,6 +115,6 @@ def load_embedder(model: str | Path | None, backend: str = "onnx", **options: An
     place = find_model(model)
     if backend == "onnx":
         return load_onnx(place.onnx(), **options)
-    from zoo.backbones.torch_embedder import TorchFolder
+    from zoo.backbones.timm_folder import TorchFolder
 
     return TorchFolder(place.folder(), **options)

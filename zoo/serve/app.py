@@ -17,8 +17,7 @@ from zoo.errors import InputError
 from zoo.messages import log
 from zoo.recognition.store import StoreError
 from zoo.serve import schemas
-from zoo.serve.gate import Gate
-from zoo.serve.guard import Guard
+from zoo.serve.guard import Gate, Guard
 from zoo.serve.metrics import Metrics
 from zoo.serve.page import page_files
 from zoo.serve.pictures import read_request

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from zoo.backbones.torch_embedder import TorchFolder
+from zoo.backbones.timm_folder import TorchFolder
 from zoo.data.base import EncodedFaces, Selected
 from zoo.data.pack import pack_records
 from zoo.errors import InputError

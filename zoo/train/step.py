@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from zoo.backbones.torch_embedder import normalise
+from zoo.backbones.timm_folder import normalise
 from zoo.data.augment import Flip
 from zoo.data.loader import Batch
 from zoo.heads import clip_grad_norm

@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from zoo.backbones.torch_embedder import TorchEmbedder
+from zoo.backbones.timm_folder import TorchEmbedder
 from zoo.data.base import EncodedFaces
 from zoo.data.open import is_synthetic
 from zoo.errors import InputError

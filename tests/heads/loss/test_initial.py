@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoo.heads import MarginSoftmaxLoss, build_head
-from zoo.heads.loss.initial import initial_centres
+from zoo.heads.loss.sampling import initial_centres
 
 
 def test_first_centres_do_not_depend_on_how_classes_are_cut() -> None:

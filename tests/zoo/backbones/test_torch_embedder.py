@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from zoo.backbones import create_backbone, load_timm, save_timm
-from zoo.backbones.torch_embedder import TorchEmbedder, TorchFolder, normalise
+from zoo.backbones.timm_folder import TorchEmbedder, TorchFolder, normalise
 from zoo.errors import InputError
 from zoo.modelinfo import InputSpec, ModelInfo
 

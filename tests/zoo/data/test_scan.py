@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.support.layouts import face, write_faces
+from zoo.data.audit import NEAR, Look, exact_hash, near_pairs, perceptual_hash, scan
 from zoo.data.open import open_encoded
-from zoo.data.scan import NEAR, Look, exact_hash, near_pairs, perceptual_hash, scan
 from zoo.errors import InputError
 from zoo.formats.images import decode, encode_png
 from zoo.formats.recordio import RecordFile

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data.shards import index_file, training_files
+from zoo.data.tar import index_file, training_files
 from zoo.errors import InputError
 
 

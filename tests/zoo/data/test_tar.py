@@ -7,7 +7,6 @@ import tarfile
 import numpy as np
 import pytest
 
-import zoo.data.shards
 import zoo.data.tar
 from tests.support.layouts import (
     CONTENTS,

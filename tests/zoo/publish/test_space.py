@@ -20,7 +20,7 @@ from zoo import FaceVerifier
 from zoo.errors import InputError
 from zoo.modelinfo import ModelInfo
 from zoo.publish import License
-from zoo.publish.space import REQUIREMENTS, stage_space
+from zoo.publish.push import REQUIREMENTS, stage_space
 
 LICENSE = License("apache-2.0")
 
@@ -159,7 +159,7 @@ def test_the_app_starts_under_gradio_and_is_driven_by_its_client(staged: Path, s
 
 PUSH = """
 from zoo.publish import License
-from zoo.publish.space import publish_space
+from zoo.publish.push import publish_space
 plan, pushed = publish_space(MODEL, "o/demo", License("apache-2.0"), WHEEL, detector=YUNET, dry_run=False)
 print(sorted(plan.files), pushed.changed, pushed.commit)
 """

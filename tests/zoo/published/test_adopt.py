@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.official import FULL, SMALL, ArcFaceNet, Case, IRNet, draw, patches
 from zoo.backbones import load_timm, model_info
-from zoo.backbones.torch_embedder import TorchFolder
+from zoo.backbones.timm_folder import TorchFolder
 from zoo.errors import InputError
 from zoo.export.onnx import write_onnx
 from zoo.export.parity import differences

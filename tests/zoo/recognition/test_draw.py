@@ -12,12 +12,13 @@ from tests.support.toy_faces import crop, write_model
 from zoo.errors import InputError
 from zoo.faces.detect import Face
 from zoo.formats.images import Image
-from zoo.recognition.draw import (
+from zoo.recognition.identify import (
+    Identification,
+    IdentifiedFace,
     draw_faces,
     draw_identification,
     save_picture,
 )
-from zoo.recognition.identify import Identification, IdentifiedFace
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
@@ -68,7 +69,7 @@ def test_an_identified_face_is_labelled_with_its_name_a_doubt_or_unknown(
         labels.extend(label for _, label in named)
         return picture
 
-    monkeypatch.setattr("zoo.recognition.draw.draw_faces", collect)
+    monkeypatch.setattr("zoo.recognition.identify.draw_faces", collect)
     face = Face((0.0, 0.0, 9.0, 9.0), np.zeros((5, 2)), 0.9)
     seen = replace(verifier.crop(crop(1)), face=face)
     found = (

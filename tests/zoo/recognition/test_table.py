@@ -18,7 +18,7 @@ from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop
 from zoo.formats.images import encode_png
 from zoo.recognition import FaceVerifier, embed_to_table
-from zoo.recognition.table import require_table_name
+from zoo.recognition.cluster import require_table_name
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def test_the_documented_python_code_runs(shared: Path, tmp_path: Path, monkeypat
     exec(code.replace("done.gallery.identify(", "answered = done.gallery.identify("), scope)
     assert scope["answered"] == "Bob" and scope["done"].added == 2  # type: ignore[attr-defined]
     assert zoo.Gallery.open("people.gallery").names() == ["Bob"]
-    assert read_image("answer.png").shape[2] == 3 and Path("crops/Ada/1.jpg.png").is_file()
+    assert Path("crops/Ada/1.jpg.png").is_file()
 
 
 @pytest.mark.parametrize("rule", ["largest", "central", "all"])

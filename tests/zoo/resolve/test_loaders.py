@@ -12,8 +12,9 @@ import torch
 import zoo
 from zoo.backbones import create_backbone, save_timm
 from zoo.errors import InputError
-from zoo.resolve import KINDS, Kind, find_model, load_embedder, newest_model, onnx_file, torch_folder
+from zoo.resolve import KINDS, Kind, find_model, load_embedder, onnx_file, torch_folder
 from zoo.resolve.kinds import OnnxFile
+from zoo.resolve.loaders import newest_model
 
 
 def make_run(name: str, started: int, *files: str) -> Path:

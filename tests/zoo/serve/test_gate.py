@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from zoo.serve.gate import Gate
+from zoo.serve.guard import Gate
 from zoo.serve.problems import Problem
 from zoo.serve.settings import Limits
 

@@ -126,7 +126,7 @@ def stopped_at_once() -> Iterator[Stop]:
 @pytest.mark.timeout(3600)
 def test_the_demos_recipe_learns_to_tell_drawn_people_apart_that_it_never_saw(tmp_path: Path) -> None:
     from zoo.backbones import load_timm
-    from zoo.backbones.torch_embedder import TorchEmbedder
+    from zoo.backbones.timm_folder import TorchEmbedder
     from zoo.data.synthetic import synthetic_pairs
     from zoo.evaluate.protocols.pairs import PairsProtocol
     from zoo.inference.embed import embed

@@ -11,7 +11,7 @@ import torch
 from tests.support.benchmarks import ijb, write_pairs
 from tests.support.training import start, tiny
 from zoo.backbones import load_timm
-from zoo.backbones.torch_embedder import TorchEmbedder
+from zoo.backbones.timm_folder import TorchEmbedder
 from zoo.errors import InputError
 from zoo.evaluate.protocols import IJBProtocol
 from zoo.inference.embed import embed

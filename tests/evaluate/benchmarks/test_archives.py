@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import InputError
-from zoo.formats.archives import is_archive, unpacked
+from zoo.evaluate.benchmarks.find import is_archive, unpacked
 
 
 def write_archive(path: Path, names: dict[str, bytes]) -> Path:
