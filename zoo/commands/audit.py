@@ -7,8 +7,6 @@ The claims are read from the model's card (model-index), else from its metadata,
 every claim that was measured lies in its 95 % interval; 1: one lies outside, above or below; 3: nothing was measured.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from zoo.commands.options import MODEL_HELP, add_json, add_options, answer, bar, given

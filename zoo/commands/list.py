@@ -112,7 +112,7 @@ def runs() -> list[Row]:
 
 def models() -> list[Row]:
     """The models that runs have exported and those that were pulled from the Hub, with what is known of each."""
-    from zoo.hub.browse import cached_models, described
+    from zoo.hub.pull import cached_models, described
 
     return [described(Path(row["path"]), row["path"], "run") for row in runs() if row["model"]] + cached_models()
 

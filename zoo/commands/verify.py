@@ -19,7 +19,7 @@ from zoo.errors import Exit, InputError
 if TYPE_CHECKING:
     from zoo.faces.finder import FaceCrop
     from zoo.recognition import Verification
-    from zoo.recognition.pairs import VerifiedPairs
+    from zoo.recognition.batch import VerifiedPairs
 
 VERDICTS = {True: "the same person", False: "different people", None: "none, as no threshold is known"}
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("expected two pictures, found fewer; see `zoo verify --help`")
     verifier = verifier_of(args, far=args.far, threshold=args.threshold)
     if args.pairs:
-        from zoo.recognition.pairs import verify_pairs
+        from zoo.recognition.batch import verify_pairs
 
         answers = verify_pairs(args.pairs, verifier, bar=bar)
         if not args.json:

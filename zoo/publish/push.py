@@ -14,9 +14,8 @@ from zoo.errors import InputError, explained
 from zoo.evaluate.report.page import templates
 from zoo.faces.detect import load_detector
 from zoo.files import write_bytes, write_json, write_text
-from zoo.hub.browse import read
 from zoo.hub.checks import content_hash, guarded, require_weights_beside
-from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, reason, status_of, unreachable
+from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, read, reason, status_of, unreachable
 from zoo.modelinfo import ModelInfo
 from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
 from zoo.recognition import FaceVerifier

@@ -10,7 +10,7 @@ import pytest
 from tests.support import hub_client
 from tests.support.hub_models import tiny_onnx
 from tests.support.hub_server import HubServer, Repo
-from zoo.hub.browse import described, read, short
+from zoo.hub.pull import described, read, short
 
 CONFIG = {
     "architecture": "resnet18",
@@ -21,7 +21,7 @@ REPORT = {"results": [{"accuracy": 0.9, "data": "LFW"}]}
 
 LIST = """
 import json
-from zoo.hub.browse import cached_models
+from zoo.hub.pull import cached_models
 from zoo.hub.pull import pull
 pull("o/one", ["model.onnx"])
 print(json.dumps({"cached": cached_models()}))

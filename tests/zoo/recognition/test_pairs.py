@@ -13,7 +13,7 @@ from tests.support.toy_faces import crop, write_model, write_people
 from zoo.errors import InputError
 from zoo.evaluate.metrics import auc
 from zoo.formats.images import encode_png
-from zoo.recognition.pairs import PairAnswer, VerifiedPairs, verify_pairs
+from zoo.recognition.batch import PairAnswer, VerifiedPairs, verify_pairs
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
