@@ -60,10 +60,7 @@ def read_pairs_txt(path: Path) -> Listed:
 
 
 def read_rfw(folder: Path, group: str) -> tuple[Listed, LandmarkCut]:
-    """One group of RFW as handed out: data/GROUP/NAME/NAME_0001.jpg and the lists in txts/GROUP/.
-
-    InputError, naming what is missing, where the folder is incomplete.
-    """
+    """One group of RFW as handed out (data/GROUP/NAME/NAME_0001.jpg, txts/GROUP/); InputError names what is missing."""
     pairs, landmarks = (folder / "txts" / group / f"{group}_{what}.txt" for what in ("pairs", "lmk"))
     missing = [f"{path.relative_to(folder)}" for path in (pairs, folder / "data" / group) if not path.exists()]
     if missing:

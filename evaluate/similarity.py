@@ -173,10 +173,7 @@ class Search:
         return found
 
     def tpir_at_fpir(self, fpir: float) -> OperatingPoint:
-        """The share of mated probes at rank 1 with a score above t, where t lets through `fpir` of non-mated probes.
-
-        NaN where the non-mated probes are too few to show such a rate.
-        """
+        """The share of mated probes at rank 1 above t, which `fpir` of the others exceed; NaN where those are few."""
         return tar_at_far(self.open_set, fpir)
 
 

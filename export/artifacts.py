@@ -120,10 +120,7 @@ def report_file(target: Path) -> Path:
 
 
 def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> OnnxExport:
-    """Writes `target`, its variants beside it and export.json.
-
-    Everything is proven before anything is written: a rejected variant leaves no file of this export behind.
-    """
+    """Writes `target`, its variants beside it and export.json, all proven first: a rejected one leaves no file."""
     paths = model_files(target, options)
     for name, suffix in SUFFIX.items():
         stale = target.with_name(target.stem + suffix)
@@ -182,10 +179,7 @@ def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict
 def _save(
     proto: onnx.ModelProto, made: Conversion, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs
 ) -> tuple[Compared, ...]:
-    """Writes a variant's draft with its facts; returns its parity with `reference`, the float32 file.
-
-    Thresholds are left out: they hold for the float32 file only.
-    """
+    """Writes a variant's draft and facts, without float32's thresholds; returns its parity with `reference`."""
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     float32 = parity.session(reference, optimise=True)

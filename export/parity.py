@@ -72,10 +72,7 @@ def crops_for_parity(size: tuple[int, int], count: int = max(BATCHES)) -> Crops:
 
 
 def row_cosines(ours: Embeddings, theirs: Embeddings) -> npt.NDArray[np.float64]:
-    """The cosine of each row of `ours` with that of `theirs`, both (batch, dim): (batch,) in [−1, 1].
-
-    Equal rows have cosine 1, also rows of zeros; a row of zeros has cosine 0 with any other.
-    """
+    """Cosines of the rows of `ours` and `theirs` (batch, dim): (batch,); 1 for equal rows, else 0 for one of zeros."""
     if ours.shape != theirs.shape:
         raise ParityError(f"expected embeddings of shape {ours.shape}, the file gives {theirs.shape}")
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
@@ -96,10 +93,7 @@ def differences(ours: Embeddings, theirs: Embeddings) -> Differences:
 def session(
     model: str | Path | bytes, optimise: bool, threads: int | None = None, spin: bool = False
 ) -> ort.InferenceSession:
-    """A CPU session of an ONNX file or its bytes, with all graph optimisations or none.
-
-    With `spin` idle threads wait busily, which is a little faster and keeps the cores from other processes.
-    """
+    """A CPU session of an ONNX file or bytes, all graph optimisations or none; with `spin` idle threads wait busily."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel

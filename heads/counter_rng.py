@@ -11,10 +11,7 @@ MIX_2 = -0x6B2FB644ECCEEE15
 
 
 def random_bits(seed: int, step: Tensor, count: int, first: int = 0) -> Tensor:
-    """64 random bits as int64 for each index from `first` on, by SplitMix64's finaliser: (count,).
-
-    `step` is an int64 scalar on the device.
-    """
+    """(count,): 64 random bits as int64 an index from `first` on, by SplitMix64's finaliser; `step`: int64 scalar."""
     index = torch.arange(first, first + count, device=step.device, dtype=torch.int64)
     return _mix(_mix(_mix(step * GOLDEN + seed) + index * GOLDEN) + GOLDEN)
 

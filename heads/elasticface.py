@@ -64,10 +64,7 @@ class ElasticFace(MarginHead):
 
 @HEADS.register("elasticface-arc")
 class ElasticFaceArc(ElasticFace):
-    """T = cos(θ_y + m_i), N = cos θ_j. `std` defaults to 0.05, with `plus` to 0.0175.
-
-    The official code has `fallback="none"`.
-    """
+    """T = cos(θ_y + m_i), N = cos θ_j; `std` is 0.05, with `plus` 0.0175. The official code has `fallback="none"`."""
 
     summary = "T = cos(θ_y + m_i), m_i ~ N(m, σ); N = cos θ_j"
 

@@ -81,10 +81,7 @@ class _Rowwise(Optimizer):
 
 
 class RowwiseSGD(_Rowwise):
-    """torch.optim.SGD's step (decay, momentum, Nesterov) on the rows that have a gradient; the others stay unchanged.
-
-    With a dense gradient it equals torch.optim.SGD exactly.
-    """
+    """torch.optim.SGD's step (decay, momentum, Nesterov) on rows with a gradient alone; the same for a dense one."""
 
     def __init__(
         self, params: Iterable[Tensor], lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
@@ -113,10 +110,7 @@ class RowwiseSGD(_Rowwise):
 
 
 class RowwiseAdamW(_Rowwise):
-    """torch.optim.AdamW's step on the rows that have a gradient, with a step count per row.
-
-    With a dense gradient in every step it equals torch.optim.AdamW.
-    """
+    """torch.optim.AdamW's step on the rows with a gradient, steps counted by row; the same where each one is dense."""
 
     def __init__(
         self,

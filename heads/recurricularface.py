@@ -1,7 +1,4 @@
-"""ReCurricularFace: CurricularFace whose modulation is centred on the ideal class boundary.
-
-No public code of the paper exists; this file is a reference implementation.
-"""
+"""ReCurricularFace, of which no public code exists: CurricularFace centred on the ideal class boundary."""
 
 import math
 from typing import Literal

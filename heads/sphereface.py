@@ -11,10 +11,7 @@ from zoo.heads.options import Scale, check_range
 
 @HEADS.register("sphereface")
 class SphereFace(MarginHead):
-    """T = ψ(θ_y) = (−1)^k·cos(m·θ_y) − 2k with k = ⌊m·θ_y/π⌋ (equation 7), N = cos θ_j.
-
-    The default margin of 1.5 is OpenSphere's; the paper's own is 4.
-    """
+    """T = (−1)^k·cos(m·θ_y) − 2k, k = ⌊m·θ_y/π⌋ (equation 7), N = cos θ_j; m = 1.5 is OpenSphere's, 4 the paper's."""
 
     paper = "Liu et al., SphereFace: Deep hypersphere embedding for face recognition, CVPR 2017"
     summary = "T = (−1)^k·cos(m·θ_y) − 2k, k = ⌊m·θ_y/π⌋; N = cos θ_j"

@@ -56,10 +56,7 @@ class InputSpec(Facts):
         return f"(x − {mean}) / {std}"
 
     def to_input(self, crops: Crops) -> npt.NDArray[np.float32]:
-        """The model's input for RGB crops: (batch, H, W, 3) uint8 → (batch, 3, H, W) float32, contiguous.
-
-        ValueError when the crops are not uint8, not of this size or not RGB.
-        """
+        """RGB uint8 crops (batch, H, W, 3) → contiguous float32 (batch, 3, H, W); ValueError for other crops."""
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (*self.size, 3):
             found = f"found {crops.dtype} of shape {crops.shape}"
             raise InputError(f"expected RGB uint8 crops of shape (batch, {self.size[0]}, {self.size[1]}, 3), {found}")

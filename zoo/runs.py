@@ -64,10 +64,7 @@ def training_data(run: Path) -> str | None:
 
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Holds a run folder for writing; InputError naming the other process where one holds it already.
-
-    The lock is the system's own (flock): a killed process leaves none behind.
-    """
+    """Holds a run folder for writing by flock, which ends with the process; InputError names another that holds it."""
     descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not hold(descriptor):

@@ -107,10 +107,7 @@ class PairsProtocol(Protocol):
     def open(
         cls, found: Found, features: str = FEATURES[0], detector: str | None = None, most: int | None = None
     ) -> PairsProtocol:
-        """The benchmark; `detector` cuts the faces out of the photos of a list, `features` are not asked.
-
-        `most` is that of `lists.read_people`.
-        """
+        """The benchmark; `detector` cuts a list's photos, `features` are not used; `most` as in `lists.read_people`."""
         cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
         path, title = found.path, found.title
         if found.layout == "bin":

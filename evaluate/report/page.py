@@ -71,10 +71,7 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Rep
 
 
 def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
-    """report.html, tables and figures of one model or several side by side, and each one's report.json in `folder`.
-
-    The first model's is report.json, the others' report-2.json and so on.
-    """
+    """report.html, tables, figures and report.json, report-2.json, … of models side by side in `folder`."""
     folder = Path(folder)
     for index, report in enumerate(reports):
         report.save(folder / f"report{'' if index == 0 else f'-{index + 1}'}.json")

@@ -39,10 +39,7 @@ def _everyone(group: dist.ProcessGroup) -> Ranks:
 
 @torch.no_grad()
 def guarded_update(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor) -> None:
-    """`head.update`, undone on the device where the scalar bool `finite` is false, without a host sync.
-
-    A NaN in a running mean would never leave it.
-    """
+    """`head.update`, undone without a host sync where `finite` is false: a running mean would never lose a NaN."""
     before = [buffer.clone() for buffer in head.buffers()]
     head.update(cos_y.detach(), norm.detach())
     for buffer, old in zip(head.buffers(), before, strict=True):

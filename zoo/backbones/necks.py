@@ -32,10 +32,7 @@ class FlatNeck(nn.Sequential):
 
 
 class GapNeck(nn.Sequential):
-    """Average pool–dropout–FC–BN, for maps whose flattened FC would be too large.
-
-    (batch, channels, h, w) → (batch, dim).
-    """
+    """Average pool–dropout–FC–BN, where a flattened FC would be too large: (batch, channels, h, w) → (batch, dim)."""
 
     def __init__(self, channels: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__(

@@ -78,10 +78,7 @@ def _below(prefix: str, names: Any) -> Any:
 def save_timm(
     model: nn.Module, folder: str | Path, zoo_block: dict[str, Any], state: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Writes config.json (`zoo_block` under "zoo") and model.safetensors into `folder`, each whole or not at all.
-
-    `state` are the weights (default: the model's own).
-    """
+    """Writes config.json (`zoo_block` as `zoo`) and model.safetensors, each whole; `state`: weights, if not its own."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (state or model.state_dict()).items()}

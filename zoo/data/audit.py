@@ -289,10 +289,7 @@ def overlap(
 def _matches(
     train: EncodedFaces, bench: EncodedFaces, distance: int, workers: int | None, progress: Progress
 ) -> tuple[dict[int, tuple[int, int]], dict[str, int]]:
-    """The number of each matched picture of `bench` → (bits, or −1 for the same bytes; number of its match in `train`).
-
-    And how many pictures of either are damaged.
-    """
+    """{picture of `bench`: (bits, −1 for the same bytes; its match in `train`)}, and how many of either are damaged."""
     damaged = {"train": 0, "benchmark": 0}
     wanted: dict[bytes, list[int]] = {}
     numbers, hashes = np.empty(2 * len(bench), np.int64), np.empty((2 * len(bench), 4), np.uint64)

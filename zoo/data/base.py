@@ -29,10 +29,7 @@ class FaceDataset(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Image:
-        """Picture i: RGB uint8 (height, width, 3), of one size for the whole set.
-
-        InputError, naming the file or record, when it is damaged.
-        """
+        """Picture i: RGB uint8 (height, width, 3), all of one size; InputError, naming its place, if it is damaged."""
         ...
 
     def describe(self) -> str:

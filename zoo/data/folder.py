@@ -180,10 +180,7 @@ class LoosePictures(Files):
 
 
 class PairPictures(EncodedFaces):
-    """The pictures of a benchmark of pairs, as stored.
-
-    It does not say who they show, so each pair counts as an identity; a pair without a stated truth is of two people.
-    """
+    """A benchmark's pictures, as stored; each pair counts as an identity, and as of two people without a truth."""
 
     image_size = None
 

@@ -56,10 +56,7 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
 
 
 def open_pictures(uri: str) -> EncodedFaces:
-    """The encoded pictures of a set, as stored: what `open_dataset` opens, even of one person, or a benchmark of pairs.
-
-    A benchmark is a .bin or a list of pairs.
-    """
+    """A set's encoded pictures as stored: what `open_dataset` opens, even of one person, or a .bin or list of pairs."""
     if uri.endswith(".bin"):
         return PairPictures(uri)
     if uri.endswith((".txt", ".csv")) and Path(uri).is_file() and (pairs := listed_pairs(uri)) is not None:

@@ -116,10 +116,7 @@ class TarDataset(BlockedFaces):
 
 
 def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
-    """The shards of a folder, of one .tar, or of a pattern such as `shards/train-{000..099}.tar`.
-
-    Patterns need the webdataset package (the extra `data`).
-    """
+    """The shards of a folder, one .tar, or a pattern `train-{000..099}.tar`, which needs webdataset (extra `data`)."""
     path = Path(uri)
     if path.is_dir():
         shards, notes = training_files(sorted(path.glob("*.tar")))

@@ -198,10 +198,7 @@ class FaceDetector:
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
-    """YuNet from `path`, or the pinned file of the Hugging Face Hub, downloaded once.
-
-    InputError where the file is missing, is something else, or cannot be downloaded.
-    """
+    """YuNet from `path`, or the Hub's pinned file, downloaded once; InputError where it is missing or another file."""
     if path is not None:
         given = FaceDetector(_read(Path(path)), Path(path).name)
         if given.sha256 not in MEASURED:

@@ -54,10 +54,7 @@ def read_bin(path: str | Path) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
 
 
 def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool] | npt.NDArray[np.bool_]) -> None:
-    """Writes encoded pictures, two by two, and bool (pairs,) as a .bin that insightface and `read_bin` read.
-
-    ValueError when there are not two pictures a pair. The file is whole or absent.
-    """
+    """Writes encoded pictures, two a pair (else ValueError), and bool (pairs,) as insightface's .bin, atomically."""
     if len(images) != 2 * len(same):
         raise ValueError(f"expected two pictures a pair, found {len(images)} for {len(same)} pairs")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

@@ -53,10 +53,7 @@ def read_list(path: Path, image: str | None = None, label: str | None = None) ->
 
 
 def choose(names: Sequence[str], image: str | None, label: str | None, where: str) -> tuple[int, int]:
-    """The numbers of the columns of pictures and of labels among `names`: those asked for, else the only usual ones.
-
-    InputError where there are none, or several that could be meant.
-    """
+    """The places of picture and label among `names`: those asked for, else the only usual ones, else InputError."""
     found = []
     for asked, usual, option in ((image, IMAGE_COLUMNS, "image"), (label, LABEL_COLUMNS, "label")):
         fits = [n for n, name in enumerate(names) if (name == asked if asked is not None else name.lower() in usual)]

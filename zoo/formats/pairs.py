@@ -46,10 +46,7 @@ def read_columns(path: str | Path) -> dict[str, list[str]]:
 
 
 def read_path_pairs(path: str | Path) -> list[Pair]:
-    """The lines `A B 1` or `1 A B` of a list of pairs, with 1 for one person and 0 for two; paths start at the list's.
-
-    InputError for any other line.
-    """
+    """Lines `A B 1` or `1 A B` (1: one person, 0: two), paths from the list's folder; InputError for any other line."""
     path = Path(path)
     pairs: list[Pair] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):

@@ -188,10 +188,7 @@ def content_hash(file: Path, digits: int) -> str:
 
 
 def require_weights_beside(model: Path) -> list[str]:
-    """The names of the weight files that an ONNX file refers to.
-
-    InputError where one is outside the model's own folder, or where the file is no ONNX model at all.
-    """
+    """The weight files that an ONNX file names; InputError for one outside the model's folder, and for no ONNX file."""
     from zoo.inference.metadata import external_files, load_proto
 
     names = external_files(load_proto(model))

@@ -106,10 +106,7 @@ def pull_file(model: str, file: str, token: bool | str = False, most_bytes: int 
 
 
 def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> tuple[str, list[str] | None]:
-    """The commit that a revision means at this moment, and the names of its files.
-
-    None in place of the names for a commit whose `files` are in the cache: no request is made then.
-    """
+    """The commit that a revision means now, and its files' names; without a request, and None, where all are cached."""
     revision = wanted.revision or "main"
     fixed = COMMIT.fullmatch(revision) is not None
     if fixed and files is not None and all(cached(wanted, revision, name) for name in files):

@@ -24,10 +24,7 @@ METADATA_KEY = "zoo"  #: The one key of an ONNX file's metadata that is ours; it
 
 
 def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
-    """The parsed file; weights that lie in files of their own are left there unless `weights` asks for them.
-
-    InputError for what is no ONNX file, and for one that is not there.
-    """
+    """The parsed file, external weights left out unless `weights`; InputError for no ONNX file and for none there."""
     import onnx
     from google.protobuf.message import DecodeError
 

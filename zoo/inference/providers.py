@@ -101,10 +101,7 @@ def engine_folder(model_sha256: str) -> Path:
 
 
 def choose(device: Device) -> tuple[list[str], str]:
-    """The providers to request, in order of preference, and why a GPU is not among them.
-
-    InputError where a requested GPU is missing; auto takes the CPU instead.
-    """
+    """The providers to request, in order, and why auto takes no GPU; InputError where a requested one is missing."""
     if device.kind == "cpu":
         return ["cpu"], ""
     name = "cuda" if device.kind == "auto" else device.kind
@@ -148,10 +145,7 @@ def count_gpus() -> int:
 
 
 def lock_pages(array: npt.NDArray[Any]) -> bool:
-    """Page-locks an array's memory, from which a GPU copies at full speed; returns whether that worked.
-
-    The pages are released when the array is garbage-collected.
-    """
+    """Page-locks an array until it is garbage-collected, so that a GPU copies at full speed; whether that worked."""
     cuda, portable = driver(), 1
     address = ctypes.c_void_p(array.ctypes.data)
     if cuda is None or cuda.cuMemHostRegister_v2(address, ctypes.c_size_t(array.nbytes), portable) != 0:

@@ -127,10 +127,7 @@ def catalogue() -> Catalogue:
 
 
 def select(models: Catalogue, terms: str | None = None) -> list[Published]:
-    """The models whose weights stand under `terms`: permissive, or a license's id; None: all.
-
-    The license of weights says nothing of the training data: see `Published.data`.
-    """
+    """The models whose weights are under `terms` (permissive, a license's id, None: all); the data's are in `data`."""
     if terms is None:
         return list(models.models.values())
     known = {model.weights_license.id for model in models.models.values()} - {""}

@@ -196,10 +196,7 @@ def _digest(path: Path) -> str:
 
 
 def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """Each person's pictures in a folder of people, and notes on what was left out.
-
-    A person is a sub-folder and has its name. InputError where no sub-folder holds a picture.
-    """
+    """Each person's pictures, by sub-folder, and notes on what was left out; InputError where none holds a picture."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"expected a folder of people at {printable(folder)}, found none; check the path")

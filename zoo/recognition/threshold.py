@@ -79,10 +79,7 @@ def decide_identification(
 
 
 def far_for(fpir: float, people: int) -> float:
-    """The 1:1 false accept rate at which a gallery of `people` has the false positive identification rate `fpir`.
-
-    FPIR = 1 − (1 − FAR)^N for N independent comparisons, solved for FAR.
-    """
+    """The FAR at which a gallery of `people` has FPIR `fpir`: FPIR = 1 − (1 − FAR)^N for N independent comparisons."""
     if not 0 < fpir < 1:
         raise InputError(f"expected a false positive identification rate between 0 and 1, found {fpir}")
     return -math.expm1(math.log1p(-fpir) / people)

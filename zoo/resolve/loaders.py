@@ -11,10 +11,7 @@ from zoo.runs import RUNS, newest_run, run_folders
 
 
 def find_model(model: str | Path | None) -> Place:
-    """The place that MODEL names; None is the newest run. InputError with the closest names for one that is not there.
-
-    Nothing is fetched: `Place.onnx` and `Place.folder` do that.
-    """
+    """The place of MODEL, not fetched yet; None is the newest run. InputError, with the closest names, for a miss."""
     if model is None:
         return Folder(newest_run())
     text = str(model)

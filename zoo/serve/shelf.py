@@ -104,10 +104,7 @@ class Shelf:
         return found
 
     def name_in(self, text: str) -> str:
-        """The name that `text` stands for: the gallery's own where they differ in composition alone, else NFC.
-
-        422 for what is no name.
-        """
+        """The gallery's own name where `text` differs in composition alone, else it in NFC; 422 for what is no name."""
         composed = unicodedata.normalize("NFC", text)
         if (
             not 0 < len(composed) <= LONGEST_NAME
