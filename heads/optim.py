@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from zoo.errors import InputError
@@ -187,7 +188,8 @@ def clip_grad_norm(
 
 
 def _values(gradients: Sequence[Tensor]) -> list[Tensor]:
-    return [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
+    own = (gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients)
+    return [gradient._values() if gradient.is_sparse else gradient for gradient in own]
 
 
 def _square_sum(gradients: Sequence[Tensor]) -> Tensor:

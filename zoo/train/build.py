@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.data.augment import build_augmentation
@@ -42,6 +44,8 @@ class Training:
     """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
     best: dict[str, Any]
     """`step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on."""
+    plain: nn.Module | None = None
+    """Where `model` is sharded: the whole one of the first process; without memory in the others."""
 
     def state(self, whole: bool = True) -> checkpoint.State:
         """All that must survive a restart, as live tensors; without `whole`, only this process's shard of the centres.
@@ -54,7 +58,9 @@ class Training:
             classes = self.criterion.num_classes
             centres = {name: self.criterion.ranks.distributed(rows, classes) for name, rows in centres.items()}
         if not whole:
-            return {"criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
+            own = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            own = own if self.plain is not None else {}
+            return {**own, "criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
         return {
             "model": self.model.state_dict(),
             "criterion": criterion,
@@ -83,7 +89,13 @@ class Training:
     @property
     def trained(self) -> nn.Module:
         """The model to validate and save: the moving average of the weights, where there is one."""
-        return self.average.module if self.average else self.model
+        return self.average.module if self.average else self.model if self.plain is None else self.plain
+
+    def collect(self) -> None:
+        """Fills `plain` from the shards of all processes, in all of them at once; nothing where the model is whole."""
+        sharded = self.model.state_dict()
+        for name, whole in self.plain.state_dict().items() if self.plain is not None else ():
+            whole.copy_(sharded[name].full_tensor() if isinstance(sharded[name], DTensor) else sharded[name])
 
     def is_best(self, scores: Mapping[str, float], pairs: str) -> bool:
         """Whether `scores` after this step, on the named `pairs`, beat all before: by AUC, then by accuracy.
@@ -129,7 +141,11 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     number = torch.float64 if config.precision == "fp64" else torch.float32
     model = model.to(device, number)
-    if config.channels_last and number == torch.float32:
+    plain = None
+    if config.fsdp and distributed.group():
+        plain = copy.deepcopy(model) if dist.get_rank() == 0 else copy.deepcopy(model).to("meta")
+        distributed.shard(model, device)
+    elif config.channels_last and number == torch.float32:
         model = model.to(memory_format=torch.channels_last)
     criterion = build_centres(config, num_classes, dataset).to(device, number)
     if device.type == "cuda" and config.precision in ("bf16", "fp16") and criterion.precision == "auto":
@@ -145,6 +161,7 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
         average=ModelEmaV3(model, decay=config.ema) if config.ema else None,
         progress={"step": 0, "bad_steps": 0, "images": 0},
         best={"step": 0, "accuracy": 0.0, "auc": 0.0, "pairs": ""},
+        plain=plain,
     )
 
 

@@ -178,6 +178,9 @@ class TrainConfig:
     """Draw the run's curves.html anew after each epoch."""
     patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
     """Minutes that a process of several waits for the others before it says which one is missing, and stops."""
+    fsdp: Annotated[bool, Option(resumable=True, told=False)] = False
+    """Shard the weights, gradients and optimizer of a large transformer over the processes (FSDP2), which share a
+    model otherwise too large for each of them."""
     gather: Annotated[bool, Option(resumable=True, told=False)] = False
     """For machines without a common file system: the first process keeps the checkpoints of all, and hands them out
     again on a resume."""
@@ -199,6 +202,8 @@ class TrainConfig:
         learns &= self.label_weight > 0 or self.head_epochs == 0
         self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
         from_run = self.init not in ("none", "timm")
+        alone = self.ema is None and not self.low_rank and self.precision != "fp16"
+        self._require("fsdp", alone or not self.fsdp, "false with --ema, --low-rank or --precision fp16")
         self._require("gather", not (self.gather and self.teacher), "false with a --teacher, whose file all must see")
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.errors import InputError
@@ -160,13 +162,28 @@ def replicate(model: nn.Module, rank: Rank, device: torch.device) -> nn.Module:
 
     Batch statistics without SyncBN are rank 0's at every step, so every process holds the same buffers.
     """
-    if rank.world == 1:
+    if rank.world == 1 or isinstance(model, FSDPModule):
         return model
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
+def shard(model: nn.Module, device: torch.device) -> None:
+    """Shards the parameters of each block of `model`, and the others, over all processes (FSDP2), in place.
+
+    InputError for a model without blocks, as transformers have them.
+    """
+    blocks = [module for name, module in model.named_modules() if name.rpartition(".")[0].endswith("blocks")]
+    if not blocks:
+        raise InputError("expected a transformer for --fsdp, found a model without blocks; leave it out")
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for module in [*blocks, model]:
+        fully_shard(module, mesh=mesh)
+
+
 def local_gradients(model: nn.Module, last: bool) -> AbstractContextManager[object]:
     """Keeps gradients to this process for all but the last pass of an accumulated step."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else contextlib.nullcontext()
 
 

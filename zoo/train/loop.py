@@ -93,13 +93,13 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
         milestones = Milestones(
-            config, run, training, loader, steps_per_epoch, validation, device, metrics, saver, stop
+            config, rank, run, training, loader, steps_per_epoch, validation, device, metrics, saver, stop
         )
         stop.step = step
         if step == 0:  # a full disk is found out now, and a run that was killed can be resumed
             saver.save(training.state(whole=rank.first), step)
             saver.wait()
-        elif rank.first and (step % steps_per_epoch == 0 or milestones.validates(step)):  # a signal may have ended it
+        elif step % steps_per_epoch == 0 or milestones.validates(step):  # a signal may have ended it
             record = milestones({"step": step, "epoch": -(-step // steps_per_epoch)})
         take_step.meter.reset()
         for epoch in range(step // steps_per_epoch, config.epochs):
@@ -136,7 +136,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 if asked > CHECKPOINT:
                     saver.wait()
                     raise Interrupted(asked - 1, step)
-                if rank.first and (end_of_epoch or validate_now):
+                if end_of_epoch or validate_now:
                     record = milestones(record)
                 if save_now or end_of_epoch:
                     take_step.meter.reset()
@@ -151,9 +151,10 @@ def origin_in(run: Path) -> Origin | None:
 
 @dataclass(frozen=True)
 class Milestones:
-    """What the first process does at an epoch's end and where a validation is due: a signal ends it at once."""
+    """What happens at an epoch's end and where a validation is due, in the first process: a signal ends it at once."""
 
     config: TrainConfig
+    rank: distributed.Rank
     run: Path
     training: Training
     loader: TrainLoader
@@ -171,6 +172,9 @@ class Milestones:
 
     def __call__(self, record: Record) -> Record:
         """Saves the model of an epoch, and in best/ where no validation was better; `record` with the validation."""
+        self.training.collect()
+        if not self.rank.first:
+            return record
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
         told = info_of(self.config, self.training, self.loader.dataset, self.config.input)
         info = asdict(replace(told, origin=origin_in(self.run)))

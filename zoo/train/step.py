@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from zoo.backbones.timm_folder import normalise
 from zoo.data.augment import Flip
@@ -72,9 +73,10 @@ class Stepper:
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         limit = self.config.clip_norm or math.inf
-        weight = training.criterion.weight
-        replicated = [*training.model.parameters(), *training.criterion.head.parameters()]
-        norm = clip_grad_norm(replicated, [weight], limit, distributed.group())
+        backbone = [*training.model.parameters(), *training.criterion.head.parameters()]
+        shards = [training.criterion.weight, *(p for p in backbone if isinstance(p, DTensor))]
+        replicated = [p for p in backbone if not isinstance(p, DTensor)]
+        norm = clip_grad_norm(replicated, shards, limit, distributed.group())
         withhold = self.nonfinite.check(loss, norm, step, seen, overflow_is_normal=scaler.is_enabled())
         if scaler.is_enabled():  # one scale for all processes, whichever of them holds the centres that overflowed
             for overflow in (one for given in optimizers for one in scaler._found_inf_per_device(given).values()):

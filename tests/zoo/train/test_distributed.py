@@ -14,13 +14,24 @@ import numpy as np
 import pytest
 import torch
 from torch.distributed import ReduceOp
+from torch.distributed.checkpoint import FileSystemReader
 
-from tests.support.training import FP64, in_ranks, on_two_machines, same_weights, signalled, start, tiny, torchrun
+from tests.support.training import (
+    FP64,
+    in_ranks,
+    on_two_machines,
+    same_weights,
+    signalled,
+    start,
+    tiny,
+    torchrun,
+    weights,
+)
 from zoo.errors import InputError
 from zoo.train import checkpoint
 from zoo.train.build import choose_device
 from zoo.train.config import TrainConfig, save_config
-from zoo.train.distributed import Rank, everywhere, group, join, reduced, replicate, share
+from zoo.train.distributed import Rank, everywhere, group, join, reduced, replicate, shard, share
 from zoo.train.loop import train
 
 
@@ -150,22 +161,38 @@ def test_a_process_that_is_stuck_is_named(tmp_path: Path) -> None:
 
 def losses(run: Path) -> list[float]:
     """The losses in a run's log."""
-    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
 
 
-def test_two_processes_train_as_one_and_resume_as_one(tmp_path: Path) -> None:
-    """The loss curve of two gloo processes is that of one at the same global batch; one goes on where two stopped."""
-    config = tiny(**FP64, epochs=2, log_every=1, clip_norm=3.0, checkpoint_every=3, keep=9)
+SHARDED = {"fsdp": True, "optimizer": "adamw", "lr": 1e-3, "batch_size": 8, "accumulate": 2}
+
+
+@pytest.mark.parametrize("more", [{}, SHARDED], ids=["replicated", "sharded"])
+def test_two_processes_train_as_one_and_resume_as_one(tmp_path: Path, more: dict[str, Any]) -> None:
+    """The loss curve and the weights of two gloo processes are those of one; one goes on where two stopped."""
+    config = tiny(**{**FP64, **more}, epochs=2, log_every=1, clip_norm=3.0, checkpoint_every=3, keep=9)
     one, two = start(config, tmp_path / "runs/one"), tmp_path / "runs/two"
     train(config, one)
     done = torchrun(config, two, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(losses(one)) == 10 and done.stdout.count("trained runs/two") == 1
+    assert len(losses(one)) == 2 * (35 // config.batch_size) and done.stdout.count("trained runs/two") == 1
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)
-    for step in ("step-00000006", "step-00000009", "step-00000010"):
-        shutil.rmtree(two / "checkpoint" / step)
+    newest = checkpoint.steps(two / "checkpoint")[-1]
+    saved = FileSystemReader(newest).read_metadata().state_dict_metadata
+    parts = {len(entry.chunks) for name, entry in saved.items() if name.startswith("model.") and entry.size.numel() > 1}
+    assert parts == ({2} if more else {1})
+    for name, mine in weights(one).items():
+        np.testing.assert_allclose(weights(two)[name], mine, atol=1e-12)
+    for step in checkpoint.steps(two / "checkpoint")[2:]:
+        shutil.rmtree(step)
     train(config, two, resume=True)
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-9)
+
+
+def test_a_model_without_blocks_is_not_sharded() -> None:
+    with pytest.raises(InputError, match="expected a transformer for --fsdp"):
+        shard(torch.nn.Linear(3, 5), torch.device("cpu"))
 
 
 def test_a_batch_is_shared_evenly_or_refused() -> None:
