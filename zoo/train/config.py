@@ -202,8 +202,10 @@ class TrainConfig:
         learns &= self.label_weight > 0 or self.head_epochs == 0
         self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
         from_run = self.init not in ("none", "timm")
-        alone = self.ema is None and not self.low_rank and self.precision != "fp16"
-        self._require("fsdp", alone or not self.fsdp, "false with --ema, --low-rank or --precision fp16")
+        alone = self.ema is None and not self.low_rank and self.precision != "fp16" and self.optimizer == "adamw"
+        self._require(
+            "fsdp", alone or not self.fsdp, "false without --optimizer adamw or with --ema or --low-rank or fp16"
+        )
         self._require("gather", not (self.gather and self.teacher), "false with a --teacher, whose file all must see")
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0

@@ -77,8 +77,8 @@ def test_an_option_must_be_known_and_of_two_values_the_last_counts_with_a_word(
         ({"min_images": 3, "max_images": 2}, "expected --max-images to be at least --min-images 3, found 2"),
         ({"on_corrupt": "ignore"}, "expected --on-corrupt to be error or skip, found 'ignore'"),
         (
-            {"fsdp": True, "ema": 0.9},
-            "expected --fsdp to be false with --ema, --low-rank or --precision fp16",
+            {"fsdp": True},
+            "expected --fsdp to be false without --optimizer adamw",
         ),
         ({"log": "aim"}, "expected --log to be none or tensorboard or wandb or mlflow, found 'aim'"),
     ],
