@@ -55,52 +55,44 @@ def roc_axes(axes: Axes) -> None:
 
 
 def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
-    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve.
-
-    A curve rises before it goes on, as TAR@FAR counts; where no false accept was seen, a logarithm shows nothing.
-    """
-    lines = [(name, index, curves.roc) for name, index, curves in drawn if curves.roc]
-    if not lines:
-        return None
-    figure, (axes,) = panels()
-    for name, index, roc in lines:
-        shown = [(x, y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0]
-        axes.step(*zip(*shown, strict=True), where="pre", label=name, **line(index))
-    roc_axes(axes)
-    legend(axes, "lower right")
-    return figure
+    """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
+    return _rates([(name, line(index), one.roc) for name, index, one in drawn if one.roc])
 
 
 def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
     """False non-match over false match rate, both logarithmic; None where no model has both kinds of errors."""
     curves = [(name, line(index), one.roc) for name, index, one in drawn if one.roc]
-    return _errors(curves, "false match rate", "false non-match rate")
+    return _rates(curves, "false match rate", "false non-match rate")
 
 
 def open_set_figure(drawn: Sequence[Drawn]) -> Figure | None:
     """FNIR over FPIR, one line a model and gallery; None where no probe is without a mate."""
-    curves = [
-        (f"{name} {gallery}".strip(), _gallery(index, gallery), roc)
-        for name, index, one in drawn
-        for gallery, roc in one.open_set.items()
-    ]
-    return _errors(curves, "false positive identification rate", "false negative identification rate")
+    every = [(name, index, gallery, roc) for name, index, one in drawn for gallery, roc in one.open_set.items()]
+    curves = [(f"{name} {gallery}".strip(), _gallery(index, gallery), roc) for name, index, gallery, roc in every]
+    return _rates(curves, "false positive identification rate", "false negative identification rate")
 
 
-def _errors(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str, up: str) -> Figure | None:
-    """1 − TAR over FAR, both logarithmic, of curves with their names and styles; None where no curve has both."""
-    lines = [
-        (name, style, points)
-        for name, style, roc in curves
-        if (points := [(x, 1 - y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and y < 1])
-    ]
+def _rates(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str = "", up: str = "") -> Figure | None:
+    """TAR over FAR of curves with their names and styles, or, with labels, 1 − TAR on a logarithmic axis too.
+
+    A curve rises before it goes on, as TAR@FAR counts; where no error was seen, a logarithm shows nothing.
+    """
+    lines = []
+    for name, style, roc in curves:
+        points = [
+            (x, 1 - y if up else y) for x, y in zip(roc.far, roc.tar, strict=True) if x > 0 and not (up and y >= 1)
+        ]
+        lines += [(name, style, points)] if points else []
     if not lines:
         return None
     figure, (axes,) = panels()
     for name, style, points in lines:
         axes.step(*zip(*points, strict=True), where="pre", label=name, **style)
-    axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
-    legend(axes, "upper right")
+    if up:
+        axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
+    else:
+        roc_axes(axes)
+    legend(axes, "upper right" if up else "lower right")
     return figure
 
 
