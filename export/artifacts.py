@@ -27,8 +27,7 @@ from zoo.files import new_folder, write_json
 from zoo.inference.metadata import load_proto, set_facts
 from zoo.messages import log
 from zoo.modelinfo import Crops, ModelInfo
-from zoo.resolve import find_model
-from zoo.resolve.kinds import Folder, HubModel
+from zoo.resolve import Folder, HubModel, find_model
 
 CALIBRATION_CROPS = 128  #: How many crops calibrate a quantisation; the ranges converge well before
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}

@@ -25,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from zoo.hub.checks import MOST_BYTES
     from zoo.hub.pull import pull
-    from zoo.resolve import check_pulled
-    from zoo.resolve.kinds import ONNX
+    from zoo.resolve import ONNX, check_pulled
 
     if ":" in args.model.removeprefix("hf-hub:") or "/" not in args.model:
         return run_file(args)

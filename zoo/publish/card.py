@@ -18,8 +18,7 @@ from zoo.evaluate.results import Evaluation
 from zoo.files import write_text
 from zoo.hub.pull import is_hub_id
 from zoo.modelinfo import ModelInfo
-from zoo.resolve import find_model
-from zoo.resolve.kinds import Folder
+from zoo.resolve import Folder, find_model
 from zoo.runs import options_in
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import yaml
 from zoo.errors import InputError, closest, unknown_name
 from zoo.files import sha256
 from zoo.messages import log
-from zoo.resolve import find_model
-from zoo.resolve.kinds import HubFile
+from zoo.resolve import HubFile, find_model
 
 PERMISSIVE = frozenset(
     {"mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0", "cc-by-4.0"}

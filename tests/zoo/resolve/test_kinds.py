@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import InputError
-from zoo.resolve.kinds import KINDS, Folder, HubFile, HubModel, OnnxFile
+from zoo.resolve import KINDS, Folder, HubFile, HubModel, OnnxFile
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,7 @@ import torch
 import zoo
 from zoo.backbones import create_backbone, save_timm
 from zoo.errors import InputError
-from zoo.resolve import KINDS, Kind, find_model, load_embedder, onnx_file, torch_folder
-from zoo.resolve.kinds import OnnxFile
-from zoo.resolve.loaders import newest_model
+from zoo.resolve import KINDS, Kind, OnnxFile, find_model, load_embedder, newest_model, onnx_file, torch_folder
 
 
 def make_run(name: str, started: int, *files: str) -> Path:
@@ -65,7 +63,7 @@ def test_a_path_is_a_model_as_its_text_is() -> None:
 def test_a_new_kind_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     special = OnnxFile(Path("special.onnx"))
     kind = Kind("the word special", lambda text: special if text == "special" else None)
-    monkeypatch.setattr("zoo.resolve.loaders.KINDS", [*KINDS, kind])
+    monkeypatch.setattr("zoo.resolve.KINDS", [*KINDS, kind])
     assert onnx_file("special") == Path("special.onnx")
     with pytest.raises(InputError, match="the word special"):
         find_model("nothing")

@@ -15,7 +15,7 @@ from tests.support.training import start, tiny
 from zoo.cli import main
 from zoo.data.open import open_dataset
 from zoo.errors import InputError
-from zoo.resolve.loaders import load_embedder
+from zoo.resolve import load_embedder
 from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.clean import clean
 from zoo.train.loop import train
