@@ -19,7 +19,7 @@ from zoo.files import write_text
 from zoo.messages import log
 from zoo.modelinfo import InputSpec
 from zoo.train.recipes import load_yaml
-from zoo.train.typed import Option, read, spelled
+from zoo.train.typed import Option, read, shown, spelled
 
 Scalar = bool | int | float | str | None
 """What an option of the head or of the class centres may be."""
@@ -223,9 +223,7 @@ class TrainConfig:
 
     def _require(self, option: str, holds: bool, expected: str) -> None:
         if not holds:
-            value = getattr(self, option)
-            found = list(value) if isinstance(value, tuple) else value
-            raise InputError(f"expected {flag(option)} to be {expected}, found {found}")
+            raise InputError(f"expected {flag(option)} to be {expected}, found {shown(getattr(self, option))}")
 
     def decay_epochs(self) -> list[int]:
         """The epochs (counted from 0) at whose start `multistep` lowers the learning rate.

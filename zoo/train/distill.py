@@ -58,7 +58,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class _Intact:
+class Intact:
     """The pictures of a set, None for one that is damaged."""
 
     dataset: FaceDataset
@@ -108,7 +108,7 @@ def write_directions(config: TrainConfig, path: Path, dataset: FaceDataset) -> N
         other = f"found {model.embedding_dim} in {config.teacher}; train with --embedding-dim {model.embedding_dim}"
         raise InputError(f"expected a teacher of {config.embedding_dim} dimensions, {other}")
     log.info("%s embeds %d pictures, each once", config.teacher, len(dataset))
-    pictures = _Intact(dataset) if config.on_corrupt == "skip" else dataset
+    pictures = Intact(dataset) if config.on_corrupt == "skip" else dataset
     found = embed(model, pictures, dim=model.embedding_dim)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

@@ -11,6 +11,7 @@ from zoo.errors import InputError
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.files import write_json
 from zoo.train.config import TrainConfig
+from zoo.train.distill import Intact
 from zoo.train.distributed import Facts, Rank
 
 
@@ -33,9 +34,11 @@ def hold_out(dataset: FaceDataset, people: int) -> tuple[EncodedFaces, EncodedFa
     return Selected(dataset, np.flatnonzero(~held)), Selected(dataset, np.flatnonzero(held))
 
 
-def pairs_of(held: EncodedFaces) -> PairsProtocol:
+def pairs_of(held: EncodedFaces, skip_corrupt: bool = False) -> PairsProtocol:
     """Pairs of neighbouring pictures of a person, each before a pair with a picture of another one."""
     draws, chosen = np.random.default_rng(0), np.argsort(held.labels, kind="stable")
+    if skip_corrupt:
+        chosen = chosen[[Intact(held).image(i) is not None for i in chosen.tolist()]]
     who = held.labels[chosen]
     left = np.flatnonzero(who[:-1] == who[1:])
     other = draws.integers(len(who), size=len(left))

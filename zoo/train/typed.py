@@ -36,7 +36,14 @@ def read(value: Any, hint: Any, name: str) -> Any:
     try:
         return TypeAdapter(hint).validate_python(meant(value, hint))
     except (ValidationError, yaml.YAMLError):
-        raise InputError(f"expected {name} to be {spelled(hint)}, found {value!r}") from None
+        raise InputError(f"expected {name} to be {spelled(hint)}, found {shown(value)}") from None
+
+
+def shown(value: Any) -> str:
+    """A value as a user writes it: true, none, 'text', [1, 2]."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def meant(value: Any, hint: Any) -> Any:

@@ -26,7 +26,7 @@ def open_validation(config: TrainConfig, held: EncodedFaces | None = None) -> li
     names = config.validation
     if names == "auto":
         names = "synthetic" if is_synthetic(config.data) else "none"
-    own: list[Protocol] = [pairs_of(held)] if held else []
+    own: list[Protocol] = [pairs_of(held, config.on_corrupt == "skip")] if held else []
     return own + [one for name in names.split(",") if name != "none" for one in benchmarks_at(name.strip())]
 
 

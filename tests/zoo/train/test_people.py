@@ -53,6 +53,15 @@ def test_pairs_of_people_who_are_held_out_say_who_is_the_same(people: Path) -> N
     assert not (np.abs(crop(1).astype(int) - crop(2).astype(int)).max() < 20)
 
 
+def test_a_damaged_picture_of_people_who_are_held_out_is_left_out_where_others_are(people: Path) -> None:
+    _, held = hold_out(open_dataset(str(people)), 4)
+    whole = len(pairs_of(held).same)
+    Path(held.where(1)).write_bytes(b"no picture")
+    assert len(pairs_of(held, skip_corrupt=True).same) == whole - 2
+    with pytest.raises(InputError, match="found 10 bytes that begin with"):
+        list(pairs_of(held).images())
+
+
 def test_a_run_is_validated_on_the_people_whom_it_holds_out(people: Path, tmp_path: Path) -> None:
     config = tiny(data=str(people), held_out=2, epochs=2, embedding_dim=9)
     run = start(config, tmp_path / "run")

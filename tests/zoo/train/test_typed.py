@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from zoo.errors import InputError
-from zoo.train.typed import meant, read, spelled
+from zoo.train.typed import meant, read, shown, spelled
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,11 @@ def test_a_value_becomes_what_its_type_says(value: Any, hint: Any, expected: obj
 def test_what_is_of_another_type_is_named_with_the_type(value: Any, hint: Any, wanted: str) -> None:
     with pytest.raises(InputError) as refusal:
         read(value, hint, "--x")
-    assert str(refusal.value) == f"expected --x to be {wanted}, found {value!r}" and spelled(hint) == wanted
+    assert str(refusal.value) == f"expected --x to be {wanted}, found {shown(value)}" and spelled(hint) == wanted
+
+
+def test_a_value_is_shown_as_a_user_writes_it() -> None:
+    assert [shown(value) for value in (None, True, "a", 1, (1, 2))] == ["none", "true", "'a'", "1", "[1, 2]"]
 
 
 def test_only_texts_are_looked_into() -> None:
