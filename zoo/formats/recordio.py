@@ -188,7 +188,7 @@ class RecordFile:
         first, rest = unpack(self.payload(0), self._record_name(0))
         if not first.several or len(first.labels) != 2 or rest:
             images = np.arange(len(self._offsets), dtype=np.int64)
-            return images, self._header_labels(images)
+            return images, self._finite(self._headers(images)[0], images)
         images_end, identities_end = (self._whole(label, 0) for label in first.labels)
         count = len(self._offsets)
         if not 1 <= images_end <= identities_end:
@@ -206,8 +206,9 @@ class RecordFile:
             raise InputError(f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; {advice}")
         if identities_end >= _EXACT:
             # the ranges are rounded to float32: only the records tell what they are. An identity's has no picture
-            images = order[self._headers(order)[1]]
-            return images, self._header_labels(images)
+            first_labels, pictures = self._headers(order)
+            images = order[pictures]
+            return images, self._finite(first_labels[pictures], images)
         images = order[1:images_end]
         raw = np.full(images_end, -1.0)
         for identity, position in enumerate(order[images_end:identities_end].tolist()):
@@ -223,7 +224,7 @@ class RecordFile:
                 )
             raw[start:end] = identity
         if (raw[1:] < 0).any():  # a picture in no range: the headers know better
-            return images, self._header_labels(images)
+            return images, self._finite(self._headers(images)[0], images)
         return images, raw[1:]
 
     def _headers(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -242,11 +243,11 @@ class RecordFile:
             for i in np.flatnonzero(~plain).tolist():
                 position = int(positions[at + i])
                 labels[at + i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
+            _release(self._map)
         return labels, pictures
 
-    def _header_labels(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The first label of each record; InputError for one that is not a finite number."""
-        labels, _ = self._headers(positions)
+    def _finite(self, labels: npt.NDArray[np.float64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The labels of records as they are; InputError for one that is not a finite number."""
         if not np.isfinite(labels).all():
             wrong = int(positions[~np.isfinite(labels)][0])
             found = f"found {labels[~np.isfinite(labels)][0]}"
@@ -309,15 +310,21 @@ def _read_index(index: Path, most: int) -> tuple[npt.NDArray[np.int64], npt.NDAr
                 parts.append(np.fromstring(whole, dtype=np.int64, sep=" "))
                 count += len(parts[-1]) // 2
         if count and not rest and all(len(part) % 2 == 0 for part in parts):
-            keys, offsets = np.concatenate(parts).reshape(-1, 2).T
+            keys, offsets = (np.concatenate([part[column::2] for part in parts]) for column in (0, 1))
             del parts
             if (np.diff(offsets) < 0).any():
                 order = np.argsort(offsets, kind="stable")
                 keys, offsets = keys[order], offsets[order]
             unique = (np.diff(keys) > 0).all() or len(np.unique(keys)) == len(keys)
             if unique and offsets[0] >= 0 and keys.max() < np.iinfo(np.int64).max:  # what numpy makes of more digits
-                return np.ascontiguousarray(keys), np.ascontiguousarray(offsets)
+                return keys, offsets
     return None
+
+
+def _release(content: mmap.mmap) -> None:
+    """Takes the pages read so far out of this process's memory; the system still has them in its cache."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED)
 
 
 def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
@@ -329,7 +336,8 @@ def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
             if count > _CROWD and position < count * _LEAST_BYTES:
                 found = f"found {count:,} records in its first {position:,} bytes; fetch it again"
                 raise InputError(f"expected pictures in {name}, {found}")
-            offsets.resize(2 * count, refcheck=False)
+            offsets.resize(count + max(count // 64, 1 << 16), refcheck=False)
+            _release(content)
         offsets[count] = position
         count += 1
         whole = whole_record(content, position)
