@@ -1,0 +1,202 @@
+"""What follows from the mean head alone: where lips, brows, beard and hair are, how it shades itself, its seams."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.rendered.facekit import FACE, HEAD, FaceKit
+from zoo.data.rendered.raster import rasterise
+
+LANDMARKS = (
+    *(1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443),
+    *(268, 493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269, 3360),
+    *(1507, 1542, 1537, 1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732),
+    *(5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517),
+    5966,
+)
+"""The vertices of Multi-PIE's 68 landmarks, as ICT-FaceKit's README lists them."""
+CENTRE = (0.0, 5.5, 1.0)
+"""The middle of the skull, around which hair is laid."""
+HAIRLINE = ((0, 47), (25, 49), (50, 42), (65, 28), (78, 8), (90, -4), (105, -12), (140, -32), (180, -34))
+"""Degrees around the head from the front, and degrees above the skull's middle at which hair begins there."""
+COLUMNS, LOWEST = 160, -50
+"""Columns of hair around the head, and the lowest of the degrees at which the skull's radius is known."""
+LIGHTS = 48
+"""Directions from which light comes."""
+WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
+"""Wavelengths of the skin's texture in centimetres, and how many waves of each there are."""
+
+
+class Rig:
+    """Tables on one device; `vertices` are the head's and the eyeballs'."""
+
+    def __init__(self, kit: FaceKit, device: torch.device) -> None:
+        mean = torch.from_numpy(kit.vertices)
+        x, y, z = mean.unbind(1)
+        self.mean = mean
+        self.basis = torch.from_numpy(np.concatenate([kit.identity, kit.expression])).flatten(1)
+        self.expressions = {name: i for i, name in enumerate(kit.expression_names)}
+        quads = torch.from_numpy(kit.quads)
+        self.quads = quads
+        marks = mean[list(LANDMARKS)]
+        front = z > 6.5
+
+        # regions of the face
+        self.lips = soft(inside_polygon(mean, marks[48:60]), 0.08) * front
+        self.lash = torch.zeros(len(mean))
+        for eye in (marks[36:42], marks[42:48]):
+            self.lash = torch.maximum(self.lash, soft(0.12 - distance(mean, eye), 0.05))
+        across = x.abs()
+        brow = marks[22:27]
+        self.brow_along = (across - 0.9) / (6.0 - 0.9)
+        self.brow_above = torch.where(front, y - interpolate(across, brow[:, 0], brow[:, 1]), torch.full_like(y, 99.0))
+        fold = torch.tensor([[1.7, -0.6, 10.6], [2.3, -1.6, 10.3], [3.0, -2.9, 9.6], [3.3, -4.2, 9.0]])
+        mirrored = torch.stack([across, y, z], 1)
+        self.fold = torch.exp(-((distance(mirrored, fold, closed=False) / 0.28) ** 2))
+        bag = torch.tensor([[1.7, 2.6, 9.6], [2.6, 2.2, 9.5], [3.8, 2.3, 9.1]])
+        self.bag = torch.exp(-((distance(mirrored, bag, closed=False) / 0.5) ** 2))
+        self.lid = torch.exp(-(((across - 3.2) / 1.5) ** 2) - ((y - 4.3) / 0.6) ** 2) * front
+        self.furrow = (0.5 + 0.5 * torch.sin(y * 5.5 + 0.25 * across**2)) ** 4 * soft(y - 7.2, 0.3) * soft(
+            11.0 - y, 0.5
+        )
+        self.furrow = self.furrow * soft(4.2 - across, 0.6) * front
+        self.cheek = torch.exp(-(((across - 4.6) / 2.0) ** 2) - ((y - 0.2) / 2.0) ** 2) * front
+        self.nose = torch.exp(-((across / 1.4) ** 2) - ((y - 0.2) / 1.3) ** 2) * front
+        line = torch.where(across < 5.5, -3.0 + 0.0 * across, -3.0 + (across - 5.5) * 4.2)
+        head = torch.arange(len(mean)) < HEAD
+        jaw = soft(line + 0.8 - y, 0.7) * soft(y + 9.5, 0.7) * (1 - self.lips) * soft(z - 1.0, 0.7) * head
+        above = soft(-1.55 - y, 0.12) * soft(3.2 - across, 0.4) * front * soft(y + 4.5, 0.4) * (1 - self.lips)
+        self.beard, self.moustache = jaw, above
+        self.goatee = soft(2.4 - across, 0.4) * jaw
+        self.ear = (across > 7.1) & (y < 6.5) & (y > -2.5) & (z < 4.5)
+        self.cloth = y + 0.35 * (z - 5).clamp(max=0)  # how low a vertex is, a collar being lower in front
+        self.eyeball = ~head
+
+        # hair: directions from the skull's middle
+        away = mean - torch.tensor(CENTRE)
+        self.around = torch.atan2(away[:, 0], away[:, 2])
+        self.up = torch.asin(away[:, 1] / away.norm(dim=1)) * (180 / math.pi)
+        columns = (torch.arange(COLUMNS) / COLUMNS * 2 - 1) * math.pi
+        self.columns = columns
+        self.knots_vertices, self.knots_columns = hat_weights(self.around), hat_weights(columns)
+        degrees = torch.arange(LOWEST, 91.0)
+        up, around = torch.deg2rad(degrees), columns[:, None]
+        rays = torch.stack([up.cos() * around.sin(), up.sin().expand(COLUMNS, -1), up.cos() * around.cos()], -1)
+        skull = (head & ~self.ear & (y > -8)).nonzero()[:, 0]
+        units = torch.nn.functional.normalize(away[skull], dim=1)
+        self.skull = skull[(rays.flatten(0, 1) @ units.T).argmax(1)].view(COLUMNS, -1)
+        self.scalp = head & ~self.ear
+
+        # light: from where each vertex is seen
+        spiral = torch.arange(LIGHTS) + 0.5
+        height = 1 - 1.45 * spiral / LIGHTS  # z from 1 to -0.45
+        turn = spiral * math.pi * (1 + 5**0.5)
+        ring = (1 - height**2).sqrt()
+        self.lights = torch.stack([ring * turn.cos(), ring * turn.sin(), height], 1)
+        triangles = torch.cat([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]])
+        self.triangles = triangles
+        self.around_vertex = neighbours(quads, len(mean))
+        self.visible = visibility(mean, triangles, self.lights, quads)
+        self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * head
+
+        # waves of the texture: three fields, mostly the same on both sides
+        generator = torch.Generator().manual_seed(0)
+        place = torch.stack([across, y, z], 1)
+        fields = []
+        for length, count in WAVES:
+            direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
+            direction = direction * (2 * math.pi / length)
+            phase = torch.rand(count, generator=generator) * (2 * math.pi)
+            sides = torch.where(torch.arange(count)[:, None, None] % 3 > 0, place, mean)
+            fields.append(torch.cos((sides * direction[:, None]).sum(2) + phase[:, None]) * (2 / count) ** 0.5)
+        self.waves = torch.cat(fields)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        self.device = device
+        self.seams: tuple[Tensor, Tensor] | None = None
+
+
+def soft(margin: Tensor, width: float) -> Tensor:
+    """0 to 1 where `margin` goes from negative to positive, over about four widths."""
+    return torch.sigmoid(margin / width)
+
+
+def interpolate(x: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """Linear interpolation of values (n,) at increasing places `known` (n,), constant beyond."""
+    i = torch.searchsorted(known.contiguous(), x).clamp(1, len(known) - 1)
+    share = ((x - known[i - 1]) / (known[i] - known[i - 1])).clamp(0, 1)
+    return values[i - 1] + share * (values[i] - values[i - 1])
+
+
+def distance(points: Tensor, line: Tensor, closed: bool = True) -> Tensor:
+    """From each point (n, d) to the nearest place of a line through corners (m, d): (n,)."""
+    ends = torch.roll(line, -1, 0)
+    start, step = (line, ends - line) if closed else (line[:-1], (ends - line)[:-1])
+    share = ((points[:, None] - start) * step).sum(2) / (step**2).sum(1)
+    return (points[:, None] - start - share.clamp(0, 1)[..., None] * step).norm(dim=2).amin(1)
+
+
+def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
+    """The distance (n,) in the plane of x and y to a polygon's outline, negative outside."""
+    p, a = points[:, None, :2], polygon[:, :2]
+    b = torch.roll(a, -1, 0)
+    crossed = (a[:, 1] > p[..., 1]) != (b[:, 1] > p[..., 1])
+    x = a[:, 0] + (p[..., 1] - a[:, 1]) / (b[:, 1] - a[:, 1] + 1e-9) * (b[:, 0] - a[:, 0])
+    within = (crossed & (p[..., 0] < x)).sum(1) % 2 == 1
+    return distance(points[:, :2], a) * torch.where(within, 1.0, -1.0)
+
+
+def hat_weights(around: Tensor) -> Tensor:
+    """The weights (knots, n) of HAIRLINE's knots at angles (n,): linear between neighbours, the same on both sides."""
+    degrees = around.abs() * (180 / math.pi)
+    places = torch.tensor([float(place) for place, _ in HAIRLINE])
+    return torch.stack([interpolate(degrees, places, row) for row in torch.eye(len(places))])
+
+
+def neighbours(quads: Tensor, vertices: int) -> Tensor:
+    """The quads around each vertex, (vertices, most), filled up with the number of one that is not there."""
+    corner, quad = quads.flatten(), torch.arange(len(quads)).repeat_interleave(4)
+    order = corner.argsort(stable=True)
+    corner, quad = corner[order], quad[order]
+    counts = torch.bincount(corner, minlength=vertices)
+    rank = torch.arange(len(corner)) - (counts.cumsum(0) - counts)[corner]
+    table = torch.full((vertices, int(counts.max())), len(quads))
+    table[corner, rank] = quad
+    return table
+
+
+def normals(points: Tensor, quads: Tensor, around: Tensor) -> Tensor:
+    """The unit normals (batch, vertices, 3) of a mesh of quads, outwards; `around` as `neighbours` gives it."""
+    a, b, c, d = (points[:, quads[:, i]] for i in range(4))
+    across = torch.linalg.cross(c - a, d - b)
+    across = torch.cat([across, torch.zeros_like(across[:, :1])], 1)
+    return torch.nn.functional.normalize(across[:, around].sum(2), dim=2)
+
+
+def visibility(mean: Tensor, triangles: Tensor, lights: Tensor, quads: Tensor, size: int = 192) -> Tensor:
+    """How much of each light reaches each vertex past the head itself: (lights, vertices) from 0 to 1."""
+    seen = []
+    for light in lights:
+        right = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.02]), light)
+        right = right / right.norm()
+        turned = (mean - torch.tensor(CENTRE)) @ torch.stack([right, -torch.linalg.cross(light, right), light]).T
+        pixels = turned * torch.tensor([size / 40, size / 40, 1.0]) + torch.tensor([size / 2, size / 2, 0.0])
+        front = torch.zeros(len(triangles), dtype=torch.bool)
+        covered, corners, weights = rasterise(pixels[None], triangles, size, front)
+        depth = torch.where(covered, (turned[:, 2][corners] * weights).sum(3), torch.tensor(-99.0))[0]
+        grid = (pixels[:, :2] / size * 2 - 1)[None, None]
+        nearest = torch.nn.functional.grid_sample(depth[None, None], grid, "nearest", "border", False)[0, 0, 0]
+        seen.append((turned[:, 2] > nearest - 0.35).float())
+    shade = torch.stack(seen)
+    for _ in range(3):  # soft edges
+        mean_of_quad = shade[:, quads].mean(2)
+        total = torch.zeros_like(shade).index_add_(1, quads.flatten(), mean_of_quad.repeat_interleave(4, 1))
+        counts = torch.bincount(quads.flatten(), minlength=shade.shape[1]).clamp(min=1)
+        shade = torch.where(counts > 1, total / counts, shade)
+    return shade
+
+
