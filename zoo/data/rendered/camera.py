@@ -13,7 +13,9 @@ def background(d: Draws, size: int) -> Tensor:
     for cells in (2, 4, 9, 23):
         patch = (d.normal(cells, cells, 3) * 0.2 + d.normal(cells, cells, 1) * 0.8) * d.uniform(1, 1, 1) ** 2
         patch = patch * (0.25 * (0.2 + rough))
-        place = torch.arange(size, device=rough.device)[:, None] * (cells / size) - torch.arange(cells, device=rough.device)
+        place = torch.arange(size, device=rough.device)[:, None] * (cells / size) - torch.arange(
+            cells, device=rough.device
+        )
         bumps = torch.exp(-1.5 * place**2)
         bumps = bumps / bumps.sum(1, keepdim=True)
         total = total + both_ways(bumps, patch, bumps)

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from zoo.data.rendered.draws import Draws
-from zoo.data.rendered.person import Person, each, shade
-from zoo.data.rendered.rig import CENTRE, COLUMNS, HAIRLINE, LANDMARKS, LOWEST, Rig, soft
+from zoo.data.rendered.facekit import FACE
+from zoo.data.rendered.person import Person, each, tensor
+from zoo.data.rendered.rig import CENTRE, COLUMNS, DEGREES, HAIRLINE, LANDMARKS, LOWEST, Rig, soft
 
-ON_SKULL, HANGING = 14, 9
-ROWS = ON_SKULL + HANGING
-HAT_ROWS = 8
+ON_SKULL, HANGING, HAT_ROWS, RIM = 14, 9, 8, 32
+"""Rows of hair on the skull and below, rows of a hat, and corners of the rim of glasses."""
+ABSENT = -40.0
+"""All coordinates of what is not worn: far behind the head, and without an area."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,25 @@ def grid(columns: int, rows: int, device: torch.device, closed: bool = False) ->
     return torch.stack(corners, -1).flatten(0, 1)
 
 
-def skull(rig: Rig, points: Tensor, up: Tensor, lift: Tensor) -> Tensor:
-    """Places `lift` (batch, rows, COLUMNS) above the skull, `up` degrees over its middle: (batch, rows, COLUMNS, 3)."""
-    radius = (points[:, rig.skull] - shade(CENTRE, points)).norm(dim=3)  # (batch, COLUMNS, degrees)
-    at = (up - LOWEST).clamp(0, 89 - LOWEST).transpose(1, 2)
+def on_skull(rig: Rig, points: Tensor, ends: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows from the crown down to `ends` (batch, COLUMNS), in degrees over the skull's middle.
+
+    The degrees and the skull's radius there, (batch, rows, COLUMNS), and how far down each row is, (rows, 1).
+    """
+    far = (points[:, : len(rig.up)] - tensor(CENTRE, points)).norm(dim=2)[:, rig.skull]  # (batch, COLUMNS, heights)
+    down = torch.linspace(0, 1, rows, device=points.device)[:, None]
+    up = 89.5 - (89.5 - ends[:, None]) * down
+    at = ((up - LOWEST) / DEGREES).clamp(0, far.shape[2] - 1.01).transpose(1, 2)
     low = at.floor().long()
-    near, far = radius.gather(2, low), radius.gather(2, low + 1)
-    reach = (near + (far - near) * (at - low)).transpose(1, 2) + lift
-    angle, round_ = torch.deg2rad(up), rig.columns
-    flat = angle.cos() * reach
-    return torch.stack([flat * round_.sin(), angle.sin() * reach, flat * round_.cos()], 3) + shade(CENTRE, points)
+    below, above = far.gather(2, low), far.gather(2, low + 1)
+    return up, torch.lerp(below, above, at - low).transpose(1, 2), down
+
+
+def placed(rig: Rig, up: Tensor, radius: Tensor) -> Tensor:
+    """Points (batch, rows, COLUMNS, 3) from degrees and distances around the skull's middle."""
+    angle, around = torch.deg2rad(up), rig.columns
+    flat = angle.cos() * radius
+    return torch.stack([flat * around.sin(), angle.sin() * radius, flat * around.cos()], 3) + tensor(CENTRE, up)
 
 
 def ripple(d: Draws, angles: Tensor, low: int, high: int) -> Tensor:
@@ -50,149 +61,126 @@ def ripple(d: Draws, angles: Tensor, low: int, high: int) -> Tensor:
     orders = torch.arange(low, high, device=angles.device)
     phase, weight = d.uniform(high - low, high=2 * math.pi), d.normal(high - low)
     waves = torch.cos(angles[:, None] * orders + phase[:, None])
-    return (waves * weight[:, None]).sum(2) * (2 / (high - low)) ** 0.5
+    return (waves * weight[:, None]).sum(2) * math.sqrt(2 / (high - low))
 
 
 def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> tuple[Part, Tensor]:
     """The hair, and the share of it on the scalp (batch, vertices). `d` draws the style, `loose` its disorder."""
-    knots = torch.tensor([float(up) for _, up in HAIRLINE], device=points.device)
-    front = torch.tensor([1.0, 1.0, 0.8, 0.3, 0, 0, 0, 0, 0], device=points.device)
-    temples = torch.tensor([0.0, 0.6, 1.0, 0.3, 0, 0, 0, 0, 0], device=points.device)
-    male = (~who.female).float()
-    bald = (d.uniform() < 0.08) & ~who.female
-    hairline = knots + front * each(d.uniform(low=-10.0, high=8.0)) + temples * each(
-        male * d.uniform() ** 2 * 22
+    columns, male = rig.columns, ~who.female
+    bald, receding = d.chance(0.08) & male, male * d.uniform() ** 2 * 22
+    hairline = tensor([up for _, up in HAIRLINE], points) + each(d.uniform(low=-10.0, high=8.0)) * tensor(
+        (1.0, 1.0, 0.8, 0.3, 0, 0, 0, 0, 0), points
     )
-    hairline = hairline + torch.where(bald, 60.0, 0.0)[:, None] * torch.tensor(
-        [1.0, 1, 1, 1, 0.6, 0.5, 0.4, 0, 0], device=points.device
-    )
+    hairline = hairline + each(receding) * tensor((0.0, 0.6, 1.0, 0.3, 0, 0, 0, 0, 0), points)
+    hairline = hairline + each(bald * 60.0) * tensor((1.0, 1, 1, 1, 0.6, 0.5, 0.4, 0, 0), points)
     hairline = hairline.clamp(max=88)
     scalp = soft(rig.up - hairline @ rig.knots_vertices, 2.0) * rig.scalp * each(d.uniform(low=0.75, high=1.0))
 
-    long = torch.where(who.female, d.uniform() < 0.75, d.uniform() < 0.1)
-    length = torch.where(long, d.uniform(low=3.0, high=17.0), 0.0)
-    top = torch.where(who.female, 0.5, 0.12) + d.uniform() ** 2 * 2.6
-    side = 0.12 + d.uniform() ** 2 * torch.where(who.female, 1.6, 0.9) + torch.where(long, 1.1, 0.0)
-    opening = d.uniform(low=0.75, high=1.5)
-    has_fringe, deep = d.uniform() < 0.35, d.uniform(low=8.0, high=34.0)
-    fringe = torch.where(has_fringe, deep, 0.0)
-    tilt = d.normal(spread=0.5)
-    columns = rig.columns
-    ends = hairline @ rig.knots_columns
-    sweep = (columns * 0.9).cos().clamp(min=0) ** 0.5 * (1 + each(tilt) * columns.sin()).clamp(0, 2)
+    long = torch.where(male, d.uniform() < 0.1, d.uniform() < 0.75)
+    length = long * d.uniform(low=3.0, high=17.0)
+    top = torch.where(male, 0.12, 0.5) + d.uniform() ** 2 * 2.6
+    side = 0.12 + d.uniform() ** 2 * torch.where(male, 0.9, 1.6) + long * 1.1
+    fringed = d.chance(0.35)
+    fringe = each(fringed * d.uniform(low=8.0, high=34.0))
+    sweep = (columns * 0.9).cos().clamp(min=0) ** 0.5 * (1 + each(d.normal(spread=0.5)) * columns.sin()).clamp(0, 2)
     strands = ripple(loose, columns, 20, 60) + 1.5 * (loose.uniform(COLUMNS) - 0.5)
-    jagged = (strands + ripple(d, columns, 2, 8)) * each(d.uniform(low=0.2, high=1.5) * (0.4 + has_fringe))
-    ends = ends - each(fringe) * sweep - jagged.clamp(-5, 5)
+    jagged = (strands + ripple(d, columns, 2, 8)) * each(d.uniform(low=0.2, high=1.5) * (0.4 + fringed * 1.0))
+    ends = hairline @ rig.knots_columns - fringe * sweep - jagged.clamp(-5, 5)
 
-    t = torch.linspace(0, 1, ON_SKULL, device=points.device)[:, None]
-    up = 89.5 - (89.5 - ends[:, None]) * t
+    up, radius, down = on_skull(rig, points, ends, ON_SKULL)
     high = soft(up - 28, 9.0)
-    lift = each(side)[..., None] * (1 - high) + each(top)[..., None] * high
+    lift = side[:, None, None] * (1 - high) + top[:, None, None] * high
     lift = lift * (1 + 0.3 * ripple(d, columns, 1, 5)[:, None]).clamp(0.3, 2)
-    curl = each(d.uniform() ** 3 * 0.5)[..., None]
-    lift = lift * (1 + curl * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2)
-    hangs = soft(columns.abs() - each(opening), 0.08) * each(length > 0)
-    edge = torch.maximum(torch.maximum(hangs, (each(fringe) > 0) * (columns.cos() > 0.3) * 0.7), each(curl[:, 0, 0]))
-    lift = lift * (1 - t**4 * (1 - edge[:, None])) + 0.06
-    lift = torch.where(bald[:, None, None] & (up > -90), lift * 0.0 - 0.3, lift)
-    on = skull(rig, points, up, lift)
+    curl = each(d.uniform() ** 3 * 0.5)
+    lift = lift * (1 + curl[..., None] * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2)
+    hangs = soft(columns.abs() - each(d.uniform(low=0.75, high=1.5)), 0.08) * each(long)
+    edge = torch.maximum(torch.maximum(hangs, (fringe > 0) * (columns.cos() > 0.3) * 0.7), curl)
+    lift = lift * (1 - down**4 * (1 - edge[:, None])) + 0.06
+    shell = placed(rig, up, radius + torch.where(bald[:, None, None], -0.3, lift))
 
-    s = torch.linspace(0, 1, HANGING + 1, device=points.device)[1:, None]
-    tip = on[:, -1:]
-    fall = each(length)[..., None] * hangs[:, None] * s * (1 + 0.06 * ripple(loose, columns, 8, 30)[:, None])
-    spread = 1 + hangs[:, None] * s * (each(d.uniform(low=-0.15, high=0.3))[..., None]) + 0.03 * hangs[:, None]
-    below = torch.stack([tip[..., 0] * spread, tip[..., 1] - fall, (tip[..., 2] - 0.5) * spread + 0.5], 3)
-    shell = torch.cat([on, below], 1)
+    further = torch.linspace(0, 1, HANGING + 1, device=points.device)[1:, None]
+    x, y, z = shell[:, -1:].unbind(3)
+    fall = each(length)[..., None] * hangs[:, None] * further * (1 + 0.06 * ripple(loose, columns, 8, 30)[:, None])
+    spread = 1 + hangs[:, None] * (further * d.uniform(1, 1, low=-0.15, high=0.3) + 0.03)
+    shell = torch.cat([shell, torch.stack([x * spread, y - fall, (z - 0.5) * spread + 0.5], 3)], 1)
 
-    strands = 0.35 * ripple(loose, columns, 12, 48) + 0.2 * ripple(d, columns, 3, 12)
-    fine = 0.25 * (loose.uniform(ROWS, COLUMNS) - 0.5)
-    down = torch.linspace(0, 1, ROWS, device=points.device)[:, None]
-    tone = torch.exp(strands[:, None] * 1.2 * each(d.uniform(low=0.3, high=1.0))[..., None] + fine + 0.3 * (down - 0.5))
-    colours = who.hair[:, None, None] * tone[..., None]
-    return Part(shell.flatten(1, 2), grid(COLUMNS, ROWS, points.device, closed=True), colours.flatten(1, 2)), scalp
+    rows = shell.shape[1]
+    tone = 0.35 * ripple(loose, columns, 12, 48) + 0.2 * ripple(d, columns, 3, 12)
+    tone = tone[:, None] * d.uniform(1, 1, low=0.36, high=1.2) + 0.25 * (loose.uniform(rows, COLUMNS) - 0.5)
+    tone = torch.exp(tone + torch.linspace(-0.15, 0.15, rows, device=points.device)[:, None])
+    colours = (who.hair[:, None, None] * tone[..., None]).flatten(1, 2)
+    return Part(shell.flatten(1, 2), grid(COLUMNS, rows, points.device, closed=True), colours), scalp
 
 
 def draw_hat(rig: Rig, points: Tensor, worn: Tensor, d: Draws) -> Part:
     """A cap, hat or hood where `worn` (batch,) says so."""
-    edge = each(d.uniform(low=12.0, high=40.0)) - 14 * (1 - rig.columns.cos()) * each(d.uniform())
-    t = torch.linspace(0, 1, HAT_ROWS - 1, device=points.device)[:, None]
-    up = 89.5 - (89.5 - edge[:, None]) * t
-    lift = 1.0 + d.uniform(1, 1, high=1.6) + d.uniform(1, 1, high=2.0) * soft(up - 45, 8.0)
-    on = skull(rig, points, up, lift)
-    brim = torch.where(each(d.uniform() < 0.5), rig.columns.cos().clamp(min=0) ** 2, torch.ones_like(edge))
-    brim = brim * each(d.uniform(high=6.0) * (d.uniform() < 0.7))
-    last = on[:, -1]
-    outward = torch.stack([rig.columns.sin(), torch.full_like(rig.columns, -0.25), rig.columns.cos()], 1)
-    shell = torch.cat([on, (last + outward * brim[..., None])[:, None]], 1).flatten(1, 2)
+    turned = rig.columns.cos()
+    edge = each(d.uniform(low=12.0, high=40.0)) - 14 * (1 - turned) * each(d.uniform())
+    up, radius, _ = on_skull(rig, points, edge, HAT_ROWS - 1)
+    crown = d.uniform(1, 1, high=2.0) * soft(up - 45, 8.0)
+    shell = placed(rig, up, radius + 1.0 + d.uniform(1, 1, high=1.6) + crown)
+    reach = torch.where(each(d.chance(0.5)), turned.clamp(min=0) ** 2, 1.0) * each(d.uniform(high=6.0) * d.chance(0.7))
+    outward = torch.stack([rig.columns.sin(), torch.full_like(turned, -0.25), turned], 1)
+    shell = torch.cat([shell, shell[:, -1:] + (outward * reach[..., None])[:, None]], 1).flatten(1, 2)
     tone = d.uniform(1, 3) ** 1.5 * 0.8 * (1 + 0.3 * ripple(d, rig.columns, 1, 30)[..., None] * d.uniform(1, 1))
-    colours = tone.clamp(min=0.004)[:, None].expand(-1, HAT_ROWS, -1, -1).flatten(1, 2)
-    return Part(absent(shell, worn), grid(COLUMNS, HAT_ROWS, points.device, closed=True), colours)
+    colours = tone.clamp(min=0.004).repeat(1, HAT_ROWS, 1)
+    shell = torch.where(worn[:, None, None], shell, ABSENT)
+    return Part(shell, grid(COLUMNS, HAT_ROWS, points.device, closed=True), colours)
 
 
-def absent(points: Tensor, there: Tensor) -> Tensor:
-    """The points, or one far behind the head where a thing is not `there` (batch,): no triangle of it has an area."""
-    return torch.where(there[:, None, None], points, torch.full_like(points, -40.0))
-
-
-def mouth_inside(rig: Rig, points: Tensor) -> Part:
+def mouth_inside(points: Tensor) -> Part:
     """Teeth and the dark behind them, between the lips."""
-    marks = list(LANDMARKS)
-    top, bottom = points[:, marks[60:65]], points[:, [marks[60], *marks[67:63:-1]]]
-    share = torch.linspace(0, 4, 13, device=points.device)
-    low = share.long().clamp(max=3)
+    top, bottom = points[:, LANDMARKS[60:65]], points[:, [LANDMARKS[60], *LANDMARKS[67:63:-1]]]
+    share = torch.linspace(0, 3.999, 13, device=points.device)
+    low = share.long()
     part = (share - low)[:, None]
     top, bottom = (line[:, low] + (line[:, low + 1] - line[:, low]) * part for line in (top, bottom))
-    behind = torch.tensor([0.0, 0.0, -0.75], device=points.device)
-    heights = torch.tensor([0.5, -0.1, -0.62, -0.7], device=points.device)
-    rows = [top + behind + height * torch.tensor([0.0, 1, 0], device=points.device) for height in heights]
-    rows += [bottom + behind + height * torch.tensor([0.0, 1, 0], device=points.device) for height in (0.15, -0.6)]
-    tooth, dark = (0.55, 0.52, 0.45), (0.03, 0.012, 0.011)
-    colours = torch.tensor([tooth, tooth, tooth, dark, dark, (0.12, 0.04, 0.04)], device=points.device)
-    colours = colours[:, None].expand(-1, 13, -1).flatten(0, 1).expand(len(points), -1, -1)
-    return Part(torch.cat(rows, 1), grid(13, 6, points.device), colours)
+    lines = [top + tensor((0, up, -0.75), points) for up in (0.5, -0.1, -0.62, -0.7)]
+    lines += [bottom + tensor((0, up, -0.75), points) for up in (0.15, -0.6)]
+    tooth, dark, tongue = (0.55, 0.52, 0.45), (0.03, 0.012, 0.011), (0.12, 0.04, 0.04)
+    colours = tensor((tooth, tooth, tooth, dark, dark, tongue), points).repeat_interleave(13, 0)
+    return Part(torch.cat(lines, 1), grid(13, 6, points.device), colours.expand(len(points), -1, -1))
 
 
-def draw_glasses(rig: Rig, points: Tensor, worn: Tensor, d: Draws) -> Part:
+def draw_glasses(points: Tensor, worn: Tensor, d: Draws) -> Part:
     """Rims, bridge and temples, and dark lenses for some, where `worn` (batch,) says so."""
-    marks = list(LANDMARKS)
-    turn = torch.arange(32, device=points.device) / 32 * 2 * math.pi
+    turn = torch.arange(RIM, device=points.device) * (2 * math.pi / RIM)
     wide, high = each(d.uniform(low=2.1, high=2.9)), each(d.uniform(low=1.3, high=2.4))
-    square = each(d.uniform(low=0.45, high=1.0))
-    thick = each(d.uniform(low=0.1, high=0.45))
-    x = turn.cos().sign() * turn.cos().abs() ** square
-    y = turn.sin().sign() * turn.sin().abs() ** square
+    square, thick = each(d.uniform(low=0.45, high=1.0)), each(d.uniform(low=0.1, high=0.45))
+    x, y = (turned.sign() * turned.abs() ** square for turned in (turn.cos(), turn.sin()))
     y = torch.where(y > 0, y * each(d.uniform(low=0.75, high=1.0)), y)
-    front = points[:, marks[27], 2] + d.uniform(low=0.3, high=0.9)
-    pieces, kinds = [], []
-    dark = (d.uniform() < 0.15)[:, None, None]
-    for side, eye in ((-1, marks[36:42]), (1, marks[42:48])):
-        middle = points[:, eye].mean(1) + torch.tensor([side * 0.25, 0.0, 0.0], device=points.device)
-        for size, kind in ((thick, 0), (0 * thick, 0), (0 * thick, 1), (0 * thick - 99, 1)):
-            reach_x, reach_y = (wide + size).clamp(min=0), (high + size).clamp(min=0)
-            ring = torch.stack([each(middle[:, 0]) + reach_x * x, each(middle[:, 1]) + reach_y * y - 0.2], 2)
-            bend = each(front) - 0.05 * (ring[..., 0].abs() - 3).clamp(min=0) ** 2 - kind * 0.02
-            ring = torch.cat([ring, bend[..., None]], 2)
-            if kind == 1:
-                ring = torch.where(dark, ring, torch.full_like(ring, -40.0))
-            pieces.append(ring)
-            kinds += [kind] * 32
-        hinge = torch.stack([middle[:, 0] + side * (wide + thick)[:, 0], middle[:, 1] + 0.4, front - 0.4], 1)
-        ear = torch.stack([side * (points[:, :9409, 0].abs().amax(1) - 1.2), middle[:, 1] + 0.2, 0 * front], 1)
-        rise = torch.stack([0 * front, d.uniform(low=0.12, high=0.35), 0 * front], 1)
-        pieces += [one[:, None] for one in (hinge + rise, ear + rise, hinge - rise, ear - rise)]
-        kinds += [0] * 4
-    inner = [points[:, eye].mean(1)[:, 0] + side * 0.25 - side * wide[:, 0] for side, eye in
-             ((-1, marks[36:42]), (1, marks[42:48]))]  # fmt: skip
-    level = points[:, marks[27], 1] + d.uniform(low=-0.6, high=0.4)
-    for rise in (thick[:, 0] * 0.7 + 0.08, -thick[:, 0] * 0.3):
-        pieces += [torch.stack([x_, level + rise, front + 0.02], 1)[:, None] for x_ in inner]
-        kinds += [0] * 2
-    ring = torch.arange(32, device=points.device)
-    after = (ring + 1) % 32
-    loop = torch.stack([ring, after, after + 32, ring + 32], 1)
-    flat = torch.tensor([[0, 1, 3, 2]], device=points.device)
-    quads = torch.cat([part + start for start in (0, 132) for part in (loop, loop + 64, flat + 128)] + [flat + 264])
-    of_lens = torch.tensor(kinds, device=points.device)[:, None] == 1
+    nose = points[:, LANDMARKS[27]]
+    front, level = nose[:, 2:] + each(d.uniform(low=0.3, high=0.9)), nose[:, 1:2] + each(d.uniform(low=-0.6, high=0.4))
+    dark, leg = d.chance(0.15)[:, None, None], each(d.uniform(low=0.12, high=0.35))
+    temple = points[:, :FACE, 0].abs().amax(1, keepdim=True) - 1.2
+    sides, bridge = [], []
+    for side, eye in ((-1, LANDMARKS[36:42]), (1, LANDMARKS[42:48])):
+        middle = points[:, eye].mean(1)
+        eye_x, eye_y = middle[:, :1] + side * 0.25, middle[:, 1:2]
+
+        def ring(
+            wider: Tensor, behind: float, eye_x: Tensor = eye_x, eye_y: Tensor = eye_y, shrunk: float = 1.0
+        ) -> Tensor:
+            across = eye_x + (wide + wider) * x * shrunk
+            bent = front - 0.05 * (across.abs() - 3).clamp(min=0) ** 2 - behind
+            return torch.stack([across, eye_y - 0.2 + (high + wider) * y * shrunk, bent], 2)
+
+        lens = torch.cat([ring(0 * thick, 0.02), ring(0 * thick, 0.02, shrunk=0.0)], 1)
+        hinge = torch.cat([eye_x + side * (wide + thick), eye_y + 0.4, front - 0.4], 1)
+        ear = torch.cat([side * temple, eye_y + 0.2, 0 * front], 1)
+        legs = torch.stack(
+            [end + sign * leg * tensor((0.0, 1, 0), points) for sign in (1, -1) for end in (hinge, ear)], 1
+        )
+        sides.append(torch.cat([ring(thick, 0.0), ring(0 * thick, 0.0), torch.where(dark, lens, ABSENT), legs], 1))
+        bridge.append(eye_x + side * -1 * wide)
+    heights = (level + thick * 0.7 + 0.08, level - thick * 0.3)
+    span = torch.stack([torch.cat([end, up, front + 0.02], 1) for up in heights for end in bridge], 1)
+    ends = grid(2, 2, points.device)
+    loop = grid(RIM, 2, points.device, closed=True)
+    one = torch.cat([loop, loop + 2 * RIM, ends + 4 * RIM])
+    quads = torch.cat([one, one + 4 * RIM + 4, ends + 2 * (4 * RIM + 4)])
     rim = d.uniform(1, 1) ** 3 * 0.4 + d.uniform(1, 3) ** 6 * 0.3
-    lens = d.uniform(1, 3, low=0.004, high=0.03)
-    return Part(absent(torch.cat(pieces, 1), worn), quads, torch.where(of_lens, lens, rim))
+    lens = torch.arange(4 * RIM + 4, device=points.device) // RIM
+    of_lens = torch.cat([*[(lens == 2) | (lens == 3)] * 2, lens[:4] < 0])[:, None]
+    shown = torch.where(worn[:, None, None], torch.cat([*sides, span], 1), ABSENT)
+    return Part(shown, quads, torch.where(of_lens, d.uniform(1, 3, low=0.004, high=0.03), rim))

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ WHOLE = 26719
 """Vertices of every mesh in the repository, of which these parts are used: the face, head and neck, the eyeballs."""
 PARTS = ((0, 11248), (21451, 24591))
 FACE, HEAD = 9409, 11248
-"""Where the face ends, and the head and neck, among the used vertices; the eyeballs follow."""
+"""Where the face ends, and the head with its neck, among the used vertices; the eyeballs follow."""
 IDENTITIES = 100
 SIDED = ("mouthSmile", "mouthFrown", "mouthStretch", "mouthUpperUp", "mouthLowerDown", "browInnerUp", "browDown",
          "cheekSquint", "eyeSquint", "eyeBlink")  # fmt: skip
@@ -37,7 +38,7 @@ class FaceKit:
 
 
 def read_facekit(folder: str | Path) -> FaceKit:
-    """The model in a clone of the repository, or in a folder with `ict_face.npz`, which `pack` writes.
+    """The model in a clone of the repository, or in a folder with `ict_face.npz`, a packed copy of it.
 
     InputError, one sentence, where neither is there, for another version, and for a damaged file.
     """
@@ -71,24 +72,16 @@ def _read_obj(path: Path, faces: bool = False) -> tuple[Floats, npt.NDArray[np.i
     return rows[place >= 0], quads[(quads >= 0).all(1)]
 
 
-def pack(kit: FaceKit, path: Path) -> None:
-    """Writes `kit` as a compressed file of some 10 MB, which is read faster than the repository's 400 MB."""
-    half = {name: getattr(kit, name).astype(np.float16) for name in ("identity", "expression")}
-    np.savez_compressed(
-        path, vertices=kit.vertices, quads=kit.quads.astype(np.int32), expression_names=list(kit.expression_names), **half
-    )
-
-
 def _read_packed(path: Path) -> FaceKit:
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:
             vertices, quads = stored["vertices"].astype(np.float32), stored["quads"].astype(np.int64)
             identity, expression = stored["identity"].astype(np.float32), stored["expression"].astype(np.float32)
             names = tuple(map(str, stored["expression_names"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise InputError(f"expected a packed ICT-FaceKit in {path}, cannot read it ({error}); pack it again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"expected a packed ICT-FaceKit in {path}, cannot read it ({error})") from None
     shape = (sum(end - start for start, end in PARTS), 3)
     fits = vertices.shape == shape and identity.shape == (IDENTITIES, *shape)
     if not fits or expression.shape != (len(names), *shape) or quads.max() >= shape[0]:
-        raise InputError(f"expected {shape[0]:,} vertices and {IDENTITIES} identities in {path}; pack it again")
+        raise InputError(f"expected {shape[0]:,} vertices and {IDENTITIES} identities in {path}")
     return FaceKit(vertices, quads, identity, expression, names)

@@ -80,7 +80,13 @@ class RenderedFaces:
             made = self.render(rig, start, min(start + AT_ONCE, len(self)))
             kept[start : start + len(made)] = made.cpu()
         self.kept, seconds = kept, time.monotonic() - begun
-        log.info("rendered %s images on %s in %.1f s, %.0f per second", f"{len(self):,}", device, seconds, len(self) / seconds)
+        log.info(
+            "rendered %s images on %s in %.1f s, %.0f per second",
+            f"{len(self):,}",
+            device,
+            seconds,
+            len(self) / seconds,
+        )
 
     def describe(self) -> str:
         """E.g. "8,000 images of 200 identities, rendered by zoo from ICT-FaceKit (not real faces)"."""

@@ -1,6 +1,8 @@
 """Who is rendered: the shape of a head, its skin, brows, beard, eyes and hair."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,8 +42,7 @@ def each(values: Tensor) -> Tensor:
 def choose(draws: Draws, table: tuple[tuple[float, ...], ...], weights: Tensor) -> Tensor:
     """A row of `table` for each image, (batch, 3), row i as often as weights (batch, rows) say."""
     steps = weights.cumsum(1)
-    row = (draws.uniform(1) * steps[:, -1:] > steps).sum(1).clamp(max=len(table) - 1)
-    return torch.tensor(table, device=row.device)[row]
+    return tensor(table, steps)[(draws.uniform(1) * steps[:, -1:] > steps).sum(1).clamp(max=len(table) - 1)]
 
 
 def draw_people(rig: Rig, d: Draws) -> Person:
@@ -55,7 +56,9 @@ def draw_people(rig: Rig, d: Draws) -> Person:
     plain = torch.ones_like(age)
     kinds = [plain * 0.5 + dark * 3, plain, fair, fair * 0.8, fair * 0.6, fair * 0.3, old * 2, old]
     hair = choose(d, HAIR, torch.stack(kinds, 1)) * d.uniform(1, low=0.7, high=1.3)
-    iris = choose(d, IRIS, torch.stack([plain + 3 * dark, plain, fair, fair, fair], 1)) * d.uniform(1, low=0.6, high=1.2)
+    iris = choose(d, IRIS, torch.stack([plain + 3 * dark, plain, fair, fair, fair], 1)) * d.uniform(
+        1, low=0.6, high=1.2
+    )
 
     # (batch, fields, wavelengths): long waves are stronger
     amplitudes = d.uniform(3, len(WAVES)) ** 2 * torch.tensor([0.2, 0.12, 0.08, 0.05, 0.06], device=rig.device)
@@ -75,8 +78,8 @@ def draw_people(rig: Rig, d: Draws) -> Person:
     apart = torch.cdist(rig.mean[spots], rig.mean[None]) / d.uniform(4, 1, low=0.08, high=0.2)
     there = (d.uniform(4, 1) < 0.35) * d.uniform(4, 1, low=0.3, high=1.5)
     deep = deep + (torch.exp(-0.5 * apart**2) * there).sum(1)
-    out = [tan[..., None] * shade(MELANIN, tan), red[..., None] * shade(BLOOD, red), deep[..., None]]
-    skin = shade(SKIN, deep) * torch.exp(-sum(out))  # type: ignore[arg-type]
+    out = [tan[..., None] * tensor(MELANIN, tan), red[..., None] * tensor(BLOOD, red), deep[..., None]]
+    skin = tensor(SKIN, deep) * torch.exp(-sum(out))  # type: ignore[arg-type]
 
     thick = d.uniform(low=0.26, high=0.75) * torch.where(female, 0.75, 1.0)
     rise, slant, arch = d.uniform(low=-0.25, high=0.35), d.uniform(low=-0.5, high=0.3), d.uniform(low=-0.1, high=0.4)
@@ -90,9 +93,9 @@ def draw_people(rig: Rig, d: Draws) -> Person:
     return Person(shape, female, melanin, hair, iris, skin, brow.clamp(0, 1))
 
 
-def shade(colour: tuple[float, ...], like: Tensor) -> Tensor:
-    """A colour as a tensor (3,) on the device of `like`."""
-    return torch.tensor(colour, device=like.device)
+def tensor(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Numbers in float32 on the device of `like`."""
+    return torch.tensor(values, dtype=torch.float32, device=like.device)
 
 
 def paint(rig: Rig, who: Person, scalp: Tensor, beards: Draws, shot: Draws) -> Tensor:
@@ -118,7 +121,7 @@ def paint(rig: Rig, who: Person, scalp: Tensor, beards: Draws, shot: Draws) -> T
     share = torch.maximum(torch.maximum(who.brow, beard), scalp)[..., None]
     colour = colour + (hair - colour) * share
     made_up = each(shot.uniform() * (shot.uniform() < 0.3) * who.female)[..., None] * rig.lips[:, None]
-    colour = colour + (shot.uniform(1, 3) * shade((0.5, 0.1, 0.12), colour) - colour) * made_up
+    colour = colour + (shot.uniform(1, 3) * tensor((0.5, 0.1, 0.12), colour) - colour) * made_up
     collar = soft(-12.0 - each(shot.uniform(high=3.0)) - rig.cloth, 0.1)[..., None]
     colour = colour + (shot.uniform(1, 3) ** 2 * 0.7 - colour) * collar
     return torch.cat([colour[:, :HEAD], eyes(rig, who, shot)], 1)
@@ -132,7 +135,7 @@ def eyes(rig: Rig, who: Person, shot: Draws) -> Tensor:
     gaze = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], 1)
     angle = torch.acos((gaze @ away.T).clamp(-1, 1))
     iris = each(shot.uniform(low=0.5, high=0.56))
-    white = shade((0.42, 0.38, 0.36), angle) * shot.uniform(1, 1, low=0.6, high=1.1)
+    white = tensor((0.42, 0.38, 0.36), angle) * shot.uniform(1, 1, low=0.6, high=1.1)
     ring = soft(angle / iris - 0.8, 0.06)[..., None]
     tint = who.iris[:, None] * (1 - 0.75 * ring)
     tint = tint * soft(angle / iris - each(shot.uniform(low=0.3, high=0.55)), 0.04)[..., None]

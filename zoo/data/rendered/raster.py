@@ -68,7 +68,7 @@ def first_and_last(corners: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def planes(x: tuple[Tensor, ...], y: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """The weights of a triangle's second and third corner as (…, 3): at pixel 0, 0, and a step to the right and down."""
+    """The weights of a triangle's second and third corner, each (…, 3): in pixel (0, 0), per pixel right, and down."""
     (ax, bx, cx), (ay, by, cy) = (tuple(value - 0.5 for value in axis) for axis in (x, y))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
     one = 1 / torch.where(area.abs() < 1e-6, torch.ones_like(area), area)

@@ -1,13 +1,13 @@
 """What follows from the mean head alone: where lips, brows, beard and hair are, how it shades itself, its seams."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from zoo.data.rendered.facekit import FACE, HEAD, FaceKit
+from zoo.data.rendered.facekit import HEAD, FaceKit
 from zoo.data.rendered.raster import rasterise
 
 LANDMARKS = (
@@ -22,8 +22,8 @@ CENTRE = (0.0, 5.5, 1.0)
 """The middle of the skull, around which hair is laid."""
 HAIRLINE = ((0, 47), (25, 49), (50, 42), (65, 28), (78, 8), (90, -4), (105, -12), (140, -32), (180, -34))
 """Degrees around the head from the front, and degrees above the skull's middle at which hair begins there."""
-COLUMNS, LOWEST = 160, -50
-"""Columns of hair around the head, and the lowest of the degrees at which the skull's radius is known."""
+COLUMNS, LOWEST, DEGREES = 160, -50, 2
+"""Columns of hair around the head; the skull's radius is known from so low on, at every so many degrees."""
 LIGHTS = 48
 """Directions from which light comes."""
 WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
@@ -31,93 +31,86 @@ WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
 
 
 class Rig:
-    """Tables on one device; `vertices` are the head's and the eyeballs'."""
+    """Tables on one device: each mask is (vertices,), from 0 to 1, and tells where on the head something is."""
 
     def __init__(self, kit: FaceKit, device: torch.device) -> None:
-        mean = torch.from_numpy(kit.vertices)
-        x, y, z = mean.unbind(1)
-        self.mean = mean
+        self.mean, self.quads = torch.from_numpy(kit.vertices), torch.from_numpy(kit.quads)
         self.basis = torch.from_numpy(np.concatenate([kit.identity, kit.expression])).flatten(1)
         self.expressions = {name: i for i, name in enumerate(kit.expression_names)}
-        quads = torch.from_numpy(kit.quads)
-        self.quads = quads
-        marks = mean[list(LANDMARKS)]
-        front = z > 6.5
-
-        # regions of the face
-        self.lips = soft(inside_polygon(mean, marks[48:60]), 0.08) * front
-        self.lash = torch.zeros(len(mean))
-        for eye in (marks[36:42], marks[42:48]):
-            self.lash = torch.maximum(self.lash, soft(0.12 - distance(mean, eye), 0.05))
-        across = x.abs()
-        brow = marks[22:27]
-        self.brow_along = (across - 0.9) / (6.0 - 0.9)
-        self.brow_above = torch.where(front, y - interpolate(across, brow[:, 0], brow[:, 1]), torch.full_like(y, 99.0))
-        fold = torch.tensor([[1.7, -0.6, 10.6], [2.3, -1.6, 10.3], [3.0, -2.9, 9.6], [3.3, -4.2, 9.0]])
-        mirrored = torch.stack([across, y, z], 1)
-        self.fold = torch.exp(-((distance(mirrored, fold, closed=False) / 0.28) ** 2))
-        bag = torch.tensor([[1.7, 2.6, 9.6], [2.6, 2.2, 9.5], [3.8, 2.3, 9.1]])
-        self.bag = torch.exp(-((distance(mirrored, bag, closed=False) / 0.5) ** 2))
-        self.lid = torch.exp(-(((across - 3.2) / 1.5) ** 2) - ((y - 4.3) / 0.6) ** 2) * front
-        self.furrow = (0.5 + 0.5 * torch.sin(y * 5.5 + 0.25 * across**2)) ** 4 * soft(y - 7.2, 0.3) * soft(
-            11.0 - y, 0.5
-        )
-        self.furrow = self.furrow * soft(4.2 - across, 0.6) * front
-        self.cheek = torch.exp(-(((across - 4.6) / 2.0) ** 2) - ((y - 0.2) / 2.0) ** 2) * front
-        self.nose = torch.exp(-((across / 1.4) ** 2) - ((y - 0.2) / 1.3) ** 2) * front
-        line = torch.where(across < 5.5, -3.0 + 0.0 * across, -3.0 + (across - 5.5) * 4.2)
-        head = torch.arange(len(mean)) < HEAD
-        jaw = soft(line + 0.8 - y, 0.7) * soft(y + 9.5, 0.7) * (1 - self.lips) * soft(z - 1.0, 0.7) * head
-        above = soft(-1.55 - y, 0.12) * soft(3.2 - across, 0.4) * front * soft(y + 4.5, 0.4) * (1 - self.lips)
-        self.beard, self.moustache = jaw, above
-        self.goatee = soft(2.4 - across, 0.4) * jaw
-        self.ear = (across > 7.1) & (y < 6.5) & (y > -2.5) & (z < 4.5)
-        self.cloth = y + 0.35 * (z - 5).clamp(max=0)  # how low a vertex is, a collar being lower in front
-        self.eyeball = ~head
-
-        # hair: directions from the skull's middle
-        away = mean - torch.tensor(CENTRE)
-        self.around = torch.atan2(away[:, 0], away[:, 2])
-        self.up = torch.asin(away[:, 1] / away.norm(dim=1)) * (180 / math.pi)
-        columns = (torch.arange(COLUMNS) / COLUMNS * 2 - 1) * math.pi
-        self.columns = columns
-        self.knots_vertices, self.knots_columns = hat_weights(self.around), hat_weights(columns)
-        degrees = torch.arange(LOWEST, 91.0)
-        up, around = torch.deg2rad(degrees), columns[:, None]
-        rays = torch.stack([up.cos() * around.sin(), up.sin().expand(COLUMNS, -1), up.cos() * around.cos()], -1)
-        skull = (head & ~self.ear & (y > -8)).nonzero()[:, 0]
-        units = torch.nn.functional.normalize(away[skull], dim=1)
-        self.skull = skull[(rays.flatten(0, 1) @ units.T).argmax(1)].view(COLUMNS, -1)
-        self.scalp = head & ~self.ear
-
-        # light: from where each vertex is seen
-        spiral = torch.arange(LIGHTS) + 0.5
-        height = 1 - 1.45 * spiral / LIGHTS  # z from 1 to -0.45
-        turn = spiral * math.pi * (1 + 5**0.5)
-        ring = (1 - height**2).sqrt()
-        self.lights = torch.stack([ring * turn.cos(), ring * turn.sin(), height], 1)
-        triangles = torch.cat([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]])
-        self.triangles = triangles
-        self.around_vertex = neighbours(quads, len(mean))
-        self.visible = visibility(mean, triangles, self.lights, quads)
-        self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * head
-
-        # waves of the texture: three fields, mostly the same on both sides
-        generator = torch.Generator().manual_seed(0)
-        place = torch.stack([across, y, z], 1)
-        fields = []
-        for length, count in WAVES:
-            direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
-            direction = direction * (2 * math.pi / length)
-            phase = torch.rand(count, generator=generator) * (2 * math.pi)
-            sides = torch.where(torch.arange(count)[:, None, None] % 3 > 0, place, mean)
-            fields.append(torch.cos((sides * direction[:, None]).sum(2) + phase[:, None]) * (2 / count) ** 0.5)
-        self.waves = torch.cat(fields)
+        self.head = torch.arange(len(self.mean)) < HEAD
+        self._mask_face()
+        self._lay_hair()
+        self.lights = spiral(LIGHTS)
+        self.visible = visibility(self.mean, self.quads, self.lights)
+        self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * self.head
+        self.waves = texture_waves(self.mean)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
         self.device = device
         self.seams: tuple[Tensor, Tensor] | None = None
+        """The quads of a whole picture and those around each vertex, once they are known."""
+
+    def _mask_face(self) -> None:
+        x, y, z = self.mean.unbind(1)
+        marks, across = self.mean[list(LANDMARKS)], x.abs()
+        half, front = torch.stack([across, y, z], 1), z > 6.5
+
+        def spot(right: float, up: float, wide: float, high: float) -> Tensor:
+            return torch.exp(-(((across - right) / wide) ** 2) - ((y - up) / high) ** 2) * front
+
+        def crease(width: float, *corners: tuple[float, float, float]) -> Tensor:
+            return torch.exp(-((distance(half, torch.tensor(corners), closed=False) / width) ** 2))
+
+        self.lips = soft(inside_polygon(self.mean, marks[48:60]), 0.08) * front
+        self.lash = torch.maximum(*(soft(0.12 - distance(self.mean, marks[i : i + 6]), 0.05) for i in (36, 42)))
+        self.brow_along = (across - 0.9) / (6.0 - 0.9)
+        self.brow_above = torch.where(front, y - interpolate(across, marks[22:27, 0], marks[22:27, 1]), 99.0)
+        self.fold = crease(0.28, (1.7, -0.6, 10.6), (2.3, -1.6, 10.3), (3.0, -2.9, 9.6), (3.3, -4.2, 9.0))
+        self.bag = crease(0.5, (1.7, 2.6, 9.6), (2.6, 2.2, 9.5), (3.8, 2.3, 9.1))
+        self.lid, self.cheek, self.nose = spot(3.2, 4.3, 1.5, 0.6), spot(4.6, 0.2, 2.0, 2.0), spot(0.0, 0.2, 1.4, 1.3)
+        lines = (0.5 + 0.5 * torch.sin(y * 5.5 + 0.25 * across**2)) ** 4
+        self.furrow = lines * soft(y - 7.2, 0.3) * soft(11.0 - y, 0.5) * soft(4.2 - across, 0.6) * front
+        bare = (1 - self.lips) * self.head
+        edge = -2.2 + (across - 5.5).clamp(min=0) * 4.2
+        self.beard = soft(edge - y, 0.7) * soft(y + 9.5, 0.7) * soft(z - 1.0, 0.7) * bare
+        self.goatee = soft(2.4 - across, 0.4) * self.beard
+        self.moustache = soft(-1.55 - y, 0.12) * soft(3.2 - across, 0.4) * soft(y + 4.5, 0.4) * front * bare
+        self.cloth = y + 0.35 * (z - 5).clamp(max=0)  # how low a vertex is, a collar being lower in front
+
+    def _lay_hair(self) -> None:
+        x, y, z = self.mean.unbind(1)
+        ear = (x.abs() > 7.1) & (y < 6.5) & (y > -2.5) & (z < 4.5)
+        self.scalp = self.head & ~ear
+        away = functional.normalize(self.mean - torch.tensor(CENTRE), dim=1)
+        self.up = torch.rad2deg(torch.asin(away[:, 1]))
+        self.columns = (torch.arange(COLUMNS) / COLUMNS * 2 - 1) * math.pi
+        self.knots_vertices = hat_weights(torch.atan2(away[:, 0], away[:, 2]))
+        self.knots_columns = hat_weights(self.columns)
+        up, around = torch.deg2rad(torch.arange(LOWEST, 91.0, DEGREES)), self.columns[:, None]
+        rays = torch.stack([up.cos() * around.sin(), up.sin().expand(COLUMNS, -1), up.cos() * around.cos()], -1)
+        bare = (self.scalp & (y > -8)).nonzero()[:, 0]
+        self.skull = bare[(rays.flatten(0, 1) @ away[bare].T).argmax(1)].view(COLUMNS, -1)
+
+
+def spiral(count: int) -> Tensor:
+    """Directions (count, 3), evenly over the sphere but for what is behind the head."""
+    number = torch.arange(count) + 0.5
+    forward, turn = 1 - 1.45 * number / count, number * math.pi * (1 + 5**0.5)
+    ring = (1 - forward**2).sqrt()
+    return torch.stack([ring * turn.cos(), ring * turn.sin(), forward], 1)
+
+
+def texture_waves(mean: Tensor) -> Tensor:
+    """Waves over the skin, (waves, vertices), those of a wavelength about 1 in sum; most are the same on both sides."""
+    generator, fields = torch.Generator().manual_seed(0), []
+    half = mean * torch.tensor([0.0, 1.0, 1.0]) + mean.abs() * torch.tensor([1.0, 0.0, 0.0])
+    for length, count in WAVES:
+        direction = functional.normalize(torch.randn(count, 3, generator=generator), dim=1) * (2 * math.pi / length)
+        phase = torch.rand(count, generator=generator) * (2 * math.pi)
+        place = torch.where(torch.arange(count)[:, None, None] % 3 > 0, half, mean)
+        fields.append(torch.cos((place * direction[:, None]).sum(2) + phase[:, None]) * (2 / count) ** 0.5)
+    return torch.cat(fields)
 
 
 def soft(margin: Tensor, width: float) -> Tensor:
@@ -137,7 +130,8 @@ def distance(points: Tensor, line: Tensor, closed: bool = True) -> Tensor:
     ends = torch.roll(line, -1, 0)
     start, step = (line, ends - line) if closed else (line[:-1], (ends - line)[:-1])
     share = ((points[:, None] - start) * step).sum(2) / (step**2).sum(1)
-    return (points[:, None] - start - share.clamp(0, 1)[..., None] * step).norm(dim=2).amin(1)
+    nearest = start + share.clamp(0, 1)[..., None] * step
+    return torch.linalg.vector_norm(points[:, None] - nearest, dim=2).amin(1)
 
 
 def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
@@ -174,29 +168,30 @@ def normals(points: Tensor, quads: Tensor, around: Tensor) -> Tensor:
     a, b, c, d = (points[:, quads[:, i]] for i in range(4))
     across = torch.linalg.cross(c - a, d - b)
     across = torch.cat([across, torch.zeros_like(across[:, :1])], 1)
-    return torch.nn.functional.normalize(across[:, around].sum(2), dim=2)
+    facing: Tensor = functional.normalize(across[:, around].sum(2), dim=2)
+    return facing
 
 
-def visibility(mean: Tensor, triangles: Tensor, lights: Tensor, quads: Tensor, size: int = 192) -> Tensor:
+def triangles_of(quads: Tensor) -> Tensor:
+    """Two triangles (2 · quads, 3) for each quad (quads, 4), clockwise on a picture whose y points down."""
+    return torch.cat([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]])
+
+
+def visibility(mean: Tensor, quads: Tensor, lights: Tensor, size: int = 192) -> Tensor:
     """How much of each light reaches each vertex past the head itself: (lights, vertices) from 0 to 1."""
-    seen = []
+    seen, triangles = [], triangles_of(quads)
     for light in lights:
-        right = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.02]), light)
-        right = right / right.norm()
-        turned = (mean - torch.tensor(CENTRE)) @ torch.stack([right, -torch.linalg.cross(light, right), light]).T
+        right = functional.normalize(torch.linalg.cross(torch.tensor([0.0, 1.0, 0.02]), light), dim=0)
+        turned = (mean - torch.tensor(CENTRE)) @ torch.stack([right, torch.linalg.cross(right, light), light]).T
         pixels = turned * torch.tensor([size / 40, size / 40, 1.0]) + torch.tensor([size / 2, size / 2, 0.0])
-        front = torch.zeros(len(triangles), dtype=torch.bool)
-        covered, corners, weights = rasterise(pixels[None], triangles, size, front)
-        depth = torch.where(covered, (turned[:, 2][corners] * weights).sum(3), torch.tensor(-99.0))[0]
+        covered, corners, weights = rasterise(pixels[None], triangles, size, torch.zeros(len(triangles)).bool())
+        depth = torch.where(covered, (turned[:, 2][corners] * weights).sum(3), -99.0)
         grid = (pixels[:, :2] / size * 2 - 1)[None, None]
-        nearest = torch.nn.functional.grid_sample(depth[None, None], grid, "nearest", "border", False)[0, 0, 0]
+        nearest = functional.grid_sample(depth[None], grid, "nearest", "border", False)[0, 0, 0]
         seen.append((turned[:, 2] > nearest - 0.35).float())
-    shade = torch.stack(seen)
+    shade, counts = torch.stack(seen), torch.bincount(quads.flatten(), minlength=len(mean))
     for _ in range(3):  # soft edges
-        mean_of_quad = shade[:, quads].mean(2)
-        total = torch.zeros_like(shade).index_add_(1, quads.flatten(), mean_of_quad.repeat_interleave(4, 1))
-        counts = torch.bincount(quads.flatten(), minlength=shade.shape[1]).clamp(min=1)
-        shade = torch.where(counts > 1, total / counts, shade)
+        around = shade[:, quads].mean(2).repeat_interleave(4, 1)
+        total = torch.zeros_like(shade).index_add_(1, quads.flatten(), around)
+        shade = torch.where(counts > 1, total / counts.clamp(min=1), shade)
     return shade
-
-

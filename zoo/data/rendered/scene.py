@@ -10,9 +10,9 @@ from zoo.data.rendered.camera import background, photograph
 from zoo.data.rendered.draws import Draws
 from zoo.data.rendered.extras import draw_glasses, draw_hair, draw_hat, mouth_inside
 from zoo.data.rendered.facekit import HEAD
-from zoo.data.rendered.person import Person, draw_people, paint
+from zoo.data.rendered.person import Person, draw_people, paint, tensor
 from zoo.data.rendered.raster import interpolated, rasterise
-from zoo.data.rendered.rig import CENTRE, LANDMARKS, Rig, neighbours, normals
+from zoo.data.rendered.rig import CENTRE, LANDMARKS, Rig, neighbours, normals, triangles_of
 from zoo.faces.align import ARCFACE_TEMPLATE
 
 LARGER = 1.5
@@ -20,7 +20,7 @@ LARGER = 1.5
 
 
 def render(rig: Rig, seed: int, split: int, people: Tensor, shots: Tensor, size: int = 112) -> Tensor:
-    """Image `shots[i]` of person `people[i]`: uint8 (batch, size, size, 3), RGB, each a function of its numbers alone."""
+    """Image `shots[i]` of person `people[i]`, RGB uint8 (batch, size, size, 3): a function of these numbers alone."""
     who = Draws(seed, split, people)
     shot = Draws(seed, split, people, shots + 1)
     person = draw_people(rig, who)
@@ -34,6 +34,7 @@ def render(rig: Rig, seed: int, split: int, people: Tensor, shots: Tensor, size:
 
 def expression(rig: Rig, d: Draws) -> Tensor:
     """The weights of the expressions, (batch, expressions), 0 to 1."""
+
     def some(probability: float, high: float) -> Tensor:
         return d.chance(probability) * d.uniform() * high
 
@@ -76,7 +77,7 @@ def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Te
     hat = draw_hat(rig, points, shot.chance(0.07), shot)
     often = Draws(who.key, 3).chance(0.16)
     worn = torch.where(often, shot.uniform() < 0.75, shot.uniform() < 0.04)
-    parts = [hair, hat, mouth_inside(rig, points), draw_glasses(rig, points, worn, shot)]
+    parts = [hair, hat, mouth_inside(points), draw_glasses(points, worn, shot)]
     colours = torch.cat([paint(rig, person, scalp, shaved, shot), *(part.colours for part in parts)], 1)
     every, quads = points, [rig.quads]
     for part in parts:
@@ -87,15 +88,17 @@ def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Te
         rig.seams = joined, neighbours(joined.cpu(), every.shape[1]).to(rig.device)
     joined, around = rig.seams
     facing = normals(every, joined, around)
-    lit = colours * light(rig, facing, shot) + gloss(rig, facing, shot)
-    triangles = torch.cat([joined[:, [0, 2, 1]], joined[:, [0, 3, 2]]])
-    head = len(rig.quads)
-    both = (torch.arange(len(joined), device=rig.device) >= head).repeat(2)
-    return project(every, points[:, list(LANDMARKS)], shot), lit, triangles, both
+    lamps = draw_lamps(shot)
+    lit = colours * light(rig, facing, lamps, shot) + gloss(rig, facing, lamps, shot)
+    both = (torch.arange(len(joined), device=rig.device) >= len(rig.quads)).repeat(2)
+    return project(every, points[:, LANDMARKS], shot), lit, triangles_of(joined), both
 
 
-def sources(d: Draws) -> tuple[Tensor, Tensor, Tensor]:
-    """Three lights each: directions (batch, 3, 3), sharpness (batch, 3) and colours (batch, 3, 3)."""
+Lamps = tuple[Tensor, Tensor, Tensor]
+
+
+def draw_lamps(d: Draws) -> Lamps:
+    """Three lamps for each image: directions (batch, 3, 3), sharpness (batch, 3) and colours (batch, 3, 3)."""
     turn = d.normal(3, spread=0.9)
     rise = d.normal(3, spread=0.5) + 0.35
     direction = torch.stack([turn.sin() * rise.cos(), rise.sin(), turn.cos() * rise.cos()], 2)
@@ -105,9 +108,9 @@ def sources(d: Draws) -> tuple[Tensor, Tensor, Tensor]:
     return direction, sharp, strength[..., None] * torch.exp(warm)
 
 
-def light(rig: Rig, facing: Tensor, d: Draws) -> Tensor:
+def light(rig: Rig, facing: Tensor, lamps: Lamps, d: Draws) -> Tensor:
     """The light that reaches each vertex, (batch, vertices, 3): a few soft sources and the sky, shaded by the head."""
-    direction, sharp, colour = sources(d)
+    direction, sharp, colour = lamps
     lobes = torch.exp(sharp[..., None] * (direction @ rig.lights.T - 1)) * (sharp[..., None] + 0.5)
     sky = d.uniform(1, low=0.04, high=0.4) * (1 + d.uniform(1) * rig.lights[:, 1])
     sky = sky[..., None] * torch.exp(d.normal(1, 1, spread=0.1) * torch.tensor([1.0, 0, -1], device=rig.device))
@@ -118,9 +121,9 @@ def light(rig: Rig, facing: Tensor, d: Draws) -> Tensor:
     return cosine @ amount * (4 / len(rig.lights))
 
 
-def gloss(rig: Rig, facing: Tensor, d: Draws) -> Tensor:
+def gloss(rig: Rig, facing: Tensor, lamps: Lamps, d: Draws) -> Tensor:
     """What the skin and the eyes mirror, (batch, vertices, 1)."""
-    direction, _, colour = sources(d)
+    direction, _, colour = lamps
     half = functional.normalize(direction + torch.tensor([0.0, 0, 1], device=rig.device), dim=2)
     near = (facing @ half.transpose(1, 2)).clamp(min=0)
     skin = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
@@ -130,32 +133,37 @@ def gloss(rig: Rig, facing: Tensor, d: Draws) -> Tensor:
     return ((skin + (eye - skin) * wet) @ colour.mean(2, keepdim=True)).clamp(max=2)
 
 
+def turns(d: Draws) -> Tensor:
+    """Rotations (batch, 3, 3): to the side, then up or down, then leaning."""
+    yaw, pitch = d.normal(spread=0.38).clamp(-1.1, 1.1), d.normal(spread=0.2).clamp(-0.6, 0.6)
+    turn = torch.eye(3, device=yaw.device)
+    for angle, i, j in ((yaw, 2, 0), (pitch, 1, 2), (d.normal(spread=0.1), 0, 1)):
+        one = torch.eye(3, device=yaw.device).repeat(len(angle), 1, 1)
+        one[:, i, i] = one[:, j, j] = angle.cos()
+        one[:, j, i], one[:, i, j] = angle.sin(), -angle.sin()
+        turn = one @ turn
+    return turn
+
+
 def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
     """Points as a camera sees the turned head, aligned by five landmarks with a detector's error."""
-    yaw, pitch, roll = d.normal(spread=0.38).clamp(-1.1, 1.1), d.normal(spread=0.2).clamp(-0.6, 0.6), d.normal(spread=0.1)
-    cy, sy, cp, sp, cr, sr, one = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin(), roll.cos(), roll.sin(), yaw * 0
-    side = torch.stack([cy, one, sy, one, one + 1, one, -sy, one, cy], 1).view(-1, 3, 3)
-    nod = torch.stack([one + 1, one, one, one, cp, -sp, one, sp, cp], 1).view(-1, 3, 3)
-    lean = torch.stack([cr, -sr, one, sr, cr, one, one, one, one + 1], 1).view(-1, 3, 3)
-    turn = lean @ nod @ side
-    far = torch.exp(d.uniform(1, low=math.log(40.0), high=math.log(250.0)))
+    turn, far = turns(d), torch.exp(d.uniform(1, low=math.log(40.0), high=math.log(250.0)))
 
-    def seen(place: Tensor) -> Tensor:
-        turned = (place - torch.tensor(CENTRE, device=place.device)) @ turn.transpose(1, 2)
-        scale = far / (far - turned[..., 2]).clamp(min=5)
-        return torch.stack([turned[..., 0] * scale, -turned[..., 1] * scale, turned[..., 2]], 2)
+    def seen(place: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture's plane as complex numbers x + iy (batch, points), and the depth."""
+        x, y, z = ((place - tensor(CENTRE, place)) @ turn.transpose(1, 2)).unbind(2)
+        scale = far / (far - z).clamp(min=5)
+        return torch.complex(x * scale, -y * scale), z
 
-    five = seen(torch.stack([marks[:, 36:42].mean(1), marks[:, 42:48].mean(1), *marks[:, [30, 48, 54]].unbind(1)], 1))
-    source = torch.view_as_complex(five[..., :2].contiguous())
-    wanted = torch.tensor(ARCFACE_TEMPLATE, dtype=torch.float32, device=points.device)
-    target = torch.view_as_complex(wanted.contiguous()).expand(len(points), -1)
-    wrong = torch.view_as_complex(d.normal(5, 2, spread=1.2))
-    z, w = source - source.mean(1, keepdim=True), target + wrong
-    middle = w.mean(1, keepdim=True)
-    a = (z.conj() * (w - middle)).sum(1, keepdim=True) / (z.abs() ** 2).sum(1, keepdim=True)
+    marked, _ = seen(
+        torch.stack([marks[:, 36:42].mean(1), marks[:, 42:48].mean(1), *marks[:, [30, 48, 54]].unbind(1)], 1)
+    )
+    template = torch.view_as_complex(tensor(ARCFACE_TEMPLATE.tolist(), points))
+    target = template + torch.view_as_complex(d.normal(5, 2, spread=1.2))
+    start, end = marked.mean(1, keepdim=True), target.mean(1, keepdim=True)
+    z, w = marked - start, target - end
+    a = (z.conj() * w).sum(1, keepdim=True) / (z.abs() ** 2).sum(1, keepdim=True)  # as zoo.faces.align does
     a = a * torch.polar(torch.exp(d.normal(1, spread=0.03)), d.normal(1, spread=0.03))
-    middle = middle + torch.view_as_complex(d.normal(1, 2, spread=1.0))
-    every = seen(points)
-    flat = torch.view_as_complex(every[..., :2].contiguous())
-    placed = torch.view_as_real((flat - source.mean(1, keepdim=True)) * a + middle)
-    return torch.cat([placed, every[..., 2:]], 2)
+    plane, depth = seen(points)
+    placed = (plane - start) * a + end + torch.view_as_complex(d.normal(1, 2, spread=1.0))
+    return torch.stack([placed.real, placed.imag, depth], 2)
