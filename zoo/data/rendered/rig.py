@@ -131,7 +131,8 @@ def distance(points: Tensor, line: Tensor, closed: bool = True) -> Tensor:
     start, step = (line, ends - line) if closed else (line[:-1], (ends - line)[:-1])
     share = ((points[:, None] - start) * step).sum(2) / (step**2).sum(1)
     nearest = start + share.clamp(0, 1)[..., None] * step
-    return torch.linalg.vector_norm(points[:, None] - nearest, dim=2).amin(1)
+    apart: Tensor = torch.linalg.vector_norm(points[:, None] - nearest, dim=2)
+    return apart.amin(1)
 
 
 def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
