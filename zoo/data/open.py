@@ -20,9 +20,10 @@ def open_dataset(
 ) -> FaceDataset:
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 
-    None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each. A .rec
-    file, or a folder with one, is RecordIO; .tar files, a folder of them or a pattern {000..099}.tar are WebDataset
-    shards; .parquet files are tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
+    None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each;
+    "rendered:FOLDER:200x40" is rendered from ICT-FaceKit in FOLDER. A .rec file, or a folder with one, is RecordIO;
+    .tar files, a folder of them or a pattern {000..099}.tar are WebDataset shards; .parquet files are tables;
+    `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
     Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
     labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
     the depth of people's folders, and whether links are followed (`FORMATS`), and `weight`, how often an epoch takes
@@ -32,9 +33,9 @@ def open_dataset(
     """
     if min_images < 1 or (max_images is not None and max_images < 1):
         raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
-    if uri is None or is_synthetic(uri):
+    if uri is None or is_generated(uri):
         if min_images > 1 or max_images is not None:
-            raise InputError("expected no filter on the synthetic set, whose people all have equally many images")
+            raise InputError("expected no filter on a generated set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
     dataset = open_encoded(uri, image_size)
     left = select(dataset, min_images, max_images)
@@ -48,7 +49,7 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     It takes what `open_dataset` and `open_pictures` take, and pictures in a folder at any depth. Synthetic faces are
     drawn at `image_size`, (height, width).
     """
-    if is_synthetic(uri):
+    if is_generated(uri):
         return open_synthetic(uri, image_size)
     if kind_of(uri, Path(uri)) == "folder":
         return LoosePictures(Path(uri))
@@ -76,6 +77,11 @@ def open_people(uri: str) -> EncodedFaces:
 def is_synthetic(uri: str) -> bool:
     """Whether an address is that of the synthetic set."""
     return uri.partition(":")[0] == "synthetic"
+
+
+def is_generated(uri: str) -> bool:
+    """Whether an address is that of a set that zoo makes itself: synthetic or rendered faces."""
+    return is_synthetic(uri) or uri.startswith("rendered:")
 
 
 FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
@@ -126,10 +132,9 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
 
 
 def _refusal(uri: str, path: Path) -> str:
-    if is_synthetic(uri):
+    if is_generated(uri):
         return (
-            "expected a set that is stored in files, found the synthetic one, which is drawn on demand:"
-            f" `zoo train --data {uri}`"
+            f"expected a set that is stored in files, found one that is generated on demand: `zoo train --data {uri}`"
         )
     if "://" in uri:
         return f"expected the path of a set here, or hf://datasets/OWNER/NAME, found the address {uri}; fetch it first"
@@ -170,13 +175,19 @@ def kind_of(uri: str, path: Path) -> str | None:
 
 
 def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
-    """The synthetic faces of "synthetic" or "synthetic:IDENTITIESxIMAGES"; InputError for another form."""
+    """The faces of "synthetic[:PEOPLExIMAGES]" or "rendered:FOLDER:PEOPLExIMAGES"; InputError for another form."""
+    from zoo.data.rendered import RenderedFaces
     from zoo.data.synthetic import SyntheticFaces
 
-    _, colon, extent = uri.partition(":")
+    name, colon, rest = uri.partition(":")
     if not colon:
         return SyntheticFaces(image_size=image_size)
-    identities, _, images = extent.partition("x")
-    if not (identities.isdecimal() and images.isdecimal()):
-        raise InputError(f"expected synthetic:IDENTITIESxIMAGES, for example synthetic:200x40, found {uri!r}")
-    return SyntheticFaces(int(identities), int(images), image_size=image_size)
+    folder, colon, extent = rest.rpartition(":")
+    people, _, images = extent.partition("x")
+    rendered = name == "rendered"
+    if bool(folder) != rendered or bool(colon) != rendered or not (people.isdecimal() and images.isdecimal()):
+        form = "rendered:FOLDER:" if rendered else "synthetic:"
+        raise InputError(f"expected {form}PEOPLExIMAGES, for example {form}200x40, found {uri!r}")
+    if rendered:
+        return RenderedFaces(folder, int(people), int(images), image_size=image_size)
+    return SyntheticFaces(int(people), int(images), image_size=image_size)

@@ -18,6 +18,7 @@ from zoo.backbones import blueprint_of, create_backbone, load_timm
 from zoo.data.augment import build_augmentation
 from zoo.data.base import FaceDataset
 from zoo.data.loader import TrainLoader
+from zoo.data.rendered import RenderedFaces
 from zoo.errors import InputError, unknown_name
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
 from zoo.machine import commit, cores
@@ -232,6 +233,8 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
 
 def open_loader(config: TrainConfig, dataset: FaceDataset, rank: Rank, device: torch.device) -> TrainLoader:
     """The batches of this process; InputError where the training set is smaller than one step."""
+    if isinstance(dataset, RenderedFaces) and device.type == "cuda":
+        dataset.render_all(device)
     loader = TrainLoader(
         dataset,
         build_augmentation("none" if flips_on_device(config, device) else config.augment),

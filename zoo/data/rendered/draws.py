@@ -17,16 +17,19 @@ class Draws:
         key: Tensor = torch.zeros((), dtype=torch.int64)
         for part in parts:
             key = stirred((key if not isinstance(part, Tensor) else key.to(part.device)) ^ part)
-        self.key, self.used = key, 0
+        self.key, self.used, self.ahead = key, 0, torch.empty(len(key), 0, device=key.device)
 
     def uniform(self, *shape: int, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """(batch, *shape) from [low, high)."""
         count = math.prod(shape)
-        number = torch.arange(self.used + 1, self.used + count + 1, device=self.key.device)
+        if self.ahead.shape[1] < count:
+            start = self.used + self.ahead.shape[1] + 1
+            number = torch.arange(start, self.used + max(count, AHEAD) + 1, device=self.key.device)
+            words = stirred(self.key[:, None] + number * GOLDEN)
+            self.ahead = torch.cat([self.ahead, (words >> 40 & (1 << 24) - 1).float() * 2.0**-24], 1)
+        share, self.ahead = self.ahead[:, :count], self.ahead[:, count:]
         self.used += count
-        words = stirred(self.key[:, None] + number * GOLDEN)
-        share = (words >> 40 & (1 << 24) - 1).float() * 2.0**-24
-        return low + (high - low) * share.view(-1, *shape)
+        return low + (high - low) * share.reshape(-1, *shape)
 
     def normal(self, *shape: int, spread: float = 1.0) -> Tensor:
         """(batch, *shape), nearly normal: the sum of four uniform ones, so that none is beyond 3.5 deviations."""
@@ -37,6 +40,8 @@ class Draws:
         return self.uniform() < probability
 
 
+AHEAD = 1024
+"""Numbers that a stream makes at once: on a GPU, starting a computation takes longer than most of them."""
 GOLDEN = -0x61C8864680B583EB
 """2⁶⁴ over the golden ratio, as a signed number; so are the factors below."""
 

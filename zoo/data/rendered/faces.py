@@ -1,5 +1,6 @@
 """Rendered faces as a training set."""
 
+import functools
 import time
 from pathlib import Path
 
@@ -50,9 +51,13 @@ class RenderedFaces:
         self.seed, self.split, self.size = seed, split, height
         self.labels: npt.NDArray[np.int64] = np.repeat(np.arange(identities, dtype=np.int64), images_per_identity)
         self.kit = read_facekit(folder)
-        self.rig = Rig(self.kit, torch.device("cpu"))
         self.kept: torch.Tensor | None = None
         """Every image, uint8 (images, size, size, 3), after `render_all`."""
+
+    @functools.cached_property
+    def rig(self) -> Rig:
+        """What a CPU renders with."""
+        return Rig(self.kit)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,8 +78,10 @@ class RenderedFaces:
         return render(rig, self.seed, SPLITS[self.split], people, shots, self.size)
 
     def render_all(self, device: torch.device) -> None:
-        """Renders every image on `device` and keeps them in memory."""
-        rig, size, begun = Rig(self.kit, device), self.size, time.monotonic()
+        """Renders every image on `device` and keeps them in memory; once."""
+        if self.kept is not None:
+            return
+        rig, size, begun = self.rig.to(device), self.size, time.monotonic()
         kept = torch.empty(len(self), size, size, 3, dtype=torch.uint8)
         for start in range(0, len(self), AT_ONCE):
             made = self.render(rig, start, min(start + AT_ONCE, len(self)))

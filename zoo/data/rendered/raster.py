@@ -10,6 +10,8 @@ from torch import Tensor
 
 BOXES = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 64, 128, 256, 512)
 """Sides, in pixels, of the classes of bounding boxes."""
+AT_ONCE = 2**24
+"""Pixels of bounding boxes that are tested together, for the memory's sake."""
 NUMBER_BITS = 20
 FARTHEST, DEPTH_STEPS = 256.0, 2**16
 """Depths are whole numbers of steps from this distance behind the origin on; what is farther counts as being there."""
@@ -35,22 +37,23 @@ def rasterise(points: Tensor, triangles: Tensor, size: int, both_sides: Tensor) 
     nearest = torch.full((batch * size * size,), -1, dtype=torch.int64, device=points.device)
     image, number = seen.nonzero(as_tuple=True)
     side, left, top = side[image, number], left[image, number].long(), top[image, number].long()
-    for smaller, largest in zip((0, *BOXES), BOXES, strict=False):
-        chosen = ((side > smaller) & (side <= largest)).nonzero()[:, 0]
-        if len(chosen) == 0:
-            continue
-        of, which = image[chosen], number[chosen]
-        corners = triangles[which]
-        b, c = planes(*(values[of[:, None], corners].unbind(1) for values in (x, y)))
-        za, zb, zc = z[of[:, None], corners].unbind(1)
-        grid = torch.arange(largest, device=points.device)
-        column, row = left[chosen, None, None] + grid, top[chosen, None, None] + grid[:, None]
-        at_b, at_c = (one[:, :1, None] + one[:, 1:2, None] * column + one[:, 2:, None] * row for one in (b, c))
-        hit = (at_b >= 0) & (at_c >= 0) & (at_b + at_c <= 1) & (column < size) & (row < size)
-        depth = (za + FARTHEST)[:, None, None] + at_b * (zb - za)[:, None, None] + at_c * (zc - za)[:, None, None]
-        packed = (depth * DEPTH_STEPS).clamp(min=0).long() << NUMBER_BITS | which[:, None, None]
-        place = (of[:, None, None] * size + row) * size + column
-        nearest.scatter_reduce_(0, place[hit], packed[hit], "amax")
+    box = torch.bucketize(side, torch.tensor(BOXES, dtype=side.dtype, device=side.device))
+    counts = torch.bincount(box, minlength=len(BOXES)).tolist()
+    for largest, members in zip(BOXES, box.argsort().split(counts), strict=True):
+        for chosen in members.split(max(1, AT_ONCE // largest**2)):
+            of, which = image[chosen], number[chosen]
+            corners = triangles[which]
+            b, c = planes(*(values[of[:, None], corners].unbind(1) for values in (x, y)))
+            za, zb, zc = z[of[:, None], corners].unbind(1)
+            grid = torch.arange(largest, device=points.device)
+            column, row = left[chosen, None, None] + grid, top[chosen, None, None] + grid[:, None]
+            at_b, at_c = (one[:, :1, None] + one[:, 1:2, None] * column + one[:, 2:, None] * row for one in (b, c))
+            hit = (at_b >= 0) & (at_c >= 0) & (at_b + at_c <= 1) & (column < size) & (row < size)
+            depth = (za + FARTHEST)[:, None, None] + at_b * (zb - za)[:, None, None] + at_c * (zc - za)[:, None, None]
+            packed = (depth * DEPTH_STEPS).clamp(min=0).long() << NUMBER_BITS | which[:, None, None]
+            place = (of[:, None, None] * size + row) * size + column
+            found = hit.flatten().nonzero()[:, 0]
+            nearest.scatter_reduce_(0, place.flatten()[found], packed.flatten()[found], "amax")
     nearest = nearest.view(batch, size, size)
     corners = triangles[(nearest & (2**NUMBER_BITS - 1)) % len(triangles)]
     every = torch.arange(batch, device=points.device)[:, None, None, None]

@@ -1,5 +1,6 @@
 """What follows from the mean head alone: where lips, brows, beard and hair are, how it shades itself, its seams."""
 
+import copy
 import math
 
 import numpy as np
@@ -31,9 +32,9 @@ WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
 
 
 class Rig:
-    """Tables on one device: each mask is (vertices,), from 0 to 1, and tells where on the head something is."""
+    """Tables on one device, first the CPU: each mask is (vertices,), from 0 to 1, and tells where on the head something is."""
 
-    def __init__(self, kit: FaceKit, device: torch.device) -> None:
+    def __init__(self, kit: FaceKit) -> None:
         self.mean, self.quads = torch.from_numpy(kit.vertices), torch.from_numpy(kit.quads)
         self.basis = torch.from_numpy(np.concatenate([kit.identity, kit.expression])).flatten(1)
         self.expressions = {name: i for i, name in enumerate(kit.expression_names)}
@@ -44,12 +45,18 @@ class Rig:
         self.visible = visibility(self.mean, self.quads, self.lights)
         self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * self.head
         self.waves = texture_waves(self.mean)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(self, name, value.to(device))
-        self.device = device
+        self.device = torch.device("cpu")
         self.seams: tuple[Tensor, Tensor] | None = None
         """The quads of a whole picture and those around each vertex, once they are known."""
+
+    def to(self, device: torch.device) -> "Rig":
+        """The same tables on another device."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        moved.device, moved.seams = device, None
+        return moved
 
     def _mask_face(self) -> None:
         x, y, z = self.mean.unbind(1)

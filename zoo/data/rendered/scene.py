@@ -162,7 +162,7 @@ def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
     target = template + torch.view_as_complex(d.normal(5, 2, spread=1.2))
     start, end = marked.mean(1, keepdim=True), target.mean(1, keepdim=True)
     z, w = marked - start, target - end
-    a = (z.conj() * w).sum(1, keepdim=True) / (z.abs() ** 2).sum(1, keepdim=True)  # as zoo.faces.align does
+    a = (z.conj() * w).sum(1, keepdim=True) / (z.real**2 + z.imag**2).sum(1, keepdim=True)  # as zoo.faces.align does
     a = a * torch.polar(torch.exp(d.normal(1, spread=0.03)), d.normal(1, spread=0.03))
     plane, depth = seen(points)
     placed = (plane - start) * a + end + torch.view_as_complex(d.normal(1, 2, spread=1.0))
