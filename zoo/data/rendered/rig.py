@@ -32,7 +32,7 @@ WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
 
 
 class Rig:
-    """Tables on one device, first the CPU: each mask is (vertices,), from 0 to 1, and tells where on the head something is."""
+    """Tables on one device, at first the CPU: a mask is (vertices,), from 0 to 1, and tells where something is."""
 
     def __init__(self, kit: FaceKit) -> None:
         self.mean, self.quads = torch.from_numpy(kit.vertices), torch.from_numpy(kit.quads)
