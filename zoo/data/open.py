@@ -189,5 +189,5 @@ def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
         form = "rendered:FOLDER:" if rendered else "synthetic:"
         raise InputError(f"expected {form}PEOPLExIMAGES, for example {form}200x40, found {uri!r}")
     if rendered:
-        return RenderedFaces(folder, int(people), int(images), image_size=image_size)
+        return RenderedFaces(folder, int(people), int(images), size=image_size)
     return SyntheticFaces(int(people), int(images), image_size=image_size)

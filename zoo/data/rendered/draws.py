@@ -5,45 +5,38 @@ import math
 import torch
 from torch import Tensor
 
+GOLDEN = -0x61C8864680B583EB  #: 2⁶⁴ over the golden ratio, as a signed number; so are the factors below
+AHEAD = 1024  #: Numbers that a stream makes at once: a GPU takes longer to be told what to do than to do it
+
 
 class Draws:
     """A stream of random numbers for each image of a batch: word n of a key is SplitMix64's, of key + n · golden.
 
-    Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    `parts`, integers and tensors (batch,) of integers, are the key. Source: Steele et al., "Fast splittable
+    pseudorandom number generators", OOPSLA 2014.
     """
 
     def __init__(self, *parts: int | Tensor) -> None:
-        """`parts`: integers, and tensors (batch,) of integers, which together are the key of each stream."""
-        key: Tensor = torch.zeros((), dtype=torch.int64)
+        device = next(part.device for part in parts if isinstance(part, Tensor))
+        self.key = torch.zeros((), dtype=torch.int64, device=device)
         for part in parts:
-            key = stirred((key if not isinstance(part, Tensor) else key.to(part.device)) ^ part)
-        self.key, self.used, self.ahead = key, 0, torch.empty(len(key), 0, device=key.device)
+            self.key = stirred(self.key ^ part)
+        self.made, self.ahead = 0, torch.empty(len(self.key), 0, device=device)
 
-    def uniform(self, *shape: int, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(batch, *shape) from [low, high)."""
         count = math.prod(shape)
         if self.ahead.shape[1] < count:
-            start = self.used + self.ahead.shape[1] + 1
-            number = torch.arange(start, self.used + max(count, AHEAD) + 1, device=self.key.device)
+            number = torch.arange(1, max(count, AHEAD) + 1, device=self.key.device) + self.made
             words = stirred(self.key[:, None] + number * GOLDEN)
             self.ahead = torch.cat([self.ahead, (words >> 40 & (1 << 24) - 1).float() * 2.0**-24], 1)
+            self.made += len(number)
         share, self.ahead = self.ahead[:, :count], self.ahead[:, count:]
-        self.used += count
         return low + (high - low) * share.reshape(-1, *shape)
 
     def normal(self, *shape: int, spread: float = 1.0) -> Tensor:
         """(batch, *shape), nearly normal: the sum of four uniform ones, so that none is beyond 3.5 deviations."""
         return (self.uniform(4, *shape).sum(1) - 2) * (spread * 3**0.5)
-
-    def chance(self, probability: float) -> Tensor:
-        """(batch,) bool, true with this probability."""
-        return self.uniform() < probability
-
-
-AHEAD = 1024
-"""Numbers that a stream makes at once: on a GPU, starting a computation takes longer than most of them."""
-GOLDEN = -0x61C8864680B583EB
-"""2⁶⁴ over the golden ratio, as a signed number; so are the factors below."""
 
 
 def stirred(word: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One image of a person: expression, pose, light, what is worn, and the crop that a detector would give."""
+"""One image of a person: expression, pose, light, what is worn, a detector's crop, and a camera's faults."""
 
 import math
 
@@ -6,29 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo.data.rendered.camera import background, photograph
 from zoo.data.rendered.draws import Draws
-from zoo.data.rendered.extras import draw_glasses, draw_hair, draw_hat, mouth_inside
+from zoo.data.rendered.extras import draw_glasses, draw_hair, mouth_inside
 from zoo.data.rendered.facekit import HEAD
 from zoo.data.rendered.person import Person, draw_people, paint, tensor
-from zoo.data.rendered.raster import interpolated, rasterise
+from zoo.data.rendered.raster import rasterise
 from zoo.data.rendered.rig import CENTRE, LANDMARKS, Rig, neighbours, normals, triangles_of
 from zoo.faces.align import ARCFACE_TEMPLATE
 
-LARGER = 1.5
-"""Rendered this much larger than the crop, against jagged edges."""
+LARGER = 1.5  #: Rendered this much larger than the crop, against jagged edges
 
 
-def render(rig: Rig, seed: int, split: int, people: Tensor, shots: Tensor, size: int = 112) -> Tensor:
+def render(rig: Rig, seed: int, people: Tensor, shots: Tensor, size: int = 112) -> Tensor:
     """Image `shots[i]` of person `people[i]`, RGB uint8 (batch, size, size, 3): a function of these numbers alone."""
-    who = Draws(seed, split, people)
-    shot = Draws(seed, split, people, shots + 1)
-    person = draw_people(rig, who)
-    plane, colours, triangles, both = stage(rig, person, who, shot)
+    who, shot = Draws(seed, people), Draws(seed, people, shots + 1)
+    plane, colours, triangles, both = stage(rig, draw_people(rig, who), who, shot)
     large = round(size * LARGER)
-    scale = torch.tensor([large / 112, large / 112, 1.0], device=rig.device)
-    covered, corners, weights = rasterise(plane * scale, triangles, large, both)
-    pixels = interpolated(colours, corners, weights)
+    plane = plane * tensor((large / 112, large / 112, 1), plane)
+    covered, pixels = rasterise(plane, colours, triangles, large, both)
     return photograph(pixels, covered, background(shot, large), shot, size)
 
 
@@ -36,30 +31,16 @@ def expression(rig: Rig, d: Draws) -> Tensor:
     """The weights of the expressions, (batch, expressions), 0 to 1."""
 
     def some(probability: float, high: float) -> Tensor:
-        return d.chance(probability) * d.uniform() * high
+        return (d.uniform() < probability) * d.uniform(high=high)
 
-    smile, jaw = some(0.6, 0.85), some(0.4, 0.22)
-    jaw = torch.where(d.chance(0.04), jaw + 0.4 * d.uniform(), jaw)
-    both = {
-        "mouthSmile": smile,
-        "mouthUpperUp": some(0.3, 0.6) + 0.3 * smile,
-        "mouthLowerDown": some(0.2, 0.5) + 0.1 * smile,
-        "cheekSquint": 0.5 * smile,
-        "eyeSquint": some(0.4, 0.6),
-        "eyeBlink": some(0.5, 0.45) + 0.5 * d.chance(0.04),
-        "mouthFrown": some(0.15, 0.5),
-        "mouthStretch": some(0.15, 0.6),
-        "browInnerUp": some(0.25, 0.7),
-        "browDown": some(0.25, 0.8),
-    }
-    weights = torch.zeros(len(jaw), len(rig.expressions), device=jaw.device)
-    for name, at in rig.expressions.items():
-        base, _, side = name.partition("_")
-        if side:
-            weights[:, at] = both[base] * (1 + d.normal(spread=0.12))
-    weights[:, rig.expressions["jawOpen"]] = jaw
-    weights[:, rig.expressions["mouthPucker"]] = some(0.1, 0.5)
-    return weights.clamp(0, 1)
+    smile = some(0.6, 0.85)
+    both = {"jawOpen": some(0.4, 0.22) + some(0.04, 0.4), "mouthPucker": some(0.1, 0.5), "mouthSmile": smile,
+            "mouthUpperUp": some(0.3, 0.6) + 0.3 * smile, "mouthLowerDown": some(0.2, 0.5) + 0.1 * smile,
+            "cheekSquint": 0.5 * smile, "eyeSquint": some(0.4, 0.6), "eyeBlink": some(0.5, 0.45) + some(0.04, 0.5),
+            "mouthFrown": some(0.15, 0.5), "mouthStretch": some(0.15, 0.6), "browInnerUp": some(0.25, 0.7),
+            "browDown": some(0.25, 0.8)}  # fmt: skip
+    weights = torch.stack([both[name.partition("_")[0]] for name in rig.expressions], 1)
+    return (weights * (1 + d.normal(len(rig.expressions), spread=0.12))).clamp(0, 1)
 
 
 def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -70,94 +51,67 @@ def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Te
     """
     shape = person.shape + shot.normal(person.shape.shape[1], spread=0.08)
     points = rig.mean + (torch.cat([shape, expression(rig, shot)], 1) @ rig.basis).view(len(shape), -1, 3)
-    other = shot.chance(0.2)  # another haircut
-    style = Draws(torch.where(other, shot.key, who.key), 1)
-    shaved = Draws(torch.where(shot.chance(0.15), shot.key, who.key), 2)
+    style = Draws(torch.where(shot.uniform() < 0.2, shot.key, who.key), 1)  # some have had another haircut, or a shave
+    shaved = Draws(torch.where(shot.uniform() < 0.15, shot.key, who.key), 2)
     hair, scalp = draw_hair(rig, person, points, style, shot)
-    hat = draw_hat(rig, points, shot.chance(0.07), shot)
-    often = Draws(who.key, 3).chance(0.16)
-    worn = torch.where(often, shot.uniform() < 0.75, shot.uniform() < 0.04)
-    parts = [hair, hat, mouth_inside(points), draw_glasses(points, worn, shot)]
-    colours = torch.cat([paint(rig, person, scalp, shaved, shot), *(part.colours for part in parts)], 1)
-    every, quads = points, [rig.quads]
-    for part in parts:
+    glasses = shot.uniform() < torch.where(Draws(who.key, 3).uniform() < 0.16, 0.75, 0.04)
+    every, quads, colours = points, [rig.quads], [paint(rig, person, scalp, shaved, shot)]
+    for part in (hair, mouth_inside(points), draw_glasses(points, glasses, shot)):
         quads.append(part.quads + every.shape[1])
         every = torch.cat([every, part.points], 1)
-    if rig.seams is None:
-        joined = torch.cat(quads)
-        rig.seams = joined, neighbours(joined.cpu(), every.shape[1]).to(rig.device)
-    joined, around = rig.seams
-    facing = normals(every, joined, around)
-    lamps = draw_lamps(shot)
-    lit = colours * light(rig, facing, lamps, shot) + gloss(rig, facing, lamps, shot)
-    both = (torch.arange(len(joined), device=rig.device) >= len(rig.quads)).repeat(2)
+        colours.append(part.colours)
+    joined = torch.cat(quads)
+    if rig.around is None:
+        rig.around = neighbours(joined.cpu(), every.shape[1]).to(rig.mean.device)
+    lit = shaded(rig, torch.cat(colours, 1), normals(every, joined, rig.around), shot)
+    both = (torch.arange(len(joined), device=rig.mean.device) >= len(rig.quads)).repeat(2)
     return project(every, points[:, LANDMARKS], shot), lit, triangles_of(joined), both
 
 
-Lamps = tuple[Tensor, Tensor, Tensor]
-
-
-def draw_lamps(d: Draws) -> Lamps:
-    """Three lamps for each image: directions (batch, 3, 3), sharpness (batch, 3) and colours (batch, 3, 3)."""
-    turn = d.normal(3, spread=0.9)
-    rise = d.normal(3, spread=0.5) + 0.35
-    direction = torch.stack([turn.sin() * rise.cos(), rise.sin(), turn.cos() * rise.cos()], 2)
-    sharp = torch.exp(d.uniform(3, low=0.5, high=3.8))
-    strength = d.uniform(3) ** 1.5 * torch.tensor([1.0, 0.6, 0.3], device=turn.device)
-    warm = d.normal(3, 1, spread=0.15) * torch.tensor([1.0, 0.1, -1.0], device=turn.device)
-    return direction, sharp, strength[..., None] * torch.exp(warm)
-
-
-def light(rig: Rig, facing: Tensor, lamps: Lamps, d: Draws) -> Tensor:
-    """The light that reaches each vertex, (batch, vertices, 3): a few soft sources and the sky, shaded by the head."""
-    direction, sharp, colour = lamps
-    lobes = torch.exp(sharp[..., None] * (direction @ rig.lights.T - 1)) * (sharp[..., None] + 0.5)
+def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:
+    """Colours, by the normals (both batch, vertices, 3), in the light of three lamps and the sky, with a gloss."""
+    turn, rise = d.normal(3, spread=0.9), d.normal(3, spread=0.5) + 0.35
+    lamps = torch.stack([turn.sin() * rise.cos(), rise.sin(), turn.cos() * rise.cos()], 2)
+    sharp = torch.exp(d.uniform(3, 1, low=0.5, high=3.8))
+    warm = torch.exp(d.normal(3, 1, spread=0.15) * tensor((1, 0.1, -1), turn))
+    lamp = d.uniform(3, 1) ** 1.5 * tensor([[1], [0.6], [0.3]], turn) * warm
+    lobes = torch.exp(sharp * (lamps @ rig.lights.T - 1)) * (sharp + 0.5)
     sky = d.uniform(1, low=0.04, high=0.4) * (1 + d.uniform(1) * rig.lights[:, 1])
-    sky = sky[..., None] * torch.exp(d.normal(1, 1, spread=0.1) * torch.tensor([1.0, 0, -1], device=rig.device))
-    amount = sky + (lobes[..., None] * colour[:, :, None]).sum(1) * 1.2  # (batch, lights, 3)
+    sky = sky[..., None] * torch.exp(d.normal(1, 1, spread=0.1) * tensor((1, 0, -1), turn))
+    amount = sky + (lobes[..., None] * lamp[:, :, None]).sum(1) * 1.2  # (batch, lights, 3)
     cosine = ((facing @ rig.lights.T + 0.12) / 1.12).clamp(min=0)
     cosine[:, : len(rig.mean)] *= rig.visible.T
-    cosine[:, HEAD : len(rig.mean)] *= 0.6
-    return cosine @ amount * (4 / len(rig.lights))
+    cosine[:, HEAD : len(rig.mean)] *= 0.6  # lids shade the eyes
 
-
-def gloss(rig: Rig, facing: Tensor, lamps: Lamps, d: Draws) -> Tensor:
-    """What the skin and the eyes mirror, (batch, vertices, 1)."""
-    direction, _, colour = lamps
-    half = functional.normalize(direction + torch.tensor([0.0, 0, 1], device=rig.device), dim=2)
+    half = functional.normalize(lamps + tensor((0, 0, 1), turn), dim=2)
     near = (facing @ half.transpose(1, 2)).clamp(min=0)
-    skin = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
-    eye = near**120 * 1.5
-    wet = torch.zeros(facing.shape[1], 1, device=rig.device)
-    wet[HEAD : len(rig.mean)] = 1
-    return ((skin + (eye - skin) * wet) @ colour.mean(2, keepdim=True)).clamp(max=2)
-
-
-def turns(d: Draws) -> Tensor:
-    """Rotations (batch, 3, 3): to the side, then up or down, then leaning."""
-    yaw, pitch = d.normal(spread=0.38).clamp(-1.1, 1.1), d.normal(spread=0.2).clamp(-0.6, 0.6)
-    turn = torch.eye(3, device=yaw.device)
-    for angle, i, j in ((yaw, 2, 0), (pitch, 1, 2), (d.normal(spread=0.1), 0, 1)):
-        one = torch.eye(3, device=yaw.device).repeat(len(angle), 1, 1)
-        one[:, i, i] = one[:, j, j] = angle.cos()
-        one[:, j, i], one[:, i, j] = angle.sin(), -angle.sin()
-        turn = one @ turn
-    return turn
+    mirrored = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
+    mirrored[:, HEAD : len(rig.mean)] = near[:, HEAD : len(rig.mean)] ** 120 * 1.5
+    gloss = (mirrored @ lamp.mean(2, keepdim=True)).clamp(max=2)
+    return colours * (cosine @ amount * (4 / len(rig.lights))) + gloss
 
 
 def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
     """Points as a camera sees the turned head, aligned by five landmarks with a detector's error."""
-    turn, far = turns(d), torch.exp(d.uniform(1, low=math.log(40.0), high=math.log(250.0)))
+    angles = (
+        d.normal(1, spread=0.38).clamp(-1.1, 1.1),
+        d.normal(1, spread=0.2).clamp(-0.6, 0.6),
+        d.normal(1, spread=0.1),
+    )
+    far = torch.exp(d.uniform(1, low=math.log(40.0), high=math.log(250.0)))
 
     def seen(place: Tensor) -> tuple[Tensor, Tensor]:
         """The picture's plane as complex numbers x + iy (batch, points), and the depth."""
-        x, y, z = ((place - tensor(CENTRE, place)) @ turn.transpose(1, 2)).unbind(2)
+        turned = list((place - tensor(CENTRE, place)).unbind(2))
+        for angle, i, j in zip(angles, (2, 1, 0), (0, 2, 1), strict=True):  # to the side, up or down, leaning
+            p, q, cos, sin = turned[i], turned[j], angle.cos(), angle.sin()
+            turned[i], turned[j] = p * cos - q * sin, p * sin + q * cos
+        x, y, z = turned
         scale = far / (far - z).clamp(min=5)
         return torch.complex(x * scale, -y * scale), z
 
-    marked, _ = seen(
-        torch.stack([marks[:, 36:42].mean(1), marks[:, 42:48].mean(1), *marks[:, [30, 48, 54]].unbind(1)], 1)
-    )
+    five = [marks[:, 36:42].mean(1), marks[:, 42:48].mean(1), *marks[:, [30, 48, 54]].unbind(1)]
+    marked, _ = seen(torch.stack(five, 1))
     template = torch.view_as_complex(tensor(ARCFACE_TEMPLATE.tolist(), points))
     target = template + torch.view_as_complex(d.normal(5, 2, spread=1.2))
     start, end = marked.mean(1, keepdim=True), target.mean(1, keepdim=True)
@@ -167,3 +121,72 @@ def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
     plane, depth = seen(points)
     placed = (plane - start) * a + end + torch.view_as_complex(d.normal(1, 2, spread=1.0))
     return torch.stack([placed.real, placed.imag, depth], 2)
+
+
+def background(d: Draws, size: int) -> Tensor:
+    """Blurred patches of several sizes, (batch, size, size, 3), as shown: 0 to 1."""
+    total, rough = d.uniform(1, 1, 1) + d.normal(1, 1, 3) * 0.1, d.uniform(1, 1, 1)
+    for cells in (2, 4, 9, 23):
+        patch = d.normal(cells, cells, 3) * 0.2 + d.normal(cells, cells, 1) * 0.8
+        row, column = (torch.arange(many, device=rough.device) for many in (size, cells))
+        bumps = torch.exp(-1.5 * (row[:, None] * (cells / size) - column) ** 2)
+        bumps = bumps / bumps.sum(1, keepdim=True)
+        total = total + both_ways(bumps, patch, bumps) * d.uniform(1, 1, 1) ** 2 * (0.05 + 0.25 * rough)
+    return total.clamp(0, 1)
+
+
+def photograph(pixels: Tensor, covered: Tensor, around: Tensor, d: Draws, size: int) -> Tensor:
+    """uint8 (batch, size, size, 3) of linear light (batch, large, large, 3), where `covered`, before a background."""
+    face = covered[..., None]
+    mean = (pixels * face).mean((1, 2, 3), keepdim=True) / face.float().mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    exposed = pixels * torch.exp(d.normal(1, 1, 1, spread=0.35)) * 0.25 / mean.clamp(min=1e-3)
+    shown = (1 - torch.exp(-1.4 * exposed)).clamp(min=1e-5) ** (1 / 2.2) * 1.05
+    picture = occluded(torch.where(face, shown, around), d)
+    gamma, contrast = d.normal(1, 1, 1, spread=0.2).exp(), d.normal(1, 1, 1, spread=0.2).exp()
+    picture = (picture.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5 + d.normal(1, 1, 1, spread=0.06)
+    picture = picture * (1 + d.normal(1, 1, 3, spread=0.05))
+    faded = d.uniform(1, 1, 1) * (d.uniform(1, 1, 1) < 0.5) * 0.7
+    faded = torch.where(d.uniform(1, 1, 1) < 0.55, 1.0, faded)  # more than half are grey
+    grey = (picture * tensor((0.299, 0.587, 0.114), picture)).sum(3, keepdim=True)
+    picture = torch.lerp(picture, grey, faded)
+    across, down = (optics(d, picture.shape[1], size) for _ in range(2))
+    moved = d.uniform(1, 1) < 0.3  # blur that differs across and down
+    small = both_ways(torch.where(moved, down, across), picture, across)
+    grain = (d.uniform(size, size, 3) - 0.5) * 3
+    small = small + torch.lerp(grain, grain.mean(3, keepdim=True) * 1.6, faded) * d.uniform(1, 1, 1) ** 3 * 0.045
+    return (small.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def occluded(picture: Tensor, d: Draws) -> Tensor:
+    """Something in front of some faces: a rounded bar of any direction, from the border inwards."""
+    place = torch.arange(picture.shape[1], device=picture.device) / picture.shape[1] - 0.5
+    turn, x, y = d.uniform(1, 1, high=6.2832), place, place[:, None]
+    inward, along = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
+    bend = ((along - d.uniform(1, 1, low=-0.5, high=0.5)) / d.uniform(1, 1, low=0.05, high=0.5)) ** 2 * 0.3
+    depth = (inward - d.uniform(1, 1, low=0.12, high=0.6) - bend)[..., None]
+    colour = (d.uniform(1, 1, 3) + 0.3 * d.normal(1, 1, 3) * depth).clamp(0, 1)
+    return torch.where((depth > 0) & (d.uniform(1, 1, 1) < 0.15), colour, picture)
+
+
+def optics(d: Draws, large: int, size: int) -> Tensor:
+    """What blur and a low resolution do along one axis: (batch, size, large), a row for each pixel of the crop.
+
+    The picture is blurred, sampled at 20 to `size` places and interpolated again.
+    """
+    poor = d.uniform(1, 1)
+    cells = torch.where(d.uniform(1, 1) < 0.35, (20 + (size - 20) * poor).round(), float(size))
+    blur = 0.35 + 1.6 * d.uniform(1, 1) ** 3
+    source = (torch.arange(large, device=poor.device) + 0.5) * (size / large)  # in pixels of the crop
+    cell = torch.arange(size, device=poor.device)
+    wide = (blur**2 + (0.45 * size / cells) ** 2 - 0.2).clamp(min=0.2)
+    taken = torch.exp(-0.5 * (source - (cell[:, None] + 0.5) * (size / cells)) ** 2 / wide)
+    taken = taken / taken.sum(2, keepdim=True).clamp(min=1e-6)
+    place = torch.minimum(((cell[:, None] + 0.5) * (cells / size) - 0.5).clamp(min=0), cells - 1)
+    spread = (1 - (place - cell).abs()).clamp(min=0) * (cell < cells)
+    return spread / spread.sum(2, keepdim=True).clamp(min=1e-6) @ taken
+
+
+def both_ways(down: Tensor, picture: Tensor, across: Tensor) -> Tensor:
+    """A picture (batch, height, width, channels) with `down` (…, rows, height) and `across` (…, columns, width)."""
+    down, across = (one if one.dim() == 2 else one[:, None] for one in (down, across))
+    return (down @ picture.permute(0, 3, 1, 2) @ across.transpose(-1, -2)).permute(0, 2, 3, 1)
