@@ -134,9 +134,15 @@ ROOMS = (
         (*LIGHT, "onnxruntime", "scipy"),
     ),
     Room(
+        "zoo.data.rendered",
+        "people rendered from a morphable model",
+        ("zoo.formats", "zoo.faces"),
+        (*LIGHT, "torch"),
+    ),
+    Room(
         "zoo.data",
         "training sets, augmentation, the loader",
-        ("zoo.formats", "zoo.faces", "zoo.data.synthetic"),
+        ("zoo.formats", "zoo.faces", "zoo.data.synthetic", "zoo.data.rendered"),
         (*LIGHT, "torch", "albumentations", "yaml", "webdataset", "pyarrow", "datasets"),
     ),
     Room(
@@ -165,7 +171,14 @@ ROOMS = (
         "options, the loop, checkpoints",
         (
             *("zoo.runs", "zoo.formats", "zoo.inference", "zoo.backbones", "zoo.heads", "zoo.heads.loss", "zoo.data"),
-            *("zoo.data.synthetic", "zoo.hub", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.protocols"),
+            *(
+                "zoo.data.synthetic",
+                "zoo.data.rendered",
+                "zoo.hub",
+                "zoo.resolve",
+                "zoo.evaluate",
+                "zoo.evaluate.protocols",
+            ),
             *("zoo.evaluate.report", "zoo.evaluate.benchmarks"),
         ),
         (*LIGHT, "torch", "timm", "safetensors", "pydantic", "yaml", "matplotlib", "jinja2", "wandb", "mlflow"),

@@ -127,7 +127,7 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
             ["train", "--recipe", "mine.yaml"],
             "expected a YAML file of training options at mine.yaml, cannot read it (No such file",
         ),
-        (["train", "--data", "synthetic:5x7", "--min-images", "3"], "expected no filter on the synthetic set"),
+        (["train", "--data", "synthetic:5x7", "--min-images", "3"], "expected no filter on a generated set"),
     ],
 )
 def test_wrong_input_exits_2_with_one_sentence_and_leaves_nothing(
