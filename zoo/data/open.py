@@ -80,8 +80,8 @@ def is_synthetic(uri: str) -> bool:
 
 
 def is_generated(uri: str) -> bool:
-    """Whether an address is that of a set that zoo makes itself: synthetic or rendered faces."""
-    return is_synthetic(uri) or uri.startswith("rendered:")
+    """Whether zoo makes the set at an address itself: synthetic or rendered faces."""
+    return uri.partition(":")[0] in ("synthetic", "rendered")
 
 
 FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
@@ -133,9 +133,7 @@ def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> Encoded
 
 def _refusal(uri: str, path: Path) -> str:
     if is_generated(uri):
-        return (
-            f"expected a set that is stored in files, found one that is generated on demand: `zoo train --data {uri}`"
-        )
+        return f"expected a set that is stored in files, found one that is made on demand: `zoo train --data {uri}`"
     if "://" in uri:
         return f"expected the path of a set here, or hf://datasets/OWNER/NAME, found the address {uri}; fetch it first"
     if path.suffix == ".bin" and path.is_file():

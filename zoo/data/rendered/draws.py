@@ -12,8 +12,7 @@ AHEAD = 1024  #: Numbers that a stream makes at once: a GPU takes longer to be t
 class Draws:
     """A stream of random numbers for each image of a batch: word n of a key is SplitMix64's, of key + n · golden.
 
-    `parts`, integers and tensors (batch,) of integers, are the key. Source: Steele et al., "Fast splittable
-    pseudorandom number generators", OOPSLA 2014.
+    `parts`, integers and tensors (batch,) of them, are the key. Source: Steele et al., OOPSLA 2014, SplittableRandom.
     """
 
     def __init__(self, *parts: int | Tensor) -> None:

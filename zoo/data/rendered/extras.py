@@ -32,19 +32,6 @@ def grid(columns: int, rows: int, like: Tensor, closed: bool = False) -> Tensor:
     return torch.stack([here, after, after + columns, here + columns], -1).flatten(0, 1)
 
 
-def on_skull(rig: Rig, points: Tensor, ends: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows from the crown down to `ends` (batch, COLUMNS), in degrees over the skull's middle.
-
-    The degrees and the skull's radius there, (batch, rows, COLUMNS), and how far down each row is, (rows, 1).
-    """
-    far = (points[:, : len(rig.up)] - tensor(CENTRE, points)).norm(dim=2)[:, rig.skull]  # (batch, COLUMNS, heights)
-    down = torch.linspace(0, 1, rows, device=points.device)[:, None]
-    up = 89.5 - (89.5 - ends[:, None]) * down
-    at = ((up - LOWEST) / DEGREES).clamp(0, far.shape[2] - 1.01).transpose(1, 2)
-    low = at.floor().long()
-    return up, torch.lerp(far.gather(2, low), far.gather(2, low + 1), at - low).transpose(1, 2), down
-
-
 def ripple(d: Draws, angles: Tensor, low: int, high: int) -> Tensor:
     """Random waves around the head, (batch, angles), about 1 in size."""
     orders = torch.arange(low, high, device=angles.device)
@@ -53,10 +40,7 @@ def ripple(d: Draws, angles: Tensor, low: int, high: int) -> Tensor:
 
 
 def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> tuple[Part, Tensor]:
-    """The hair, or a hat, and the share of hair on the scalp (batch, vertices).
-
-    `d` draws the style, and `loose` what differs between images: its disorder, and hats.
-    """
+    """Hair or a hat, and the share of hair on the scalp (batch, vertices). `loose` draws disorder and hats."""
     columns, male = rig.columns, ~who.female
     bald = (d.uniform(1) < 0.08) & male
     hairline = tensor([up for _, up in HAIRLINE], points)
@@ -77,18 +61,24 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
 
     hat, front = loose.uniform(1) < 0.07, columns.cos()
     rim = loose.uniform(1, low=12.0, high=40.0) - 14 * (1 - front) * loose.uniform(1)
-    up, radius, down = on_skull(rig, points, torch.where(hat, rim, ends), ON_SKULL)
+    away = (points[:, : len(rig.up)] - tensor(CENTRE, points)).norm(dim=2)[:, rig.skull]  # (batch, COLUMNS, heights)
+    down = torch.linspace(0, 1, ON_SKULL, device=points.device)[:, None]
+    up = 89.5 - (89.5 - torch.where(hat, rim, ends)[:, None]) * down  # degrees: from the crown down
+    at = ((up - LOWEST) / DEGREES).clamp(0, away.shape[2] - 1.01).transpose(1, 2)
+    low = at.floor().long()
+    radius = torch.lerp(away.gather(2, low), away.gather(2, low + 1), at - low).transpose(1, 2)
     high, curl = soft(up - 28, 9.0), d.uniform(1) ** 3 * 0.5
-    lift = torch.lerp(side[..., None], top[..., None], high) * (1 + 0.3 * ripple(d, columns, 1, 5)[:, None]).clamp(
-        0.3, 2
+    waved = (1 + 0.3 * ripple(d, columns, 1, 5)[:, None]).clamp(0.3, 2)
+    lift = (
+        torch.lerp(side[..., None], top[..., None], high)
+        * waved
+        * (1 + curl[..., None] * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2)
     )
-    lift = lift * (1 + curl[..., None] * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2)
     hangs = soft(columns.abs() - d.uniform(1, low=0.75, high=1.5), 0.08) * long
     edge = torch.maximum(torch.maximum(hangs, fringed * (front > 0.3) * 0.7), curl)
     lift = torch.where(bald[..., None], -0.3, lift * (1 - down**4 * (1 - edge[:, None])) + 0.06)
-    brim = torch.where(loose.uniform(1) < 0.5, front.clamp(min=0) ** 2, 1.0) * loose.uniform(
-        1, low=-2.0, high=6.0
-    ).clamp(min=0)
+    brim = loose.uniform(1, low=-2.0, high=6.0).clamp(min=0)
+    brim = brim * torch.where(loose.uniform(1) < 0.5, front.clamp(min=0) ** 2, 1.0)
     stiff = loose.uniform(1, 1, low=1.0, high=2.6) + loose.uniform(1, 1, high=2.0) * high + brim[:, None] * down**16
     angle, far = torch.deg2rad(up), radius + torch.where(hat[..., None], stiff, lift)
     flat = angle.cos() * far
@@ -101,13 +91,12 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
     spread = 1 + hangs[:, None] * (further * d.uniform(1, 1, low=-0.15, high=0.3) + 0.03)
     shell = torch.cat([shell, torch.stack([x * spread, y - fall, (z - 0.5) * spread + 0.5], 3)], 1)
 
-    rows = shell.shape[1]
     tone = 0.35 * ripple(loose, columns, 12, 48) + 0.2 * ripple(d, columns, 3, 12)
-    tone = tone[:, None] * d.uniform(1, 1, low=0.36, high=1.2) + 0.25 * (loose.uniform(rows, COLUMNS) - 0.5)
-    tone = torch.exp(tone + torch.linspace(-0.15, 0.15, rows, device=points.device)[:, None])
+    tone = tone[:, None] * d.uniform(1, 1, low=0.36, high=1.2) + 0.25 * (loose.uniform(len(shell[0]), COLUMNS) - 0.5)
+    tone = torch.exp(tone + torch.linspace(-0.15, 0.15, len(shell[0]), device=points.device)[:, None])
     dyed = torch.where(hat, loose.uniform(3) ** 1.5 * 0.8 + 0.004, who.hair)
     colours = (dyed[:, None, None] * tone[..., None]).flatten(1, 2)
-    return Part(shell.flatten(1, 2), grid(COLUMNS, rows, points, closed=True), colours), scalp
+    return Part(shell.flatten(1, 2), grid(COLUMNS, ON_SKULL + HANGING, points, closed=True), colours), scalp
 
 
 def mouth_inside(points: Tensor) -> Part:

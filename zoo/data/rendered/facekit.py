@@ -12,9 +12,8 @@ from zoo.errors import explained
 
 Floats = npt.NDArray[np.float32]
 
-WHOLE = 26719
-"""Vertices of every mesh in the repository, of which these are used: the face, head and neck, and the eyeballs."""
-USED = np.r_[0:11248, 21451:24591]
+WHOLE = 26719  #: Vertices of every mesh in the repository
+USED = np.r_[0:11248, 21451:24591]  #: The face, head and neck, and the eyeballs
 FACE, HEAD = 9409, 11248  #: Where the face ends, and the head with its neck, among the used ones; the eyeballs follow
 IDENTITIES = 100
 SIDED = (
@@ -56,9 +55,8 @@ def read_facekit(folder: str | Path) -> FaceKit:
             quads = quads[(quads >= 0).all(1)]
             identity = np.stack([_read_mesh(meshes / f"identity{i:03d}.obj")[0] - mean for i in range(IDENTITIES)])
             expression = np.stack([_read_mesh(meshes / f"{name}.obj")[0] - mean for name in names])
-        shape = (len(USED), 3)
-        fits = mean.shape == shape and identity.shape == (IDENTITIES, *shape) and quads.max() < len(USED)
-        if not fits or expression.shape != (len(names), *shape):
+        shapes = np.concatenate([mean[None], identity, expression]).shape
+        if shapes != (1 + IDENTITIES + len(names), len(USED), 3) or quads.max() >= len(USED):
             raise ValueError(f"other numbers of vertices than those of ICT Face Model Light in {packed.name}")
     return FaceKit(mean, quads, identity, expression, names)
 

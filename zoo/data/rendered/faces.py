@@ -27,12 +27,7 @@ class RenderedFaces:
     name = "rendered"
 
     def __init__(
-        self,
-        folder: str | Path,
-        people: int,
-        images: int,
-        seed: int = 0,
-        size: tuple[int, int] = (112, 112),
+        self, folder: str | Path, people: int, images: int, seed: int = 0, size: tuple[int, int] = (112, 112)
     ) -> None:
         if people < 2 or images < 1 or not 0 <= seed < 2**32:
             found = f"found {people}, {images} and {seed}"
@@ -42,8 +37,7 @@ class RenderedFaces:
         self.num_classes, self.images, self.seed, self.size = people, images, seed, size[0]
         self.labels = np.repeat(np.arange(people, dtype=np.int64), images)
         self.kit = read_facekit(folder)
-        self.kept: torch.Tensor | None = None
-        """Every image, uint8 (images, size, size, 3), after `render_all`."""
+        self.kept: torch.Tensor | None = None  #: Every image, uint8 (images, size, size, 3), after `render_all`
 
     @functools.cached_property
     def rig(self) -> Rig:

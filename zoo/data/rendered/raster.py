@@ -1,8 +1,7 @@
 """A rasteriser in plain torch for many small pictures of dense meshes; the same on a CPU and on a GPU.
 
-Most triangles of a face are smaller than a pixel. So those that cover no pixel's centre or face away are dropped
-first, and the rest is tested in classes by the size of its bounding box. The nearest triangle wins by an atomic
-maximum over depth and number in one integer, whose result does not depend on the order of writing.
+Triangles that cover no pixel's centre or face away, which are most, are dropped; the rest is tested in classes by the
+size of the bounding box. The nearest wins by an atomic maximum over depth and number in one integer, in any order.
 """
 
 import torch
@@ -15,13 +14,11 @@ FARTHEST, DEPTH_STEPS = 256.0, 2**16
 """Depths are whole numbers of steps from this distance behind the origin on; what is farther counts as being there."""
 
 
-def rasterise(
-    points: Tensor, values: Tensor, triangles: Tensor, size: int, both_sides: Tensor
-) -> tuple[Tensor, Tensor]:
+def rasterise(points: Tensor, values: Tensor, triangles: Tensor, size: int, both: Tensor) -> tuple[Tensor, Tensor]:
     """What is seen in the centre of each pixel: whether anything, and the values of the vertices, interpolated.
 
     points: (batch, vertices, 3), x to the right and y down in pixels, z the larger the nearer. values: (batch,
-    vertices, channels). triangles: (triangles, 3), clockwise on the picture where seen from the front; both_sides:
+    vertices, channels). triangles: (triangles, 3), clockwise on the picture where seen from the front; both:
     (triangles,) bool, seen from behind too. Returns bool (batch, size, size) and (batch, size, size, channels).
     """
     device, (x, y, z) = points.device, points.unbind(2)
@@ -31,7 +28,7 @@ def rasterise(
     right, bottom = (torch.floor(one.amax(1) - 0.5).clamp(max=size - 1) for one in corners)
     (ax, bx, cx), (ay, by, cy) = (one.unbind(1) for one in corners)
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    seen = (right >= left) & (bottom >= top) & ((area > 1e-6) | (both_sides & (area < -1e-6)))
+    seen = (right >= left) & (bottom >= top) & ((area > 1e-6) | (both & (area < -1e-6)))
     image, number = seen.nonzero(as_tuple=True)
     left, top, right, bottom = (one[image, number].long() for one in (left, top, right, bottom))
     box = torch.bucketize(torch.maximum(right - left, bottom - top) + 1, torch.tensor(BOXES, device=device))

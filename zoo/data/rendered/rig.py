@@ -24,11 +24,10 @@ LANDMARKS = (
 CENTRE = (0.0, 5.5, 1.0)  #: The middle of the skull, around which hair is laid
 HAIRLINE = ((0, 47), (25, 49), (50, 42), (65, 28), (78, 8), (90, -4), (105, -12), (140, -32), (180, -34))
 """Degrees around the head from the front, and degrees above the skull's middle at which hair begins there."""
-COLUMNS, LOWEST, DEGREES = 160, -50, 2
-"""Columns of hair around the head; the skull's radius is known from so low on, at every so many degrees."""
-LIGHTS = 48  #: Directions from which light comes
-WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))
-"""Wavelengths of the skin's texture in centimetres, and how many waves of each there are."""
+COLUMNS = 160  #: Of hair, around the head
+LOWEST, DEGREES = -50, 2  #: The skull's radius is known from so low on, at every so many degrees
+LIGHTS = 48  #: Directions from which light comes, evenly over the sphere but for what is behind the head
+WAVES = ((14.0, 24), (7.0, 40), (3.5, 56), (1.8, 64), (0.9, 64))  #: Centimetres of the skin's waves; how many of each
 
 
 class Rig:
@@ -41,7 +40,7 @@ class Rig:
         self.head = torch.arange(len(self.mean)) < HEAD
         self._mask_face()
         self._lay_hair()
-        number = torch.arange(LIGHTS) + 0.5  # evenly over the sphere but for what is behind the head
+        number = torch.arange(LIGHTS) + 0.5
         forward, turn = 1 - 1.45 * number / LIGHTS, number * math.pi * (1 + 5**0.5)
         ring = (1 - forward**2).sqrt()
         self.lights = torch.stack([ring * turn.cos(), ring * turn.sin(), forward], 1)
@@ -64,17 +63,15 @@ class Rig:
         def spot(right: float, up: float, wide: float, high: float) -> Tensor:
             return torch.exp(-(((across - right) / wide) ** 2) - ((y - up) / high) ** 2) * front
 
-        def crease(width: float, *corners: tuple[float, float]) -> Tensor:
-            return torch.exp(-((signed_distance(half, *corners, *corners[-2:0:-1]) / width) ** 2)) * front
-
         self.lips = soft(signed_distance(plane, *marks[48:60]), 0.08) * front
         self.lash = soft(0.12 - signed_distance(half, *marks[42:48]).abs(), 0.05) * front
         self.brow_along = (across - 0.9) / (6.0 - 0.9)
         brow = np.interp(across.numpy(), [x for x, _ in marks[22:27]], [y for _, y in marks[22:27]])
         self.brow_above = torch.where(front, y - torch.from_numpy(brow).float(), 99.0)
-        self.fold = crease(0.28, (1.7, -0.6), (2.3, -1.6), (3.0, -2.9), (3.3, -4.2))
-        self.bag = crease(0.5, (1.7, 2.6), (2.6, 2.2), (3.8, 2.3))
-        self.lid, self.cheek, self.nose = spot(3.2, 4.3, 1.5, 0.6), spot(4.6, 0.2, 2.0, 2.0), spot(0.0, 0.2, 1.4, 1.3)
+        there = ((1.7, -0.6), (2.3, -1.6), (3.0, -2.9), (3.3, -4.2))
+        self.fold = torch.exp(-((signed_distance(half, *there, *there[-2:0:-1]) / 0.28) ** 2)) * front
+        self.lid, self.bag = spot(3.2, 4.3, 1.5, 0.6), spot(2.8, 2.3, 1.3, 0.5)
+        self.cheek, self.nose = spot(4.6, 0.2, 2.0, 2.0), spot(0.0, 0.2, 1.4, 1.3)
         bare = (1 - self.lips) * self.head
         edge = -2.2 + (across - 5.5).clamp(min=0) * 4.2
         self.beard = soft(edge - y, 0.7) * soft(y + 9.5, 0.7) * soft(z - 1.0, 0.7) * bare
@@ -88,8 +85,7 @@ class Rig:
         away = functional.normalize(self.mean - torch.tensor(CENTRE), dim=1)
         self.up = torch.rad2deg(torch.asin(away[:, 1]))
         self.columns = (torch.arange(COLUMNS) / COLUMNS * 2 - 1) * math.pi
-        self.knots_vertices = hat_weights(torch.atan2(away[:, 0], away[:, 2]))
-        self.knots_columns = hat_weights(self.columns)
+        self.knots_vertices, self.knots_columns = map(hat_weights, (torch.atan2(away[:, 0], away[:, 2]), self.columns))
         up, around = torch.deg2rad(torch.arange(LOWEST, 91.0, DEGREES)), self.columns[:, None]
         rays = torch.stack([up.cos() * around.sin(), up.sin().expand(COLUMNS, -1), up.cos() * around.cos()], -1)
         bare = (self.scalp & (y > -8)).nonzero()[:, 0]

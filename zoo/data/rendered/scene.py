@@ -44,10 +44,8 @@ def expression(rig: Rig, d: Draws) -> Tensor:
 
 
 def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All meshes of a picture, as the camera sees them.
-
-    Points (batch, vertices, 3) in pixels of a 112-pixel crop, and depth; linear colours (batch, vertices, 3) in their
-    light; triangles (triangles, 3); and which of those (triangles,) are seen from both sides.
+    """All meshes as the camera sees them: points (batch, vertices, 3) in pixels of a 112-pixel crop, and depth; linear
+    colours (batch, vertices, 3) in their light; triangles (triangles, 3); which of those are seen from both sides.
     """
     shape = person.shape + shot.normal(person.shape.shape[1], spread=0.08)
     points = rig.mean + (torch.cat([shape, expression(rig, shot)], 1) @ rig.basis).view(len(shape), -1, 3)
@@ -169,21 +167,12 @@ def occluded(picture: Tensor, d: Draws) -> Tensor:
 
 
 def optics(d: Draws, large: int, size: int) -> Tensor:
-    """What blur and a low resolution do along one axis: (batch, size, large), a row for each pixel of the crop.
-
-    The picture is blurred, sampled at 20 to `size` places and interpolated again.
-    """
-    poor = d.uniform(1, 1)
-    cells = torch.where(d.uniform(1, 1) < 0.35, (20 + (size - 20) * poor).round(), float(size))
-    blur = 0.35 + 1.6 * d.uniform(1, 1) ** 3
-    source = (torch.arange(large, device=poor.device) + 0.5) * (size / large)  # in pixels of the crop
-    cell = torch.arange(size, device=poor.device)
-    wide = (blur**2 + (0.45 * size / cells) ** 2 - 0.2).clamp(min=0.2)
-    taken = torch.exp(-0.5 * (source - (cell[:, None] + 0.5) * (size / cells)) ** 2 / wide)
-    taken = taken / taken.sum(2, keepdim=True).clamp(min=1e-6)
-    place = torch.minimum(((cell[:, None] + 0.5) * (cells / size) - 0.5).clamp(min=0), cells - 1)
-    spread = (1 - (place - cell).abs()).clamp(min=0) * (cell < cells)
-    return spread / spread.sum(2, keepdim=True).clamp(min=1e-6) @ taken
+    """What blur and a low resolution do along one axis: (batch, size, large), a row for each pixel of the crop."""
+    coarse = torch.where(d.uniform(1, 1) < 0.35, d.uniform(1, 1, low=1.0, high=size / 20), 1.0)
+    wide = ((0.35 + 1.6 * d.uniform(1, 1) ** 3) ** 2 + (0.45 * coarse) ** 2 - 0.2).clamp(min=0.2)
+    source, cell = (torch.arange(many, device=wide.device) + 0.5 for many in (large, size))
+    taken = torch.exp(-0.5 * (source * (size / large) - cell[:, None]) ** 2 / wide)
+    return taken / taken.sum(2, keepdim=True)
 
 
 def both_ways(down: Tensor, picture: Tensor, across: Tensor) -> Tensor:

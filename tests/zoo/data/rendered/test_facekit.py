@@ -59,9 +59,15 @@ def emptied(folder: Path) -> None:
         file.unlink()
 
 
-def packed_of_zeros(folder: Path) -> None:
-    names = ("vertices", "quads", "identity", "expression", "expression_names")
-    np.savez(folder / "ict_face.npz", **{name: np.zeros((3, 4)) for name in names})
+def packed_of_nine(folder: Path) -> None:
+    shapes = {
+        "vertices": (9, 3),
+        "quads": (3, 4),
+        "identity": (2, 9, 3),
+        "expression": (2, 9, 3),
+        "expression_names": 2,
+    }
+    np.savez(folder / "ict_face.npz", **{name: np.zeros(shape) for name, shape in shapes.items()})  # type: ignore
 
 
 def packed_of_nothing(folder: Path) -> None:
@@ -75,7 +81,7 @@ def packed_of_nothing(folder: Path) -> None:
         (removed, f"no FaceXModel/{EXPRESSIONS[1]}.obj"),
         (garbled, "could not convert string to float"),
         (emptied, "no FaceXModel/generic_neutral_mesh.obj"),
-        (packed_of_zeros, "other numbers of vertices"),
+        (packed_of_nine, "other numbers of vertices"),
         (packed_of_nothing, "zip"),
     ],
 )
