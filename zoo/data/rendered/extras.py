@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,12 +15,8 @@ ON_SKULL, HANGING, RIM = 14, 9, 32  #: Rows of hair on the skull and below, and 
 ABSENT = -40.0  #: All coordinates of what is not worn: far behind the head, and without an area
 
 
-class Part(NamedTuple):
-    """A mesh of quads: points (batch, vertices, 3), quads (quads, 4), linear colours (batch, vertices, 3)."""
-
-    points: Tensor
-    quads: Tensor
-    colours: Tensor
+Part = tuple[Tensor, Tensor, Tensor]
+"""A mesh of quads: points (batch, vertices, 3), quads (quads, 4), linear colours (batch, vertices, 3)."""
 
 
 def grid(columns: int, rows: int, like: Tensor, closed: bool = False) -> Tensor:
@@ -49,7 +44,6 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
     hairline = hairline + d.uniform(1, low=-10.0, high=8.0) * tensor((1, 1, 0.8, 0.3, 0, 0, 0, 0, 0), points)
     hairline = hairline.clamp(max=88)
     scalp = soft(rig.up - hairline @ rig.knots_vertices, 2.0) * rig.scalp * d.uniform(1, low=0.75, high=1.0)
-
     long = torch.where(male, d.uniform(1) < 0.1, d.uniform(1) < 0.75)
     length, fringed = long * d.uniform(1, low=3.0, high=17.0), d.uniform(1) < 0.35
     top = torch.where(male, 0.12, 0.5) + d.uniform(1) ** 2 * 2.6
@@ -58,7 +52,6 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
     strands = ripple(loose, columns, 20, 60) + 1.5 * (loose.uniform(COLUMNS) - 0.5)
     jagged = (strands + ripple(d, columns, 2, 8)) * d.uniform(1, low=0.2, high=1.5) * (0.4 + fringed * 1.0)
     ends = hairline @ rig.knots_columns - fringed * d.uniform(1, low=8.0, high=34.0) * sweep - jagged.clamp(-5, 5)
-
     hat, front = loose.uniform(1) < 0.07, columns.cos()
     rim = loose.uniform(1, low=12.0, high=40.0) - 14 * (1 - front) * loose.uniform(1)
     away = (points[:, : len(rig.up)] - tensor(CENTRE, points)).norm(dim=2)[:, rig.skull]  # (batch, COLUMNS, heights)
@@ -83,20 +76,18 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
     angle, far = torch.deg2rad(up), radius + torch.where(hat[..., None], stiff, lift)
     flat = angle.cos() * far
     shell = torch.stack([flat * columns.sin(), angle.sin() * far, flat * front], 3) + tensor(CENTRE, points)
-
     further = torch.linspace(0, 1, HANGING + 1, device=points.device)[1:, None]
     x, y, z = shell[:, -1:].unbind(3)
     hangs = hangs * ~hat
     fall = (length * hangs * (1 + 0.06 * ripple(loose, columns, 8, 30)))[:, None] * further
     spread = 1 + hangs[:, None] * (further * d.uniform(1, 1, low=-0.15, high=0.3) + 0.03)
     shell = torch.cat([shell, torch.stack([x * spread, y - fall, (z - 0.5) * spread + 0.5], 3)], 1)
-
     tone = 0.35 * ripple(loose, columns, 12, 48) + 0.2 * ripple(d, columns, 3, 12)
     tone = tone[:, None] * d.uniform(1, 1, low=0.36, high=1.2) + 0.25 * (loose.uniform(len(shell[0]), COLUMNS) - 0.5)
     tone = torch.exp(tone + torch.linspace(-0.15, 0.15, len(shell[0]), device=points.device)[:, None])
     dyed = torch.where(hat, loose.uniform(3) ** 1.5 * 0.8 + 0.004, who.hair)
     colours = (dyed[:, None, None] * tone[..., None]).flatten(1, 2)
-    return Part(shell.flatten(1, 2), grid(COLUMNS, ON_SKULL + HANGING, points, closed=True), colours), scalp
+    return (shell.flatten(1, 2), grid(COLUMNS, ON_SKULL + HANGING, points, closed=True), colours), scalp
 
 
 def mouth_inside(points: Tensor) -> Part:
@@ -106,7 +97,7 @@ def mouth_inside(points: Tensor) -> Part:
     lines += [bottom + tensor((0, up, -0.75), points) for up in (0.15, -0.6)]
     tooth, dark, tongue = (0.55, 0.52, 0.45), (0.03, 0.012, 0.011), (0.12, 0.04, 0.04)
     colours = tensor((tooth, tooth, tooth, dark, dark, tongue), points).repeat_interleave(5, 0)
-    return Part(torch.cat(lines, 1), grid(5, 6, points), colours.expand(len(points), -1, -1))
+    return (torch.cat(lines, 1), grid(5, 6, points), colours.expand(len(points), -1, -1))
 
 
 def draw_glasses(points: Tensor, worn: Tensor, d: Draws) -> Part:
@@ -145,4 +136,4 @@ def draw_glasses(points: Tensor, worn: Tensor, d: Draws) -> Part:
     of_lens = (number % half // (2 * RIM) == 1)[:, None] & (number < 2 * half)[:, None]
     rim = d.uniform(1, 1) ** 3 * 0.4 + d.uniform(1, 3) ** 6 * 0.3
     shown = torch.where(worn[:, None, None], torch.cat(pieces, 1), ABSENT)
-    return Part(shown, quads, torch.where(of_lens, d.uniform(1, 3, low=0.004, high=0.03), rim))
+    return (shown, quads, torch.where(of_lens, d.uniform(1, 3, low=0.004, high=0.03), rim))

@@ -54,8 +54,6 @@ def draw_people(rig: Rig, d: Draws) -> Person:
     fair = (1 - dark) * (1 - old)
     hair = choose(d, HAIR, 0.5 + dark * 3, one, fair, fair * 0.8, fair * 0.6, fair * 0.3, old * 2, old)
     iris = choose(d, IRIS, 1 + 3 * dark, one, fair, fair, fair)
-
-    # (batch, fields, wavelengths): long waves are stronger
     amplitudes = d.uniform(3, len(WAVES)) ** 2 * tensor([0.2, 0.12, 0.08, 0.05, 0.06], age)
     counts = torch.tensor([count for _, count in WAVES], device=age.device)
     waves = d.normal(3, len(rig.waves)) * amplitudes.repeat_interleave(counts, 2, output_size=len(rig.waves))
@@ -71,7 +69,6 @@ def draw_people(rig: Rig, d: Draws) -> Person:
     moles = (d.uniform(4, 1) < 0.35) * d.uniform(4, 1, low=0.3, high=1.5)
     deep = deep + (torch.exp(-0.5 * apart**2) * moles).sum(1)
     taken = tan[..., None] * tensor(MELANIN, tan) + red[..., None] * tensor(BLOOD, red) + deep[..., None]
-
     along = rig.brow_along
     arched = d.uniform(1, low=-0.1, high=0.4) * (1 - ((along - 0.6) / 0.6) ** 2)
     middle = d.uniform(1, low=-0.25, high=0.35) + d.uniform(1, low=-0.5, high=0.3) * (along - 0.5) + arched
@@ -84,10 +81,7 @@ def draw_people(rig: Rig, d: Draws) -> Person:
 
 
 def paint(rig: Rig, who: Person, scalp: Tensor, beards: Draws, shot: Draws) -> Tensor:
-    """The colour of each vertex in an image, (batch, vertices, 3): skin with brows, beard, scalp and eyes.
-
-    `scalp`: (batch, vertices), the share of hair there; `beards`: how each person shaves.
-    """
+    """The colour of each vertex in an image, (batch, vertices, 3). `scalp`: the share of hair there, without brows."""
     coarse = len(rig.waves) - 128  # what changes from day to day: a tan, powder, a flush, dirt
     passing = shot.normal(3, coarse, spread=0.1) @ rig.waves[:coarse] * shot.uniform(1, 1)
     colour = who.skin * torch.exp(passing.mean(1)[..., None] + 0.3 * passing.transpose(1, 2))

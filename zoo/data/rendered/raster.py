@@ -14,13 +14,14 @@ FARTHEST, DEPTH_STEPS = 256.0, 2**16
 """Depths are whole numbers of steps from this distance behind the origin on; what is farther counts as being there."""
 
 
-def rasterise(points: Tensor, values: Tensor, triangles: Tensor, size: int, both: Tensor) -> tuple[Tensor, Tensor]:
+def rasterise(points: Tensor, values: Tensor, quads: Tensor, size: int, both: Tensor) -> tuple[Tensor, Tensor]:
     """What is seen in the centre of each pixel: whether anything, and the values of the vertices, interpolated.
 
     points: (batch, vertices, 3), x to the right and y down in pixels, z the larger the nearer. values: (batch,
-    vertices, channels). triangles: (triangles, 3), clockwise on the picture where seen from the front; both:
-    (triangles,) bool, seen from behind too. Returns bool (batch, size, size) and (batch, size, size, channels).
+    vertices, channels). quads: (quads, 4), anticlockwise on the picture where seen from the front; both: (quads,) bool,
+    seen from behind too. Returns bool (batch, size, size) and (batch, size, size, channels).
     """
+    triangles, both = torch.cat([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]]), both.repeat(2)
     device, (x, y, z) = points.device, points.unbind(2)
     corners = x[:, triangles.T], y[:, triangles.T]
     # the first and the last pixel, across and down, whose centre lies between the corners

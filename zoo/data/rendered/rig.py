@@ -138,20 +138,15 @@ def normals(points: Tensor, quads: Tensor, around: Tensor) -> Tensor:
     return functional.normalize(across[:, around].sum(2), dim=2)
 
 
-def triangles_of(quads: Tensor) -> Tensor:
-    """Two triangles (2 · quads, 3) for each quad (quads, 4), clockwise on a picture whose y points down."""
-    return torch.cat([quads[:, [0, 2, 1]], quads[:, [0, 3, 2]]])
-
-
 def visibility(mean: Tensor, quads: Tensor, lights: Tensor, size: int = 192) -> Tensor:
     """How much of each light reaches each vertex past the head itself: (lights, vertices) from 0 to 1."""
     right = functional.normalize(torch.linalg.cross(torch.tensor([0.0, 1.0, 0.02]).expand_as(lights), lights), dim=1)
     frames = torch.stack([right, torch.linalg.cross(right, lights), lights], 2)
-    seen, triangles, one_sided = [], triangles_of(quads), torch.zeros(2 * len(quads)).bool()
+    seen, one_sided = [], torch.zeros(len(quads)).bool()
     for frame in frames:
         turned = (mean - torch.tensor(CENTRE)) @ frame
         pixels = turned * torch.tensor([size / 40, size / 40, 1.0]) + torch.tensor([size / 2, size / 2, 0.0])
-        covered, depth = rasterise(pixels[None], turned[None, :, 2:], triangles, size, one_sided)
+        covered, depth = rasterise(pixels[None], turned[None, :, 2:], quads, size, one_sided)
         depth = torch.where(covered, depth[..., 0], -99.0)
         grid = (pixels[:, :2] / size * 2 - 1)[None, None]
         nearest = functional.grid_sample(depth[None], grid, "nearest", "border", False)[0, 0, 0]

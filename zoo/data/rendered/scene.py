@@ -1,6 +1,7 @@
 """One image of a person: expression, pose, light, what is worn, a detector's crop, and a camera's faults."""
 
 import math
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,19 +12,17 @@ from zoo.data.rendered.extras import draw_glasses, draw_hair, mouth_inside
 from zoo.data.rendered.facekit import HEAD
 from zoo.data.rendered.person import Person, draw_people, paint, tensor
 from zoo.data.rendered.raster import rasterise
-from zoo.data.rendered.rig import CENTRE, LANDMARKS, Rig, neighbours, normals, triangles_of
+from zoo.data.rendered.rig import CENTRE, LANDMARKS, Rig, neighbours, normals
 from zoo.faces.align import ARCFACE_TEMPLATE
-
-LARGER = 1.5  #: Rendered this much larger than the crop, against jagged edges
 
 
 def render(rig: Rig, seed: int, people: Tensor, shots: Tensor, size: int = 112) -> Tensor:
     """Image `shots[i]` of person `people[i]`, RGB uint8 (batch, size, size, 3): a function of these numbers alone."""
     who, shot = Draws(seed, people), Draws(seed, people, shots + 1)
-    plane, colours, triangles, both = stage(rig, draw_people(rig, who), who, shot)
-    large = round(size * LARGER)
+    plane, colours, quads, both = stage(rig, draw_people(rig, who), who, shot)
+    large = round(size * 1.5)  # against jagged edges
     plane = plane * tensor((large / 112, large / 112, 1), plane)
-    covered, pixels = rasterise(plane, colours, triangles, large, both)
+    covered, pixels = rasterise(plane, colours, quads, large, both)
     return photograph(pixels, covered, background(shot, large), shot, size)
 
 
@@ -45,7 +44,7 @@ def expression(rig: Rig, d: Draws) -> Tensor:
 
 def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """All meshes as the camera sees them: points (batch, vertices, 3) in pixels of a 112-pixel crop, and depth; linear
-    colours (batch, vertices, 3) in their light; triangles (triangles, 3); which of those are seen from both sides.
+    colours (batch, vertices, 3) in their light; quads (quads, 4); which of those are seen from both sides.
     """
     shape = person.shape + shot.normal(person.shape.shape[1], spread=0.08)
     points = rig.mean + (torch.cat([shape, expression(rig, shot)], 1) @ rig.basis).view(len(shape), -1, 3)
@@ -53,17 +52,15 @@ def stage(rig: Rig, person: Person, who: Draws, shot: Draws) -> tuple[Tensor, Te
     shaved = Draws(torch.where(shot.uniform() < 0.15, shot.key, who.key), 2)
     hair, scalp = draw_hair(rig, person, points, style, shot)
     glasses = shot.uniform() < torch.where(Draws(who.key, 3).uniform() < 0.16, 0.75, 0.04)
-    every, quads, colours = points, [rig.quads], [paint(rig, person, scalp, shaved, shot)]
-    for part in (hair, mouth_inside(points), draw_glasses(points, glasses, shot)):
-        quads.append(part.quads + every.shape[1])
-        every = torch.cat([every, part.points], 1)
-        colours.append(part.colours)
-    joined = torch.cat(quads)
+    skin = points, rig.quads, paint(rig, person, scalp, shaved, shot)
+    every, quads, colours = zip(skin, hair, mouth_inside(points), draw_glasses(points, glasses, shot), strict=True)
+    starts = accumulate((mesh.shape[1] for mesh in every), initial=0)
+    joined, vertices = torch.cat([one + start for one, start in zip(quads, starts, strict=False)]), torch.cat(every, 1)
     if rig.around is None:
-        rig.around = neighbours(joined.cpu(), every.shape[1]).to(rig.mean.device)
-    lit = shaded(rig, torch.cat(colours, 1), normals(every, joined, rig.around), shot)
-    both = (torch.arange(len(joined), device=rig.mean.device) >= len(rig.quads)).repeat(2)
-    return project(every, points[:, LANDMARKS], shot), lit, triangles_of(joined), both
+        rig.around = neighbours(joined.cpu(), vertices.shape[1]).to(joined.device)
+    lit = shaded(rig, torch.cat(colours, 1), normals(vertices, joined, rig.around), shot)
+    both = torch.arange(len(joined), device=joined.device) >= len(rig.quads)
+    return project(vertices, points[:, LANDMARKS], shot), lit, joined, both
 
 
 def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:

@@ -24,8 +24,8 @@ def test_hair_lies_outside_the_skull_and_bald_heads_have_none_on_top(faces: Rend
     rig = faces.rig
     points = rig.mean.expand(len(PEOPLE), -1, -1)
     who = draw_people(rig, Draws(0, PEOPLE))
-    hair, scalp = draw_hair(rig, who, points, Draws(0, PEOPLE), Draws(1, PEOPLE))
-    crown = (hair.points - torch.tensor(CENTRE)).norm(dim=2)[:, :160].mean(1)
+    (hair, _, _), scalp = draw_hair(rig, who, points, Draws(0, PEOPLE), Draws(1, PEOPLE))
+    crown = (hair - torch.tensor(CENTRE)).norm(dim=2)[:, :160].mean(1)
     skull = (rig.mean - torch.tensor(CENTRE)).norm(dim=1)[rig.scalp & (rig.up > 80)].mean()
     bald = scalp[:, rig.scalp & (rig.up > 60) & (rig.up < 80) & (rig.mean[:, 2] > 4)].mean(1) < 0.2
     assert 0 < bald.sum() < 10 and (crown[bald] < skull).float().mean() > 0.5
@@ -36,14 +36,14 @@ def test_hair_lies_outside_the_skull_and_bald_heads_have_none_on_top(faces: Rend
 
 def test_glasses_surround_the_eyes_of_those_who_wear_them(faces: RenderedFaces) -> None:
     points, worn = faces.rig.mean.expand(len(PEOPLE), -1, -1), PEOPLE % 2 == 0
-    found = draw_glasses(points, worn, Draws(0, PEOPLE))
-    assert (found.points[~worn] == ABSENT).all() and found.quads.max() < found.points.shape[1]
-    rim = found.points[worn][:, :32]
+    shown, quads, _ = draw_glasses(points, worn, Draws(0, PEOPLE))
+    assert (shown[~worn] == ABSENT).all() and quads.max() < shown.shape[1]
+    rim = shown[worn][:, :32]
     eye = points[0, LANDMARKS[36:42]]
     assert (rim[..., 0].amin(1) < eye[:, 0].min()).all() and (rim[..., 0].amax(1) > eye[:, 0].max()).all()
 
 
 def test_teeth_lie_behind_the_lips(faces: RenderedFaces) -> None:
     points = faces.rig.mean[None]
-    found, lips = mouth_inside(points), points[0, LANDMARKS[60:68]]
-    assert found.points[..., 2].max() < lips[:, 2].max() and len(found.quads) == 4 * 5
+    (found, quads, _), lips = mouth_inside(points), points[0, LANDMARKS[60:68]]
+    assert found[..., 2].max() < lips[:, 2].max() and len(quads) == 4 * 5

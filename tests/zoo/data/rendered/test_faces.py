@@ -71,7 +71,7 @@ def test_there_is_no_picture_behind_the_last(faces: RenderedFaces) -> None:
     [
         ({"people": 1}, "at least 2 rendered people"),
         ({"images": 0}, "an image of each"),
-        ({"seed": 2**32}, "seed of 32 bits"),
+        ({"seed": 2**32}, "a seed of 32 bits"),
         ({"size": (112, 96)}, "square crops"),
         ({"size": (8, 8)}, "48 to 336"),
     ],
