@@ -201,13 +201,28 @@ class Gain:
             return "no difference shown"
         return ("better" if low > 0 else "worse") + ("" if len(self.seeds) > 1 else " at one seed")
 
-    def seeds_for(self, difference: float) -> int | None:
-        """About how many seeds show such a difference in four of five trials; None where no number does.
+    @property
+    def over_seeds(self) -> tuple[float, float] | None:
+        """The 95 % interval by Student's t over the seeds, for exactly these people; None of a single seed."""
+        if (count := len(self.seeds)) < 2:
+            return None
+        half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(self.seeds.values()) / math.sqrt(count)
+        return self.mean - half, self.mean + half
 
-        The variance between the seeds so far falls with their number, that between people, who are given, does not.
+    def seeds_for(self, difference: float) -> int | None:
+        """The fewest seeds with which `interval` shows such a difference in four of five trials, judged by two or more.
+
+        The variance that draws of people cause in all seeds alike remains; what they cause in one seed, and what seeds
+        differ by, falls with their number. None where 10,000 seeds are too few.
         """
-        left = (difference / (NORMAL_95 + NORMAL_80)) ** 2 - float(np.nanvar(self.drawn.mean(axis=0)))
-        return None if left <= 0 else max(2, math.ceil(statistics.variance(self.seeds.values()) / left))
+        if (count := len(self.seeds)) < 2:
+            return None
+        alone = float(np.nanvar(self.drawn, axis=1).mean())
+        alike = max(0.0, (count * float(np.nanvar(self.drawn.mean(axis=0))) - alone) / (count - 1))
+        own, between, n = alone - alike, statistics.variance(self.seeds.values()), np.arange(2, 10_001)
+        drawn = alike + own * (2 * n - 1) / n**2 + between / n * (stdtrit(n - 1, 0.975) / NORMAL_95) ** 2
+        needed = NORMAL_95 * np.sqrt(drawn) + NORMAL_80 * np.sqrt(alike + np.maximum(own, between) / n)
+        return next(iter(n[needed <= difference].tolist()), None)
 
 
 def gains(cells: Sequence[Cell], second: str) -> list[Gain]:
@@ -285,8 +300,8 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
 
 HOW = (
     "The interval is from a bootstrap crossed over people (pairs where people are unknown) and seeds; where it holds "
-    "zero, no difference is shown. Last column: about how many seeds would show a difference of {:g} in four of "
-    "five trials, judged by the seeds so far; – where these people are too few for it, whatever the seeds."
+    "zero, no difference is shown. Seeds alone: Student's 95 % interval for exactly these people. Last column: about "
+    "how many seeds show a difference of {:g} in four of five trials, judged by those so far; – where no number does."
 )
 
 
@@ -315,8 +330,8 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, d
     if found := gains(cells, second):
         parts.append("## Is there a gain?\n")
         parts.append(f"{second} less the others, in percentage points. {HOW.format(100 * difference)}\n")
-        lines = [["benchmark", "figure", "against", "difference", "95 %", "at each seed", "", "seeds"]]
-        lines += [["---"] * 3 + ["---:"] * 2 + ["---"] * 2 + ["---:"], *(row(gain, difference) for gain in found)]
+        lines = [["benchmark", "figure", "against", "difference", "95 %", "at each seed", "", "seeds alone", "seeds"]]
+        lines += [["---"] * 3 + ["---:"] * 2 + ["---"] * 2 + ["---:"] * 2, *(row(gain, difference) for gain in found)]
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
     return "\n".join(parts)
 
@@ -342,12 +357,17 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
 
 def row(gain: Gain, difference: float) -> list[str]:
     """A gain as a line of a table."""
-    low, high = (f"{100 * bound:+.2f}" for bound in gain.interval)
     each = " ".join(f"{100 * value:+.1f}" for value in gain.seeds.values())
-    needed = gain.seeds_for(difference) if len(gain.seeds) > 1 else None
-    seeds = "–" if needed is None else f"{needed:,}"
-    mean, against = f"{100 * gain.mean:+.2f}", [gain.data, gain.figure, gain.first]
-    return [*against, mean, f"[{low}, {high}]", each, gain.verdict, seeds]
+    needed = gain.seeds_for(difference)
+    return [
+        *(gain.data, gain.figure, gain.first, f"{100 * gain.mean:+.2f}", points(gain.interval), each, gain.verdict),
+        *("–" if gain.over_seeds is None else points(gain.over_seeds), "–" if needed is None else f"{needed:,}"),
+    ]
+
+
+def points(interval: tuple[float, float]) -> str:
+    """An interval in percentage points."""
+    return "[" + ", ".join(f"{100 * bound:+.2f}" for bound in interval) + "]"
 
 
 def summary(cells: Sequence[Cell], second: str, difference: float = 0.01) -> dict[str, Any]:
@@ -360,7 +380,7 @@ def summary(cells: Sequence[Cell], second: str, difference: float = 0.01) -> dic
     for gain in gains(cells, second):
         between = {"benchmark": gain.data, "figure": gain.figure, "first": gain.first, "second": gain.second}
         found = {"mean": gain.mean, "interval": gain.interval, "seeds": gain.seeds, "verdict": gain.verdict}
-        needed = gain.seeds_for(difference) if len(gain.seeds) > 1 else None
-        compared.append({**between, **found, "difference": difference, "seeds_needed": needed})
+        needed = {"over_seeds": gain.over_seeds, "difference": difference, "seeds_needed": gain.seeds_for(difference)}
+        compared.append({**between, **found, **needed})
     of_cells = {"cells": [[cell.head, cell.seed] for cell in cells], "training_loss": {str(c): c.loss for c in cells}}
     return {**of_cells, "figures": measured, "gains": compared}
