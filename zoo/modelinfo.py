@@ -127,6 +127,7 @@ class ModelInfo:
     """How a float16 or int8 file was made: precision, calibration, layers kept in float32; empty for float32."""
     thresholds: tuple[Threshold, ...] = ()  #: Measured thresholds, smallest false accept rate first
     origin: Origin | None = None  #: Where the weights come from, if others trained them
+    worth: str = ""  #: What was measured of a model that is too weak for verdicts; empty for others
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, the same for the same facts."""

@@ -82,6 +82,7 @@ def render_card(
         info=info,
         report=report,
         synthetic="synthetic" in info.training_set,
+        rendered=info.training_set.startswith("rendered:"),
         facts=[(label, value) for label, value in facts_of(info, report) if value],
         intervals_told=any(result.intervals or result.probes is not None for result in results),
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),

@@ -33,6 +33,8 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
 
     InputError where both are given, where `threshold` is not a cosine, and where `far` was not measured.
     """
+    if info is not None and info.worth:
+        return _none(info.worth, threshold if far is None else far)
     if threshold is not None:
         return _given(threshold, "--far", far)
     if far is not None and not 0 < far <= 1:
@@ -49,6 +51,14 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
     return Decision(best.threshold, origin, best)
 
 
+def _none(worth: str, asked: float | None) -> Decision:
+    """No threshold for a model that is too weak for verdicts."""
+    if asked is not None:
+        found = f"found {asked:g}; its similarities are worth {worth}"
+        raise InputError(f"expected no threshold and no rate for a model that gives no verdicts, {found}")
+    return Decision(None, f"this model gives no verdicts; its similarities are worth {worth}")
+
+
 def decide_identification(
     info: ModelInfo | None, people: int, fpir: float | None = None, threshold: float | None = None
 ) -> Decision:
@@ -57,6 +67,8 @@ def decide_identification(
     For `fpir` it is the stored threshold with the largest false accept rate that keeps this false positive
     identification rate. InputError where none of the stored ones is small enough, and where both are given.
     """
+    if info is not None and info.worth:
+        return _none(info.worth, threshold if fpir is None else fpir)
     if threshold is not None:
         return _given(threshold, "--fpir", fpir)
     stored = _stored(info)

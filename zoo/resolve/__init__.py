@@ -168,6 +168,18 @@ def _run(text: str) -> Place | None:
     return Folder(path) if text and path.is_dir() and path != RUNS else None
 
 
+def packaged() -> dict[str, Path]:
+    """The ONNX files that come with zoo, by name."""
+    here = Path(__file__).resolve().parent.parent  # zoo/ as installed; in a checkout they lie beside it
+    folders = (here / "model_cards", here.parent / "model_cards")
+    return {file.parent.name: file for folder in folders for file in folder.glob(f"*/{ONNX}")}
+
+
+def _packaged(text: str) -> Place | None:
+    file = packaged().get(text)
+    return OnnxFile(file) if file else None
+
+
 def _hub(text: str) -> Place | None:
     from zoo.hub.pull import is_hub_id
 
@@ -182,6 +194,7 @@ KINDS: list[Kind] = [
     Kind("local-dir:FOLDER", _explicit_folder),
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
+    Kind("the name of a model that comes with zoo", _packaged),
     Kind("OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE on the Hub", _hub),
 ]  #: Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub
 
@@ -226,7 +239,8 @@ def _similar(text: str) -> str:
     """The runs and the neighbouring files whose names are close to a text, as a question."""
     path = Path(text)
     beside = [str(path.parent / file.name) for file in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
-    names = [*(folder.name for folder in run_folders()), *(str(folder) for folder in run_folders()), *beside]
+    runs = run_folders()
+    names = [*(folder.name for folder in runs), *map(str, runs), *packaged(), *beside]
     close = closest(text, names)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 

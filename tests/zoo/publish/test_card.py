@@ -64,8 +64,9 @@ def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) ->
 
     info = ModelInfo.from_json((folder / "facts.json").read_text())
     report = Report.read(folder / "report.json")
+    given = License(info.license) if info.license else None
     assert (folder / "README.md").read_text() == render_card(
-        info, report, recipe_in(folder), f"owner/{folder.name}", figures=figures_in(folder)
+        info, report, recipe_in(folder), f"owner/{folder.name}", given, figures=figures_in(folder)
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import InputError
-from zoo.resolve import KINDS, Folder, HubFile, HubModel, OnnxFile
+from zoo.inference.metadata import read_model_info
+from zoo.recognition.threshold import decide, decide_identification
+from zoo.resolve import KINDS, Folder, HubFile, HubModel, OnnxFile, find_model, onnx_file
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +112,19 @@ def test_a_checkpoint_of_another_project_is_told_how_it_becomes_a_model() -> Non
     for form in (OnnxFile(Path("face.ckpt")).onnx, OnnxFile(Path("face.ckpt")).folder):
         with pytest.raises(InputError, match=r"found the checkpoint face\.ckpt; `zoo adopt face\.ckpt"):
             form()
+
+
+def test_a_model_that_comes_with_zoo_is_found_by_its_name_and_gives_no_verdict() -> None:
+    file = onnx_file("mobilefacenet-rendered")
+    info = read_model_info(file)
+    assert info is not None and not info.thresholds and file.stat().st_size <= 4e6
+    for decision in (decide(info), decide_identification(info, 10)):
+        assert decision.threshold is None and decision.accepts(0.99) is None
+        assert "this model gives no verdicts; its similarities are worth AUC 0.8" in str(decision)
+    for asked in ({"far": 0.01}, {"threshold": 0.3}):
+        with pytest.raises(InputError, match=r"expected no threshold and no rate .* found 0"):
+            decide(info, **asked)
+    with pytest.raises(InputError, match="expected no threshold and no rate"):
+        decide_identification(info, 10, fpir=0.1)
+    with pytest.raises(InputError, match=r"did you mean mobilefacenet-rendered\?"):
+        find_model("mobilefacenet-rendred")
