@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import threading
 import time
 import warnings
@@ -33,7 +34,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from zoo.errors import InputError
 from zoo.files import atomic_path, fsync_folder, write_json, write_text
-from zoo.train.distributed import Rank, agreed, everywhere
+from zoo.train.distributed import Rank, agreed, everywhere, sees_folder
 
 # it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
@@ -129,7 +130,7 @@ def save(
             own = sorted(path.name for path in temporary.glob(f"__{dist.get_rank()}_*"))
             dist.all_gather_object(parts, own, group)
             for source, names in list(enumerate(parts))[1:]:
-                share(temporary, names, source, group)
+                share(temporary, names, source, first and not (temporary / names[0]).exists(), group)
         if first:
             write_json(temporary / "manifest.json", manifest(temporary))
             shutil.rmtree(final, ignore_errors=True)
@@ -150,37 +151,36 @@ def save(
     return final
 
 
-def share(folder: Path, names: Sequence[str], source: int, group: dist.ProcessGroup | None = None) -> bool:
-    """Copies files of the process `source` to the first process, or from that to all, where they are not there.
+def share(folder: Path, names: Sequence[str], source: int, takes: bool, group: dist.ProcessGroup | None = None) -> None:
+    """Copies files in `folder` of the process `source` to the folders of those that take them, a piece at a time.
 
-    A piece at a time, by every rank of `group`; whether a file came to this one.
+    Called by every rank of `group`. A file appears under its name once it is whole.
     """
-    rank, came = dist.get_rank(), False
+    mine = dist.get_rank() == source
     for name in names:
-        takes = 0 in (rank, source) and rank != source and not (folder / name).exists()
-        came |= takes
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / name if takes or rank == source else os.devnull, "wb" if takes else "rb") as file:
+        part = folder / f".{name}.part"
+        with open(part if takes else folder / name if mine else os.devnull, "wb" if takes else "rb") as file:
             piece = [b"more"]
             while piece[0]:
-                piece = [file.read(1 << 26) if rank == source else b""]
+                piece = [file.read(1 << 26) if mine else b""]
                 dist.broadcast_object_list(piece, source, group)
                 if takes:
                     file.write(piece[0])
-    barrier(group)
-    return came
+        if takes:
+            os.replace(part, folder / name)
 
 
 @contextlib.contextmanager
-def handed_out(folder: Path, rank: Rank) -> Iterator[None]:
-    """Copies the first process's newest whole checkpoint to the machines that have none, while the block runs."""
+def handed_out(folder: Path, rank: Rank) -> Iterator[Path]:
+    """The first process's `folder` of checkpoints: itself or, on another machine, a copy of the newest whole one."""
     newest = everywhere(agreed(lambda: newest_whole(folder) if rank.first else folder, rank), rank)
     names = everywhere(sorted(path.name for path in newest.iterdir()) if rank.first else [], rank)
-    came = share(newest, names, 0)
-    yield
-    barrier(None)
-    if came:
-        shutil.rmtree(newest, ignore_errors=True)
+    away = not sees_folder(folder, rank)
+    with tempfile.TemporaryDirectory() as copy:
+        place = Path(copy) if away else folder
+        (place / newest.name).mkdir(exist_ok=True)
+        share(place / newest.name, names, 0, away)
+        yield place
 
 
 def prune(folder: Path, keep: int, best: int) -> None:

@@ -115,25 +115,29 @@ def require_shared(run: Path, rank: Rank) -> None:
     """InputError on every process unless all of them see the run's folder: each writes its part of a checkpoint."""
     if rank.world == 1:
         return
-    token, mark = run / ".seen", everywhere(secrets.token_hex(8), rank)
-    if rank.first:
-        token.write_text(mark)
-    dist.barrier()
-    blind = sorted({place for place in gathered("" if sees(token, mark) else platform.node(), rank) if place})
-    token.unlink(missing_ok=True)
+    blind = sorted({place for place in gathered("" if sees_folder(run, rank) else platform.node(), rank) if place})
     if blind:
         found = f"found some on {', '.join(blind)} that do not"
         advice = "start all machines in the same folder of a common file system"
         raise InputError(f"expected every process to see the run's folder {run}, {found}; {advice}")
 
 
-def sees(token: Path, mark: str) -> bool:
-    """Whether the file is there with this content, which a network's file system may show some seconds late."""
+def sees_folder(folder: Path, rank: Rank) -> bool:
+    """Whether this process sees what the first one writes into `folder`, maybe some seconds late."""
+    token, mark = folder / ".seen", everywhere(secrets.token_hex(8), rank)
+    if rank.first:
+        token.write_text(mark)
+    dist.barrier()
+    seen = False
     for _ in range(4):
         with contextlib.suppress(OSError):
-            return token.read_text() == mark
+            seen = token.read_text() == mark
+        if seen:
+            break
         time.sleep(SETTLE_SECONDS / 4)
-    return False
+    dist.barrier()
+    token.unlink(missing_ok=True)
+    return seen
 
 
 def gathered(value: T, rank: Rank) -> list[T]:

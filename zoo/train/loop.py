@@ -70,8 +70,9 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     both = (training.optimizer, False), (training.centre_optimizer, True)
     schedules = [build_schedule(config, optimizer, steps_per_epoch, centres) for optimizer, centres in both]
     teacher = open_teacher(config, run, dataset, training.criterion, rank)
-    with checkpoint.handed_out(run / "checkpoint", rank) if resume and gather else contextlib.nullcontext():
-        damage = training.restore(run / "checkpoint") if resume else []
+    kept = run / "checkpoint"
+    with checkpoint.handed_out(kept, rank) if resume and gather else contextlib.nullcontext(kept) as place:
+        damage = training.restore(place) if resume else []
     same_data(run, data, training.progress, rank)
     step = training.progress["step"]
     if resume and rank.first:

@@ -130,6 +130,7 @@ def test_machines_without_a_common_file_system_train_with_gather_and_resume(
         shutil.rmtree(step)
     (folders[0] / "run/model.safetensors").unlink()
     save_config(config, folders[0] / "run/config.yaml")
+    (folders[1] / "run/checkpoint/step-00000099").mkdir()  # what another run has left there
     assert on_two_machines(config, Path("run"), folders, resume=True) == ["trained"] * 2
     assert same_weights(folders[0] / "run", pair[0]) and not list((folders[1] / "run").rglob("*.*"))
     shutil.rmtree(folders[0] / "run/checkpoint")
