@@ -1,4 +1,4 @@
-"""From many pictures to embeddings or aligned crops: found in folders, read ahead, in batches, each recorded."""
+"""From many pictures to embeddings, aligned crops or verdicts on pairs: read ahead, in batches, each recorded."""
 
 import base64
 import hashlib
