@@ -23,8 +23,7 @@ from zoo.messages import Bar, no_bar
 from zoo.published.catalogue import catalogue
 from zoo.reproduce.tables import spelling
 
-ROUNDING = 5e-5
-"""Claims are rounded to a hundredth of a per cent."""
+ROUNDING = 5e-5  #: Claims are rounded to a hundredth of a per cent
 OTHER_LABELS = {"roc_auc": "auc", "eer": "equal error rate"}
 
 
@@ -33,10 +32,8 @@ class Claim:
     """A figure that somebody published."""
 
     benchmark: str
-    metric: str
-    """As the tables of `zoo evaluate` call it: accuracy, TAR@FAR 0.0001, rank 1, G1 rank 1, …"""
-    value: float
-    """A fraction."""
+    metric: str  #: As the tables of `zoo evaluate` call it: accuracy, TAR@FAR 0.0001, rank 1, G1 rank 1, …
+    value: float  #: A fraction
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,11 +74,9 @@ class Audited:
 class Audit:
     """Every claim of a model."""
 
-    source: str
-    """Who claims it."""
+    source: str  #: Who claims it
     claims: tuple[Audited, ...]
-    report: Report | None
-    """All that was measured; None without data."""
+    report: Report | None  #: All that was measured; None without data
 
 
 def audit(

@@ -25,8 +25,7 @@ from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
 from zoo.train.start import train_in
 from zoo.train.watch import Standing, Watch, unwatched
 
-FOLDS = "stratified"
-"""Folds of a benchmark that nobody has published."""
+FOLDS = "stratified"  #: Folds of a benchmark that nobody has published
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,9 @@ class Job:
 class Pace:
     """How many cells at once and for how long, which decides no figure; times in minutes."""
 
-    jobs: int = 1
-    """Cells at once, each in a process of its own; several may share a GPU."""
-    minutes: float = math.inf
-    """Then the trainings are saved and the call ends; the same call goes on."""
-    cell_minutes: float = math.inf
-    """Then a training is saved and the next one begins."""
+    jobs: int = 1  #: Cells at once, each in a process of its own; several may share a GPU
+    minutes: float = math.inf  #: Then the trainings are saved and the call ends; the same call goes on
+    cell_minutes: float = math.inf  #: Then a training is saved and the next one begins
 
 
 def run_all(jobs: Sequence[Job], data: str, opened: Benchmarks, pace: Pace, watch: Watch) -> Iterator[None]:

@@ -31,32 +31,25 @@ from zoo.train.watch import Watch, unwatched
 HEADS = ("arcface", "cosface", "curricularface", "adaface", "recurricularface")
 """The last one is compared with the others; the paper itself has no CosFace and no AdaFace."""
 
-PAPER = "{head}-r18-casia"
-"""The packaged recipe of each head under the paper's section 4.2."""
+PAPER = "{head}-r18-casia"  #: The packaged recipe of each head under the paper's section 4.2
 
 
 @dataclass(frozen=True)
 class Grid:
     """What to train and to measure: every head with every seed, under equal conditions."""
 
-    data: str
-    """The training set, as `zoo train --data` takes it."""
-    benchmarks: str
-    """A folder of benchmarks, or one of them."""
-    output: Path = Path("reproduction")
-    """The folder of the tables and of a run folder per cell."""
+    data: str  #: The training set, as `zoo train --data` takes it
+    benchmarks: str  #: A folder of benchmarks, or one of them
+    output: Path = Path("reproduction")  #: The folder of the tables and of a run folder per cell
     heads: tuple[str, ...] = HEADS
     """The columns: heads, or variants of them as `variant` reads them. The last one is compared with the others."""
-    seeds: int = 3
-    """Trainings per head, with seeds 0 to `seeds` − 1."""
+    seeds: int = 3  #: Trainings per head, with seeds 0 to `seeds` − 1
     recipe: str | None = None
     """One recipe for all heads, a packaged one's name or a YAML file; None: the paper's for each head."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Other training options, e.g. {"epochs": 5}."""
+    options: Mapping[str, Any] = field(default_factory=dict)  #: Other training options, e.g. {"epochs": 5}.
     stated: str = "paper"
     """Published figures to print below the measured ones: "paper" (its Tables 1 to 3), "none", or a CSV file."""
-    difference: float = 0.01
-    """A difference, as a fraction, of which the tables say how many seeds would show it."""
+    difference: float = 0.01  #: A difference, as a fraction, of which the tables say how many seeds would show it
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

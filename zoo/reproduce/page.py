@@ -29,14 +29,10 @@ class Page:
     """What stands around the tables."""
 
     output: Path
-    command: str
-    """What makes the page."""
-    environment: str
-    """How all cells were trained, in a sentence."""
-    stated: str = "paper"
-    """As `stated_by` takes it."""
-    difference: float = 0.01
-    """For which the seeds that it needs are named, a fraction."""
+    command: str  #: What makes the page
+    environment: str  #: How all cells were trained, in a sentence
+    stated: str = "paper"  #: As `stated_by` takes it
+    difference: float = 0.01  #: For which the seeds that it needs are named, a fraction
 
     def write(self, cells: Sequence[Cell], second: str, missing: Sequence[str] = ()) -> None:
         """Writes the pages of these cells; `second` is compared with the other columns."""

@@ -22,15 +22,12 @@ from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import figures as rates
 from zoo.evaluate.results import Evaluation, RocPoints
 
-Stated = Mapping[tuple[str, str, str], float]
-"""(benchmark, figure, head) in the form of `spelling` → a fraction."""
+Stated = Mapping[tuple[str, str, str], float]  #: (benchmark, figure, head) in the form of `spelling` → a fraction
 
 PAPER = "Tables 1 to 3 of Sang & Yang, ReCurricularFace, 2024, doi 10.23977/acss.2024.080201"
 
-NORMAL_80 = 0.8416212335729143
-"""The 80 % quantile of the normal distribution."""
-TIMES = 20
-"""How often seeds are drawn in each draw of people."""
+NORMAL_80 = 0.8416212335729143  #: The 80 % quantile of the normal distribution
+TIMES = 20  #: How often seeds are drawn in each draw of people
 
 STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
 
@@ -92,8 +89,7 @@ TABLES = {
     "pairs": "Table 1: verification of pairs",
     "ijb": "Table 2: verification at low false accept rates (IJB-B, IJB-C)",
     "search": "Table 3: search, TinyFace and IJB 1:N",
-}
-"""The kinds of figures with their headings, in the order of printing."""
+}  #: The kinds of figures with their headings, in the order of printing
 
 
 @dataclass(frozen=True)
@@ -103,8 +99,7 @@ class Cell:
     head: str
     seed: int
     report: Report
-    loss: float = math.nan
-    """The mean of its last training steps."""
+    loss: float = math.nan  #: The mean of its last training steps
 
     def __str__(self) -> str:
         return f"{self.head} seed {self.seed}"
@@ -114,8 +109,7 @@ class Cell:
 class SeedStats:
     """One figure of one head over its seeds."""
 
-    values: tuple[float, ...]
-    """Fractions, one per seed."""
+    values: tuple[float, ...]  #: Fractions, one per seed
 
     @property
     def mean(self) -> float:
@@ -131,8 +125,7 @@ class SeedStats:
         return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
 
 
-Row = tuple[str, str, dict[str, SeedStats]]
-"""Benchmark, figure, and the statistics of each head."""
+Row = tuple[str, str, dict[str, SeedStats]]  #: Benchmark, figure, and the statistics of each head
 
 
 def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:

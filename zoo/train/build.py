@@ -43,8 +43,7 @@ class Training:
     average: ModelEmaV3 | None
     progress: dict[str, int]
     """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
-    best: dict[str, Any]
-    """`step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on."""
+    best: dict[str, Any]  #: `step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on
     plain: nn.Module | None = None
     """Where `model` is sharded: the whole one of the first process; without memory in the others."""
 

@@ -39,8 +39,7 @@ from zoo.train.distributed import Rank, agreed, everywhere, sees_folder
 # it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
 
-State = dict[str, Any]
-"""Everything that must survive a restart: nested dictionaries of tensors and plain values."""
+State = dict[str, Any]  #: Everything that must survive a restart: nested dictionaries of tensors and plain values
 
 
 class Saver:

@@ -25,15 +25,11 @@ from zoo.train.people import open_training
 
 @dataclass(frozen=True)
 class Cleaned:
-    images: int
-    """Images that were kept."""
+    images: int  #: Images that were kept
     identities: int
-    removed: int
-    """Images beyond the angle, listed in removed.csv."""
-    lost: int
-    """Identities none of whose images was kept."""
-    sub_centres: int
-    """Centres per class of the run."""
+    removed: int  #: Images beyond the angle, listed in removed.csv
+    lost: int  #: Identities none of whose images was kept
+    sub_centres: int  #: Centres per class of the run
 
 
 def clean(

@@ -21,8 +21,7 @@ from zoo.modelinfo import InputSpec
 from zoo.train.recipes import load_yaml
 from zoo.train.typed import Option, read, shown, spelled
 
-Scalar = bool | int | float | str | None
-"""What an option of the head or of the class centres may be."""
+Scalar = bool | int | float | str | None  #: What an option of the head or of the class centres may be
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -247,14 +246,12 @@ REQUIRED: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("a fraction in (0, 1]", lambda part: 0 < part <= 1, ("layer_decay", "decay")),
     ("a fraction in [0, 1)", lambda part: 0 <= part < 1, ("momentum", "dropout")),
     ("a fraction in (0, 1)", lambda part: 0 < part < 1, ("ema",)),
-)
-"""What is expected of an option on its own, in words and as a function, and the options of which it is; None passes."""
+)  #: What is expected of an option on its own, in words and as a function, and the options of which it is; None passes
 
 OPTIONS: dict[str, Option] = {
     name: next((fact for fact in typing.get_args(hint)[1:] if isinstance(fact, Option)), Option())
     for name, hint in typing.get_type_hints(TrainConfig, include_extras=True).items()
-}
-"""Every training option, in the order of declaration."""
+}  #: Every training option, in the order of declaration
 
 
 def option_names(**facts: object) -> tuple[str, ...]:
@@ -361,8 +358,7 @@ def part_types(config: TrainConfig) -> dict[str, tuple[str, dict[str, Any]]]:
 SET_ELSEWHERE = {
     *("head", "num_classes", "embedding_dim", "process_group", "seed", "straight_through", "return"),
     *("reduction", "ignore_index", "class_counts", "sync_stats"),
-}
-"""What MarginSoftmaxLoss takes, and a run does not take from `centres`."""
+}  #: What MarginSoftmaxLoss takes, and a run does not take from `centres`
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -26,8 +26,7 @@ CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Mean norm of the embeddings", ("embedding_norm",)),
     ("Images per second", ("images_per_second",)),
     ("Fraction of the time spent waiting for data", ("data_wait",)),
-)
-"""Each figure's title and the figures of a record that it shows; one that no record has is left out."""
+)  #: Each figure's title and the figures of a record that it shows; one that no record has is left out
 
 
 def write_curves(run: Path) -> None:

@@ -29,8 +29,7 @@ STORED = "teacher.npy"
 class Teacher:
     """The directions that a model gives the pictures of a training set."""
 
-    directions: npt.NDArray[np.float32]
-    """(images, dim), unit vectors; zeros for a picture that could not be read."""
+    directions: npt.NDArray[np.float32]  #: (images, dim), unit vectors; zeros for a picture that could not be read
     kind: Literal["cosine", "logits"]
 
     def loss(self, embeddings: Tensor, indices: Tensor, criterion: MarginSoftmaxLoss) -> Tensor:

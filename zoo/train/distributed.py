@@ -30,11 +30,9 @@ Facts = dict[str, Any]
 class Rank:
     """A process among those of a run."""
 
-    number: int = 0
-    """From 0."""
+    number: int = 0  #: From 0
     world: int = 1
-    local: int = 0
-    """Its number on this machine, which is that of its GPU where there are enough."""
+    local: int = 0  #: Its number on this machine, which is that of its GPU where there are enough
 
     @property
     def first(self) -> bool:

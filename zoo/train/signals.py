@@ -22,10 +22,8 @@ SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal,
 
 
 class Stop:
-    asked = 0
-    """0 for nothing."""
-    step = 0
-    """The step whose state was saved last."""
+    asked = 0  #: 0 for nothing
+    step = 0  #: The step whose state was saved last
 
     def at_once(self) -> None:
         """Raises Interrupted where a signal asked the run to stop."""

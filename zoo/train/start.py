@@ -18,15 +18,13 @@ from zoo.train.config import TrainConfig, build, changes, flag, load_config, opt
 from zoo.train.recipes import load_recipe
 from zoo.train.watch import Record, Standing, Watch, unwatched
 
-TRIAL = "quick-cpu"
-"""The recipe of a run without training data."""
+TRIAL = "quick-cpu"  #: The recipe of a run without training data
 
 
 @dataclass(frozen=True)
 class Trained:
     run: Path
-    record: Record
-    """The last line of its log, and the `validation` after it where there is one."""
+    record: Record  #: The last line of its log, and the `validation` after it where there is one
 
 
 def train(
@@ -67,8 +65,7 @@ class DryRun:
 
     steps_per_epoch: int
     total_steps: int
-    peak_bytes: int
-    """The most memory that the step took: the GPU's, or on a CPU all that this process ever had."""
+    peak_bytes: int  #: The most memory that the step took: the GPU's, or on a CPU all that this process ever had
 
 
 def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options: Any) -> DryRun:
@@ -118,8 +115,7 @@ def rescaled(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return scaled
 
 
-SCALED = {"milestones", "warmup_epochs", "head_epochs", "margin_epochs"}
-"""Options that count epochs."""
+SCALED = {"milestones", "warmup_epochs", "head_epochs", "margin_epochs"}  #: Options that count epochs
 
 
 def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,14 +145,12 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **{name: value for name, value in built.items() if value and name not in given}}
 
 
-ORIGIN = "origin.json"
-"""Where a run keeps the Origin of the weights that it started from."""
+ORIGIN = "origin.json"  #: Where a run keeps the Origin of the weights that it started from
 
 INHERITED = ("image_size", "mean", "std", "channel_order", "backbone", "stem", "neck", "embedding_dim")
 """What `inherited` may give."""
 
-PLAIN = str.maketrans("/:", "--")
-"""For folder names: what no name of a backbone or head may bring into them."""
+PLAIN = str.maketrans("/:", "--")  #: For folder names: what no name of a backbone or head may bring into them
 
 
 def resume(

@@ -25,10 +25,8 @@ class Option:
     """It may change on --resume to mend what was wrong, although it decides the weights; history.jsonl tells."""
     told: bool = True
     """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
-    varied: bool = False
-    """The cells of `zoo reproduce` differ in it."""
-    grid_flag: str = ""
-    """The flag of `zoo reproduce` that sets it there, in place of --set."""
+    varied: bool = False  #: The cells of `zoo reproduce` differ in it
+    grid_flag: str = ""  #: The flag of `zoo reproduce` that sets it there, in place of --set
 
 
 def read(value: Any, hint: Any, name: str) -> Any:

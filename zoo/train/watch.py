@@ -7,24 +7,19 @@ from typing import Any
 
 from zoo.messages import log
 
-Record = dict[str, Any]
-"""A line of metrics.jsonl: `step`, `epoch`, and figures by their names."""
+Record = dict[str, Any]  #: A line of metrics.jsonl: `step`, `epoch`, and figures by their names
 
 
 @dataclass(frozen=True)
 class Standing:
-    step: int
-    """Optimizer steps done, of `total_steps`."""
+    step: int  #: Optimizer steps done, of `total_steps`
     total_steps: int
-    epoch: int
-    """The epoch of that step, from 1, of `epochs`."""
+    epoch: int  #: The epoch of that step, from 1, of `epochs`
     epochs: int
-    record: Record
-    """The last line of the log; empty before the first one."""
+    record: Record  #: The last line of the log; empty before the first one
 
 
-Watch = Callable[[Standing], None]
-"""Called after each step, which then waits for it."""
+Watch = Callable[[Standing], None]  #: Called after each step, which then waits for it
 
 
 def unwatched(standing: Standing) -> None:

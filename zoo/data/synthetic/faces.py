@@ -93,8 +93,7 @@ def pair_plan(pairs: int = 6000, seed: int = 0) -> tuple[int, npt.NDArray[np.int
     return identities, index, same
 
 
-PAIR_IMAGES = 10
-"""Images of each test identity among the pairs."""
+PAIR_IMAGES = 10  #: Images of each test identity among the pairs
 
 
 def synthetic_pairs(

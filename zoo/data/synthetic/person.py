@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 Points = npt.NDArray[np.float64]
 """Points (points, 2): x to the right, y down, in pixels of a 112-pixel crop, from the middle between the eyes."""
-Colour = npt.NDArray[np.float64]
-"""(red, green, blue) between 0 and 255, shape (3,)."""
+Colour = npt.NDArray[np.float64]  #: (red, green, blue) between 0 and 255, shape (3,)
 
 
 class Draws:
