@@ -83,9 +83,14 @@ def write_onnx(
     return info
 
 
-def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onnx.ModelProto:
-    """The ONNX graph of a model in evaluation mode on the CPU, without anything that is not arithmetic."""
+def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET, plain: bool = False) -> onnx.ModelProto:
+    """The ONNX graph of a model in evaluation mode on the CPU, without anything that is not arithmetic.
+
+    `plain` spells timm's attention out as products and a softmax.
+    """
     folded = fold_neck(copy.deepcopy(model))
+    for module in folded.modules() if plain else ():
+        module.fused_attn = False  # type: ignore[assignment]
     with quiet():
         try:
             program = torch.onnx.export(
@@ -100,6 +105,8 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET) -> onn
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
+            if "only 4D query" in str(error) and not plain:  # torch translates no attention over five dimensions
+                return to_proto(model, size, opset, plain=True)
             raise InputError(unsupported(error, folded, size)) from error
     assert program is not None
     proto = simplified(program.model_proto)
