@@ -21,7 +21,8 @@ def test_a_family_that_cannot_process_crops_is_told_its_size_and_another_backbon
         create_backbone(name, 8, stem="stock", neck=neck)
     told = str(caught.value)
     assert told.startswith(f"{name} cannot process crops of 112×112: its layers fit pictures of 224×224")
-    assert "choose another backbone, such as convnext_atto" in told and "\n" not in told
+    assert "; give --image-size 224 or choose another backbone, such as convnext_atto" in told and "\n" not in told
+    assert create_backbone(name, 8, stem="stock", neck=neck, image_size=(224, 224)).num_classes == 8
 
 
 def test_a_family_whose_stride_cannot_be_halved_names_the_stock_stem() -> None:
