@@ -154,10 +154,9 @@ def cannot_process(name: str, x: torch.Tensor, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
     own = f"{cfg.input_size[1]}×{cfg.input_size[2]}" if cfg is not None else "another size"
     advice = f"give --image-size {cfg.input_size[1]} or " if cfg is not None else ""
-    return InputError(
-        f"{name} cannot process crops of {x.shape[2]}×{x.shape[3]}: its layers fit pictures of {own} and not every other"
-        f" size; {advice}choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
-    )
+    found = f"{name} cannot process crops of {x.shape[2]}×{x.shape[3]}: its layers fit pictures of {own}"
+    advice += f"choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
+    return InputError(f"{found} and not every other size; {advice}")
 
 
 def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
