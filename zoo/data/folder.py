@@ -125,8 +125,7 @@ class ListDataset(Files):
         self.identities, self.labels = words.numbered()
 
 
-NAMES = "identities.csv"
-"""Beside a .rec or an extracted set: `label,name` lines, in the order of the labels."""
+NAMES = "identities.csv"  #: Beside a .rec or an extracted set: `label,name` lines, in the order of the labels
 
 
 def write_names(folder: Path, names: Sequence[str]) -> None:

@@ -44,8 +44,7 @@ class Training:
     progress: dict[str, int]
     """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
     best: dict[str, Any]  #: `step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on
-    plain: nn.Module | None = None
-    """Where `model` is sharded: the whole one of the first process; without memory in the others."""
+    plain: nn.Module | None = None  #: Where `model` is sharded: the whole one, without memory but in the first process
 
     def state(self, whole: bool = True) -> checkpoint.State:
         """All that must survive a restart, as live tensors; without `whole`, only this process's shard of the centres.
@@ -58,9 +57,9 @@ class Training:
             classes = self.criterion.num_classes
             centres = {name: self.criterion.ranks.distributed(rows, classes) for name, rows in centres.items()}
         if not whole:
-            own = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            own = own if self.plain is not None else {}
-            return {**own, "criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
+            own: checkpoint.State = {"criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
+            shards = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+            return own if self.plain is None else {**own, **shards}
         return {
             "model": self.model.state_dict(),
             "criterion": criterion,

@@ -39,6 +39,8 @@ from zoo.train.distributed import Rank, agreed, everywhere, sees_folder
 # it warns whenever there is one process only; a filter around one call would not be safe in a thread
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
 
+Group = dist.ProcessGroup | None
+
 State = dict[str, Any]  #: Everything that must survive a restart: nested dictionaries of tensors and plain values
 
 
@@ -100,13 +102,7 @@ class Saver:
 
 
 def save(
-    state: State,
-    folder: Path,
-    step: int,
-    keep: int,
-    best: int = 0,
-    group: dist.ProcessGroup | None = None,
-    gather: bool = False,
+    state: State, folder: Path, step: int, keep: int, best: int = 0, group: Group = None, gather: bool = False
 ) -> Path:
     """Writes `state` as step number `step` of `folder`, then removes all but the newest `keep` steps and step `best`.
 
@@ -150,7 +146,7 @@ def save(
     return final
 
 
-def share(folder: Path, names: Sequence[str], source: int, takes: bool, group: dist.ProcessGroup | None = None) -> None:
+def share(folder: Path, names: Sequence[str], source: int, takes: bool, group: Group = None) -> None:
     """Copies files in `folder` of the process `source` to the folders of those that take them, a piece at a time.
 
     Called by every rank of `group`. A file appears under its name once it is whole.
@@ -288,7 +284,7 @@ def damage(folder: Path) -> str:
     return ""
 
 
-def barrier(group: dist.ProcessGroup | None) -> None:
+def barrier(group: Group) -> None:
     """Waits for every process of `group`, or of the run."""
     if dist.is_initialized():
         dist.barrier(group)

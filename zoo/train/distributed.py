@@ -129,10 +129,8 @@ def sees_folder(folder: Path, rank: Rank) -> bool:
     seen = False
     for _ in range(4):
         with contextlib.suppress(OSError):
-            seen = token.read_text() == mark
-        if seen:
-            break
-        time.sleep(SETTLE_SECONDS / 4)
+            seen = seen or token.read_text() == mark
+        time.sleep(0 if seen else SETTLE_SECONDS / 4)
     dist.barrier()
     token.unlink(missing_ok=True)
     return seen

@@ -18,11 +18,8 @@ from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
 from zoo.train.watch import Record
 
-Write = Callable[[Mapping[str, float], int, float], object]
-"""Takes figures by their names, the step, and the time in seconds since 1970."""
-
-Logger = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Write]]
-"""Opened with a run's folder and its options."""
+Write = Callable[[Mapping[str, float], int, float], object]  #: Takes figures by name, the step, seconds since 1970
+Logger = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Write]]  #: Opened with a run's folder and options
 
 
 class MetricsFile:
@@ -32,10 +29,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, resume_at: int, logger: AbstractContextManager[Write] | None = None) -> None:
-        """Opens `path` for appending; what a run that is resumed wrote after step `resume_at` is dropped.
-
-        The `logger` gets what is kept, and what comes.
-        """
+        """Opens `path` and drops what came after step `resume_at`; the `logger` gets what is kept, and what comes."""
         kept = []
         if path.is_file():
             if resume_at:
@@ -84,12 +78,7 @@ def tensorboard(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
         from torch.utils.tensorboard import SummaryWriter
     shutil.rmtree(run / "tensorboard", ignore_errors=True)
     with SummaryWriter(str(run / "tensorboard")) as board:
-
-        def write(figures: Mapping[str, float], step: int, at: float) -> None:
-            for name, value in figures.items():
-                board.add_scalar(name, value, step, walltime=at)
-
-        yield write
+        yield lambda figures, step, at: [board.add_scalar(n, x, step, walltime=at) for n, x in figures.items()]
 
 
 @contextlib.contextmanager
@@ -114,8 +103,8 @@ def mlflow_run(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
         yield lambda figures, step, at: mlflow.log_metrics({n.translate(names): x for n, x in figures.items()}, step)
 
 
+# What --log takes: a new one is a function and a name here
 LOGGERS: dict[str, Logger] = {"tensorboard": tensorboard, "wandb": weights_and_biases, "mlflow": mlflow_run}
-"""What --log takes: a new one is a function and a name here."""
 
 
 def reached(line: str) -> float:
