@@ -15,11 +15,9 @@ from zoo.heads.loss.dense import Plan
 from zoo.heads.loss.fused import unsuitable
 from zoo.messages import log
 
-REPEATS = 3
-"""Equal steps before one is captured: the first ones compile the kernels and measure the chunk size."""
+REPEATS = 3  #: Equal steps before one is captured: the first ones compile the kernels and measure the chunk size
 
-CARD = "cuda"
-"""The kind of device that has graphs."""
+CARD = "cuda"  #: The kind of device that has graphs
 
 Key = tuple[object, ...]
 

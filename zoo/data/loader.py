@@ -66,11 +66,8 @@ class TrainLoader:
         if on_corrupt not in ("error", "skip"):
             raise InputError(f"expected on-corrupt to be error or skip, found {on_corrupt!r}")
         if batch_size < 1 or workers < 0:
-            found = f"found {batch_size} and {workers}"
-            raise InputError(f"expected a batch size of at least 1 and 0 or more loader workers, {found}")
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.seed = seed
+            raise InputError(f"expected a batch size of 1 or more and 0 or more workers, found {batch_size}, {workers}")
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world = rank, world
         self._steps = per_epoch(dataset) // (batch_size * world)
         if self._steps == 0:

@@ -103,8 +103,7 @@ def mlflow_run(run: Path, options: Mapping[str, Any]) -> Iterator[Write]:
         yield lambda figures, step, at: mlflow.log_metrics({n.translate(names): x for n, x in figures.items()}, step)
 
 
-# What --log takes: a new one is a function and a name here
-LOGGERS: dict[str, Logger] = {"tensorboard": tensorboard, "wandb": weights_and_biases, "mlflow": mlflow_run}
+LOGGERS: dict[str, Logger] = {"tensorboard": tensorboard, "wandb": weights_and_biases, "mlflow": mlflow_run}  # --log
 
 
 def reached(line: str) -> float:

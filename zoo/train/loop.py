@@ -82,8 +82,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     take_step = Stepper(config, training, rank, device, spec, alone, margin_steps, teacher)
     logger = LOGGERS[config.log](run, plain(config)) if config.log != "none" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, logger)
-    minutes = config.checkpoint_minutes if rank.first else None
-    saver = checkpoint.Saver(run / "checkpoint", config.keep, minutes, gather)
+    saver = checkpoint.Saver(kept, config.keep, config.checkpoint_minutes if rank.first else None, gather)
     record: Record = {}
     if rank.first:
         log.info("training on %s; %s, %d steps per epoch", dataset.describe(), device, steps_per_epoch)
