@@ -173,6 +173,9 @@ def lines_of(facts: Summary) -> list[str]:
         lines.append(f"  {facts.images:,} images of {facts.identities:,} identities")
         rest = f"{spread['q5']:.0f}, median {spread['q50']:.0f}, 95 % {spread['q95']:.0f}, maximum {spread['q100']:.0f}"
         lines.append(f"  images per identity: mean {spread['mean']:.1f}, minimum {spread['q0']:.0f}, 5 % {rest}")
+        top, width = max(spread["histogram"].values()), max(map(len, spread["histogram"]))
+        bars = ((span, "█" * round(40 * count / top), count) for span, count in spread["histogram"].items())
+        lines += [f"    {span:>{width}}  {bar or '▏':<40}  {count:,}" for span, bar, count in bars]
     else:
         lines.append(f"  {facts.images:,} images in {facts.pairs:,} pairs, {facts.same:,} of one person")
     if contents := facts.contents:

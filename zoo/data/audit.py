@@ -164,7 +164,7 @@ class Summary:
     format: str
     images: int
     identities: int | None  #: None for a benchmark of pairs, which does not tell them
-    images_per_identity: dict[str, Any] | None  #: `mean`, quantiles `q0` … `q100`
+    images_per_identity: dict[str, Any] | None  #: `mean`, quantiles `q0` … `q100`, `histogram`
     pairs: int | None  #: None for all but a benchmark of pairs
     same: int | None  #: Pairs of one person
     contents: Contents | None  #: None where no picture was read
@@ -206,7 +206,13 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
 def _images_per_identity(dataset: EncodedFaces) -> dict[str, Any]:
     counts = np.bincount(dataset.labels)
     quantiles = {f"q{round(100 * q)}": float(np.quantile(counts, q)) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)}
-    return {"mean": float(counts.mean()), **quantiles}
+    return {"mean": float(counts.mean()), **quantiles, "histogram": histogram(counts)}
+
+
+def histogram(counts: npt.ArrayLike) -> dict[str, int]:
+    """How many identities have 1, 2-3, 4-7, … images."""
+    spans = np.bincount(np.frexp(counts)[1])[1:].tolist()
+    return {f"{2**i}-{2 ** (i + 1) - 1}" if i else "1": identities for i, identities in enumerate(spans)}
 
 
 def _contents(dataset: EncodedFaces, workers: int | None, progress: Progress) -> Contents:

@@ -50,7 +50,7 @@ def test_info_prints_the_facts_for_people_and_as_json(folder, tmp_path, capsys):
     (folder / "ben" / "zz.png").write_bytes(b"damaged")
     (folder / "ben" / "twin.png").write_bytes((folder / "anna" / "0.png").read_bytes())
     status, out, _ = zoo(capsys, "info", folder)
-    assert status == 0 and "15 images of 3 identities" in out and "damaged: 1" in out
+    assert status == 0 and "15 images of 3 identities" in out and "damaged: 1" in out and "█" in out
     assert "1 images too many in 1 groups, 1 of them across identities" in out and "32×32 14" in out
     status, out, _ = zoo(capsys, "info", folder, "--json")
     facts = json.loads(out)

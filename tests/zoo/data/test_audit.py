@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.layouts import contents, face, write_faces, write_lfw
-from zoo.data.audit import overlap, same_rows, summary
+from zoo.data.audit import histogram, overlap, same_rows, summary
 from zoo.formats.bins import write_bin
 from zoo.formats.images import decode, encode_jpeg, encode_png
 
@@ -27,6 +28,7 @@ def test_a_summary_counts_what_a_loop_counts(folder):
     (folder / "ben" / "zz.png").write_bytes(b"damaged")
     found = summary(str(folder))
     assert (found.images, found.identities, found.pairs, found.index) == (17, 3, None, None)
+    assert found.images_per_identity["histogram"] == {"1": 0, "2-3": 1, "4-7": 1, "8-15": 1}
     assert found.images_per_identity["q0"] == 3 and found.images_per_identity["q100"] == 10
     assert found.images_per_identity["q50"] == np.median([3, 4, 10])
     assert found.contents.sizes == {"32×32": 15, "20×32": 1}
@@ -62,6 +64,12 @@ def test_equal_rows_are_grouped_as_a_dictionary_groups_them():
         for i in chosen.tolist():
             expected.setdefault(hashes[i].tobytes(), []).append(i)
         assert same_rows(hashes, chosen) == [group for group in expected.values() if len(group) > 1]
+
+
+def test_the_histogram_counts_every_identity_once():
+    counts = np.random.default_rng(0).integers(1, 200, 333).tolist()
+    expected = Counter(next(bits for bits in range(9) if count < 2**bits) for count in counts)
+    assert list(histogram(counts).values()) == [expected[bits] for bits in range(1, 9)]
 
 
 @pytest.mark.parametrize("listed", ["pairs.txt", "pairs.csv"])
