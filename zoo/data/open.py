@@ -10,7 +10,7 @@ import numpy as np
 from zoo.data.base import EncodedFaces, FaceDataset, Joined, require_identities, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
-from zoo.data.tar import open_tars
+from zoo.data.tar import REMOTE, open_tars
 from zoo.errors import InputError, unknown_name
 from zoo.formats.pairs import listed_pairs
 
@@ -22,14 +22,13 @@ def open_dataset(
 
     None or "synthetic" is the built-in synthetic set, "synthetic:200x40" that of 200 people with 40 images each;
     "rendered:FOLDER:200x40" is rendered from ICT-FaceKit in FOLDER. A .rec file, or a folder with one, is RecordIO;
-    .tar files, a folder of them or a pattern {000..099}.tar are WebDataset shards; .parquet files are tables;
-    `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the
-    Hugging Face Hub, as is a folder that its `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and
-    labels; any other folder has one sub-folder per identity. Behind a ? an address may name columns or fields, a split,
-    the depth of people's folders, and whether links are followed (`FORMATS`), and `weight`, how often an epoch takes
-    each picture. Several sets have commas between, and people of their own. Identities with fewer than `min_images`
-    pictures are left out, and of each the first `max_images` are used. InputError where there is nothing, no picture,
-    or fewer than two identities.
+    .tar files, a folder of them, a pattern {000..099}.tar or its http address are WebDataset shards; .parquet files are
+    tables; `hf://datasets/OWNER/NAME[@REVISION][:SPLIT]` is a dataset of the Hugging Face Hub, as is a folder that its
+    `save_to_disk` wrote; a .txt, .csv, .tsv or .lst file lists paths and labels; any other folder has one sub-folder
+    per identity. Behind a ? an address may name columns or fields, a split, the depth of people's folders, and whether
+    links are followed (`FORMATS`), and `weight`, how often an epoch takes each picture. Several sets have commas
+    between, and people of their own. Identities with fewer than `min_images` pictures are left out, and of each the
+    first `max_images` are used. InputError where there is nothing, no picture, or fewer than two identities.
     """
     if min_images < 1 or (max_images is not None and max_images < 1):
         raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
@@ -95,9 +94,9 @@ FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:
-    """An address and what it says behind a ?: faces.csv?image=file&label=person; InputError for no `key=value`."""
+    """An address and what it says behind a ?: faces.csv?image=file; http keeps all; InputError for no `key=value`."""
     plain, mark, query = uri.rpartition("?")
-    if not mark or Path(uri).exists():
+    if not mark or uri.startswith(REMOTE) or Path(uri).exists():
         return uri, {}
     try:
         return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
@@ -135,28 +134,25 @@ def _refusal(uri: str, path: Path) -> str:
     if is_generated(uri):
         return f"expected a set that is stored in files, found one that is made on demand: `zoo train --data {uri}`"
     if "://" in uri:
-        return f"expected the path of a set here, or hf://datasets/OWNER/NAME, found the address {uri}; fetch it first"
+        known = "the path of a set, the http address of .tar shards or hf://datasets/OWNER/NAME"
+        return f"expected {known}, found the address {uri}; fetch it first"
     if path.suffix == ".bin" and path.is_file():
-        return (
-            f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs; measure it:"
-            f" zoo evaluate MODEL --data {uri}"
-        )
+        told = f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs"
+        return f"{told}; measure it: zoo evaluate MODEL --data {uri}"
     if path.suffix in (".mdb", ".lmdb") or (path / "data.mdb").is_file():
-        return (
-            f"expected another format than LMDB at {uri}; write its pictures into a folder with one sub-folder per"
-            " person, or into .tar shards, and `zoo data pack` it"
-        )
+        advice = "write its pictures into a folder with one sub-folder per person, or into .tar shards"
+        return f"expected another format than LMDB at {uri}; {advice}, and `zoo data pack` it"
     found = "a file of another kind" if path.exists() else "nothing"
-    return (
-        f"expected a folder of identities, a .rec, .tar, .parquet or list file, or hf://datasets/OWNER/NAME at {uri},"
-        f" found {found}; check the path"
-    )
+    known = "a folder of identities, a .rec, .tar, .parquet or list file, or hf://datasets/OWNER/NAME"
+    return f"expected {known} at {uri}, found {found}; check the path"
 
 
 def kind_of(uri: str, path: Path) -> str | None:
     """The format at an address: by its scheme, by its suffix, or by the files in the folder."""
     if uri.startswith("hf://"):
         return "hub"
+    if uri.startswith(REMOTE):
+        return "tar" if uri.partition("?")[0].endswith(".tar") else None
     if path.is_dir():
         if is_saved(path):
             return "hub"

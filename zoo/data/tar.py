@@ -2,21 +2,24 @@
 
 import contextlib
 import hashlib
+import http.client
 import json
 import mmap
 import re
+import shutil
 import tarfile
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.request import urlopen
 
 import numpy as np
 
 from zoo.data.base import BlockedFaces
 from zoo.errors import InputError, explained, needs
-from zoo.files import cache_folder, write_text
+from zoo.files import atomic_path, cache_folder, write_text
 from zoo.formats.images import SUFFIXES
 from zoo.formats.lists import Labels
 
@@ -49,7 +52,7 @@ def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Pa
 
 
 SPLITS = ("train", "validation", "valid", "val", "dev", "test")  #: How files begin that belong to a part of a set
-
+REMOTE = ("http://", "https://")  #: How the address of a shard begins that is fetched
 
 Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
 
@@ -116,7 +119,7 @@ class TarDataset(BlockedFaces):
 
 
 def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
-    """The shards of a folder, one .tar, or a pattern `train-{000..099}.tar`, which needs webdataset (extra `data`)."""
+    """The shards of a folder, one .tar, a pattern `train-{000..099}.tar` or its http address (extra `data`)."""
     path = Path(uri)
     if path.is_dir():
         shards, notes = training_files(sorted(path.glob("*.tar")))
@@ -127,12 +130,28 @@ def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> Ta
         return TarDataset([path], path.stem, image_size, **fields)
     with needs("webdataset", "data", f"to open {uri}"):
         from webdataset.shardlists import expand_urls
-    urls = expand_urls(uri)
+    urls: list[str] = expand_urls(uri)
     for shard in urls:
-        if not Path(shard).is_file():
+        if not shard.startswith(REMOTE) and not Path(shard).is_file():
             raise InputError(f"expected a shard at {shard}, found nothing; check the path")
     name = PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards"
-    return TarDataset(urls, name, image_size, **fields)
+    return TarDataset([_fetched(url) if url.startswith(REMOTE) else url for url in urls], name, image_size, **fields)
+
+
+def _fetched(url: str) -> Path:
+    """The shard at `url` in zoo's cache; it is fetched whole the first time, or InputError and nothing is kept."""
+    name = PurePosixPath(url.partition("?")[0]).name
+    shard = cache_folder("shards") / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    told = f"expected a shard at {url}, could not fetch it into {shard.parent}"
+    with explained(told, OSError, http.client.HTTPException, advice="check the address and the connection"):
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        if not shard.is_file():
+            with atomic_path(shard) as temporary, open(temporary, "w+b") as file, urlopen(url, timeout=60) as answer:
+                shutil.copyfileobj(answer, file, 1 << 20)
+                if answer.length:
+                    raise ConnectionError(f"the connection ended {answer.length:,} bytes early")
+                _samples(file, url, ("", ""))  # what is no shard is not kept
+    return shard
 
 
 def _indexed(shard: str, fields: tuple[str, str]) -> tuple[int, list[Sample]]:
