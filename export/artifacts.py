@@ -167,6 +167,11 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     for row in rows[1:]:
         if not np.isfinite(row.mean_cosine):
             raise InputError(f"{row.precision} gives embeddings that are not finite: nothing was written")
+        limit, change = options.max_accuracy_drop, row.accuracy_change
+        if limit is not None and not -change.value <= limit:  # NaN, not measurable, is rejected too
+            loss = f"{0 - change.value:.4f} (95 % interval {0 - change.high:+.4f} to {0 - change.low:+.4f})"
+            found = f"found a loss of {loss} on {options.pairs}, so nothing was written"
+            raise InputError(f"expected {row.precision} to lose at most {limit:g} of accuracy, {found}")
     return Comparison(options.pairs, tuple(rows), tuple(conversions), tuple(to_float32))
 
 

@@ -24,8 +24,14 @@ class Options:
     )
     training_data: str | None = None  #: Where `calibrate` is None, if its crops have the model's size; of the run
     data: str | None = option(None, "pairs to compare the files on (default: synthetic faces)", "PAIRS.bin")
+    max_accuracy_drop: float | None = option(None, "reject a smaller file that loses more than X of accuracy", "X")
 
     def __post_init__(self) -> None:
+        limit = self.max_accuracy_drop
+        if limit is not None and not self.variants:
+            raise InputError("--max-accuracy-drop compares a smaller file; add --fp16 or --int8")
+        if limit is not None and not 0 <= limit < 1:
+            raise InputError(f"expected a fraction such as 0.005 after --max-accuracy-drop, found {limit:g}")
         if self.data is not None and not self.variants:
             raise InputError("--data is what smaller files are compared on; add --fp16 or --int8, or use zoo evaluate")
 

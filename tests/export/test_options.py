@@ -16,6 +16,8 @@ from zoo.export.options import Options
     ("options", "sentence"),
     [
         ({"data": "lfw.bin"}, "--data is what smaller files are compared on"),
+        ({"max_accuracy_drop": 0.1}, "--max-accuracy-drop compares a smaller file"),
+        ({"fp16": True, "max_accuracy_drop": 1.0}, "expected a fraction such as 0.005"),
     ],
 )
 def test_options_that_contradict_others_are_one_sentence(options: dict[str, Any], sentence: str) -> None:

@@ -4,7 +4,7 @@ RUN is a run or any other MODEL with PyTorch weights; default: the newest run. -
 beside the float32 one and print how they compare.
 
   zoo export --onnx
-  zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin
+  zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin --max-accuracy-drop 0.005
   zoo export model.onnx --web page/ --threshold 0.3
 """
 

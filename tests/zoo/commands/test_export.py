@@ -21,7 +21,7 @@ from tests.support.exporting import (
 )
 from zoo.cli import main
 from zoo.commands.export import LOW_COSINE, show_comparison
-from zoo.export import artifacts, parity
+from zoo.export import artifacts, parity, variants
 from zoo.export import onnx as exporter
 from zoo.export.artifacts import Comparison
 from zoo.export.onnx import fold_neck
@@ -157,6 +157,9 @@ def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--onnx", "--fp16", "--max-accuracy-drop", "-1"], "expected a fraction such as 0.005"),
+        (["--onnx", "--fp16", "--max-accuracy-drop", "nan"], "expected a fraction such as 0.005"),
+        (["--onnx", "--max-accuracy-drop", "0.01"], "add --fp16 or --int8"),
         (["--fp16"], "add --onnx"),
         (["--onnx", "--int8", "--calibrate", "nowhere"], "found nothing"),
     ],
@@ -179,3 +182,18 @@ def test_weights_beyond_one_file_are_exported_in_float32_alone(
     assert main(["export", str(model_folder), "--onnx", "--int8", "--json"]) == 2
     assert "export the float32 file alone" in capsys.readouterr().err
     assert sorted(model_folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("change", [Change(-0.02, -0.05, 0.01), Change(math.nan, math.nan, math.nan)])
+def test_a_file_that_loses_too_much_is_refused_at_the_command_line_with_all_others(
+    change: Change, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "changes", lambda first, other: (change, change))
+    before = sorted(model_folder.iterdir())
+    command = ["export", str(model_folder), "--json", "--onnx", "--fp16", "--max-accuracy-drop"]
+    assert main([*command, "0.019"]) == 2
+    said = capsys.readouterr().err
+    loss = "nan" if math.isnan(change.value) else "0.0200 (95 % interval -0.0100 to +0.0500)"
+    assert f"found a loss of {loss}" in said and said.count("\n") == 1
+    assert sorted(model_folder.iterdir()) == before
+    assert main([*command, "0.021"]) == (2 if math.isnan(change.value) else 0)
