@@ -190,13 +190,13 @@ def markdown(reports: Sequence[Report]) -> str:
     above = [["model", *(f"{data}, {figure}, %" for data, figure in board.columns)]]
     above.append(["---", *["---:"] * len(board.columns)])
     above += [[name, *(f"**{text}**" if best else text for text, best in row)] for name, row in board.rows]
-    text = "\n".join(map(_markdown_table, (above, lines)))
+    text = "\n".join(map(markdown_table, (above, lines)))
     told = [(result.data, remark) for report in reports for result in report.results for remark in remarks(result)]
     notes = [f"* {data}: {remark}\n" for data, remark in dict.fromkeys([*told, *compared(reports)])]
     return f"{text}\n{''.join(notes)}"
 
 
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 

@@ -1,7 +1,7 @@
 """Several heads trained under equal conditions, evaluated on the same benchmarks, and compared.
 
-from zoo.reproduce import reproduce
-reproduce("casia/", "benchmarks/", "reproduction")
+from zoo.reproduce import Grid, reproduce
+reproduce(Grid("casia/", "benchmarks/"))
 """
 
 from typing import TYPE_CHECKING

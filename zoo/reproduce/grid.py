@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,11 @@ def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) ->
     if opened.not_whole:
         raise InputError(opened.not_whole[0])
     measured_on = [[protocol.data, protocol.data_sha256] for protocol, _ in opened.opened]
-    facts: dict[str, Any] = {"training set": check_training(jobs), "benchmarks": measured_on}
+    for job in jobs:
+        build_head(job.config.head, **job.config.head_options)  # refused here, not after hours
+    choose_device(jobs[0].config)
+    described = [open_dataset(data).describe() for data in dict.fromkeys(job.config.data for job in jobs)]
+    facts: dict[str, Any] = {"training set": described[0], "benchmarks": measured_on}
     with new_folder(grid.output, keep=lambda folder: any(folder.glob("*/config.yaml"))), runs.lock(grid.output):
         remember(grid.output, jobs[0].config, facts)
         told = environment([job.config for job in jobs], facts["training set"])
@@ -121,15 +125,6 @@ def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) ->
     return Reproduction(grid.output, tuple(cells))
 
 
-def check_training(jobs: Sequence[Job]) -> str:
-    """Describes the training data; InputError for a head, a head's option, a device or data that would fail later."""
-    for job in jobs:
-        build_head(job.config.head, **job.config.head_options)
-    choose_device(jobs[0].config)
-    described = [open_dataset(data).describe() for data in dict.fromkeys(job.config.data for job in jobs)]
-    return described[0]
-
-
 def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) -> None:
     """Writes plan.json; InputError where `output` has cells with other options, data or benchmarks."""
     path = output / "plan.json"
@@ -138,13 +133,10 @@ def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) 
     if path.exists() and any(output.glob("*/config.yaml")):
         before = json.loads(path.read_text())
         changed = training.changes(training.build(before["options"]), training.build(now["options"]), resumable=False)
-        changed += [name for name in facts if comparable(before[name]) != comparable(facts[name])]
+        described = [re.findall(r"\d[\d,]*", one["training set"]) for one in (before, facts)]  # words change
+        changed += ["training set"] * (described[0] != described[1])
+        changed += ["benchmarks"] * (before["benchmarks"] != facts["benchmarks"])
         if changed:
             found = f"found other values for {', '.join(changed)}; give those again, or another --output"
             raise InputError(f"expected the options of the cells in {output} to stay as they were, {found}")
     write_json(path, now)
-
-
-def comparable(fact: Any) -> Any:
-    """What two facts are compared by: of a description only the numbers, as other versions may word it otherwise."""
-    return re.findall(r"\d[\d,]*", fact) if isinstance(fact, str) else fact

@@ -20,7 +20,8 @@ from zoo.evaluate.protocols import PROTOCOLS
 from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import figures as rates
-from zoo.evaluate.results import Evaluation, RocPoints
+from zoo.evaluate.report.rows import markdown_table
+from zoo.evaluate.results import Evaluation
 
 Stated = Mapping[tuple[str, str, str], float]  #: (benchmark, figure, head) in the form of `spelling` → a fraction
 
@@ -28,8 +29,6 @@ PAPER = "Tables 1 to 3 of Sang & Yang, ReCurricularFace, 2024, doi 10.23977/acss
 
 NORMAL_80 = 0.8416212335729143  #: The 80 % quantile of the normal distribution
 TIMES = 20  #: How often seeds are drawn in each draw of people
-
-STATED_COLUMNS = ("benchmark", "figure", "head", "percent")
 
 
 def stated_by(source: str) -> Stated:
@@ -45,7 +44,7 @@ def cited(source: str) -> str:
 
 
 def read_stated(path: Path) -> Stated:
-    """The figures in a CSV file with the columns STATED_COLUMNS; # starts a comment.
+    """The figures in a CSV file with the columns benchmark, figure, head and percent; # starts a comment.
 
     A benchmark is named like its file or as in its paper (`cfp_fp.bin`, CFP-FP), a figure as in the tables.
     InputError, with the line, for another layout, an invalid percentage and a repeated figure.
@@ -55,10 +54,8 @@ def read_stated(path: Path) -> Stated:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     rows = csv.DictReader([line for _, line in numbered], skipinitialspace=True)
-    if tuple(rows.fieldnames or ()) != STATED_COLUMNS:
-        found = ",".join(rows.fieldnames or ()) or "nothing"
-        advice = "name them in the first line"
-        raise InputError(f"expected the columns {','.join(STATED_COLUMNS)} in {path}, found {found}; {advice}")
+    if (found := ",".join(rows.fieldnames or ())) != (wanted := "benchmark,figure,head,percent"):
+        raise InputError(f"expected the columns {wanted} in {path}, found {found or 'nothing'}; name them in line 1")
     stated: dict[tuple[str, str, str], float] = {}
     for (number, _), row in zip(numbered[1:], rows, strict=False):
         try:
@@ -139,18 +136,17 @@ def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
 
 def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:
     """{kind: rows} over all cells, in the order of TABLES and of the reports."""
-    gathered: dict[str, dict[tuple[str, str], dict[str, list[float]]]] = {kind: {} for kind in TABLES}
+    gathered: dict[str, dict[tuple[str, str], dict[str, tuple[float, ...]]]] = {kind: {} for kind in TABLES}
     for cell in cells:
         for result in cell.report.results:
             for kind, label, value in figures(result):
                 by_head = gathered[kind].setdefault((result.data, label), {})
-                by_head.setdefault(cell.head, []).append(value)
-    found: dict[str, list[Row]] = {}
-    for kind, rows in gathered.items():
-        for key, heads in rows.items():
-            stats = {head: SeedStats(tuple(values)) for head, values in heads.items()}
-            found.setdefault(kind, []).append((*key, stats))
-    return found
+                by_head[cell.head] = (*by_head.get(cell.head, ()), value)
+    return {
+        kind: [(*key, {head: SeedStats(values) for head, values in heads.items()}) for key, heads in rows.items()]
+        for kind, rows in gathered.items()
+        if rows
+    }
 
 
 @dataclass(frozen=True)
@@ -246,32 +242,22 @@ def estimates(result: Evaluation) -> dict[str, Estimate]:
     return found
 
 
-@dataclass(frozen=True)
-class Curves:
-    """The ROCs of one head on one benchmark, over its seeds; all arrays (points,)."""
-
-    far: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-
-
-def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, Curves]]:
-    """{benchmark: {head: curves}}: at each FAR the mean, smallest and largest TAR over the seeds."""
-    found: dict[str, dict[str, list[tuple[RocPoints, int]]]] = {}
+def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+    """{benchmark: {head: (4, points)}}: FARs, and at each the mean, smallest and largest TAR over the seeds."""
+    found: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
     for cell in cells:
         for result in cell.report.results:
-            if result.curves.roc and result.negatives:
-                by_head = found.setdefault(result.data, {})
-                by_head.setdefault(cell.head, []).append((result.curves.roc, result.negatives))
-    return {data: {head: _over_seeds(curves) for head, curves in by_head.items()} for data, by_head in found.items()}
-
-
-def _over_seeds(curves: Sequence[tuple[RocPoints, int]]) -> Curves:
-    far = np.geomspace(1 / curves[0][1], 1, 300)
-    at = [np.searchsorted(roc.far, far * (1 + 1e-12), side="right") - 1 for roc, _ in curves]
-    tar = np.stack([np.asarray(roc.tar)[place] for (roc, _), place in zip(curves, at, strict=True)])
-    return Curves(far, tar.mean(axis=0), tar.min(axis=0), tar.max(axis=0))
+            if (roc := result.curves.roc) and result.negatives:
+                far = np.geomspace(1 / result.negatives, 1, 300)
+                tar = np.asarray(roc.tar)[np.searchsorted(roc.far, far * (1 + 1e-12), side="right") - 1]
+                found.setdefault(result.data, {}).setdefault(cell.head, [far]).append(tar)
+    return {
+        data: {
+            head: np.stack([far, *(of(tars, axis=0) for of in (np.mean, np.min, np.max))])
+            for head, (far, *tars) in by_head.items()
+        }
+        for data, by_head in found.items()
+    }
 
 
 def roc_figure(cells: Sequence[Cell]) -> Any:
@@ -281,10 +267,10 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
     heads = list(dict.fromkeys(cell.head for cell in cells))
     figure, plots = panels(len(benchmarks), width=5.6)
     for axes, (data, by_head) in zip(plots, benchmarks.items(), strict=True):
-        for head, curves in by_head.items():
+        for head, (far, mean, low, high) in by_head.items():
             style = line(heads.index(head))
-            axes.plot(curves.far, curves.mean, label=head, **style)
-            axes.fill_between(curves.far, curves.low, curves.high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(far, mean, label=head, **style)
+            axes.fill_between(far, low, high, color=style["color"], alpha=0.15, linewidth=0)
         roc_axes(axes)
         title(axes, data)
         legend(axes, "lower right")
@@ -309,7 +295,13 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, d
     heads = list(dict.fromkeys(cell.head for cell in cells))
     counts = [sum(cell.head == head for cell in cells) for head in heads]
     headings = [f"{head} ({n} seed{'' if n == 1 else 's'})" for head, n in zip(heads, counts, strict=True)]
-    partial = {one.data for cell in cells for one in cell.report.results if is_partial(one)}
+    partial = {  # of another size than the published benchmark of that name: nothing published compares
+        found.data
+        for cell in cells
+        for found in cell.report.results
+        for known in (PROTOCOLS[found.protocol].benchmarks if found.protocol in PROTOCOLS else ())
+        if known.title == found.data and known.other_sizes(found)
+    }
     parts = []
     for kind, rows in seed_stats(cells).items():
         parts.append(f"## {TABLES[kind]}\n")
@@ -319,20 +311,14 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, d
             theirs = [None if data in partial else (stated or {}).get(spelling(data, label, head)) for head in heads]
             if any(value is not None for value in theirs):
                 lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in theirs)])
-        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
+        parts.append(markdown_table(lines))
     if found := gains(cells, second):
         parts.append("## Is there a gain?\n")
         parts.append(f"{second} less the others, in percentage points. {HOW.format(100 * difference)}\n")
         lines = [["benchmark", "figure", "against", "difference", "95 %", "at each seed", "", "seeds alone", "seeds"]]
         lines += [["---"] * 3 + ["---:"] * 2 + ["---"] * 2 + ["---:"] * 2, *(row(gain, difference) for gain in found)]
-        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines))
+        parts.append(markdown_table(lines))
     return "\n".join(parts)
-
-
-def is_partial(result: Evaluation) -> bool:
-    """Whether the benchmark has another size than the published one of its name: no published figure compares."""
-    known = PROTOCOLS[result.protocol].benchmarks if result.protocol in PROTOCOLS else ()
-    return any(one.title == result.data and one.other_sizes(result) for one in known)
 
 
 def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:

@@ -69,6 +69,7 @@ def test_a_python_call_runs_a_grid_and_goes_on_with_what_an_earlier_version_left
     assert steps[-1] == 7 and "arcface seed 0: evaluating" in caplog.text
     (cell,) = done.cells
     assert (cell.head, cell.seed, cell.report.results[0].pairs) == ("arcface", 0, 6)
+    assert cell.report.results[0].fold_order == "stratified, seed 0"
     assert load_config(tmp_path / "out/arcface-seed0/config.yaml").epochs == 1
     plan = json.loads((tmp_path / "out/plan.json").read_text())
     del plan["options"]["skip_nonfinite"]  # an option that did not exist

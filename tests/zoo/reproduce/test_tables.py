@@ -186,7 +186,7 @@ def test_templates_and_searches_get_tables_of_their_own() -> None:
 def test_the_roc_of_several_seeds_is_their_mean_at_each_rate() -> None:
     cells = [made_up("arcface", seed, first_right(7, 10)) for seed in (0, 1, 2)]
     curves = mean_curves(cells)["made.bin"]["arcface"]
-    for far, mean, low, high in zip(curves.far, curves.mean, curves.low, curves.high, strict=True):
+    for far, mean, low, high in curves.T:
         at = [0.1 * (seed + 1) if far < 0.1 else 0.5 if far < 1 else 1.0 for seed in (0, 1, 2)]
         assert (mean, low, high) == pytest.approx((np.mean(at), min(at), max(at)))
     (axes,) = roc_figure(cells).axes
