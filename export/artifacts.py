@@ -87,25 +87,35 @@ def export_onnx(
     InputError for contradictory options, a model that cannot be read, an existing file and a rejected variant;
     ParityError where the file computes something else than torch. In each case nothing is written.
     """
-    place = find_model(model)
-    if isinstance(place, HubModel) and output is None:
+    if isinstance(find_model(model), HubModel) and output is None:
         raise InputError(f"expected --output for {model}, which is on the Hub and not in a local folder")
-    if isinstance(place, Folder) and runs.is_being_written(place.path):
-        raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
-    folder = place.folder()
+    folder = source(model)
     output = None if output is None else Path(output)
     chosen = Options(**{"training_data": runs.training_data(folder), **options})
     target = output if output is not None and output.suffix == ".onnx" else (output or folder) / "model.onnx"
     if output not in (None, target) and output.exists() and not output.is_dir():
         raise InputError(f"expected a folder or an .onnx file after --output, found another file at {output}")
     models = model_files(target, chosen).values()
-    for path in (*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)):
-        if path.exists() and not force:
-            found = "found one; add --force to replace it or name another --output"
-            raise InputError(f"expected no file at {path}, {found}")
+    require_free((*models, *(path.with_name(f"{path.name}.data") for path in models), report_file(target)), force)
     built = load_timm(folder)
     with contextlib.nullcontext() if output in (None, target) else new_folder(output):
         return write(built, model_info(folder), target, chosen)
+
+
+def source(model: str | Path | None) -> Path:
+    """MODEL's folder in timm's layout; InputError for a run without a finished epoch or one being written."""
+    place = find_model(model)
+    if isinstance(place, Folder) and runs.is_being_written(place.path):
+        raise InputError(f"the run {place.path} is being written at this moment; wait until it ends or stop it")
+    return place.folder()
+
+
+def require_free(paths: Sequence[Path], force: bool) -> None:
+    """InputError where one of `paths` exists, unless `force`."""
+    for path in paths:
+        if path.exists() and not force:
+            found = "found one; add --force to replace it or name another --output"
+            raise InputError(f"expected no file at {path}, {found}")
 
 
 def model_files(target: Path, options: Options) -> dict[str, Path]:

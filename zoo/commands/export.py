@@ -1,10 +1,11 @@
-"""Export a trained model to ONNX, and prove that the file computes the same.
+"""Export a trained model to ONNX or timm's layout, and prove that the file computes the same.
 
 RUN is a run or any other MODEL with PyTorch weights; default: the newest run. --fp16 and --int8 write smaller files
 beside the float32 one and print how they compare.
 
   zoo export --onnx
   zoo export runs/first --onnx --int8 --calibrate faces/ --data lfw.bin --max-accuracy-drop 0.005
+  zoo export runs/first --safetensors --output copy/
   zoo export model.onnx --web page/ --threshold 0.3
 """
 
@@ -31,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run, its folder, or another MODEL with weights")
     parser.add_argument("--onnx", action="store_true", help="write ONNX with metadata and measured parity")
+    timm = "write config.json and model.safetensors, timm's layout"
+    parser.add_argument("--safetensors", action="store_true", help=timm)
     page = "write a page of two photos that any static server can serve; MODEL needs an ONNX file"
     parser.add_argument("--web", metavar="OUT", help=page)
     package = "node_modules/onnxruntime-web"
@@ -50,23 +53,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.web is not None:
         return run_web(args)
-    if not args.onnx:
-        raise InputError("expected a format, found none; add --onnx, or --web OUT")
-    from zoo.export.artifacts import export_onnx
     from zoo.export.options import Options
+
+    chosen = given(args, Options)
+    if not args.onnx and (chosen or not args.safetensors):
+        found = "options of --onnx" if args.safetensors else "none; add --safetensors, --web OUT or"
+        raise InputError(f"expected a format, found {found}: add --onnx")
+    from zoo.export.artifacts import export_onnx
+    from zoo.export.timm_folder import export_timm, timm_files
 
     if args.json:
         log.setLevel(logging.WARNING)
-    exported = export_onnx(args.run, args.output, force=args.force, **given(args, Options))
+    if args.safetensors:  # before ONNX files are written
+        timm_files(args.run, args.output, force=args.force)
+    facts = {}
+    if args.onnx:
+        exported = export_onnx(args.run, args.output, force=args.force, **chosen)
+        facts["onnx"] = exported.to_json()
+        if not args.json:
+            show(exported)
+    if args.safetensors:
+        files = [str(file) for file in export_timm(args.run, args.output, force=args.force)]
+        facts["safetensors"] = {"files": files}
+        if not args.json:
+            print(", ".join(files))
     if args.json:
-        print(json.dumps(exported.to_json()))
-    else:
-        show(exported)
+        print(json.dumps(facts if len(facts) > 1 else next(iter(facts.values()))))
     return 0
 
 
 def run_web(args: argparse.Namespace) -> int:
-    if args.onnx:
+    if args.onnx or args.safetensors:
         raise InputError("--web writes a page for a model that is exported already; export with another command first")
     from zoo.serve.web import export_web
 

@@ -52,6 +52,8 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (lambda run: None, ["--onnx", "-o", "runs/first/config.yaml/no"], "cannot create the folder"),
         (lambda run: None, ["--onnx", "-o", "runs/first/config.yaml"], "found another file"),
         (lambda run: None, ["--onnx", "-o", "/proc/model.onnx"], "cannot write into /proc"),
+        (lambda run: None, ["--onnx", "--safetensors", "-o", "runs/first", "--calibrate", "x"], "add --force"),
+        (lambda run: None, ["--safetensors", "-o", "new", "--opset", "20"], "add --onnx"),
         (lambda run: None, ["--onnx", "--data", "pairs.bin"], "add --fp16 or --int8"),
         (lambda run: None, ["--onnx", "--calibrate", "nowhere", "-o", "new"], "found nothing"),
         (lambda run: None, ["--onnx", "--opset", "7"], "opset from"),
@@ -161,6 +163,7 @@ def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str
         (["--onnx", "--fp16", "--max-accuracy-drop", "nan"], "expected a fraction such as 0.005"),
         (["--onnx", "--max-accuracy-drop", "0.01"], "add --fp16 or --int8"),
         (["--fp16"], "add --onnx"),
+        (["--safetensors"], "name another folder"),
         (["--onnx", "--int8", "--calibrate", "nowhere"], "found nothing"),
     ],
 )
@@ -197,3 +200,16 @@ def test_a_file_that_loses_too_much_is_refused_at_the_command_line_with_all_othe
     assert f"found a loss of {loss}" in said and said.count("\n") == 1
     assert sorted(model_folder.iterdir()) == before
     assert main([*command, "0.021"]) == (2 if math.isnan(change.value) else 0)
+
+
+def test_the_formats_are_onnx_and_safetensors_and_both_may_be_written_at_once(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["export", str(model_folder), "--onnx", "--safetensors", "-o", str(tmp_path / "a" / "b"), "--json"]
+    assert main(both) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == ["onnx", "safetensors"]
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
+        *("config.json", "export.json", "model.onnx", "model.safetensors")
+    ]
+    assert main(["export", str(model_folder), "--tflite"]) == 2
