@@ -4,7 +4,7 @@ zoo list heads
 zoo list backbones 'mobilefacenet*'
 zoo list recipes --json
 zoo list published --weights-license permissive      others' models, with the terms of weights and training data
-zoo list models            runs and pulled models
+zoo list models            runs and pulled models; `zoo list models OWNER` asks the Hub
 """
 
 import argparse
@@ -36,7 +36,12 @@ def run(args: argparse.Namespace) -> int:
     rows, show = LISTS[args.kind]
     if args.weights_license is not None and args.kind != "published":
         raise InputError(f"expected `zoo list published` for --weights-license, found the list {args.kind}")
-    found = published(args.weights_license) if args.kind == "published" else rows()
+    if args.kind == "models" and args.pattern.replace("-", "_").replace(".", "_").isidentifier():
+        from zoo.hub.pull import owner_models
+
+        found, args.pattern = owner_models(args.pattern), "*"
+    else:
+        found = published(args.weights_license) if args.kind == "published" else rows()
     chosen = [row for row in found if fnmatch.fnmatch(row["name"], args.pattern)]
     if found and not chosen:
         missing = f"expected {args.kind} matching {args.pattern!r}, found none"

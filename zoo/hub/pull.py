@@ -14,7 +14,15 @@ from urllib.parse import quote
 
 from zoo.errors import InputError, closest, explained, first_line
 from zoo.files import write_text
-from zoo.hub.checks import COMMIT, MOST_BYTES, guarded, require_content, require_safe_url, require_weights_beside
+from zoo.hub.checks import (
+    COMMIT,
+    MOST_BYTES,
+    MOST_TOLD,
+    guarded,
+    require_content,
+    require_safe_url,
+    require_weights_beside,
+)
 from zoo.messages import log
 
 T = TypeVar("T")
@@ -127,13 +135,13 @@ def resolve(wanted: ModelId, files: Sequence[str] | None, token: bool | str) -> 
     return sha, [str(sibling.get("rfilename")) for sibling in info.get("siblings") or []]
 
 
-def ask_for(path: str, token: bool | str) -> Any:
+def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
     """The Hub's answer under /api/models/`path`. The client's own call would wait half a minute for a dead network."""
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-    address = f"{constants.ENDPOINT}/api/models/{path}"
-    answer = get_session().get(address, headers=build_hf_headers(token=token), timeout=20)
+    address = f"{constants.ENDPOINT}/api/models{path and '/'}{path}"
+    answer = get_session().get(address, headers=build_hf_headers(token=token), params=parameters or None, timeout=20)
     hf_raise_for_status(answer)
     with explained(f"expected a Hugging Face Hub at {constants.ENDPOINT}, found something else", ValueError):
         return answer.json()
@@ -345,4 +353,23 @@ def cached_models() -> list[Row]:
         ours = "zoo" in config or (not config and (snapshot / "model.onnx").exists())
         if model and ours and COMMIT.fullmatch(snapshot.name):
             rows.append(described(snapshot, f"{owner}/{name}@{snapshot.name[:12]}", "pulled"))
+    return rows
+
+
+def owner_models(owner: str) -> list[Row]:
+    """The face models that `owner` has on the Hub, 50 at most; InputError where the Hub does not answer."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", owner, re.ASCII):
+        raise InputError(f"expected an owner on the Hub, found {owner!r}")
+    rows, tag = [], "face-recognition"
+    with told(ModelId(owner)):
+        with guarded():
+            entries = patiently(lambda: ask_for("", False, author=owner, filter=tag, full="true", limit="50"))
+        for entry in entries if isinstance(entries, list) else []:
+            repo, commit, folder = str(entry.get("id")), str(entry.get("sha")), Path("/dev/null")  # no facts
+            if tag not in (entry.get("tags") or []) or not COMMIT.fullmatch(commit) or not repo.startswith(f"{owner}/"):
+                continue
+            names = {str(sibling.get("rfilename")) for sibling in entry.get("siblings") or []}
+            for name in sorted(names & {CONFIG, "report.json"}):
+                folder = fetch(ModelId(repo), commit, name, False, Room(MOST_TOLD)).parent
+            rows.append(described(folder, repo, "on the Hub"))
     return rows

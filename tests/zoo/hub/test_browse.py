@@ -1,4 +1,4 @@
-"""What models there are: pulled ones, whatever nonsense their files hold."""
+"""What models there are: pulled ones and an owner's, whatever nonsense their files hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from tests.support import hub_client
 from tests.support.hub_models import tiny_onnx
 from tests.support.hub_server import HubServer, Repo
-from zoo.hub.pull import described, read, short
+from zoo.errors import InputError
+from zoo.hub.pull import described, owner_models, read, short
 
 CONFIG = {
     "architecture": "resnet18",
@@ -21,14 +22,13 @@ REPORT = {"results": [{"accuracy": 0.9, "data": "LFW"}]}
 
 LIST = """
 import json
-from zoo.hub.pull import cached_models
-from zoo.hub.pull import pull
+from zoo.hub.pull import cached_models, owner_models, pull
 pull("o/one", ["model.onnx"])
-print(json.dumps({"cached": cached_models()}))
+print(json.dumps({"owner": owner_models("o"), "nobody": owner_models("nobody"), "cached": cached_models()}))
 """
 
 
-def test_the_pulled_models_are_listed_with_what_is_known(tmp_path: Path) -> None:
+def test_an_owners_models_and_the_pulled_ones_are_listed_with_what_is_known(tmp_path: Path) -> None:
     with HubServer() as hub:
         hub.repos["o/one"] = Repo()
         files = {"config.json": json.dumps(CONFIG).encode(), "report.json": json.dumps(REPORT).encode()}
@@ -37,6 +37,9 @@ def test_the_pulled_models_are_listed_with_what_is_known(tmp_path: Path) -> None
         done = hub_client.python(hub, tmp_path, LIST)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    assert said["nobody"] == []
+    (row,) = said["owner"]
+    assert row["name"] == "o/one" and row["head"] == "arcface" and row["accuracy"] == 0.9
     (cached,) = said["cached"]
     assert cached["name"].startswith("o/one@") and cached["place"] == "pulled"
 
@@ -59,3 +62,9 @@ def test_facts_of_other_types_are_left_out(tmp_path: Path) -> None:
 
 def test_control_characters_stay_off_the_terminal() -> None:
     assert short("a\x1b[2Jb\n") == "a [2Jb " and short("x" * 500) == "x" * 80 and short(7) is None
+
+
+@pytest.mark.parametrize("owner", ["", "a/b", "../x", "a b"])
+def test_what_is_no_owner_is_one_sentence(owner: str) -> None:
+    with pytest.raises(InputError, match="expected an owner on the Hub"):
+        owner_models(owner)
