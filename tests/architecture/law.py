@@ -190,7 +190,7 @@ ROOMS = (
             *("zoo.runs", "zoo.hub", "zoo.inference", "zoo.backbones", "zoo.evaluate", "zoo.evaluate.report"),
             *("zoo.evaluate.protocols", "zoo.export", "zoo.train", "zoo.resolve", "zoo.faces", "zoo.recognition"),
         ),
-        (*LIGHT, "torch", "huggingface_hub", "jinja2", "yaml"),
+        (*LIGHT, "torch", "huggingface_hub", "jinja2", "yaml", "markdown_it"),
     ),
     Room(
         "zoo.reproduce",

@@ -1,7 +1,7 @@
 """Write the model card of a run: README.md, from its report, its facts and its recipe.
 
-zoo card                the newest run
-zoo card runs/first
+zoo card                       the newest run
+zoo card runs/first --html     README.html beside it, to look at
 """
 
 import argparse
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help=model)
     parser.add_argument("--name", metavar="OWNER/NAME", help="the name on the Hub (default: the run's)")
     add_license_arguments(parser)
+    parser.add_argument("--html", action="store_true", help="write README.html too, to look at in a browser")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     license = License(args.license, args.license_name, args.license_link) if args.license else None
     if license is None and (args.license_name or args.license_link):
         raise InputError("expected --license other beside --license-name and --license-link, found no --license")
-    print(write_card(args.run, args.name, license))
+    print("\n".join(map(str, write_card(args.run, args.name, license, args.html))))
     if license is None:
         print("no license is stated: `zoo push` asks for --license")
     return Exit.OK

@@ -173,6 +173,15 @@ def cell(text: object) -> str:
     return re.sub(r"([|<>\[\]*_`])", r"\\\1", " ".join(str(text).split()))
 
 
+def to_html(card: str, title: str) -> str:
+    """The card as one page to look at, without any request to a network."""
+    from markdown_it import MarkdownIt
+
+    body = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return templates("zoo.publish").get_template("card.html.j2").render(title=title, body=markdown.render(body))
+
+
 FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")  #: The curves of `zoo evaluate --report`: figures, never faces
 
 
@@ -188,8 +197,10 @@ def card_of_run(
     return render_card(*known, repo, license, centres, loads_in_plain_timm(run), figures)
 
 
-def write_card(run: str | Path | None = None, repo: str | None = None, license: License | None = None) -> Path:
-    """Writes README.md into a model's folder; returns the file.
+def write_card(
+    run: str | Path | None = None, repo: str | None = None, license: License | None = None, html: bool = False
+) -> list[Path]:
+    """Writes README.md into a model's folder, and README.html beside it with `html`; the files that were written.
 
     `run` is a run, its best/, or an adopted model (None: the newest run), `repo` its name on the Hub (None: owner/ and
     the folder's).
@@ -197,8 +208,10 @@ def write_card(run: str | Path | None = None, repo: str | None = None, license: 
     folder = model_folder(run)
     name = repo or f"owner/{folder.resolve().name}"
     card = card_of_run(folder, name, license, figures=figures_in(folder))
-    write_text(folder / "README.md", card)
-    return folder / "README.md"
+    written = {"README.md": card, **({"README.html": to_html(card, name)} if html else {})}
+    for file, text in written.items():
+        write_text(folder / file, text)
+    return [folder / file for file in written]
 
 
 def model_folder(model: str | Path | None) -> Path:

@@ -17,8 +17,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_card_is_written_into_the_run_with_and_without_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["card", "toy", "--license", "apache-2.0"]) == 0
-    assert capsys.readouterr().out.split() == ["runs/toy/README.md"]
+    assert cli.main(["card", "toy", "--license", "apache-2.0", "--html"]) == 0
+    assert capsys.readouterr().out.split() == ["runs/toy/README.md", "runs/toy/README.html"]
+    assert "<!doctype html>" in (run / "README.html").read_text()
     assert "license: apache-2.0" in (run / "README.md").read_text()
     assert cli.main(["card"]) == 0
     assert "no license is stated" in capsys.readouterr().out

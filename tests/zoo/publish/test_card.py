@@ -9,8 +9,9 @@ import pytest
 
 from tests.support.places import ROOT
 from zoo.errors import InputError
+from zoo.files import write_json
 from zoo.modelinfo import ModelInfo, Origin
-from zoo.publish.card import License, card_of_run, cell, may_be_told, render_card
+from zoo.publish.card import License, card_of_run, cell, may_be_told, render_card, to_html
 
 APACHE = License("apache-2.0")
 
@@ -46,6 +47,14 @@ def test_a_cards_metadata_is_what_the_hub_reads(run: Path) -> None:
 
 def test_text_from_a_run_stays_in_its_cell() -> None:
     assert cell("a|b\n<script>x</script> [l](u)") == r"a\|b \<script\>x\</script\> \[l\](u)"
+
+
+def test_a_page_of_a_card_runs_no_markup_of_a_run(copy: Path) -> None:
+    record = json.loads((copy / "report.json").read_text())
+    record["results"][0]["data"] = "<img src=x onerror=alert(1)>|"
+    write_json(copy / "report.json", record)
+    page = to_html(card_of_run(copy, "o/<b>"), "o/<b>")
+    assert "<img" not in page and "<b>" not in page and "<table>" in page and "://" not in page.partition("<body>")[0]
 
 
 @pytest.mark.parametrize(
