@@ -14,9 +14,15 @@ from zoo.heads.loss.captured import Captured, suits
 from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
 from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
 from zoo.heads.loss.precision import Precision, choose
-from zoo.heads.loss.running_state import update_state
 from zoo.heads.loss.sampling import Start, columns_of, initial_centres, sample_classes, take_rows
-from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
+from zoo.heads.loss.sharded import (
+    Ranks,
+    keep_shards_local,
+    require_initialised,
+    scale_gradient,
+    shard_range,
+    update_state,
+)
 from zoo.heads.loss.way import MEMORY_BUDGET, Way
 
 

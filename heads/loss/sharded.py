@@ -5,6 +5,7 @@ processes (norms, target cosines, the loss) have the whole gradient on each; onl
 gradient, which is summed once.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from zoo.errors import InputError
+from zoo.heads.base import MarginHead
 
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.14
 
@@ -192,3 +194,38 @@ def keep_shards_local(model: nn.Module) -> nn.Module:
             ignored.add(f"{prefix}.weight".removeprefix("."))
     model._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]  # DDP reads any container of names
     return model
+
+
+def update_state(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor, is_global: bool, sync: bool) -> Tensor:
+    """Updates `head` with a batch, (batch,) each, unless it is not finite; returns whether it was, a scalar.
+
+    `is_global`: the batch is that of all ranks. Otherwise every rank holds the loss whole: with `sync` the ranks'
+    batches are gathered first, by one all_gather of (batch, 2); without, each rank's state is of its own batch, and
+    only random margins are those of its place in the global batch.
+    """
+    alone = is_global or not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+    head.first_sample = 0 if alone or sync else dist.get_rank() * len(cos_y)
+    if alone or not sync:
+        guarded_update(head, cos_y, norm, finite)
+        return finite
+    ranks = _everyone(cast(dist.ProcessGroup, dist.group.WORLD))
+    ranks.require_equal_batches(len(cos_y))
+    whole = ranks.gather(torch.stack([cos_y, norm], dim=1))
+    finite = whole.isfinite().all()
+    guarded_update(head, whole[:, 0], whole[:, 1], finite)
+    head.narrow(slice(ranks.rank * len(cos_y), (ranks.rank + 1) * len(cos_y)))
+    return finite
+
+
+@functools.lru_cache(maxsize=1)
+def _everyone(group: dist.ProcessGroup) -> Ranks:
+    return Ranks(group)
+
+
+@torch.no_grad()
+def guarded_update(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor) -> None:
+    """`head.update`, undone without a host sync where `finite` is false: a running mean would never lose a NaN."""
+    before = [buffer.clone() for buffer in head.buffers()]
+    head.update(cos_y.detach(), norm.detach())
+    for buffer, old in zip(head.buffers(), before, strict=True):
+        buffer.copy_(torch.where(finite, buffer, old))

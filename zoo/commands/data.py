@@ -150,7 +150,7 @@ def clean(args: argparse.Namespace) -> int:
     --set centres.sub_centres=3 for that.
     """
     from zoo.runs import find_run
-    from zoo.train.clean import clean
+    from zoo.train.people import clean
 
     done = clean(find_run(args.train_run), args.out, degrees=args.angle, device=args.device, bar=bar)
     left = f"beyond {args.angle:g}° of their class's dominant centre are left out (removed.csv)"

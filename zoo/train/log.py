@@ -1,22 +1,35 @@
-"""The log of a run: one line of metrics.jsonl every few steps, and what other packages show of it."""
+"""The log of a run: one line of metrics.jsonl every few steps, and what other packages and curves.html show of it.
+
+What a run was resumed with other than before: options in history.jsonl, a JSON object a line; machine.json.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from zoo.errors import explained, first_line, needs
-from zoo.files import json_safe, write_text
+from zoo.evaluate.report.figures import legend, line, panels, svg, title
+from zoo.evaluate.report.page import templates
+from zoo.files import json_safe, write_json, write_text
 from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
+from zoo.train.config import TrainConfig, changes, load_config, save_config
+from zoo.train.recipes import load_yaml
 from zoo.train.watch import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Write = Callable[[Mapping[str, float], int, float], object]  #: Takes figures by name, the step, seconds since 1970
 Logger = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Write]]  #: Opened with a run's folder and options
@@ -40,8 +53,8 @@ class MetricsFile:
         self.opened = contextlib.ExitStack()
         with explained("expected --log to open a run there, found none", Exception, advice="see its own settings"):
             self.logger = self.opened.enter_context(logger) if logger else None
-        for line in kept:
-            self.tell(json.loads(line))
+        for old in kept:
+            self.tell(json.loads(old))
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
     def tell(self, record: Record) -> None:
@@ -147,3 +160,89 @@ class Meter:
         figures |= {"images_per_second": self.images / seconds, "data_wait": self.waited_seconds / seconds}
         self.reset()
         return figures
+
+
+def note_changes(run: Path, config: TrainConfig, step: int) -> None:
+    """Notes the options that a resumed run mends from `step` on in its config.yaml, and both values in its history."""
+    saved = load_config(run / "config.yaml")
+    mended = {name: getattr(config, name) for name in changes(saved, config, mendable=True)}
+    if not mended:
+        return
+    changed = {name: [getattr(saved, name), value] for name, value in mended.items()}
+    line = {"step": step, "time": round(time.time(), 3), "changed": changed}
+    history = run / "history.jsonl"
+    before = history.read_text(encoding="utf-8") if history.is_file() else ""
+    write_text(history, f"{before}{json.dumps(line)}\n")
+    save_config(replace(saved, **mended), run / "config.yaml")
+
+
+def note_machine(run: Path, config: TrainConfig, device: torch.device, processes: int, resume: bool) -> list[str]:
+    """Notes what a run trains on and, on a resume, says why it may not end as an uninterrupted run, bit for bit."""
+    gpu, kept = device.type == "cuda", run / "machine.json"
+    now = {
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "threads": None if gpu else torch.get_num_threads(),
+        "processes": processes,
+        "precision": config.precision,
+    }
+    before = json.loads(kept.read_text()) if resume and kept.is_file() else now
+    write_json(kept, now)
+    told = [f"{name} {now[name]} in place of {value}" for name, value in before.items() if now.get(name) != value]
+    doubt = f"resumed with {', '.join(told)}: the weights will not be those of an uninterrupted run"
+    sentences = [doubt] if told else []
+    if resume and gpu and not config.deterministic:
+        sentences.append("a run on a GPU repeats bit for bit only with --deterministic, which is slower (docs/gpu.md)")
+    return sentences
+
+
+CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Loss", ("loss",)),
+    ("Learning rate", ("lr",)),
+    ("Validation", ("accuracy", "auc")),
+    ("Mean cosine to the class centre", ("mean_target_cosine",)),
+    ("Share of hard negatives", ("hard_negative_share",)),
+    ("t of the head", ("t",)),
+    ("Mean norm of the embeddings", ("embedding_norm",)),
+    ("Images per second", ("images_per_second",)),
+    ("Fraction of the time spent waiting for data", ("data_wait",)),
+)  #: Each figure's title and the figures of a record that it shows; one that no record has is left out
+
+
+def write_curves(run: Path) -> None:
+    """Draws `run`/curves.html from the run's metrics.jsonl and config.yaml."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    write_text(run / "curves.html", page(run.name, load_yaml(run / "config.yaml"), records))
+
+
+def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """The HTML page of a run called `name` with these options and records of metrics.jsonl."""
+    flat = [{**record, **record.get("validation", {})} for record in records]
+    figures = [svg(figure, text) for text, keys in CURVES if (figure := draw(text, keys, flat)) is not None]
+    validated = [record for record in flat if "accuracy" in record]
+    template = templates("zoo.train").get_template("curves.html.j2")
+    return template.render(
+        name=name,
+        config=config,
+        last=flat[-1] if flat else {},
+        best=max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None),
+        figures=figures,
+    )
+
+
+def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> Figure | None:
+    """A figure of `keys` over the steps, titled `text`; None where no record has one of them as a finite number."""
+    curves = {key: [(r["step"], r[key]) for r in records if r.get(key) is not None] for key in keys}
+    curves = {key: points for key, points in curves.items() if points}
+    if not curves:
+        return None
+    figure, (axes,) = panels(1, 5.6, 3.2)
+    title(axes, text)
+    axes.set_xlabel("step")
+    for index, (key, points) in enumerate(curves.items()):
+        few = "." if len(points) < 40 else ""
+        axes.plot(*zip(*points, strict=True), marker=few, label={"auc": "AUC"}.get(key, key), **line(index))
+    if len(keys) > 1:
+        legend(axes)
+    return figure

@@ -20,19 +20,16 @@ from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
-from zoo.train.curves import write_curves
 from zoo.train.distill import open_teacher
 from zoo.train.distributed import reduced
 from zoo.train.finetune import merged
-from zoo.train.history import note_changes, note_machine
-from zoo.train.log import LOGGERS, MetricsFile
+from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
 from zoo.train.optim import build_schedule, head_steps
-from zoo.train.people import facts_of, open_training, same_data
+from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
 from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
-from zoo.train.validate import measured, open_validation
 from zoo.train.watch import Record, Standing, Watch, facts, unwatched
 
 

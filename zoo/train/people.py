@@ -1,16 +1,37 @@
-"""The training set of a run, and what must stay true of it: who is on which picture, and who is held out."""
+"""The training set of a run, and what must stay true of it: who is on which picture, and who is held out.
 
+Also the benchmarks that a run is measured on while it trains, and the set without what its centres call mislabelled.
+"""
+
+import csv
+import io
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
+from zoo.backbones.timm_folder import TorchEmbedder, TorchFolder
 from zoo.data.base import EncodedFaces, FaceDataset, Selected, fingerprint, per_epoch, select
-from zoo.data.open import open_dataset
+from zoo.data.open import is_synthetic, open_dataset
+from zoo.data.pack import pack_records
 from zoo.errors import InputError
-from zoo.evaluate.protocols import PairsProtocol
-from zoo.files import write_json
-from zoo.train.config import TrainConfig
+from zoo.evaluate.benchmarks.find import find_benchmarks
+from zoo.evaluate.protocols import PairsProtocol, Protocol
+from zoo.files import atomic_path, write_json, write_text
+from zoo.formats.images import resized
+from zoo.heads import find_sub_centres
+from zoo.inference.embed import embed
+from zoo.messages import Bar, Progress, no_bar
+from zoo.modelinfo import InputSpec
+from zoo.train.checkpoint import CRITERION, newest_whole, read, require_same_step
+from zoo.train.config import TrainConfig, load_config
 from zoo.train.distill import Intact
 from zoo.train.distributed import Facts, Rank
 
@@ -72,3 +93,96 @@ def same_data(run: Path, found: Facts, progress: dict[str, int], rank: Rank) -> 
     progress["images"] = found["images"]
     if rank.first and not before:
         write_json(kept, found)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    images: int  #: Images that were kept
+    identities: int
+    removed: int  #: Images beyond the angle, listed in removed.csv
+    lost: int  #: Identities none of whose images was kept
+    sub_centres: int  #: Centres per class of the run
+
+
+def clean(
+    run: str | Path, out: str | Path, *, degrees: float = 75.0, device: str = "auto", bar: Bar = no_bar
+) -> Cleaned:
+    """Writes the training set of `run` without the images beyond `degrees` from their dominant sub-centre.
+
+    `out` becomes a RecordIO set, with `removed.csv` (image, place, label, sub_centre, degrees) and with the dominant
+    centres of the people who are left as `centres.safetensors`: `weight` (classes, dim), to go on with one centre per
+    class. InputError where the run has no whole checkpoint or its training set is not there, and when `out` exists.
+    """
+    run = Path(run)
+    config = load_config(run / "config.yaml")
+    model = TorchFolder(run, device)
+    dataset, _ = open_training(config, model.input.size)
+    if not isinstance(dataset, EncodedFaces):
+        raise InputError(f"expected a run on pictures of a set, found one on {config.data}; its labels are right")
+    folder = newest_whole(run / "checkpoint")
+    require_same_step(run / "model.safetensors", folder)
+    weight, labels = read(folder, CRITERION)["weight"], torch.from_numpy(dataset.labels)
+    with bar("embedding", len(dataset)) as progress:
+        embeddings = torch.from_numpy(embed(model, dataset, progress=progress, dim=model.embedding_dim))
+    found = find_sub_centres(weight, embeddings, labels)
+    removed = found.outliers(degrees)
+    kept = np.setdiff1d(np.arange(len(dataset)), removed.numpy())
+    if len(kept) == 0:
+        raise InputError(f"expected some images within {degrees} degrees of their centres, found none; train longer")
+    left = Selected(dataset, kept)
+    written = pack_records(left, out, bar=bar)
+    people = torch.from_numpy(np.unique(dataset.labels[kept]))
+    with atomic_path(Path(out) / "centres.safetensors") as temporary:
+        save_file({"weight": found.centres[people].contiguous()}, temporary)
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(("image", "place", "label", "sub_centre", "degrees"))
+    for i in removed.tolist():
+        angle = f"{math.degrees(float(found.angle[i])):.1f}"
+        rows.writerow((i, dataset.where(i), int(labels[i]), int(found.nearest[i]), angle))
+    write_text(Path(out) / "removed.csv", table.getvalue())
+    sub_centres = weight.shape[1] if weight.ndim == 3 else 1
+    return Cleaned(written.images, written.identities, len(removed), len(weight) - len(people), sub_centres)
+
+
+def open_validation(config: TrainConfig, held: EncodedFaces | None = None) -> list[Protocol]:
+    """The benchmarks of a run: those that --validation names, and pairs of the people who are `held` out."""
+    names = config.validation
+    if names == "auto":
+        names = "synthetic" if is_synthetic(config.data) else "none"
+    own: list[Protocol] = [pairs_of(held, config.on_corrupt == "skip")] if held else []
+    return own + [one for name in names.split(",") if name != "none" for one in benchmarks_at(name.strip())]
+
+
+def benchmarks_at(place: str) -> list[Protocol]:
+    """Those of a file or a folder; InputError for a protocol without scores of pairs, which give an AUC."""
+    if place == "synthetic":
+        from zoo.data.synthetic import synthetic_pairs
+
+        # with another seed than those of `zoo evaluate --data synthetic`, which stay unseen
+        images, same = synthetic_pairs(pairs=300, seed=1)
+        return [PairsProtocol(images, same, data="synthetic validation")]
+    found = find_benchmarks(place)
+    for one in found:
+        if one.protocol not in ("pairs", "ijb"):
+            raise InputError(f"expected pairs or IJB for --validation, found {one.protocol} at {one.path}")
+    return [one.open() for one in found]
+
+
+def measured(
+    model: nn.Module, spec: InputSpec, device: torch.device, benchmarks: Sequence[Protocol], progress: Progress
+) -> dict[str, float]:
+    """Accuracy of pairs, AUC and TAR at FAR 1e-4 as far as they are measurable.
+
+    Their means over the benchmarks and, where there are several, those of each. `progress` may end it.
+    """
+    embedder, found = TorchEmbedder(model, spec, device), {}
+    for one in benchmarks:
+        pictures = (image if image is None else resized(image, spec.size) for image in one.images())
+        scored = one.score(embed(embedder, pictures, progress=progress))
+        figures = {"accuracy": scored.accuracy, "auc": scored.auc, "tar_at_far_1e-4": scored.tar_at_far.get(1e-4)}
+        found[one.data] = {name: float(x) for name, x in figures.items() if x is not None and math.isfinite(x)}
+    names = dict.fromkeys(name for figures in found.values() for name in figures)
+    means = {name: fmean(figures[name] for figures in found.values() if name in figures) for name in names}
+    each = {f"{name} {data}": value for data, figures in found.items() for name, value in figures.items()}
+    return {**means, **(each if len(found) > 1 else {})}

@@ -14,7 +14,7 @@ from tests.support.benchmarks import (
     own_cache,
     run,
 )
-from zoo.evaluate.benchmarks.thresholds import measured_thresholds, with_thresholds
+from zoo.evaluate.benchmarks.runner import measured_thresholds, with_thresholds
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png

@@ -21,8 +21,8 @@ import uvicorn
 from tests.support.serving import AUTH, Server, photo, settings
 from zoo import Gallery
 from zoo.errors import InputError
-from zoo.serve.audit import check_audit
 from zoo.serve.server import _config, listen
+from zoo.serve.shelf import check_audit
 
 
 def ask(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, object]]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support.training import start, tiny
 from zoo.errors import InputError
-from zoo.train.log import LOGGERS, MetricsFile
+from zoo.train.config import load_config
+from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, page, write_curves
 from zoo.train.loop import train
 
 
@@ -161,3 +163,61 @@ def test_the_page_of_curves_needs_nothing_beside_it(watched: Path) -> None:
     for outside in ("<script", "src=", "@import", '<link rel="stylesheet"'):
         assert outside not in text
     assert "Validation" not in text
+
+
+def test_each_change_is_a_line_and_what_holds_stands_in_the_options(tmp_path: Path) -> None:
+    run = start(tiny(), tmp_path / "run")
+    note_changes(run, tiny(log_every=7), 3)
+    assert not (run / "history.jsonl").exists()
+    note_changes(run, tiny(lr=0.5, log_every=7), 3)
+    note_changes(run, tiny(lr=0.25, skip_nonfinite=2), 9)
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["changed"]) for line in lines] == [
+        (3, {"lr": [0.05, 0.5]}),
+        (9, {"lr": [0.5, 0.25], "skip_nonfinite": [0, 2]}),
+    ]
+    assert load_config(run / "config.yaml") == tiny(lr=0.25, skip_nonfinite=2)
+
+
+def test_a_resume_on_another_machine_says_what_differs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, config = start(tiny(epochs=1), tmp_path / "run"), tiny(epochs=1)
+    train(config, run)
+    train(config, run, resume=True)
+    assert not [line for line in caplog.messages if "resumed with" in line], "nothing differs"
+    known = json.loads((run / "machine.json").read_text())
+    (run / "machine.json").write_text(json.dumps({**known, "device": "cuda", "precision": "bf16"}))
+    train(config, run, resume=True)
+    assert (
+        "resumed with device cpu in place of cuda, precision fp32 in place of bf16: the weights will not be those of an"
+        " uninterrupted run" in caplog.messages
+    )
+    assert json.loads((run / "machine.json").read_text()) == known
+
+
+def test_a_resume_on_a_gpu_says_what_makes_it_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    card = torch.device("cuda")
+    assert note_machine(tmp_path, tiny(), card, 2, resume=False) == []
+    (sentence,) = note_machine(tmp_path, tiny(), card, 2, resume=True)
+    assert sentence.startswith("a run on a GPU repeats bit for bit only with --deterministic")
+    assert note_machine(tmp_path, tiny(deterministic=True), card, 2, resume=True) == []
+
+
+def test_the_page_shows_the_validation_and_leaves_out_what_was_not_measured() -> None:
+    records: list[dict[str, Any]] = [
+        {"step": 2, "epoch": 1, "loss": None, "lr": 0.5},
+        {"step": 2, "epoch": 1, "validation": {"accuracy": 0.75, "auc": 0.8}},
+        {"step": 4, "epoch": 2, "loss": 3.0, "lr": 0.25},
+        {"step": 4, "epoch": 2, "validation": {"accuracy": 0.5, "auc": 0.9}},
+    ]
+    text = page("<i>run</i>", {"backbone": "resnet18", "head": "arcface", "data": "a & b", "epochs": 2}, records)
+    assert "Best validation: accuracy 0.5000, AUC 0.9000 after step 4 (epoch 2)" in text
+    assert text.count("<svg") == 3 and "&lt;i&gt;run" in text and "a &amp; b" in text
+    assert "<svg" not in page("new", {}, [])
+
+
+def test_a_page_is_drawn_of_any_run(tmp_path: Path) -> None:
+    run = start(tiny(), tmp_path / "run")
+    (run / "metrics.jsonl").write_text("")
+    write_curves(run)
+    assert "<h1>run</h1>" in (run / "curves.html").read_text()

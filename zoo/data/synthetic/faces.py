@@ -1,14 +1,250 @@
-"""Synthetic faces as a training set, and pairs of them as a benchmark."""
+"""Synthetic faces, how they are drawn, as a training set, and pairs of them as a benchmark."""
 
 import functools
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from zoo.data.synthetic.person import Draws, Identity, draw_identity
-from zoo.data.synthetic.render import render
+from zoo.data.synthetic.person import (
+    Colour,
+    Draws,
+    Identity,
+    Points,
+    Shot,
+    band,
+    draw_identity,
+    draw_shot,
+    ellipse,
+    hair_front,
+    head_outline,
+    mix,
+)
 from zoo.errors import InputError
+from zoo.faces.align import ARCFACE_TEMPLATE, similarity_transform
 from zoo.formats.images import Image
+
+Part = tuple[Points, Colour, float]
+"""A filled outline: points (points, 2), colour, and how far it stands off the head's surface."""
+BEHIND, RIM = -100.0, -50.0
+BLACK, WHITE = np.zeros(3), np.array([236.0, 232, 226])
+
+
+def parts_of(who: Identity, shot: Shot) -> list[Part]:
+    """The face as filled outlines, the ones behind first; `BEHIND` as depth means the plane through the ears."""
+    parts = head_parts(who)
+    for side in (-1, 1):
+        parts += eye_parts(who, shot, side)
+    parts += nose_parts(who) + mouth_parts(who, shot)
+    for mole in who.moles:
+        parts.append((ellipse(float(mole[0]), float(mole[1]), 1.4, 1.4, count=8), who.skin * 0.55 * 0.6, 0.0))
+    if not who.bald:
+        parts.append((hair_front(who), who.hair, 2))
+    return parts
+
+
+def head_parts(who: Identity) -> list[Part]:
+    """Hair behind the head, neck, ears, the head and its beard."""
+    parts: list[Part] = []
+    if not who.bald:
+        back = ellipse(0, -6, who.cheek + who.volume * 0.8, who.crown + who.volume, count=32)
+        below = back[:, 1] > 0
+        back[below, 0] = np.sign(back[below, 0]) * (who.cheek + who.volume * 0.8)
+        back[below, 1] *= max(who.hair_length, 0) / (who.crown + who.volume)
+        parts.append((back, who.hair * 0.8, BEHIND))
+    parts.append((np.array([[-17, 30], [17, 30], [22, 90], [-22, 90.0]]), who.skin * 0.72, BEHIND))
+    for side in (-1, 1):
+        ear = (side * (who.cheek + 1), who.ear_height)
+        parts.append((ellipse(*ear, who.ear_size * 0.5, who.ear_size, side * 0.2), who.skin * 0.8, BEHIND))
+        parts.append((ellipse(*ear, who.ear_size * 0.25, who.ear_size * 0.6, side * 0.2), who.skin * 0.55, BEHIND))
+    head = head_outline(who)
+    parts.append((head, who.skin, RIM))
+    if who.beard:
+        low = head[(head[:, 1] > who.beard_line)]
+        curve = who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))
+        dip = np.stack([np.linspace(low[-1, 0], low[0, 0], 9), curve], axis=1)
+        parts.append((np.concatenate([low, dip]), mix(who.skin, who.hair, who.beard), RIM))
+    return parts
+
+
+def eye_parts(who: Identity, shot: Shot, side: int) -> list[Part]:
+    """The eye of one side (−1 or 1), its brow, and the line from nose to mouth."""
+    shade, deep = who.skin * 0.8, who.skin * 0.55
+    x = side * who.eye_gap
+    opening = who.eye_height * shot.eyes
+    lid = ellipse(x, 0, who.eye_width, opening, side * who.eye_tilt)
+    gaze_x, gaze_y = x + shot.gaze[0], shot.gaze[1]
+    iris = min(who.iris_size, opening + 0.6)
+    along = np.linspace(-1, 1, 9)
+    arch = who.brow_arch * (1 - along**2)
+    rise = -who.brow_height - shot.brows - arch + side * along * who.brow_length * who.brow_tilt
+    brow = np.stack([x + side * 1.5 + along * who.brow_length, rise], axis=1)
+    nose, mouth = who.nose_width, (side * (who.mouth_width + 4), who.mouth_height - 4)
+    cheek_line = np.array([(side * nose * 1.1, who.nose_length - 3), (side * (nose + 6), who.nose_length + 6), mouth])
+    return [
+        (ellipse(x, 0.5, who.eye_width * 1.25, who.eye_height * 1.6, side * who.eye_tilt), shade, 0.0),
+        (lid, WHITE, 0.0),
+        (ellipse(gaze_x, gaze_y, who.iris_size, iris), who.iris, 0.0),
+        (ellipse(gaze_x, gaze_y, who.iris_size * 0.45, iris * 0.45, count=8), BLACK, 0.0),
+        (ellipse(gaze_x - 1, gaze_y - 1, 0.7, 0.7, count=8), WHITE, 0.0),
+        (band(np.concatenate([lid[8:], lid[:1]]), who.lid), mix(deep, BLACK, 0.5), 0.0),
+        (band(brow, who.brow_thick * (1.1 - 0.6 * (side * along + 1) / 2)), mix(who.hair, BLACK, 0.25), 0.0),
+        (band(cheek_line, 1.6), mix(who.skin, deep, who.fold), 0.0),
+    ]
+
+
+def nose_parts(who: Identity) -> list[Part]:
+    """Bridge, tip, highlight and nostrils."""
+    y, width, shade = who.nose_length, who.nose_width, who.skin * 0.8
+    bridge = np.array([[-who.bridge, 0], [who.bridge, 0], [width * 0.85, y - 2], [-width * 0.85, y - 2.0]])
+    light = np.array([[-who.bridge * 0.4, 1], [who.bridge * 0.4, 1], [1.6, y - 2], [-1.6, y - 2.0]])
+    holes = [ellipse(side * width * 0.5, y + width * 0.28, width * 0.24, 1.3, count=8) for side in (-1, 1)]
+    return [
+        (bridge, mix(who.skin, shade, 0.35), 5),
+        (ellipse(0, y, width, width * 0.55), shade, 6),
+        (ellipse(0, y - 1.2, width * 0.75, width * 0.5), mix(who.skin, WHITE, 0.12), 8),
+        (light, mix(who.skin, WHITE, 0.15), 7),
+        *((hole, who.skin * 0.35, 5) for hole in holes),
+    ]
+
+
+def mouth_parts(who: Identity, shot: Shot) -> list[Part]:
+    """Moustache, lips and, where the mouth is open, teeth."""
+    parts: list[Part] = []
+    if who.moustache:
+        along = np.linspace(-1, 1, 9)
+        hairs = np.stack([along * who.mouth_width, who.mouth_height - 5 - who.upper_lip + 3 * along**2], axis=1)
+        colour = mix(who.skin, who.hair, max(who.beard, 0.6))
+        parts.append((band(hairs, who.moustache * (1.2 - 0.6 * np.abs(along))), colour, 0.0))
+    along = np.linspace(-1, 1, 11)
+    wide = who.mouth_width + 0.5 * shot.smile
+    line = np.stack([along * wide, who.mouth_height - shot.smile * (along**2 - 0.4)], axis=1)
+    bow = np.sqrt(np.clip(1 - along**2, 0, 1))
+    top, bottom = line.copy(), line.copy()
+    top[:, 1] -= who.upper_lip * bow * (1 - 0.35 * np.exp(-((along / 0.2) ** 2)))
+    bottom[:, 1] += (who.lower_lip + shot.open) * bow
+    parts.append((np.concatenate([top, bottom[::-1]]), who.lips, 0.0))
+    if shot.open <= 0:
+        return [*parts, (band(line, 0.9 * bow + 0.3), who.lips * 0.5, 0.0)]
+    gap, teeth = line.copy(), line.copy()
+    gap[:, 1] += shot.open * bow
+    teeth[:, 1] += np.minimum(shot.open, 2.6) * bow
+    parts.append((np.concatenate([line, gap[::-1]]), np.array([60.0, 20, 24]), 0.0))
+    return [*parts, (np.concatenate([line, teeth[::-1]])[1:-1], WHITE, 0.0)]
+
+
+def depth(points: Points, who: Identity) -> npt.NDArray[np.float64]:
+    """How far the head's surface stands out at `points` (points, 2): (points,), of an ellipsoid."""
+    inside = 1 - (points[:, 0] / (who.cheek * 1.05)) ** 2 - ((points[:, 1] - 6) / 66) ** 2
+    return 32 * np.sqrt(np.clip(inside, 0, 1))
+
+
+@functools.cache
+def relief(height: int, width: int) -> npt.NDArray[np.float32]:
+    """The x, y and z of a head's surface normals over a crop: (3, height, width); flat outside the head."""
+    scale = height / 112
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (x - width / 2) / (44 * scale), (y - 62 * scale) / (66 * scale)
+    z = np.sqrt(np.clip(1.15 - x**2 - y**2, 0.05, None))
+    normals = np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2)
+    return np.asarray(normals, dtype=np.float32)
+
+
+@functools.cache
+def noise_tile() -> npt.NDArray[np.float32]:
+    """Unit noise (512, 512, 3) of which every image takes a window: three uniform draws a value, nearly normal."""
+    words = np.random.PCG64(np.random.SeedSequence(0)).random_raw(512 * 512 * 3)
+    halves = [(words >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32)]
+    a, b, c = (half.astype(np.float32) / 65535 - 0.5 for half in halves)
+    return np.asarray((a + b + c) * 2, dtype=np.float32).reshape(512, 512, 3)
+
+
+def draw_background(draws: Draws, height: int, width: int) -> Image:
+    """Soft patches of colour and a few shapes, out of focus."""
+    patches = np.array([draws.between(0, 255) for _ in range(27)]).reshape(3, 3, 3)
+    grey = patches.mean()
+    small = (grey + (patches - grey) * draws.between(0.1, 0.8)).astype(np.uint8)
+    canvas = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    for _ in range(draws.below(3)):
+        corner = (int(draws.between(0, width)), int(draws.between(0, height)))
+        reach = (int(draws.between(0, width)), int(draws.between(0, height)))
+        cv2.rectangle(canvas, corner, reach, draws.colour().tolist(), cv2.FILLED)
+    return canvas
+
+
+def fill(canvas: Image, points: Points, colour: Colour) -> None:
+    """Fills one outline (points, 2), in pixels of the canvas, with smooth edges."""
+    fixed = np.rint(points * 16).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed], colour.tolist(), cv2.LINE_AA, 4)
+
+
+def aligned(who: Identity, shot: Shot) -> tuple[complex, complex]:
+    """The similarity z → a·z + b, on complex numbers x + iy, that brings the turned face into an aligned crop."""
+    eye, mouth, low = who.eye_gap, who.mouth_width, who.mouth_height
+    marks = np.array([[-eye, 0], [eye, 0], [0, who.nose_length], [-mouth, low], [mouth, low]])
+    lifted = np.concatenate([marks, (depth(marks, who) + np.array([0, 0, 8, 0, 0]))[:, None]], axis=1)
+    (a, _, x), (b, _, y) = similarity_transform((lifted @ shot.turn.T)[:, :2], ARCFACE_TEMPLATE)
+    return complex(a, b), complex(x, y)
+
+
+def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
+    """One image of a person: RGB uint8 (height, width, 3)."""
+    d = draws
+    shot = draw_shot(d)
+    canvas = draw_background(d, height, width)
+    scale = height / 112
+    a, b = aligned(who, shot)
+    # the detector's own error: no two crops of a face are cut alike
+    a *= (1 + d.bell(0.06)) * np.exp(1j * d.bell(0.05))
+    b += complex(d.bell(2.5), d.bell(2.5))
+
+    parts = parts_of(who, shot)
+    clothes = d.colour(20, 230)
+    parts.insert(0, (np.array([[-70, 110], [-60, 82], [-18, 70], [18, 70], [60, 82], [70, 110.0]]), clothes, BEHIND))
+    if shot.glasses:
+        rim = d.colour(10, 90)
+        for side in (-1, 1):
+            ring = ellipse(side * who.eye_gap, 1, 12, 9, count=24)
+            hole = ellipse(side * who.eye_gap, 1, 10.6, 7.6, count=24)
+            parts.append((np.concatenate([ring, ring[:1], hole[:1], hole[::-1]]), rim, 4))
+        parts.append((np.array([[-6, -1], [6, -1], [6, 0.6], [-6, 0.6]]), rim, 5))
+
+    flat = np.concatenate([points for points, _, _ in parts])
+    lifts = np.concatenate([np.full(len(points), lift) for points, _, lift in parts])
+    z = np.where(lifts == BEHIND, -8.0, np.where(lifts == RIM, 2.0, depth(flat, who) + lifts))
+    turned = np.concatenate([flat, z[:, None]], axis=1) @ shot.turn.T
+    placed = a * (turned[:, 0] + 1j * turned[:, 1]) + b
+    pixels = np.stack([placed.real * scale + (width - 112 * scale) / 2, placed.imag * scale], axis=1)
+    start = 0
+    for points, colour, _ in parts:
+        fill(canvas, pixels[start : start + len(points)], np.clip(colour, 0, 255))
+        start += len(points)
+
+    if d.chance(0.25):  # something in front of the face, from the border inwards
+        side = d.below(4)
+        along, reach = d.between(0.1, 0.9), d.between(0.0, 0.16)
+        x, y = [(reach, along), (1 - reach, along), (along, reach), (along, 1 - reach)][side]
+        blob = ellipse(x * width, y * height, d.between(10, 26) * scale, d.between(10, 26) * scale, d.between(0, 3))
+        fill(canvas, blob, d.colour(20, 230))
+
+    softness = d.between(0.3, 1.3) * scale
+    canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), softness), dtype=np.uint8)
+
+    direction = np.array([d.between(-0.9, 0.9), d.between(-0.8, 0.4), 0.7])
+    strength = d.between(0.2, 0.8)
+    towards = (direction * strength).astype(np.float32)
+    light = np.tensordot(towards, relief(height, width), axes=1) + np.float32(1 - 0.55 * strength)
+    tint = np.array([1 + d.bell(0.16), 1 + d.bell(0.06), 1 + d.bell(0.16)]) * d.between(0.6, 1.25)
+    offset = d.between(-10, 30)
+    picture = canvas * (light[..., None] * tint.astype(np.float32)) + np.float32(offset)
+    row, column = d.below(512 - min(height, 511)), d.below(512 - min(width, 511))
+    grain = noise_tile()[row : row + height, column : column + width]
+    if grain.shape == picture.shape:
+        picture += grain * np.float32(d.between(1, 7))
+    if d.chance(0.1):
+        picture[...] = (picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
 
 SPLITS = {"train": 0, "test": 1}
 
