@@ -1,4 +1,4 @@
-"""One gallery that several workers read and change: always the newest, changed by one at a time, logged, on disk first."""
+"""One gallery that several workers read and change: always the newest, changed one at a time, logged, on disk first."""
 
 import contextlib
 import hashlib
