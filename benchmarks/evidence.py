@@ -99,7 +99,7 @@ def planned(args: argparse.Namespace) -> list[Cell]:
 
 def configured(cell: Cell, args: argparse.Namespace, rate: float) -> TrainConfig:
     """The options of `zoo train` for a cell at the learning rate of all cells."""
-    from zoo.reproduce.columns import variant
+    from zoo.reproduce.grid import variant
     from zoo.train.config import build
 
     if cell.part != "synthetic":

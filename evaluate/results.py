@@ -178,8 +178,7 @@ class Curves:
     open_set: Mapping[str, RocPoints] = field(default_factory=dict)  #: By gallery: TPIR over FPIR, without a mate
     hardest: Hardest | None = None
     right: str | None = None  #: Which pairs the model has right, as `intervals.pack` writes it
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
-    """Figures in every draw of people or pairs, by their label."""
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)  #: Figures in every draw of people or pairs
 
     @classmethod
     def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> Curves:

@@ -35,8 +35,7 @@ class ElasticFace(MarginHead):
         super().__init__(scale)
         self.margin = margin
         self.std = check_range("std", std, 0, 0.5)
-        self.plus = plus
-        self.seed = seed
+        self.plus, self.seed = plus, seed
         self.drawn: Tensor | None = None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 

@@ -43,8 +43,7 @@ class MagFace(MarginHead):
         if not l_margin <= u_margin:
             raise InputError(f"expected l_margin at most u_margin, found {l_margin} and {u_margin}")
         self.slope = (u_margin - l_margin) / (u_a - l_a)
-        self.lam = lam
-        self.fallback = fallback
+        self.lam, self.fallback = lam, fallback
         self._require_an_optimum()
 
     def bind(self, num_classes: int, dim: int) -> None:

@@ -84,8 +84,7 @@ class ReCurricularFace(CurricularFace):
         b: float | None = None,
     ) -> None:
         super().__init__(scale, margin, alpha, fallback)
-        self.constants = constants
-        self.modulate = modulate
+        self.constants, self.modulate = constants, modulate
         self.given = [one if one is None else check_range(name, one, 0, 10) for name, one in (("a", a), ("b", b))]
         self.modulation = self.chosen(PAPER_CONSTANTS)
 

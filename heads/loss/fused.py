@@ -36,14 +36,11 @@ def unsuitable(head: MarginHead, unit: Tensor, plan: Plan) -> str | None:
         return "label smoothing needs the sum of all logits"
     if head.pieces() is None:
         return f"the head {head.name} states its negatives as a function alone, not as pieces"
-    if isinstance(head.scale, Tensor) or any(p.requires_grad for p in _learned(head) if p is not head.bias):
+    state = [*head.parameters(), *head.__dict__.values()]  # a frozen head holds what it learns as plain tensors
+    learned = any(isinstance(p, Tensor) and p.requires_grad for p in state if p is not head.bias)
+    if isinstance(head.scale, Tensor) or learned:
         return f"the head {head.name} learns more than a bias"
     return None
-
-
-def _learned(head: MarginHead) -> list[Tensor]:
-    """The head's parameters, also where a frozen copy holds them as plain tensors."""
-    return [value for value in (*head.parameters(), *head.__dict__.values()) if isinstance(value, Tensor)]
 
 
 def fused_sum(

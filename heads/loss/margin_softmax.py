@@ -10,19 +10,13 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead, build_head, frozen
+from zoo.heads.loss import sharded
 from zoo.heads.loss.captured import Captured, suits
 from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
 from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
 from zoo.heads.loss.precision import Precision, choose
 from zoo.heads.loss.sampling import Start, columns_of, initial_centres, sample_classes, take_rows
-from zoo.heads.loss.sharded import (
-    Ranks,
-    keep_shards_local,
-    require_initialised,
-    scale_gradient,
-    shard_range,
-    update_state,
-)
+from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
 from zoo.heads.loss.way import MEMORY_BUDGET, Way
 
 
@@ -151,9 +145,7 @@ class MarginSoftmaxLoss(nn.Module):
         self.finite: Tensor = torch.tensor(True, device="cpu")
         self.mean_target_cosine: Tensor = torch.tensor(math.nan, device="cpu")
         self._last: dict[str, Tensor] = {}
-        self._watch = Watch()
-        self._captured = Captured()
-        self._sharded_as_it_should_be = False
+        self._watch, self._captured, self._sharded_as_it_should_be = Watch(), Captured(), False
         if not self.weight.is_meta:
             self._start_centres()
         keep_shards_local(self)
@@ -206,7 +198,10 @@ class MarginSoftmaxLoss(nn.Module):
         """`forward` without CUDA graphs, after its checks and outside of an autocast."""
         x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
         if self.ranks:
-            self._require_ranks_agree(len(x))
+            self.ranks.require_equal_batches(len(x))
+            if self.training and not self._sharded_as_it_should_be:
+                self.ranks.require_shards_of_their_own(self.weight)
+                self._sharded_as_it_should_be = True
             x = scale_gradient(x, self.ranks.count)
         unit, norm = directions(x)
         learned: list[Tensor] = list(self.head.parameters())
@@ -313,7 +308,9 @@ class MarginSoftmaxLoss(nn.Module):
         cos_y, norm = cos_y.detach(), norm.detach()
         self.finite = norm.isfinite().all() & cos_y.isfinite().all()
         if self.training:
-            self.finite = update_state(self.head, cos_y, norm, self.finite, self.ranks is not None, self.sync_stats)
+            self.finite = sharded.update_state(
+                self.head, cos_y, norm, self.finite, self.ranks is not None, self.sync_stats
+            )
         self.mean_target_cosine = cos_y.mean()
         self._last = {"embedding_norm": norm.mean()}
         head = frozen(self.head)
@@ -385,10 +382,3 @@ class MarginSoftmaxLoss(nn.Module):
         if self.ranks:
             state["weight"] = self.ranks.distributed(self.weight, self.num_classes)
         return state
-
-    def _require_ranks_agree(self, batch: int) -> None:
-        assert self.ranks is not None
-        self.ranks.require_equal_batches(batch)
-        if self.training and not self._sharded_as_it_should_be:
-            self.ranks.require_shards_of_their_own(self.weight)
-            self._sharded_as_it_should_be = True

@@ -22,16 +22,12 @@ def initial_centres(classes: range, shape: tuple[int, ...], seed: int, start: St
     """The centres of `classes`, (classes, *shape), on the CPU; those of a class do not depend on the others."""
     centres = torch.empty(len(classes), *shape, device="cpu")
     for first_of_block in range(classes.start // BLOCK * BLOCK, classes.stop, BLOCK):
-        generator = torch.Generator("cpu").manual_seed(_block_seed(seed, first_of_block // BLOCK))
+        block_seed = int(random_bits(seed, torch.tensor(first_of_block // BLOCK, device="cpu"), 1)) & 0xFFFFFFFF
+        generator = torch.Generator("cpu").manual_seed(block_seed)  # which ignores more than 32 bits
         block = torch.empty(BLOCK, *shape, device="cpu").normal_(std=INITIAL_STD, generator=generator)
         first, last = max(first_of_block, classes.start), min(first_of_block + BLOCK, classes.stop)
         centres[first - classes.start : last - classes.start] = block[first - first_of_block : last - first_of_block]
     return F.normalize(centres, dim=-1) if start == "unit" else centres
-
-
-def _block_seed(seed: int, block: int) -> int:
-    """A seed of 32 bits: torch's CPU generator ignores the others."""
-    return int(random_bits(seed, torch.tensor(block, device="cpu"), 1)) & 0xFFFFFFFF
 
 
 def sample_classes(labels: Tensor, classes: range, sample_rate: float, seed: int, step: Tensor) -> Tensor:

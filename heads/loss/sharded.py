@@ -41,8 +41,7 @@ class Ranks:
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        self.group = group
-        self.rank = dist.get_rank(group)
+        self.group, self.rank = group, dist.get_rank(group)
         self.count = dist.get_world_size(group)
         members = dist.get_process_group_ranks(group)
         on_cpu = "cpu:gloo" in str(dist.get_backend_config(group))

@@ -50,8 +50,7 @@ class FaceBackbone(nn.Module):
         self.dropout = dropout
         if neck is None:
             neck = "flat" if channels * rows * columns <= FLAT_LIMIT else "gap"
-        self.neck_name = neck
-        self.num_classes = num_classes
+        self.neck_name, self.num_classes = neck, num_classes
         self.neck: nn.Module = nn.Identity()
         if neck != "native":
             self.reset_classifier(num_classes)

@@ -184,9 +184,7 @@ class TorchEmbedder:
     """Crops → embeddings by a torch model in evaluation mode: the counterpart of zoo.inference's OnnxEmbedder."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, device: torch.device | str = "cpu") -> None:
-        self.model = model
-        self.input = spec
-        self.device = torch.device(device)
+        self.model, self.input, self.device = model, spec, torch.device(device)
 
     @torch.inference_mode()
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
@@ -225,8 +223,7 @@ class TorchFolder(TorchEmbedder):
         self.strict = strict
         chosen = device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
         super().__init__(load_timm(folder).to(chosen), self.info.input, chosen)
-        self.embedding_dim = self.info.embedding_dim
-        self.model_sha256 = sha256(self.path)
+        self.embedding_dim, self.model_sha256 = self.info.embedding_dim, sha256(self.path)
         self.provider = f"torch {torch.__version__} {chosen}"
         self.notes = [f"computed by PyTorch {torch.__version__} on {chosen}"]
 

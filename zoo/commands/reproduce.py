@@ -18,7 +18,7 @@ from typing import Any
 from zoo.commands.options import positive, training_bar
 from zoo.errors import InputError
 from zoo.train.config import set_option
-from zoo.train.signals import Interrupted
+from zoo.train.watch import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from zoo.commands.options import training_bar
 from zoo.train import config as options
-from zoo.train.signals import Interrupted
 from zoo.train.start import dry_run, first_process, resume, train
+from zoo.train.watch import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

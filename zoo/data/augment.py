@@ -108,15 +108,12 @@ class Composed:
     """
 
     def __init__(self, name: str, build: Callable[[], Any]) -> None:
-        self.name = name
-        self._build = build
+        self.name, self._build = name, build
         self._prepare()
 
     def _prepare(self) -> None:
-        self._pipeline = self._build()
-        self._bits = np.random.Philox(key=0)
-        self._fresh = self._bits.state
-        self._random = random.Random()
+        self._pipeline, self._bits = self._build(), np.random.Philox(key=0)
+        self._fresh, self._random = self._bits.state, random.Random()
         self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:

@@ -150,8 +150,7 @@ class RecordDataset(EncodedFaces):
     kind = "RecordIO"
 
     def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None) -> None:
-        self.records = RecordFile(path)
-        self.image_size = image_size
+        self.records, self.image_size = RecordFile(path), image_size
         rec = self.records.path
         self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
         self.labels = self.records.labels

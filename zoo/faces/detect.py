@@ -86,8 +86,7 @@ class FaceDetector:
         """`content` is YuNet's ONNX file and `name` what messages call it; InputError for any other content."""
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self.content = content
-        self.score_threshold = score_threshold
+        self.content, self.score_threshold = content, score_threshold
         self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
         self._turns = threading.Semaphore(cores(threads=False))  # each keeps the memory of its largest photo
         try:

@@ -31,7 +31,10 @@ def decode_photo(content: bytes, name: str, most: int = MAX_PIXELS, damage: list
     from PIL import Image as Pillow
 
     if kind == "HEIF":
-        _add_heif(name)
+        with needs("pillow-heif", "heic", f"to read {name}, or the picture as a JPEG"):
+            import pillow_heif
+
+        pillow_heif.register_heif_opener()
     try:
         # Pillow warns of what it goes on to raise or to mend
         with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(content), formats=(kind,)) as photo:
@@ -70,10 +73,3 @@ def _kind(content: bytes) -> str | None:
     if brands & {b"avif", b"avis"}:
         return "AVIF"
     return "HEIF" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"} else None
-
-
-def _add_heif(name: str) -> None:
-    with needs("pillow-heif", "heic", f"to read {name}, or the picture as a JPEG"):
-        import pillow_heif
-
-    pillow_heif.register_heif_opener()

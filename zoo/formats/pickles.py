@@ -28,8 +28,7 @@ class Call(dict[Any, Any]):
 
     def __init__(self, path: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__()
-        self.path = path
-        self.args = args
+        self.path, self.args = path, args
         self.state: Any = None
 
 

@@ -187,9 +187,7 @@ class Binding:
         """`dtypes` and `names` are those of the input and the output, `output` is one image's output shape."""
         self._session = session
         self._place = ("cpu", 0) if device.kind == "cpu" else ("cuda", device.index)
-        self._dtypes = dtypes
-        self._output = output
-        self._names = names
+        self._dtypes, self._output, self._names = dtypes, output, names
         self._buffers: dict[int, tuple[ort.IOBinding, npt.NDArray[Any], ort.OrtValue, ort.OrtValue]] = {}
         self.locked = True  #: Whether every host buffer of a GPU is page-locked
 

@@ -58,8 +58,7 @@ class OnnxEmbedder:
         raw: bool | None = None,
     ) -> None:
         self._given = {name: value for name, value in locals().items() if name != "self"}
-        self.path = Path(path)
-        self.strict = strict
+        self.path, self.strict = Path(path), strict
         self.notes: list[str] = []
         self._precision, self._batch_size = precision, batch_size
         if not self.path.is_file():

@@ -31,9 +31,7 @@ class Journal:
 
     def __init__(self, path: str | Path, how: Mapping[str, object] | None) -> None:
         """`how` None takes the journal as it was made: for who prunes it, or keeps others out."""
-        self.path = Path(path)
-        self._synced = time.monotonic()
-        self._empty = True
+        self.path, self._synced, self._empty = Path(path), time.monotonic(), True
         with explained(f"cannot write {printable(path)}", OSError, advice="choose another folder for the output"):
             self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the journal
         try:

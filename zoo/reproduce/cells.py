@@ -21,9 +21,8 @@ from zoo.files import write_text
 from zoo.messages import log
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
-from zoo.train.signals import CHECKPOINT, Interrupted, stop_signals
 from zoo.train.start import train_in
-from zoo.train.watch import Standing, Watch, unwatched
+from zoo.train.watch import CHECKPOINT, Interrupted, Standing, Watch, stop_signals, unwatched
 
 FOLDS = "stratified"  #: Folds of a benchmark that nobody has published
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,50 @@ from zoo.evaluate.benchmarks.runner import open_benchmarks
 from zoo.files import new_folder, write_json
 from zoo.heads import build_head
 from zoo.reproduce.cells import FOLDS, Job, Pace, run_all
-from zoo.reproduce.columns import assignments, cell_name, variant
 from zoo.reproduce.page import Page, environment, read_cell
 from zoo.reproduce.tables import Cell, stated_by
 from zoo.train import config as training
 from zoo.train.build import choose_device
-from zoo.train.recipes import load_recipe, recipes
+from zoo.train.config import OPTIONS
+from zoo.train.start import PLAIN
+from zoo.train.typed import load_recipe, recipes
 from zoo.train.watch import Watch, unwatched
+
+
+def variant(column: str) -> tuple[str, dict[str, str]]:
+    """The head of a column and the options of that column alone: the head's, those of `zoo train`, and `recipe`.
+
+    >>> variant("recurricularface+modulate=all+lr=1e-2")
+    ('recurricularface', {'head_options.modulate': 'all', 'lr': '1e-2'})
+    """
+    head, *parts = re.split(r"\+(?=[a-z])", column)
+    options: dict[str, str] = {}
+    for part in parts:
+        name, _, value = part.partition("=")
+        if not value or name in ("head", "seed"):
+            raise InputError(f"expected --heads as HEAD or HEAD+option=value, found {column}")
+        known = name == "recipe" or name.partition(".")[0] in OPTIONS
+        options[name if known else f"head_options.{name}"] = value
+    return head, options
+
+
+def cell_name(column: str, seed: int) -> str:
+    """The name of a cell's folder, which tells `gather` both."""
+    return f"{column}-seed{seed}".translate(PLAIN)
+
+
+def assignments(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Training options as --set takes them.
+
+    >>> list(assignments({"epochs": 5, "head_options": {"margin": 0.3}}))
+    ['epochs=5', 'head_options.margin=0.3']
+    """
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from assignments(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value}"
+
 
 HEADS = ("arcface", "cosface", "curricularface", "adaface", "recurricularface")
 """The last one is compared with the others; the paper itself has no CosFace and no AdaFace."""
@@ -41,14 +78,11 @@ class Grid:
     data: str  #: The training set, as `zoo train --data` takes it
     benchmarks: str  #: A folder of benchmarks, or one of them
     output: Path = Path("reproduction")  #: The folder of the tables and of a run folder per cell
-    heads: tuple[str, ...] = HEADS
-    """The columns: heads, or variants of them as `variant` reads them. The last one is compared with the others."""
+    heads: tuple[str, ...] = HEADS  #: The columns, as `variant` reads them; the last is compared with the others
     seeds: int = 3  #: Trainings per head, with seeds 0 to `seeds` − 1
-    recipe: str | None = None
-    """One recipe for all heads, a packaged one's name or a YAML file; None: the paper's for each head."""
+    recipe: str | None = None  #: One for all heads, a packaged one's name or a YAML file; None: the paper's for each
     options: Mapping[str, Any] = field(default_factory=dict)  #: Other training options, e.g. {"epochs": 5}.
-    stated: str = "paper"
-    """Published figures to print below the measured ones: "paper" (its Tables 1 to 3), "none", or a CSV file."""
+    stated: str = "paper"  #: Published figures to print below the measured: "paper" (Tables 1 to 3), "none", or a CSV
     difference: float = 0.01  #: A difference, as a fraction, of which the tables say how many seeds would show it
 
     def __post_init__(self) -> None:
@@ -88,8 +122,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Reproduction:
-    folder: Path
-    """It holds reproduction.md with the tables, reproduction.json, the ROC figure, and a run folder per cell."""
+    folder: Path  #: Of reproduction.md with the tables, reproduction.json, the ROC figure, and a run folder per cell
     cells: tuple[Cell, ...]
 
 

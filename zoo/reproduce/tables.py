@@ -158,8 +158,7 @@ class Gain:
     first: str
     second: str
     seeds: Mapping[int, float]
-    drawn: npt.NDArray[np.float64]
-    """The differences in each draw of people, or of pairs of unknown people: (seeds, draws)."""
+    drawn: npt.NDArray[np.float64]  #: The differences in each draw of people, or of pairs where unknown: (seeds, draws)
 
     @property
     def mean(self) -> float:

@@ -30,9 +30,7 @@ class Gate:
     """Runs work in `limits.concurrent` threads; `limits.queue` more may wait, each at most `limits.max_seconds`."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.waiting = 0
-        self.running = 0
+        self.limits, self.waiting, self.running = limits, 0, 0
         self.mean_seconds = 0.1  #: The moving average of what one piece of work takes
         self._pool = ThreadPoolExecutor(limits.concurrent, "compute")
         self._slots = asyncio.Semaphore(limits.concurrent)

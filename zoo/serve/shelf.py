@@ -146,8 +146,7 @@ class Shelf:
 
     def __init__(self, place: str | Path, verifier: FaceVerifier, writable: bool, wait: float = 10.0) -> None:
         self.path, self.verifier, self.writable, self.wait = beside(place), verifier, writable, wait
-        self.audit = AuditLog(self.path)
-        self._guard = threading.Lock()
+        self.audit, self._guard = AuditLog(self.path), threading.Lock()
         self._opened: tuple[object, Gallery] | None = None
         self._shared = QdrantStore.at(str(place), verifier if writable else None) if in_engine(place) else None
         if self._shared is not None:

@@ -18,8 +18,7 @@ from zoo.errors import InputError, unknown_name
 from zoo.files import write_text
 from zoo.messages import log
 from zoo.modelinfo import InputSpec
-from zoo.train.recipes import load_yaml
-from zoo.train.typed import Option, read, shown, spelled
+from zoo.train.typed import Option, load_yaml, read, shown, spelled
 
 Scalar = bool | int | float | str | None  #: What an option of the head or of the class centres may be
 

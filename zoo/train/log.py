@@ -25,7 +25,7 @@ from zoo.files import json_safe, write_json, write_text
 from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
 from zoo.train.config import TrainConfig, changes, load_config, save_config
-from zoo.train.recipes import load_yaml
+from zoo.train.typed import load_yaml
 from zoo.train.watch import Record
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ class Meter:
     def reset(self) -> None:
         self.loss = torch.zeros((), device=self.device)
         self.passes = self.images = 0
-        self.waited_seconds = 0.0
-        self.since = time.perf_counter()
+        self.waited_seconds, self.since = 0.0, time.perf_counter()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

@@ -26,11 +26,10 @@ from zoo.train.finetune import merged
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
 from zoo.train.optim import build_schedule, head_steps
 from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
-from zoo.train.signals import CHECKPOINT, Interrupted, Stop, stop_signals
 from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
 from zoo.train.step import Stepper
-from zoo.train.watch import Record, Standing, Watch, facts, unwatched
+from zoo.train.watch import CHECKPOINT, Interrupted, Record, Standing, Stop, Watch, facts, stop_signals, unwatched
 
 
 def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch = unwatched) -> Record:

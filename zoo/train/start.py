@@ -15,7 +15,7 @@ from zoo.files import new_folder, write_bytes, write_json
 from zoo.messages import log
 from zoo.runs import RUNS, find_run, lock, machine_faults
 from zoo.train.config import TrainConfig, build, changes, flag, load_config, option_names, save_config
-from zoo.train.recipes import load_recipe
+from zoo.train.typed import load_recipe
 from zoo.train.watch import Record, Standing, Watch, unwatched
 
 TRIAL = "quick-cpu"  #: The recipe of a run without training data

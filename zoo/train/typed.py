@@ -1,4 +1,4 @@
-"""Reads values, among them the texts of a command line or a recipe, by the type that an option declares."""
+"""Reads recipes, YAML files of options, and values, also the texts of a command line, by the type an option declares."""
 
 import contextlib
 import types
@@ -10,21 +10,18 @@ from typing import Any, Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained, unknown_name
 
 
 @dataclass(frozen=True)
 class Option:
     """What is true of a training option besides its type, default and description."""
 
-    listed: bool = False
-    """`zoo train --help` lists its flag. The others have a flag as well, and --set takes all of them."""
-    resumable: bool = False
-    """It may change on --resume: it does not decide the weights (threads and device only to rounding)."""
+    listed: bool = False  #: `zoo train --help` lists its flag; the others have one as well, and --set takes all of them
+    resumable: bool = False  #: It may change on --resume: it decides no weights (threads and device only to rounding)
     mendable: bool = False
     """It may change on --resume to mend what was wrong, although it decides the weights; history.jsonl tells."""
-    told: bool = True
-    """A model card tells it. What describes a machine, or names a path, is the business of whoever trained."""
+    told: bool = True  #: A model card tells it; what describes a machine or names a path concerns whoever trained
     varied: bool = False  #: The cells of `zoo reproduce` differ in it
     grid_flag: str = ""  #: The flag of `zoo reproduce` that sets it there, in place of --set
 
@@ -96,3 +93,31 @@ def spelled(hint: Any) -> str:
         tuple[float, float, float]: "a list such as [1, 2, 3]",
     }
     return words.get(hint, "options such as {margin: 0.3}")
+
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
+
+def recipes() -> list[str]:
+    """The names of the packaged recipes."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """The options of a packaged recipe, or of a YAML file, as texts: `build` knows their types, YAML does not."""
+    if name.endswith((".yaml", ".yml")):
+        return load_yaml(Path(name), yaml.BaseLoader)
+    if name not in recipes():
+        raise unknown_name("recipe", name, recipes())
+    return load_yaml(RECIPES / f"{name}.yaml", yaml.BaseLoader)
+
+
+def load_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> dict[str, Any]:
+    """The options in a YAML file; InputError, with the line, where it holds no `option: value` lines."""
+    unread = f"expected a YAML file of training options at {path}, cannot read it"
+    with explained(unread, OSError, UnicodeDecodeError, yaml.YAMLError), open(path, encoding="utf-8") as file:
+        content = yaml.load(file, loader)
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else "a list" if isinstance(content, list) else f"the text {content!r}"
+        raise InputError(f"expected `option: value` lines in {path}, found {found}")
+    return content

@@ -20,8 +20,7 @@ from zoo.reproduce.grid import reproduce
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
 from zoo.train.loop import train
-from zoo.train.signals import Interrupted
-from zoo.train.watch import unwatched
+from zoo.train.watch import Interrupted, unwatched
 
 
 def whole(config: TrainConfig, folder: Path) -> dict[str, np.ndarray[Any, Any]]:

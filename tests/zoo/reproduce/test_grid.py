@@ -13,7 +13,7 @@ from tests.support.reproducing import grid_in, prepare
 from zoo.cli import Parser
 from zoo.commands import reproduce as command
 from zoo.errors import InputError
-from zoo.reproduce.grid import HEADS, Grid, reproduce
+from zoo.reproduce.grid import HEADS, Grid, cell_name, reproduce, variant
 from zoo.train.config import load_config
 
 
@@ -88,3 +88,17 @@ def test_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(InputError, match="found torchrun"):
         reproduce(Grid("synthetic", "lfw.bin"))
+
+
+def test_a_plus_within_a_number_begins_no_option() -> None:
+    assert variant("arcface+lr=1e+2") == ("arcface", {"lr": "1e+2"})
+
+
+@pytest.mark.parametrize("column", ["arcface+margin", "arcface+margin=", "arcface+seed=3", "arcface+head=cosface"])
+def test_a_column_that_says_nothing_or_what_other_options_say_is_refused(column: str) -> None:
+    with pytest.raises(InputError, match="expected --heads as HEAD or HEAD\\+option=value, found arcface"):
+        variant(column)
+
+
+def test_a_path_in_a_column_makes_no_folder_of_its_own() -> None:
+    assert cell_name("arcface+data=faces/small", 3) == "arcface+data=faces-small-seed3"

@@ -22,7 +22,7 @@ from zoo.train.config import (
     save_config,
     set_option,
 )
-from zoo.train.recipes import load_recipe
+from zoo.train.typed import load_recipe
 
 
 def said(*assignments: str) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from zoo.train.config import load_config
 from zoo.train.finetune import LowRank, add_low_rank, merged
 from zoo.train.loop import train
 from zoo.train.optim import build_schedule, parameter_groups
-from zoo.train.recipes import load_recipe
 from zoo.train.start import inherited, train_in
+from zoo.train.typed import load_recipe
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,7 @@ from zoo.data.rendered.draws import Draws
 from zoo.data.rendered.facekit import FACE, HEAD, IDENTITIES
 from zoo.data.rendered.rig import WAVES, Rig, soft
 
-SKIN = (0.70, 0.52, 0.43)
-"""Skin without melanin and blood, linear red, green and blue; so are all colours here."""
+SKIN = (0.70, 0.52, 0.43)  #: Skin without melanin and blood, linear red, green and blue; so are all colours here
 MELANIN, BLOOD = (1.9, 2.4, 2.75), (0.15, 0.75, 0.65)  #: How much of each colour they take away, as exponents
 HAIR = ((0.012, 0.010, 0.009), (0.035, 0.02, 0.013), (0.09, 0.05, 0.028), (0.20, 0.12, 0.06), (0.38, 0.27, 0.15),
         (0.16, 0.05, 0.02), (0.30, 0.29, 0.28), (0.60, 0.59, 0.57))  # fmt: skip

@@ -19,8 +19,7 @@ LANDMARKS = (
     *(1507, 1542, 1537, 1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732),
     *(5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517),
     5966,
-)
-"""The vertices of Multi-PIE's 68 landmarks, as ICT-FaceKit's README lists them."""
+)  #: The vertices of Multi-PIE's 68 landmarks, as ICT-FaceKit's README lists them
 CENTRE = (0.0, 5.5, 1.0)  #: The middle of the skull, around which hair is laid
 HAIRLINE = ((0, 47), (25, 49), (50, 42), (65, 28), (78, 8), (90, -4), (105, -12), (140, -32), (180, -34))
 """Degrees around the head from the front, and degrees above the skull's middle at which hair begins there."""

@@ -24,8 +24,7 @@ from zoo.errors import InputError
 from zoo.faces.align import ARCFACE_TEMPLATE, similarity_transform
 from zoo.formats.images import Image
 
-Part = tuple[Points, Colour, float]
-"""A filled outline: points (points, 2), colour, and how far it stands off the head's surface."""
+Part = tuple[Points, Colour, float]  #: A filled outline: points (points, 2), colour, distance off the head's surface
 BEHIND, RIM = -100.0, -50.0
 BLACK, WHITE = np.zeros(3), np.array([236.0, 232, 226])
 
