@@ -308,9 +308,8 @@ class MarginSoftmaxLoss(nn.Module):
         cos_y, norm = cos_y.detach(), norm.detach()
         self.finite = norm.isfinite().all() & cos_y.isfinite().all()
         if self.training:
-            self.finite = sharded.update_state(
-                self.head, cos_y, norm, self.finite, self.ranks is not None, self.sync_stats
-            )
+            is_global = self.ranks is not None
+            self.finite = sharded.update_state(self.head, cos_y, norm, self.finite, is_global, self.sync_stats)
         self.mean_target_cosine = cos_y.mean()
         self._last = {"embedding_norm": norm.mean()}
         head = frozen(self.head)

@@ -1,4 +1,4 @@
-"""Reads recipes, YAML files of options, and values, also the texts of a command line, by the type an option declares."""
+"""Reads recipes, YAML files of options, and values, among them texts of a command line, by the type of an option."""
 
 import contextlib
 import types

@@ -89,9 +89,9 @@ def test_only_texts_are_looked_into() -> None:
 )
 def test_a_yaml_error_tells_its_line(tmp_path: Path, text: bytes, found: str) -> None:
     (tmp_path / "mine.yaml").write_bytes(text)
-    for read in (load_recipe, lambda path: load_yaml(Path(path))):
+    for reader in (load_recipe, lambda path: load_yaml(Path(path))):
         with pytest.raises(InputError, match=f"mine.yaml, {found}") as refusal:
-            read(str(tmp_path / "mine.yaml"))
+            reader(str(tmp_path / "mine.yaml"))
         assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match="No such file"):
         load_recipe(str(tmp_path / "absent.yaml"))
