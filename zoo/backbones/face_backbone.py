@@ -103,9 +103,8 @@ class FaceBackbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (batch, 3, H, W) → (batch, num_classes)."""
-        embedding: torch.Tensor = (
-            self.body(x) if self.neck_name == "native" else self.forward_head(self.forward_features(x))
-        )
+        native = self.neck_name == "native"
+        embedding: torch.Tensor = self.body(x) if native else self.forward_head(self.forward_features(x))
         return embedding
 
 

@@ -65,10 +65,8 @@ def stemmed_body(
     except (RuntimeError, ValueError, AssertionError):
         changed = []
     if not changed or not isinstance(features, torch.Tensor) or _map_size(body, features) != wanted:
-        raise InputError(
-            f"the stem of {name} cannot be changed to a total stride of 16 ({wanted[0]}×{wanted[1]} final map); "
-            'use stem="stock"'
-        )
+        stride = f"a total stride of 16 ({wanted[0]}×{wanted[1]} final map)"
+        raise InputError(f'the stem of {name} cannot be changed to {stride}; use stem="stock"')
     return body, features, changed
 
 

@@ -95,10 +95,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     with explained(f"expected timm's configuration in {path}, found something else", ValueError, OSError):
         config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        raise InputError(
-            f'expected timm\'s configuration in {path}, found one without an "architecture"; `zoo adopt` takes in the'
-            " checkpoints of other projects"
-        )
+        found = 'found one without an "architecture"; `zoo adopt` takes in the checkpoints of other projects'
+        raise InputError(f"expected timm's configuration in {path}, {found}")
     return config
 
 

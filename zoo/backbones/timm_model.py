@@ -137,9 +137,7 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
 def pretrained_scale(name: str) -> tuple[Scale, Scale]:
     """Mean and std of the pixels, from 0 to 255, that timm's pretrained weights of a model expect."""
     cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if cfg is None:
-        return 127.5, 127.5
-    return scale(cfg.mean), scale(cfg.std)
+    return (127.5, 127.5) if cfg is None else (scale(cfg.mean), scale(cfg.std))
 
 
 def scale(fractions: Sequence[float]) -> Scale:

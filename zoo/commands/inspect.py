@@ -55,6 +55,5 @@ def fact_lines(facts: ModelInfo) -> list[tuple[str, str]]:
         kept = ", ".join(facts.quantisation.get("kept_in_float32", [])) or "nothing"
         how = f", ranges by {facts.quantisation['method']}" if "method" in facts.quantisation else ""
         lines.append(("precision", f"{facts.quantisation['precision']}{how}; kept in float32: {kept}"))
-    for entry in facts.thresholds:
-        lines.append(("threshold", f"{entry.threshold:.4f} at FAR {entry.far:g} on {entry.data} ({entry.precision})"))
-    return lines
+    known = (f"{one.threshold:.4f} at FAR {one.far:g} on {one.data} ({one.precision})" for one in facts.thresholds)
+    return [*lines, *(("threshold", line) for line in known)]

@@ -50,9 +50,7 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     """
     if is_generated(uri):
         return open_synthetic(uri, image_size)
-    if kind_of(uri, Path(uri)) == "folder":
-        return LoosePictures(Path(uri))
-    return open_pictures(uri)
+    return LoosePictures(Path(uri)) if kind_of(uri, Path(uri)) == "folder" else open_pictures(uri)
 
 
 def open_pictures(uri: str) -> EncodedFaces:

@@ -59,10 +59,9 @@ def choose(names: Sequence[str], image: str | None, label: str | None, where: st
         fits = [n for n, name in enumerate(names) if (name == asked if asked is not None else name.lower() in usual)]
         if len(fits) != 1:
             several = f"{len(fits)} that may be: {', '.join(names[n] for n in fits)}" if fits else "none"
-            raise InputError(
-                f"expected one column called {asked or ', '.join(usual[:4])} {'' if asked else 'or the like '}for the"
-                f" {option} in {where}, found {several} among {', '.join(names)}; name it: {where}?{option}=COLUMN"
-            )
+            wanted = asked or f"{', '.join(usual[:4])} or the like"
+            found = f"found {several} among {', '.join(names)}; name it: {where}?{option}=COLUMN"
+            raise InputError(f"expected one column called {wanted} for the {option} in {where}, {found}")
         found += fits
     return found[0], found[1]
 

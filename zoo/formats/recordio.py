@@ -218,10 +218,9 @@ class RecordFile:
                 raise InputError(f"expected a range of two labels in {self._record_name(position)}, {found}")
             start, end = (self._whole(label, position) for label in labels)
             if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
-                raise InputError(
-                    f"expected a range of its own between 1 and {images_end:,} in {self._record_name(position)},"
-                    f" found {start:,} … {end:,}; fetch the file again"
-                )
+                where = f"between 1 and {images_end:,} in {self._record_name(position)}"
+                found = f"found {start:,} … {end:,}; fetch the file again"
+                raise InputError(f"expected a range of its own {where}, {found}")
             raw[start:end] = identity
         if (raw[1:] < 0).any():  # a picture in no range: the headers know better
             return images, self._finite(self._headers(images)[0], images)

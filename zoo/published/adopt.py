@@ -173,10 +173,9 @@ def require_same_names(wanted: dict[str, tuple[int, ...]], mapped: Mapped) -> No
     given = {name: tuple(tensor.shape) for name, tensor in mapped.tensors.items()}
     wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     if wrong:
-        raise InputError(
-            f"expected the tensors of {mapped.architecture}, found others in {', '.join(wrong[:3])}"
-            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; the checkpoint is of another architecture"
-        )
+        found = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        expected = f"expected the tensors of {mapped.architecture}, found others in {found}"
+        raise InputError(f"{expected}; the checkpoint is of another architecture")
 
 
 def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers: Sequence[str] = ()) -> ModelInfo:

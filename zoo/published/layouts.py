@@ -138,10 +138,9 @@ def map_tensors(tensors: Tensors, convention: Convention) -> tuple[Mapped, tuple
     unknown = [name for name in left if not any(fnmatchcase(name, pattern) for pattern in LEFTOVERS)]
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise InputError(
-            f"expected no other tensors than {mapped.architecture} has, found {', '.join(unknown[:3])[:200]}{more}:"
-            " parts of another architecture, without which the embedding would be another"
-        )
+        found = f"{', '.join(unknown[:3])[:200]}{more}: parts of another architecture"
+        without = "without which the embedding would be another"
+        raise InputError(f"expected no other tensors than {mapped.architecture} has, found {found}, {without}")
     if convention.channel_order == "BGR":
         mapped.tensors[mapped.first_conv] = mapped.tensors[mapped.first_conv].flip(1)
     return mapped, tuple(left)

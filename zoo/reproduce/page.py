@@ -72,10 +72,8 @@ def environment(configs: Sequence[training.TrainConfig], data: str) -> str:
     one, varied = configs[0], training.option_names(varied=True)
     differ = {name for config in configs for name in training.changes(one, config, resumable=False)} - {*varied}
     beside = f"; not the same in all columns: {', '.join(sorted(differ))}" if differ else ""
-    return (
-        f"Trained on {data}: {one.backbone}, {one.epochs} epochs, batch {one.batch_size}, learning rate {one.lr:g}"
-        f"{beside}."
-    )
+    schedule = f"{one.epochs} epochs, batch {one.batch_size}, learning rate {one.lr:g}"
+    return f"Trained on {data}: {one.backbone}, {schedule}{beside}."
 
 
 def read_cell(folder: Path, head: str, seed: int) -> Cell:

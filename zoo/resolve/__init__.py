@@ -218,10 +218,9 @@ def newest_model() -> Place:
     """The newest run that has an ONNX file; InputError, with what to do, where there is none."""
     exported = [folder for folder in run_folders() if (folder / ONNX).is_file()]
     if not exported:
-        raise InputError(
-            f"expected a model, found no run under {RUNS}/ with a {ONNX}; pass --model with any ArcFace-style ONNX file"
-            " or a model on the Hub, or make one: `zoo train resnet18` and `zoo export --onnx`"
-        )
+        advice = "or a model on the Hub, or make one: `zoo train resnet18` and `zoo export --onnx`"
+        given = f"pass --model with any ArcFace-style ONNX file {advice}"
+        raise InputError(f"expected a model, found no run under {RUNS}/ with a {ONNX}; {given}")
     return Folder(exported[-1])
 
 

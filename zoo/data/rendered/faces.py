@@ -30,9 +30,7 @@ class RenderedFaces:
         self, folder: str | Path, people: int, images: int, seed: int = 0, size: tuple[int, int] = (112, 112)
     ) -> None:
         if people < 2 or images < 1 or not 0 <= seed < 2**32 or size[0] != size[1] or not 48 <= size[0] <= 336:
-            wanted = (
-                "at least 2 rendered people, an image of each, a seed of 32 bits and square crops of 48 to 336 pixels"
-            )
+            wanted = "at least 2 rendered people, an image of each, a seed of 32 bits and square crops of 48 to 336 px"
             raise InputError(f"expected {wanted}, found {people}, {images}, {seed} and {size}")
         self.num_classes, self.images, self.seed, self.size = people, images, seed, size[0]
         self.labels = np.repeat(np.arange(people, dtype=np.int64), images)
