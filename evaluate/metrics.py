@@ -252,6 +252,16 @@ def file_folds(pairs: int, folds: int) -> tuple[Counts, Counts]:
     return np.repeat(np.arange(folds, dtype=np.int64), sizes), sizes
 
 
+def error_versus_reject(wrong: Bools, quality: Floats, rejected: Floats) -> npt.NDArray[np.float64]:
+    """The share of `wrong` (pairs,) among the pairs that stay when shares `rejected` of lowest `quality` are rejected.
+
+    Grother and Tabassi (IEEE TPAMI 29(4), 2007).
+    """
+    left = np.cumsum(np.append(0, wrong[np.argsort(quality, kind="stable")[::-1]]))
+    kept = len(wrong) - np.floor(rejected * len(wrong)).astype(np.int64)
+    return left[kept] / np.maximum(kept, 1)
+
+
 def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a rate, by Clopper and Pearson (Biometrika 26, 1934); (0, 1) for no trials."""
     if trials == 0:

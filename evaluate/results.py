@@ -160,6 +160,15 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """The false non-match rates at FAR `far` that stay when shares of the pairs are rejected for their low norms."""
+
+    far: float
+    rejected: Sequence[float]
+    fnmr: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Hardest:
     """The most similar pairs of two people and the least similar of one: (pair, similarity)."""
 
@@ -176,6 +185,7 @@ class Curves:
     sweep: Sweep | None = None
     cmc: Mapping[str, Sequence[float]] = field(default_factory=dict)  #: By gallery: the share found within rank 1, 2, …
     open_set: Mapping[str, RocPoints] = field(default_factory=dict)  #: By gallery: TPIR over FPIR, without a mate
+    rejection: Rejection | None = None
     hardest: Hardest | None = None
     right: str | None = None  #: Which pairs the model has right, as `intervals.pack` writes it
     estimates: Mapping[str, Estimate] = field(default_factory=dict)  #: Figures in every draw of people or pairs

@@ -15,10 +15,10 @@ from zoo.evaluate import metrics
 from zoo.evaluate.groups import groups_by_column
 from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
 from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_people, read_rfw
-from zoo.evaluate.metrics import Bools
+from zoo.evaluate.metrics import Bools, Floats, SortedScores
 from zoo.evaluate.protocols import base
 from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
-from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest
+from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejection
 from zoo.faces.finder import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
@@ -255,7 +255,8 @@ class PairsProtocol(Protocol):
         fields["fold_thresholds_are"] = "squared L2 distances" if compat else "cosine similarities"
         fields |= {"images": len(self), "people": self.who.draws.people} if self.people else {}
         fields |= {"failures": self._failures(embeddings), "groups": groups_by_column(self.columns, cosines, self.same)}
-        drawn = Curves.of(scores, right=pack(accuracy.right), estimates=estimates, hardest=self._hardest(cosines))
+        right, rejection = pack(accuracy.right), self._rejection(cosines, scores, embeddings)
+        drawn = Curves.of(scores, right=right, estimates=estimates, hardest=self._hardest(cosines), rejection=rejection)
         return Evaluation("pairs", self.data, self.identity(), compat, curves=drawn, **fields)
 
     def _unbalanced(self, folds: int) -> tuple[str, ...]:
@@ -280,6 +281,17 @@ class PairsProtocol(Protocol):
         order = np.argsort(cosines, kind="stable")
         alike, unlike = order[~self.same[order]][::-1][:count], order[self.same[order]][:count]
         return Hardest(*([(int(pair), float(cosines[pair])) for pair in pairs] for pairs in (alike, unlike)))
+
+    def _rejection(self, cosines: Floats, scores: SortedScores, embeddings: Floats) -> Rejection | None:
+        """How errors fall when the pairs of the lowest norms are rejected, at the threshold of FAR 0.01."""
+        point = metrics.tar_at_far(scores, 0.01)
+        norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)[self._place]
+        quality = np.minimum(norms[0::2], norms[1::2])
+        if not point.measurable or np.ptp(quality) < 1e-5 * quality.max():  # a model that normalises, or several fused
+            return None
+        shares = np.round(np.arange(0, 0.96, 0.05), 2)
+        rates = metrics.error_versus_reject(cosines[self.same] <= point.threshold, quality[self.same], shares)
+        return Rejection(0.01, shares.tolist(), rates.tolist())
 
     def pair_images(self, pair: int) -> tuple[Image, Image]:
         """Both pictures of a pair: RGB uint8 (H, W, 3), black where no face was found."""

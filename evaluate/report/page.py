@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
 
 FIGURES = {"roc": roc_figure, "det": det_figure, "cmc": cmc_figure, "open-set-det": open_set_figure}
-DRAWN = ("roc", "histogram", "sweep", "cmc", "open_set")  #: The curves that the page draws
+DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc", "open_set")  #: The curves that the page draws
 MODELS = 8  #: How many models the page has colours for; more begin again
 
 

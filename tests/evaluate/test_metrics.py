@@ -208,6 +208,13 @@ def test_float32_scores_are_counted_exactly_at_float64_thresholds() -> None:
             assert kernel.true_accepts(threshold, inclusive=True) == (scores.astype(np.float64) >= threshold).sum()
 
 
+def test_rejecting_the_worst_pairs_leaves_the_errors_of_the_rest() -> None:
+    quality = np.arange(10.0)
+    scores = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1, 1.0])
+    found = metrics.error_versus_reject(scores <= 0.5, quality, np.array([0, 0.2, 0.4, 0.9]))
+    assert found.tolist() == [0.3, 1 / 8, 0, 0]
+
+
 def test_decidability_and_the_errors_at_zero_false_matches_are_what_their_formulas_say() -> None:
     rng = np.random.default_rng(4)
     same = rng.random(400) < 0.4

@@ -128,6 +128,7 @@ def test_fused_scores_are_the_mean_of_the_models_scores(lfw: Path, model: Path, 
     assert found.auc == metrics.auc(metrics.SortedScores.of(scores, same))
     assert found.figures["Cllr"] == pytest.approx(cllr(np.array(both["ln_lr"]), same))
     assert found.figures["minimum DCF, prior 0.1"] == min_dcf(scores, same, Costs(0.1))
+    assert found.curves.rejection is None  # fused rows have no norms
     assert any("ln LR = " in note for note in found.notes)
     assert set(one["ln_lr"]) == {None}
 
