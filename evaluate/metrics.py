@@ -115,8 +115,7 @@ def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[
     true = np.cumsum(true)
     false = accepted - true
     if len(false) > 2:
-        bends = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
-        kept = np.concatenate([[True], bends, [True]])
+        kept = np.concatenate([[True], (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0), [True]])
         false, true = false[kept], true[kept]
     fpr = np.concatenate([[0], false])[::-1] / len(scores.negatives)
     tpr = np.concatenate([[0], true])[::-1] / len(scores.positives)

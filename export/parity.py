@@ -66,8 +66,7 @@ def as_record(compared: Sequence[Compared]) -> dict[str, Any]:
 
 def crops_for_parity(size: tuple[int, int], count: int = max(BATCHES)) -> Crops:
     """`count` synthetic faces of people who are in no training set, RGB uint8 (count, height, width, 3)."""
-    people = max(2, -(-count // 3))
-    faces = SyntheticFaces(people, 3, seed=0, split="test", image_size=size)
+    faces = SyntheticFaces(max(2, -(-count // 3)), 3, seed=0, split="test", image_size=size)
     return np.stack([faces.image(i) for i in range(count)])
 
 

@@ -154,8 +154,7 @@ class IJBProtocol(Protocol):
     @cached_property
     def who(self) -> PeoplePairs:
         """The people of the pairs: the lists' subjects; for templates that no list names, their same-person pairs."""
-        nobody = (np.empty(0, np.int64), np.empty(0, np.int64))
-        lists = [nobody, *self.galleries.values()]
+        lists = [(np.empty(0, np.int64), np.empty(0, np.int64)), *self.galleries.values()]
         rows, subjects = (np.concatenate([entry[side] for entry in lists]) for side in (0, 1))
         _, subject = np.unique(subjects, return_inverse=True)
         templates = len(self.template_ids)

@@ -234,8 +234,7 @@ class PairsProtocol(Protocol):
         cosines = self.cosines(embeddings)
         fields, estimates, scores = base.verification(cosines, self.same, self.who, FARS)
         folds = min(10, len(self.same))
-        by_kind = self._by_kind and compat is None
-        fold = metrics.stratified_folds(self.same, folds) if by_kind else None
+        fold = metrics.stratified_folds(self.same, folds) if self._by_kind and compat is None else None
         if compat is None:
             accuracy = metrics.kfold_accuracy(cosines, self.same, folds, fold)
         else:

@@ -242,8 +242,7 @@ def same_rows(hashes: npt.NDArray[np.uint64], chosen: npt.NDArray[np.int64]) -> 
     order = chosen[np.lexsort((chosen, hashes[chosen, 1], hashes[chosen, 0]))]
     same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], same, [0]))))
-    groups = [order[start : end + 1].tolist() for start, end in edges.reshape(-1, 2).tolist()]
-    return sorted(groups)
+    return sorted([order[start : end + 1].tolist() for start, end in edges.reshape(-1, 2).tolist()])
 
 
 @dataclass(frozen=True)

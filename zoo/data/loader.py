@@ -111,8 +111,7 @@ class TrainLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of `epoch`, from step `start_step` on: exactly those that a whole epoch ends with."""
         self.skipped = {}
-        batches = self.order(epoch)[start_step:, self.rank]
-        self._plan[:] = [(epoch, batch) for batch in batches]
+        self._plan[:] = [(epoch, batch) for batch in self.order(epoch)[start_step:, self.rank]]
         with _signals_blocked():  # from the fork on: the workers inherit the mask
             made = iter(self._loader)
         # no variable holds a batch: when its reader is done with it, the next one takes its memory

@@ -264,8 +264,7 @@ def kept_index(rec: Path) -> Path:
 
     The name tells the sizes and the times of change, so that no other state of the file is taken for this one.
     """
-    index = rec.with_suffix(".idx")
-    facts = [file.stat() for file in (rec, index) if file.exists()]
+    facts = [file.stat() for file in (rec, rec.with_suffix(".idx")) if file.exists()]
     name = f".{rec.name}.{'-'.join(f'{fact.st_size:x}-{fact.st_mtime_ns:x}' for fact in facts)}.npz"
     if os.access(rec.parent, os.W_OK):
         return rec.parent / name

@@ -239,8 +239,7 @@ def _similar(text: str) -> str:
     path = Path(text)
     beside = [str(path.parent / file.name) for file in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
     runs = run_folders()
-    names = [*(folder.name for folder in runs), *map(str, runs), *packaged(), *beside]
-    close = closest(text, names)
+    close = closest(text, [*(folder.name for folder in runs), *map(str, runs), *packaged(), *beside])
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

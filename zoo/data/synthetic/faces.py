@@ -342,5 +342,4 @@ def synthetic_pairs(
     identities, index, same = pair_plan(pairs, seed)
     faces = SyntheticFaces(identities, PAIR_IMAGES, seed, "test", image_size)
     used, place = np.unique(index.reshape(-1), return_inverse=True)
-    drawn = np.stack([faces.image(int(i)) for i in used])
-    return drawn[place], same
+    return np.stack([faces.image(int(i)) for i in used])[place], same
