@@ -256,9 +256,9 @@ def error_versus_reject(wrong: Bools, quality: Floats, rejected: Floats) -> npt.
 
     Grother and Tabassi (IEEE TPAMI 29(4), 2007).
     """
-    left = np.cumsum(np.append(0, wrong[np.argsort(quality, kind="stable")[::-1]]))
+    left: Counts = np.cumsum(np.append(0, wrong[np.argsort(quality, kind="stable")[::-1]]))
     kept = len(wrong) - np.floor(rejected * len(wrong)).astype(np.int64)
-    return left[kept] / np.maximum(kept, 1)
+    return np.asarray(left[kept] / np.maximum(kept, 1), np.float64)
 
 
 def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:

@@ -60,8 +60,8 @@ def choose(names: Sequence[str], image: str | None, label: str | None, where: st
         if len(fits) != 1:
             several = f"{len(fits)} that may be: {', '.join(names[n] for n in fits)}" if fits else "none"
             wanted = asked or f"{', '.join(usual[:4])} or the like"
-            found = f"found {several} among {', '.join(names)}; name it: {where}?{option}=COLUMN"
-            raise InputError(f"expected one column called {wanted} for the {option} in {where}, {found}")
+            told = f"found {several} among {', '.join(names)}; name it: {where}?{option}=COLUMN"
+            raise InputError(f"expected one column called {wanted} for the {option} in {where}, {told}")
         found += fits
     return found[0], found[1]
 
