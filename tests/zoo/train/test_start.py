@@ -166,7 +166,7 @@ def test_faults_of_the_machine_are_sentences(here: Path, monkeypatch: pytest.Mon
         ({"lr": "fast"}, "expected --lr to be a number, found 'fast'"),
         ({"centres": {"chunk_size": "foo"}}, "expected centres.chunk_size to be a whole number or auto or none"),
         ({"data": 2024}, "expected --data to be a text, found 2024"),
-        ({"recipe": "arcface-r18-casia", "data": None}, "expected --data to be a text, found None"),
+        ({"recipe": "arcface-r18-casia", "data": None}, "expected --data to be a text, found none"),
         ({"init": "no-such-run"}, "no model is called 'no-such-run'"),
         ({"freeze": ["body", "neck"]}, "expected --freeze to leave some parameters to train, found body, neck"),
         ({"batch_size": 36}, "at least one batch of 36, found 35 images"),
