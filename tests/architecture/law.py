@@ -148,7 +148,7 @@ ROOMS = (
     Room(
         "zoo.recognition",
         "verification, galleries, batches of photos",
-        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.data"),
+        ("zoo.formats", "zoo.faces", "zoo.inference", "zoo.resolve", "zoo.evaluate", "zoo.evaluate.report", "zoo.data"),
         (*LIGHT, "PIL", "pyarrow", "scipy", "simsimd", "qdrant_client"),
     ),
     Room(

@@ -31,16 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, face="all")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
     rate = "use the stored threshold that keeps this false positive identification rate, e.g. 0.01"
-    add_threshold_arguments(parser, "--fpir", rate)
-    drawing = "draw the photo with every face and its name"
-    parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=drawing)
-
-
-def picture_name(text: str) -> str:
-    """A file name that a picture can be written to, as an option's type."""
-    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise argparse.ArgumentTypeError(f"expected a file name ending in .png or .jpg to draw into, found {text}")
-    return text
+    add_threshold_arguments(parser, "--fpir", rate, draw="draw the photo with every face and its name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -81,8 +81,16 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help=threads)
 
 
-def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str) -> None:
-    """The options of the commands that decide: a threshold or a rate, and JSON."""
+def picture_name(text: str) -> str:
+    """A file name that a picture can be written to, as an option's type."""
+    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise argparse.ArgumentTypeError(f"expected a file name ending in .png or .jpg to draw into, found {text}")
+    return text
+
+
+def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
+    """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
+    parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=draw)
     parser.add_argument(rate, type=float, metavar="RATE", help=help)
     threshold = "use this cosine similarity as the threshold instead"
     parser.add_argument("--threshold", type=float, metavar="COSINE", help=threshold)

@@ -4,8 +4,8 @@ Exit code 0: the same person; 1: different people; 3: no threshold is known, onl
 With --pairs the exit code is 0 once every pair has been compared, whatever the verdicts.
 
 zoo verify holiday.jpg passport.jpg --model model.onnx --threshold 0.3
-zoo verify holiday.jpg passport.jpg --far 0.001
-zoo verify --pairs pairs.csv
+zoo verify holiday.jpg passport.jpg --far 0.001 --draw answer.png
+zoo verify --pairs pairs.csv --draw roc.png
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", metavar="CSV", help=pairs)
     add_model_arguments(parser)
     rate = "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)"
-    add_threshold_arguments(parser, "--far", rate)
+    add_threshold_arguments(
+        parser, "--far", rate, "draw the faces, the score and the verdict; with --pairs the ROC curve"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,8 +49,16 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print_notes(list(dict.fromkeys(note for row in answers.rows for note in row.notes)), 20, "--json")
         print(answers.to_json() if args.json else table(answers))
+        if args.draw:
+            from zoo.recognition.identify import save_roc
+
+            save_roc(args.draw, answers)
         return Exit.OK
     answer = verifier.verify(args.a, args.b)
+    if args.draw:
+        from zoo.recognition import draw_verification, save_picture
+
+        save_picture(args.draw, draw_verification(args.a, args.b, answer))
     print(answer.to_json() if args.json else story(answer))
     return Exit.NO_VERDICT if answer.same is None else Exit.OK if answer.same else Exit.DIFFERENT
 

@@ -1,6 +1,8 @@
 """Identification: from a picture to the people of a gallery whom its faces resemble, and their names drawn into it."""
 
+import io
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ from zoo.faces.detect import Face
 from zoo.faces.finder import FaceCrop, Picture, read_picture
 from zoo.files import write_bytes
 from zoo.formats.images import encode_jpeg, encode_png, printable
-from zoo.recognition.batch import pictures_in
+from zoo.recognition.batch import VerifiedPairs, pictures_in
 from zoo.recognition.store import Store
 from zoo.recognition.threshold import Decision, decide_identification
-from zoo.recognition.verifier import FaceVerifier
+from zoo.recognition.verifier import FaceVerifier, Verification
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ Pixels = npt.NDArray[np.uint8]
 Corners = tuple[float, float, float, float]  #: A rectangle's (left, top, right, bottom)
 UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)  #: Label and colour of a face that resembles nobody
 INK, PAPER = (28, 30, 33), (250, 250, 248)
+VERDICTS = {
+    True: ("the same person", (20, 130, 70)),
+    False: ("different people", (190, 40, 40)),
+    None: ("no verdict", (200, 130, 0)),
+}  #: Words and their colour
 
 
 def draw_identification(picture: Picture, answer: Identification) -> Pixels:
@@ -123,6 +130,45 @@ def draw_identification(picture: Picture, answer: Identification) -> Pixels:
         return f"{face.name or f'{name}?'} {similarity:.2f}" if known else UNKNOWN
 
     return draw_faces(picture, [(face.crop.face, label(face)) for face in answer.faces if face.crop.face])
+
+
+def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
+    """Both photos with the faces taken; below them the two crops, the similarity and the verdict: RGB uint8.
+
+    `a` and `b` are what was given to `verify`.
+    """
+    faces = (answer.a, answer.b)
+    panels = []
+    for picture, crop in zip((a, b), faces, strict=True):
+        panel = Image.fromarray(draw_faces(picture, [(crop.face, "")] if crop.face else []))
+        scale = min(480 / panel.height, 768 / panel.width)
+        panels.append(panel.resize((max(1, round(panel.width * scale)), max(1, round(panel.height * scale)))))
+    canvas = Image.new("RGB", (max(sum(panel.width for panel in panels) + 48, 768), 696), PAPER)
+    pen, left = ImageDraw.Draw(canvas), 16
+    for place, (panel, crop) in enumerate(zip(panels, faces, strict=True)):
+        canvas.paste(panel, (left, 16))
+        left += panel.width + 16
+        canvas.paste(Image.fromarray(crop.crop).resize((168, 168)), (16 + 184 * place, 512))
+    words, colour = VERDICTS[answer.same]
+    decision = "\n".join(textwrap.wrap(f"threshold {answer.decision}", 48))
+    lines = ((0, f"{answer.similarity:.4f}", INK, 44), (56, words, colour, 30), (104, decision, INK, 15))
+    for below, text, ink, size in lines:
+        pen.text((384, 512 + below), text, ink, ImageFont.load_default(size))
+    return np.asarray(canvas, np.uint8)
+
+
+def save_roc(path: str | Path, answers: VerifiedPairs) -> None:
+    """Writes the ROC of a list of pairs as PNG or JPEG; InputError where the truth of one kind of pairs is unknown."""
+    from zoo.evaluate.report.figures import roc_figure
+    from zoo.evaluate.results import Curves
+
+    if answers.scores is None:
+        raise InputError("expected pairs of both kinds to draw a ROC, found one kind or no truth")
+    figure = roc_figure([(f"{len(answers.rows):,} pairs", 0, Curves.of(answers.scores))])
+    assert figure is not None
+    figure.savefig(buffer := io.BytesIO(), format="png", dpi=100)
+    buffer.seek(0)
+    save_picture(path, np.asarray(Image.open(buffer).convert("RGB"), np.uint8))
 
 
 def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]]) -> Pixels:
