@@ -84,10 +84,7 @@ def write_onnx(
 
 
 def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET, plain: bool = False) -> onnx.ModelProto:
-    """The ONNX graph of a model in evaluation mode on the CPU, without anything that is not arithmetic.
-
-    `plain` spells timm's attention out as products and a softmax.
-    """
+    """The graph of a model in evaluation mode on the CPU, only arithmetic; `plain` spells timm's attention out."""
     folded = fold_neck(copy.deepcopy(model))
     for module in folded.modules() if plain else ():
         module.fused_attn = False  # type: ignore[assignment]

@@ -16,10 +16,7 @@ from zoo.heads.loss.fused import unsuitable
 from zoo.messages import log
 
 REPEATS = 3  #: Equal steps before one is captured: the first ones compile the kernels and measure the chunk size
-
 CARD = "cuda"  #: The kind of device that has graphs
-
-Key = tuple[object, ...]
 
 
 class Graphs:
@@ -59,11 +56,17 @@ class Graphs:
         return self.gradients
 
 
+class Token:
+    """Lives as long as the autograd graph of one replay."""
+
+    spent = False
+
+
 class Replay(torch.autograd.Function):
     """A step by its graphs."""
 
     @staticmethod
-    def forward(ctx: Any, graphs: Graphs, token: "Token", embeddings: Tensor, labels: Tensor, *_: Tensor) -> Tensor:
+    def forward(ctx: Any, graphs: Graphs, token: Token, embeddings: Tensor, labels: Tensor, *_: Tensor) -> Tensor:
         ctx.graphs, ctx.token = graphs, token
         return graphs.forward(embeddings, labels).clone()
 
@@ -74,30 +77,19 @@ class Replay(torch.autograd.Function):
             raise InputError(f"expected one backward pass per forward, {found}; build the loss with cuda_graph=False")
         ctx.token.spent = True
         found = iter(ctx.graphs.backward(grads[0]))
-        needed = ctx.needs_input_grad[2:]
-        given = [next(found) if wanted else None for wanted in needed]
+        given = [next(found) if wanted else None for wanted in ctx.needs_input_grad[2:]]
         return None, None, *(one if one is None else one.detach() for one in given)
 
 
-class Token:
-    """Lives as long as the autograd graph of one replay."""
-
-    spent = False
-
-
 class Captured:
-    """The graphs of one loss. A step that they were not captured for, or whose memory is in use, runs without them.
-
-    That is: another shape, precision or option, centres that hold a gradient already (gradients are added to it, and
-    it may lie in the graphs' memory), and a forward before the backward pass of the last one.
+    """The graphs of one loss. A step that they were not captured for, or whose memory is in use, runs without them:
+    with a gradient there already, to which it is added, and before the backward pass of the last forward.
     """
 
     def __init__(self) -> None:
-        self.key: Key | None = None
+        self.key, self.last, self.repeats = tuple[object, ...](), tuple[object, ...](), 0
         self.graphs: Graphs | None = None
         self.pending: ReferenceType[Token] | None = None
-        self.last: Key | None = None
-        self.repeats = 0
 
     def __reduce__(self) -> tuple[type["Captured"], tuple[()]]:  # a copied or pickled loss captures graphs of its own
         return Captured, ()
@@ -105,8 +97,7 @@ class Captured:
     def step(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Tensor | None:
         """The loss of a step, by its graphs; None where it has to run without them. Outside of an autocast."""
         token = self.pending() if self.pending else None
-        in_use = token is not None and not token.spent
-        if in_use or any(parameter.grad is not None for parameter in loss.parameters()):
+        if (token and not token.spent) or any(parameter.grad is not None for parameter in loss.parameters()):
             return None
         key = (precision, *_key(loss, embeddings, labels))
         self.repeats = self.repeats + 1 if key == self.last else 1
@@ -143,7 +134,7 @@ def left_behind(loss: Any) -> tuple[dict[str, Any], Any]:
     return {name: vars(loss)[name] for name in ("finite", "mean_target_cosine", "_last")}, loss._watch.seen
 
 
-def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> Key:
+def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> tuple[object, ...]:
     """What a captured step depends on, beside the values in its tensors."""
     given = embeddings.shape, embeddings.dtype, embeddings.device, embeddings.requires_grad, labels.shape
     tensors = [(p.data_ptr(), p.requires_grad) for p in loss.parameters()]
@@ -154,11 +145,11 @@ def _key(loss: Any, embeddings: Tensor, labels: Tensor) -> Key:
 
 def suits(loss: Any, embeddings: Tensor, weight: Tensor | None) -> bool:
     """Whether every step of this kind is the same sequence of kernels, which wait for nothing on the host."""
-    if not (loss.cuda_graph and loss.training and torch.is_grad_enabled() and runs_kernels(embeddings.device)):
+    device = embeddings.device
+    if not (loss.cuda_graph and loss.training and torch.is_grad_enabled() and device.type == CARD):
         return False
-    if torch.are_deterministic_algorithms_enabled() or (
-        embeddings.is_cuda and torch.cuda.is_current_stream_capturing()
-    ):
+    capturing = embeddings.is_cuda and torch.cuda.is_current_stream_capturing()
+    if capturing or torch.are_deterministic_algorithms_enabled() or not runs_kernels(device):
         return False
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     if several or weight is not None or loss.ignore_index is not None or loss.chunk_size is None:

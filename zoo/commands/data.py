@@ -1,10 +1,11 @@
-"""Inspect, check and convert training sets and benchmarks.
+"""Inspect, check, convert and preview training sets and benchmarks.
 
   zoo data info PATH               identities, images, sizes, damage, duplicates
   zoo data check TRAIN --against BENCH   pictures that are in both: the leak that makes benchmark numbers lie
   zoo data pack PATH OUT           write a set as train.rec, train.idx and property, which MXNet reads too
   zoo data pack FOLDER OUT.bin --pairs LIST   write pairs as insightface's .bin
   zoo data extract PATH OUT        write the pictures of a set, or of a .bin, into a folder
+  zoo data preview PATH            a contact sheet, originals above augmented ones
   zoo data clean RUN OUT           the set of a run without the images that its class centres call wrongly labelled
 
 PATH is what `zoo train --data` takes: a folder with one sub-folder per person, .rec, .tar and .parquet files or folders
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
     def action(run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(run.__name__, description=f"{inspect.getdoc(run)}\n\nExample: {example}")
@@ -76,9 +77,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--angle", type=float, default=75.0, help="degrees beyond which images go (default: 75)")
     one.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
 
+    one = action(preview, "zoo data preview faces/ --augment strong")
+    one.add_argument("path", help="the training set")
+    one.add_argument("-o", "--out", default="preview.png", help="the PNG to write (default: preview.png)")
+    one.add_argument("--augment", default="strong", help="a preset, or an albumentations YAML file (default: strong)")
+    one.add_argument("--columns", type=int, default=12, help="how many pictures (default: 12)")
+    one.add_argument("--epochs", type=int, default=4, help="how many rows of augmented pictures (default: 4)")
+
 
 def run(args: argparse.Namespace) -> int:
     return int(args.run(args))
+
+
+def preview(args: argparse.Namespace) -> int:
+    """A contact sheet: originals above what training sees."""
+    from zoo.data.preview import preview
+
+    preview(args.path, args.out, augment=args.augment, columns=args.columns, epochs=args.epochs)
+    print(f"{args.out}: the first row shows originals, the rows below what {args.augment} makes of them")
+    return Exit.OK
 
 
 def info(args: argparse.Namespace) -> int:

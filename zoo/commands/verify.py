@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", metavar="CSV", help=pairs)
     add_model_arguments(parser)
     rate = "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)"
-    add_threshold_arguments(
-        parser, "--far", rate, "draw the faces, the score and the verdict; with --pairs the ROC curve"
-    )
+    add_threshold_arguments(parser, "--far", rate, "draw the faces and the verdict; with --pairs, the ROC curve")
 
 
 def run(args: argparse.Namespace) -> int:

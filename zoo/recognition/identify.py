@@ -1,6 +1,5 @@
 """Identification: from a picture to the people of a gallery whom its faces resemble, and their names drawn into it."""
 
-import io
 import json
 import textwrap
 from collections import Counter
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from zoo.errors import InputError
 from zoo.faces.detect import Face
 from zoo.faces.finder import FaceCrop, Picture, read_picture
-from zoo.files import write_bytes
+from zoo.files import atomic_path, write_bytes
 from zoo.formats.images import encode_jpeg, encode_png, printable
 from zoo.recognition.batch import VerifiedPairs, pictures_in
 from zoo.recognition.store import Store
@@ -114,11 +113,8 @@ Pixels = npt.NDArray[np.uint8]
 Corners = tuple[float, float, float, float]  #: A rectangle's (left, top, right, bottom)
 UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)  #: Label and colour of a face that resembles nobody
 INK, PAPER = (28, 30, 33), (250, 250, 248)
-VERDICTS = {
-    True: ("the same person", (20, 130, 70)),
-    False: ("different people", (190, 40, 40)),
-    None: ("no verdict", (200, 130, 0)),
-}  #: Words and their colour
+VERDICTS = {True: "the same person", False: "different people", None: "no verdict"}
+COLOURS = {True: (20, 130, 70), False: (190, 40, 40), None: (200, 130, 0)}  #: Of the verdicts
 
 
 def draw_identification(picture: Picture, answer: Identification) -> Pixels:
@@ -137,23 +133,21 @@ def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
 
     `a` and `b` are what was given to `verify`.
     """
-    faces = (answer.a, answer.b)
     panels = []
-    for picture, crop in zip((a, b), faces, strict=True):
+    for picture, crop in ((a, answer.a), (b, answer.b)):
         panel = Image.fromarray(draw_faces(picture, [(crop.face, "")] if crop.face else []))
         scale = min(480 / panel.height, 768 / panel.width)
         panels.append(panel.resize((max(1, round(panel.width * scale)), max(1, round(panel.height * scale)))))
     canvas = Image.new("RGB", (max(sum(panel.width for panel in panels) + 48, 768), 696), PAPER)
     pen, left = ImageDraw.Draw(canvas), 16
-    for place, (panel, crop) in enumerate(zip(panels, faces, strict=True)):
+    for place, (panel, crop) in enumerate(zip(panels, (answer.a, answer.b), strict=True)):
         canvas.paste(panel, (left, 16))
         left += panel.width + 16
         canvas.paste(Image.fromarray(crop.crop).resize((168, 168)), (16 + 184 * place, 512))
-    words, colour = VERDICTS[answer.same]
     decision = "\n".join(textwrap.wrap(f"threshold {answer.decision}", 48))
-    lines = ((0, f"{answer.similarity:.4f}", INK, 44), (56, words, colour, 30), (104, decision, INK, 15))
-    for below, text, ink, size in lines:
-        pen.text((384, 512 + below), text, ink, ImageFont.load_default(size))
+    pen.text((384, 512), f"{answer.similarity:.4f}", INK, ImageFont.load_default(44))
+    pen.text((384, 568), VERDICTS[answer.same], COLOURS[answer.same], ImageFont.load_default(30))
+    pen.text((384, 616), decision, INK, ImageFont.load_default(15))
     return np.asarray(canvas, np.uint8)
 
 
@@ -166,9 +160,8 @@ def save_roc(path: str | Path, answers: VerifiedPairs) -> None:
         raise InputError("expected pairs of both kinds to draw a ROC, found one kind or no truth")
     figure = roc_figure([(f"{len(answers.rows):,} pairs", 0, Curves.of(answers.scores))])
     assert figure is not None
-    figure.savefig(buffer := io.BytesIO(), format="png", dpi=100)
-    buffer.seek(0)
-    save_picture(path, np.asarray(Image.open(buffer).convert("RGB"), np.uint8))
+    with atomic_path(path) as draft:
+        figure.savefig(draft, format=Path(path).suffix[1:].lower(), dpi=100)
 
 
 def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]]) -> Pixels:

@@ -170,14 +170,8 @@ def _run(text: str) -> Place | None:
 
 def packaged() -> dict[str, Path]:
     """The ONNX files that come with zoo, by name."""
-    here = Path(__file__).resolve().parent.parent  # zoo/ as installed; in a checkout they lie beside it
-    folders = (here / "model_cards", here.parent / "model_cards")
-    return {file.parent.name: file for folder in folders for file in folder.glob(f"*/{ONNX}")}
-
-
-def _packaged(text: str) -> Place | None:
-    file = packaged().get(text)
-    return OnnxFile(file) if file else None
+    above = Path(__file__).resolve().parents[1:3]  # in zoo/ as installed; beside it in a checkout
+    return {file.parent.name: file for folder in above for file in folder.glob(f"model_cards/*/{ONNX}")}
 
 
 def _hub(text: str) -> Place | None:
@@ -194,7 +188,7 @@ KINDS: list[Kind] = [
     Kind("local-dir:FOLDER", _explicit_folder),
     Kind("an .onnx file or a model's folder", _path),
     Kind("the name of a run", _run),
-    Kind("the name of a model that comes with zoo", _packaged),
+    Kind("the name of a model that comes with zoo", lambda t: OnnxFile(packaged()[t]) if t in packaged() else None),
     Kind("OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE on the Hub", _hub),
 ]  #: Every kind in the order in which it is tried: what is written out first, then what lies here, then the Hub
 

@@ -72,6 +72,11 @@ def test_check_lists_what_is_in_both_and_exits_1(folder, tmp_path, capsys):
     assert status == 0 and out.startswith("0 of the 2 pictures")
 
 
+def test_preview_writes_a_sheet(folder, tmp_path, capsys):
+    status, out, _ = zoo(capsys, "preview", folder, "-o", tmp_path / "p.png", "--columns", 2, "--epochs", 1)
+    assert status == 0 and "p.png" in out and (tmp_path / "p.png").is_file()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -84,6 +89,9 @@ def test_check_lists_what_is_in_both_and_exits_1(folder, tmp_path, capsys):
         ("check", "{tmp}/people", "--against", "{tmp}/people", "--distance", "999"),
         ("pack", "{tmp}/people", "{tmp}/rec", "--image-size", "0"),
         ("pack", "{tmp}/people", "{tmp}/x.bin", "--pairs", "{tmp}/absent.csv"),
+        ("preview", "{tmp}/people", "-o", "{tmp}/x.png", "--augment", "stron"),
+        ("preview", "{tmp}/people", "-o", "{tmp}/x.png", "--columns", "0"),
+        ("preview", "synthetic:2x2x2", "-o", "{tmp}/x.png"),
         ("info", "synthetic"),
         ("info", "https://host.invalid/faces.zip"),
         ("info", "hf://datasets/mnist"),
@@ -95,7 +103,7 @@ def test_wrong_input_is_one_sentence_and_exit_2(folder, tmp_path, capsys, words)
     assert [p.name for p in tmp_path.iterdir()] == ["people"]
 
 
-@pytest.mark.parametrize("action", ["info", "check", "pack", "extract"])
+@pytest.mark.parametrize("action", ["info", "check", "pack", "extract", "preview"])
 def test_each_action_has_help_with_an_example(capsys, action):
     with pytest.raises(SystemExit) as done:
         main(["data", action, "--help"])

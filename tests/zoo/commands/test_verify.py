@@ -1,4 +1,4 @@
-"""zoo verify: exit codes, thresholds, lists of pairs and wrong input."""
+"""zoo verify: exit codes, thresholds, lists of pairs, drawings and wrong input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.toy_faces import LOOSE, STRICT, crop, write_model, write_people
 from zoo.cli import main
-from zoo.formats.images import encode_png
+from zoo.formats.images import encode_png, read_image
 from zoo.modelinfo import ModelInfo
 from zoo.recognition.verifier import FaceVerifier
 
@@ -113,6 +113,13 @@ def test_verify_loads_no_training_library(room: Path) -> None:
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
 
 
+def test_the_answer_is_drawn_whatever_the_verdict(room: Path) -> None:
+    model = ("--model", "model.onnx")
+    assert verify("a1.png", "a2.png", *model, "--draw", "o.jpg") == 3
+    assert verify("a1.png", "b.png", *model, "--threshold", "0.9", "--draw", "o.png") == 1
+    assert read_image("o.jpg").shape == read_image("o.png").shape
+
+
 @pytest.fixture
 def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -131,13 +138,14 @@ WORDS = ("verify", "--pairs", "pairs.csv", "--model", "model.onnx", "--aligned")
 def test_a_list_of_pairs_gives_each_pairs_own_similarity_and_the_rocs_figures(
     people: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*WORDS, "--threshold", "0.9", "--json"]) == 0
+    assert main([*WORDS, "--threshold", "0.9", "--json", "--draw", "roc.png"]) == 0
     told = json.loads(capsys.readouterr().out)
     verifier = FaceVerifier("model.onnx", aligned=True)
     for row in told["pairs"]:
         assert row["similarity"] == pytest.approx(verifier.verify(row["a"], row["b"]).similarity, abs=1e-6)
     assert told["failed"] == 0 and told["summary"]["auc"] == 1.0
     assert (told["summary"]["right"], told["summary"]["judged"]) == (5, 5)
+    assert read_image("roc.png").shape[2] == 3
     assert main(list(WORDS)) == 0
     assert "every threshold from" in capsys.readouterr().out
 
@@ -162,6 +170,7 @@ def test_pairs_that_fail_are_counted_and_kept_in_their_rows(people: Path, capsys
         ["verify"],
         ["verify", "--pairs", "gone.csv", "--model", "model.onnx"],
         ["verify", "--pairs", "pairs.csv", "--model", "model.onnx", "--face", "all"],
+        ["verify", "--pairs", "pairs.csv", "--model", "model.onnx", "--draw", "roc.svg"],
     ],
 )
 def test_wrong_lists_are_one_sentence(words: list[str], people: Path, capsys: pytest.CaptureFixture[str]) -> None:
