@@ -82,9 +82,7 @@ class Replay(torch.autograd.Function):
 
 
 class Captured:
-    """The graphs of one loss. A step that they were not captured for, or whose memory is in use, runs without them:
-    with a gradient there already, to which it is added, and before the backward pass of the last forward.
-    """
+    """The graphs of one loss, for steps like those that they were captured for while their memory is not in use."""
 
     def __init__(self) -> None:
         self.key, self.last, self.repeats = tuple[object, ...](), tuple[object, ...](), 0
@@ -96,7 +94,7 @@ class Captured:
 
     def step(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Tensor | None:
         """The loss of a step, by its graphs; None where it has to run without them. Outside of an autocast."""
-        token = self.pending() if self.pending else None
+        token = self.pending() if self.pending else None  # gradients that are added to may lie in the graphs' memory
         if (token and not token.spent) or any(parameter.grad is not None for parameter in loss.parameters()):
             return None
         key = (precision, *_key(loss, embeddings, labels))
@@ -149,9 +147,9 @@ def suits(loss: Any, embeddings: Tensor, weight: Tensor | None) -> bool:
     if not (loss.cuda_graph and loss.training and torch.is_grad_enabled() and device.type == CARD):
         return False
     capturing = embeddings.is_cuda and torch.cuda.is_current_stream_capturing()
-    if capturing or torch.are_deterministic_algorithms_enabled() or not runs_kernels(device):
-        return False
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if several or weight is not None or loss.ignore_index is not None or loss.chunk_size is None:
+    if capturing or several or torch.are_deterministic_algorithms_enabled() or not runs_kernels(device):
+        return False
+    if weight is not None or loss.ignore_index is not None or loss.chunk_size is None:
         return False
     return unsuitable(loss.head, loss.weight, Plan(0, 0, smooth=loss.label_smoothing > 0)) is None
