@@ -10,8 +10,6 @@ from zoo.errors import InputError
 from zoo.files import write_bytes
 from zoo.formats.images import encode_png
 
-GAP = 4
-
 
 def preview(uri: str, out: str | Path, *, augment: str = "strong", columns: int = 12, epochs: int = 4) -> None:
     """Writes random pictures of the set at `uri` as a PNG, and below them their first epochs under `augment`."""
@@ -22,10 +20,10 @@ def preview(uri: str, out: str | Path, *, augment: str = "strong", columns: int 
     rows = [[dataset.image(i) for i in chosen]]
     for epoch in range(epochs):
         rows.append([change(image, (0, epoch, i)) for image, i in zip(rows[0], chosen, strict=True)])
-    height, width = (side + GAP for side in rows[0][0].shape[:2])
-    sheet = np.full((len(rows) * height + 2 * GAP, len(chosen) * width + GAP, 3), 255, np.uint8)
+    height, width = (side + 4 for side in rows[0][0].shape[:2])
+    sheet = np.full((len(rows) * height + 8, len(chosen) * width + 4, 3), 255, np.uint8)
     for row, images in enumerate(rows):
         for column, image in enumerate(images):
-            top, left = GAP * (1 + (row > 0)) + row * height, GAP + column * width
-            sheet[top : top + height - GAP, left : left + width - GAP] = image
+            top, left = 4 * (1 + (row > 0)) + row * height, 4 + column * width
+            sheet[top : top + height - 4, left : left + width - 4] = image
     write_bytes(out, encode_png(sheet))

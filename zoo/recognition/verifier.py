@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.faces.detect import FaceDetector
+from zoo.faces.detect import FaceDetector, load_detector
 from zoo.faces.finder import FINDER, FaceCrop, FaceFinder, FaceRule, Picture
 from zoo.formats.read_ahead import map_ahead
 from zoo.inference.convention import GivenInput
@@ -88,11 +88,13 @@ class FaceVerifier(FaceFinder):
         threads: int | None = None,
         input: InputSpec | GivenInput | None = None,
     ) -> None:
+        beside = isinstance(detector, str | Path) and not aligned  # is read while the model is opened
+        opening = _threads(os.getpid()).submit(load_detector, detector) if beside else None  # type: ignore[arg-type]
         if isinstance(model, OnnxEmbedder):
             self.embedder = model
         else:  # detection and inference alternate on the same cores: spinning threads would slow both
             self.embedder = OnnxEmbedder(onnx_file(model), device=device, threads=threads, spin=False, input=input)
-        super().__init__(detector, face, self.embedder.input.size, aligned)
+        super().__init__(opening.result() if opening else detector, face, self.embedder.input.size, aligned)
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
         self.flip = flip if flip is not None else stored.flip if stored else True
