@@ -94,7 +94,7 @@ class Captured:
 
     def step(self, loss: Any, embeddings: Tensor, labels: Tensor, precision: str) -> Tensor | None:
         """The loss of a step, by its graphs; None where it has to run without them. Outside of an autocast."""
-        token = self.pending() if self.pending else None  # gradients that are added to may lie in the graphs' memory
+        token = self.pending() if self.pending else None  # of a pass whose backward may still come
         if (token and not token.spent) or any(parameter.grad is not None for parameter in loss.parameters()):
             return None
         key = (precision, *_key(loss, embeddings, labels))

@@ -17,7 +17,7 @@ from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 CHUNK_BYTES = {"cpu": 2**21}  #: A chunk of cosines, by device, for `chunk_size` "auto": what fits a CPU's L2 cache
 CHUNK_BYTES_ELSEWHERE = 2**26
 MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
-MEMORY_BUDGET_FUSED = (480 * 2**20, 300 * 2**10)  #: Bytes beside centres and gradient on a GPU: at least, a sample
+MEMORY_BUDGET_FUSED = (480 * 2**20, 300 * 2**10)  #: Bytes beside centres and gradient on a GPU: least; per sample
 
 
 @dataclass(frozen=True)

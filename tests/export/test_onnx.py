@@ -129,6 +129,26 @@ def test_an_operator_that_onnx_lacks_is_named_with_its_layer(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+class Blockwise(nn.Module):
+    """Attention within blocks of tokens, as timm's nest has it: queries of five dimensions."""
+
+    fused_attn = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = x.unflatten(2, (4, 4))
+        if self.fused_attn:
+            return nn.functional.scaled_dot_product_attention(q, q, q).flatten(1)[:, :8]
+        return ((q @ q.transpose(-2, -1) * 0.25).softmax(-1) @ q).flatten(1)[:, :8]
+
+
+def test_attention_over_five_dimensions_is_spelled_out(tmp_path: Path) -> None:
+    model, x = Blockwise().eval(), torch.randn(3, 3, 16, 16)
+    proto = to_proto(model, (16, 16))
+    (found,) = ort.InferenceSession(proto.SerializeToString()).run(None, {"input": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(x))
+    assert model.fused_attn, "the model itself stays as it was"
+
+
 def test_folding_a_neck_changes_nothing_but_rounding() -> None:
     model, x = trained_a_little(Tiny()), torch.randn(3, 3, 112, 112)
     with torch.no_grad():

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 def fact_lines(facts: ModelInfo) -> list[tuple[str, str]]:
     """The facts that zoo wrote into the file, "not stated" where one is empty."""
-    stated = ("backbone", "stem", "neck", "head", "training_set", "license", "commit")
+    stated = ("backbone", "stem", "neck", "head", "training_set", "license", "commit", "worth")
     lines = [(name.replace("_", " "), getattr(facts, name) or "not stated") for name in stated]
     for batch, figures in sorted(facts.parity.items(), key=lambda item: int(item[0])):
         difference = f"largest difference {figures['max_abs']:.0e}"

@@ -12,12 +12,15 @@ from tests.support.toy_faces import crop, write_model
 from zoo.errors import InputError
 from zoo.faces.detect import Face
 from zoo.formats.images import Image
+from zoo.recognition.batch import PairAnswer, VerifiedPairs
 from zoo.recognition.identify import (
     Identification,
     IdentifiedFace,
     draw_faces,
     draw_identification,
+    draw_verification,
     save_picture,
+    save_roc,
 )
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
@@ -26,6 +29,22 @@ from zoo.recognition.verifier import FaceVerifier
 @pytest.fixture
 def verifier(tmp_path: Path) -> FaceVerifier:
     return FaceVerifier(write_model(tmp_path / "model.onnx"), aligned=True, threshold=0.5)
+
+
+def test_the_drawn_answer_shows_both_crops_in_their_own_colours(verifier: FaceVerifier) -> None:
+    red, blue = crop(1), crop(2)
+    red[...], blue[...] = (200, 30, 20), (20, 30, 200)
+    red[:56], blue[:56] = 90, 90
+    drawn = draw_verification(red, blue, verifier.verify(red, blue)).reshape(-1, 3).astype(int)
+    for colour in ((200, 30, 20), (20, 30, 200)):
+        assert (np.abs(drawn - colour).max(1) <= 2).sum() > 10_000
+
+
+def test_pairs_of_one_kind_have_no_roc(tmp_path: Path) -> None:
+    rows = tuple(PairAnswer(Path(), Path(), True, similarity, None) for similarity in (0.8, 0.9))
+    with pytest.raises(InputError, match="expected pairs of both kinds to draw a ROC"):
+        save_roc(tmp_path / "roc.png", VerifiedPairs(rows, Decision(None, ""), Path("model.onnx")))
+    assert not list(tmp_path.iterdir())
 
 
 def test_faces_are_drawn_where_they_are_and_nowhere_else() -> None:
