@@ -127,6 +127,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.parametrize(("command", "blas", "after"), [("verify", "1", ""), ("train", None, "after\n")])
+def test_verify_answers_in_full_and_leaves_at_once_without_threads_for_matrices(
+    command: str, blas: str | None, after: str
+) -> None:
+    code = (
+        "import atexit, os; from zoo import cli; atexit.register(print, 'after');"
+        "cli.main = lambda: print(os.environ.get('OPENBLAS_NUM_THREADS')) or 3; cli.console()"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, env=env)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, f"{blas}\n{after}", "")
+
+
 def test_the_readme_shows_code_within_ten_lines_and_fits_on_two_screens() -> None:
     text = (ROOT / "README.md").read_text()
     assert all(len(block.splitlines()) <= 10 for block in [*blocks("python"), *blocks("bash")])
