@@ -73,9 +73,7 @@ def write_onnx(
         save(proto, draft / path.name, single_file_bytes)
         onnx.checker.check_model(str(draft / path.name), full_check=True)
         compared = parity.measure(reference, draft / path.name, inputs, batches)
-        failed = parity.failure(compared)
-        if failed is not None:
-            raise parity.parity_error(failed, path.name, rounding(original, inputs[: failed.batch]))
+        parity.require_within(compared, path.name, lambda batch: rounding(original, inputs[:batch]))
         info = replace(info, parity={**info.parity, **parity.as_record(compared)})
         proto = load_proto(draft / path.name)
         set_facts(proto, info)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime as ort
 
 from zoo.data.synthetic import SyntheticFaces
@@ -104,11 +103,6 @@ def session(
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def float_values(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The intermediate float32 tensors of a graph whose shapes were inferred."""
-    return [v for v in proto.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-
-
 def run_session(opened: ort.InferenceSession, inputs: Inputs) -> Embeddings:
     """The only output of a session for its only input."""
     embeddings: Embeddings = opened.run(None, {opened.get_inputs()[0].name: np.ascontiguousarray(inputs)})[0]
@@ -142,39 +136,31 @@ def _up(difference: float) -> float:
     return float(f"{math.ceil(difference / 10.0**exponent)}e{exponent}")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """The first comparison of a proof that is out of tolerance."""
-
-    batch: int
-    differences: Differences
-    only_optimised: bool  #: Whether the graph as written agrees, and only ONNX Runtime's optimisation makes it wrong
-
-
-def failure(compared: Sequence[Compared]) -> Failure | None:
-    """The first comparison that is out of tolerance; None where the export is right."""
+def require_within(
+    compared: Sequence[Compared], name: str, rounding: Callable[[int], Differences | None] = lambda batch: None
+) -> None:
+    """ParityError at the first comparison of the file `name` out of tolerance; `rounding` is for `parity_error`."""
     for one in compared:
-        if not one.unoptimised.within:
-            return Failure(one.batch, one.unoptimised, only_optimised=False)
-        if not one.optimised.within:
-            return Failure(one.batch, one.optimised, only_optimised=True)
-    return None
+        for found, optimised in ((one.unoptimised, False), (one.optimised, True)):
+            if not found.within:
+                raise parity_error(name, one.batch, found, optimised, rounding(one.batch))
 
 
-def parity_error(failed: Failure, name: str, rounding: Differences | None = None) -> ParityError:
-    """The error for a failed proof of the file called `name`.
+def parity_error(
+    name: str, batch: int, found: Differences, optimised: bool, rounding: Differences | None
+) -> ParityError:
+    """The error for a failed proof of the file called `name`; `optimised` where the graph as written agrees.
 
     `rounding` is torch's float32 against its float64: where that is as far off, the file is not to blame.
     """
-    found = failed.differences
     if rounding is not None and not rounding.within and found.max_relative <= 10 * rounding.max_relative:
         own = f"a cosine of {rounding.cosine:.6f} to its float64 and differs by {rounding.max_relative:.1e}"
         what = f"the model is ill-conditioned, as torch's own float32 has {own}; train it further"
-    elif failed.only_optimised:
+    elif optimised:
         what = "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
     else:
         what = "the exporter is wrong about a layer; try another --opset, and report this with the model's config.json"
-    count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
+    count = "1 crop" if batch == 1 else f"{batch} crops"
     cosine = f"a cosine of {found.cosine:.6f} (at least {MIN_COSINE})"
     most = f"a difference of {found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e})"
     told = f"found on a batch of {count} {cosine} and {most}, so nothing was written: {what}"

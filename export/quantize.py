@@ -43,9 +43,8 @@ class Conversion:
 
     def facts(self) -> dict[str, Any]:
         """The facts for the file's metadata."""
-        facts = {**asdict(self), "kept_in_float32": list(self.kept_in_float32)}
-        told = facts if self.precision == "int8" else ("precision", "kept_in_float32", "why")
-        return {name: facts[name] for name in told}
+        kept: dict[str, Any] = {"precision": self.precision, "kept_in_float32": list(self.kept_in_float32)}
+        return {**asdict(self), **kept} if self.precision == "int8" else {**kept, "why": self.why}
 
 
 class Variant(NamedTuple):
@@ -161,8 +160,7 @@ def sensitive_nodes(
     alone = {name: _mean_cosine(expected, _run(quantised(proto, ranges, [name]), inputs)) for name in candidates}
     ranked = sorted(candidates, key=lambda name: alone[name])
     best: tuple[list[str], float] = ([], score)
-    count = 1
-    while count <= max(1, len(ranked) // 4):
+    for count in (2**power for power in range(max(1, len(ranked) // 4).bit_length())):
         kept = ranked[:count]
         reached = _mean_cosine(expected, _run(quantised(proto, ranges, exclude=kept), inputs))
         log.info("int8, %d of %d layers kept in float32: mean cosine %.5f", count, len(ranked), reached)
@@ -170,7 +168,6 @@ def sensitive_nodes(
             best = (kept, reached)
         if reached >= GOOD_COSINE:
             break
-        count *= 2
     return best
 
 
@@ -231,7 +228,8 @@ def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, floa
     """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
     exposed = onnx.shape_inference.infer_shapes(proto)
     known = {value.name for value in exposed.graph.output}
-    exposed.graph.output.extend(value for value in parity.float_values(exposed) if value.name not in known)
+    floats = (v for v in exposed.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
+    exposed.graph.output.extend(value for value in floats if value.name not in known)
     session = parity.session(exposed.SerializeToString(), optimise=False)
     largest = {output.name: 0.0 for output in session.get_outputs()}
     for start in range(0, len(inputs), CHUNK):

@@ -55,10 +55,11 @@ def test_figures_are_rounded_to_the_unfavourable_side() -> None:
 def test_a_proof_fails_at_the_first_batch_out_of_tolerance_and_at_not_a_number() -> None:
     ours = np.ones((1, 3), np.float32)
     good, bad = (parity.differences(ours, theirs).rounded() for theirs in (ours, ours * np.float32(np.nan)))
-    assert parity.failure([Compared(1, good, good), Compared(2, good, good)]) is None
-    for unoptimised, only_optimised in ((bad, False), (good, True)):
-        failed = parity.failure([Compared(1, good, good), Compared(2, bad, unoptimised), Compared(5, bad, bad)])
-        assert failed is not None and (failed.batch, failed.only_optimised) == (2, only_optimised)
+    parity.require_within([Compared(1, good, good), Compared(2, good, good)], "model.onnx")
+    for unoptimised, blamed in ((bad, "the exporter is wrong"), (good, "graph optimisation changes")):
+        compared = [Compared(1, good, good), Compared(2, bad, unoptimised), Compared(5, bad, bad)]
+        with pytest.raises(parity.ParityError, match=f"on a batch of 2 crops .*{blamed}"):
+            parity.require_within(compared, "model.onnx")
 
 
 def test_parity_crops_are_faces_of_nobody_in_training() -> None:
@@ -68,17 +69,17 @@ def test_parity_crops_are_faces_of_nobody_in_training() -> None:
 
 
 def test_a_graph_that_only_optimisation_makes_wrong_is_told_so() -> None:
-    failed = parity.Failure(33, Differences(cosine=0.5, max_abs=1.0, max_relative=0.3), only_optimised=True)
-    said = str(parity.parity_error(failed, "model.onnx"))
+    found = Differences(cosine=0.5, max_abs=1.0, max_relative=0.3)
+    said = str(parity.parity_error("model.onnx", 33, found, True, None))
     assert "on a batch of 33 crops" in said and "graph optimisation changes what it computes" in said
 
 
 def test_a_model_whose_own_rounding_is_as_large_is_to_blame_and_not_the_file() -> None:
-    failed = parity.Failure(2, Differences(0.99, 0.1, 2e-2), only_optimised=False)
-    told = str(parity.parity_error(failed, "model.onnx", Differences(0.999, 0.1, 4e-3)))
+    failed = "model.onnx", 2, Differences(0.99, 0.1, 2e-2), False
+    told = str(parity.parity_error(*failed, Differences(0.999, 0.1, 4e-3)))
     assert "the model is ill-conditioned, as torch's own float32 has a cosine of 0.999000" in told
     for less in (Differences(0.999, 0.1, 1.5e-3), Differences(1.0, 1e-6, 1e-6), None):
-        assert "try another --opset" in str(parity.parity_error(failed, "model.onnx", less))
+        assert "try another --opset" in str(parity.parity_error(*failed, less))
 
 
 def test_the_record_in_the_metadata_has_both_sides_of_every_batch() -> None:
