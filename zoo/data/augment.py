@@ -1,11 +1,12 @@
 """Augmentation: presets on albumentations, each a pure function of the picture and a key."""
 
 import functools
+import itertools
 import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,21 +22,27 @@ Images = npt.NDArray[np.uint8]  #: Pictures of one size: RGB uint8 (batch, heigh
 _WORD = (1 << 64) - 1
 
 
-class Augmentation(Protocol):
-    """Changes a picture as its key says and leaves the original as it was."""
+class Augmentation:
+    """Changes a picture as its key says and leaves the original as it was; this one, `none`, changes nothing."""
 
-    name: str  #: The preset's name or the YAML file's
+    name = "none"  #: The preset's name or the YAML file's
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         """RGB uint8 (height, width, 3) → RGB uint8 of the same shape."""
-        ...
+        return image
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
         """Changes images[i] in place as a call with (seed, epoch, samples[i]) does: uint8 (batch, height, width, 3).
 
         InputError when a pipeline gives pictures of another shape.
         """
-        ...
+        for image, sample in zip(images, samples.tolist(), strict=True):
+            changed = self(image, (seed, epoch, sample))
+            if changed.shape != image.shape:
+                found = f"found it to give {changed.shape}; leave resizing to --image-size"
+                raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
+            if changed is not image:
+                image[:] = changed
 
 
 def build_augmentation(preset: str) -> Augmentation:
@@ -68,19 +75,7 @@ def key_word(*key: Any) -> Any:
     return word
 
 
-class NoAugmentation:
-    """The picture as it is."""
-
-    name = "none"
-
-    def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        return image
-
-    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
-        pass
-
-
-class Flip:
+class Flip(Augmentation):
     """Mirrors half of the pictures, with the function that albumentations' HorizontalFlip calls."""
 
     name = "flip"
@@ -100,7 +95,7 @@ class Flip:
             cv2.flip(images[place], 1, dst=images[place])
 
 
-class Composed:
+class Composed(Augmentation):
     """An albumentations pipeline whose random numbers come from the key alone.
 
     Its transforms share one counter generator and one `random.Random`, which each call resets: reseeding the transforms
@@ -109,12 +104,12 @@ class Composed:
 
     def __init__(self, name: str, build: Callable[[], Any]) -> None:
         self.name, self._build = name, build
-        self._prepare()
-
-    def _prepare(self) -> None:
-        self._pipeline, self._bits = self._build(), np.random.Philox(key=0)
+        self._pipeline, self._bits = build(), np.random.Philox(key=0)
         self._fresh, self._random = self._bits.state, random.Random()
         self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Composed, (self.name, self._build)
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
         word = key_word(*rng_key)
@@ -127,21 +122,6 @@ class Composed:
             wanted = "pictures of whole numbers from 0 to 255"
             raise InputError(f"expected the augmentation {self.name} to give {wanted}, found {found}")
         return changed
-
-    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
-        for place, sample in enumerate(samples.tolist()):
-            changed = self(images[place], (seed, epoch, sample))
-            if changed.shape != images.shape[1:]:
-                found = f"found it to give {changed.shape}; leave resizing to --image-size"
-                raise InputError(f"expected the augmentation {self.name} to keep the shape {images.shape[1:]}, {found}")
-            images[place] = changed
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "_build": self._build}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._prepare()
 
 
 def _read_pipeline(path: Path) -> Composed:
@@ -162,23 +142,15 @@ def _from_description(description: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # albumentations only warns about a misspelt option, and ignores it
         pipeline = A.from_dict(description)
-    if not isinstance(pipeline, A.Compose):
-        pipeline = A.Compose([pipeline])
-    return pipeline
+    return pipeline if isinstance(pipeline, A.Compose) else A.Compose([pipeline])
 
 
 def _strong() -> Any:
     import albumentations as A
 
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=0.5),
-            A.Affine(
-                scale=(0.85, 1.15), keep_ratio=True, translate_px=(-5, 5), border_mode=cv2.BORDER_REFLECT_101, p=1.0
-            ),
-            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-        ]
-    )
+    moved = {"scale": (0.85, 1.15), "keep_ratio": True, "translate_px": (-5, 5), "border_mode": cv2.BORDER_REFLECT_101}
+    light = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5)
+    return A.Compose([A.HorizontalFlip(p=0.5), A.Affine(**moved, p=1.0), light])
 
 
 def _adaface() -> Any:
@@ -192,38 +164,26 @@ def _adaface() -> Any:
             area = height * width * self.py_random.uniform(0.2, 1.0)
             ratio = np.exp(self.py_random.uniform(np.log(3 / 4), np.log(4 / 3)))
             rows, columns = min(height, round((area / ratio) ** 0.5)), min(width, round((area * ratio) ** 0.5))
-            return {
-                "rows": rows,
-                "columns": columns,
-                "top": self.py_random.randint(0, height - rows),
-                "left": self.py_random.randint(0, width - columns),
-            }
+            top, left = self.py_random.randint(0, height - rows), self.py_random.randint(0, width - columns)
+            return {"part": np.s_[top : top + rows, left : left + columns]}
 
-        def apply(self, img: Image, rows: int, columns: int, top: int, left: int, **_: Any) -> Image:
+        def apply(self, img: Image, part: tuple[slice, slice], **_: Any) -> Image:
             kept = np.zeros_like(img)
-            part = np.s_[top : top + rows, left : left + columns]
             kept[part] = img[part]
             return kept
 
-    ways = [cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4]
+    ways = cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4
     low_resolution = [
         A.Downscale(scale_range=(0.2, 0.999), interpolation_pair={"downscale": down, "upscale": up}, p=1.0)
-        for down in ways
-        for up in ways
+        for down, up in itertools.product(ways, repeat=2)
     ]
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=0.5),
-            CropInPlace(p=0.2),
-            A.OneOf(low_resolution, p=0.2),
-            A.ColorJitter(brightness=(0.5, 1.5), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(0, 0), p=0.2),
-        ]
-    )
+    jitter = A.ColorJitter(brightness=(0.5, 1.5), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(0, 0), p=0.2)
+    return A.Compose([A.HorizontalFlip(p=0.5), CropInPlace(p=0.2), A.OneOf(low_resolution, p=0.2), jitter])
 
 
 PRESETS: dict[str, Callable[[], Augmentation]] = {
-    "none": NoAugmentation,
+    "none": Augmentation,
     "flip": Flip,
-    "adaface": lambda: Composed("adaface", _adaface),
-    "strong": lambda: Composed("strong", _strong),
+    "adaface": functools.partial(Composed, "adaface", _adaface),
+    "strong": functools.partial(Composed, "strong", _strong),
 }  #: Every preset by its name
