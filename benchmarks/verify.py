@@ -35,10 +35,9 @@ from zoo.faces.detect import choose_face
 from zoo.faces.finder import CROP_DEVIATION, deviation
 from zoo.faces.quality import LEAST_BRIGHTNESS, MOST_BLUR, MOST_TURN, NOD_RANGE, measure
 from zoo.formats.bins import read_bin
-from zoo.formats.images import Image, decode
+from zoo.formats.images import Image, decode, read_image
 from zoo.formats.mapped import write_mapped
 from zoo.formats.pairs import read_pairs_csv
-from zoo.formats.photos import read_photo
 from zoo.inference.embed import embed
 from zoo.recognition.gallery import ARRAYS, FORMAT, Gallery
 from zoo.recognition.index import LEAST_AGREEMENT
@@ -101,7 +100,7 @@ def cold(model: str, detector: str, a: Path, b: Path, peers: Sequence[str], roun
     for _ in range(rounds):
         for name, command in commands.items():
             results[name].append(measured(command))
-    print(f"cold, {rounds} rounds: {a.name} {read_photo(a).shape[:2]}, {b.name} {read_photo(b).shape[:2]}")
+    print(f"cold, {rounds} rounds: {a.name} {read_image(a).shape[:2]}, {b.name} {read_image(b).shape[:2]}")
     print(f"{'':<44}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'÷ bare':>8}{'CPU ÷':>8}  exit")
     walls, cpus, *_ = zip(*results["bare script"], strict=True)
     bare, bare_cpu = statistics.median(walls), statistics.median(cpus)
@@ -126,11 +125,11 @@ def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
 
 def warm(verifier: FaceVerifier, a: Path, b: Path, rounds: int) -> None:
     """Pair after pair in one process, and how the time divides."""
-    image, detector = read_photo(a), verifier.detector
+    image, detector = read_image(a), verifier.detector
     crop, face = verifier.crop(image), detector.detect(image)[0]
     steps = {
         "a pair of photos": lambda: verifier.verify(a, b),
-        "  read and decode one": lambda: read_photo(a),
+        "  read and decode one": lambda: read_image(a),
         "  find its face": lambda: detector.detect(image),
         "  look at it again": lambda: detector.refine(image, face),
         "  embed two crops, flipped": lambda: verifier.embed_crops([crop, crop]),
@@ -257,7 +256,7 @@ def photos(verifier: FaceVerifier, folder: Path) -> None:
     print("\nfaces found (largest; every face)")
     thorough = verifier.taking("all")
     for path in sorted(folder.glob("*.jpg")):
-        image = read_photo(path)
+        image = read_image(path)
         largest, every = verifier.crop(image), thorough.crops(image)
         eyes = largest.quality.eye_distance or 0
         warned = "; ".join(largest.quality.warnings()) or "-"
@@ -308,7 +307,7 @@ def landmarks(verifier: FaceVerifier, folder: Path, every: int) -> None:
     crops: dict[tuple[str, int], list[Image]] = {}
     people, unseen = [], 0
     for name in sorted(whose)[::every]:
-        image = read_photo(folder / "loose_crop" / name)
+        image = read_image(folder / "loose_crop" / name)
         canvases = [pasted(image, side) for side in SIDES]
         found = [verifier.detector.detect(canvas) for canvas in canvases]
         if not all(found):
@@ -390,7 +389,7 @@ def main() -> None:
     if args.agreement:
         agreement(verifier, args.agreement, args.every)
     if args.photos:
-        large = sorted(p for p in args.photos.glob("*.jpg") if max(read_photo(p).shape[:2]) == 900)
+        large = sorted(p for p in args.photos.glob("*.jpg") if max(read_image(p).shape[:2]) == 900)
         a, b = large[0], large[1]
         cold(args.model, args.detector, a, b, args.peer, args.rounds)
         warm(verifier, a, b, args.rounds)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.faces.finder import LandmarkCut
 from zoo.files import sha256
+from zoo.formats.images import PHOTO_SUFFIXES
 from zoo.formats.pairs import Pair, people_in, read_columns, read_lfw_pairs, read_pairs_beside, read_pairs_csv
-from zoo.formats.photos import SUFFIXES
 
 BANDS = (0, 5, 10, 20, 30)  #: Where the bands of a gap between two columns begin, e.g. years between two ages.
 MOST_PAIRS = 4_000_000  #: Pairs that a folder of people is compared in, at most, besides those of one person
@@ -106,7 +106,7 @@ def read_people(folder: Path, most: int | None = None, seed: int = 0) -> Listed:
 
     Where all would be more than MOST_PAIRS, pairs of two people are drawn, by `seed`, until there are that many.
     """
-    people = people_in(folder, SUFFIXES)
+    people = people_in(folder, PHOTO_SUFFIXES)
     if len(people) < 2 or not any(len(pictures) > 1 for pictures in people.values()):
         raise InputError(f"expected folders of people with several pictures in {folder}, found {len(people)} folders")
     pictures = [picture for own in people.values() for picture in own]

@@ -12,8 +12,8 @@ from typing import Any
 from zoo.errors import InputError, unknown_name
 from zoo.evaluate.protocols import PROTOCOLS, Found
 from zoo.evaluate.protocols.pairs import PairsProtocol
+from zoo.formats.images import PHOTO_SUFFIXES
 from zoo.formats.pairs import people_in
-from zoo.formats.photos import SUFFIXES
 from zoo.messages import log
 
 
@@ -49,7 +49,7 @@ def find_benchmarks(
             own = {name for one in here for name in one.own_folders}
             names[:] = [name for name in names if name not in own]
             found += here
-        if not found and not only and len(people_in(root, SUFFIXES)) > 1:
+        if not found and not only and len(people_in(root, PHOTO_SUFFIXES)) > 1:
             found = [PairsProtocol.named(root)]
     else:
         told = "found nothing"

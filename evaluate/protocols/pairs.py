@@ -22,9 +22,8 @@ from zoo.evaluate.results import Curves, Evaluation, Failures, Hardest, Rejectio
 from zoo.faces.finder import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
-from zoo.formats.images import Image
+from zoo.formats.images import Image, decode, read_image
 from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_path_pairs
-from zoo.formats.photos import decode_photo, read_photo
 
 FARS = (0.1, 0.01, 0.001, 0.0001)  #: The false accept rates that are measured
 
@@ -171,12 +170,12 @@ class PairsProtocol(Protocol):
         """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
         image = self._images[index]
         if isinstance(image, Path):
-            photo = read_photo(image)
+            photo = read_image(image)
             return photo if self.cut is None else self.cut(photo, image)
         if not isinstance(image, bytes):
             return image
         pair, side = divmod(self._first[index], 2)
-        return decode_photo(image, f"{self.data}, picture {self._first[index]} (the {_NTH[side]} of pair {pair})")
+        return decode(image, f"{self.data}, picture {self._first[index]} (the {_NTH[side]} of pair {pair})")
 
     def hash_content(self) -> str:
         """The hash of the pictures and of the cut, on which alone the embeddings depend."""

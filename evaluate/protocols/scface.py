@@ -15,8 +15,7 @@ from zoo.evaluate.protocols.ijb import identification
 from zoo.evaluate.results import Curves, Evaluation, Failures
 from zoo.evaluate.similarity import search, unit_rows
 from zoo.faces.finder import DetectorCut
-from zoo.formats.images import Image
-from zoo.formats.photos import read_photo
+from zoo.formats.images import Image, read_image
 
 RANKS = (1, 5, 20)
 DISTANCES = {"1": "4.20 m", "2": "2.60 m", "3": "1.00 m"}
@@ -68,7 +67,7 @@ class SCfaceProtocol(Protocol):
 
     def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
-        photo = read_photo(self.paths[index])
+        photo = read_image(self.paths[index])
         return photo if self.cut is None else self.cut(photo, self.paths[index])
 
     def hash_content(self) -> str:

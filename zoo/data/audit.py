@@ -4,8 +4,9 @@ import contextlib
 import functools
 import hashlib
 import multiprocessing
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +19,7 @@ from zoo.data.base import EncodedFaces
 from zoo.data.folder import PairPictures
 from zoo.data.open import open_pictures
 from zoo.errors import InputError
-from zoo.formats.images import Image
-from zoo.formats.photos import decode_photo
+from zoo.formats.images import Image, decode
 from zoo.formats.read_ahead import map_ahead
 from zoo.machine import cores
 from zoo.messages import Bar, Progress, no_bar, no_progress
@@ -98,12 +98,13 @@ def scan(
     if workers < 1:
         raise InputError(f"expected --workers of at least 1, found {workers}")
     chunks = (_read(dataset, start) for start in range(0, len(dataset), _CHUNK))
+    look = functools.partial(_look, views=views)
     with contextlib.ExitStack() as held:
         pool = None
         if workers > 1:  # spawned: a fork would copy the threads' locks of whatever library reads the set
             spawn = multiprocessing.get_context("spawn")
-            pool = held.enter_context(ProcessPoolExecutor(workers, spawn, initializer=_settle))
-        for found in map_ahead(functools.partial(_look, views=views), chunks, 0, 3 * workers, pool):
+            pool = held.enter_context(ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (0,)))
+        for found in map_ahead(look, chunks, 0, 3 * workers, pool):
             yield from found
             progress(len(found))
 
@@ -120,22 +121,20 @@ def _read(dataset: EncodedFaces, start: int) -> list[tuple[bytes | None, str]]:
 
 
 def _look(contents: list[tuple[bytes | None, str]], views: int) -> list[Look | str]:
-    return [where if content is None else _look_at(content, where, views) for content, where in contents]
-
-
-def _look_at(content: bytes, where: str, views: int) -> Look | str:
-    try:
-        image = decode_photo(content, where)
-    except InputError as error:
-        return str(error)
-    near = np.empty((views, 4), np.uint64)
-    for view in range(views):
-        near[view] = perceptual_hash(cv2.flip(image, 1) if view else image)  # type: ignore[arg-type]
-    return Look((image.shape[0], image.shape[1]), len(content), exact_hash(content), near)
-
-
-def _settle() -> None:
-    cv2.setNumThreads(0)
+    looks: list[Look | str] = []
+    for content, where in contents:
+        try:
+            image = None if content is None else decode(content, where)
+        except InputError as error:
+            where, image = str(error), None
+        if content is None or image is None:
+            looks.append(where)
+            continue
+        near = np.empty((views, 4), np.uint64)
+        for view in range(views):
+            near[view] = perceptual_hash(cv2.flip(image, 1) if view else image)  # type: ignore[arg-type]
+        looks.append(Look((image.shape[0], image.shape[1]), len(content), exact_hash(content), near))
+    return looks
 
 
 @dataclass(frozen=True)
@@ -218,23 +217,21 @@ def histogram(counts: npt.ArrayLike) -> dict[str, int]:
 def _contents(dataset: EncodedFaces, workers: int | None, progress: Progress) -> Contents:
     sizes: Counter[str] = Counter()
     corrupt: list[str] = []
-    hashes = np.zeros((len(dataset), 2), np.uint64)
-    intact = np.ones(len(dataset), np.bool_)
-    total = 0
+    hashes, intact, total = np.zeros((len(dataset), 2), np.uint64), np.ones(len(dataset), np.bool_), 0
     for i, look in enumerate(scan(dataset, workers=workers, progress=progress)):
         if isinstance(look, str):
             corrupt.append(look)
             intact[i] = False
-        else:
-            total += look.length
-            sizes[f"{look.size[0]}×{look.size[1]}"] += 1
-            hashes[i] = np.frombuffer(look.exact, np.uint64)
+            continue
+        total += look.length
+        sizes[f"{look.size[0]}×{look.size[1]}"] += 1
+        hashes[i] = np.frombuffer(look.exact, np.uint64)
     groups = same_rows(hashes, np.flatnonzero(intact))
     pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
     across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
-    many, examples = sum(len(group) - 1 for group in groups), (across + groups)[:5]
-    named = [[dataset.where(i) for i in group] for group in examples]
-    return Contents(dict(sizes.most_common()), total, corrupt, Duplicates(len(groups), many, len(across), named))
+    named = [[dataset.where(i) for i in group] for group in (across + groups)[:5]]
+    duplicates = Duplicates(len(groups), sum(len(group) - 1 for group in groups), len(across), named)
+    return Contents(dict(sizes.most_common()), total, corrupt, duplicates)
 
 
 def same_rows(hashes: npt.NDArray[np.uint64], chosen: npt.NDArray[np.int64]) -> list[list[int]]:
@@ -295,30 +292,25 @@ def _matches(
     train: EncodedFaces, bench: EncodedFaces, distance: int, workers: int | None, progress: Progress
 ) -> tuple[dict[int, tuple[int, int]], dict[str, int]]:
     """{picture of `bench`: (bits, −1 for the same bytes; its match in `train`)}, and how many of either are damaged."""
-    damaged = {"train": 0, "benchmark": 0}
     wanted: dict[bytes, list[int]] = {}
-    numbers, hashes = np.empty(2 * len(bench), np.int64), np.empty((2 * len(bench), 4), np.uint64)
-    filled = 0
-    for j, look in enumerate(scan(bench, views=2, workers=workers, progress=progress)):
-        if isinstance(look, str):
-            damaged["benchmark"] += 1
-            continue
-        wanted.setdefault(look.exact, []).append(j)
-        numbers[filled : filled + 2], hashes[filled : filled + 2] = j, look.near
-        filled += 2
     matches: dict[int, tuple[int, int]] = {}
-    ours, theirs = np.empty(len(train), np.int64), np.empty((len(train), 4), np.uint64)
-    taken = 0
-    for i, look in enumerate(scan(train, views=1, workers=workers, progress=progress)):
-        if isinstance(look, str):
-            damaged["train"] += 1
-            continue
-        theirs[taken], ours[taken] = look.near, i
-        taken += 1
-        for j in wanted.get(look.exact, ()):
-            matches[j] = (-1, i)
-    if taken and filled:
-        for place, other, bits in near_pairs(hashes[:filled], theirs[:taken], distance):
-            j, match = int(numbers[place]), (bits, int(ours[other]))
-            matches[j] = min(matches.get(j, match), match)
-    return matches, damaged
+
+    def hashed(dataset: EncodedFaces, views: int) -> tuple[Sequence[int], Hashes]:
+        """The intact pictures, by number, and their hashes: (views · intact, 4)."""
+        numbers, hashes = array("q"), np.empty((len(dataset), views, 4), np.uint64)
+        for i, look in enumerate(scan(dataset, views=views, workers=workers, progress=progress)):
+            if isinstance(look, str):
+                continue
+            hashes[len(numbers)] = look.near
+            numbers.append(i)
+            if dataset is bench:
+                wanted.setdefault(look.exact, []).append(i)
+            else:
+                matches.update((j, (-1, i)) for j in wanted.get(look.exact, ()))
+        return numbers, hashes[: len(numbers)].reshape(-1, 4)
+
+    (theirs, views), (ours, hashes) = hashed(bench, 2), hashed(train, 1)
+    for place, other, bits in near_pairs(views, hashes, distance):
+        j, match = theirs[place // 2], (bits, ours[other])
+        matches[j] = min(matches.get(j, match), match)
+    return matches, {"train": len(train) - len(ours), "benchmark": len(bench) - len(theirs)}

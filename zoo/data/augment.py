@@ -36,13 +36,6 @@ class Augmentation:
 
         InputError when a pipeline gives pictures of another shape.
         """
-        for image, sample in zip(images, samples.tolist(), strict=True):
-            changed = self(image, (seed, epoch, sample))
-            if changed.shape != image.shape:
-                found = f"found it to give {changed.shape}; leave resizing to --image-size"
-                raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
-            if changed is not image:
-                image[:] = changed
 
 
 def build_augmentation(preset: str) -> Augmentation:
@@ -122,6 +115,14 @@ class Composed(Augmentation):
             wanted = "pictures of whole numbers from 0 to 255"
             raise InputError(f"expected the augmentation {self.name} to give {wanted}, found {found}")
         return changed
+
+    def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
+        for image, sample in zip(images, samples.tolist(), strict=True):
+            changed = self(image, (seed, epoch, sample))
+            if changed.shape != image.shape:
+                found = f"found it to give {changed.shape}; leave resizing to --image-size"
+                raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
+            image[:] = changed
 
 
 def _read_pipeline(path: Path) -> Composed:

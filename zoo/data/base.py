@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.formats.images import Image, decode_into, resized
-from zoo.formats.photos import decode_photo
+from zoo.formats.images import Image, decode, decode_into, resized
+from zoo.formats.lists import contiguous
 
 
 class FaceDataset(Protocol):
@@ -69,14 +69,14 @@ class EncodedFaces(abc.ABC):
 
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3); InputError, naming the place, when it is damaged."""
-        stored = decode_photo(self.content(i), self.where(i))
+        stored = decode(self.content(i), self.where(i))
         return stored if self.image_size is None else resized(stored, self.image_size)
 
     def read_into(self, i: int, out: Image) -> None:
         """Picture i into `out`, RGB uint8 (height, width, 3), contiguous: at its size, without a copy."""
         content = self.content(i)
         if not decode_into(content, out):
-            out[:] = resized(decode_photo(content, self.where(i)), (out.shape[0], out.shape[1]))
+            out[:] = resized(decode(content, self.where(i)), (out.shape[0], out.shape[1]))
 
     def describe(self) -> str:
         return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"
@@ -147,9 +147,8 @@ class Joined(EncodedFaces):
         if any(d.shares is not None for d in datasets):
             each = [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
             self.shares = np.concatenate(each)
-        blocks = [
-            b[:-1] + start for d, start in zip(datasets, self.starts, strict=False) if (b := d.blocks) is not None
-        ]
+        edges = [(d.blocks, start) for d, start in zip(datasets, self.starts, strict=False)]
+        blocks = [starts[:-1] + start for starts, start in edges if starts is not None]
         if 0 < len(blocks) < len(datasets):
             raise InputError(f"expected all of {self.name} or none in shards or tables, found {self.kind}; pack them")
         self.blocks = np.concatenate([*blocks, self.starts[-1:]]) if blocks else None
@@ -199,22 +198,9 @@ def fingerprint(dataset: FaceDataset) -> str:
     return digest.hexdigest()
 
 
-def contiguous(names: Sequence[object] | npt.NDArray[np.generic]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The distinct names in their order, and (images,) which of them each picture has: labels from 0 without gaps."""
-    distinct, labels = np.unique(np.asarray(names), return_inverse=True)
-    return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)
-
-
 def labelled(column: Sequence[object], where: str) -> tuple[list[str], npt.NDArray[np.int64]]:
     """`contiguous` of the column of labels of a table; InputError where a label is missing."""
     if not column or None in column:
         found = "an empty one" if column else "no rows"
         raise InputError(f"expected a label in every row of {where}, found {found}")
     return contiguous(column)
-
-
-def require_identities(num_classes: int, where: str) -> None:
-    """InputError unless there are two identities or more: a margin head has nothing to separate otherwise."""
-    if num_classes < 2:
-        found = f"found {num_classes}; training needs people to tell apart"
-        raise InputError(f"expected at least two identities in {where}, {found}")

@@ -2,9 +2,8 @@
 
 import csv
 import os
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,41 +49,33 @@ class FolderDataset(Files):
         if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
             raise InputError(f"expected depth=1 to 9 and links=inside or follow, found depth={depth} and links={links}")
         self._follow, self._others = links == "follow", Counter[str]()
-        names: list[str] = []
-        labels = array("q")
-        for person in self._people("", int(depth)):
-            before = len(self._files)
-            self._add_pictures(person)
-            if len(self._files) > before:
-                labels.extend([len(names)] * (len(self._files) - before))
-                names.append(person.rstrip("/"))
+        people: dict[str, int] = {}
+        self._add("", int(depth), people)
         loose = self._others.pop("", 0)
         if not self._files:
             hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
             found = f"found {hint}; sort them by person"
             raise InputError(f"expected one sub-folder of pictures per identity in {root}, {found}")
-        self.identities, self.labels = names, np.array(labels, np.int64)
+        self.identities = list(people)
+        self.labels = np.repeat(np.arange(len(people), dtype=np.int64), list(people.values()))
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self._others.most_common(5))
         self.notes = [f"{loose:,} pictures beside the people's folders are left out"] if loose else []
         self.notes += [f"files that are no pictures zoo reads are left out: {kinds}"] if kinds else []
 
-    def _people(self, place: str, depth: int) -> Iterator[str]:
-        """The folders `depth` levels below `place`, as paths from `root` with a slash at the end."""
-        for entry in self._entries(place):
-            if not entry.is_dir():
-                self._others[""] += entry.name.lower().endswith(SUFFIXES)
-            elif depth > 1:
-                yield from self._people(f"{place}{entry.name}/", depth - 1)
-            else:
-                yield f"{place}{entry.name}/"
-
-    def _add_pictures(self, place: str) -> None:
+    def _add(self, place: str, depth: int, people: dict[str, int]) -> None:
+        """Adds what lies at `place`, a path from `root` with a slash at the end, `depth` levels above the pictures."""
         if place.count("/") > MOST_LEVELS:
             raise InputError(f"expected at most {MOST_LEVELS} levels of folders, found {place[:80]}…; is it a circle?")
         for entry in self._entries(place):
+            is_picture = entry.name.lower().endswith(SUFFIXES)
             if entry.is_dir():
-                self._add_pictures(f"{place}{entry.name}/")
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                before = len(self._files)
+                self._add(f"{place}{entry.name}/", depth - 1, people)
+                if depth == 1 and len(self._files) > before:
+                    people[place + entry.name] = len(self._files) - before
+            elif depth > 0:
+                self._others[""] += is_picture
+            elif is_picture and entry.is_file():
                 self._files.append(place + entry.name)
             else:
                 self._others[Path(entry.name).suffix.lower() or "without a suffix"] += 1

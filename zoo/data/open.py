@@ -1,5 +1,6 @@
 """The one place that knows every layout of pictures: training sets, benchmarks of pairs, loose crops."""
 
+import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, FaceDataset, Joined, require_identities, select
+from zoo.data.base import EncodedFaces, FaceDataset, Joined, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
 from zoo.data.tar import REMOTE, open_tars
@@ -38,7 +39,10 @@ def open_dataset(
         return open_synthetic(uri or "synthetic", image_size)
     dataset = open_encoded(uri, image_size)
     left = select(dataset, min_images, max_images)
-    require_identities(left.num_classes, uri if left is dataset else f"{uri} with {min_images} or more images")
+    if left.num_classes < 2:  # a margin head has nothing to separate
+        where = uri if left is dataset else f"{uri} with {min_images} or more images"
+        told = f"found {left.num_classes}; training needs people to tell apart"
+        raise InputError(f"expected at least two identities in {where}, {told}")
     return left
 
 
@@ -161,9 +165,8 @@ def kind_of(uri: str, path: Path) -> str | None:
         return "tar"
     if not path.is_file():
         return "rec" if path.suffix == ".rec" else None
-    return {".rec": "rec", ".parquet": "parquet", ".txt": "list", ".csv": "list", ".tsv": "list", ".lst": "list"}.get(
-        path.suffix.lower()
-    )
+    lists = dict.fromkeys((".txt", ".csv", ".tsv", ".lst"), "list")
+    return {".rec": "rec", ".parquet": "parquet", **lists}.get(path.suffix.lower())
 
 
 def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
@@ -171,15 +174,13 @@ def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     from zoo.data.rendered import RenderedFaces
     from zoo.data.synthetic import SyntheticFaces
 
-    name, colon, rest = uri.partition(":")
-    if not colon:
+    if uri == "synthetic":
         return SyntheticFaces(image_size=image_size)
-    folder, colon, extent = rest.rpartition(":")
-    people, _, images = extent.partition("x")
-    rendered = name == "rendered"
-    if bool(folder) != rendered or bool(colon) != rendered or not (people.isdecimal() and images.isdecimal()):
-        form = "rendered:FOLDER:" if rendered else "synthetic:"
-        raise InputError(f"expected {form}PEOPLExIMAGES, for example {form}200x40, found {uri!r}")
-    if rendered:
-        return RenderedFaces(folder, int(people), int(images), size=image_size)
-    return SyntheticFaces(int(people), int(images), image_size=image_size)
+    form = re.fullmatch(r"(?:synthetic|rendered:(?P<folder>.+)):(?P<people>\d+)x(?P<images>\d+)", uri)
+    if not form:
+        start = "rendered:FOLDER:" if uri.startswith("rendered") else "synthetic:"
+        raise InputError(f"expected {start}PEOPLExIMAGES, for example {start}200x40, found {uri!r}")
+    people, images = int(form["people"]), int(form["images"])
+    if form["folder"]:
+        return RenderedFaces(form["folder"], people, images, size=image_size)
+    return SyntheticFaces(people, images, image_size=image_size)

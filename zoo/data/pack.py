@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,8 @@ from zoo.files import fsync_folder, open_to_others, temporary_folder
 from zoo.formats.bins import read_bin, write_bin
 from zoo.formats.frames import Header, RecordWriter, frame
 from zoo.formats.frames import pack as pack_record
-from zoo.formats.images import Image, encode_jpeg, read_file, resized, suffix_of
+from zoo.formats.images import Image, decode, encode_jpeg, read_file, resized, suffix_of
 from zoo.formats.pairs import read_lfw_pairs, read_pairs_csv
-from zoo.formats.photos import decode_photo
 from zoo.messages import Bar, Progress, no_bar
 
 
@@ -92,7 +91,7 @@ def _intact(
         progress(1)
         try:
             content = dataset.content(number)
-            image = decode_photo(content, dataset.where(number))
+            image = decode(content, dataset.where(number))
         except InputError as error:
             if not skip_corrupt:
                 raise
@@ -134,10 +133,8 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
     missing or damaged.
     """
     listed = Path(listed)
-    if listed.suffix == ".txt":
-        pairs = read_lfw_pairs(listed, folder or listed.parent)
-    else:
-        pairs = read_pairs_csv(listed, folder)
+    from_folder = folder or listed.parent
+    pairs = read_lfw_pairs(listed, from_folder) if listed.suffix == ".txt" else read_pairs_csv(listed, from_folder)
     images: list[bytes] = []
     same: list[bool] = []
     order = mixed_folds(np.array([truth is True for _, _, truth in pairs]))
@@ -146,7 +143,7 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
             raise InputError(f"expected 1 or 0 for every pair of {listed}, found none for {a.name} and {b.name}")
         for picture in (a, b):
             content = read_file(picture)
-            decode_photo(content, str(picture))
+            decode(content, str(picture))
             images.append(content)
         same.append(truth)
     write_bin(out, images, same)
@@ -172,9 +169,7 @@ def extract_pairs(path: str | Path, out: str | Path) -> int:
         names = [f"{number:06d}{suffix_of(content)}" for number, content in enumerate(images)]
         for name, content in zip(names, images, strict=True):
             (folder / name).write_bytes(content)
-        rows: Sequence[tuple[object, ...]] = [
-            (names[2 * pair], names[2 * pair + 1], int(truth)) for pair, truth in enumerate(same.tolist())
-        ]
+        rows = [(*names[2 * pair : 2 * pair + 2], int(truth)) for pair, truth in enumerate(same.tolist())]
         with open(folder / "pairs.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("a", "b", "same"), *rows])
     return len(same)

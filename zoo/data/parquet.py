@@ -37,25 +37,24 @@ class ParquetDataset(BlockedFaces):
         labels: list[Any] = []
         starts = [0]
         for file in files:
-            with _readable(file, f"expected a Parquet file at {file}, found none"):
-                table = _parquet(file)
-            column, chosen = _columns(table.schema_arrow, str(file), **columns)
-            if self._column not in (None, column):
-                raise InputError(f"expected the column {self._column} in {file} as in the others, found {column}")
-            self._column = column
-            for group in range(table.metadata.num_row_groups):
-                if rows := table.metadata.row_group(group).num_rows:
-                    self._groups.append((file, group))
-                    starts.append(starts[-1] + rows)
-            labels += table.read(columns=[chosen], use_threads=False).column(0).to_pylist()
+            with _opened(file, f"expected a Parquet file at {file}, found none") as table:
+                column, chosen = _columns(table.schema_arrow, str(file), **columns)
+                if self._column not in (None, column):
+                    raise InputError(f"expected the column {self._column} in {file} as in the others, found {column}")
+                self._column = column
+                for group in range(table.metadata.num_row_groups):
+                    if rows := table.metadata.row_group(group).num_rows:
+                        self._groups.append((file, group))
+                        starts.append(starts[-1] + rows)
+                labels += table.read(columns=[chosen], use_threads=False).column(0).to_pylist()
         self.identities, self.labels = labelled(labels, self.name)
         self.blocks = np.array(starts, np.int64)
 
     def open_block(self, number: int, process: int) -> Any:
         """The pictures of a row group."""
         file, group = self._groups[number]
-        with _readable(file, f"expected the pictures of {file}, row group {group}, cannot read them"):
-            return _parquet(file).read_row_group(group, columns=[self._column], use_threads=False).column(0)
+        with _opened(file, f"expected the pictures of {file}, row group {group}, cannot read them") as table:
+            return table.read_row_group(group, columns=[self._column], use_threads=False).column(0)
 
     def content(self, i: int) -> bytes:
         block, row = self.place(i)
@@ -116,19 +115,13 @@ class HubDataset(EncodedFaces):
         return f"{self.uri}, row {i}"
 
 
-def _parquet(file: Path) -> Any:
-    import pyarrow.parquet
-
-    return pyarrow.parquet.ParquetFile(file)
-
-
 @contextlib.contextmanager
-def _readable(where: Path, expected: str) -> Iterator[None]:
-    """InputError with this beginning where pyarrow cannot read what the block asks for."""
-    with needs("pyarrow", "data", f"to open {where}"):
-        import pyarrow
+def _opened(file: Path, expected: str) -> Iterator[Any]:
+    """A Parquet file; InputError with this beginning where pyarrow cannot read what the block asks of it."""
+    with needs("pyarrow", "data", f"to open {file}"):
+        import pyarrow.parquet
     with explained(expected, OSError, pyarrow.ArrowException):
-        yield
+        yield pyarrow.parquet.ParquetFile(file)
 
 
 def is_saved(folder: Path) -> bool:

@@ -20,10 +20,8 @@ def preview(uri: str, out: str | Path, *, augment: str = "strong", columns: int 
     rows = [[dataset.image(i) for i in chosen]]
     for epoch in range(epochs):
         rows.append([change(image, (0, epoch, i)) for image, i in zip(rows[0], chosen, strict=True)])
-    height, width = (side + 4 for side in rows[0][0].shape[:2])
-    sheet = np.full((len(rows) * height + 8, len(chosen) * width + 4, 3), 255, np.uint8)
-    for row, images in enumerate(rows):
-        for column, image in enumerate(images):
-            top, left = 4 * (1 + (row > 0)) + row * height, 4 + column * width
-            sheet[top : top + height - 4, left : left + width - 4] = image
-    write_bytes(out, encode_png(sheet))
+    pictures = np.pad(np.array(rows), ((0, 0), (0, 0), (4, 0), (4, 0), (0, 0)), constant_values=255)
+    count, across, height, width, _ = pictures.shape
+    sheet = pictures.swapaxes(1, 2).reshape(count * height, across * width, 3)
+    sheet = np.insert(sheet, [height] * 4, 255, axis=0)  # the originals stand apart
+    write_bytes(out, encode_png(np.pad(sheet, ((0, 4), (0, 4), (0, 0)), constant_values=255)))

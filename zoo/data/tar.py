@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import mmap
+import operator
 import re
 import shutil
 import tarfile
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.request import urlopen
@@ -170,53 +172,51 @@ def _indexed(shard: str, fields: tuple[str, str]) -> tuple[int, list[Sample]]:
 def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sample]:
     """The samples of `file`, called `shard`: neighbours that share what precedes their first dot."""
     found: list[Sample] = []
-    pictures: dict[str, tuple[int, int]] = {}
-    image_field, label_field = fields
-    label: str | None = None
-    current: str | None = None
-
-    def finish() -> None:
-        if len(pictures) > 1:
-            told = f"found {', '.join(pictures)} of {current}; name the one to take: PATH?image=FIELD"
-            raise InputError(f"expected one picture a sample in {shard}, {told}")
-        if pictures and current is not None:
-            if label is None:
-                what = f"in {shard}, found none; add labels, or name the field that has them: PATH?label=FIELD"
-                raise InputError(f"expected {current}.{label_field or 'cls'} beside the picture {current} {what}")
-            found.append((current, *next(iter(pictures.values())), label))
-
+    image_field, label_field = (field.lower() for field in fields)
     told = f"expected an uncompressed tar file at {shard}, found none"
     damage = OSError, tarfile.TarError, EOFError, UnicodeDecodeError
     with explained(told, *damage, advice="unpack or fetch it"):
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                place = PurePosixPath(member.name)
-                if not member.isreg() or member.issparse() or place.is_absolute() or ".." in place.parts:
-                    how = "which is a link or leads out of the archive; do not trust this file"
-                    raise InputError(f"expected plain files inside {shard}, found the member {member.name!r}, {how}")
-                stem, _, field = place.name.partition(".")
-                key, kind = str(place.parent / stem), "." + field.lower().rpartition(".")[2]
-                if key != current:
-                    finish()
-                    pictures, label, current = {}, None, key
-                if kind in SUFFIXES and field.lower() == (image_field.lower() or field.lower()):
-                    if field in pictures:
-                        what = f"found {member.name} twice, as webdataset refuses it"
-                        raise InputError(f"expected each name once in {shard}, {what}")
-                    pictures[field] = (member.offset_data, member.size)
-                elif kind == ".json" or field.lower() == (label_field.lower() or "cls"):
-                    label = _label(archive, member, shard, kind == ".json", label_field) or label
-            finish()
+            for key, members in itertools.groupby(_members(archive, shard), operator.itemgetter(0)):
+                pictures: dict[str, tuple[int, int]] = {}
+                label: str | None = None
+                for _, field, member in members:
+                    kind = "." + field.lower().rpartition(".")[2]
+                    if kind in SUFFIXES and field.lower() == (image_field or field.lower()):
+                        if field in pictures:
+                            what = f"found {member.name} twice, as webdataset refuses it"
+                            raise InputError(f"expected each name once in {shard}, {what}")
+                        pictures[field] = (member.offset_data, member.size)
+                    elif kind == ".json" or field.lower() == (label_field or "cls"):
+                        label = _label(archive, member, shard, kind == ".json", fields[1]) or label
+                if len(pictures) > 1:
+                    told = f"found {', '.join(pictures)} of {key}; name the one to take: PATH?image=FIELD"
+                    raise InputError(f"expected one picture a sample in {shard}, {told}")
+                for offset, length in pictures.values():
+                    if label is None:
+                        what = f"in {shard}, found none; add labels, or name the field that has them: PATH?label=FIELD"
+                        raise InputError(f"expected {key}.{fields[1] or 'cls'} beside the picture {key} {what}")
+                    found.append((key, offset, length, label))
             end = archive.offset
     file.seek(end)  # to tarfile the end of the file, and junk too, ends the archive
-    mark = file.read(tarfile.BLOCKSIZE)
-    if mark != bytes(tarfile.BLOCKSIZE):
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         advice = "it is truncated or damaged; fetch it again"
         raise InputError(f"expected a whole tar file at {shard}, found no end mark at byte {end:,}: {advice}")
     return found
+
+
+def _members(archive: tarfile.TarFile, shard: str) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+    """(key, field, member) of each file; InputError for one that is not to be trusted."""
+    for member in archive:
+        place = PurePosixPath(member.name)
+        if member.isdir():
+            continue
+        if not member.isreg() or member.issparse() or place.is_absolute() or ".." in place.parts:
+            how = "which is a link or leads out of the archive; do not trust this file"
+            raise InputError(f"expected plain files inside {shard}, found the member {member.name!r}, {how}")
+        stem, _, field = place.name.partition(".")
+        yield str(place.parent / stem), field, member
 
 
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str, described: bool, field: str) -> str | None:

@@ -17,8 +17,7 @@ from zoo.errors import InputError
 from zoo.faces.align import align, template
 from zoo.faces.detect import Face, FaceDetector, choose_face, load_detector
 from zoo.faces.quality import Quality, measure
-from zoo.formats.images import Image, printable, read_file, resized
-from zoo.formats.photos import decode_photo, upright
+from zoo.formats.images import Image, decode, printable, read_file, resized, upright
 
 Picture = Any
 """A picture: a path, a file's content as bytes, a file opened in binary mode, a PIL image, or RGB uint8 (H, W, 3)."""
@@ -146,11 +145,11 @@ def read_picture(picture: Picture, name: str | None = None, damage: list[str] | 
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
         name = name or printable(path)
-        return decode_photo(read_file(path), name, damage=damage), name
+        return decode(read_file(path), name, damage=damage), name
     name = name or "the picture"
     content = picture.read() if hasattr(picture, "read") else picture
     if isinstance(content, bytes | bytearray | memoryview):
-        return decode_photo(bytes(content), name, damage=damage), name
+        return decode(bytes(content), name, damage=damage), name
     if hasattr(picture, "getexif"):
         return upright(picture), name
     array = isinstance(picture, np.ndarray)

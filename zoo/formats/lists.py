@@ -5,6 +5,7 @@ import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,9 @@ import numpy.typing as npt
 from zoo.errors import InputError, explained
 from zoo.formats.images import SUFFIXES
 
-IMAGE_COLUMNS = (
-    *("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img", "img_path"),
-    "picture",
-)
-LABEL_COLUMNS = (
-    *("label", "labels", "identity", "identity_id", "person", "person_id", "subject", "subject_id", "class", "target"),
-    "id",
-)  #: Names of columns that may hold the picture and the identity, in any case
+IMAGE_COLUMNS = "image path file filename file_name filepath file_path image_path img img_path picture"
+LABEL_COLUMNS = "label labels identity identity_id person person_id subject subject_id class target id"
+"""Names of columns that may hold the picture and the identity, in any case."""
 
 
 def read_list(path: Path, image: str | None = None, label: str | None = None) -> Iterator[tuple[str, str]]:
@@ -55,7 +51,8 @@ def read_list(path: Path, image: str | None = None, label: str | None = None) ->
 def choose(names: Sequence[str], image: str | None, label: str | None, where: str) -> tuple[int, int]:
     """The places of picture and label among `names`: those asked for, else the only usual ones, else InputError."""
     found = []
-    for asked, usual, option in ((image, IMAGE_COLUMNS, "image"), (label, LABEL_COLUMNS, "label")):
+    for asked, known, option in ((image, IMAGE_COLUMNS, "image"), (label, LABEL_COLUMNS, "label")):
+        usual = known.split()
         fits = [n for n, name in enumerate(names) if (name == asked if asked is not None else name.lower() in usual)]
         if len(fits) != 1:
             several = f"{len(fits)} that may be: {', '.join(names[n] for n in fits)}" if fits else "none"
@@ -69,7 +66,7 @@ def choose(names: Sequence[str], image: str | None, label: str | None, where: st
 def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
     """Where path and label stand in a list without names, by its first line."""
     numeric = [_is_number(cell) for cell in cells]
-    if len(cells) == 2 or len(cells) == 1:
+    if len(cells) <= 2:
         return 0, 1
     if _is_picture(cells[-1]) and all(numeric[:-1]):  # MXNet: number, labels, path
         return -1, 1
@@ -81,10 +78,8 @@ def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     unread = f"expected a text list of pictures at {path}, cannot read it"
-    with (
-        explained(unread, OSError, UnicodeDecodeError, csv.Error),
-        open(path, encoding="utf-8-sig", newline="") as file,
-    ):
+    wrong = OSError, UnicodeDecodeError, csv.Error
+    with explained(unread, *wrong), open(path, encoding="utf-8-sig", newline="") as file:
         separator = ""
         for number, line in enumerate(file, start=1):
             if not line.strip() or line.startswith("#"):
@@ -156,11 +151,12 @@ class Labels:
         """The distinct words in their order, that of numbers where all are numbers, and (images,) which each has."""
         words = list(self._numbers)
         numbers = all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in words)
-        if numbers:  # 007 and 7 are one
-            values, of_word = np.unique(np.array([int(word) for word in words], np.int64), return_inverse=True)
-            names = [str(value) for value in values.tolist()]
-        else:
-            names = sorted(words)
-            place = {word: number for number, word in enumerate(names)}
-            of_word = np.array([place[word] for word in words], np.int64)
-        return names, of_word.astype(np.int64)[np.frombuffer(self._found, np.int64)]
+        # 007 and 7 are one number
+        names, of_word = contiguous([int(word) for word in words] if numbers else np.array(words, object))
+        return names, of_word[np.frombuffer(self._found, np.int64)]
+
+
+def contiguous(names: Sequence[object] | npt.NDArray[Any]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The distinct names in their order, and (images,) which of them each picture has: labels from 0 without gaps."""
+    distinct, labels = np.unique(np.asarray(names), return_inverse=True)
+    return [str(name) for name in distinct.tolist()], labels.astype(np.int64, copy=False)

@@ -1,6 +1,8 @@
 """Pairs of pictures: CSV files, LFW's pairs.txt over a folder of people, and Parquet or Arrow tables."""
 
+import contextlib
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from zoo.errors import InputError, explained, needs
 Pair = tuple[Path, Path, bool | None]  #: Two pictures and whether they show one person; None where that is not stated
 
 _TRUTHS = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
+_LFW = re.compile(r"(\S+) (\d+) (?:(\S+) )?(\d+)")  #: `name i j` or `name i name j`
 
 
 def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[Pair]:
@@ -23,11 +26,11 @@ def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[P
     """
     path = Path(path)
     folder = path.parent if folder is None else Path(folder)
-    pairs: list[Pair] = []
     rows = csv.DictReader(_text(path).splitlines(), skipinitialspace=True)
-    if not {"a", "b"} <= set(rows.fieldnames or ()):
-        found = f"found {rows.fieldnames}; add them"
-        raise InputError(f"expected the columns a,b,same in the first line of {path}, {found}")
+    names = rows.fieldnames or []
+    if not {"a", "b"} <= set(names):
+        raise InputError(f"expected the columns a,b,same in the first line of {path}, found {names}; add them")
+    pairs: list[Pair] = []
     for number, row in enumerate(rows, start=2):
         truth = (row.get("same") or "").strip().lower()
         if not row["a"] or not row["b"] or truth not in _TRUTHS:
@@ -50,24 +53,19 @@ def read_path_pairs(path: str | Path) -> list[Pair]:
     path = Path(path)
     pairs: list[Pair] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        words = line.replace(",", " ").split()
-        truth, a, b = (
-            (words[2:] + words[:2] if words[2:] in (["0"], ["1"]) else words) if len(words) == 3 else ("", "", "")
-        )
-        if words and truth not in ("0", "1"):
-            raise InputError(f"expected `A B 1` or `1 A B`, with 1 or 0, in line {number} of {path}, found {words}")
-        if words:
-            pairs.append((path.parent / a, path.parent / b, truth == "1"))
+        match line.replace(",", " ").split():
+            case [a, b, ("0" | "1") as truth] | [("0" | "1") as truth, a, b]:
+                pairs.append((path.parent / a, path.parent / b, truth == "1"))
+            case [*words] if words:
+                raise InputError(f"expected `A B 1` or `1 A B`, with 1 or 0, in line {number} of {path}, found {words}")
     return pairs
 
 
 def is_path_pairs(path: Path) -> bool:
     """Whether a list's lines are `A B 1` or `1 A B`, and the first one's pictures are there."""
-    try:
-        pairs = read_path_pairs(path)
-    except InputError:
-        return False
-    return bool(pairs) and pairs[0][0].is_file()
+    with contextlib.suppress(InputError):
+        return any(picture.is_file() for picture, _, _ in read_path_pairs(path)[:1])
+    return False
 
 
 def people_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -87,18 +85,16 @@ def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) ->
     InputError for any other line.
     """
     path, folder = Path(path), Path(folder)
-    lines = [line.split() for line in _text(path).splitlines() if line.strip()]
-    if header and (not lines or not all(word.isdigit() for word in lines[0])):
+    lines = [" ".join(line.split()) for line in _text(path).splitlines() if line.strip()]
+    if header and not re.fullmatch(r"\d+( \d+)*", lines[0] if lines else ""):
         raise InputError(f"expected LFW's pairs.txt, whose first line is numbers, found {lines[:1]} in {path}")
     pairs: list[Pair] = []
-    for number, words in enumerate(lines[1:] if header else lines, start=2 if header else 1):
-        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
-            a, b, same = (words[0], words[1]), (words[0], words[2]), True
-        elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
-            a, b, same = (words[0], words[1]), (words[2], words[3]), False
-        else:
-            raise InputError(f"expected `name i j` or `name i name j` in line {number} of {path}, found {words}")
-        pairs.append((_lfw_picture(folder, *a), _lfw_picture(folder, *b), same))
+    for number, line in enumerate(lines[header:], start=1 + header):
+        form = _LFW.fullmatch(line)
+        if not form:
+            raise InputError(f"expected `name i j` or `name i name j` in line {number} of {path}, found {line!r}")
+        name, i, other, j = form.groups()
+        pairs.append((_lfw_picture(folder, name, i), _lfw_picture(folder, other or name, j), other is None))
     if not pairs:
         raise InputError(f"expected at least one pair in {path}, found none")
     return pairs
@@ -114,12 +110,10 @@ def listed_pairs(path: str | Path) -> list[Pair] | None:
     if path.suffix == ".csv":
         words = [word.strip() for word in _text(path).partition("\n")[0].split(",")]
         return read_pairs_csv(path) if {"a", "b"} <= set(words) else None
-    lines = [line.split() for line in _text(path).splitlines()[:9] if line.strip()] if path.suffix == ".txt" else []
-    if len(lines) < 2 or not all(word.isdigit() for word in lines[0]):
+    lines = [" ".join(line.split()) for line in _text(path).splitlines()[:9] if line.strip()]
+    if path.suffix != ".txt" or len(lines) < 2 or not re.fullmatch(r"\d+( \d+)*", lines[0]):
         return None
-    if not (len(lines[1]) in (3, 4) and lines[1][1].isdigit() and lines[1][-1].isdigit()):
-        return None
-    return read_pairs_beside(path)
+    return read_pairs_beside(path) if _LFW.fullmatch(lines[1]) else None
 
 
 def read_pairs_beside(path: Path) -> list[Pair]:
@@ -136,18 +130,14 @@ def read_pairs_beside(path: Path) -> list[Pair]:
 def _lfw_picture(folder: Path, name: str, number: str) -> Path:
     if "/" in name or "\\" in name or name.startswith("."):
         raise InputError(f"expected the name of a person's folder in the list of pairs, found {name!r}")
-    stem = f"{name}_{int(number):04d}"
-    png = folder / name / f"{stem}.png"
-    return png if png.is_file() else folder / name / f"{stem}.jpg"
+    picture = folder / name / f"{name}_{int(number):04d}.png"
+    return picture if picture.is_file() else picture.with_suffix(".jpg")
 
 
 def _text(path: Path) -> str:
-    try:
+    unread = f"expected a text list of pairs at {path}, cannot read it"
+    with explained(unread, OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"expected a list of pairs at {path}, cannot read it ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"expected a text list of pairs at {path}, found binary content") from None
 
 
 FIRST = ("image1", "image_1", "img1", "image_a", "first", "a")
@@ -174,13 +164,10 @@ def read_pair_table(path: Path) -> tuple[list[bytes], npt.NDArray[np.bool_], dic
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     with explained(f"expected a table of pairs in {path}, cannot read it", arrow.ArrowException, OSError):
-        if path.is_file():
-            table = parquet.read_table(path)
-        elif files := sorted(path.rglob("*.parquet")):
-            table = arrow.concat_tables([parquet.read_table(file) for file in files])
-        else:
-            maps = [arrow.memory_map(str(file)) for file in sorted(path.glob("*.arrow"))]
-            table = arrow.concat_tables([arrow.ipc.open_stream(one).read_all() for one in maps])
+        parts = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+        maps = [] if parts else [arrow.memory_map(str(file)) for file in sorted(path.glob("*.arrow"))]
+        tables = [parquet.read_table(part) for part in parts] + [arrow.ipc.open_stream(one).read_all() for one in maps]
+        table = arrow.concat_tables(tables)
     names = {name.lower(): name for name in table.column_names}
     first, second, truth = (next((names[n] for n in known if n in names), None) for known in (FIRST, SECOND, TRUTH))
     if truth is None or not ((first and second) or "image" in names):
@@ -213,18 +200,15 @@ def fetch_dataset(address: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    words = address.removeprefix(HUB).strip("/").split("/")
-    if len(words) < 2 or not all(words):
+    form = re.fullmatch(HUB + r"([^/@]+/[^/@]+)(?:@([^/]*))?/*(.*?)/*", address)
+    if not form:
         raise InputError(f"expected {HUB}OWNER/NAME[@REVISION][/PATH], found {address}")
-    name, _, revision = words[1].partition("@")
-    inside = "/".join(words[2:])
+    name, revision, inside = form.groups()
     wanted = [inside, f"{inside}/**"] if inside else [f"*.{kind}" for kind in FETCHED]
     wrong = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
     with explained(f"cannot fetch {address}", *wrong):
-        found = snapshot_download(
-            f"{words[0]}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted
-        )
+        found = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=wanted)
     place = Path(found) / inside
     if not place.exists():
-        raise InputError(f"expected {inside} in the dataset {words[0]}/{name}, found no such file; look at its page")
+        raise InputError(f"expected {inside} in the dataset {name}, found no such file; look at its page")
     return place

@@ -20,9 +20,8 @@ from zoo.evaluate.metrics import SortedScores, auc, eer, tar_at_far
 from zoo.faces.detect import FaceDetector
 from zoo.faces.finder import FaceCrop, FaceFinder, FaceRule
 from zoo.files import new_folder, write_bytes
-from zoo.formats.images import encode_jpeg, encode_png, printable, read_file
+from zoo.formats.images import PHOTO_SUFFIXES, encode_jpeg, encode_png, printable, read_file
 from zoo.formats.pairs import read_pairs_csv
-from zoo.formats.photos import SUFFIXES
 from zoo.formats.read_ahead import map_ahead
 from zoo.messages import Bar, Progress, no_bar, no_progress
 from zoo.recognition.journal import Journal, Record, spare_journal
@@ -57,7 +56,7 @@ def pictures_in(paths: Iterable[str | Path]) -> Iterator[Path]:
             continue
         for folder, folders, files in os.walk(path):
             folders.sort()
-            yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(SUFFIXES))
+            yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(PHOTO_SUFFIXES))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from zoo.formats.images import Image
-from zoo.formats.photos import decode_photo
+from zoo.formats.images import Image, decode
 from zoo.serve.problems import Problem
 from zoo.serve.settings import Limits
 
@@ -29,7 +28,7 @@ class Sent:
 
     def pixels(self, limits: Limits, damage: list[str] | None = None) -> Image:
         """The upright picture, RGB uint8 (height, width, 3); InputError for anything else or for too many pixels."""
-        return decode_photo(self.content, self.name, limits.pixels, damage)
+        return decode(self.content, self.name, limits.pixels, damage)
 
 
 async def read_request(request: Request, options: type[Options], names: dict[str, str]) -> tuple[Options, list[Sent]]:

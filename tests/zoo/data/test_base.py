@@ -14,7 +14,7 @@ from tests.support.layouts import (
     picture,
 )
 from zoo.data import open_dataset
-from zoo.data.base import contiguous, per_epoch
+from zoo.data.base import per_epoch
 from zoo.errors import InputError
 
 
@@ -57,8 +57,3 @@ def test_shards_are_joined_with_shards_and_weights_are_numbers(root):
     for weight in ("0", "-1", "much"):
         with pytest.raises(InputError, match=f"expected weight=NUMBER above 0 .*, found {weight}"):
             open_dataset(f"{root / 'a'}?weight={weight}")
-
-
-def test_numbers_are_sorted_as_numbers():
-    assert contiguous([10, 9, 10])[1].tolist() == [1, 0, 1]
-    assert contiguous(["b", "a"])[0] == ["a", "b"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.formats.lists import Labels, Strings, read_list
+from zoo.formats.lists import Labels, Strings, contiguous, read_list
 
 TWO = [("a b/0.jpg", "anna"), ("c.png", "7")]
 
@@ -112,3 +112,8 @@ def test_a_path_and_its_label_take_less_than_sixty_bytes() -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken / 20_000 < 60
+
+
+def test_numbers_are_sorted_as_numbers():
+    assert contiguous([10, 9, 10])[1].tolist() == [1, 0, 1]
+    assert contiguous(["b", "a"])[0] == ["a", "b"]

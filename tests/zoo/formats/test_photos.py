@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from zoo.cli import main
 from zoo.errors import InputError
-from zoo.formats.photos import decode_photo, read_photo
+from zoo.formats.images import decode, read_image
 from zoo.recognition.verifier import FaceVerifier
 
 pillow_heif.register_heif_opener()
@@ -78,7 +78,7 @@ COLOURED = {
 
 @pytest.mark.parametrize("kind", COLOURED)
 def test_colours_and_sides_survive_every_format(kind: str) -> None:
-    image = decode_photo(COLOURED[kind](), kind)
+    image = decode(COLOURED[kind](), kind)
     assert image.dtype == np.uint8 and image.shape == picture().shape
     # a swap of red and blue moves a field by 190; lossy formats and palettes by less than 12
     assert np.abs(fields(image).astype(int) - fields(picture())).max() <= 12
@@ -86,7 +86,7 @@ def test_colours_and_sides_survive_every_format(kind: str) -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
 def test_grey_pictures_become_three_equal_channels(format: str) -> None:
-    image = decode_photo(saved(format, lambda p: p.convert("L")), format)
+    image = decode(saved(format, lambda p: p.convert("L")), format)
     assert image.shape == picture().shape
     assert np.ptp(image, axis=2).max() == 0
 
@@ -109,7 +109,7 @@ def test_every_exif_orientation_is_undone(format: str, orientation: int) -> None
     file = io.BytesIO()
     options = {"quality": 98} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
     Pillow.fromarray(np.ascontiguousarray(stored)).save(file, format, exif=exif, **options)
-    image = decode_photo(file.getvalue(), format)
+    image = decode(file.getvalue(), format)
     assert image.shape == picture().shape
     assert np.abs(fields(image).astype(int) - fields(picture())).max() <= 12
 
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_refused_or_shows_its_size(kind: str) -> None:
     content = COLOURED[kind]()
     for share in (0.02, 0.4, 0.8):
         try:
-            image = decode_photo(content[: int(len(content) * share)], "cut.file")
+            image = decode(content[: int(len(content) * share)], "cut.file")
         except InputError as error:
             assert "cut.file" in str(error) and "\n" not in str(error)
         else:  # BMP, GIF and TIFF decoders fill what is missing
@@ -130,7 +130,7 @@ def test_a_truncated_file_is_refused_or_shows_its_size(kind: str) -> None:
 def test_a_truncated_jpeg_is_refused() -> None:
     content = saved("JPEG", quality=98)
     with pytest.raises(InputError, match=r"cut\.jpg"):
-        decode_photo(content[: len(content) // 2], "cut.jpg")
+        decode(content[: len(content) // 2], "cut.jpg")
 
 
 def test_a_header_that_announces_gigabytes_is_refused_before_any_is_taken() -> None:
@@ -143,19 +143,19 @@ def test_a_header_that_announces_gigabytes_is_refused_before_any_is_taken() -> N
     height = content.find((64).to_bytes(2, "little"), width)
     content[height : height + 2] = (65_000).to_bytes(2, "little")
     with pytest.raises(InputError, match=r"forged\.tif"):
-        decode_photo(bytes(content), "forged.tif")
+        decode(bytes(content), "forged.tif")
 
 
 def test_a_folder_a_pipe_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(InputError, match=r"pipe\.jpg, found a pipe"):
-        read_photo(tmp_path / "pipe.jpg")
+        read_image(tmp_path / "pipe.jpg")
     with pytest.raises(InputError, match="found a folder"):
-        read_photo(tmp_path)
+        read_image(tmp_path)
     with pytest.raises(InputError, match="No such file"):
-        read_photo(tmp_path / "gone.jpg")
+        read_image(tmp_path / "gone.jpg")
     with pytest.raises(InputError, match="which no file can have"):
-        read_photo("nul\0byte.jpg")
+        read_image("nul\0byte.jpg")
 
 
 def test_without_pillow_heif_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_without_pillow_heif_one_sentence_says_what_to_install(monkeypatch: pyte
     content = saved("HEIF")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(InputError, match=r"pip install 'timm-face-zoo\[heic\]'"):
-        decode_photo(content, "phone.heic")
+        decode(content, "phone.heic")
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_photo_lying_on_its_side_verifies_only_because_its_exif_is_read(
 
 
 def test_a_picture_of_twenty_thousand_pixels_is_searched(real: FaceVerifier, shared: Path, tmp_path: Path) -> None:
-    face = read_photo(shared / "photos" / "person_e_1.jpg")
+    face = read_image(shared / "photos" / "person_e_1.jpg")
     wide = np.full((900, 20_000, 3), 128, np.uint8)
     with pytest.raises(InputError, match="20000×900 pixels"):
         real.crop(wide)
@@ -227,12 +227,12 @@ def test_a_path_that_is_no_utf8_is_read_and_printed(
 @pytest.mark.parametrize("content", [b"II*\0" + b"x" * 99, b"GIF89a" + bytes(30), b"\0\0\0\x20ftypavif" + bytes(60)])
 def test_a_damaged_file_is_told_by_its_name_and_not_by_a_buffer(content: bytes) -> None:
     with pytest.raises(InputError, match=r"in a\.x, found a damaged one") as caught:
-        decode_photo(content, "a.x")
+        decode(content, "a.x")
     assert "<" not in str(caught.value) and " object at " not in str(caught.value)
 
 
 def test_a_file_of_no_known_format_is_told_every_format() -> None:
     with pytest.raises(InputError) as caught:
-        decode_photo(b"text", "a.x")
+        decode(b"text", "a.x")
     for name in ("JPEG", "PNG", "WebP", "BMP", "PPM", "PGM", "TIFF", "GIF", "AVIF", "HEIC"):
         assert name in str(caught.value)
