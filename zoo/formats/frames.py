@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+import numpy as np
+
 from zoo.errors import InputError
 
 MAGIC = 0xCED7230A
-MAGIC_BYTES = struct.pack("<I", MAGIC)
+MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 WHOLE, _FIRST, _MIDDLE, _LAST = range(4)  #: The kinds of a record's parts
 MAX_PART = (1 << 29) - 1
 HEADER = struct.Struct("<IfQQ")
-_FRAME = struct.Struct("<II")
+FRAME = struct.Struct("<II")  #: The magic, and the kind and length of a part
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,15 @@ def pack(header: Header, picture: bytes) -> bytes:
 
 def frame(payload: bytes) -> bytes:
     """The payload as it lies in the file: split at each aligned magic, framed and padded, as dmlc-core writes it."""
-    pieces, start = [], 0
-    position = payload.find(MAGIC_BYTES)
-    while position >= 0:
-        if position % 4 == 0:
-            pieces.append(payload[start:position])
-            start = position + 4
-            position = payload.find(MAGIC_BYTES, start)
-        else:
-            position = payload.find(MAGIC_BYTES, position + 1)
-    pieces.append(payload[start:])
-    kinds = [WHOLE] if len(pieces) == 1 else [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST]
-    framed = []
-    for kind, piece in zip(kinds, pieces, strict=True):
-        if len(piece) > MAX_PART:
-            found = f"found {len(piece):,}; leave that picture out"
-            raise InputError(f"expected a record below {MAX_PART:,} bytes, {found}")
-        framed += [MAGIC_BYTES, struct.pack("<I", kind << 29 | len(piece)), piece]
-    framed.append(bytes(-len(pieces[-1]) % 4))
-    return b"".join(framed)
+    places = (4 * np.flatnonzero(np.frombuffer(payload, "<u4", len(payload) // 4) == MAGIC)).tolist()
+    ends = zip([0, *(place + 4 for place in places)], [*places, len(payload)], strict=True)
+    pieces = [payload[start:end] for start, end in ends]
+    kinds = [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST] if places else [WHOLE]
+    if (largest := max(map(len, pieces))) > MAX_PART:
+        found = f"found {largest:,}; leave that picture out"
+        raise InputError(f"expected a record below {MAX_PART:,} bytes, {found}")
+    framed = [FRAME.pack(MAGIC, kind << 29 | len(piece)) + piece for kind, piece in zip(kinds, pieces, strict=True)]
+    return b"".join(framed) + bytes(-len(payload) % 4)
 
 
 class RecordWriter:
@@ -91,43 +83,39 @@ class RecordWriter:
 
 
 def whole_record(content: mmap.mmap, position: int) -> int | None:
-    """Where the payload ends of a record in one part at `position`; None for anything else, which needs a closer look.
+    """Where a record in one part at `position` ends; None for anything else, which needs a closer look.
 
     This is the short way that nearly every record takes. Records begin at multiples of 4, so that padding does too.
     """
     if position + 8 > len(content):
         return None
-    magic, word = _FRAME.unpack_from(content, position)
-    return position + 8 + word if magic == MAGIC and word <= MAX_PART else None
-
-
-def part(content: mmap.mmap, position: int, end: int, name: str) -> tuple[int, int, int]:
-    """(kind, start, length) of the part at `position`, whose padded payload ends by `end`."""
-    if end - position < 8:
-        raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
-    magic, word = struct.unpack_from("<II", content, position)
-    if magic != MAGIC:
-        told = f"found {magic:#x}; fetch it again"
-        raise InputError(f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, {told}")
-    length = word & MAX_PART
-    if position + 8 + length + -length % 4 > end:
-        found = f"found {end - position - 8:,}: it is truncated or damaged; fetch it again"
-        raise InputError(f"expected {length:,} bytes in {name}, {found}")
-    return word >> 29, position + 8, length
+    magic, word = FRAME.unpack_from(content, position)
+    after = position + 8 + word + -word % 4
+    return after if magic == MAGIC and word <= MAX_PART and after <= len(content) else None
 
 
 def parts(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[tuple[int, int]]:
-    """(start, length) of the payload of each part of the record at `position`; InputError where they do not line up."""
-    kind, start, length = part(content, position, end, name)
-    if kind not in (WHOLE, _FIRST):
-        raise InputError(f"expected the start of a record at byte {position:,} of {name}, found part kind {kind}")
-    yield start, length
+    """(start, length) of the payload of each part of the record at `position`, all padded by `end`.
+
+    InputError where they do not line up.
+    """
+    kind, expected, what = _FIRST, (WHOLE, _FIRST), "the start of a record"
     while kind not in (WHOLE, _LAST):
-        position = start + length + -length % 4
-        kind, start, length = part(content, position, end, name)
-        if kind not in (_MIDDLE, _LAST):
-            raise InputError(f"expected a further part at byte {position:,} of {name}, found part kind {kind}")
-        yield start, length
+        if end - position < 8:
+            raise InputError(f"expected {name} to go on, found the end of the file: it is truncated; fetch it again")
+        magic, word = FRAME.unpack_from(content, position)
+        if magic != MAGIC:
+            told = f"found {magic:#x}; fetch it again"
+            raise InputError(f"expected the magic {MAGIC:#x} at byte {position:,} of {name}, {told}")
+        kind, length = word >> 29, word & MAX_PART
+        if position + 8 + length + -length % 4 > end:
+            found = f"found {end - position - 8:,}: it is truncated or damaged; fetch it again"
+            raise InputError(f"expected {length:,} bytes in {name}, {found}")
+        if kind not in expected:
+            raise InputError(f"expected {what} at byte {position:,} of {name}, found part kind {kind}")
+        yield position + 8, length
+        position += 8 + length + -length % 4
+        expected, what = (_MIDDLE, _LAST), "a further part"
 
 
 def end_of(content: mmap.mmap, position: int, end: int, name: str) -> int:

@@ -338,9 +338,8 @@ def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
             _release(content)
         offsets[count] = position
         count += 1
-        whole = whole_record(content, position)
-        if whole is not None and (after := whole + -whole % 4) <= len(content):
-            position = after
-        else:
-            position = end_of(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
+        after = whole_record(content, position)
+        if after is None:
+            after = end_of(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
+        position = after
     return offsets[:count].copy()
