@@ -18,7 +18,6 @@ from zoo.faces.align import ARCFACE_TEMPLATE
 ON_SKULL, HANGING, RIM = 14, 9, 32  #: Rows of hair on the skull and below, and corners of the rim of glasses
 ABSENT = -40.0  #: All coordinates of what is not worn: far behind the head, and without an area
 
-
 Part = tuple[Tensor, Tensor, Tensor]
 """A mesh of quads: points (batch, vertices, 3), quads (quads, 4), linear colours (batch, vertices, 3)."""
 
@@ -66,11 +65,8 @@ def draw_hair(rig: Rig, who: Person, points: Tensor, d: Draws, loose: Draws) -> 
     radius = torch.lerp(away.gather(2, low), away.gather(2, low + 1), at - low).transpose(1, 2)
     high, curl = soft(up - 28, 9.0), d.uniform(1) ** 3 * 0.5
     waved = (1 + 0.3 * ripple(d, columns, 1, 5)[:, None]).clamp(0.3, 2)
-    lift = (
-        torch.lerp(side[..., None], top[..., None], high)
-        * waved
-        * (1 + curl[..., None] * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2)
-    )
+    curled = 1 + curl[..., None] * (loose.uniform(ON_SKULL, COLUMNS) - 0.5) * 2
+    lift = torch.lerp(side[..., None], top[..., None], high) * waved * curled
     hangs = soft(columns.abs() - d.uniform(1, low=0.75, high=1.5), 0.08) * long
     edge = torch.maximum(torch.maximum(hangs, fringed * (front > 0.3) * 0.7), curl)
     lift = torch.where(bald[..., None], -0.3, lift * (1 - down**4 * (1 - edge[:, None])) + 0.06)
@@ -215,17 +211,14 @@ def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:
 
 def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
     """Points as a camera sees the turned head, aligned by five landmarks with a detector's error."""
-    angles = (
-        d.normal(1, spread=0.38).clamp(-1.1, 1.1),
-        d.normal(1, spread=0.2).clamp(-0.6, 0.6),
-        d.normal(1, spread=0.1),
-    )
+    spreads = (0.38, 1.1), (0.2, 0.6), (0.1, 1.0)  # how much, and the most, to the side, up or down, leaning
+    angles = [d.normal(1, spread=spread).clamp(-most, most) for spread, most in spreads]
     far = torch.exp(d.uniform(1, low=math.log(40.0), high=math.log(250.0)))
 
     def seen(place: Tensor) -> tuple[Tensor, Tensor]:
         """The picture's plane as complex numbers x + iy (batch, points), and the depth."""
         turned = list((place - tensor(CENTRE, place)).unbind(2))
-        for angle, i, j in zip(angles, (2, 1, 0), (0, 2, 1), strict=True):  # to the side, up or down, leaning
+        for angle, i, j in zip(angles, (2, 1, 0), (0, 2, 1), strict=True):
             p, q, cos, sin = turned[i], turned[j], angle.cos(), angle.sin()
             turned[i], turned[j] = p * cos - q * sin, p * sin + q * cos
         x, y, z = turned

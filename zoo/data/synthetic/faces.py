@@ -1,25 +1,13 @@
 """Synthetic faces, how they are drawn, as a training set, and pairs of them as a benchmark."""
 
 import functools
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from zoo.data.synthetic.person import (
-    Colour,
-    Draws,
-    Identity,
-    Points,
-    Shot,
-    band,
-    draw_identity,
-    draw_shot,
-    ellipse,
-    hair_front,
-    head_outline,
-    mix,
-)
+from zoo.data.synthetic.person import Colour, Draws, Identity, Points, Shot, draw_identity, draw_shot, mix
 from zoo.errors import InputError
 from zoo.faces.align import ARCFACE_TEMPLATE, similarity_transform
 from zoo.formats.images import Image
@@ -29,107 +17,133 @@ BEHIND, RIM = -100.0, -50.0
 BLACK, WHITE = np.zeros(3), np.array([236.0, 232, 226])
 
 
+@functools.cache
+def circle(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Cosine and sine of `count` angles once around."""
+    angles = np.arange(count) * (2 * np.pi / count)
+    return np.cos(angles), np.sin(angles)
+
+
+def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, count: int = 16) -> Points:
+    """An ellipse of half axes `width` and `height`, turned by `tilt` radians: (count, 2)."""
+    cos, sin = circle(count)
+    across, down = width * cos, height * sin
+    right = x + across * np.cos(tilt) - down * np.sin(tilt)
+    return np.stack([right, y + across * np.sin(tilt) + down * np.cos(tilt)], axis=1)
+
+
+def band(spine: Points, thickness: npt.NDArray[np.float64] | float) -> Points:
+    """The outline of a stroke along `spine` (points, 2), `thickness` pixels high: (2 · points, 2)."""
+    half = np.zeros_like(spine)
+    half[:, 1] = np.asarray(thickness) / 2
+    return np.concatenate([spine - half, (spine + half)[::-1]])
+
+
+def head_outline(who: Identity) -> Points:
+    """The outline of the bare head: (48, 2), clockwise from the right temple."""
+    cos, sin = circle(48)
+    below = np.clip(sin, 0, None)
+    width = np.where(sin > 0, np.abs(cos) ** who.jaw * (1 - who.taper * below**2), np.abs(cos) ** 0.85)
+    return np.stack([np.sign(cos) * width * who.cheek, np.where(sin > 0, who.chin, who.crown) * sin], axis=1)
+
+
+def hair_front(who: Identity) -> Points:
+    """The hair above the forehead: skull cap outside, hairline inside: (points, 2)."""
+    angles = np.linspace(np.pi, 2 * np.pi, 17)
+    wide, high = who.cheek + who.volume * 0.6, who.crown + who.volume
+    cap = np.stack([wide * np.cos(angles), high * np.sin(angles) - 2], axis=1)
+    x = np.linspace(1, -1, 17)
+    fall = who.fringe * np.abs(x - who.parting) ** 1.5 + 3 * who.waves * np.sin(9 * x) * 0.3
+    edge = np.stack([x * who.cheek * 0.96, np.minimum(-who.hairline + fall + 14 * x**8, -4)], axis=1)
+    return np.concatenate([cap, edge])
+
+
 def parts_of(who: Identity, shot: Shot) -> list[Part]:
     """The face as filled outlines, the ones behind first; `BEHIND` as depth means the plane through the ears."""
-    parts = head_parts(who)
-    for side in (-1, 1):
-        parts += eye_parts(who, shot, side)
-    parts += nose_parts(who) + mouth_parts(who, shot)
-    for mole in who.moles:
-        parts.append((ellipse(float(mole[0]), float(mole[1]), 1.4, 1.4, count=8), who.skin * 0.55 * 0.6, 0.0))
-    if not who.bald:
-        parts.append((hair_front(who), who.hair, 2))
-    return parts
+    parts = [*head_parts(who), *eye_parts(who, shot, -1), *eye_parts(who, shot, 1)]
+    parts += [*nose_parts(who), *mouth_parts(who, shot)]
+    parts += [(ellipse(x, y, 1.4, 1.4, count=8), who.skin * 0.55 * 0.6, 0.0) for x, y in who.moles.tolist()]
+    return parts if who.bald else [*parts, (hair_front(who), who.hair, 2)]
 
 
-def head_parts(who: Identity) -> list[Part]:
+def head_parts(who: Identity) -> Iterator[Part]:
     """Hair behind the head, neck, ears, the head and its beard."""
-    parts: list[Part] = []
     if not who.bald:
         back = ellipse(0, -6, who.cheek + who.volume * 0.8, who.crown + who.volume, count=32)
         below = back[:, 1] > 0
         back[below, 0] = np.sign(back[below, 0]) * (who.cheek + who.volume * 0.8)
         back[below, 1] *= max(who.hair_length, 0) / (who.crown + who.volume)
-        parts.append((back, who.hair * 0.8, BEHIND))
-    parts.append((np.array([[-17, 30], [17, 30], [22, 90], [-22, 90.0]]), who.skin * 0.72, BEHIND))
+        yield back, who.hair * 0.8, BEHIND
+    yield np.array([[-17, 30], [17, 30], [22, 90], [-22, 90.0]]), who.skin * 0.72, BEHIND
     for side in (-1, 1):
         ear = (side * (who.cheek + 1), who.ear_height)
-        parts.append((ellipse(*ear, who.ear_size * 0.5, who.ear_size, side * 0.2), who.skin * 0.8, BEHIND))
-        parts.append((ellipse(*ear, who.ear_size * 0.25, who.ear_size * 0.6, side * 0.2), who.skin * 0.55, BEHIND))
+        yield ellipse(*ear, who.ear_size * 0.5, who.ear_size, side * 0.2), who.skin * 0.8, BEHIND
+        yield ellipse(*ear, who.ear_size * 0.25, who.ear_size * 0.6, side * 0.2), who.skin * 0.55, BEHIND
     head = head_outline(who)
-    parts.append((head, who.skin, RIM))
+    yield head, who.skin, RIM
     if who.beard:
         low = head[(head[:, 1] > who.beard_line)]
         curve = who.beard_line + 12 * np.sin(np.linspace(0, np.pi, 9))
         dip = np.stack([np.linspace(low[-1, 0], low[0, 0], 9), curve], axis=1)
-        parts.append((np.concatenate([low, dip]), mix(who.skin, who.hair, who.beard), RIM))
-    return parts
+        yield np.concatenate([low, dip]), mix(who.skin, who.hair, who.beard), RIM
 
 
-def eye_parts(who: Identity, shot: Shot, side: int) -> list[Part]:
+def eye_parts(who: Identity, shot: Shot, side: int) -> Iterator[Part]:
     """The eye of one side (−1 or 1), its brow, and the line from nose to mouth."""
-    shade, deep = who.skin * 0.8, who.skin * 0.55
-    x = side * who.eye_gap
-    opening = who.eye_height * shot.eyes
+    deep, x, opening = who.skin * 0.55, side * who.eye_gap, who.eye_height * shot.eyes
+    yield ellipse(x, 0.5, who.eye_width * 1.25, who.eye_height * 1.6, side * who.eye_tilt), who.skin * 0.8, 0.0
     lid = ellipse(x, 0, who.eye_width, opening, side * who.eye_tilt)
-    gaze_x, gaze_y = x + shot.gaze[0], shot.gaze[1]
-    iris = min(who.iris_size, opening + 0.6)
+    yield lid, WHITE, 0.0
+    (gaze_x, gaze_y), iris = (x + shot.gaze[0], shot.gaze[1]), min(who.iris_size, opening + 0.6)
+    yield ellipse(gaze_x, gaze_y, who.iris_size, iris), who.iris, 0.0
+    yield ellipse(gaze_x, gaze_y, who.iris_size * 0.45, iris * 0.45, count=8), BLACK, 0.0
+    yield ellipse(gaze_x - 1, gaze_y - 1, 0.7, 0.7, count=8), WHITE, 0.0
+    yield band(np.concatenate([lid[8:], lid[:1]]), who.lid), mix(deep, BLACK, 0.5), 0.0
     along = np.linspace(-1, 1, 9)
     arch = who.brow_arch * (1 - along**2)
     rise = -who.brow_height - shot.brows - arch + side * along * who.brow_length * who.brow_tilt
     brow = np.stack([x + side * 1.5 + along * who.brow_length, rise], axis=1)
+    yield band(brow, who.brow_thick * (1.1 - 0.6 * (side * along + 1) / 2)), mix(who.hair, BLACK, 0.25), 0.0
     nose, mouth = who.nose_width, (side * (who.mouth_width + 4), who.mouth_height - 4)
     cheek_line = np.array([(side * nose * 1.1, who.nose_length - 3), (side * (nose + 6), who.nose_length + 6), mouth])
-    return [
-        (ellipse(x, 0.5, who.eye_width * 1.25, who.eye_height * 1.6, side * who.eye_tilt), shade, 0.0),
-        (lid, WHITE, 0.0),
-        (ellipse(gaze_x, gaze_y, who.iris_size, iris), who.iris, 0.0),
-        (ellipse(gaze_x, gaze_y, who.iris_size * 0.45, iris * 0.45, count=8), BLACK, 0.0),
-        (ellipse(gaze_x - 1, gaze_y - 1, 0.7, 0.7, count=8), WHITE, 0.0),
-        (band(np.concatenate([lid[8:], lid[:1]]), who.lid), mix(deep, BLACK, 0.5), 0.0),
-        (band(brow, who.brow_thick * (1.1 - 0.6 * (side * along + 1) / 2)), mix(who.hair, BLACK, 0.25), 0.0),
-        (band(cheek_line, 1.6), mix(who.skin, deep, who.fold), 0.0),
-    ]
+    yield band(cheek_line, 1.6), mix(who.skin, deep, who.fold), 0.0
 
 
-def nose_parts(who: Identity) -> list[Part]:
+def nose_parts(who: Identity) -> Iterator[Part]:
     """Bridge, tip, highlight and nostrils."""
     y, width, shade = who.nose_length, who.nose_width, who.skin * 0.8
     bridge = np.array([[-who.bridge, 0], [who.bridge, 0], [width * 0.85, y - 2], [-width * 0.85, y - 2.0]])
     light = np.array([[-who.bridge * 0.4, 1], [who.bridge * 0.4, 1], [1.6, y - 2], [-1.6, y - 2.0]])
-    holes = [ellipse(side * width * 0.5, y + width * 0.28, width * 0.24, 1.3, count=8) for side in (-1, 1)]
-    return [
-        (bridge, mix(who.skin, shade, 0.35), 5),
-        (ellipse(0, y, width, width * 0.55), shade, 6),
-        (ellipse(0, y - 1.2, width * 0.75, width * 0.5), mix(who.skin, WHITE, 0.12), 8),
-        (light, mix(who.skin, WHITE, 0.15), 7),
-        *((hole, who.skin * 0.35, 5) for hole in holes),
-    ]
+    yield bridge, mix(who.skin, shade, 0.35), 5
+    yield ellipse(0, y, width, width * 0.55), shade, 6
+    yield ellipse(0, y - 1.2, width * 0.75, width * 0.5), mix(who.skin, WHITE, 0.12), 8
+    yield light, mix(who.skin, WHITE, 0.15), 7
+    for side in (-1, 1):
+        yield ellipse(side * width * 0.5, y + width * 0.28, width * 0.24, 1.3, count=8), who.skin * 0.35, 5
 
 
-def mouth_parts(who: Identity, shot: Shot) -> list[Part]:
+def mouth_parts(who: Identity, shot: Shot) -> Iterator[Part]:
     """Moustache, lips and, where the mouth is open, teeth."""
-    parts: list[Part] = []
     if who.moustache:
         along = np.linspace(-1, 1, 9)
         hairs = np.stack([along * who.mouth_width, who.mouth_height - 5 - who.upper_lip + 3 * along**2], axis=1)
         colour = mix(who.skin, who.hair, max(who.beard, 0.6))
-        parts.append((band(hairs, who.moustache * (1.2 - 0.6 * np.abs(along))), colour, 0.0))
+        yield band(hairs, who.moustache * (1.2 - 0.6 * np.abs(along))), colour, 0.0
     along = np.linspace(-1, 1, 11)
     wide = who.mouth_width + 0.5 * shot.smile
     line = np.stack([along * wide, who.mouth_height - shot.smile * (along**2 - 0.4)], axis=1)
     bow = np.sqrt(np.clip(1 - along**2, 0, 1))
-    top, bottom = line.copy(), line.copy()
-    top[:, 1] -= who.upper_lip * bow * (1 - 0.35 * np.exp(-((along / 0.2) ** 2)))
-    bottom[:, 1] += (who.lower_lip + shot.open) * bow
-    parts.append((np.concatenate([top, bottom[::-1]]), who.lips, 0.0))
-    if shot.open <= 0:
-        return [*parts, (band(line, 0.9 * bow + 0.3), who.lips * 0.5, 0.0)]
-    gap, teeth = line.copy(), line.copy()
-    gap[:, 1] += shot.open * bow
-    teeth[:, 1] += np.minimum(shot.open, 2.6) * bow
-    parts.append((np.concatenate([line, gap[::-1]]), np.array([60.0, 20, 24]), 0.0))
-    return [*parts, (np.concatenate([line, teeth[::-1]])[1:-1], WHITE, 0.0)]
+
+    def lowered(by: npt.NDArray[np.float64]) -> Points:
+        return line + np.stack([np.zeros(11), by], axis=1)
+
+    top = lowered(-who.upper_lip * bow * (1 - 0.35 * np.exp(-((along / 0.2) ** 2))))
+    yield np.concatenate([top, lowered((who.lower_lip + shot.open) * bow)[::-1]]), who.lips, 0.0
+    if shot.open > 0:
+        yield np.concatenate([line, lowered(shot.open * bow)[::-1]]), np.array([60.0, 20, 24]), 0.0
+        yield np.concatenate([line, lowered(min(shot.open, 2.6) * bow)[::-1]])[1:-1], WHITE, 0.0
+    else:
+        yield band(line, 0.9 * bow + 0.3), who.lips * 0.5, 0.0
 
 
 def depth(points: Points, who: Identity) -> npt.NDArray[np.float64]:
@@ -186,9 +200,8 @@ def aligned(who: Identity, shot: Shot) -> tuple[complex, complex]:
     return complex(a, b), complex(x, y)
 
 
-def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
+def render(who: Identity, d: Draws, height: int, width: int) -> Image:
     """One image of a person: RGB uint8 (height, width, 3)."""
-    d = draws
     shot = draw_shot(d)
     canvas = draw_background(d, height, width)
     scale = height / 112
@@ -214,10 +227,9 @@ def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
     turned = np.concatenate([flat, z[:, None]], axis=1) @ shot.turn.T
     placed = a * (turned[:, 0] + 1j * turned[:, 1]) + b
     pixels = np.stack([placed.real * scale + (width - 112 * scale) / 2, placed.imag * scale], axis=1)
-    start = 0
-    for points, colour, _ in parts:
-        fill(canvas, pixels[start : start + len(points)], np.clip(colour, 0, 255))
-        start += len(points)
+    ends = np.cumsum([len(points) for points, _, _ in parts])
+    for (_, colour, _), outline in zip(parts, np.split(pixels, ends), strict=False):
+        fill(canvas, outline, np.clip(colour, 0, 255))
 
     if d.chance(0.25):  # something in front of the face, from the border inwards
         side = d.below(4)
@@ -226,16 +238,14 @@ def render(who: Identity, draws: Draws, height: int, width: int) -> Image:
         blob = ellipse(x * width, y * height, d.between(10, 26) * scale, d.between(10, 26) * scale, d.between(0, 3))
         fill(canvas, blob, d.colour(20, 230))
 
-    softness = d.between(0.3, 1.3) * scale
-    canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), softness), dtype=np.uint8)
+    canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), d.between(0.3, 1.3) * scale), dtype=np.uint8)
 
     direction = np.array([d.between(-0.9, 0.9), d.between(-0.8, 0.4), 0.7])
     strength = d.between(0.2, 0.8)
     towards = (direction * strength).astype(np.float32)
     light = np.tensordot(towards, relief(height, width), axes=1) + np.float32(1 - 0.55 * strength)
     tint = np.array([1 + d.bell(0.16), 1 + d.bell(0.06), 1 + d.bell(0.16)]) * d.between(0.6, 1.25)
-    offset = d.between(-10, 30)
-    picture = canvas * (light[..., None] * tint.astype(np.float32)) + np.float32(offset)
+    picture = canvas * (light[..., None] * tint.astype(np.float32)) + np.float32(d.between(-10, 30))
     row, column = d.below(512 - min(height, 511)), d.below(512 - min(width, 511))
     grain = noise_tile()[row : row + height, column : column + width]
     if grain.shape == picture.shape:

@@ -1,6 +1,5 @@
 """Who is drawn, and in which moment: the traits of an identity and what varies between its images."""
 
-import functools
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -43,28 +42,6 @@ class Draws:
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """`share` of `b` in `a`."""
     return a + (b - a) * share
-
-
-@functools.cache
-def circle(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Cosine and sine of `count` angles once around."""
-    angles = np.arange(count) * (2 * np.pi / count)
-    return np.cos(angles), np.sin(angles)
-
-
-def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, count: int = 16) -> Points:
-    """An ellipse of half axes `width` and `height`, turned by `tilt` radians: (count, 2)."""
-    cos, sin = circle(count)
-    across, down = width * cos, height * sin
-    right = x + across * np.cos(tilt) - down * np.sin(tilt)
-    return np.stack([right, y + across * np.sin(tilt) + down * np.cos(tilt)], axis=1)
-
-
-def band(spine: Points, thickness: npt.NDArray[np.float64] | float) -> Points:
-    """The outline of a stroke along `spine` (points, 2), `thickness` pixels high: (2 · points, 2)."""
-    half = np.zeros_like(spine)
-    half[:, 1] = np.asarray(thickness) / 2
-    return np.concatenate([spine - half, (spine + half)[::-1]])
 
 
 def between(low: float, high: float) -> Any:
@@ -119,9 +96,8 @@ class Identity:
     hair_length: float = between(-60, 75)  # below the eyes; negative is above the ears
 
 
-def draw_identity(draws: Draws) -> Identity:
+def draw_identity(d: Draws) -> Identity:
     """A person, from uniform draws."""
-    d = draws
     tone = d.between(0, 1)
     skin = mix(np.array([238.0, 196, 168]), np.array([118.0, 78, 58]), tone) + d.bell(14) * np.array([0.4, 1, -0.6])
     hairs = np.array([[38.0, 30, 28], [84, 54, 34], [150, 104, 58], [204, 168, 104], [142, 62, 36], [150, 148, 146]])
@@ -141,25 +117,6 @@ def draw_identity(draws: Draws) -> Identity:
         moles=np.array([[d.between(-22, 22), d.between(8, 44)] for _ in range(d.below(4))]).reshape(-1, 2),
         fold=d.between(0, 0.4),
     )
-
-
-def head_outline(who: Identity) -> Points:
-    """The outline of the bare head: (48, 2), clockwise from the right temple."""
-    cos, sin = circle(48)
-    below = np.clip(sin, 0, None)
-    width = np.where(sin > 0, np.abs(cos) ** who.jaw * (1 - who.taper * below**2), np.abs(cos) ** 0.85)
-    return np.stack([np.sign(cos) * width * who.cheek, np.where(sin > 0, who.chin, who.crown) * sin], axis=1)
-
-
-def hair_front(who: Identity) -> Points:
-    """The hair above the forehead: skull cap outside, hairline inside: (points, 2)."""
-    angles = np.linspace(np.pi, 2 * np.pi, 17)
-    wide, high = who.cheek + who.volume * 0.6, who.crown + who.volume
-    cap = np.stack([wide * np.cos(angles), high * np.sin(angles) - 2], axis=1)
-    x = np.linspace(1, -1, 17)
-    fall = who.fringe * np.abs(x - who.parting) ** 1.5 + 3 * who.waves * np.sin(9 * x) * 0.3
-    edge = np.stack([x * who.cheek * 0.96, np.minimum(-who.hairline + fall + 14 * x**8, -4)], axis=1)
-    return np.concatenate([cap, edge])
 
 
 @dataclass(frozen=True)
@@ -184,9 +141,8 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
     return np.asarray(lean @ side @ nod)
 
 
-def draw_shot(draws: Draws) -> Shot:
+def draw_shot(d: Draws) -> Shot:
     """A moment, from uniform draws."""
-    d = draws
     return Shot(
         turn=rotation(d.bell(0.5), d.bell(0.28), d.bell(0.12)),
         smile=d.between(-2.5, 5),
