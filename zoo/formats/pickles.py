@@ -31,6 +31,11 @@ class Call(dict[Any, Any]):
         self.path, self.args = path, args
         self.state: Any = None
 
+    def append(self, element: Any) -> None:
+        """Leaves out an element: of a set or a deque, whose elements nobody looks at."""
+
+    extend = add = append
+
 
 Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 
@@ -118,8 +123,10 @@ class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its par
         self.load_binbytes8()  # Python's own would make what is announced
 
     def load_reduce(self) -> None:
-        args = self.stack.pop()
-        self.stack[-1] = _called(self.stack[-1], args)
+        args, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, Name) or not isinstance(args, tuple):
+            raise ValueError("a call of something that is no function")
+        self.append({} if function.path == "collections.OrderedDict" else Call(function.path, args))
 
     load_newobj = load_reduce
 
@@ -145,27 +152,11 @@ class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its par
         _put(made, self.pop_mark())
         self.append(made)
 
-    def load_append(self) -> None:
-        value = self.stack.pop()
-        _extend(self.stack[-1], [value])
-
-    def load_appends(self) -> None:
-        values = self.pop_mark()
-        _extend(self.stack[-1], values)
-
-    load_additems = load_appends
-
     def load_empty_set(self) -> None:
         self.append(Call("builtins.set"))
 
     def load_frozenset(self) -> None:
         self.append(Call("builtins.frozenset", tuple(self.pop_mark())))
-
-
-def _called(function: Any, args: Any) -> Call | dict[Any, Any]:
-    if not isinstance(function, Name) or not isinstance(args, tuple):
-        raise ValueError("a call of something that is no function")
-    return {} if function.path == "collections.OrderedDict" else Call(function.path, args)
 
 
 def _put(target: Any, items: list[Any]) -> None:
@@ -177,13 +168,6 @@ def _put(target: Any, items: list[Any]) -> None:
             target[key] = value
 
 
-def _extend(target: Any, values: list[Any]) -> None:
-    if isinstance(target, list):
-        target.extend(values)
-    elif not isinstance(target, Call):  # a set or a deque, whose elements nobody looks at
-        raise ValueError("an element of something that is no list")
-
-
 _OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _UNCHANGED = (
     *("PROTO", "MARK", "STOP", "POP", "POP_MARK", "DUP", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "BINPERSID"),
@@ -191,6 +175,7 @@ _UNCHANGED = (
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_LIST", "LIST", "EMPTY_DICT"),
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET"),
+    *("APPEND", "APPENDS", "ADDITEMS"),
 )  #: Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out
 _WORK: dict[int, Callable[[Any], None]] = {
     **{getattr(pickle, name)[0]: _PYTHONS.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED},
