@@ -34,7 +34,7 @@ import numpy as np
 from zoo.data.audit import NEAR, near_pairs, perceptual_hash, scan
 from zoo.data.augment import build_augmentation
 from zoo.data.base import EncodedFaces, FaceDataset, Selected
-from zoo.data.open import open_dataset, open_encoded
+from zoo.data.open import open_dataset, open_people
 from zoo.formats.frames import Header, RecordWriter, pack
 from zoo.formats.images import Image, decode, encode_jpeg, resized
 from zoo.formats.recordio import RecordFile
@@ -336,7 +336,7 @@ def main() -> None:
                 for preset in ("none", "flip", "adaface", "strong") if name == "RecordIO" else ("flip",):
                     work[f"{name}, {preset}"] = epoch_of(open_dataset(address), preset, args.batch_size)
             table("Read, decode, augment, collate: one core, no workers", rates(work, args.repeats), bare_name)
-        encoded = open_encoded(args.data or sources["RecordIO"])
+        encoded = open_people(args.data or sources["RecordIO"])
         if "scan" in sections:
             scans(encoded, args.repeats)
         if "near" in sections:

@@ -140,7 +140,7 @@ def lists_and_tars(folder: Path, images: int) -> None:
     for name, file, count in (("list", "list.txt", images), ("tar", "a.tar", images // 10)):
         held = f"""
 import tracemalloc; tracemalloc.start()
-found = zoo.data.open.open_encoded({str(folder / file)!r})
+found = zoo.data.open.open_people({str(folder / file)!r})
 print(tracemalloc.get_traced_memory()[0] / len(found))
 """
         alone(held, folder)  # a tar's index is kept
@@ -148,7 +148,7 @@ print(tracemalloc.get_traced_memory()[0] / len(found))
         print(f"  {name:<5} {count:>9,} pictures  {float(told):>6.1f} bytes")
     grown = f"""
 import os
-found = zoo.data.open.open_encoded({str(folder / "list.txt")!r})
+found = zoo.data.open.open_people({str(folder / "list.txt")!r})
 def own():
     rows = open("/proc/self/smaps_rollup").read().splitlines()
     return sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty"))

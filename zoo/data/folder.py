@@ -14,7 +14,7 @@ from zoo.errors import InputError, explained
 from zoo.formats.bins import read_bin
 from zoo.formats.images import SUFFIXES, read_file
 from zoo.formats.lists import Labels, Strings, read_list
-from zoo.formats.pairs import Pair, listed_pairs
+from zoo.formats.pairs import listed_pairs
 from zoo.formats.recordio import PARTIAL, RecordFile
 
 
@@ -104,9 +104,6 @@ class ListDataset(Files):
     def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None, **columns: str) -> None:
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
-        if path.suffix in (".txt", ".csv") and listed_pairs(path) is not None:
-            found = f"found a list of pairs, which is a benchmark: zoo evaluate MODEL --data {path}"
-            raise InputError(f"expected a path and a label in each line of {path}, {found}")
         words = Labels()
         for file, word in read_list(path, **columns):
             self._files.append(file)
@@ -171,18 +168,17 @@ class LoosePictures(Files):
 class PairPictures(EncodedFaces):
     """A benchmark's pictures, as stored; each pair counts as an identity, and as of two people without a truth."""
 
-    image_size = None
-
-    def __init__(self, path: str, pairs: list[Pair] | None = None) -> None:
-        """The benchmark at `path`: the listed `pairs`, or those of a .bin."""
-        self.path, self.name = path, Path(path).stem
-        self.kind = "pairs (.bin)" if pairs is None else "listed pairs"
+    def __init__(self, path: str, image_size: tuple[int, int] | None = None) -> None:
+        """The benchmark at `path`: a .bin, or a list of pairs."""
+        self.path, self.name, self.image_size = path, Path(path).stem, image_size
         self._pictures: Sequence[bytes | Path]
         self.same: npt.NDArray[np.bool_]
-        if pairs is None:
+        if path.endswith(".bin"):
+            self.kind = "pairs (.bin)"
             self._pictures, self.same = read_bin(path)
         else:
-            self._pictures = [file for a, b, _ in pairs for file in (a, b)]
+            pairs = listed_pairs(path) or []
+            self.kind, self._pictures = "listed pairs", [file for a, b, _ in pairs for file in (a, b)]
             self.same = np.array([truth is True for _, _, truth in pairs])
         self.labels = np.repeat(np.arange(len(self.same), dtype=np.int64), 2)
 

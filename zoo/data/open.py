@@ -37,7 +37,7 @@ def open_dataset(
         if min_images > 1 or max_images is not None:
             raise InputError("expected no filter on a generated set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
-    dataset = open_encoded(uri, image_size)
+    dataset = open_people(uri, image_size)
     left = select(dataset, min_images, max_images)
     if left.num_classes < 2:  # a margin head has nothing to separate
         where = uri if left is dataset else f"{uri} with {min_images} or more images"
@@ -57,21 +57,15 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     return LoosePictures(Path(uri)) if kind_of(uri, Path(uri)) == "folder" else open_pictures(uri)
 
 
-def open_pictures(uri: str) -> EncodedFaces:
-    """A set's encoded pictures as stored: what `open_dataset` opens, even of one person, or a .bin or list of pairs."""
-    if uri.endswith(".bin"):
-        return PairPictures(uri)
-    if uri.endswith((".txt", ".csv")) and Path(uri).is_file() and (pairs := listed_pairs(uri)) is not None:
-        return PairPictures(uri, pairs)
-    return open_encoded(uri)
+def open_people(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
+    """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at.
 
-
-def open_people(uri: str) -> EncodedFaces:
-    """As `open_pictures`; InputError for pairs, which tell no identities."""
-    dataset = open_pictures(uri)
+    InputError for pairs, which tell no identities.
+    """
+    dataset = open_pictures(uri, image_size)
     if isinstance(dataset, PairPictures):
-        found = "found a benchmark of pairs; see `zoo data info`"
-        raise InputError(f"expected a set that says who is on each picture at {uri}, {found}")
+        told = f"found a benchmark of pairs; measure it: zoo evaluate MODEL --data {uri}"
+        raise InputError(f"expected a set that says who is on each picture at {uri}, {told}")
     return dataset
 
 
@@ -92,6 +86,7 @@ FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
     "parquet": (ParquetDataset, ("image", "label", "split")),
     "hub": (HubDataset, ("image", "label", "split")),
     "rec": (RecordDataset, ()),
+    "pairs": (PairPictures, ()),
 }  #: What opens each format, and what an address may say of it behind a ?
 
 
@@ -106,13 +101,15 @@ def split_address(uri: str) -> tuple[str, dict[str, str]]:
         raise InputError(f"expected PATH?key=value&key=value, found {uri}") from None
 
 
-def open_encoded(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
-    """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at."""
+def open_pictures(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
+    """A set's encoded pictures as stored: what `open_people` opens, or a .bin or list of pairs."""
     if "," in uri and not Path(uri).exists():
-        return Joined([open_encoded(part.strip(), image_size) for part in uri.split(",")])
+        return Joined([open_people(part.strip(), image_size) for part in uri.split(",")])
     address, options = split_address(uri)
     weight = options.pop("weight", None)
     kind = kind_of(address, Path(address))
+    if kind == "list" and listed_pairs(address) is not None:
+        kind = "pairs"
     if kind is None:
         raise InputError(_refusal(address, Path(address)))
     reader, known = FORMATS[kind]
@@ -138,9 +135,6 @@ def _refusal(uri: str, path: Path) -> str:
     if "://" in uri:
         known = "the path of a set, the http address of .tar shards or hf://datasets/OWNER/NAME"
         return f"expected {known}, found the address {uri}; fetch it first"
-    if path.suffix == ".bin" and path.is_file():
-        told = f"expected a set that says who is on each picture at {uri}, found a benchmark of pairs"
-        return f"{told}; measure it: zoo evaluate MODEL --data {uri}"
     if path.suffix in (".mdb", ".lmdb") or (path / "data.mdb").is_file():
         advice = "write its pictures into a folder with one sub-folder per person, or into .tar shards"
         return f"expected another format than LMDB at {uri}; {advice}, and `zoo data pack` it"
@@ -166,7 +160,7 @@ def kind_of(uri: str, path: Path) -> str | None:
     if not path.is_file():
         return "rec" if path.suffix == ".rec" else None
     lists = dict.fromkeys((".txt", ".csv", ".tsv", ".lst"), "list")
-    return {".rec": "rec", ".parquet": "parquet", **lists}.get(path.suffix.lower())
+    return {".rec": "rec", ".bin": "pairs", ".parquet": "parquet", **lists}.get(path.suffix.lower())
 
 
 def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:

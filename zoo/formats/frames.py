@@ -61,8 +61,7 @@ def frame(payload: bytes) -> bytes:
     pieces = [payload[start:end] for start, end in ends]
     kinds = [_FIRST, *[_MIDDLE] * (len(pieces) - 2), _LAST] if places else [WHOLE]
     if (largest := max(map(len, pieces))) > MAX_PART:
-        found = f"found {largest:,}; leave that picture out"
-        raise InputError(f"expected a record below {MAX_PART:,} bytes, {found}")
+        raise InputError(f"expected a record below {MAX_PART:,} bytes, found {largest:,}; leave that picture out")
     framed = [FRAME.pack(MAGIC, kind << 29 | len(piece)) + piece for kind, piece in zip(kinds, pieces, strict=True)]
     return b"".join(framed) + bytes(-len(payload) % 4)
 

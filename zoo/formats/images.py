@@ -88,8 +88,7 @@ def _by_simplejpeg(content: bytes, name: str, most: int, damage: list[str] | Non
         if damage is not None:
             damage.append(f"{name} is a damaged JPEG: what could be read of it was used; fetch it again")
     if content.rfind(b"\xff\xd9") < content.find(_SCAN):
-        told = "found one that ends before its end marker; fetch it again"
-        raise InputError(f"expected a whole JPEG in {name}, {told}")
+        raise InputError(f"expected a whole JPEG in {name}, found one that ends before its end marker; fetch it again")
     return None
 
 

@@ -135,8 +135,7 @@ def _lfw_picture(folder: Path, name: str, number: str) -> Path:
 
 
 def _text(path: Path) -> str:
-    unread = f"expected a text list of pairs at {path}, cannot read it"
-    with explained(unread, OSError, UnicodeDecodeError):
+    with explained(f"expected a text list of pairs at {path}, cannot read it", OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8-sig")
 
 

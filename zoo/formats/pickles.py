@@ -31,11 +31,6 @@ class Call(dict[Any, Any]):
         self.path, self.args = path, args
         self.state: Any = None
 
-    def append(self, element: Any) -> None:
-        """Leaves out an element: of a set or a deque, whose elements nobody looks at."""
-
-    extend = add = append
-
 
 Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 
@@ -65,18 +60,15 @@ class _Limited:
     def __init__(self, file: IO[bytes], most: int) -> None:
         self.file, self.left, self.most = file, most, most
 
-    def spend(self, count: int) -> None:
+    def read(self, count: int) -> bytes:
         self.left -= count
         if self.left < 0:
             raise ValueError(f"more than the {self.most:,} bytes that it may have")
-
-    def read(self, count: int) -> bytes:
-        self.spend(count)
         return self.file.read(count)
 
     def readline(self) -> bytes:
         line = self.file.readline(min(self.left, 4096))
-        self.spend(len(line))
+        self.left -= len(line)
         return line
 
 
@@ -152,6 +144,16 @@ class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its par
         _put(made, self.pop_mark())
         self.append(made)
 
+    def load_append(self) -> None:
+        value = self.stack.pop()
+        _extend(self.stack[-1], [value])
+
+    def load_appends(self) -> None:
+        values = self.pop_mark()
+        _extend(self.stack[-1], values)
+
+    load_additems = load_appends
+
     def load_empty_set(self) -> None:
         self.append(Call("builtins.set"))
 
@@ -168,6 +170,13 @@ def _put(target: Any, items: list[Any]) -> None:
             target[key] = value
 
 
+def _extend(target: Any, values: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(values)
+    elif not isinstance(target, Call):  # a set or a deque, whose elements nobody looks at
+        raise ValueError("an element of something that is no list")
+
+
 _OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _UNCHANGED = (
     *("PROTO", "MARK", "STOP", "POP", "POP_MARK", "DUP", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "BINPERSID"),
@@ -175,7 +184,6 @@ _UNCHANGED = (
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "EMPTY_LIST", "LIST", "EMPTY_DICT"),
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET"),
-    *("APPEND", "APPENDS", "ADDITEMS"),
 )  #: Opcodes that only make data, by Python's own methods; those of the copy registry and of old classes are left out
 _WORK: dict[int, Callable[[Any], None]] = {
     **{getattr(pickle, name)[0]: _PYTHONS.dispatch[getattr(pickle, name)[0]] for name in _UNCHANGED},

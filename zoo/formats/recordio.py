@@ -174,8 +174,7 @@ class RecordFile:
         if (offsets % 4).any() or not (np.diff(offsets) >= 8).all() or offsets[-1] > self._size - 8:
             return None
         ends = [0] if offsets[0] else []
-        sample = np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist()
-        for position in sample:
+        for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
             end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
             try:
                 ends.append(end - end_of(self._map, int(offsets[position]), end, ""))

@@ -28,10 +28,10 @@ class ScoreTable:
         """
         import pyarrow as pa
 
-        pairs, schema, advice = len(columns["score"]), self.writer.schema, "choose another place for --scores"
+        pairs, schema = len(columns["score"]), self.writer.schema
         given = {**{name: np.repeat(text, pairs) for name, text in named.items()}, **columns}
-        arrays = {name: pa.array(values) for name, values in given.items()}
-        held = [arrays.get(one.name, pa.nulls(pairs)).cast(one.type) for one in schema]
+        held = [pa.array(given.get(one.name, np.full(pairs, None))).cast(one.type) for one in schema]
+        advice = "choose another place for --scores"
         with explained("cannot write the scores", OSError, pa.ArrowException, advice=advice):
             self.writer.write_table(pa.Table.from_arrays(held, schema=schema))
         self.rows += pairs

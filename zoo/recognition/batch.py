@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.data.open import kind_of, open_encoded
+from zoo.data.open import kind_of, open_people
 from zoo.errors import InputError
 from zoo.evaluate.metrics import SortedScores, auc, eer, tar_at_far
 from zoo.faces.detect import FaceDetector
@@ -78,7 +78,7 @@ def sources_in(paths: Iterable[str | Path]) -> Iterator[Path | Stored]:
     """`pictures_in`, and the pictures of WebDataset shards, Parquet tables, RecordIO and hf:// among the paths."""
     for path in paths:
         if kind_of(str(path), Path(path)) in ("tar", "parquet", "hub", "rec"):
-            pictures = open_encoded(str(path))
+            pictures = open_people(str(path))
             yield from (Stored(pictures, number) for number in range(len(pictures)))
         else:
             yield from pictures_in([path])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.layouts import face, write_faces
 from zoo.data.audit import NEAR, Look, exact_hash, near_pairs, perceptual_hash, scan
-from zoo.data.open import open_encoded
+from zoo.data.open import open_people
 from zoo.errors import InputError
 from zoo.formats.images import decode, encode_png
 from zoo.formats.recordio import RecordFile
@@ -46,7 +46,7 @@ def test_several_processes_find_what_one_finds_and_what_a_loop_finds(tmp_path):
     (folder / "ben" / "zz.png").write_bytes(b"damaged")
     for i in range(300):
         (folder / "cora" / f"many{i}.png").write_bytes(encode_png(face(i, 8)))
-    dataset = open_encoded(str(folder))
+    dataset = open_people(str(folder))
     told: list[int] = []
     one = list(scan(dataset, views=2, workers=1, progress=told.append))
     assert sum(told) == len(one) == len(dataset) == 314
@@ -65,4 +65,4 @@ def test_several_processes_find_what_one_finds_and_what_a_loop_finds(tmp_path):
 
 def test_no_process_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected --workers of at least 1, found 0"):
-        list(scan(open_encoded(str(write_faces(tmp_path / "people"))), workers=0))
+        list(scan(open_people(str(write_faces(tmp_path / "people"))), workers=0))

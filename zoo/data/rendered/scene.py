@@ -144,8 +144,7 @@ def render(rig: Rig, seed: int, people: Tensor, shots: Tensor, size: int = 112) 
     who, shot = Draws(seed, people), Draws(seed, people, shots + 1)
     plane, colours, quads, both = stage(rig, draw_people(rig, who), who, shot)
     large = round(size * 1.5)  # against jagged edges
-    plane = plane * tensor((large / 112, large / 112, 1), plane)
-    covered, pixels = rasterise(plane, colours, quads, large, both)
+    covered, pixels = rasterise(plane * tensor((large / 112, large / 112, 1), plane), colours, quads, large, both)
     return photograph(pixels, covered, background(shot, large), shot, size)
 
 

@@ -159,8 +159,7 @@ def relief(height: int, width: int) -> npt.NDArray[np.float32]:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = (x - width / 2) / (44 * scale), (y - 62 * scale) / (66 * scale)
     z = np.sqrt(np.clip(1.15 - x**2 - y**2, 0.05, None))
-    normals = np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2)
-    return np.asarray(normals, dtype=np.float32)
+    return np.asarray(np.stack([x, y, z]) / np.sqrt(x**2 + y**2 + z**2), dtype=np.float32)
 
 
 @functools.cache
@@ -187,8 +186,7 @@ def draw_background(draws: Draws, height: int, width: int) -> Image:
 
 def fill(canvas: Image, points: Points, colour: Colour) -> None:
     """Fills one outline (points, 2), in pixels of the canvas, with smooth edges."""
-    fixed = np.rint(points * 16).astype(np.int32)
-    cv2.fillPoly(canvas, [fixed], colour.tolist(), cv2.LINE_AA, 4)
+    cv2.fillPoly(canvas, [np.rint(points * 16).astype(np.int32)], colour.tolist(), cv2.LINE_AA, 4)
 
 
 def aligned(who: Identity, shot: Shot) -> tuple[complex, complex]:
