@@ -96,19 +96,17 @@ class BlockedFaces(EncodedFaces):
         return block, i - int(self.blocks[block])
 
     @abc.abstractmethod
-    def open_block(self, number: int, process: int) -> Any:
+    def open_block(self, number: int) -> Any:
         """What the pictures of a block are read from, by each process for itself: not every reader survives a fork."""
-
-    @functools.cached_property
-    def _kept(self) -> Any:
-        return functools.lru_cache(KEPT_BLOCKS)(self.open_block)
 
     def opened(self, number: int) -> Any:
         """What `open_block` gives, which is kept for a while."""
-        return self._kept(number, os.getpid())
+        return _opened(self, number, os.getpid())
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+@functools.lru_cache(KEPT_BLOCKS)
+def _opened(dataset: BlockedFaces, number: int, process: int) -> Any:
+    return dataset.open_block(number)
 
 
 class Selected(EncodedFaces):
@@ -145,8 +143,9 @@ class Joined(EncodedFaces):
         self.labels = np.concatenate([d.labels + first for d, first in zip(datasets, people, strict=False)])
         self.identities = [f"{d.name}/{who}" for d in datasets for who in d.identities or range(d.num_classes)]
         if any(d.shares is not None for d in datasets):
-            each = [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
-            self.shares = np.concatenate(each)
+            self.shares = np.concatenate(
+                [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
+            )
         edges = [(d.blocks, start) for d, start in zip(datasets, self.starts, strict=False)]
         blocks = [starts[:-1] + start for starts, start in edges if starts is not None]
         if 0 < len(blocks) < len(datasets):
@@ -179,9 +178,8 @@ def select(dataset: EncodedFaces, min_images: int, max_images: int | None) -> En
     keep = counts[dataset.labels] >= min_images
     if max_images is not None:
         order = np.argsort(dataset.labels, kind="stable")
-        starts = np.repeat(np.cumsum(counts) - counts, counts)
         rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order)) - starts
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
         keep &= rank < max_images
     if keep.all():
         return dataset

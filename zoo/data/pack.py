@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -52,12 +53,12 @@ def pack_records(
     with _new_folder(Path(out)) as folder, bar("packing", len(dataset)) as progress:
         with open(folder / "train.rec", "wb") as records, open(folder / "train.idx", "wb") as index:
             writer = RecordWriter(records, index)
-            writer.write(0, _record_0(0, 0))
+            writer.write(0, _range(0, 0, 0))
             size = None if image_size is None else (image_size, image_size)
             lengths: dict[int, int] = {}  # pictures by label
-            key = 1
             order = np.argsort(dataset.labels, kind="stable").tolist()
-            for number, content, image in _intact(dataset, order, skip_corrupt, problems, progress):
+            intact = _intact(dataset, order, skip_corrupt, problems, progress)
+            for key, (number, content, image) in enumerate(intact, start=1):
                 size = size or (image.shape[0], image.shape[1])
                 if image.shape[:2] != size:
                     if image_size is None:
@@ -67,20 +68,17 @@ def pack_records(
                 label = int(dataset.labels[number])
                 lengths[label] = lengths.get(label, 0) + 1
                 writer.write(key, pack_record(Header((float(len(lengths) - 1),), key), content))
-                key += 1
-            if size is None or key == 1:
+            if size is None or not lengths:
                 raise InputError(f"expected pictures in {dataset.name}, found none that can be read")
-            start = 1
-            for identity, length in enumerate(lengths.values(), start=key):
-                span = (float(start), float(start + length))
-                writer.write(identity, pack_record(Header(span, identity, several=True), b""))
-                start += length
+            edges = np.cumsum([1, *lengths.values()]).tolist()
+            for identity, (start, end) in enumerate(itertools.pairwise(edges), start=edges[-1]):
+                writer.write(identity, _range(start, end, identity))
             records.seek(0)
-            records.write(frame(_record_0(key, key + len(lengths))))
+            records.write(frame(_range(edges[-1], edges[-1] + len(lengths), 0)))
         (folder / "property").write_text(f"{len(lengths)},{size[0]},{size[1]}")
         if dataset.identities is not None:
             write_names(folder, [dataset.identities[label] for label in lengths])
-    return Written(key - 1, len(lengths), problems)
+    return Written(edges[-1] - 1, len(lengths), problems)
 
 
 def _intact(
@@ -100,9 +98,9 @@ def _intact(
         yield number, content, image
 
 
-def _record_0(images_end: int, identities_end: int) -> bytes:
-    """What insightface reads first: where the pictures, which start at 1, and the identities end."""
-    return pack_record(Header((float(images_end), float(identities_end)), 0, several=True), b"")
+def _range(start: int, end: int, key: int) -> bytes:
+    """What tells the pictures of an identity, or, in record 0, where the pictures and the identities end."""
+    return pack_record(Header((float(start), float(end)), key, several=True), b"")
 
 
 def extract(uri: str, out: str | Path, *, skip_corrupt: bool = False, bar: Bar = no_bar) -> Written:
@@ -137,14 +135,13 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
     pairs = read_lfw_pairs(listed, from_folder) if listed.suffix == ".txt" else read_pairs_csv(listed, from_folder)
     images: list[bytes] = []
     same: list[bool] = []
-    order = mixed_folds(np.array([truth is True for _, _, truth in pairs]))
-    for a, b, truth in (pairs[i] for i in order.tolist()):
+    for i in mixed_folds(np.array([truth is True for _, _, truth in pairs])).tolist():
+        a, b, truth = pairs[i]
         if truth is None:
             raise InputError(f"expected 1 or 0 for every pair of {listed}, found none for {a.name} and {b.name}")
-        for picture in (a, b):
-            content = read_file(picture)
-            decode(content, str(picture))
-            images.append(content)
+        images += [read_file(a), read_file(b)]
+        decode(images[-2], str(a))
+        decode(images[-1], str(b))
         same.append(truth)
     write_bin(out, images, same)
     return sum(same), len(same) - sum(same)

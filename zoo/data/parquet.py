@@ -50,7 +50,7 @@ class ParquetDataset(BlockedFaces):
         self.identities, self.labels = labelled(labels, self.name)
         self.blocks = np.array(starts, np.int64)
 
-    def open_block(self, number: int, process: int) -> Any:
+    def open_block(self, number: int) -> Any:
         """The pictures of a row group."""
         file, group = self._groups[number]
         with _opened(file, f"expected the pictures of {file}, row group {group}, cannot read them") as table:

@@ -99,8 +99,8 @@ class TarDataset(BlockedFaces):
 
     def content(self, i: int) -> bytes:
         offset = self._offsets.item(i)
-        shard: mmap.mmap = self.opened(self.place(i)[0])
-        return shard[offset : offset + self._lengths.item(i)]
+        content: bytes = self.opened(self.place(i)[0])[offset : offset + self._lengths.item(i)]
+        return content
 
     def where(self, i: int) -> str:
         number, place = self.place(i)
@@ -108,7 +108,7 @@ class TarDataset(BlockedFaces):
         _, samples = _indexed(shard, self._fields)  # keys are not kept: they are longer than all the rest
         return f"{shard}, sample {samples[place][0]}"
 
-    def open_block(self, number: int, process: int) -> mmap.mmap:
+    def open_block(self, number: int) -> mmap.mmap:
         """The shard's bytes; InputError unless they are those that were indexed."""
         shard, size = self._shards[number], self._sizes[number]
         told = f"expected the shard {shard}, cannot read it"

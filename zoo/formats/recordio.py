@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.files import atomic_path, cache_folder, hold
-from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, end_of, parts, unpack, whole_record
+from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Header, end_of, parts, unpack, whole_record
 
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24  #: float32, in which the format keeps its ranges, tells whole numbers apart up to here
@@ -106,7 +106,7 @@ class RecordFile:
                 after = 8 + word
                 if after + -word % 4 == len(record):
                     return record[8 + HEADER.size : after]
-        return unpack(self.payload(position), self._record_name(position))[1]
+        return self._unpacked(position)[1]
 
     def name(self, i: int) -> str:
         """Where picture i lies, for messages: "train.rec, record 17 (byte 51,200)"."""
@@ -156,8 +156,7 @@ class RecordFile:
             reason = f"{index.name} cannot be read as an index" if index.exists() else f"there is no {index.name}"
         else:
             keys, offsets = found
-            gaps = self._gaps(offsets)
-            if gaps is not None:
+            if (gaps := self._gaps(offsets)) is not None:
                 return offsets, keys, index.name + (PARTIAL if gaps else "")
             reason = f"{index.name} does not fit"
         scanned = _scan(self._map, str(self.path))
@@ -173,60 +172,57 @@ class RecordFile:
         """
         if (offsets % 4).any() or not (np.diff(offsets) >= 8).all() or offsets[-1] > self._size - 8:
             return None
-        ends = [0] if offsets[0] else []
-        for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
-            end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
-            try:
-                ends.append(end - end_of(self._map, int(offsets[position]), end, ""))
-            except InputError:
-                return None
-        return any(ends) or bool(offsets[0])
+        gaps = bool(offsets[0])
+        with contextlib.suppress(InputError):
+            for position in np.unique(np.linspace(0, len(offsets) - 1, 66).astype(np.int64)).tolist():
+                end = int(offsets[position + 1]) if position + 1 < len(offsets) else self._size
+                gaps |= end_of(self._map, int(offsets[position]), end, "") < end
+            return gaps
+        return None
 
     def _layout(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The positions of the pictures among the records, and the raw label of each."""
-        first, rest = unpack(self.payload(0), self._record_name(0))
+        first, rest = self._unpacked(0)
         if not first.several or len(first.labels) != 2 or rest:
             images = np.arange(len(self._offsets), dtype=np.int64)
-            return images, self._finite(self._headers(images)[0], images)
-        images_end, identities_end = (self._whole(label, 0) for label in first.labels)
-        count = len(self._offsets)
+            return images, self._headers(images)[0]
+        (images_end, identities_end), count = self._range(0), len(self._offsets)
         if not 1 <= images_end <= identities_end:
-            told = f"found {first.labels}"
-            raise InputError(f"expected record 0 of {self.path} to tell how many records there are, {told}")
-        if identities_end > count and identities_end < _EXACT:
-            index = self.path.with_suffix(".idx").name
-            what = f" in {index}; delete that" if self._partial else ": it is truncated; fetch it again"
-            how = f"found {count:,}{what}"
+            raise InputError(f"expected the numbers of records in record 0 of {self.path}, found {first.labels}")
+        if count < identities_end < _EXACT:
+            partial = f" in {self.path.stem}.idx; delete that"
+            how = f"found {count:,}{partial if self._partial else ': it is truncated; fetch it again'}"
             raise InputError(f"expected {identities_end:,} records in {self.path}, as its record 0 says, {how}")
         in_order = np.array_equal(self._keys, np.arange(count))
         order = np.arange(count) if in_order else np.argsort(self._keys, kind="stable")
         if not in_order and not np.array_equal(self._keys[order], np.arange(count)):
-            advice = "delete it"
-            raise InputError(f"expected the keys 0 … {count - 1:,} in the index of {self.path}, found others; {advice}")
+            raise InputError(f"expected the keys 0 … {count - 1:,} in the .idx of {self.path}, found others; delete it")
         if identities_end >= _EXACT:
             # the ranges are rounded to float32: only the records tell what they are. An identity's has no picture
             first_labels, pictures = self._headers(order)
-            images = order[pictures]
-            return images, self._finite(first_labels[pictures], images)
-        images = order[1:images_end]
-        raw = np.full(images_end, -1.0)
+            return order[pictures], first_labels[pictures]
+        images, raw = order[1:images_end], np.full(images_end, -1.0)
         for identity, position in enumerate(order[images_end:identities_end].tolist()):
-            labels = unpack(self.payload(position), self._record_name(position))[0].labels
-            if len(labels) != 2:
-                found = f"found {len(labels)}"
-                raise InputError(f"expected a range of two labels in {self._record_name(position)}, {found}")
-            start, end = (self._whole(label, position) for label in labels)
+            start, end = self._range(position)
             if not 1 <= start <= end <= images_end or (raw[start:end] >= 0).any():
                 where = f"between 1 and {images_end:,} in {self._record_name(position)}"
-                found = f"found {start:,} … {end:,}; fetch the file again"
-                raise InputError(f"expected a range of its own {where}, {found}")
+                raise InputError(f"expected a range of its own {where}, found {start:,} … {end:,}; fetch it again")
             raw[start:end] = identity
-        if (raw[1:] < 0).any():  # a picture in no range: the headers know better
-            return images, self._finite(self._headers(images)[0], images)
-        return images, raw[1:]
+        # where a picture is in no range, the headers know better
+        return images, raw[1:] if (raw[1:] >= 0).all() else self._headers(images)[0]
+
+    def _unpacked(self, position: int) -> tuple[Header, bytes]:
+        return unpack(self.payload(position), self._record_name(position))
+
+    def _range(self, position: int) -> tuple[int, int]:
+        """The first record of an identity and that behind its last; in record 0, where pictures and identities end."""
+        labels = self._unpacked(position)[0].labels
+        if len(labels) != 2 or not all(label.is_integer() and label >= 0 for label in labels):
+            raise InputError(f"expected two whole numbers in {self._record_name(position)}, found {labels}")
+        return int(labels[0]), int(labels[1])
 
     def _headers(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """The first label of each record, and whether a picture stands behind its labels; read many at once."""
+        """The first label of each record, a finite number, and whether a picture stands behind; read many at once."""
         labels, pictures = np.empty(len(positions)), np.empty(len(positions), np.bool_)
         words = np.frombuffer(self._map, np.uint32, self._size // 4)
         for at in range(0, len(positions), _CROWD):
@@ -240,22 +236,13 @@ class RecordFile:
             pictures[at : at + _CROWD] = (word >> 29 != WHOLE) | (length > HEADER.size + 4 * flag.astype(np.int64))
             for i in np.flatnonzero(~plain).tolist():
                 position = int(positions[at + i])
-                labels[at + i] = unpack(self.payload(position), self._record_name(position))[0].labels[0]
+                labels[at + i] = self._unpacked(position)[0].labels[0]
             _release(self._map)
-        return labels, pictures
-
-    def _finite(self, labels: npt.NDArray[np.float64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The labels of records as they are; InputError for one that is not a finite number."""
         if not np.isfinite(labels).all():
-            wrong = int(positions[~np.isfinite(labels)][0])
-            found = f"found {labels[~np.isfinite(labels)][0]}"
-            raise InputError(f"expected a finite label in {self._record_name(wrong)}, {found}")
-        return labels
-
-    def _whole(self, label: float, position: int) -> int:
-        if not label.is_integer() or label < 0:
-            raise InputError(f"expected a whole number in {self._record_name(position)}, found {label}")
-        return int(label)
+            wrong = int(np.argmin(np.isfinite(labels)))
+            name = self._record_name(int(positions[wrong]))
+            raise InputError(f"expected a finite label in {name}, found {labels[wrong]}")
+        return labels, pictures
 
 
 def kept_index(rec: Path) -> Path:
@@ -282,10 +269,10 @@ def _numbered(raw: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], int]
 
 def _find_rec(path: Path) -> Path:
     """The .rec file that `path` is or, as a folder, holds; train.rec where a folder holds several."""
-    if not path.is_dir():
-        if not path.is_file():
-            raise InputError(f"expected a .rec file or a folder with one at {path}, found nothing; check the path")
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise InputError(f"expected a .rec file or a folder with one at {path}, found nothing; check the path")
     found = sorted(path.glob("*.rec"))
     if path / "train.rec" in found:
         return path / "train.rec"
