@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def preview(args: argparse.Namespace) -> int:
     """A contact sheet: originals above what training sees."""
-    from zoo.data.preview import preview
+    from zoo.data.augment import preview
 
     preview(args.path, args.out, augment=args.augment, columns=args.columns, epochs=args.epochs)
     print(f"{args.out}: the first row shows originals, the rows below what {args.augment} makes of them")

@@ -7,8 +7,7 @@ import pytest
 
 from tests.support.layouts import write_faces
 from zoo.data import open_dataset
-from zoo.data.augment import build_augmentation
-from zoo.data.preview import preview
+from zoo.data.augment import build_augmentation, preview
 from zoo.errors import InputError
 from zoo.formats.images import read_image
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo.data.rendered.draws import Draws
 from zoo.data.rendered.facekit import FACE, HEAD
-from zoo.data.rendered.person import Person, draw_people, paint, tensor
+from zoo.data.rendered.person import Draws, Person, draw_people, paint, tensor
 from zoo.data.rendered.raster import rasterise
 from zoo.data.rendered.rig import CENTRE, COLUMNS, DEGREES, HAIRLINE, LANDMARKS, LOWEST, Rig, neighbours, normals, soft
 from zoo.faces.align import ARCFACE_TEMPLATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.data.rendered.draws import AHEAD, Draws, stirred
+from zoo.data.rendered.person import AHEAD, Draws, stirred
 
 MASK = 2**64 - 1
 

@@ -10,8 +10,7 @@ import torch
 
 from tests.support.training import tiny
 from zoo.data.rendered import RenderedFaces
-from zoo.data.rendered.draws import Draws
-from zoo.data.rendered.person import draw_people
+from zoo.data.rendered.person import Draws, draw_people
 from zoo.errors import InputError
 from zoo.train.loop import train
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 import torch
 
 from zoo.data.rendered import RenderedFaces
-from zoo.data.rendered.draws import Draws
 from zoo.data.rendered.facekit import HEAD
-from zoo.data.rendered.person import choose, draw_people, paint
+from zoo.data.rendered.person import Draws, choose, draw_people, paint
 
 PEOPLE = torch.arange(30)
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 
 from zoo.data.rendered import RenderedFaces
-from zoo.data.rendered.draws import Draws
-from zoo.data.rendered.person import draw_people
+from zoo.data.rendered.person import Draws, draw_people
 from zoo.data.rendered.rig import CENTRE, LANDMARKS
 from zoo.data.rendered.scene import (
     ABSENT,
