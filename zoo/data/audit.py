@@ -30,8 +30,7 @@ NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
 Chosen by `benchmarks/data.py near`: a larger limit finds more of the copies that were shifted by two pixels, a smaller
-one keeps further away from the first false matches; docs/data.md has the table.
-"""
+one keeps further away from the first false matches; docs/data.md has the table."""
 
 _ROWS = 1024
 
@@ -65,10 +64,8 @@ def near_pairs(a: Hashes, b: Hashes, distance: int = NEAR) -> Iterator[tuple[int
 
 
 PAYS_FROM = 20_000
-"""Pictures from which several processes are faster than one: it takes them some tenths of a second to start.
-
-`benchmarks/data.py scan` measures it.
-"""
+"""Pictures from which several processes, which take some tenths of a second to start, are faster than one.
+`benchmarks/data.py scan` measures it."""
 
 _CHUNK = 128
 
@@ -99,11 +96,11 @@ def scan(
         raise InputError(f"expected --workers of at least 1, found {workers}")
     chunks = (_read(dataset, start) for start in range(0, len(dataset), _CHUNK))
     look = functools.partial(_look, views=views)
-    with contextlib.ExitStack() as held:
-        pool = None
-        if workers > 1:  # spawned: a fork would copy the threads' locks of whatever library reads the set
-            spawn = multiprocessing.get_context("spawn")
-            pool = held.enter_context(ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (0,)))
+    spawn = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy the threads' locks of whatever library reads the set
+    started = ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (0,)) if workers > 1 else contextlib.nullcontext()
+    with started as pool:
         for found in map_ahead(look, chunks, 0, 3 * workers, pool):
             yield from found
             progress(len(found))

@@ -76,9 +76,8 @@ class Flip(Augmentation):
     name = "flip"
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        if not key_word(*rng_key) >> 63:
-            return image
-        return cv2.flip(image, 1)  # type: ignore[return-value]  # cv2's stubs know no dtype
+        # cv2's stubs know no dtype
+        return cv2.flip(image, 1) if key_word(*rng_key) >> 63 else image  # type: ignore[return-value]
 
     @staticmethod
     def mirrored(seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

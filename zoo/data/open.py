@@ -12,7 +12,7 @@ from zoo.data.base import EncodedFaces, FaceDataset, Joined, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
 from zoo.data.tar import REMOTE, open_tars
-from zoo.errors import InputError, unknown_name
+from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.pairs import listed_pairs
 
 
@@ -95,10 +95,8 @@ def split_address(uri: str) -> tuple[str, dict[str, str]]:
     plain, mark, query = uri.rpartition("?")
     if not mark or uri.startswith(REMOTE) or Path(uri).exists():
         return uri, {}
-    try:
+    with explained(f"expected PATH?key=value&key=value, found {uri}", ValueError):
         return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
-    except ValueError:
-        raise InputError(f"expected PATH?key=value&key=value, found {uri}") from None
 
 
 def open_pictures(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:

@@ -77,12 +77,8 @@ def _list(thing: Any) -> list[Any] | tuple[Any, ...]:
 
 
 def _truths(thing: Any) -> npt.NDArray[np.bool_]:
-    if isinstance(thing, Call):
-        elements = _elements(thing, TRUTHS)
-        if not (elements <= 1).all():
-            raise ValueError("a truth that is neither true nor false")
-        return elements.astype(np.bool_)
-    return np.fromiter((_truth(item) for item in _list(thing)), np.bool_)
+    found = map(int, _elements(thing, TRUTHS)) if isinstance(thing, Call) else _list(thing)
+    return np.fromiter(map(_truth, found), np.bool_)
 
 
 def _truth(thing: Any) -> bool:

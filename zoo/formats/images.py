@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from zoo.errors import InputError, needs
+from zoo.errors import InputError, explained, needs
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `decode` raises what it logs
@@ -155,12 +155,10 @@ def read_file(path: str | Path) -> bytes:
     name = printable(path)
     if "\0" in name:
         raise InputError(f"expected a path, found {name!r}, which no file can have")
-    try:
+    with explained(f"expected a picture at {name}, cannot read it", OSError, advice="check the path"):
         kind = os.stat(path).st_mode
         if stat.S_ISREG(kind):
             return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"expected a picture at {name}, cannot read it ({error.strerror}); check the path") from None
     what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
     raise InputError(f"expected a picture file at {name}, found {what}; name a file")
 
@@ -194,10 +192,8 @@ def squared(image: Image) -> Image:
     if height == width:
         return image
     side = max(height, width)
-    square = np.zeros((side, side, 3), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = image
-    return square
+    return np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
 
 
 def resized_crops(

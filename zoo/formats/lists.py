@@ -88,11 +88,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             separator = separator or next((mark for mark in ("\t", ",") if mark in line), " ")
             if separator == " ":
                 yield number, _blanks(line)
-            elif '"' not in line:
-                yield number, [cell.strip() for cell in line.split(separator)]
-            else:
-                (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
-                yield number, [cell.strip() for cell in cells]
+                continue
+            quoted = csv.reader([line], delimiter=separator, skipinitialspace=True) if '"' in line else None
+            yield number, [cell.strip() for cell in (next(quoted) if quoted else line.split(separator))]
 
 
 def _blanks(line: str) -> list[str]:

@@ -111,8 +111,7 @@ def soft(margin: Tensor, width: float) -> Tensor:
 def signed_distance(points: Tensor, *outline: Sequence[float]) -> Tensor:
     """From points (n, 2) to an outline through corners (m, 2), or to a line there and back: (n,), negative outside."""
     corners = np.array(outline, np.float32)
-    found = [cv2.pointPolygonTest(corners, point, True) for point in points.tolist()]
-    return torch.tensor(found, dtype=torch.float32)
+    return torch.tensor([cv2.pointPolygonTest(corners, point, True) for point in points.tolist()], dtype=torch.float32)
 
 
 def hat_weights(around: Tensor) -> Tensor:

@@ -203,8 +203,7 @@ def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:
     near = (facing @ half.transpose(1, 2)).clamp(min=0)
     mirrored = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
     mirrored[:, HEAD : len(rig.mean)] = near[:, HEAD : len(rig.mean)] ** 120 * 1.5
-    gloss = (mirrored @ lamp.mean(2, keepdim=True)).clamp(max=2)
-    return colours * (cosine @ amount * (4 / len(rig.lights))) + gloss
+    return colours * (cosine @ amount * (4 / len(rig.lights))) + (mirrored @ lamp.mean(2, keepdim=True)).clamp(max=2)
 
 
 def project(points: Tensor, marks: Tensor, d: Draws) -> Tensor:
