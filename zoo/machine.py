@@ -34,9 +34,19 @@ def _quota(cgroup: Path) -> int:
     return max(1, min(whole, math.ceil(int(quota) / int(period))))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    import ipaddress  # slow to import, as `subprocess` and `importlib.metadata` below
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def installed(*packages: str) -> dict[str, str]:
     """The versions of those packages that are installed."""
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, as `subprocess` below
+    from importlib.metadata import PackageNotFoundError, version
 
     found = {}
     for package in packages:

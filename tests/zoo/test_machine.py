@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.machine import commit, cores, installed
+from zoo.machine import commit, cores, installed, is_loopback
 
 WHOLE = os.cpu_count() or 1
 
@@ -60,3 +60,8 @@ def test_a_checkouts_commit_is_a_hash_and_says_when_files_were_changed() -> None
 def test_only_packages_that_are_there_have_a_version() -> None:
     found = installed("numpy", "no-such-package")
     assert list(found) == ["numpy"] and found["numpy"][0].isdecimal()
+
+
+def test_loopback_is_this_machine() -> None:
+    assert is_loopback("localhost") and is_loopback("127.8.9.10") and is_loopback("::1")
+    assert not is_loopback("localhost.example") and not is_loopback("10.0.0.1") and not is_loopback("")

@@ -7,17 +7,17 @@ this machine), and the token is sent to the Hub alone.
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from zoo.errors import InputError
+from zoo.machine import is_loopback
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ETAG = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  #: Git's hash of a small file, the SHA-256 of a large one
@@ -30,16 +30,6 @@ MOST_STARTS = 12  #: Transfers of one file, resumed ones too: the client retries
 _one_guard_at_a_time = threading.Lock()
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name means this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def require_safe_url(url: str, what: str) -> None:
     """InputError unless `url` is https, or plain http to this machine."""
     parts = urlsplit(url)
@@ -50,22 +40,15 @@ def require_safe_url(url: str, what: str) -> None:
 
 
 @dataclass
-class Announced:
-    """What a server announced of the file that is fetched in a guarded block."""
-
-    etag: str | None = None  #: The hash in its ETag, 40 or 64 hex digits
-    size: int | None = None
-    starts: int = 0  #: How many answers with its content began
-
-
-@dataclass
 class Guard:
-    """The checks of one guarded block, as hooks of the client."""
+    """The checks of one guarded block, as hooks of the client, and what the server announced of the block's file."""
 
     home: tuple[str, str, int]  #: The Hub's own scheme, host and port: the token is sent nowhere else
     commit: str | None
     most_bytes: int
-    announced: Announced = field(default_factory=Announced)
+    etag: str | None = None  #: The hash in the file's ETag, 40 or 64 hex digits
+    size: int | None = None
+    starts: int = 0  #: How many answers with its content began
 
     def check_request(self, request: Any) -> None:
         """Keeps every request on https (or on this machine), and the token from other hosts."""
@@ -92,22 +75,21 @@ class Guard:
             response.headers.pop(name, None)
         if response.request.method == "HEAD" and response.status_code < 400:
             size = response.headers.get("x-linked-size") or response.headers.get("content-length") or ""
-            self.announced.etag = match[1] if match else None
-            self.announced.size = int(size) if size.isdecimal() else None
-            if self.announced.size is not None and self.announced.size > self.most_bytes:
+            self.etag, self.size = match and match[1], int(size) if size.isdecimal() else None
+            if self.size is not None and self.size > self.most_bytes:
                 most = f"at most {self.most_bytes:,} bytes more in this pull"
-                told = f"the server announces {self.announced.size:,} for {path}; it was not fetched"
+                told = f"the server announces {self.size:,} for {path}; it was not fetched"
                 raise InputError(f"expected {most}, {told}: choose another model or raise --max-bytes")
 
     def limit_body(self, response: Any) -> None:
         """Lets the client read no more of an unpacked body than was announced, whatever the server sends."""
-        path, size, most = response.request.url.path, self.announced.size, MOST_TOLD
+        path, size, most = response.request.url.path, self.size, MOST_TOLD
         told = path.startswith("/api/models/") and origin(str(response.request.url)) == self.home  # no file, but facts
         if size is not None and not told and response.request.method == "GET" and response.status_code < 300:
             begun = re.fullmatch(r"bytes=(\d+)-\d*", response.request.headers.get("range", ""))
             most = max(0, size - (int(begun[1]) if begun and response.status_code == 206 else 0))
-            self.announced.starts += 1
-            if self.announced.starts > MOST_STARTS:
+            self.starts += 1
+            if self.starts > MOST_STARTS:
                 broken = f"the server broke off {MOST_STARTS} times"
                 raise InputError(f"expected {size:,} bytes of {path}, {broken}; nothing was stored: try again later")
         read = response.iter_bytes
@@ -125,7 +107,7 @@ class Guard:
 
 
 @contextlib.contextmanager
-def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Announced]:
+def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator[Guard]:
     """While the block runs, huggingface_hub's client checks every request and every answer.
 
     `commit` is the one that files must belong to; None: any hash. `most_bytes` is the most that the file of this block
@@ -148,7 +130,7 @@ def guarded(commit: str | None = None, most_bytes: int = MOST_BYTES) -> Iterator
 
         set_client_factory(guarded_client)
         try:
-            yield guard.announced
+            yield guard
         finally:
             set_client_factory(usual)
 
@@ -179,12 +161,9 @@ def require_content(file: Path, etag: str | None = None) -> None:
 
 def content_hash(file: Path, digits: int) -> str:
     """The SHA-256 of a file (64 digits), or the hash that git gives it (40)."""
-    size = file.stat().st_size
-    digest = hashlib.sha256() if digits == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    blob = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
     with open(file, "rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, hashlib.sha256 if digits == 64 else lambda: blob).hexdigest()
 
 
 def require_weights_beside(model: Path) -> list[str]:

@@ -14,15 +14,8 @@ from urllib.parse import quote
 
 from zoo.errors import InputError, closest, explained, first_line
 from zoo.files import write_text
-from zoo.hub.checks import (
-    COMMIT,
-    MOST_BYTES,
-    MOST_TOLD,
-    guarded,
-    require_content,
-    require_safe_url,
-    require_weights_beside,
-)
+from zoo.hub import checks
+from zoo.hub.checks import COMMIT, MOST_BYTES, guarded
 from zoo.messages import log
 
 T = TypeVar("T")
@@ -52,13 +45,6 @@ class Pulled:
     commit: str  #: 40 hex digits: name them to get this very model again
     folder: Path  #: Where the files lie, in the cache
     files: tuple[str, ...]
-
-
-@dataclass
-class Room:
-    """How many bytes a pull may still fetch."""
-
-    left: int
 
 
 def is_hub_id(model: str) -> bool:
@@ -151,8 +137,7 @@ def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | No
     """The files to fetch; InputError where one that is needed is missing."""
     if listing is None:
         return list(files or ())
-    missing = [name for name in files or () if name not in listing]
-    if missing:
+    if missing := [name for name in files or () if name not in listing]:
         advice = instead(wanted, missing[0], listing)
         raise InputError(f"expected {missing[0]} in {wanted.repo} on the Hub, found none; {advice}")
     chosen = list(files) if files is not None else sorted(name for name in listing if WANTED.fullmatch(name))
@@ -180,12 +165,12 @@ def fetch_all(
     wanted: ModelId, commit: str, names: Sequence[str], token: bool | str, most_bytes: int
 ) -> dict[str, Path]:
     """The files of one commit and the weights beside ONNX files; notes for the time without a network what it was."""
-    room = Room(most_bytes)
-    paths = {name: fetch(wanted, commit, name, token, room) for name in names}
-    for name in [name for name in names if name.endswith(".onnx")]:
-        for weights in require_weights_beside(paths[name]):
-            beside = str(PurePosixPath(name).with_name(weights))
-            paths[beside] = fetch(wanted, commit, beside, token, room)
+    paths, waiting = dict[str, Path](), list(names)
+    for name in waiting:  # which the weights join
+        paths[name], fetched = fetch(wanted, commit, name, token, most_bytes)
+        most_bytes -= fetched
+        weights = checks.require_weights_beside(paths[name]) if name.endswith(".onnx") else ()
+        waiting += sorted({str(PurePosixPath(name).with_name(one)) for one in weights} - {*waiting})
     revision = wanted.revision or "main"
     if not COMMIT.fullmatch(revision):  # a branch or a tag: the client's own note of what it meant
         ref = cache_folder(wanted.repo) / "refs" / revision
@@ -195,18 +180,17 @@ def fetch_all(
     return paths
 
 
-def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, room: Room) -> Path:
-    """One file of one commit, from the cache or the Hub, its content checked; what was fetched is taken off `room`."""
+def fetch(wanted: ModelId, commit: str, name: str, token: bool | str, most_bytes: int) -> tuple[Path, int]:
+    """One file of one commit, from the cache or the Hub, its content checked, and how many bytes were fetched."""
     from huggingface_hub import hf_hub_download
 
-    path, etag = cached(wanted, commit, name), None
-    if path is None:
-        with guarded(commit, room.left) as announced:
-            path = Path(patiently(lambda: hf_hub_download(wanted.repo, name, revision=commit, token=token)))
-        etag = announced.etag
-        room.left -= path.stat().st_size
-    require_content(path, etag)
-    return path
+    if (path := cached(wanted, commit, name)) is not None:
+        checks.require_content(path)
+        return path, 0
+    with guarded(commit, most_bytes) as announced:
+        path = Path(patiently(lambda: hf_hub_download(wanted.repo, name, revision=commit, token=token)))
+    checks.require_content(path, announced.etag)
+    return path, path.stat().st_size
 
 
 def patiently(ask: Callable[[], T]) -> T:
@@ -255,10 +239,12 @@ def unreachable() -> tuple[type[Exception], ...]:
 
 def reason(error: BaseException) -> str:
     """Why there was no answer, in a few words."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
         return "offline (HF_HUB_OFFLINE)"
+    if isinstance(error, HfHubHTTPError):
+        return f"the server answers {error.response.status_code} {error.response.reason_phrase}".strip()
     return f"the Hub does not answer ({' '.join(str(error).split())[:80] or type(error).__name__})"
 
 
@@ -267,7 +253,7 @@ def told(wanted: ModelId) -> Iterator[None]:
     """Turns the client's exceptions into one sentence each."""
     from huggingface_hub import constants, errors
 
-    require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
+    checks.require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
     repo = wanted.repo
     try:
         yield
@@ -281,28 +267,23 @@ def told(wanted: ModelId) -> Iterator[None]:
         missing = f"{repo} has no branch, tag or commit {wanted.revision!r}"
         raise InputError(f"{missing}; leave @… out for the newest") from None
     except errors.LocalEntryNotFoundError as error:
-        cause = error.__cause__
-        why = status_of(cause) if isinstance(cause, errors.HfHubHTTPError) else reason(cause or error)
+        why = reason(error.__cause__ or error)
         raise InputError(f"could not fetch {repo}: {why}; nothing was stored, try again later") from None
     except errors.EntryNotFoundError as error:
         raise InputError(f"{repo} does not hold a file that it lists ({first_line(error)})") from None
     except errors.HfHubHTTPError as error:
-        raise InputError(f"could not fetch {repo}: {status_of(error)}; nothing half-fetched was kept") from None
+        raise InputError(f"could not fetch {repo}: {reason(error)}; nothing half-fetched was kept") from None
     except unreachable() as error:
         raise InputError(f"could not fetch {repo}: {reason(error)}; it is not in the cache either") from None
     except OSError as error:
+        if "Consistency check" in str(error):
+            raise InputError(f"could not fetch {repo}: a file broke off; nothing was stored, try again") from None
         if isinstance(error, FileNotFoundError) or error.errno is None:
-            if "Consistency check" in str(error):
-                raise InputError(f"could not fetch {repo}: a file broke off; nothing was stored, try again") from None
             raise
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         advice = "; make room or set HF_HOME to another disk" if full else ""
         place = f"{constants.HF_HUB_CACHE} ({error.strerror}){advice}"
         raise InputError(f"could not store {repo} in {place}; nothing half-fetched was kept") from None
-
-
-def status_of(error: Any) -> str:
-    return f"the server answers {error.response.status_code} {error.response.reason_phrase}".strip()
 
 
 Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated
@@ -348,10 +329,9 @@ def cached_models() -> list[Row]:
     rows = []
     for snapshot in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*/snapshots/*")):
         owner, _, name = snapshot.parent.parent.name.removeprefix("models--").partition("--")
-        model = any((snapshot / file).exists() for file in ("model.onnx", "model.safetensors"))
-        config = read(snapshot / CONFIG)
-        ours = "zoo" in config or (not config and (snapshot / "model.onnx").exists())
-        if model and ours and COMMIT.fullmatch(snapshot.name):
+        onnx, config = (snapshot / ONNX).exists(), read(snapshot / CONFIG)
+        ours = ("zoo" in config and (onnx or (snapshot / WEIGHTS).exists())) or (not config and onnx)
+        if ours and COMMIT.fullmatch(snapshot.name):
             rows.append(described(snapshot, f"{owner}/{name}@{snapshot.name[:12]}", "pulled"))
     return rows
 
@@ -370,6 +350,6 @@ def owner_models(owner: str) -> list[Row]:
                 continue
             names = {str(sibling.get("rfilename")) for sibling in entry.get("siblings") or []}
             for name in sorted(names & {CONFIG, "report.json"}):
-                folder = fetch(ModelId(repo), commit, name, False, Room(MOST_TOLD)).parent
+                folder = fetch(ModelId(repo), commit, name, False, checks.MOST_TOLD)[0].parent
             rows.append(described(folder, repo, "on the Hub"))
     return rows

@@ -47,11 +47,6 @@ class License:
         if self.link and not self.link.startswith("https://"):
             raise InputError(f"expected an https address as --license-link, found {self.link!r}")
 
-    def sentence(self) -> str:
-        if self.identifier == "other":
-            return f"[{cell(self.name)}]({self.link})."
-        return f"The weights: `{self.identifier}`."
-
 
 def render_card(
     info: ModelInfo,
@@ -75,26 +70,20 @@ def render_card(
     results = report.results if report else ()
     # Markdown, for a page that shows no HTML: `cell` guards what is filled in
     environment = templates("zoo.publish", autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"cell": cell, "rows": _figures}
+    environment.filters |= {"cell": cell, "rows": rows}
     body = environment.get_template("card.md.j2").render(
         name=repo.rpartition("/")[2],
         repo=repo,
         info=info,
         report=report,
-        synthetic="synthetic" in info.training_set,
-        rendered=info.training_set.startswith("rendered:"),
-        facts=[(label, value) for label, value in facts_of(info, report) if value],
         intervals_told=any(result.intervals or result.probes is not None for result in results),
         parity=sorted(info.parity.items(), key=lambda item: int(item[0])),
         recipe=[(option, str(value)) for option, value in sorted(recipe.items()) if may_be_told(option, value)],
-        license=license.sentence() if license else "None is stated: without one, nothing may be done with the weights.",
+        license=license,
         centres=centres,
         plain=plain,
         figures=[(Path(figure).stem, figure) for figure in figures],
-        recurricular=head == "recurricularface",
-        origin=info.origin,
-        stated=[(name, f"{100 * value:.2f} %") for name, value in info.origin.stated.items()] if info.origin else [],
-        trained=bool(head),
+        head=head,
         web=WEB_FILE,
     )
     data = ModelCardData(
@@ -128,19 +117,6 @@ def datasets(info: ModelInfo, recipe: dict[str, Any]) -> list[str]:
     if hub:
         return [hub[1]]
     return [info.training_set] if info.origin and not info.head and info.training_set not in ("", "not stated") else []
-
-
-def facts_of(info: ModelInfo, report: Report | None) -> list[tuple[str, str]]:
-    """The table at the top."""
-    parts = (info.backbone, info.stem and f"{info.stem} stem", info.neck and f"{info.neck} neck")
-    return [
-        ("backbone", ", ".join(filter(None, parts))),
-        ("embedding", f"{info.embedding_dim} numbers, not normalised"),
-        ("head", info.head),
-        ("training data", info.training_set),
-        ("code", f"commit {info.commit}" if info.commit else ""),
-        ("model sha256", f"{report.model.sha256} (graph and weights without metadata)" if report else ""),
-    ]
 
 
 def may_be_told(option: str, value: Any) -> bool:
@@ -269,8 +245,3 @@ def loads_in_plain_timm(run: Path) -> bool:
     own = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")
     file = run / "config.json"
     return file.is_file() and not json.loads(file.read_text()).get("architecture", "face_backbone").startswith(own)
-
-
-def _figures(found: Evaluation) -> list[tuple[str, str]]:
-    """A benchmark's rows without its thresholds: a card lists the stored ones, with all that they hold for."""
-    return [(label, value) for label, value in rows(found) if not label.startswith("threshold at ")]

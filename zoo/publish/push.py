@@ -15,7 +15,7 @@ from zoo.evaluate.report.page import templates
 from zoo.faces.detect import load_detector
 from zoo.files import write_bytes, write_json, write_text
 from zoo.hub.checks import content_hash, guarded, require_weights_beside
-from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, read, reason, status_of, unreachable
+from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, read, reason, unreachable
 from zoo.modelinfo import ModelInfo
 from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
 from zoo.recognition import FaceVerifier
@@ -131,7 +131,10 @@ def stage(
         (folder / WEB).parent.mkdir()
         os.link(folder / ONNX, folder / WEB)
     write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))
-    write_config(folder, licensed_config(run, license))
+    config: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8"))
+    config["pretrained_cfg"] = {**(config.get("pretrained_cfg") or {}), "license": license.identifier}
+    config["zoo"] = {**(config.get("zoo") or {}), "license": license.name or license.identifier}
+    write_config(folder, config)
     return staged_files(folder)
 
 
@@ -162,24 +165,17 @@ def require_parity(model: Path, info: ModelInfo) -> None:
         raise InputError(f"expected a proof in {model} that it computes the same as the trained model, {found}")
 
 
-def licensed_config(run: Path, license: License) -> dict[str, Any]:
-    """The run's config.json with the license where timm and zoo look for it."""
-    content: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8"))
-    content["pretrained_cfg"] = {**(content.get("pretrained_cfg") or {}), "license": license.identifier}
-    content["zoo"] = {**(content.get("zoo") or {}), "license": license.name or license.identifier}
-    return content
-
-
-def stage_onnx(model: Path, folder: Path, license: License) -> None:
-    """A copy of an ONNX file, and of the weights beside it, whose facts name the license."""
+def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> None:
+    """A copy of an ONNX file called `name`, and of the weights beside it, whose facts name the license."""
     from zoo.inference.metadata import write_model_info
 
     info = stated_facts(model)
     require_parity(model, info)
-    for name in require_weights_beside(model):
-        shutil.copyfile(existing(model.parent / name), folder / name)
-    shutil.copyfile(model, folder / model.name)
-    write_model_info(folder / model.name, replace(info, license=license.name or license.identifier))
+    for weights in require_weights_beside(model):
+        shutil.copyfile(existing(model.parent / weights), folder / weights)
+    copy = folder / (name or model.name)
+    shutil.copyfile(model, copy)
+    write_model_info(copy, replace(info, license=license.name or license.identifier))
 
 
 def push(
@@ -208,19 +204,20 @@ def push(
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
         if private and not api.model_info(repo, timeout=20).private:
+            found = f"found {repo}, which is public"
             advice = "make it private in its settings on the Hub first, or leave --private out"
-            found = f"found {repo}, which is public; {advice}"
-            raise InputError(f"expected a new or private repository for --private, {found}")
+            raise InputError(f"expected a new or private repository for --private, {found}; {advice}")
         if revision is not None:
             api.create_branch(repo, branch=revision, exist_ok=True)
         before = api.model_info(repo, revision=revision, timeout=20)
-        there = {sibling.rfilename for sibling in before.siblings or []}
-        names = set(staged_files(folder))
-        last, notes = last_push(repo, str(before.sha), there), []
-        if "README.md" in there & names and not replace_card and edited_since(repo, str(before.sha), last):
-            names.remove("README.md")
-            notes.append(f"README.md of {repo} was edited on the Hub: kept as it is; --replace-card replaces it")
-        gone = sorted(name for name in there - names if name in last and name != "README.md")
+        there, names = {sibling.rfilename for sibling in before.siblings or []}, set(staged_files(folder))
+        card, commit, notes = "README.md", str(before.sha), list[str]()
+        last = last_push(repo, commit, there)
+        edited = card in there & names and content_hash(fetched(repo, commit, card), GIT) != last.get(card)
+        if edited and not replace_card:
+            names.remove(card)
+            notes.append(f"{card} of {repo} was edited on the Hub: kept as it is; --replace-card replaces it")
+        gone = sorted(name for name in there - names if name in last and name != card)
         adds = {name: CommitOperationAdd(name, str(folder / name)) for name in sorted(names)}
         place: dict[str, Any] = {"revision": revision, "create_pr": create_pr}
         if WEB in adds:  # what has been received once is not asked for again
@@ -235,11 +232,6 @@ def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
     block = read(fetched(repo, commit, CONFIG)).get("zoo") if CONFIG in there else None
     written = block.get("published") if isinstance(block, dict) else None
     return {str(name): str(digest) for name, digest in written.items()} if isinstance(written, dict) else {}
-
-
-def edited_since(repo: str, commit: str, last: dict[str, str]) -> bool:
-    """Whether the card on the Hub is another than the last push wrote."""
-    return content_hash(fetched(repo, commit, "README.md"), GIT) != last.get("README.md")
 
 
 def fetched(repo: str, commit: str, name: str) -> Path:
@@ -262,30 +254,22 @@ def refusals_told(repo: str) -> Iterator[None]:
         cause = error.__cause__ if type(error) is RuntimeError else error
         if isinstance(cause, InputError):
             raise cause from None
+        hint = ""
         if isinstance(cause, HFValidationError) or "metadata in README.md" in str(cause):
-            told = " ".join(str(cause).split())[:300]
-            raise InputError(f"could not publish {repo}: the Hub refuses it ({told}); no commit was made") from None
-        if isinstance(cause, HfHubHTTPError):
+            why = f"the Hub refuses it ({' '.join(str(cause).split())[:300]})"
+        elif isinstance(cause, HfHubHTTPError):
             login = "; log in with `hf auth login` or set HF_TOKEN to a token that may write there"
-            hint = login if cause.response.status_code in (401, 403) else ""
-            raise InputError(f"could not publish {repo}: {status_of(cause)}{hint}; no commit was made") from None
-        if cause is not None and isinstance(cause, unreachable()):
-            raise InputError(f"could not publish {repo}: {reason(cause)}; no commit was made, try again") from None
-        raise
+            why = reason(cause) + (login if cause.response.status_code in (401, 403) else "")
+        elif cause is not None and isinstance(cause, unreachable()):
+            why, hint = reason(cause), ", try again"
+        else:
+            raise
+        raise InputError(f"could not publish {repo}: {why}; no commit was made{hint}") from None
 
 
-REQUIREMENTS = (
-    "gradio",
-    "huggingface-hub>=1.0",
-    "numpy>=2.0",
-    "onnx>=1.19",
-    "onnxruntime>=1.23",
-    "opencv-python-headless>=4.10",
-    "pillow>=11",
-    "pyyaml>=6.0",
-    "rich>=13.7",
-    "simplejpeg>=1.8",
-)  #: What the photo commands need: no PyTorch
+REQUIREMENTS = ("gradio", "huggingface-hub>=1.0", "numpy>=2.0", "onnx>=1.19", "onnxruntime>=1.23")
+REQUIREMENTS += ("opencv-python-headless>=4.10", "pillow>=11", "pyyaml>=6.0", "rich>=13.7", "simplejpeg>=1.8")
+"""What the photo commands need: no PyTorch."""
 
 
 def publish_space(
@@ -338,11 +322,7 @@ def stage_space(
         raise InputError(f"expected zoo's wheel, found {wheel}; build one with `pip wheel --no-deps .` in its sources")
     source, yunet = onnx_file(model), load_detector(detector)
     FaceVerifier(source, yunet, threshold=threshold)  # whatever is wrong is said now, not by the Space
-    staged = folder / "staged"
-    staged.mkdir()
-    shutil.copyfile(source, staged / ONNX)
-    stage_onnx(staged / ONNX, folder, license)
-    shutil.rmtree(staged)
+    stage_onnx(source, folder, license, ONNX)
     write_bytes(folder / "detector.onnx", yunet.content)
     shutil.copyfile(wheel, folder / wheel.name)
     write_text(folder / "requirements.txt", "\n".join(REQUIREMENTS) + "\n")

@@ -1,7 +1,6 @@
 """The pictures and options of a request, from a multipart form or JSON with base64; nothing else is ever opened."""
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,9 +42,8 @@ async def read_request(request: Request, options: type[Options], names: dict[str
         fields, pictures = await _json(request, names)
     else:
         raise Problem(415, f"expected multipart/form-data or application/json, found {kind[:60] or 'no Content-Type'}")
-    for name in names:
-        if name not in pictures:
-            raise Problem(422, f"expected a picture in the field {name}, found none")
+    if missing := [name for name in names if name not in pictures]:
+        raise Problem(422, f"expected a picture in the field {missing[0]}, found none")
     if unknown := sorted(set(pictures) - set(names)):
         raise Problem(422, f"expected pictures in {' and '.join(names)} alone, found one in {unknown[0][:60]!r}")
     try:
@@ -57,18 +55,12 @@ async def read_request(request: Request, options: type[Options], names: dict[str
     return chosen, [Sent(pictures[name], said) for name, said in names.items()]
 
 
-class Form(MultiPartParser):
-    """Starlette's parser, which keeps every file in memory."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.headers, request.stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
-        self.spool_max_size = 2**63 - 1
-
-
 async def _form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The text fields and the files of a multipart form."""
+    parser = MultiPartParser(request.headers, request.stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
+    parser.spool_max_size = 2**63 - 1  # every file stays in memory
     try:
-        form = await Form(request).parse()
+        form = await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:
         said = getattr(error, "message", "") or "it cannot be parsed"
         raise Problem(400, f"expected a multipart form, found a damaged one ({said})") from None
@@ -102,6 +94,6 @@ def _decoded(text: Any, name: str) -> bytes:
         if text.startswith("data:"):
             text = text.partition(";base64,")[2]
         return base64.b64decode(text, validate=True)
-    except (AttributeError, ValueError, binascii.Error):
+    except (AttributeError, ValueError):
         wanted, advice = f"the bytes of a picture as base64 in {name}", "paths and addresses are not opened"
         raise Problem(422, f"expected {wanted}, found something else; {advice}") from None

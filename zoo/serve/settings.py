@@ -1,6 +1,5 @@
 """What a server serves, to whom, and within which limits."""
 
-import ipaddress
 import os
 import secrets
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from zoo.errors import InputError, explained
 from zoo.inference.convention import GivenInput
-from zoo.machine import cores
+from zoo.machine import cores, is_loopback
 from zoo.messages import log
 from zoo.options import option
 
@@ -95,10 +94,7 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the host."""
-        try:
-            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def threads_each(self) -> int:

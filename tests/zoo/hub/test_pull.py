@@ -410,8 +410,8 @@ def test_without_the_guard_the_client_writes_outside_the_cache(tmp_path: Path) -
     script = """
 import contextlib, zoo.hub.pull as module
 from zoo.errors import InputError
-from zoo.hub.checks import Announced
-module.guarded = lambda *_: contextlib.nullcontext(Announced())
+from zoo.hub.checks import Guard
+module.guarded = lambda *_: contextlib.nullcontext(Guard(("", "", 0), None, 0))
 with contextlib.suppress(InputError, OSError):
     module.pull("evil/etag", ["model.onnx"])
 """
