@@ -25,8 +25,7 @@ def template(size: tuple[int, int] = (112, 112)) -> npt.NDArray[np.float64]:
     of 128 keep insightface's convention, which leaves a wider margin at the sides and below.
     """
     height, width = size
-    wide = height == width and height % 128 == 0 and height % 112 != 0
-    scale = height / (128 if wide else 112)
+    scale = height / (128 if height == width and height % 128 == 0 and height % 112 != 0 else 112)
     points = ARCFACE_TEMPLATE * scale
     points[:, 0] += (width - 112 * scale) / 2
     return points

@@ -232,8 +232,7 @@ def unreachable() -> tuple[type[Exception], ...]:
     from huggingface_hub import get_session
     from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
 
-    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
-    error: type[Exception] = library.TransportError
+    error: type[Exception] = sys.modules[type(get_session()).__module__.partition(".")[0]].TransportError
     return OfflineModeIsEnabled, FileMetadataError, error
 
 

@@ -8,7 +8,8 @@ channels cannot be seen in a graph; RGB is assumed.
 import math
 import mmap
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,9 @@ def decide(
     InputError for a scaling of integers.
     """
     steps, range_ = ("", None) if info or isinstance(given, InputSpec) else graph_scaling(path, name)
-    spec = info.input if info else (range_ or InputSpec())
-    if kind == "tensor(uint8)":
+    spec, whole, why = info.input if info else (range_ or InputSpec()), kind == "tensor(uint8)", ""
+    if whole:
         spec = replace(spec, mean=0.0, std=1.0)
-    why = ""
     said = given is not None and (isinstance(given, InputSpec) or given != GivenInput(output=given.output))
     if isinstance(given, InputSpec):
         spec = given
@@ -86,15 +86,14 @@ def decide(
         why = f"the input is as given: {spec.channel_order}, {spec.scaling}"
         if range_ and spec.scaling != range_.scaling:
             why += f"; yet the graph scales its input itself ({steps}), which suggests {range_.scaling}"
-    elif info is None and kind == "tensor(uint8)":
-        why = "the file does not state its input: it takes whole numbers, so RGB from 0 to 255"
-    elif info is None and range_:
-        scaled = f"its graph scales it itself ({steps}): RGB and {range_.scaling} are assumed"
-        why = f"the file does not state its input, but {scaled}"
     elif info is None:
-        usual = "RGB and (x − 127.5) / 127.5 are assumed, as insightface's models have it"
-        why = f"the file does not state its input: {usual}"
-    if kind == "tensor(uint8)" and (spec.mean, spec.std) != (0.0, 1.0):
+        assumed = ": RGB and (x − 127.5) / 127.5 are assumed, as insightface's models have it"
+        if whole:
+            assumed = ": it takes whole numbers, so RGB from 0 to 255"
+        elif range_:
+            assumed = f", but its graph scales it itself ({steps}): RGB and {range_.scaling} are assumed"
+        why = f"the file does not state its input{assumed}"
+    if whole and (spec.mean, spec.std) != (0.0, 1.0):
         raise InputError(f"expected no --mean or --std for {path}, which takes whole numbers, found {spec.scaling}")
     height, width = (side if isinstance(side, int) else own for side, own in zip(size, spec.size, strict=True))
     return Decided(replace(spec, size=(height, width)), info is not None or said, why)
@@ -108,8 +107,7 @@ def graph_scaling(path: Path, name: str) -> tuple[str, InputSpec | None]:
     """
     steps, factor, shift = first_steps(path, name)
     distances = [_spread(factor, shift, low, high) for low, high, _ in RANGES]
-    best = RANGES[int(np.argmin(distances))][2]  # pixels, the first, where all are infinite
-    return steps, best if steps else None
+    return steps, RANGES[int(np.argmin(distances))][2] if steps else None  # pixels, the first, where all are infinite
 
 
 def _spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:
@@ -189,50 +187,44 @@ Node = tuple[str, list[str], list[str]]  #: An operator, and the names of its in
 
 
 def _graph(content: mmap.mmap) -> tuple[list[Node], dict[str, Numbers]]:
-    nodes: list[Node] = []
-    constants: dict[str, Numbers] = {}
-    for number, start, stop in _fields(
-        content, *next(place for n, *place in _fields(content, 0, len(content)) if n == 7)
-    ):
-        parts: dict[int, list[Any]] = {}
-        for field, *place in _fields(content, start, stop):
-            parts.setdefault(field, []).append(place)
-        if number == 1:
-            inputs, outputs, (operator,) = ([_text(content, p) for p in parts.get(n, [[0, 0]])] for n in (1, 2, 4))
-            nodes.append((operator, inputs, outputs))
-            tensors = [p for attribute in parts.get(5, []) for n, *p in _fields(content, *attribute) if n == 5]
-            if operator == "Constant" and tensors:
-                constants[outputs[0]] = _numbers(content, *tensors[0])
-        elif number == 5 and 8 in parts:
-            constants[_text(content, parts[8][0])] = _numbers(content, start, stop)
+    graph = _fields(content, *_fields(content, 0, len(content))[7][0])
+    nodes, constants = list[Node](), dict[str, Numbers]()
+    for place in graph[5]:
+        for name in _fields(content, *place)[8]:
+            constants[content[slice(*name)].decode()] = _numbers(content, *place)
+    for place in graph[1]:
+        parts = _fields(content, *place)
+        inputs, outputs, operator = ([content[slice(*p)].decode() for p in parts[n]] for n in (1, 2, 4))
+        nodes.append(("".join(operator), inputs, outputs))
+        tensors = [tensor for attribute in parts[5] for tensor in _fields(content, *attribute)[5]]
+        if operator == ["Constant"] and tensors:
+            constants[outputs[0]] = _numbers(content, *tensors[0])
     return nodes, constants
-
-
-def _text(content: mmap.mmap, place: list[int]) -> str:
-    return content[slice(*place)].decode()
 
 
 def _numbers(content: mmap.mmap, start: int, stop: int) -> Numbers:
     """The numbers of a floating-point tensor of at most three; else UNKNOWN."""
-    found = {number: place for number, *place in _fields(content, start, stop)}
-    kind = _DTYPES.get(_varint(content, found[2][0])[0]) if 2 in found else None
-    place = next((found[number] for number in (9, 4, 10) if number in found), None)
-    if kind is None or place is None or not 0 < place[1] - place[0] <= 3 * struct.calcsize("d"):
+    found = _fields(content, start, stop)
+    kind = _DTYPES.get(_varint(content, found[2][-1][0])[0]) if found[2] else None
+    places = [*found[9], *found[4], *found[10]]
+    if kind is None or not places or not 0 < places[0][1] - places[0][0] <= 3 * struct.calcsize("d"):
         return UNKNOWN
-    values = np.frombuffer(content[slice(*place)], kind).astype(np.float64)
+    values = np.frombuffer(content[slice(*places[0])], kind).astype(np.float64)
     return values if len(values) <= 3 else UNKNOWN
 
 
-def _fields(content: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """The fields of a protobuf message: number, and where its value begins and ends."""
+def _fields(content: mmap.mmap, start: int, stop: int) -> dict[int, list[tuple[int, int]]]:
+    """The fields of a protobuf message: where the values of each number begin and end."""
+    found = defaultdict[int, list[tuple[int, int]]](list)
     while start < stop:
         key, start = _varint(content, start)
         size = {1: 8, 5: 4}.get(key & 7)
         if key & 7 == 2:
             size, start = _varint(content, start)
         end = _varint(content, start)[1] if size is None else start + size
-        yield key >> 3, start, end
+        found[key >> 3].append((start, end))
         start = end
+    return found
 
 
 def _varint(content: mmap.mmap, place: int) -> tuple[int, int]:

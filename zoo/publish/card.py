@@ -123,16 +123,14 @@ def may_be_told(option: str, value: Any) -> bool:
     """Whether a recipe's option belongs into a public card."""
     from zoo.train.config import option_names
 
-    stated = option not in option_names(told=False) and value not in (None, {}, "")
-    return stated and not {"/", "\\"} & set(str(value))
+    return option not in option_names(told=False) and value not in (None, {}, "") and not {"/", "\\"} & set(str(value))
 
 
 def eval_results(result: Evaluation) -> list[EvalResult]:
     """A benchmark's figures as the Hub's metadata has them, fractions."""
     from huggingface_hub import EvalResult
 
-    stem = Path(result.data).stem
-    kind = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "pairs"
+    kind = re.sub(r"[^a-z0-9]+", "-", Path(result.data).stem.lower()).strip("-") or "pairs"
     task: dict[str, Any] = {"task_type": "image-feature-extraction", "task_name": "Face verification"}
     task |= {"dataset_type": HUB_TYPES.get(kind, kind), "dataset_name": result.data}
     figures = [("accuracy", "accuracy", result.accuracy), ("roc_auc", "AUC", result.auc)]

@@ -74,8 +74,7 @@ def publish(
         names = stage(folder, staged, repo, license, allow_unmeasured=allow_unmeasured, centres=centres)
         require_same_model(staged)
         plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
-        message = f"Publish {folder.resolve().name}"
-        return plan, None if dry_run else push(staged, repo, message=message, **upload)
+        return plan, None if dry_run else push(staged, repo, message=f"Publish {folder.resolve().name}", **upload)
 
 
 def require_same_model(folder: Path) -> None:
@@ -88,8 +87,7 @@ def require_same_model(folder: Path) -> None:
     embedder = OnnxEmbedder(folder / ONNX, device="cpu")
     crops = crops_for_parity(embedder.input.size, 5)
     ours = TorchEmbedder(load_timm(folder), embedder.input)(crops)
-    told = "model.safetensors and model.onnx are not one model"
-    with explained(told, ParityError, advice="export the run again"):
+    with explained("model.safetensors and model.onnx are not one model", ParityError, advice="export the run again"):
         cosine = differences(ours, embedder(crops)).cosine
     if cosine < 0.9999:
         advice = "export the run again with `zoo export --onnx --force` and measure it again"
@@ -267,7 +265,7 @@ def refusals_told(repo: str) -> Iterator[None]:
         raise InputError(f"could not publish {repo}: {why}; no commit was made{hint}") from None
 
 
-REQUIREMENTS = ("gradio", "huggingface-hub>=1.0", "numpy>=2.0", "onnx>=1.19", "onnxruntime>=1.23")
+REQUIREMENTS: tuple[str, ...] = ("gradio", "huggingface-hub>=1.0", "numpy>=2.0", "onnx>=1.19", "onnxruntime>=1.23")
 REQUIREMENTS += ("opencv-python-headless>=4.10", "pillow>=11", "pyyaml>=6.0", "rich>=13.7", "simplejpeg>=1.8")
 """What the photo commands need: no PyTorch."""
 

@@ -69,8 +69,7 @@ def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     batch = shape[0] or "batch"
-    size = [batch, 3, *spec.size]
-    graph.input.extend([helper.make_tensor_value_info("input", TensorProto.FLOAT, size), *constants])
+    graph.input.extend([helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *spec.size]), *constants])
     graph.output.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, "dim"]))
     return theirs, spec
 
@@ -118,8 +117,7 @@ def adopt(source: str | Path, folder: str | Path, convention: str | None = None)
     if found.path.suffix == ".onnx":
         return adopt_onnx(found, folder, agreed(found.known, convention, "onnx"))
     tensors = read_tensors(found.path)
-    layout, _ = recognise(tensors)
-    taken = agreed(found.known, convention, layout)
+    taken = agreed(found.known, convention, recognise(tensors)[0])
     mapped, leftovers = map_tensors(tensors, taken)
     model = build(mapped)
     built = blueprint_of(model)
@@ -159,23 +157,17 @@ def build(mapped: Mapped) -> nn.Module:
     dim = len(mapped.tensors[mapped.last])
     stem = "stock" if mapped.architecture.startswith("edgenext") else "face"
     model = create_backbone(mapped.architecture, dim, neck="native", stem=stem, image_size=mapped.image_size).eval()
-    require_same_names({name: tuple(t.shape) for name, t in model.state_dict().items()}, mapped)
+    wanted, given = ({name: tuple(t.shape) for name, t in d.items()} for d in (model.state_dict(), mapped.tensors))
+    if wrong := sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name)):
+        found = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        expected = f"expected the tensors of {mapped.architecture}, found others in {found}"
+        raise InputError(f"{expected}; the checkpoint is of another architecture")
     model.load_state_dict(mapped.tensors)
     with torch.inference_mode():
         embeddings = model(torch.linspace(-1, 1, 2 * 3 * 112 * 112).reshape(2, 3, 112, 112))
     if not bool(embeddings.isfinite().all()):
         raise InputError(f"expected finite embeddings of {mapped.architecture}, found others; fetch the file again")
     return model
-
-
-def require_same_names(wanted: dict[str, tuple[int, ...]], mapped: Mapped) -> None:
-    """InputError unless the mapped tensors are those of the architecture, naming the first three that are not."""
-    given = {name: tuple(tensor.shape) for name, tensor in mapped.tensors.items()}
-    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
-    if wrong:
-        found = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        expected = f"expected the tensors of {mapped.architecture}, found others in {found}"
-        raise InputError(f"{expected}; the checkpoint is of another architecture")
 
 
 def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers: Sequence[str] = ()) -> ModelInfo:

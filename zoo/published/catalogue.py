@@ -100,12 +100,9 @@ class Catalogue:
     def convention(self, name: str | None, layout: str) -> Convention:
         """The convention called `name` for a layout; InputError with those that there are, as nothing is guessed."""
         known = [convention for (_, its), convention in self.conventions.items() if its == layout]
-        found = next((convention for convention in known if convention.name == name), None)
-        if found is not None:
-            return found
-        told = "; ".join(
-            f"{one.name}: {one.channel_order}, (x − {one.mean:g}) / {one.std:g}, epsilon {one.eps:g}" for one in known
-        )
+        if name is not None and (name, layout) in self.conventions:
+            return self.conventions[name, layout]
+        told = "; ".join(f"{c.name}: {c.channel_order}, (x − {c.mean:g}) / {c.std:g}, epsilon {c.eps:g}" for c in known)
         if name is None:
             raise InputError(f"expected --as, as nothing in the layout {layout} tells whose it is. {told}")
         raise InputError(f"no convention called {name!r} is known for the layout {layout}. Known: {told}")
@@ -157,7 +154,12 @@ def find(source: str | Path) -> Found:
     if known is not None and not known.hub:
         raise InputError(f"{known.name} must be fetched by hand from {known.by_hand}; then `zoo adopt FILE`")
     where = f"{known.hub}:{known.file}" if known is not None else str(source)
-    path = fetched(where)
+    place = find_model(where) if ":" in where else None
+    if not isinstance(place, HubFile):
+        hint = "".join(f"; did you mean {near}?" for near in closest(where, listed.models, 1))
+        told = f"or owner/name:FILE on the Hub, found {where!r}{hint}"
+        raise InputError(f"expected a checkpoint file, a name of `zoo list published` {told}")
+    path = place.file()
     digest = sha256(path)
     known = known or listed.by_hash(digest)
     if known is not None and known.sha256 not in ("", digest):
@@ -166,13 +168,3 @@ def find(source: str | Path) -> Found:
     if known is not None and not known.sha256:
         log.warning("no hash of %s is known: that it is %s rests on the repository's name", where, known.name)
     return Found(path, where, digest, known)
-
-
-def fetched(where: str) -> Path:
-    """The file of owner/name:FILE, in the Hub client's cache; InputError where that is no such name."""
-    place = find_model(where) if ":" in where else None
-    if not isinstance(place, HubFile):
-        close = closest(where, catalogue().models)
-        told = f"or owner/name:FILE on the Hub, found {where!r}{f'; did you mean {close[0]}?' if close else ''}"
-        raise InputError(f"expected a checkpoint file, a name of `zoo list published` {told}")
-    return place.file()

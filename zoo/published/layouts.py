@@ -40,8 +40,7 @@ class Source:
 
     def count(self, pattern: str) -> int:
         """One more than the largest number where `pattern` has its group; 0 where no name begins so."""
-        found = [int(match[1]) for name in self.names() if (match := re.match(pattern, name))]
-        return max(found, default=-1) + 1
+        return max([int(match[1]) for name in self.names() if (match := re.match(pattern, name))], default=-1) + 1
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; InputError where it is not there."""

@@ -1,6 +1,7 @@
 """From many pictures to embeddings, aligned crops or verdicts on pairs: read ahead, in batches, each recorded."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -99,10 +100,13 @@ def embed_pictures(
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r in journal.records() if r["sha256"]}
 
     def look(path: Path | Stored) -> Look:
-        name, stamp = named(path), (0, 0) if isinstance(path, Stored) else _stamp(path)
-        if (name, *stamp) in done:
+        name, size, changed = printable(str(path)), 0, 0
+        with contextlib.suppress(OSError):
+            if isinstance(path, Path):
+                size, changed = path.stat().st_size, path.stat().st_mtime_ns
+        if (name, size, changed) in done:
             return None, []
-        record: Record = {"path": name, "bytes": stamp[0], "mtime_ns": stamp[1], "sha256": "", "reason": ""}
+        record: Record = {"path": name, "bytes": size, "mtime_ns": changed, "sha256": "", "reason": ""}
         if people:
             record["person"] = people[path]
         try:
@@ -151,20 +155,6 @@ def _batches(looks: Iterable[Look]) -> Iterator[list[Look]]:
             held = []
     if held:
         yield held
-
-
-def named(picture: Path | Stored) -> str:
-    """What messages and tables call a picture."""
-    return str(picture) if isinstance(picture, Stored) else printable(picture)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """(bytes, nanoseconds), which change with a file's content; zeros where there is no file."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return 0, 0
-    return facts.st_size, facts.st_mtime_ns
 
 
 LOG = "align.jsonl"
@@ -217,7 +207,9 @@ def align_photos(
         raise InputError(f"expected photos in {source}, found none")
     how = {"detector": finder.detector.sha256, "face": face, "size": [size, size], "suffix": suffix}
     with new_folder(target), Journal(target / LOG, how) as log, bar("align", len(found)) as progress:
-        _sweep(target, suffix)
+        for file in target.rglob(f".*.{suffix}.*"):  # the temporary files of a killed run, which end in random letters
+            if re.fullmatch(rf"\..+\.{suffix}\.[a-z0-9_]{{8}}", file.name):
+                file.unlink(missing_ok=True)
         crops = {line["photo"]: [crop["crop"] for crop in line["crops"]] for line in log.records()}
         done = {photo: len(names) for photo, names in crops.items() if all((target / name).is_file() for name in names)}
         counts = [done[name] for photo in found if (name := printable(photo)) in done]
@@ -247,13 +239,6 @@ def cut_faces(finder: FaceFinder, source: Path, target: Path, suffix: str, photo
     return line
 
 
-def _sweep(target: Path, suffix: str) -> None:
-    """Removes the temporary files of a killed run, which end in random letters."""
-    for file in target.rglob(f".*.{suffix}.*"):
-        if re.fullmatch(rf"\..+\.{suffix}\.[a-z0-9_]{{8}}", file.name):
-            file.unlink(missing_ok=True)
-
-
 FARS = (0.1, 0.01, 0.001, 0.0001)  #: Those that a list is asked for; what it is too short to measure is left out
 
 
@@ -264,8 +249,8 @@ class PairAnswer:
     a: Path
     b: Path
     truth: bool | None  #: Whether the two show the same person; None where the list does not say
-    similarity: float | None  #: None where one of the pictures cannot be used
-    same: bool | None  #: The verdict; None without a threshold or a similarity
+    similarity: float | None = None  #: None where one of the pictures cannot be used
+    same: bool | None = None  #: The verdict; None without a threshold or a similarity
     reason: str | None = None  #: Why there is no similarity: one sentence
     notes: tuple[str, ...] = ()  #: What limits the answer, one sentence each
 
@@ -345,7 +330,7 @@ def verify_pairs(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar
     for a, b, truth in pairs:
         first, second = found[printable(a)], found[printable(b)]
         if reason := first.reason or second.reason:
-            rows.append(PairAnswer(a, b, truth, None, None, reason))
+            rows.append(PairAnswer(a, b, truth, reason=reason))
             continue
         similarity = float(np.clip(np.dot(*(one.embeddings[0].astype(np.float64) for one in (first, second))), -1, 1))
         notes = tuple(dict.fromkeys((*first.notes, *second.notes)))

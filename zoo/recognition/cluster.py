@@ -1,7 +1,6 @@
 """A table of embeddings, and its faces without names sorted into people: average linkage, corrections that last."""
 
 import base64
-import html
 import importlib.util
 import itertools
 import json
@@ -24,7 +23,7 @@ from zoo.faces.finder import read_picture
 from zoo.files import atomic_path, new_folder, write_bytes, write_json, write_text
 from zoo.formats.images import Image, encode_jpeg, encode_png, printable, resized
 from zoo.messages import Bar, no_bar
-from zoo.recognition.batch import Found, embed_pictures, found_in, named, sources_in
+from zoo.recognition.batch import Found, embed_pictures, found_in, sources_in
 from zoo.recognition.journal import Journal, partial_of
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
@@ -101,28 +100,16 @@ class Clusters:
 
     def write_page(self, path: Path) -> None:
         """A contact sheet for each person on one page without links, up to SHOWN faces each."""
-        sheets = []
+        from zoo.evaluate.report.page import templates
+
+        def jpeg(face: int) -> str:
+            return base64.b64encode(encode_jpeg(resized(self.faces.crop(face), (80, 80)), 80)).decode()
+
+        names, people = self.faces.names, []
         for name, faces in self.people.items():
-            pictures = "".join(self._figure(face) for face in faces[:SHOWN])
-            more = f"<p>and {len(faces) - SHOWN:,} more</p>" if len(faces) > SHOWN else ""
-            sheets.append(f"<h2>{name}: {len(faces):,}</h2><div>{pictures}</div>{more}")
-        about = html.escape(f"{len(self.faces.names):,} faces, {len(self.people):,} people; threshold {self.decision}")
-        write_text(path, PAGE.format(about=about, sheets="\n".join(sheets)))
-
-    def _figure(self, face: int) -> str:
-        picture = base64.b64encode(encode_jpeg(resized(self.faces.crop(face), (80, 80)), 80)).decode()
-        name = html.escape(self.faces.names[face])
-        return f'<figure><img alt="" src="data:image/jpeg;base64,{picture}"><figcaption>{name}</figcaption></figure>'
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>People</title>
-<style>body {{ font: 14px sans-serif }} div {{ display: flex; flex-wrap: wrap }} figure {{ margin: 4px; width: 96px }}
-figcaption {{ font-size: 9px; overflow-wrap: anywhere }}</style>
-<p>{about}</p>
-{sheets}
-</html>
-"""
+            people.append((name, len(faces), [(names[face], jpeg(face)) for face in faces[:SHOWN]]))
+        page = templates("zoo.recognition").get_template("people.html.j2")
+        write_text(path, page.render(faces=len(names), people=people, decision=self.decision))
 
 
 def cluster(
@@ -314,7 +301,7 @@ def embed_to_table(
     pictures = pictures[len(pictures) * (part - 1) // parts : len(pictures) * part // parts]
     if not pictures:
         raise InputError(f"expected pictures in {' '.join(map(printable, paths))}, found none")
-    wanted = set(map(named, pictures))
+    wanted = {printable(str(picture)) for picture in pictures}
     with Journal(partial, verifier.how()) as journal:
         with bar("embed", len(pictures)) as progress:
             added = embed_pictures(verifier, pictures, journal, workers, progress)
@@ -352,11 +339,11 @@ def _write_npz(path: Path, rows: Iterable[Row], dim: int) -> tuple[int, list[str
     if good:
         arrays["landmarks"] = arrays["landmarks"].reshape(-1, 5, 2)
     arrays["embedding"] = np.array([row["embedding"] for row in good], np.float32).reshape(-1, dim)
-    reasons = [row["reason"] for row in failed]
-    arrays["failed"], arrays["reasons"] = np.array([row["path"] for row in failed], np.str_), np.array(reasons, np.str_)
+    for name, column in (("failed", "path"), ("reasons", "reason")):
+        arrays[name] = np.array([row[column] for row in failed], np.str_)
     with open(path, "wb") as file:  # np.savez would add .npz to the temporary name
         np.savez(file, allow_pickle=False, **arrays)
-    return len(good), reasons
+    return len(good), arrays["reasons"].tolist()
 
 
 def _write_parquet(path: Path, rows: Iterable[Row], dim: int) -> tuple[int, list[str]]:

@@ -213,10 +213,9 @@ class Gallery:
         np.add.at(counts, people, 1)
         templates[changed], lengths[changed] = _means(sums, counts[changed], [names[person] for person in changed])
         hashes = np.frombuffer(b"".join(digest for _, digest in added), np.uint8).reshape(-1, 32)
-        rest: dict[str, Any] = {"photo_hashes": hashes, "photo_people": people}
-        rest |= {"photo_values": codes.values, "photo_scales": codes.scales}
-        rest = {name: np.concatenate([getattr(self, name), new]) for name, new in rest.items()}
-        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), **rest)
+        before = (self.photo_hashes, self.photo_people, self.photo_values, self.photo_scales)
+        both = zip(before, (hashes, people, codes.values, codes.scales), strict=True)
+        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), *map(np.concatenate, both))
 
     def remove(self, names: Collection[str]) -> Gallery:
         """This gallery without some people and all that belongs to them; InputError for a name that is not there."""

@@ -15,8 +15,8 @@ from typing import Any
 from zoo.errors import InputError, closest
 from zoo.formats.images import printable, read_file
 from zoo.formats.read_ahead import map_ahead
-from zoo.messages import Bar, Progress, no_bar, no_progress
-from zoo.recognition.batch import Stored, embed_pictures, found_in, named, pictures_in
+from zoo.messages import Bar, no_bar
+from zoo.recognition.batch import Stored, embed_pictures, found_in, pictures_in
 from zoo.recognition.gallery import EnrolledPhoto, Gallery
 from zoo.recognition.journal import Journal, partial_of, spare_journal
 from zoo.recognition.store import QdrantStore, Store, in_engine, store_at
@@ -117,8 +117,7 @@ def follow(
     for name in {name for name, _ in gone} & old.uncoded():  # enrolled anew: nothing can be taken out of their means
         gone |= {photo for photo in owned if photo[0] == name}
         waiting[name] = people.get(name, [])
-    with bar("enrol", sum(map(len, waiting.values()))) as progress:
-        enrolled, told = enrol(verifier, waiting, journal, workers, progress)
+    enrolled, told = enrol(verifier, waiting, journal, workers, bar)
     new = old.without(gone).extended(enrolled)
     names, touched = new.names(), {name for name, *_ in (*enrolled, *gone)}
     notes = [*told, *notes, *(f"{name} was removed while this run was under way: left out" for name in sorted(lost))]
@@ -172,10 +171,11 @@ def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str
     if in_engine(path):
         store = QdrantStore.at(str(path))
         gone = doomed(set(store.owned()))
-        store.change(
-            {name for name, _ in gone},
-            lambda old: old.without(photo for photo in old.owned() if photo[0] in people or photo in gone),
-        )
+
+        def left(old: Gallery) -> Gallery:
+            return old.without(photo for photo in old.owned() if photo[0] in people or photo in gone)
+
+        store.change({name for name, _ in gone}, left)
         return Indexed(store, 0, len(gone))
     path = Path(path)
     with Journal(partial_of(path), None) as journal:
@@ -217,7 +217,8 @@ def enrol(
     people: Mapping[str, Sequence[Path]],
     journal: Journal,
     workers: int = 2,
-    progress: Progress = no_progress,
+    bar: Bar = no_bar,
+    caption: str = "enrol",
 ) -> tuple[list[EnrolledPhoto], list[str]]:
     """The usable photos of `people` by name, and notes: failures, what limits a photo's use, duplicates.
 
@@ -227,10 +228,11 @@ def enrol(
     if verifier.face == "all":
         verifier = verifier.taking("largest")
     names: dict[Path | Stored, str] = {path: name for name, paths in people.items() for path in paths}
-    embed_pictures(verifier, names, journal, workers, progress, names)
+    with bar(caption, len(names)) as progress:
+        embed_pictures(verifier, names, journal, workers, progress, names)
     notes, photos = list[str](), list[EnrolledPhoto]()
     owners: dict[str, dict[str, str]] = {}
-    wanted = {named(path): name for path, name in names.items()}
+    wanted = {printable(str(path)): name for path, name in names.items()}
     for found in found_in(journal):
         name = wanted.get(found.path)
         if name is None:  # from an interrupted run over another folder
@@ -243,9 +245,8 @@ def enrol(
             photos.append((name, found.sha256, found.embeddings[0]))
         else:
             notes.append(f"{found.path} is the same file as {twin}: counted once")
-    shared = (same for same in owners.values() if len(same) > 1)
-    told = "{} are one photo under {} names: {}"
-    notes += [told.format(" and ".join(same.values()), len(same), " and ".join(same)) for same in shared]
+    for same in (same for same in owners.values() if len(same) > 1):
+        notes.append(f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}")
     return photos, notes
 
 

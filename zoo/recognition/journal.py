@@ -97,9 +97,8 @@ class Journal:
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops all records but the `wanted` ones, in place, so that the lock stays."""
         kept = [record for record in self.records() if wanted(record)]
-        with open(self.path, "rb") as file:
-            first = file.readline()
-        self._file.truncate(len(first))
+        self._file.seek(0)
+        self._file.truncate(len(self._file.readline()))
         self._empty = not kept
         for record in kept:
             self._write(record)

@@ -70,8 +70,7 @@ def re_embed(
             people[name].append(path)
     require_everybody([name for name, paths in people.items() if not paths], "no photo of", photos)
     with Journal(partial_of(target), verifier.how()) as journal:
-        with bar("enrol", sum(map(len, people.values()))) as progress:
-            enrolled, more = enrol(verifier, people, journal, workers, progress)
+        enrolled, more = enrol(verifier, people, journal, workers, bar)
         facts = {**verifier.how(), "migrated": f"photos embedded again, from model {str(gallery.facts['model'])[:12]}"}
         migrated = Gallery.empty(verifier.dim, facts).extended(enrolled)
         require_everybody(sorted(set(names) - set(migrated.names())), "no usable photo of", photos)
@@ -139,9 +138,9 @@ def embed_by_both(
     """The photos that both models embed: (photos, old dim), (photos, new dim), and whose each is (photos,)."""
     people, _ = people_in(learn)
     found = []
-    for name, verifier in (("old", old), ("new", new)):
-        with spare_journal() as journal, bar(name, sum(map(len, people.values()))) as progress:
-            photos, _ = enrol(verifier, people, journal, workers, progress)
+    for caption, verifier in (("old", old), ("new", new)):
+        with spare_journal() as journal:
+            photos, _ = enrol(verifier, people, journal, workers, bar, caption)
         found.append({(person, digest): embedding for person, digest, embedding in photos})
     both = sorted(found[0].keys() & found[1].keys())
     names, whose = np.unique([person for person, _ in both], return_inverse=True)

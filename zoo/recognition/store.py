@@ -109,7 +109,6 @@ class QdrantStore:
         return replace(self, notes=tuple(notes))
 
     def require(self, verifier: FaceVerifier) -> list[str]:
-        """As `Gallery.require`."""
         return Gallery.empty(self.dim, self.facts).require(verifier)
 
     def ranked(self, queries: npt.NDArray[np.float32], k: int = 1) -> list[Ranked]:
@@ -118,8 +117,7 @@ class QdrantStore:
 
         exact = models.SearchParams(exact=True) if self.remote else None  # the local mode knows no other search
         how: dict[str, Any] = {"limit": k, "with_payload": ["name"], "params": exact}
-        asked = [models.QueryRequest(query=query.tolist(), **how) for query in queries]
-        answers = self._ask("query_batch_points", asked)
+        answers = self._ask("query_batch_points", [models.QueryRequest(query=one, **how) for one in queries.tolist()])
         return [tuple((point.payload["name"], float(point.score)) for point in one.points) for one in answers]
 
     def identify(self, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
@@ -171,12 +169,10 @@ class QdrantStore:
                 continue
             person = place[name]
             rows = new.photo_people == person
-            payload = {
-                **{"name": name, "version": mark, "length": float(new.lengths[person])},
-                "hashes": [row.tobytes().hex() for row in new.photo_hashes[rows]],
-                "values": base64.b64encode(new.photo_values[rows].tobytes()).decode(),
-                "scales": new.photo_scales[rows].tolist(),
-            }
+            values = base64.b64encode(new.photo_values[rows].tobytes()).decode()
+            hashes = [row.tobytes().hex() for row in new.photo_hashes[rows]]
+            payload = {"name": name, "version": mark, "length": float(new.lengths[person])}
+            payload |= {"hashes": hashes, "values": values, "scales": new.photo_scales[rows].tolist()}
             point = models.PointStruct(id=_key(name), vector=new.templates[person].tolist(), payload=payload)
             mode = models.UpdateMode.UPDATE_ONLY if name in versions else models.UpdateMode.INSERT_ONLY
             condition = still(name) if name in versions else None
@@ -197,20 +193,16 @@ class QdrantStore:
 
     def _gallery(self, points: Sequence[Any]) -> Gallery:
         facts = [point.payload for point in points]
-        counts = [len(one["hashes"]) for one in facts]
-        values = b"".join(base64.b64decode(one["values"]) for one in facts)
+        counts = np.array([len(one["hashes"]) for one in facts], np.int32)
+        templates = np.array([point.vector for point in points], np.float32).reshape(-1, self.dim)
+        lengths = np.array([one["length"] for one in facts], np.float32)
         hashes = bytes.fromhex("".join(digest for one in facts for digest in one["hashes"]))
-        return Gallery(
-            self.facts,
-            np.array([point.vector for point in points], np.float32).reshape(-1, self.dim),
-            np.array([one["length"] for one in facts], np.float32),
-            np.array(counts, np.int32),
-            *packed_names([one["name"] for one in facts]),
-            np.frombuffer(hashes, np.uint8).reshape(-1, 32),
-            np.repeat(np.arange(len(points), dtype=np.int32), counts),
-            np.frombuffer(values, np.int8).reshape(-1, self.dim),
-            np.array([scale for one in facts for scale in one["scales"]], np.float32),
-        )
+        owners = np.repeat(np.arange(len(points), dtype=np.int32), counts)
+        values = np.frombuffer(b"".join(base64.b64decode(one["values"]) for one in facts), np.int8)
+        scales = np.array([scale for one in facts for scale in one["scales"]], np.float32)
+        names = packed_names([one["name"] for one in facts])
+        photos = np.frombuffer(hashes, np.uint8).reshape(-1, 32), owners, values.reshape(-1, self.dim), scales
+        return Gallery(self.facts, templates, lengths, counts, *names, *photos)
 
 
 def _told(place: str) -> AbstractContextManager[None]:

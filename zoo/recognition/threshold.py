@@ -33,10 +33,8 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
 
     InputError where both are given, where `threshold` is not a cosine, and where `far` was not measured.
     """
-    if info is not None and info.worth:
-        return _none(info.worth, threshold if far is None else far)
-    if threshold is not None:
-        return _given(threshold, "--far", far)
+    if given := _given(info, threshold, "--far", far):
+        return given
     if far is not None and not 0 < far <= 1:
         raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
     stored = _stored(info)
@@ -51,14 +49,6 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
     return Decision(best.threshold, origin, best)
 
 
-def _none(worth: str, asked: float | None) -> Decision:
-    """No threshold for a model that is too weak for verdicts."""
-    if asked is not None:
-        found = f"found {asked:g}; its similarities are worth {worth}"
-        raise InputError(f"expected no threshold and no rate for a model that gives no verdicts, {found}")
-    return Decision(None, f"this model gives no verdicts; its similarities are worth {worth}")
-
-
 def decide_identification(
     info: ModelInfo | None, people: int, fpir: float | None = None, threshold: float | None = None
 ) -> Decision:
@@ -67,10 +57,8 @@ def decide_identification(
     For `fpir` it is the stored threshold with the largest false accept rate that keeps this false positive
     identification rate. InputError where none of the stored ones is small enough, and where both are given.
     """
-    if info is not None and info.worth:
-        return _none(info.worth, threshold if fpir is None else fpir)
-    if threshold is not None:
-        return _given(threshold, "--fpir", fpir)
+    if given := _given(info, threshold, "--fpir", fpir):
+        return given
     stored = _stored(info)
     if fpir is None and not stored:
         return Decision(None, "this model stores none: give one with --threshold")
@@ -102,7 +90,16 @@ def fpir_of(far: float, people: int) -> float:
     return 1.0 if far >= 1 else -math.expm1(people * math.log1p(-far))
 
 
-def _given(threshold: float, flag: str, rate: float | None) -> Decision:
+def _given(info: ModelInfo | None, threshold: float | None, flag: str, rate: float | None) -> Decision | None:
+    """The decision for a model that is too weak for verdicts, and for a given threshold; None for any other."""
+    if info is not None and info.worth:
+        worth, asked = f"its similarities are worth {info.worth}", threshold if rate is None else rate
+        if asked is not None:
+            found = f"found {asked:g}; {worth}"
+            raise InputError(f"expected no threshold and no rate for a model that gives no verdicts, {found}")
+        return Decision(None, f"this model gives no verdicts; {worth}")
+    if threshold is None:
+        return None
     if rate is not None:
         raise InputError(f"expected --threshold or {flag}, found both; give one of them")
     if not -1 <= threshold <= 1:

@@ -117,8 +117,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
-        token = settings.token()
-        self._token = None if token is None else _hashed(token)
+        self._token = _hashed(token) if (token := settings.token()) else b""
         self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +150,11 @@ class Guard:
         finally:
             self._buffered -= seen.size
             if seen.status:
-                self._record(scope, seen, time.monotonic() - started)
+                route, seconds = getattr(scope.get("route"), "path", "none"), time.monotonic() - started
+                route, method = route if route in ROUTES else "none", scope["method"]
+                self.metrics.request(route, seen.status, seconds)
+                method = method if method in METHODS else "-"
+                log.info("%s %s %d %.1f ms %d bytes", method, route, seen.status, 1e3 * seconds, seen.size)
 
     def check(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
         """Problem unless the request names this server, comes from its own page or from a program, and is allowed."""
@@ -172,7 +175,7 @@ class Guard:
         hosts = headers.getlist("host")
         found = _hostname(hosts[0]) if len(hosts) == 1 else None
         local = (scope.get("server") or ("",))[0]
-        allowed = {*LOOPBACK, *(host.lower() for host in self.settings.allow_host), self.settings.host, local}
+        allowed = {*LOOPBACK, *map(str.lower, self.settings.allow_host), self.settings.host, local}
         if not found or found not in allowed:
             told = f"expected the name or the address of this server in Host, found {'another' if found else 'none'}"
             advice = "start it with --allow-host NAME for each name it is reached by"
@@ -182,8 +185,7 @@ class Guard:
         """401 unless the request carries the token; the comparison takes as long for every wrong one."""
         given = headers.getlist("authorization")
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        known = self._token or b""
-        if not (hmac.compare_digest(_hashed(token.strip()), known) and scheme.lower() == "bearer" and known):
+        if not (hmac.compare_digest(_hashed(token.strip()), self._token) and scheme.lower() == "bearer"):
             self.metrics.event("refused_tokens")
             found = f"found {'another' if token else 'none'}; it is the first line of the file after --token-file"
             told = f"expected the server's token in the header Authorization: Bearer TOKEN, {found}"
@@ -217,24 +219,12 @@ class Guard:
                     parts.append(part)
         except TimeoutError:
             raise Problem(408, f"expected the whole request within {limits.max_seconds:g} seconds") from None
-        body: bytes | None = b"".join(parts)
-        parts.clear()
+        parts = [b"".join(parts)]
 
         async def replay() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            message, body = {"type": "http.request", "body": body, "more_body": False}, None
-            return message
+            return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
 
         return replay
-
-    def _record(self, scope: MutableMapping[str, Any], seen: Seen, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        route = route if route in ROUTES else "none"
-        method = scope["method"] if scope["method"] in METHODS else "-"
-        self.metrics.request(route, seen.status, seconds)
-        log.info("%s %s %d %.1f ms %d bytes", method, route, seen.status, 1e3 * seconds, seen.size)
 
 
 def _check_origin(headers: Headers) -> None:

@@ -84,8 +84,7 @@ async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any]
         raise Problem(400, "expected JSON in UTF-8, found something else") from None
     if not isinstance(fields, dict):
         raise Problem(422, f"expected a JSON object, found {type(fields).__name__}")
-    pictures = {name: _decoded(fields.pop(name), name) for name in names if name in fields}
-    return fields, pictures
+    return fields, {name: _decoded(fields.pop(name), name) for name in names if name in fields}
 
 
 def _decoded(text: Any, name: str) -> bytes:

@@ -141,8 +141,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; InputError where the address is not to be had."""
     wrong, advice = (OSError, OverflowError), "choose another --port or --host"
     with explained(f"cannot listen on {host} port {port}", *wrong, advice=advice):
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # asyncio sends small answers at once only over what is stated to be TCP; else they wait 40 ms for a reply
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.faces.detect import FaceDetector
+from zoo.faces.detect import load_detector
 from zoo.faces.finder import FaceCrop, FaceRule, NoFace, Picture
 from zoo.formats.images import encode_png
 from zoo.inference.session import OnnxEmbedder
@@ -68,10 +67,9 @@ class SharedEmbedder(OnnxEmbedder):
             for _, embeddings in taken:
                 embeddings.set_exception(error)
             return
-        at = 0
-        for crops, embeddings in taken:
-            embeddings.set_result(found[at : at + len(crops)])
-            at += len(crops)
+        ends = np.cumsum([len(crops) for crops, _ in taken])
+        for (_, embeddings), rows in zip(taken, np.split(found, ends[:-1]), strict=True):
+            embeddings.set_result(rows)
 
 
 Answer = dict[str, Any]
@@ -98,33 +96,23 @@ class Service:
         if settings.face not in get_args(FaceRule):
             raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {settings.face!r}")
         self.settings = settings
-        self.embedder = SharedEmbedder(
-            onnx_file(settings.model), device="cpu", spin=False, threads=settings.threads_each, input=settings.input
-        )
-        self._detector: FaceDetector | None = None
+        options: dict[str, Any] = {"threads": settings.threads_each, "input": settings.input}
+        self.embedder = SharedEmbedder(onnx_file(settings.model), device="cpu", spin=False, **options)
+        self._detector = None if settings.aligned else load_detector(settings.detector)
         self.verifier = self._verifier(far=settings.far, threshold=settings.threshold)
-        if not settings.aligned:
-            self._detector = self.verifier.detector  # loaded now, not by the first request
         self.shelf = Shelf(settings.gallery, self.verifier, settings.enrol) if settings.gallery else None
 
     def _verifier(self, face: FaceRule | None = None, aligned: bool = False, **decision: float | None) -> FaceVerifier:
         """A verifier with other options over the same model and detector."""
         settings = self.settings
-        given = self._detector or settings.detector
-        verifier = BoundedVerifier(
-            self.embedder,
-            given,
-            face=face or settings.face,  # type: ignore[arg-type]  # checked in __init__
-            aligned=aligned or settings.aligned,
-            **decision,  # type: ignore[arg-type]
-        )
+        options: dict[str, Any] = {"face": face or settings.face, "aligned": aligned or settings.aligned, **decision}
+        verifier = BoundedVerifier(self.embedder, self._detector or settings.detector, **options)
         verifier.limits = settings.limits
         return verifier
 
     def verify(self, options: VerifyOptions, a: Sent, b: Sent) -> Answer:
         """Whether two pictures show the same person: `Verification.to_json` without paths."""
-        given = (options.far, options.threshold) != (None, None)
-        decision = options if given else self.settings
+        decision = self.settings if options.far is options.threshold is None else options
         verifier = self._verifier(options.face, options.aligned, far=decision.far, threshold=decision.threshold)
         answer = verifier.verify(a, b)
         told: Answer = json.loads(answer.to_json())
@@ -135,10 +123,8 @@ class Service:
 
     def identify(self, options: IdentifyOptions, picture: Sent) -> Answer:
         """The people of the gallery in a picture: `Identification.to_json`."""
-        gallery = self.gallery()
-        verifier = self._verifier(options.face, options.aligned)
-        given = (options.fpir, options.threshold) != (None, None)
-        decision = options if given else self.settings
+        gallery, verifier = self.gallery(), self._verifier(options.face, options.aligned)
+        decision = self.settings if options.fpir is options.threshold is None else options
         rates = {"fpir": decision.fpir, "threshold": decision.threshold}
         answer = gallery.identify(picture, verifier, top=options.top, **rates)
         told: Answer = json.loads(answer.to_json())
@@ -160,16 +146,13 @@ class Service:
             raise Problem(403, "embeddings are biometric data: this server was started without --allow-embeddings")
         verifier = self._verifier(options.face, options.aligned)
         crops = verifier.crops(picture)
-        rows = verifier.embed_crops(crops)
-        faces = [_face(crop) | {"embedding": row.tolist()} for crop, row in zip(crops, rows, strict=True)]
-        return {"faces": faces} | self._named()
+        rows = zip(crops, verifier.embed_crops(crops).tolist(), strict=True)
+        return {"faces": [_face(crop) | {"embedding": row} for crop, row in rows]} | self._named()
 
     def enrol(self, name: str, photo: Sent) -> Answer:
         """Adds the face of a photo to a person, new or not; on the disk before it is answered."""
-        shelf = self._shelf()
-        name = shelf.name_in(name)
-        verifier = self._verifier("central" if self.verifier.face == "central" else "largest")
-        crop = verifier.crop(photo)
+        shelf, verifier = self._shelf(), self._verifier("central" if self.verifier.face == "central" else "largest")
+        name, crop = shelf.name_in(name), verifier.crop(photo)
         sha256 = hashlib.sha256(photo.content).hexdigest()
         done = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
         return {"name": name, "photo": sha256, "added": done.changed, "notes": crop.notes} | done.facts()
@@ -222,9 +205,8 @@ class Service:
 
     def without_paths(self, sentence: str) -> str:
         """A sentence of the library with the server's files by their names alone."""
-        paths: Iterable[Any] = (self.embedder.path, self.settings.gallery, self.settings.detector)
-        for path in filter(None, paths):
-            sentence = sentence.replace(str(path), Path(path).name)
+        for path in (self.embedder.path, self.settings.gallery, self.settings.detector):
+            sentence = sentence.replace(str(path), Path(path).name) if path else sentence
         return sentence
 
     def _shelf(self) -> Shelf:

@@ -177,8 +177,7 @@ class Shelf:
         """Adds one photo; once this returns, neither a kill nor a power cut loses it."""
 
         def add(gallery: Gallery) -> Gallery:
-            known = (name, sha256) in gallery.owned([name])
-            return gallery if known else gallery.extended([(name, sha256, embedding)])
+            return gallery if (name, sha256) in gallery.owned([name]) else gallery.extended([(name, sha256, embedding)])
 
         return self._change("enrol", name, add)
 
