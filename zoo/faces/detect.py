@@ -82,11 +82,9 @@ def choose_face(faces: Sequence[Face], size: tuple[int, int], rule: Rule = "larg
 class FaceDetector:
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023). One detector may serve several threads."""
 
-    def __init__(self, content: bytes, name: str, score_threshold: float = SCORE) -> None:
+    def __init__(self, content: bytes, name: str) -> None:
         """`content` is YuNet's ONNX file and `name` what messages call it; InputError for any other content."""
-        self.name = name
-        self.sha256 = hashlib.sha256(content).hexdigest()
-        self.content, self.score_threshold = content, score_threshold
+        self.content, self.name, self.sha256 = content, name, hashlib.sha256(content).hexdigest()
         self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
         self._turns = threading.Semaphore(cores(threads=False))  # each keeps the memory of its largest photo
         try:
@@ -95,8 +93,8 @@ class FaceDetector:
             found = f"found something else in {name}; {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
             raise InputError(f"expected YuNet's ONNX file as the detector, {found}") from None
 
-    def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str, float]]:
-        return FaceDetector, (self.content, self.name, self.score_threshold)
+    def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str]]:
+        return FaceDetector, (self.content, self.name)
 
     def detect(self, image: Image, thorough: bool = False) -> list[Face]:
         """The faces of an RGB uint8 photo (H, W, 3), highest score first, upright or after quarter turns of the photo.
@@ -142,15 +140,13 @@ class FaceDetector:
 
     def _turned(self, image: Image, turns: int, thorough: bool) -> list[Face]:
         """The faces of the photo after quarter turns, in the pixels of the photo as it is."""
-        size = image.shape[:2]
-        faces = self._search(np.ascontiguousarray(np.rot90(image, turns)), thorough)
-        back = []
-        for face in faces:
+        size, back = image.shape[:2], []
+        for face in self._search(np.ascontiguousarray(np.rot90(image, turns)), thorough):
             left, top, width, height = face.box
             corners = turned_back(np.array([[left, top], [left + width, top + height]]) - 0.5, turns, size) + 0.5
             (x, y), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-            landmarks = turned_back(face.landmarks, turns, size)
-            back.append(Face((x, y, right - x, bottom - y), landmarks, face.score, turns))
+            box, landmarks = (x, y, right - x, bottom - y), turned_back(face.landmarks, turns, size)
+            back.append(Face(box, landmarks, face.score, turns))
         return back
 
     def _look(self, image: Image, face: Face, turns: int) -> tuple[Points | None, float]:
@@ -171,7 +167,7 @@ class FaceDetector:
         working = (max(1, round(height * scale)), max(1, round(width * scale)))
         x, y = width / working[1], height / working[0]
         # landmarks are pixels' centres, as cv2.resize maps them
-        rows = self._run(_scaled(image, working), self.score_threshold)
+        rows = self._run(_scaled(image, working), SCORE)
         boxes, points = rows[:, :4] * (x, y, x, y), (rows[:, 4:14].reshape(-1, 5, 2) + 0.5) * (x, y) - 0.5
         found = zip(boxes.tolist(), points, rows[:, 14].tolist(), strict=True)
         return [Face((left, top, w, h), landmarks, score) for (left, top, w, h), landmarks, score in found]

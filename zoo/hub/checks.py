@@ -31,7 +31,6 @@ _one_guard_at_a_time = threading.Lock()
 
 
 def require_safe_url(url: str, what: str) -> None:
-    """InputError unless `url` is https, or plain http to this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return

@@ -134,7 +134,6 @@ def ask_for(path: str, token: bool | str, **parameters: str) -> Any:
 
 
 def choose(wanted: ModelId, files: Sequence[str] | None, listing: list[str] | None) -> list[str]:
-    """The files to fetch; InputError where one that is needed is missing."""
     if listing is None:
         return list(files or ())
     if missing := [name for name in files or () if name not in listing]:
@@ -208,7 +207,6 @@ def patiently(ask: Callable[[], T]) -> T:
 
 
 def cached(wanted: ModelId, commit: str, name: str) -> Path | None:
-    """A file of a commit in the cache; None where it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(wanted.repo, name, revision=commit)
@@ -221,7 +219,6 @@ def cached_files(wanted: ModelId, commit: str) -> list[str]:
 
 
 def cache_folder(repo: str) -> Path:
-    """Where the cache keeps a repository."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
@@ -237,7 +234,6 @@ def unreachable() -> tuple[type[Exception], ...]:
 
 
 def reason(error: BaseException) -> str:
-    """Why there was no answer, in a few words."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -249,7 +245,6 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def told(wanted: ModelId) -> Iterator[None]:
-    """Turns the client's exceptions into one sentence each."""
     from huggingface_hub import constants, errors
 
     checks.require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
@@ -308,7 +303,6 @@ def described(folder: Path, name: str, place: str) -> Row:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

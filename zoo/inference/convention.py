@@ -51,7 +51,6 @@ class GivenInput:
                 raise InputError(f"expected a finite number for --{flag}, found {value}")
 
     def over(self, spec: InputSpec) -> InputSpec:
-        """`spec` with what is given in its place."""
         mean, std = spec.mean if self.mean is None else self.mean, spec.std if self.std is None else self.std
         return replace(spec, mean=mean, std=std, channel_order="BGR" if self.bgr else spec.channel_order)
 

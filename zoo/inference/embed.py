@@ -2,7 +2,6 @@
 
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,7 @@ def embed_on(
     an error in a process, or when one was killed.
     """
     import multiprocessing  # as long to import as a photo takes to verify, which needs none of it
-    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
     images = len(job.pictures)
@@ -152,34 +151,24 @@ def embed_on(
     every = spans(images, job.batch_size, len(devices))
     found = ((start, known(start, stop)) for start, stop in every)
     parts: dict[int, Part] = {start: (rows, []) for start, rows in found if rows is not None}
-    waiting = [(start, stop) for start, stop in every if start not in parts][::-1]
-    running: dict[Future[Part], tuple[int, int, int]] = {}
     context = multiprocessing.get_context("spawn")  # neither ONNX Runtime nor CUDA survives a fork
-    with ExitStack() as stack:
-        given = ((job, device, len(devices)) for device in devices)
-        pools = [ProcessPoolExecutor(1, context, initializer=_take, initargs=one) for one in given]
-        for pool in pools:
-            stack.callback(pool.shutdown, cancel_futures=True)
-
-        def hand_out(device: int) -> None:
-            if waiting:
-                start, stop = waiting.pop()
-                running[pools[device].submit(_embed, start, stop)] = (device, start, stop)
-
-        try:
-            for device in [*range(len(pools))] * 2:  # one part to work on and one queued
-                hand_out(device)
-            while running:
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    device, start, stop = running.pop(done)
-                    parts[start] = done.result()
-                    keep(start, parts[start][0])
-                    hand_out(device)
-                    if progress is not None:
-                        progress(stop - start)
-        except BrokenProcessPool:
-            why = "but one was killed; if memory ran out, try fewer devices or a smaller --batch-size"
-            raise InputError(f"expected {len(devices)} processes to embed on {', '.join(devices)}, {why}") from None
+    free = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    pool = ProcessPoolExecutor(len(devices), context, initializer=_take, initargs=(job, free, len(devices)))
+    try:
+        running = {pool.submit(_embed, start, stop): (start, stop) for start, stop in every if start not in parts}
+        for done in as_completed(running):
+            start, stop = running[done]
+            parts[start] = done.result()
+            keep(start, parts[start][0])
+            if progress is not None:
+                progress(stop - start)
+    except BrokenProcessPool:
+        why = "but one was killed; if memory ran out, try fewer devices or a smaller --batch-size"
+        raise InputError(f"expected {len(devices)} processes to embed on {', '.join(devices)}, {why}") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
     notes = list(dict.fromkeys(note for start in sorted(parts) for note in parts[start][1]))
     return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
 
@@ -188,10 +177,10 @@ _taken: tuple[Job, str, int] | None = None
 _embedder: Any = None
 
 
-def _take(job: Job, device: str, processes: int) -> None:
-    """Stores the job; the model is opened with the first part, so that an error is passed back."""
+def _take(job: Job, free: Any, processes: int) -> None:
+    """Stores the job and a free device; the model is opened with the first part, so that an error is passed back."""
     global _taken
-    _taken = job, device, processes
+    _taken = job, free.get(), processes
 
 
 def _embed(start: int, stop: int) -> Part:

@@ -35,7 +35,6 @@ def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
 
 
 def facts_text(proto: onnx.ModelProto) -> str | None:
-    """The text under our key of a file's metadata; None where there is none."""
     return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
 
 

@@ -120,7 +120,6 @@ def choose(device: Device) -> tuple[list[str], str]:
 def with_options(
     wanted: Sequence[str], index: int, engine: Engine | None, precision: str, graph: bool
 ) -> list[tuple[str, Options]]:
-    """Every wanted provider by its full name, with its options."""
     options: dict[str, Options] = {"cpu": {}, "cuda": cuda_options(index, graph and wanted[0] == "cuda")}
     if engine is not None:
         options["tensorrt"] = tensorrt_options(index, engine, precision, graph)

@@ -120,8 +120,7 @@ class OnnxEmbedder:
         chosen = providers.with_options(wanted, device.index, engine, self._precision, graph)
         with providers.quiet(wanted):
             try:
-                model = file if isinstance(file, bytes) else str(file)
-                session = ort.InferenceSession(model, options, providers=chosen)
+                session = ort.InferenceSession(file, options, providers=chosen)
             except REFUSALS as error:
                 why = f"but ONNX Runtime cannot load it: {_reason(error)}"
                 raise InputError(f"expected an ONNX model at {self.path}, {why}") from None

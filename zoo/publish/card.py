@@ -234,7 +234,6 @@ def report_in(run: Path) -> Report | None:
 
 
 def recipe_in(run: Path) -> dict[str, Any]:
-    """A run's config.yaml, also for its best/; empty where there is none."""
     return options_in(run_of(run))
 
 

@@ -148,7 +148,6 @@ def staged_files(folder: Path) -> list[str]:
 
 
 def existing(file: Path) -> Path:
-    """`file`; InputError where it is not there."""
     if not file.is_file():
         raise InputError(f"expected {file.name} in {file.parent}, found none; choose a run that has it")
     return file
@@ -226,14 +225,12 @@ def push(
 
 
 def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
-    """The files that the last push wrote, with the hash of its card."""
     block = read(fetched(repo, commit, CONFIG)).get("zoo") if CONFIG in there else None
     written = block.get("published") if isinstance(block, dict) else None
     return {str(name): str(digest) for name, digest in written.items()} if isinstance(written, dict) else {}
 
 
 def fetched(repo: str, commit: str, name: str) -> Path:
-    """A file of a commit, in the Hub client's cache."""
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(repo, name, revision=commit))
@@ -241,7 +238,6 @@ def fetched(repo: str, commit: str, name: str) -> Path:
 
 @contextmanager
 def refusals_told(repo: str) -> Iterator[None]:
-    """Turns what a server refuses, or does not answer, into one sentence."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     causes: tuple[type[Exception], ...] = (HfHubHTTPError, RuntimeError, ValueError, *unreachable())

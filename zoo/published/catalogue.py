@@ -76,7 +76,6 @@ class Published:
 
     @property
     def where(self) -> str:
-        """Where the file is, in words."""
         return f"{self.hub}:{self.file} on the Hub" if self.hub else self.by_hand
 
 
@@ -110,7 +109,6 @@ class Catalogue:
 
 @cache
 def catalogue() -> Catalogue:
-    """The catalogue that ships with zoo."""
     content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text(encoding="utf-8"))
     data = {name: TrainingData(name, **facts) for name, facts in content["data"].items()}
     licenses = {name: License(**facts) for name, facts in content["licenses"].items()}

@@ -43,7 +43,6 @@ class Source:
         return max([int(match[1]) for name in self.names() if (match := re.match(pattern, name))], default=-1) + 1
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor; InputError where it is not there."""
         return tuple(self._found(name).shape)
 
     def take(self, name: str) -> torch.Tensor:

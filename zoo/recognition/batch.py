@@ -71,7 +71,6 @@ class Stored:
         return self.pictures.where(self.number)
 
     def read(self) -> bytes:
-        """The encoded picture; InputError where it cannot be read."""
         return self.pictures.content(self.number)
 
 
@@ -282,7 +281,6 @@ class VerifiedPairs:
 
     @property
     def failed(self) -> list[PairAnswer]:
-        """The rows without a similarity."""
         return [row for row in self.rows if row.similarity is None]
 
     @property

@@ -314,7 +314,6 @@ def embed_to_table(
 
 
 def require_table_name(path: Path) -> None:
-    """InputError unless a table can be written to a file of this name."""
     if path.suffix not in (".npz", ".parquet"):
         raise InputError(f"expected an output ending in .npz or .parquet, found {path}")
     if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):

@@ -194,23 +194,18 @@ def _label(
     pen: ImageDraw.ImageDraw, face: Face, label: str, size: tuple[int, ...], unit: float, taken: Sequence[Corners]
 ) -> Corners:
     """Words on a dark ground beside the box, where they cover least of the faces and labels in `taken`."""
-    font = ImageFont.load_default(max(11, round(13 * unit)))
+    font, pad = ImageFont.load_default(max(11, round(13 * unit))), 3 * unit
     left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
-    pad = 3 * unit
-    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    w, h = right - left + 2 * pad, bottom - top + 2 * pad
     x0, y0, x1, y1 = _corners(face)
-    places = []
-    for x, y in ((x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0), (x0 - width, y0)):
-        x, y = min(max(0.0, x), max(0.0, size[1] - width)), min(max(0.0, y), max(0.0, size[0] - height))
-        places.append((x, y, x + width, y + height))
-    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
-    pen.rectangle(place, fill=INK)
-    pen.multiline_text((place[0] + pad - left, place[1] + pad - top), label, PAPER, font)
-    return place
-
-
-def _overlap(a: Corners, b: Corners) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    wished = np.array([(x0, y0 - h), (x0, y1), (x1 - w, y0 - h), (x1 - w, y1), (x1, y0), (x0 - w, y0)])
+    starts = np.clip(wished, 0, [max(0, size[1] - w), max(0, size[0] - h)])
+    places, others = np.hstack([starts, np.add(starts, (w, h))]), np.array(taken)
+    sides = np.minimum(places[:, None, 2:], others[:, 2:]) - np.maximum(places[:, None, :2], others[:, :2])
+    x, y, x_end, y_end = places[sides.clip(0).prod(axis=2).sum(axis=1).argmin()].tolist()
+    pen.rectangle((x, y, x_end, y_end), fill=INK)
+    pen.multiline_text((x + pad - left, y + pad - top), label, PAPER, font)
+    return x, y, x_end, y_end
 
 
 def _corners(face: Face) -> Corners:

@@ -125,7 +125,6 @@ class Journal:
 
 
 def partial_of(path: Path) -> Path:
-    """The journal of the unfinished work on a file."""
     return path.with_name(path.name + ".partial")
 
 

@@ -91,7 +91,6 @@ def require_everybody(lost: Sequence[str], what: str, where: str | Path) -> None
 
 
 def require_new(target: str | Path) -> Path:
-    """The path of a new gallery; InputError where a file is there."""
     if Path(target).exists():
         raise InputError(f"expected a new file for the migrated gallery, found {printable(target)}; name another one")
     return Path(target)

@@ -126,7 +126,6 @@ class QdrantStore:
         return identify(self, picture, verifier, **options)
 
     def photo_counts(self) -> dict[str, int]:
-        """How many photos each person's template averages, by name."""
         return {one.payload["name"]: len(one.payload["hashes"]) for one in self._points(None, ["name", "hashes"])}
 
     def owned(self, people: Collection[str] | None = None) -> list[tuple[str, str]]:

@@ -24,7 +24,6 @@ class Decision:
         return None if self.threshold is None else similarity > self.threshold
 
     def facts(self) -> dict[str, Any]:
-        """The decision as JSON holds it."""
         return {"threshold": self.threshold, "far": self.stored and self.stored.far, "origin": self.origin}
 
 

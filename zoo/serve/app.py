@@ -50,7 +50,6 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
     _add_recognition(app, service, gate)
     _add_people(app, service, gate, metrics)
     _add_facts(app, service, gate, metrics)
-    _add_page(app)
     _add_problems(app, service)
     document = app.openapi
 
@@ -66,8 +65,6 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
 
 
 def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
-    """The operations on pictures, which keep nothing."""
-
     def operation(
         path: str, model: type, options: type[schemas.Options], pictures: dict[str, str], call: Callable[..., Any]
     ) -> None:
@@ -86,7 +83,6 @@ def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
 
 
 def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
-    """The gallery: reading it, and changing it where that is allowed."""
     token: dict[str, Any] = {"security": [{"token": []}]}
 
     @app.get("/people", responses=answers(schemas.People, 404, 422))
@@ -132,8 +128,6 @@ def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) ->
 
 
 def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:
-    """What a client or an operator asks about the server."""
-
     @app.get("/model", responses=answers(schemas.ModelFacts))
     async def model() -> Response:
         """The model, its thresholds, and what this server allows."""
@@ -151,9 +145,6 @@ def _add_facts(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> 
         gauges = {"waiting": gate.waiting, "running": gate.running}
         return Response(metrics.text(gauges), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-
-def _add_page(app: FastAPI) -> None:
-    """The page and its files, which are read once."""
     files = page_files("server")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

@@ -56,7 +56,6 @@ async def read_request(request: Request, options: type[Options], names: dict[str
 
 
 async def _form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The text fields and the files of a multipart form."""
     parser = MultiPartParser(request.headers, request.stream(), max_files=MOST_FIELDS, max_fields=MOST_FIELDS)
     parser.spool_max_size = 2**63 - 1  # every file stays in memory
     try:
@@ -77,7 +76,6 @@ async def _form(request: Request) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The members of a JSON object, those of `names` from base64."""
     try:
         fields = json.loads(await request.body())
     except (ValueError, RecursionError):
@@ -88,7 +86,6 @@ async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any]
 
 
 def _decoded(text: Any, name: str) -> bytes:
-    """The bytes behind base64, or behind a data URL with it."""
     try:
         if text.startswith("data:"):
             text = text.partition(";base64,")[2]

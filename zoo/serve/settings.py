@@ -35,12 +35,10 @@ class Limits:
 
     @property
     def body_bytes(self) -> int:
-        """`max_body` in bytes."""
         return int(self.max_body * 1e6)
 
     @property
     def pixels(self) -> int:
-        """`max_pixels` in pixels."""
         return int(self.max_pixels * 1e6)
 
     @property
@@ -93,7 +91,6 @@ class Settings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the host."""
         return is_loopback(self.host)
 
     @property

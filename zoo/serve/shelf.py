@@ -56,7 +56,6 @@ class AuditLog:
         return str(record["hash"])
 
     def names(self) -> list[str]:
-        """Everybody whose key is kept."""
         return list(self._keys())
 
     def keep(self, names: Iterable[str]) -> None:
@@ -137,7 +136,6 @@ class Change:
     audit: str  #: The hash of the line in the audit log; empty where nothing changed
 
     def facts(self) -> dict[str, int | str]:
-        """The change as JSON holds it."""
         return {"people": self.people, "photos": self.photos, "audit": self.audit}
 
 

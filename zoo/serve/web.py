@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from zoo.errors import InputError
 from zoo.faces import detect, finder, quality
 from zoo.faces.align import ARCFACE_TEMPLATE, template
 from zoo.faces.detect import FaceDetector, load_detector
-from zoo.faces.finder import FaceRule
 from zoo.files import new_folder, write_bytes
 from zoo.recognition import FaceVerifier
 from zoo.serve.page import page_files
@@ -47,13 +46,11 @@ def export_web(
     package onnxruntime-web. The other arguments are those of `FaceVerifier`; existing files are replaced only with
     `force`. InputError where a model cannot run in a browser, a file is missing, or the folder is in use.
     """
-    if face not in get_args(FaceRule):
-        raise InputError(f"expected the face to be {', '.join(get_args(FaceRule))}, found {face!r}")
     folder = Path(output)
     if folder.exists() and not force and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected no files at {folder}, found some; add --force to replace them or name another")
     yunet = load_detector(detector)
-    verifier = FaceVerifier(model, yunet, face=face, aligned=aligned, far=far, threshold=threshold)  # type: ignore[arg-type]  # checked above
+    verifier = FaceVerifier(model, yunet, face=face, aligned=aligned, far=far, threshold=threshold)  # type: ignore[arg-type]  # it checks
     assets = {**page_files("browser"), **runtime_files(Path(runtime))}
     assets["model.onnx"] = _portable(verifier)
     assets["detector.onnx"] = with_any_size(yunet)
