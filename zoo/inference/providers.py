@@ -112,9 +112,8 @@ def choose(device: Device) -> tuple[list[str], str]:
         why = "no CUDA GPU was found" if not gpus else f"only {gpus} CUDA GPU{'s were' if gpus > 1 else ' was'} found"
     if why and device.kind != "auto":
         raise InputError(f"expected to run on {name}:{device.index}, but {why}; use --device cpu or auto")
-    if why:
-        return ["cpu"], why
-    return (["tensorrt", "cuda", "cpu"] if name == "tensorrt" else ["cuda", "cpu"]), ""
+    gpu = ["tensorrt", "cuda", "cpu"] if name == "tensorrt" else ["cuda", "cpu"]
+    return (["cpu"], why) if why else (gpu, "")
 
 
 def with_options(
@@ -192,19 +191,10 @@ class Binding:
 
     def __call__(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The model's output (batch, …) for an input (batch, …), in memory of its own."""
-        binding, host, given, found = self._of(tensor.shape)
-        np.copyto(host, tensor)
-        if self._place[0] != "cpu":
-            given.update_inplace(host)
-        self._session.run_with_iobinding(binding)
-        return np.array(found.numpy(), copy=True)
-
-    def _of(self, shape: tuple[int, ...]) -> tuple[ort.IOBinding, npt.NDArray[Any], ort.OrtValue, ort.OrtValue]:
-        batch = shape[0]
-        if batch not in self._buffers:
+        if (batch := len(tensor)) not in self._buffers:
             if len(self._buffers) == 2:
                 del self._buffers[next(iter(self._buffers))]
-            host = np.zeros(shape, self._dtypes[0])
+            host = np.zeros(tensor.shape, self._dtypes[0])
             given = ort.OrtValue.ortvalue_from_numpy(host, *self._place)  # on the CPU, the host buffer itself
             found = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._output), self._dtypes[1], *self._place)
             if self._place[0] != "cpu":
@@ -213,4 +203,9 @@ class Binding:
             binding.bind_ortvalue_input(self._names[0], given)
             binding.bind_ortvalue_output(self._names[1], found)
             self._buffers[batch] = binding, host, given, found
-        return self._buffers[batch]
+        binding, host, given, found = self._buffers[batch]
+        np.copyto(host, tensor)
+        if self._place[0] != "cpu":
+            given.update_inplace(host)
+        self._session.run_with_iobinding(binding)
+        return np.array(found.numpy(), copy=True)

@@ -15,12 +15,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from zoo.errors import InputError, first_line
 from zoo.formats.images import resized_crops
 from zoo.inference import metadata, providers
-from zoo.inference.convention import TYPES, GivenInput, choose_output, decide
+from zoo.inference.convention import FLOATS, TYPES, GivenInput, choose_output, decide
 from zoo.inference.providers import PRECISIONS, PROVIDERS, Binding, Device, Engine
 from zoo.machine import cores
 from zoo.modelinfo import Crops, InputSpec
 
-FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 REFUSALS: tuple[type[Exception], ...] = (errors.Fail, errors.EPFail, errors.InvalidArgument, errors.InvalidGraph)
 REFUSALS += (errors.InvalidProtobuf, errors.NotImplemented, errors.RuntimeException)
 """What onnxruntime raises for a file that it cannot load or run."""
@@ -138,8 +137,6 @@ class OnnxEmbedder:
         """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""
         tensor = self._tensor(crops)
         most = self.batch or (self._batch_size if self.provider == PROVIDERS["tensorrt"] else len(tensor))
-        if len(tensor) == most or (self.batch is None and 0 < len(tensor) < most):
-            return self._infer(tensor)
         parts = []
         for start in range(0, len(tensor), most or 1):
             part = tensor[start : start + most]

@@ -35,6 +35,7 @@ MOST_NEAR = 512  #: Neighbours of a row that are kept; a row with more is compar
 
 Floats = npt.NDArray[np.float32]
 Pairs = Sequence[tuple[int, int]]
+Corrections = Iterable[tuple[str, str]]  #: The names of two faces each
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,7 @@ class Clusters:
 
 
 def cluster(
-    table: str | Path,
-    output: str | Path,
-    decision: Decision,
-    same: Iterable[tuple[str, str]] = (),
-    different: Iterable[tuple[str, str]] = (),
+    table: str | Path, output: str | Path, decision: Decision, same: Corrections = (), different: Corrections = ()
 ) -> Clusters:
     """Sorts the faces of a table into people, and writes them to `output` as JSON: `zoo cluster`.
 

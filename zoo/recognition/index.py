@@ -19,11 +19,12 @@ from zoo.messages import Bar, no_bar
 from zoo.recognition.batch import Stored, embed_pictures, found_in, pictures_in
 from zoo.recognition.gallery import EnrolledPhoto, Gallery
 from zoo.recognition.journal import Journal, partial_of, spare_journal
-from zoo.recognition.store import QdrantStore, Store, in_engine, store_at
+from zoo.recognition.store import Place, QdrantStore, Store, in_engine, store_at
 from zoo.recognition.verifier import FaceVerifier
 
 LEAST_AGREEMENT = 0.25  #: A lower mean similarity of one's photos is noted; `benchmarks/verify.py --agreement`
 
+People = Mapping[str, Sequence[Path]]  #: The pictures of each, by name
 PEOPLE_AT_ONCE = 64  #: People of a folder that are enrolled in a collection together: an interruption loses no more
 
 
@@ -37,12 +38,7 @@ class Indexed:
 
 
 def index(
-    folder: str | Path,
-    path: str | Path,
-    verifier: FaceVerifier,
-    workers: int = 2,
-    bar: Bar = no_bar,
-    sync: bool = False,
+    folder: str | Path, path: Place, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar, sync: bool = False
 ) -> Indexed:
     """Adds the photos below `folder`, one sub-folder per person, to the gallery at `path`: `zoo index`.
 
@@ -63,7 +59,7 @@ def index(
     return done
 
 
-def people_at(path: str | Path, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Store:
+def people_at(path: Place, verifier: FaceVerifier, workers: int = 2, bar: Bar = no_bar) -> Store:
     """The people at `path`: a gallery file, a collection, or a folder with one sub-folder per person, enrolled now."""
     if not Path(path).is_dir():
         return store_at(path)
@@ -150,7 +146,7 @@ def _index_in(
     return Indexed(store.noted(dict.fromkeys(notes)), added, removed)
 
 
-def prune(path: str | Path, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:
+def prune(path: Place, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:
     """Takes people and photos out of the gallery at `path` and out of what an interrupted `index` left beside a file.
 
     A photo is a file, or the SHA-256 of one in hex. InputError for a person or a photo that is in neither, and while
@@ -213,12 +209,7 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def enrol(
-    verifier: FaceVerifier,
-    people: Mapping[str, Sequence[Path]],
-    journal: Journal,
-    workers: int = 2,
-    bar: Bar = no_bar,
-    caption: str = "enrol",
+    verifier: FaceVerifier, people: People, journal: Journal, workers: int = 2, bar: Bar = no_bar, what: str = "enrol"
 ) -> tuple[list[EnrolledPhoto], list[str]]:
     """The usable photos of `people` by name, and notes: failures, what limits a photo's use, duplicates.
 
@@ -228,7 +219,7 @@ def enrol(
     if verifier.face == "all":
         verifier = verifier.taking("largest")
     names: dict[Path | Stored, str] = {path: name for name, paths in people.items() for path in paths}
-    with bar(caption, len(names)) as progress:
+    with bar(what, len(names)) as progress:
         embed_pictures(verifier, names, journal, workers, progress, names)
     notes, photos = list[str](), list[EnrolledPhoto]()
     owners: dict[str, dict[str, str]] = {}

@@ -42,7 +42,11 @@ class Journal:
 
     def _resume(self, how: Mapping[str, object] | None) -> None:
         name = printable(self.path)
-        if not self._held():
+        try:  # another process may have the file, or have had it and deleted it
+            held = hold(self._file) and os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            held = False
+        if not held:
             raise InputError(f"another process is working on {name}; wait for it, or stop it first")
         self._file.seek(0)
         first = self._file.readline()
@@ -65,13 +69,6 @@ class Journal:
             end += len(line)
             self._empty = False
         self._file.truncate(end)
-
-    def _held(self) -> bool:
-        """Takes the lock; False where another process has it, or had it and deleted the file that was opened."""
-        try:
-            return hold(self._file) and os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
-        except FileNotFoundError:
-            return False
 
     def records(self) -> Iterator[Record]:
         """Every record in the order of writing."""

@@ -17,6 +17,7 @@ from zoo.messages import Bar, no_bar
 from zoo.recognition.gallery import Gallery
 from zoo.recognition.index import enrol, people_in
 from zoo.recognition.journal import Journal, partial_of, spare_journal
+from zoo.recognition.store import Place
 from zoo.recognition.verifier import FaceVerifier
 
 FOLDS = 5  #: Every map is measured on people whom it was not learnt from: a fifth of them at a time
@@ -47,12 +48,7 @@ class Mapping:
 
 
 def re_embed(
-    gallery: Gallery,
-    verifier: FaceVerifier,
-    photos: str | Path,
-    target: str | Path,
-    workers: int = 2,
-    bar: Bar = no_bar,
+    gallery: Gallery, verifier: FaceVerifier, photos: str | Path, target: Place, workers: int = 2, bar: Bar = no_bar
 ) -> Gallery:
     """The gallery's own photos, found by their hashes below `photos`, as a gallery of the verifier's model at `target`.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zoo.faces.finder import Picture
     from zoo.recognition.identify import Identification
 
+Place = str | Path
 SCHEME = "qdrant:"
 LOCAL = threading.Lock()  #: Held by each request to a local mode, which takes one at a time
 LEAST_SERVER = (1, 17)  #: The first version whose writes can depend on what is there; earlier ones write regardless
@@ -39,17 +40,17 @@ class StoreError(InputError):
     """An engine that cannot be reached, or does not answer as it should."""
 
 
-def store_at(place: str | Path, verifier: FaceVerifier | None = None) -> Store:
+def store_at(place: Place, verifier: FaceVerifier | None = None) -> Store:
     """The people at a place; with a `verifier` a collection that is missing is made. InputError for anything else."""
     return QdrantStore.at(str(place), verifier) if in_engine(place) else Gallery.open(place)
 
 
-def in_engine(place: str | Path) -> bool:
+def in_engine(place: Place) -> bool:
     """Whether a place is a collection of an engine, not a file."""
     return str(place).startswith(SCHEME)
 
 
-def beside(place: str | Path) -> Path:
+def beside(place: Place) -> Path:
     """What journals and logs lie beside: the file, or the collection's name in FOLDER or else the working folder."""
     location, _, name = str(place).removeprefix(SCHEME).rpartition("/")
     return Path("" if "://" in location else location, name) if in_engine(place) else Path(place)

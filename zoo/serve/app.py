@@ -20,9 +20,8 @@ from zoo.serve import schemas
 from zoo.serve.guard import Gate, Guard
 from zoo.serve.metrics import Metrics
 from zoo.serve.page import page_files
-from zoo.serve.pictures import read_request
 from zoo.serve.problems import Problem, busy
-from zoo.serve.schemas import answers, body
+from zoo.serve.schemas import answers, body, read_request
 from zoo.serve.service import Service
 from zoo.serve.settings import Settings
 

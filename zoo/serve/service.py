@@ -22,9 +22,8 @@ from zoo.modelinfo import Crops
 from zoo.recognition import FaceVerifier
 from zoo.recognition.store import Store
 from zoo.resolve import onnx_file
-from zoo.serve.pictures import Sent
 from zoo.serve.problems import Problem
-from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, VerifyOptions
+from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, Sent, VerifyOptions
 from zoo.serve.settings import Limits, Settings
 from zoo.serve.shelf import Shelf
 

@@ -44,15 +44,17 @@ class AuditLog:
 
     def append(self, action: str, name: str, people: int, photos: int) -> str:
         """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change."""
+        keys = self._keys()
+        if name not in keys:
+            keys[name] = secrets.token_hex(32)
+            self._write(keys)
+        person = hmac.new(bytes.fromhex(keys[name]), name.encode(), hashlib.sha256).hexdigest()
         record: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": action}
-        record |= {"person": self._person(name), "people": people, "photos": photos, "previous": self._last_hash()}
+        record |= {"person": person, "people": people, "photos": photos, "previous": self._last_hash()}
         record["hash"] = digest(record)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, json.dumps(record).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0) as file:
+            file.write(json.dumps(record).encode() + b"\n")
+            os.fsync(file.fileno())
         return str(record["hash"])
 
     def names(self) -> list[str]:
@@ -65,17 +67,9 @@ class AuditLog:
         if kept != keys:
             self._write(kept)
 
-    def _person(self, name: str) -> str:
-        keys = self._keys()
-        if name not in keys:
-            keys[name] = secrets.token_hex(32)
-            self._write(keys)
-        return hmac.new(bytes.fromhex(keys[name]), name.encode(), hashlib.sha256).hexdigest()
-
     def _keys(self) -> dict[str, str]:
         text = self.key_file.read_text(encoding="utf-8") if self.key_file.exists() else ""
-        keys: dict[str, str] = json.loads(text or "{}")
-        return keys
+        return dict(json.loads(text or "{}"))
 
     def _write(self, keys: dict[str, str]) -> None:
         self.key_file.touch(0o600)

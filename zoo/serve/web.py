@@ -78,10 +78,8 @@ def runtime_files(package: Path) -> dict[str, bytes]:
 def facts(verifier: FaceVerifier) -> dict[str, Any]:
     """What the page's script must know to answer as `verifier` does."""
     spec, stored = verifier.embedder.input, verifier.decision.stored
-    conditions = {
-        name: verifier.conditions(stored, detected) if stored else []
-        for name, detected in (("aligned", False), ("detected", True))
-    }
+    kinds = {"aligned": False, "detected": True}
+    conditions = {name: verifier.conditions(stored, kind) if stored else [] for name, kind in kinds.items()}
     known = {name: getattr(quality, name) for name in LIMITS}
     known |= {"CROP_DEVIATION": finder.CROP_DEVIATION, "LYING": finder.LYING}
     return {

@@ -17,9 +17,8 @@ from tests.support.toy_faces import crop, write_model
 from zoo import FaceVerifier
 from zoo.errors import InputError
 from zoo.inference.session import OnnxEmbedder
-from zoo.serve.pictures import Sent
 from zoo.serve.problems import Problem
-from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, VerifyOptions
+from zoo.serve.schemas import EmbedOptions, FaceOptions, IdentifyOptions, Sent, VerifyOptions
 from zoo.serve.service import MOST_CROPS, BoundedVerifier, Service, SharedEmbedder
 
 
