@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,7 @@ from zoo.recognition.journal import Journal, Record, spare_journal
 from zoo.recognition.threshold import Decision
 from zoo.recognition.verifier import FaceVerifier
 
-BATCH = 32  #: Faces that go through the model together
-
-Look = tuple[Record | None, list[FaceCrop]]  #: A picture's record and its faces; None where it was done before
+BATCH = 32  #: Pictures whose faces go through the model together
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,8 @@ def embed_pictures(
     """
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r in journal.records() if r["sha256"]}
 
-    def look(path: Path | Stored) -> Look:
+    def look(path: Path | Stored) -> tuple[Record | None, list[FaceCrop]]:
+        """The record and the faces of a picture; None where it was done before."""
         name, size, changed = printable(str(path)), 0, 0
         with contextlib.suppress(OSError):
             if isinstance(path, Path):
@@ -116,7 +116,8 @@ def embed_pictures(
             return {**record, "reason": str(error)}, []
 
     added = 0
-    for looks in _batches(map_ahead(look, pictures, workers, 4 * max(1, workers))):
+    ahead = map_ahead(look, pictures, workers, 4 * max(1, workers))
+    while looks := list(islice(ahead, BATCH)):
         rows, norms = verifier.embed_with_norms([crop for _, crops in looks for crop in crops])
         at = 0
         for record, crops in looks:
@@ -143,17 +144,6 @@ def found_in(journal: Journal) -> Iterator[Found]:
             rows = rows.reshape(len(faces), len(rows) // max(1, len(faces)))
             told = record["reason"], tuple(record["notes"])
             yield Found(record["path"], record["sha256"], record["shown"], *told, faces, rows)
-
-
-def _batches(looks: Iterable[Look]) -> Iterator[list[Look]]:
-    held: list[Look] = []
-    for look in looks:
-        held.append(look)
-        if sum(max(1, len(crops)) for _, crops in held) >= BATCH:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 LOG = "align.jsonl"

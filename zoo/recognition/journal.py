@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from zoo.errors import InputError, explained
 from zoo.files import hold
@@ -21,7 +21,7 @@ SYNC_SECONDS = 5.0  #: How often records are forced to disk. A killed process lo
 Record = dict[str, Any]
 
 
-class Journal:
+class Journal(contextlib.AbstractContextManager["Journal"]):
     """An append-only file of records that were all made in the same way, which its first line states as `how`.
 
     A line that is cut off or damaged is dropped at the next opening, with all that follow it. InputError where another
@@ -113,9 +113,6 @@ class Journal:
         elif not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
