@@ -176,7 +176,7 @@ class Sent:
 
     def pixels(self, limits: Limits, damage: list[str] | None = None) -> Image:
         """The upright picture, RGB uint8 (height, width, 3); InputError for anything else or for too many pixels."""
-        return decode(self.content, self.name, limits.pixels, damage)
+        return decode(self.content, self.name, int(limits.max_pixels * 1e6), damage)
 
 
 async def read_request(request: Request, options: type[Chosen], names: dict[str, str]) -> tuple[Chosen, list[Sent]]:

@@ -38,10 +38,6 @@ class Limits:
         return int(self.max_body * 1e6)
 
     @property
-    def pixels(self) -> int:
-        return int(self.max_pixels * 1e6)
-
-    @property
     def buffered_bytes(self) -> int:
         """Bytes of all bodies that a worker holds at once."""
         return self.body_bytes * (self.concurrent + max(8, self.queue // 4))
