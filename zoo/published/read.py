@@ -16,18 +16,10 @@ import torch
 from zoo.errors import InputError, explained
 from zoo.formats.pickles import Call, Name, unpickle
 
-DTYPES = {
-    "Double": torch.float64,
-    "Float": torch.float32,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
-}  #: The element type of torch.FloatStorage and its like
+DTYPES = {"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
+DTYPES |= {"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8}
+DTYPES |= {"Byte": torch.uint8, "Bool": torch.bool}
+"""The element type of torch.FloatStorage and its like."""
 WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net", "network")
 """Where a training checkpoint keeps the weights among the rest, in the order in which they are looked for."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  #: The number with which torch.save's files began before they became zip archives

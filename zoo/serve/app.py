@@ -41,7 +41,7 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        yield {"metrics": metrics}
+        yield {"metrics": metrics, "limits": settings.limits}
         gate.close()
 
     about: dict[str, Any] = {"title": "zoo serve", "version": __version__, "description": DESCRIPTION}

@@ -53,11 +53,10 @@ class Gate:
         finally:
             self.waiting -= 1
         self.running += 1
-        loop, started = asyncio.get_running_loop(), time.monotonic()
-        future = self._pool.submit(work)
-        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._done, started))
+        started, future = time.monotonic(), asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future.add_done_callback(lambda _: self._done(started))
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), limits.max_seconds)
+            return await asyncio.wait_for(asyncio.shield(future), limits.max_seconds)
         except TimeoutError:
             if future.done():  # the work itself ran into a time limit
                 raise

@@ -20,7 +20,7 @@ from zoo.errors import explained
 from zoo.messages import Lines, log
 from zoo.resolve import onnx_file
 from zoo.serve.app import create_app
-from zoo.serve.settings import Limits, Settings
+from zoo.serve.settings import Settings
 
 HEADER_SECONDS = 10.0  #: How long the headers of a request may take to arrive
 FLUSH_SECONDS = 10.0  #: How long a client may take to read the last of an answer
@@ -31,29 +31,19 @@ FULL = (
 )
 
 
-class ServerConfig(uvicorn.Config):
-    """uvicorn's configuration with the limits; worker processes get it by pickle."""
-
-    def __init__(self, app: Any, limits: Limits, **options: Any) -> None:
-        super().__init__(app, http=Connection, **options)
-        self.limits = limits
-
-
 class Connection(H11Protocol):
     """One connection of a client."""
 
-    config: ServerConfig
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.config.limits.connections:
-            if metrics := self.app_state.get("metrics"):
-                metrics.event("refused_connections")
-            transport.write(FULL)
-            self._close()
+        if len(self.connections) <= self.app_state["limits"].connections:
+            self._watch()
             return
-        self._watch()
+        self.app_state["metrics"].event("refused_connections")
+        transport.write(FULL)
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -73,7 +63,7 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._unwatch()
         elif self._deadline is None:
-            seconds = min(HEADER_SECONDS, self.config.limits.max_seconds)
+            seconds = min(HEADER_SECONDS, self.app_state["limits"].max_seconds)
             self._deadline = self.loop.call_later(seconds, self._close)
 
     def _unwatch(self) -> None:
@@ -151,9 +141,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _config(app: object, settings: Settings, factory: bool = False) -> ServerConfig:
+def _config(app: Any, settings: Settings, factory: bool = False) -> uvicorn.Config:
     options: dict[str, Any] = {"factory": factory, "workers": settings.workers, "backlog": BACKLOG, "ws": "none"}
     options |= {"access_log": False, "log_level": "warning", "proxy_headers": False, "server_header": False}
     options |= {"timeout_keep_alive": 5, "timeout_worker_healthcheck": START_SECONDS}
     options["timeout_graceful_shutdown"] = int(2 * settings.limits.max_seconds) + DRAIN_SECONDS
-    return ServerConfig(app, settings.limits, **options)
+    return uvicorn.Config(app, http=Connection, **options)
