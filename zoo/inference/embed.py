@@ -173,24 +173,20 @@ def embed_on(
     return np.concatenate([parts[start][0] for start in sorted(parts)]), notes
 
 
-_taken: tuple[Job, str, int] | None = None
-_embedder: Any = None
+_own: dict[str, Any] = {}  #: What a process of `embed_on` works with
 
 
 def _take(job: Job, free: Any, processes: int) -> None:
     """Stores the job and a free device; the model is opened with the first part, so that an error is passed back."""
-    global _taken
-    _taken = job, free.get(), processes
+    _own.update(job=job, device=free.get(), processes=processes)
 
 
 def _embed(start: int, stop: int) -> Part:
     from zoo.inference.session import OnnxEmbedder
 
-    global _embedder
-    assert _taken is not None
-    job, device, processes = _taken
-    if _embedder is None:
-        threads = job.options.get("threads") or max(1, cores() // processes)
-        _embedder = OnnxEmbedder(job.model, device, **{**job.options, "threads": threads})
-    pictures = read_ahead(job.pictures, job.workers, start=start, stop=stop)
-    return embed(_embedder, pictures, job.batch_size, job.flip, dim=_embedder.embedding_dim), list(_embedder.notes)
+    job: Job = _own["job"]
+    if "embedder" not in _own:
+        threads = job.options.get("threads") or max(1, cores() // _own["processes"])
+        _own["embedder"] = OnnxEmbedder(job.model, _own["device"], **{**job.options, "threads": threads})
+    embedder, pictures = _own["embedder"], read_ahead(job.pictures, job.workers, start=start, stop=stop)
+    return embed(embedder, pictures, job.batch_size, job.flip, dim=embedder.embedding_dim), list(embedder.notes)
