@@ -22,7 +22,7 @@ from zoo.modelinfo import InputSpec, ModelInfo
 
 Numbers = npt.NDArray[np.float64]
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-TYPES: dict[str, type[np.generic]] = {**FLOATS, "tensor(uint8)": np.uint8}  #: What an image input may hold
+TYPES = {**FLOATS, "tensor(uint8)": np.uint8}  #: What an image input may hold
 PIXELS = InputSpec(mean=0.0, std=1.0)
 UNIT = InputSpec(mean=0.0, std=255.0)
 RANGES = ((0.0, 255.0, PIXELS), (-1.0, 1.0, InputSpec()), (0.0, 1.0, UNIT))

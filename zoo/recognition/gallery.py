@@ -214,8 +214,9 @@ class Gallery:
         templates[changed], lengths[changed] = _means(sums, counts[changed], [names[person] for person in changed])
         hashes = np.frombuffer(b"".join(digest for _, digest in added), np.uint8).reshape(-1, 32)
         before = (self.photo_hashes, self.photo_people, self.photo_values, self.photo_scales)
-        both = zip(before, (hashes, people, codes.values, codes.scales), strict=True)
-        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), *map(np.concatenate, both))
+        both: Any = zip(before, (hashes, people, codes.values, codes.scales), strict=True)
+        photos: Any = [np.concatenate(pair) for pair in both]
+        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), *photos)
 
     def remove(self, names: Collection[str]) -> Gallery:
         """This gallery without some people and all that belongs to them; InputError for a name that is not there."""

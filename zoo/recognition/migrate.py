@@ -154,22 +154,18 @@ def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far
     cannot show the false accept rate.
     """
     fold = np.random.default_rng(0).permutation(int(people.max()) + 1)[people] % FOLDS
-    left, right = [], []
-    scores: tuple[list[Vectors], ...] = [], [], []  # of the old model, the new one, and the old one's mapped to the new
+    pairs, scores = [], []  # of the old model, the new one, and the old one's mapped to the new
     for number in range(FOLDS):
         held = np.flatnonzero(fold == number)
         mapped = unit_rows(ours[held] @ orthogonal(ours[fold != number], theirs[fold != number]))
-        one, other = np.triu_indices(len(held), 1)
-        left.append(people[held][one])
-        right.append(people[held][other])
+        places = np.triu_indices(len(held), 1)
+        pairs.append(people[held][np.array(places)])
         sides = ((ours[held], ours[held]), (theirs[held], theirs[held]), (mapped, theirs[held]))
-        for found, (rows, others) in zip(scores, sides, strict=True):
-            found.append((rows @ others.T)[one, other])
-    whose = PeoplePairs.of(np.concatenate(left), np.concatenate(right))
+        scores.append([(rows @ others.T)[places] for rows, others in sides])
+    whose = PeoplePairs.of(*np.concatenate(pairs, axis=1))
     same = whose.left == whose.right
     label, points, estimates = f"TAR@FAR {far:g}", [], []
-    for found in scores:
-        cosines = np.concatenate(found).astype(np.float64)
+    for cosines in np.concatenate(scores, axis=1).astype(np.float64):
         ordered = SortedScores.of(cosines, same)
         point = tar_at_far(ordered, far)
         if not point.measurable:

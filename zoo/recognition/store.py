@@ -201,7 +201,7 @@ class QdrantStore:
         values = np.frombuffer(b"".join(base64.b64decode(one["values"]) for one in facts), np.int8)
         scales = np.array([scale for one in facts for scale in one["scales"]], np.float32)
         names = packed_names([one["name"] for one in facts])
-        photos = np.frombuffer(hashes, np.uint8).reshape(-1, 32), owners, values.reshape(-1, self.dim), scales
+        photos: Any = np.frombuffer(hashes, np.uint8).reshape(-1, 32), owners, values.reshape(-1, self.dim), scales
         return Gallery(self.facts, templates, lengths, counts, *names, *photos)
 
 
