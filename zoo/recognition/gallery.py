@@ -215,8 +215,8 @@ class Gallery:
         hashes = np.frombuffer(b"".join(digest for _, digest in added), np.uint8).reshape(-1, 32)
         before = (self.photo_hashes, self.photo_people, self.photo_values, self.photo_scales)
         both: Any = zip(before, (hashes, people, codes.values, codes.scales), strict=True)
-        photos: Any = [np.concatenate(pair) for pair in both]
-        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), *photos)
+        rest: Any = [np.concatenate(pair) for pair in both]
+        return Gallery(self.facts, templates, lengths, counts, *packed_names(names), *rest)
 
     def remove(self, names: Collection[str]) -> Gallery:
         """This gallery without some people and all that belongs to them; InputError for a name that is not there."""
