@@ -155,9 +155,9 @@ def average_link(rows: Floats, threshold: float, same: Pairs = (), different: Pa
 
     Average linkage: the two clusters whose pairs of rows have the highest mean cosine are merged while it is above
     `threshold`. The mean is the product of the clusters' means, so memory is linear in the rows; where it is above the
-    threshold, that of some pair is too, so only such pairs are looked at. Clusters with a pair
-    of `different` are never merged, those with a pair of `same` always; where that cannot be, as both have rows that
-    differ, they are made again around the pairs of `same`. InputError where the pairs contradict each other.
+    threshold, that of some pair is too, so only such pairs are looked at. Clusters with a pair of `different` are never
+    merged, those with a pair of `same` always; where that cannot be, as both have rows that differ, they are made again
+    around the pairs of `same`. InputError where the pairs contradict each other.
     """
     labels = _linked(rows, threshold, (), different)
     labels = _joined(labels.max() + 1, [(labels[a], labels[b]) for a, b in same])[labels]

@@ -149,10 +149,10 @@ class Guard:
         finally:
             self._buffered -= seen.size
             if seen.status:
-                route, seconds = getattr(scope.get("route"), "path", "none"), time.monotonic() - started
-                route, method = route if route in ROUTES else "none", scope["method"]
+                seconds, path = time.monotonic() - started, getattr(scope.get("route"), "path", "none")
+                route = path if path in ROUTES else "none"
+                method = scope["method"] if scope["method"] in METHODS else "-"
                 self.metrics.request(route, seen.status, seconds)
-                method = method if method in METHODS else "-"
                 log.info("%s %s %d %.1f ms %d bytes", method, route, seen.status, 1e3 * seconds, seen.size)
 
     def check(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
