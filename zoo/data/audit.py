@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.base import EncodedFaces
-from zoo.data.folder import PairPictures
+from zoo.data.folder import PairPictures, RecordDataset
 from zoo.data.open import open_pictures
 from zoo.errors import InputError
 from zoo.formats.images import Image, decode
@@ -96,9 +96,8 @@ def scan(
         raise InputError(f"expected --workers of at least 1, found {workers}")
     chunks = (_read(dataset, start) for start in range(0, len(dataset), _CHUNK))
     look = functools.partial(_look, views=views)
-    spawn = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy the threads' locks of whatever library reads the set
+    # spawned: a fork would copy the threads' locks of whatever library reads the set
+    spawn = multiprocessing.get_context("spawn")
     started = ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (0,)) if workers > 1 else contextlib.nullcontext()
     with started as pool:
         for found in map_ahead(look, chunks, 0, 3 * workers, pool):
@@ -159,13 +158,13 @@ class Summary:
     name: str
     format: str
     images: int
-    identities: int | None  #: None for a benchmark of pairs, which does not tell them
-    images_per_identity: dict[str, Any] | None  #: `mean`, quantiles `q0` … `q100`, `histogram`
-    pairs: int | None  #: None for all but a benchmark of pairs
-    same: int | None  #: Pairs of one person
-    contents: Contents | None  #: None where no picture was read
-    index: str | None  #: For RecordIO: where the offsets came from
-    notes: tuple[str, ...]  #: What of the files at the set's place is not in it
+    identities: int | None = None  #: None for a benchmark of pairs, which does not tell them
+    images_per_identity: dict[str, Any] | None = None  #: `mean`, quantiles `q0` … `q100`, `histogram`
+    pairs: int | None = None  #: None for all but a benchmark of pairs
+    same: int | None = None  #: Pairs of one person
+    contents: Contents | None = None  #: None where no picture was read
+    index: str | None = None  #: For RecordIO: where the offsets came from
+    notes: tuple[str, ...] = ()  #: What of the files at the set's place is not in it
 
     def to_json(self) -> dict[str, Any]:
         """What `zoo data info --json` prints: the facts that there are, those of the contents among them."""
@@ -180,29 +179,19 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
     `workers` processes unpack the pictures; None chooses their number.
     """
     dataset = open_pictures(uri)
-    pairs = dataset if isinstance(dataset, PairPictures) else None
-    contents = None
+    facts: dict[str, Any] = {"notes": tuple(dataset.notes)}
+    if isinstance(dataset, PairPictures):
+        facts |= {"pairs": len(dataset.same), "same": int(dataset.same.sum())}
+    else:
+        counts, at = np.bincount(dataset.labels), (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+        spread = {"mean": float(counts.mean()), **{f"q{round(100 * q)}": float(np.quantile(counts, q)) for q in at}}
+        facts |= {"identities": dataset.num_classes, "images_per_identity": {**spread, "histogram": histogram(counts)}}
+    if isinstance(dataset, RecordDataset):
+        facts["index"] = dataset.records.index_note
     if not quick:
         with bar("reading", len(dataset)) as progress:
-            contents = _contents(dataset, workers, progress)
-    return Summary(
-        name=dataset.name,
-        format=dataset.kind,
-        images=len(dataset),
-        identities=None if pairs else dataset.num_classes,
-        images_per_identity=None if pairs else _images_per_identity(dataset),
-        pairs=len(pairs.same) if pairs else None,
-        same=int(pairs.same.sum()) if pairs else None,
-        contents=contents,
-        index=getattr(getattr(dataset, "records", None), "index_note", None),
-        notes=tuple(dataset.notes),
-    )
-
-
-def _images_per_identity(dataset: EncodedFaces) -> dict[str, Any]:
-    counts = np.bincount(dataset.labels)
-    quantiles = {f"q{round(100 * q)}": float(np.quantile(counts, q)) for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)}
-    return {"mean": float(counts.mean()), **quantiles, "histogram": histogram(counts)}
+            facts["contents"] = _contents(dataset, workers, progress)
+    return Summary(dataset.name, dataset.kind, len(dataset), **facts)
 
 
 def histogram(counts: npt.ArrayLike) -> dict[str, int]:

@@ -183,12 +183,8 @@ def _adaface() -> Any:
     return A.Compose([A.HorizontalFlip(p=0.5), CropInPlace(p=0.2), A.OneOf(low_resolution, p=0.2), jitter])
 
 
-PRESETS: dict[str, Callable[[], Augmentation]] = {
-    "none": Augmentation,
-    "flip": Flip,
-    "adaface": functools.partial(Composed, "adaface", _adaface),
-    "strong": functools.partial(Composed, "strong", _strong),
-}  #: Every preset by its name
+PRESETS: dict[str, Callable[[], Augmentation]] = {"none": Augmentation, "flip": Flip}  #: Every preset by its name
+PRESETS |= {name: functools.partial(Composed, name, of) for name, of in (("adaface", _adaface), ("strong", _strong))}
 
 
 def preview(uri: str, out: str | Path, *, augment: str = "strong", columns: int = 12, epochs: int = 4) -> None:

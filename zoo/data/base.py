@@ -143,9 +143,8 @@ class Joined(EncodedFaces):
         self.labels = np.concatenate([d.labels + first for d, first in zip(datasets, people, strict=False)])
         self.identities = [f"{d.name}/{who}" for d in datasets for who in d.identities or range(d.num_classes)]
         if any(d.shares is not None for d in datasets):
-            self.shares = np.concatenate(
-                [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
-            )
+            each = [np.ones(len(d), np.float32) if d.shares is None else d.shares for d in datasets]
+            self.shares = np.concatenate(each)
         edges = [(d.blocks, start) for d, start in zip(datasets, self.starts, strict=False)]
         blocks = [starts[:-1] + start for starts, start in edges if starts is not None]
         if 0 < len(blocks) < len(datasets):

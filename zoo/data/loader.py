@@ -76,14 +76,10 @@ class TrainLoader:
             raise InputError(f"expected at least one batch of {wanted}, found {len(dataset):,} {told}")
         self.skipped = {}
         self._plan: list[tuple[int, Numbers]] = []  #: What the workers are to make next: (epoch, indices) each
+        made = _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip")
+        kept: dict[str, Any] = {"persistent_workers": workers > 0, "pin_memory": pin_memory, "sampler": self._plan}
         self._loader: DataLoader[Any] = DataLoader(
-            _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip"),
-            batch_size=None,
-            sampler=self._plan,
-            num_workers=workers,
-            worker_init_fn=_settle_worker,
-            persistent_workers=workers > 0,
-            pin_memory=pin_memory,
+            made, batch_size=None, num_workers=workers, worker_init_fn=_settle_worker, **kept
         )
 
     def __len__(self) -> int:

@@ -24,11 +24,8 @@ def write_mapped(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], facts
     header: dict[str, Any] = {"__metadata__": dict(facts)}
     at = 0
     for name, array in ordered:
-        header[name] = {
-            "dtype": names[array.dtype],
-            "shape": array.shape,
-            "data_offsets": [at, at := at + array.nbytes],
-        }
+        offsets = [at, at := at + array.nbytes]
+        header[name] = {"dtype": names[array.dtype], "shape": array.shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % 64)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

@@ -102,10 +102,9 @@ class RecordFile:
         if _FRAME_AND_FLAG.size <= end - start < _LARGE:  # nearly every record: one part with one label
             record = os.pread(self._file.fileno(), end - start, start)
             magic, word, flag = _FRAME_AND_FLAG.unpack_from(record)
-            if magic == MAGIC and flag == 0 and HEADER.size <= word <= MAX_PART:
-                after = 8 + word
-                if after + -word % 4 == len(record):
-                    return record[8 + HEADER.size : after]
+            whole = HEADER.size <= word <= MAX_PART and 8 + word + -word % 4 == len(record)
+            if magic == MAGIC and flag == 0 and whole:
+                return record[8 + HEADER.size : 8 + word]
         return self._unpacked(position)[1]
 
     def name(self, i: int) -> str:
@@ -118,17 +117,13 @@ class RecordFile:
         end = int(self._offsets[position + 1]) if position + 1 < len(self._offsets) else self._size
         name = self._record_name(position)
         after = end_of(self._map, start, end, name)
-        if after != end and not self._partial:
+        if after != end and PARTIAL not in self.index_note:
             advice = f"delete {self.path.with_suffix('.idx').name} if it belongs to another file"
             raise InputError(f"expected {name} to end at byte {end:,}, found its end at {after:,}; {advice}")
         return MAGIC_BYTES.join(self._map[at : at + length] for at, length in parts(self._map, start, end, name))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_map", "_file")}
-
-    @property
-    def _partial(self) -> bool:
-        return PARTIAL in self.index_note
 
     @functools.cached_property
     def _file(self) -> IO[bytes]:
@@ -191,7 +186,7 @@ class RecordFile:
             raise InputError(f"expected the numbers of records in record 0 of {self.path}, found {first.labels}")
         if count < identities_end < _EXACT:
             partial = f" in {self.path.stem}.idx; delete that"
-            how = f"found {count:,}{partial if self._partial else ': it is truncated; fetch it again'}"
+            how = f"found {count:,}{partial if PARTIAL in self.index_note else ': it is truncated; fetch it again'}"
             raise InputError(f"expected {identities_end:,} records in {self.path}, as its record 0 says, {how}")
         in_order = np.array_equal(self._keys, np.arange(count))
         order = np.arange(count) if in_order else np.argsort(self._keys, kind="stable")

@@ -16,10 +16,9 @@ WHOLE = 26719  #: Vertices of every mesh in the repository
 USED = np.r_[0:11248, 21451:24591]  #: The face, head and neck, and the eyeballs
 FACE, HEAD = 9409, 11248  #: Where the face ends, and the head with its neck, among the used ones; the eyeballs follow
 IDENTITIES = 100
-BOTH = (
-    "mouthSmile mouthFrown mouthStretch mouthUpperUp mouthLowerDown browInnerUp browDown cheekSquint eyeSquint eyeBlink"
-)
-EXPRESSIONS = ("jawOpen", "mouthPucker", *(f"{name}_{side}" for name in BOTH.split() for side in "LR"))
+MOUTH = "mouthSmile mouthFrown mouthStretch mouthUpperUp mouthLowerDown"
+EYES = "browInnerUp browDown cheekSquint eyeSquint eyeBlink"
+EXPRESSIONS = ("jawOpen", "mouthPucker", *(f"{name}_{side}" for name in f"{MOUTH} {EYES}".split() for side in "LR"))
 FETCH = "git clone --depth 1 https://github.com/ICT-VGL/ICT-FaceKit"
 
 

@@ -13,13 +13,11 @@ from torch.nn import functional
 from zoo.data.rendered.facekit import HEAD, FaceKit
 from zoo.data.rendered.raster import rasterise
 
-LANDMARKS = (
-    *(1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443),
-    *(268, 493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269, 3360),
-    *(1507, 1542, 1537, 1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732),
-    *(5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517),
-    5966,
-)  #: The vertices of Multi-PIE's 68 landmarks, as ICT-FaceKit's README lists them
+LANDMARKS = (1225, 1888, 1052, 367, 1719, 1722, 2199, 1447, 966, 3661, 4390, 3927, 3924, 2608, 3272, 4088, 3443, 268,
+             493, 1914, 2044, 1401, 3615, 4240, 4114, 2734, 2509, 978, 4527, 4942, 4857, 1140, 2075, 1147, 4269, 3360,
+             1507, 1542, 1537, 1528, 1518, 1511, 3742, 3751, 3756, 3721, 3725, 3732, 5708, 5695, 2081, 0, 4275, 6200,
+             6213, 6346, 6461, 5518, 5957, 5841, 5702, 5711, 5533, 6216, 6207, 6470, 5517, 5966)  # fmt: skip
+"""The vertices of Multi-PIE's 68 landmarks, as ICT-FaceKit's README lists them."""
 CENTRE = (0.0, 5.5, 1.0)  #: The middle of the skull, around which hair is laid
 HAIRLINE = ((0, 47), (25, 49), (50, 42), (65, 28), (78, 8), (90, -4), (105, -12), (140, -32), (180, -34))
 """Degrees around the head from the front, and degrees above the skull's middle at which hair begins there."""

@@ -107,16 +107,10 @@ def draw_identity(d: Draws) -> Identity:
     iris = mix(irises[d.below(5)], irises[d.below(5)], d.between(0, 0.5))
     lips = mix(mix(skin, np.array([176.0, 50, 62]), d.between(0.25, 0.75)), np.array([90.0, 40, 40]), tone * 0.4)
     traits: dict[str, Any] = {one.name: d.between(*one.metadata["between"]) for one in fields(Identity) if one.metadata}
-    return Identity(
-        *(skin, hair, iris, lips),
-        **traits,
-        bald=d.chance(0.1),
-        beard=beard,
-        beard_line=d.between(20, 46),
-        moustache=d.between(1.5, 5) if beard or d.chance(0.1) else 0.0,
-        moles=np.array([[d.between(-22, 22), d.between(8, 44)] for _ in range(d.below(4))]).reshape(-1, 2),
-        fold=d.between(0, 0.4),
-    )
+    bald, beard_line = d.chance(0.1), d.between(20, 46)
+    moustache = d.between(1.5, 5) if beard or d.chance(0.1) else 0.0
+    moles = np.array([[d.between(-22, 22), d.between(8, 44)] for _ in range(d.below(4))]).reshape(-1, 2)
+    return Identity(skin, hair, iris, lips, bald, beard, beard_line, moustache, moles, d.between(0, 0.4), **traits)
 
 
 @dataclass(frozen=True)
@@ -143,12 +137,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
 
 def draw_shot(d: Draws) -> Shot:
     """A moment, from uniform draws."""
-    return Shot(
-        turn=rotation(d.bell(0.5), d.bell(0.28), d.bell(0.12)),
-        smile=d.between(-2.5, 5),
-        open=max(0.0, d.between(-5, 6)),
-        eyes=d.between(0.6, 1.1),
-        gaze=(d.between(-1.8, 1.8), d.between(-0.8, 0.8)),
-        brows=d.between(-1.5, 2),
-        glasses=d.chance(0.15),
-    )
+    turn = rotation(d.bell(0.5), d.bell(0.28), d.bell(0.12))
+    smile, opened, eyes = d.between(-2.5, 5), max(0.0, d.between(-5, 6)), d.between(0.6, 1.1)
+    gaze = d.between(-1.8, 1.8), d.between(-0.8, 0.8)
+    return Shot(turn, smile, opened, eyes, gaze, brows=d.between(-1.5, 2), glasses=d.chance(0.15))
