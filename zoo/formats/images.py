@@ -38,10 +38,10 @@ _MAGIC = (
     *((magic, "TIFF", ".tif") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     *((b"GIF87a", "GIF", ".gif"), (b"GIF89a", "GIF", ".gif")),
 )  #: What a picture begins with, Pillow's name of its format, and the ending that fits a file of it
-_BRANDS = (
-    ({b"avif", b"avis"}, "AVIF", ".avif"),
-    ({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"}, "HEIF", ".heic"),
-)  #: The same, by what a file with `ftyp` says that it is compatible with
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), ("AVIF", ".avif")),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"), ("HEIF", ".heic")),
+}  #: The same, by what a file with `ftyp` says that it is compatible with
 _BY_CV2 = ("PNG", "WEBP", "BMP", "PPM")  #: What Pillow only tells the size of
 
 
@@ -136,13 +136,10 @@ def decode_into(content: bytes, out: Image) -> bool:
     False for anything else, damage included, with `out` left undefined: `decode` reads it or says what is wrong. What
     the header announces costs no memory, as `out` is all there is.
     """
-    if _may_be_turned(content):
-        return False
-    try:
-        image = simplejpeg.decode_jpeg(content, "RGB", buffer=out)
-    except ValueError:
-        return False
-    return bool(image.shape == out.shape)
+    if not _may_be_turned(content):
+        with contextlib.suppress(ValueError):
+            return bool(simplejpeg.decode_jpeg(content, "RGB", buffer=out).shape == out.shape)
+    return False
 
 
 def read_image(path: str | Path) -> Image:
@@ -207,8 +204,7 @@ def resized_crops(
         return crops, ""
     found, taken = (f"{width}×{height}" for height, width in (crops.shape[1:3], size))
     if strict:
-        advice = "leave out --strict to resize the crops"
-        raise InputError(f"expected a model for crops of {found}, {model} takes {taken}; {advice}")
+        raise InputError(f"expected a model for crops of {found}, {model} takes {taken}; leave out --strict to resize")
     note = f"the crops are {found}, the model's input {taken}: resized"
     return np.stack([resized(crop, size) for crop in crops]), note
 
@@ -240,10 +236,8 @@ def _format(content: bytes) -> tuple[str, str]:
         if content.startswith(magic):
             return kind, suffix
     if content[4:8] == b"ftyp":
-        brands = {content[8:12], *(content[i : i + 4] for i in range(16, min(64, len(content)), 4))}
-        for known, kind, suffix in _BRANDS:
-            if brands & known:
-                return kind, suffix
+        brands = sorted([content[8:12], *(content[i : i + 4] for i in range(16, min(64, len(content)), 4))])
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), ("", ".bin"))
     return "", ".bin"
 
 

@@ -110,8 +110,10 @@ def listed_pairs(path: str | Path) -> list[Pair] | None:
     if path.suffix == ".csv":
         words = [word.strip() for word in _text(path).partition("\n")[0].split(",")]
         return read_pairs_csv(path) if {"a", "b"} <= set(words) else None
+    if path.suffix != ".txt":
+        return None
     lines = [" ".join(line.split()) for line in _text(path).splitlines()[:9] if line.strip()]
-    if path.suffix != ".txt" or len(lines) < 2 or not re.fullmatch(r"\d+( \d+)*", lines[0]):
+    if len(lines) < 2 or not re.fullmatch(r"\d+( \d+)*", lines[0]):
         return None
     return read_pairs_beside(path) if _LFW.fullmatch(lines[1]) else None
 
