@@ -25,14 +25,16 @@ from zoo.machine import cores
 from zoo.messages import Bar, Progress, no_bar, no_progress
 
 Hashes = npt.NDArray[np.uint64]  #: (images, 4): 256 bits per picture
-
 NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
 Chosen by `benchmarks/data.py near`: a larger limit finds more of the copies that were shifted by two pixels, a smaller
 one keeps further away from the first false matches; docs/data.md has the table."""
-
 _ROWS = 1024
+PAYS_FROM = 20_000
+"""Pictures from which several processes, which take some tenths of a second to start, are faster than one.
+`benchmarks/data.py scan` measures it."""
+_CHUNK = 128
 
 
 def exact_hash(content: bytes) -> bytes:
@@ -61,13 +63,6 @@ def near_pairs(a: Hashes, b: Hashes, distance: int = NEAR) -> Iterator[tuple[int
                 bits += np.bitwise_count(block[:, word, None] ^ other[None, :, word])
             for i, j in np.argwhere(bits <= distance).tolist():
                 yield start + i, place + j, int(bits[i, j])
-
-
-PAYS_FROM = 20_000
-"""Pictures from which several processes, which take some tenths of a second to start, are faster than one.
-`benchmarks/data.py scan` measures it."""
-
-_CHUNK = 128
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from zoo.files import write_bytes
 from zoo.formats.images import Image, encode_png
 
 RngKey = tuple[int, int, int]  #: (seed, epoch, sample): gives the same picture in every run, worker and resumed run
-
 Images = npt.NDArray[np.uint8]  #: Pictures of one size: RGB uint8 (batch, height, width, 3)
-
 _WORD = (1 << 64) - 1
 
 

@@ -14,6 +14,8 @@ from zoo.errors import InputError
 from zoo.formats.images import Image, decode, decode_into, resized
 from zoo.formats.lists import contiguous
 
+KEPT_BLOCKS = 18  #: Blocks that a process keeps open: those that the loader shuffles together, and the next ones
+
 
 class FaceDataset(Protocol):
     """Aligned face crops with the identity of each; the same picture for the same number, in every process."""
@@ -80,9 +82,6 @@ class EncodedFaces(abc.ABC):
 
     def describe(self) -> str:
         return f"{len(self):,} images of {self.num_classes:,} identities, {self.kind}"
-
-
-KEPT_BLOCKS = 18  #: Blocks that a process keeps open: those that the loader shuffles together, and the next ones
 
 
 class BlockedFaces(EncodedFaces):

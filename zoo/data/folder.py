@@ -17,6 +17,9 @@ from zoo.formats.lists import Labels, Strings, read_list
 from zoo.formats.pairs import listed_pairs
 from zoo.formats.recordio import PARTIAL, RecordFile
 
+MOST_LEVELS = 32  #: Folders deeper than this below a training set are a circle of links
+NAMES = "identities.csv"  #: Beside a .rec or an extracted set: `label,name` lines, in the order of the labels
+
 
 class Files(EncodedFaces):
     """Pictures in files of their own."""
@@ -93,9 +96,6 @@ class FolderDataset(Files):
         return entries
 
 
-MOST_LEVELS = 32  #: Folders deeper than this below a training set are a circle of links
-
-
 class ListDataset(Files):
     """The pictures that a text file lists (`zoo.formats.lists`), with paths from the list's folder on."""
 
@@ -111,9 +111,6 @@ class ListDataset(Files):
         if not words:
             raise InputError(f"expected pictures in the list {path}, found none; write `path label` lines into it")
         self.identities, self.labels = words.numbered()
-
-
-NAMES = "identities.csv"  #: Beside a .rec or an extracted set: `label,name` lines, in the order of the labels
 
 
 def write_names(folder: Path, names: Sequence[str]) -> None:

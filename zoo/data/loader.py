@@ -22,15 +22,14 @@ from zoo.errors import InputError
 from zoo.formats.images import Image
 
 OPEN_BLOCKS = 16  #: Blocks whose pictures are shuffled together; a process keeps about that many in memory
-
 MAX_DAMAGED_IN_A_ROW = 100  #: More damaged pictures in a row than this are not skipped: the set as a whole is broken
-
 Numbers = npt.NDArray[np.int64]
-
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(crops uint8 (batch, height, width, 3) RGB, labels int64 (batch,), samples int64 (batch,)).
 
 Picture i of a set is sample i, and i + images, i + 2·images, … where an epoch takes it again, changed otherwise."""
+SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}
+"""What schedulers and terminals send to every process of a run; a worker leaves them to its parent, which saves."""
 
 
 class TrainLoader:
@@ -196,10 +195,6 @@ class _Batches(Dataset[Any]):
                 return number
         told = f"neighbours in {self.dataset.name}, found none from number {index} on; see `zoo data info`"
         raise InputError(f"expected an intact picture among {MAX_DAMAGED_IN_A_ROW} {told}")
-
-
-SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}
-"""What schedulers and terminals send to every process of a run; a worker leaves them to its parent, which saves."""
 
 
 @contextlib.contextmanager

@@ -15,6 +15,16 @@ from zoo.data.tar import REMOTE, open_tars
 from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.pairs import listed_pairs
 
+FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
+    "folder": (FolderDataset, ("depth", "links")),
+    "list": (ListDataset, ("image", "label")),
+    "tar": (open_tars, ("image", "label")),
+    "parquet": (ParquetDataset, ("image", "label", "split")),
+    "hub": (HubDataset, ("image", "label", "split")),
+    "rec": (RecordDataset, ()),
+    "pairs": (PairPictures, ()),
+}  #: What opens each format, and what an address may say of it behind a ?
+
 
 def open_dataset(
     uri: str | None, image_size: tuple[int, int] = (112, 112), *, min_images: int = 1, max_images: int | None = None
@@ -77,17 +87,6 @@ def is_synthetic(uri: str) -> bool:
 def is_generated(uri: str) -> bool:
     """Whether zoo makes the set at an address itself: synthetic or rendered faces."""
     return uri.partition(":")[0] in ("synthetic", "rendered")
-
-
-FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
-    "folder": (FolderDataset, ("depth", "links")),
-    "list": (ListDataset, ("image", "label")),
-    "tar": (open_tars, ("image", "label")),
-    "parquet": (ParquetDataset, ("image", "label", "split")),
-    "hub": (HubDataset, ("image", "label", "split")),
-    "rec": (RecordDataset, ()),
-    "pairs": (PairPictures, ()),
-}  #: What opens each format, and what an address may say of it behind a ?
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:

@@ -25,6 +25,10 @@ from zoo.files import atomic_path, cache_folder, write_text
 from zoo.formats.images import SUFFIXES
 from zoo.formats.lists import Labels
 
+SPLITS = ("train", "validation", "valid", "val", "dev", "test")  #: How files begin that belong to a part of a set
+REMOTE = ("http://", "https://")  #: How the address of a shard begins that is fetched
+Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
+
 
 def index_file(shard: str, fields: tuple[str, str]) -> Path:
     """Where a shard's index is kept: by its path, and by what tells one state of a file from another."""
@@ -51,12 +55,6 @@ def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Pa
     others = Counter(name for name in splits.values() if name != split)
     told = ", ".join(f"{count} of {name}" for name, count in others.items())
     return chosen, [f"files of other splits are left out: {told}"]
-
-
-SPLITS = ("train", "validation", "valid", "val", "dev", "test")  #: How files begin that belong to a part of a set
-REMOTE = ("http://", "https://")  #: How the address of a shard begins that is fetched
-
-Sample = tuple[str, int, int, str]  #: (key, offset of the picture, its bytes, label)
 
 
 class TarDataset(BlockedFaces):

@@ -22,16 +22,12 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # `decode` raises what it logs
 
 Image = npt.NDArray[np.uint8]  #: One picture: RGB uint8 of shape (height, width, 3)
-
 MAX_PIXELS = 100_000_000  #: A header that announces more pixels is refused before any of them is unpacked
-
 _EXIF = b"Exif\0\0"
 _SCAN = b"\xff\xda"  #: The marker of a JPEG's pixels, where its header ends
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 """What counts as a picture of a set, in lower case."""
 PHOTO_SUFFIXES = (*SUFFIXES, ".gif", ".avif", ".heic", ".heif")  #: What counts as a photo in a folder, in lower case
-
 _MAGIC = (
     *((b"\xff\xd8", "JPEG", ".jpg"), (b"\x89PNG", "PNG", ".png"), (b"RIFF", "WEBP", ".webp"), (b"BM", "BMP", ".bmp")),
     *((b"P%d" % number, "PPM", ".pgm" if number in (2, 5) else ".ppm") for number in range(1, 7)),

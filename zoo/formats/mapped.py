@@ -13,7 +13,6 @@ from zoo.files import atomic_path
 
 CODES = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "I8": np.int8, "U8": np.uint8}
 """The names that safetensors gives to numpy's types."""
-
 Arrays = dict[str, npt.NDArray[Any]]
 
 

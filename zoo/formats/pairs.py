@@ -13,9 +13,13 @@ import numpy.typing as npt
 from zoo.errors import InputError, explained, needs
 
 Pair = tuple[Path, Path, bool | None]  #: Two pictures and whether they show one person; None where that is not stated
-
 _TRUTHS = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False, "": None}
 _LFW = re.compile(r"(\S+) (\d+) (?:(\S+) )?(\d+)")  #: `name i j` or `name i name j`
+FIRST = ("image1", "image_1", "img1", "image_a", "first", "a")
+SECOND = ("image2", "image_2", "img2", "image_b", "second", "b")
+TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")  #: Names of columns; the first counts
+HUB = "hf://datasets/"
+FETCHED = ("parquet", "arrow", "json", "bin", "csv", "txt", "zip", "tar")
 
 
 def read_pairs_csv(path: str | Path, folder: str | Path | None = None) -> list[Pair]:
@@ -139,13 +143,6 @@ def _lfw_picture(folder: Path, name: str, number: str) -> Path:
 def _text(path: Path) -> str:
     with explained(f"expected a text list of pairs at {path}, cannot read it", OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8-sig")
-
-
-FIRST = ("image1", "image_1", "img1", "image_a", "first", "a")
-SECOND = ("image2", "image_2", "img2", "image_b", "second", "b")
-TRUTH = ("is_same", "issame", "same", "target", "label", "pair_label")  #: Names of columns; the first counts
-HUB = "hf://datasets/"
-FETCHED = ("parquet", "arrow", "json", "bin", "csv", "txt", "zip", "tar")
 
 
 def is_pair_table(folder: Path, files: Sequence[str]) -> bool:

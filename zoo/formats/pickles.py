@@ -12,6 +12,8 @@ from typing import IO, Any
 
 KEYS = (str, int, float, bool, type(None))
 """What a key may be: text or a number. Hashing a deeply nested tuple would overflow the interpreter's stack."""
+Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
+_PYTHONS: Any = vars(pickle)["_Unpickler"]  #: The interpreter in Python, whose parts can be left out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,9 +32,6 @@ class Call(dict[Any, Any]):
         super().__init__()
         self.path, self.args = path, args
         self.state: Any = None
-
-
-Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 
 
 def unpickle(
@@ -70,9 +69,6 @@ class _Limited:
         line = self.file.readline(min(self.left, 4096))
         self.left -= len(line)
         return line
-
-
-_PYTHONS: Any = vars(pickle)["_Unpickler"]  #: The interpreter in Python, whose parts can be left out
 
 
 class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its parts

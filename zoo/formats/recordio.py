@@ -24,12 +24,9 @@ from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Head
 
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24  #: float32, in which the format keeps its ranges, tells whole numbers apart up to here
-
 _CROWD, _LEAST_BYTES = 100_000, 96
 """A file of more records than this has at least so many bytes per record, or it holds no pictures: their numbers alone
 would take more memory than the file."""
-
-
 KEEP_FROM_BYTES = 1 << 28  #: Files from this size on get an index of our own
 PARTIAL = ", which lists a part of the records"
 _LARGE = 1 << 24  #: No picture of a face is larger; a record that seems so is looked at through the map

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from zoo.errors import explained
 
 Floats = npt.NDArray[np.float32]
-
 WHOLE = 26719  #: Vertices of every mesh in the repository
 USED = np.r_[0:11248, 21451:24591]  #: The face, head and neck, and the eyeballs
 FACE, HEAD = 9409, 11248  #: Where the face ends, and the head with its neck, among the used ones; the eyeballs follow

@@ -16,7 +16,6 @@ from zoo.faces.align import ARCFACE_TEMPLATE
 
 ON_SKULL, HANGING, RIM = 14, 9, 32  #: Rows of hair on the skull and below, and corners of the rim of glasses
 ABSENT = -40.0  #: All coordinates of what is not worn: far behind the head, and without an area
-
 Part = tuple[Tensor, Tensor, Tensor]
 """A mesh of quads: points (batch, vertices, 3), quads (quads, 4), linear colours (batch, vertices, 3)."""
 

@@ -15,6 +15,8 @@ from zoo.formats.images import Image
 Part = tuple[Points, Colour, float]  #: A filled outline: points (points, 2), colour, distance off the head's surface
 BEHIND, RIM = -100.0, -50.0
 BLACK, WHITE = np.zeros(3), np.array([236.0, 232, 226])
+SPLITS = {"train": 0, "test": 1}
+PAIR_IMAGES = 10  #: Images of each test identity among the pairs
 
 
 @functools.cache
@@ -253,9 +255,6 @@ def render(who: Identity, d: Draws, height: int, width: int) -> Image:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-SPLITS = {"train": 0, "test": 1}
-
-
 class SyntheticFaces:
     """Synthetic faces of `identities` people, `images_per_identity` of each, one person after the other.
 
@@ -334,9 +333,6 @@ def pair_plan(pairs: int = 6000, seed: int = 0) -> tuple[int, npt.NDArray[np.int
     people = np.stack([one[chosen], other[chosen]], axis=1)
     index[~same] = people * PAIR_IMAGES + order.integers(0, PAIR_IMAGES, (negatives, 2))
     return identities, index, same
-
-
-PAIR_IMAGES = 10  #: Images of each test identity among the pairs
 
 
 def synthetic_pairs(
