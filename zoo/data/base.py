@@ -14,6 +14,7 @@ from zoo.errors import InputError
 from zoo.formats.images import Image, decode, decode_into, resized
 from zoo.formats.lists import contiguous
 
+Size = tuple[int, int]  #: (height, width) of pictures, in pixels
 KEPT_BLOCKS = 18  #: Blocks that a process keeps open: those that the loader shuffles together, and the next ones
 
 
@@ -46,7 +47,7 @@ class EncodedFaces(abc.ABC):
     labels: npt.NDArray[np.int64]
     kind: str  #: The format's name
     identities: Sequence[str] | None = None  #: (classes,): what the format calls each identity, where it has names
-    image_size: tuple[int, int] | None  #: (height, width) that `image` scales others to; None leaves each as it is
+    image_size: Size | None  #: (height, width) that `image` scales others to; None leaves each as it is
     notes: Sequence[str] = ()  #: What of the files at the set's place is not in it, a sentence each
     blocks: npt.NDArray[np.int64] | None = None
     """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader

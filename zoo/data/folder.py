@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zoo.data.base import EncodedFaces
+from zoo.data.base import EncodedFaces, Size
 from zoo.errors import InputError, explained
 from zoo.formats.bins import read_bin
 from zoo.formats.images import SUFFIXES, read_file
@@ -24,7 +24,7 @@ NAMES = "identities.csv"  #: Beside a .rec or an extracted set: `label,name` lin
 class Files(EncodedFaces):
     """Pictures in files of their own."""
 
-    def __init__(self, name: str, root: Path, image_size: tuple[int, int] | None) -> None:
+    def __init__(self, name: str, root: Path, image_size: Size | None) -> None:
         self.name, self.root, self.image_size = name, root, image_size
         self._files = Strings()  #: The path of each picture from `root`
 
@@ -46,7 +46,7 @@ class FolderDataset(Files):
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, image_size: tuple[int, int] | None = None, **options: str) -> None:
+    def __init__(self, root: str | Path, image_size: Size | None = None, **options: str) -> None:
         super().__init__(Path(root).resolve().name, Path(root), image_size)
         depth, links = options.get("depth", "1"), options.get("links", "inside")
         if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
@@ -101,7 +101,7 @@ class ListDataset(Files):
 
     kind = "list"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None, **columns: str) -> None:
+    def __init__(self, path: str | Path, image_size: Size | None = None, **columns: str) -> None:
         path = Path(path)
         super().__init__(path.stem, path.parent, image_size)
         words = Labels()
@@ -134,7 +134,7 @@ class RecordDataset(EncodedFaces):
 
     kind = "RecordIO"
 
-    def __init__(self, path: str | Path, image_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str | Path, image_size: Size | None = None) -> None:
         self.records, self.image_size = RecordFile(path), image_size
         rec = self.records.path
         self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
@@ -165,7 +165,7 @@ class LoosePictures(Files):
 class PairPictures(EncodedFaces):
     """A benchmark's pictures, as stored; each pair counts as an identity, and as of two people without a truth."""
 
-    def __init__(self, path: str, image_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str, image_size: Size | None = None) -> None:
         """The benchmark at `path`: a .bin, or a list of pairs."""
         self.path, self.name, self.image_size = path, Path(path).stem, image_size
         self._pictures: Sequence[bytes | Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import EncodedFaces, FaceDataset, Joined, select
+from zoo.data.base import EncodedFaces, FaceDataset, Joined, Size, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
 from zoo.data.tar import REMOTE, open_tars
@@ -27,7 +27,7 @@ FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
 
 
 def open_dataset(
-    uri: str | None, image_size: tuple[int, int] = (112, 112), *, min_images: int = 1, max_images: int | None = None
+    uri: str | None, image_size: Size = (112, 112), *, min_images: int = 1, max_images: int | None = None
 ) -> FaceDataset:
     """The training set at `uri`, its pictures at `image_size`, (height, width).
 
@@ -56,7 +56,7 @@ def open_dataset(
     return left
 
 
-def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
+def open_crops(uri: str, image_size: Size) -> FaceDataset:
     """The pictures at `uri` as they are stored, whatever holds them; their labels may mean nothing.
 
     It takes what `open_dataset` and `open_pictures` take, and pictures in a folder at any depth. Synthetic faces are
@@ -67,11 +67,8 @@ def open_crops(uri: str, image_size: tuple[int, int]) -> FaceDataset:
     return LoosePictures(Path(uri)) if kind_of(uri, Path(uri)) == "folder" else open_pictures(uri)
 
 
-def open_people(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
-    """The set with encoded pictures at `uri`, as `open_dataset` takes it; one identity is enough to look at.
-
-    InputError for pairs, which tell no identities.
-    """
+def open_people(uri: str, image_size: Size | None = None) -> EncodedFaces:
+    """The set with encoded pictures at `uri`, as `open_dataset` takes it or of one person; InputError for pairs."""
     dataset = open_pictures(uri, image_size)
     if isinstance(dataset, PairPictures):
         told = f"found a benchmark of pairs; measure it: zoo evaluate MODEL --data {uri}"
@@ -98,7 +95,7 @@ def split_address(uri: str) -> tuple[str, dict[str, str]]:
         return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
 
 
-def open_pictures(uri: str, image_size: tuple[int, int] | None = None) -> EncodedFaces:
+def open_pictures(uri: str, image_size: Size | None = None) -> EncodedFaces:
     """A set's encoded pictures as stored: what `open_people` opens, or a .bin or list of pairs."""
     if "," in uri and not Path(uri).exists():
         return Joined([open_people(part.strip(), image_size) for part in uri.split(",")])
@@ -110,9 +107,8 @@ def open_pictures(uri: str, image_size: tuple[int, int] | None = None) -> Encode
     if kind is None:
         raise InputError(_refusal(address, Path(address)))
     reader, known = FORMATS[kind]
-    for name in options:
-        if name not in known:
-            raise unknown_name(f"option of {address}", name, known)
+    for name in options.keys() - known:
+        raise unknown_name(f"option of {address}", name, known)
     dataset = reader(address, image_size, **options)
     if weight is not None:
         if not weight.replace(".", "", 1).isdecimal() or not float(weight):
@@ -160,7 +156,7 @@ def kind_of(uri: str, path: Path) -> str | None:
     return {".rec": "rec", ".bin": "pairs", ".parquet": "parquet", **lists}.get(path.suffix.lower())
 
 
-def open_synthetic(uri: str, image_size: tuple[int, int]) -> FaceDataset:
+def open_synthetic(uri: str, image_size: Size) -> FaceDataset:
     """The faces of "synthetic[:PEOPLExIMAGES]" or "rendered:FOLDER:PEOPLExIMAGES"; InputError for another form."""
     from zoo.data.rendered import RenderedFaces
     from zoo.data.synthetic import SyntheticFaces

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.base import BlockedFaces, EncodedFaces, labelled
+from zoo.data.base import BlockedFaces, EncodedFaces, Size, labelled
 from zoo.data.tar import training_files
 from zoo.errors import InputError, explained, needs
 from zoo.formats.images import read_file
@@ -26,9 +26,7 @@ class ParquetDataset(BlockedFaces):
 
     kind = "Parquet"
 
-    def __init__(
-        self, uri: str, image_size: tuple[int, int] | None = None, split: str = "train", **columns: str
-    ) -> None:
+    def __init__(self, uri: str, image_size: Size | None = None, split: str = "train", **columns: str) -> None:
         place = Path(uri)
         self.image_size, self.name = image_size, place.stem
         files, self.notes = training_files(sorted(place.glob("*.parquet")) if place.is_dir() else [place], split)
@@ -69,17 +67,13 @@ class ParquetDataset(BlockedFaces):
 class HubDataset(EncodedFaces):
     """A dataset of the Hugging Face Hub, or a folder that the datasets library reads or that its `save_to_disk` wrote.
 
-    The library maps it into memory.
-
-    Needs the datasets package (the extra `data`). InputError for an address without a dataset or without columns of
-    pictures and labels.
+    The library, from the extra `data`, maps it into memory. InputError for an address without a dataset or without
+    columns of pictures and labels.
     """
 
     kind = "Hugging Face dataset"
 
-    def __init__(
-        self, uri: str, image_size: tuple[int, int] | None = None, split: str | None = None, **columns: str
-    ) -> None:
+    def __init__(self, uri: str, image_size: Size | None = None, split: str | None = None, **columns: str) -> None:
         with needs("datasets", "data", f"to open {uri}"):
             import datasets
         form = re.fullmatch(r"(hf://datasets/)?(?P<path>[^@:]+)(@(?P<revision>[^:]+))?(:(?P<split>.+))?", uri)
@@ -99,8 +93,7 @@ class HubDataset(EncodedFaces):
         if pictures:
             table = table.cast_column(column, datasets.Image(decode=False))
         names = getattr(table.features[label], "names", None)
-        values = table.select_columns([label]).with_format("numpy")[:][label].tolist()
-        kept, self.labels = labelled(values, uri)
+        kept, self.labels = labelled(table.select_columns([label]).with_format("numpy")[:][label].tolist(), uri)
         self.identities = [names[int(value)] for value in kept] if names else kept
         self._pictures = table.select_columns([column])
         self._column = column

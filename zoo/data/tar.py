@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import numpy as np
 
-from zoo.data.base import BlockedFaces
+from zoo.data.base import BlockedFaces, Size
 from zoo.errors import InputError, explained, needs
 from zoo.files import atomic_path, cache_folder, write_text
 from zoo.formats.images import SUFFIXES
@@ -72,9 +72,7 @@ class TarDataset(BlockedFaces):
 
     kind = "WebDataset"
 
-    def __init__(
-        self, shards: Sequence[str | Path], name: str, image_size: tuple[int, int] | None = None, **fields: str
-    ) -> None:
+    def __init__(self, shards: Sequence[str | Path], name: str, image_size: Size | None = None, **fields: str) -> None:
         self.image_size, self.name = image_size, name
         self._shards = [str(shard) for shard in shards]
         self._fields = fields.get("image", ""), fields.get("label", "")
@@ -118,7 +116,7 @@ class TarDataset(BlockedFaces):
         return content
 
 
-def open_tars(uri: str, image_size: tuple[int, int] | None, **fields: str) -> TarDataset:
+def open_tars(uri: str, image_size: Size | None, **fields: str) -> TarDataset:
     """The shards of a folder, one .tar, a pattern `train-{000..099}.tar` or its http address (extra `data`)."""
     path = Path(uri)
     if path.is_dir():

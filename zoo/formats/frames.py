@@ -94,10 +94,7 @@ def whole_record(content: mmap.mmap, position: int) -> int | None:
 
 
 def parts(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[tuple[int, int]]:
-    """(start, length) of the payload of each part of the record at `position`, all padded by `end`.
-
-    InputError where they do not line up.
-    """
+    """(start, length) of the payload of each part of the record at `position`; InputError where they do not line up."""
     kind, expected, what = _FIRST, (WHOLE, _FIRST), "the start of a record"
     while kind not in (WHOLE, _LAST):
         if end - position < 8:

@@ -39,10 +39,7 @@ class ScoreTable:
 
 @contextlib.contextmanager
 def score_table(path: str | Path | None) -> Iterator[ScoreTable | None]:
-    """A new table at `path`, there when the block ends without an exception; None without a path.
-
-    InputError where it cannot be written.
-    """
+    """A new table at `path`, there when the block ends well; None without a path; InputError if it cannot be made."""
     if path is None:
         yield None
         return

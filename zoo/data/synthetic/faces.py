@@ -150,8 +150,7 @@ def mouth_parts(who: Identity, shot: Shot) -> Iterator[Part]:
 
 def depth(points: Points, who: Identity) -> npt.NDArray[np.float64]:
     """How far the head's surface stands out at `points` (points, 2): (points,), of an ellipsoid."""
-    inside = 1 - (points[:, 0] / (who.cheek * 1.05)) ** 2 - ((points[:, 1] - 6) / 66) ** 2
-    return 32 * np.sqrt(np.clip(inside, 0, 1))
+    return 32 * np.sqrt(np.clip(1 - (points[:, 0] / (who.cheek * 1.05)) ** 2 - ((points[:, 1] - 6) / 66) ** 2, 0, 1))
 
 
 @functools.cache
