@@ -43,12 +43,6 @@ class TrainLoader:
     a damaged picture; with on_corrupt="skip", the next intact picture of the set takes its place, and `skipped` grows.
     """
 
-    skipped: dict[int, str]
-    """The damaged pictures of this rank's batches in the current epoch, and what is wrong with each.
-
-    The ranks' parts of an epoch are disjoint, so their numbers add up to those of the epoch.
-    """
-
     def __init__(
         self,
         dataset: FaceDataset,
@@ -66,20 +60,20 @@ class TrainLoader:
             raise InputError(f"expected on-corrupt to be error or skip, found {on_corrupt!r}")
         if batch_size < 1 or workers < 0:
             raise InputError(f"expected a batch size of 1 or more and 0 or more workers, found {batch_size}, {workers}")
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rank, self.world = rank, world
+        self.dataset, self.batch_size, self.seed, self.rank, self.world = dataset, batch_size, seed, rank, world
         self._steps = per_epoch(dataset) // (batch_size * world)
         if self._steps == 0:
             wanted = f"{batch_size}" if world == 1 else f"{batch_size} on each of {world} ranks"
             told = f"images in {dataset.name}; use a batch size of at most {max(1, len(dataset) // world):,}"
             raise InputError(f"expected at least one batch of {wanted}, found {len(dataset):,} {told}")
-        self.skipped = {}
+        self.skipped: dict[int, str] = {}
+        """The damaged pictures of this rank's batches in the current epoch, and what is wrong with each. The ranks have
+        disjoint parts of an epoch, so their numbers add up to those of the epoch."""
         self._plan: list[tuple[int, Numbers]] = []  #: What the workers are to make next: (epoch, indices) each
         made = _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip")
         kept: dict[str, Any] = {"persistent_workers": workers > 0, "pin_memory": pin_memory, "sampler": self._plan}
-        self._loader: DataLoader[Any] = DataLoader(
-            made, batch_size=None, num_workers=workers, worker_init_fn=_settle_worker, **kept
-        )
+        kept |= {"batch_size": None, "num_workers": workers, "worker_init_fn": _settle_worker}
+        self._loader: DataLoader[Any] = DataLoader(made, **kept)
 
     def __len__(self) -> int:
         """Steps in an epoch, at least 1."""
@@ -150,8 +144,7 @@ class _Batches(Dataset[Any]):
             crops = self._crops(epoch, used, damaged)
         except InputError as error:  # returned, because torch would wrap an exception into a traceback
             return error
-        labels = self.dataset.labels[used % len(self.dataset)]
-        return (crops, torch.from_numpy(labels), torch.from_numpy(used)), damaged
+        return (crops, torch.from_numpy(self.dataset.labels[used % len(self.dataset)]), torch.from_numpy(used)), damaged
 
     def _crops(self, epoch: int, indices: Numbers, damaged: dict[int, str]) -> torch.Tensor:
         """The batch; `indices` become those of the pictures that are in it."""
