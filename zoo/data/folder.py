@@ -46,9 +46,8 @@ class FolderDataset(Files):
 
     kind = "folder"
 
-    def __init__(self, root: str | Path, image_size: Size | None = None, **options: str) -> None:
+    def __init__(self, root: str, image_size: Size | None = None, depth: str = "1", links: str = "inside") -> None:
         super().__init__(Path(root).resolve().name, Path(root), image_size)
-        depth, links = options.get("depth", "1"), options.get("links", "inside")
         if not (depth.isdecimal() and 1 <= int(depth) <= 9) or links not in ("inside", "follow"):
             raise InputError(f"expected depth=1 to 9 and links=inside or follow, found depth={depth} and links={links}")
         self._follow, self._others = links == "follow", Counter[str]()

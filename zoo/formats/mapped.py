@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zoo.errors import explained
 from zoo.files import atomic_path
 
 CODES = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "I8": np.int8, "U8": np.uint8}
@@ -39,7 +40,7 @@ def open_mapped(path: str | Path) -> tuple[Arrays, dict[str, str]]:
     with open(path, "rb") as file:  # maps are of this file too: another may take its name at any moment
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length) if length < 2**20 else b"")
-        try:
+        with explained("no header of safetensors", KeyError, TypeError, AttributeError, kind=ValueError):
             facts: dict[str, str] = header.pop("__metadata__")
             for name, entry in header.items():
                 dtype, shape, (start, end) = CODES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
@@ -48,6 +49,4 @@ def open_mapped(path: str | Path) -> tuple[Arrays, dict[str, str]]:
                 arrays[name] = np.empty(shape, dtype)
                 if end > start:  # a file that was cut off is too short to map: ValueError
                     arrays[name] = np.memmap(file, dtype, "r", 8 + length + start, shape)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no header of safetensors ({error})") from None
     return arrays, facts

@@ -198,8 +198,7 @@ def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:
     cosine[:, : len(rig.mean)] *= rig.visible.T
     cosine[:, HEAD : len(rig.mean)] *= 0.6  # lids shade the eyes
 
-    half = functional.normalize(lamps + tensor((0, 0, 1), turn), dim=2)
-    near = (facing @ half.transpose(1, 2)).clamp(min=0)
+    near = (facing @ functional.normalize(lamps + tensor((0, 0, 1), turn), dim=2).transpose(1, 2)).clamp(min=0)
     mirrored = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
     mirrored[:, HEAD : len(rig.mean)] = near[:, HEAD : len(rig.mean)] ** 120 * 1.5
     return colours * (cosine @ amount * (4 / len(rig.lights))) + (mirrored @ lamp.mean(2, keepdim=True)).clamp(max=2)
