@@ -48,8 +48,7 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise InputError("expected finite landmarks to align by, found NaN or infinity; leave out this face")
     source_mean, target_mean = source.mean(-2), target.mean(-2)
-    z = source - source_mean[..., None, :]
-    w = target - target_mean[..., None, :]
+    z, w = source - source_mean[..., None, :], target - target_mean[..., None, :]
     spread = (z**2).sum((-2, -1))
     if not np.all(spread > 0):
         raise InputError("expected landmarks at different places, found all at one point; leave out this face")

@@ -23,8 +23,7 @@ from zoo.modelinfo import InputSpec, ModelInfo
 Numbers = npt.NDArray[np.float64]
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 TYPES = {**FLOATS, "tensor(uint8)": np.uint8}  #: What an image input may hold
-PIXELS = InputSpec(mean=0.0, std=1.0)
-UNIT = InputSpec(mean=0.0, std=255.0)
+PIXELS, UNIT = InputSpec(mean=0.0, std=1.0), InputSpec(mean=0.0, std=255.0)
 RANGES = ((0.0, 255.0, PIXELS), (-1.0, 1.0, InputSpec()), (0.0, 1.0, UNIT))
 """The ranges of input that face models take: lowest, highest value, and how pixels become that."""
 EMBEDDING_NAMES = frozenset({"embedding", "embeddings", "emb", "feature", "features", "feat", "fc1", "face_embedding"})

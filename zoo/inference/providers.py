@@ -135,8 +135,7 @@ def driver() -> Any:
 
 def count_gpus() -> int:
     """How many CUDA GPUs the driver reports; ONNX Runtime has no such query."""
-    cuda = driver()
-    count = ctypes.c_int(0)
+    cuda, count = driver(), ctypes.c_int(0)
     if cuda is None or cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value

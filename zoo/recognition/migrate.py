@@ -21,8 +21,7 @@ from zoo.recognition.store import Place
 from zoo.recognition.verifier import FaceVerifier
 
 FOLDS = 5  #: Every map is measured on people whom it was not learnt from: a fifth of them at a time
-FEWEST_PEOPLE = 20
-MAX_LOSS = 0.05
+FEWEST_PEOPLE, MAX_LOSS = 20, 0.05
 
 
 @dataclass(frozen=True)

@@ -192,8 +192,7 @@ class Guard:
 
     async def _read(self, headers: Headers, receive: Receive, seen: Seen) -> Receive:
         """A `receive` with the whole body; 413, 408 or 503 for one that is too large, too slow or one too many."""
-        limits = self.settings.limits
-        length = headers.get("content-length", "")
+        limits, length = self.settings.limits, headers.get("content-length", "")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(415, "expected a body without Content-Encoding, found a compressed one; send it as it is")
         most = f"at most {limits.max_body:g} MB in a request"
@@ -228,8 +227,7 @@ class Guard:
 
 def _check_origin(headers: Headers) -> None:
     """403 for what a browser sends on behalf of a page of another origin; programs send neither header."""
-    site = headers.get("sec-fetch-site", "none")
-    origins = headers.getlist("origin")
+    site, origins = headers.get("sec-fetch-site", "none"), headers.getlist("origin")
     own = all(urlsplit(origin).netloc.lower() == headers.get("host", "").lower() for origin in origins)
     if site not in ("same-origin", "none") or not own:
         raise Problem(403, "expected a request of this server's own page or of a program, found one of another page")
