@@ -13,7 +13,7 @@ from zoo.errors import InputError
 from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures, read_ahead
 from zoo.machine import cores
-from zoo.messages import Progress
+from zoo.messages import Progress, no_progress
 from zoo.modelinfo import Crops, InputSpec, ModelInfo
 
 Embedder = Callable[[Crops], npt.NDArray[np.float32]]
@@ -48,7 +48,7 @@ def embed(
     images: Iterable[Image | None] | Pictures,
     batch_size: int = 64,
     flip: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     dim: int | None = None,
     workers: int = 2,
 ) -> npt.NDArray[np.float32]:
@@ -76,8 +76,7 @@ def embed(
         if flip:
             part = part + np.asarray(embedder(np.ascontiguousarray(crops[:, :, ::-1])), dtype=np.float32)
         parts.append(part)
-        if progress is not None:
-            progress(len(crops))
+        progress(len(crops))
     if not parts and missing and dim:
         return np.zeros((len(missing), dim), np.float32)
     if not parts:
@@ -131,7 +130,7 @@ def spans(images: int, batch_size: int, devices: int = 1) -> list[tuple[int, int
 def embed_on(
     job: Job,
     devices: Sequence[str],
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     known: Callable[[int, int], npt.NDArray[np.float32] | None] = lambda start, stop: None,
     keep: Callable[[int, npt.NDArray[np.float32]], object] = lambda start, rows: None,
 ) -> Part:
@@ -162,8 +161,7 @@ def embed_on(
             start, stop = running[done]
             parts[start] = done.result()
             keep(start, parts[start][0])
-            if progress is not None:
-                progress(stop - start)
+            progress(stop - start)
     except BrokenProcessPool:
         why = "but one was killed; if memory ran out, try fewer devices or a smaller --batch-size"
         raise InputError(f"expected {len(devices)} processes to embed on {', '.join(devices)}, {why}") from None

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -184,10 +185,7 @@ class OnnxEmbedder:
             raise InputError(f"expected a float embedding as output of {self.path}, {told}")
         sizes = dict.fromkeys(floats, 0)
         if len(floats) > 1:
-            try:
-                found = self.session.run(floats, {self._name: self._tensor(self._grey())})
-            except REFUSALS as error:
-                raise self._cannot_run(error) from None
+            found = self._tried(lambda: self.session.run(floats, {self._name: self._tensor(self._grey())}))
             sizes = {name: array[:1].size if array.ndim else 1 for name, array in zip(floats, found, strict=True)}
         name, why = choose_output(self.path, sizes, wanted)
         self._note(why)
@@ -222,10 +220,7 @@ class OnnxEmbedder:
         A graph may declare its batch dynamic and still reshape to one image; a batch of two finds that out.
         """
         grey = self._grey()
-        try:
-            dim = self._infer(self._tensor(grey)).shape[1]
-        except REFUSALS as error:
-            raise self._cannot_run(error) from None
+        dim = self._tried(lambda: self._infer(self._tensor(grey))).shape[1]
         if self.batch is None:
             try:
                 works = self._infer(self._tensor(np.repeat(grey, 2, axis=0))).shape == (2, dim)
@@ -243,10 +238,13 @@ class OnnxEmbedder:
     def _grey(self) -> Crops:
         return np.full((self.batch or 1, *self.input.size, 3), 128, np.uint8)
 
-    def _cannot_run(self, error: Exception) -> InputError:
-        height, width = self.input.size
-        why = f"ONNX Runtime says: {_reason(error)}; check the model with onnx.checker"
-        return InputError(f"expected {self.path} to embed a {width}×{height} crop, but {why}")
+    def _tried(self, run: Callable[[], Any]) -> Any:
+        try:
+            return run()
+        except REFUSALS as error:
+            height, width = self.input.size
+            why = f"ONNX Runtime says: {_reason(error)}; check the model with onnx.checker"
+            raise InputError(f"expected {self.path} to embed a {width}×{height} crop, but {why}") from None
 
 
 def _engine(path: Path, batch_size: int) -> Engine:
