@@ -252,6 +252,12 @@ def moving_average(state: Tensor, value: Tensor, momentum: float) -> None:
     state.lerp_(value.to(state.dtype), momentum)
 
 
+def learned_by(head: MarginHead) -> list[Tensor]:
+    """What a head learns: its parameters, or, of a frozen one, the plain tensors in their place."""
+    state = (*head.parameters(), *head.__dict__.values())
+    return [one for one in state if isinstance(one, Tensor) and one.requires_grad]
+
+
 def frozen(head: M, parameter: Callable[[Tensor], Tensor] | None = None) -> M:
     """The head as it is now, for one forward and its backward: a later update or changed option does not reach it.
 

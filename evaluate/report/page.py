@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.evaluate.report import rows
 from zoo.evaluate.report.figures import cmc_figure, det_figure, open_set_figure, roc_figure
 from zoo.evaluate.report.record import Report
-from zoo.evaluate.results import to_json
+from zoo.evaluate.results import Evaluation, to_json
 from zoo.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -43,29 +43,26 @@ def page(reports: Sequence[Report]) -> str:
         facts = {"facts": one.model, "flip": one.options.flip, "provenance": one.provenance}
         models.append({"name": name, **facts, "group_rows": rows.group_rows(one)})
     template = templates("zoo.evaluate.report").get_template("report.html.j2")
-    benchmarks = [_benchmark(key, names, reports) for key in rows.benchmarks_in(reports)]
+    benchmarks = [_benchmark(key, names, found) for key, found in rows.by_benchmark(reports).items()]
     absent = list(dict.fromkeys(line for report in reports for line in report.not_measured))
     return template.render(models=models, board=rows.leaderboard(reports), benchmarks=benchmarks, not_measured=absent)
 
 
-def _benchmark(key: tuple[str, str], names: Sequence[str], reports: Sequence[Report]) -> dict[str, Any]:
-    entries = rows.results_of(key, reports)
-    tables = [dict(rows.rows(found)) for _, found in entries]
-    labels = list(dict.fromkeys(label for table in tables for label in table))
+def _benchmark(key: tuple[str, str], names: Sequence[str], results: Mapping[int, Evaluation]) -> dict[str, Any]:
     models = []
-    for index, found in entries:
+    for index, found in results.items():
         drawn = {part: to_json(getattr(found.curves, part)) for part in DRAWN}
         models.append({"name": names[index], "index": index % MODELS, **drawn})
     return {
         "data": key[0],
         "sha256": key[1],
-        "holds": rows.holds(entries[0][1]),
-        "columns": [(names[index], index) for index, _ in entries],
-        "table": [(label, [table.get(label, "") for table in tables]) for label in labels],
-        "notes": list(dict.fromkeys(note for _, found in entries for note in rows.remarks(found))),
-        "differences": rows.sentences_of_difference(names, entries),
-        "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
-        "swept": [(names[index], index) for index, found in entries if found.curves.sweep],
+        "holds": rows.holds(next(iter(results.values()))),
+        "columns": [(names[index], index) for index in results],
+        "table": rows.side_by_side([dict(rows.rows(found)) for found in results.values()]),
+        "notes": list(dict.fromkeys(note for found in results.values() for note in rows.remarks(found))),
+        "differences": rows.sentences_of_difference(names, results),
+        "thumbnails": [(names[index], found.thumbnails) for index, found in results.items() if found.thumbnails],
+        "swept": [(names[index], index) for index, found in results.items() if found.curves.sweep],
         "drawn": {"name": key[0], "models": models},
     }
 
@@ -78,13 +75,12 @@ def save_all(folder: str | Path, reports: Sequence[Report]) -> None:
     write_text(folder / "report.html", page(reports))
     for suffix, table in rows.TABLES.items():
         write_text(folder / f"report.{suffix}", table(reports))
-    names = rows.model_names(reports)
-    keys = rows.benchmarks_in(reports)
-    for key in keys:
-        drawn = [(names[index], index, found.curves) for index, found in rows.results_of(key, reports)]
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", key[0]).strip("-").lower()
-        if [name for name, _ in keys].count(key[0]) > 1:
-            stem += f"-{key[1][:8]}"
+    names, benchmarks = rows.model_names(reports), rows.by_benchmark(reports)
+    for (data, digest), results in benchmarks.items():
+        drawn = [(names[index], index, found.curves) for index, found in results.items()]
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", data).strip("-").lower()
+        if [name for name, _ in benchmarks].count(data) > 1:
+            stem += f"-{digest[:8]}"
         for kind, draw in FIGURES.items():
             if (figure := draw(drawn)) is None:
                 continue

@@ -3,13 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.evaluate.groups import Groups
-from zoo.evaluate.intervals import ACCURACY, AUC, EER, Difference, Interval
+from zoo.evaluate.intervals import ACCURACY, AUC, EER, Interval
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.results import Evaluation, differences
+
+LATEX = str.maketrans({"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
+LATEX |= str.maketrans({character: "\\" + character for character in "&%$#_{}"})
 
 Figure = tuple[str, float, Interval | None]  #: A label, a value, and its interval where there is one
 
@@ -46,7 +49,7 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
         value = _rate(rate, interval)
         if label == ACCURACY:
             label += f", {found.folds} folds" + (f" as {found.compat} computes it" if found.compat else "")
-            value = f"{rate:.6f} ± {found.accuracy_std:.6f}{_between(interval)}"
+            value = _rate(rate, interval, f" ± {found.accuracy_std:.6f}")
         elif label.startswith("TAR") and found.compat and found.features:
             label += f", {found.compat}'s nearest"
         table.append((label, value))
@@ -59,20 +62,15 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
     return table
 
 
-def _rate(rate: float, interval: Interval | None = None) -> str:
-    return "not measurable" if rate != rate else f"{rate:.6f}{_between(interval)}"  # NaN is not equal to itself
+def _rate(rate: float, interval: Interval | None = None, spread: str = "") -> str:
+    if math.isnan(rate):
+        return "not measurable"
+    bounds = "[interval not measurable]" if interval and math.isnan(interval[0]) else "[{:.4f}, {:.4f}]"
+    return f"{rate:.6f}{spread}{'  ' + bounds.format(*interval) if interval else ''}"
 
 
-def _between(interval: Interval | None) -> str:
-    if not interval:
-        return ""
-    if interval[0] != interval[0]:  # NaN
-        return "  [interval not measurable]"
-    return f"  [{interval[0]:.4f}, {interval[1]:.4f}]"
-
-
-def methods(found: Evaluation) -> list[str]:
-    """How the intervals were found and what became of pictures without a face, in sentences."""
+def remarks(found: Evaluation) -> list[str]:
+    """What a reader of a benchmark's table should know: how intervals were found, pictures without a face, notes."""
     searches = sorted({search.intervals for search in found.identification.values() if search.intervals})
     pairs = found.intervals or ("" if searches else "exact binomial, pairs or probes taken as independent")
     told = [f"95 % intervals: {'; '.join(filter(None, [pairs, *searches]))}"]
@@ -83,12 +81,7 @@ def methods(found: Evaluation) -> list[str]:
         templates = f", {failures.templates:,} templates" if failures.templates is not None else ""
         of = f"({failures.pairs:,} pairs{templates}): {failures.policy}"
         told.append(f"{failures.images:,} of {failures.of:,} images have no usable face {of}")
-    return told
-
-
-def remarks(found: Evaluation) -> list[str]:
-    """What a reader of a benchmark's table should know, in sentences."""
-    return [*methods(found), *found.not_measurable, *found.notes]
+    return [*told, *found.not_measurable, *found.notes]
 
 
 def holds(found: Evaluation) -> str:
@@ -151,14 +144,14 @@ def headline(found: Evaluation) -> tuple[str, float, Interval | None]:
 def leaderboard(reports: Sequence[Report]) -> Leaderboard:
     """The headlines of all models on all benchmarks, with two decimals in per cent."""
     columns, cells = [], []
-    for key in benchmarks_in(reports):
-        found = {index: headline(result) for index, result in results_of(key, reports)}
+    for (data, _), results in by_benchmark(reports).items():
+        found = {index: headline(result) for index, result in results.items()}
         column: list[tuple[str, bool]] = [("", False)] * len(reports)
         for index, (_, value, interval) in found.items():
             others = [other for place, (_, other, _) in found.items() if place != index]
             best = bool(others) and interval is not None and all(interval[0] > other for other in others)
-            column[index] = ("" if value != value else f"{100 * value:.2f}", best)
-        columns.append((key[0], next(iter(found.values()))[0]))
+            column[index] = ("" if math.isnan(value) else f"{100 * value:.2f}", best)
+        columns.append((data, next(iter(found.values()))[0]))
         cells.append(column)
     names = model_names(reports)
     return Leaderboard(columns, [(name, [column[index] for column in cells]) for index, name in enumerate(names)])
@@ -167,17 +160,19 @@ def leaderboard(reports: Sequence[Report]) -> Leaderboard:
 Table = list[tuple[str, str, list[str]]]
 
 
+def side_by_side(tables: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """Every label of several tables with its value in each of them, empty where a table has none."""
+    labels = dict.fromkeys(label for table in tables for label in table)
+    return [(label, [table.get(label, "") for table in tables]) for label in labels]
+
+
 def summary(reports: Sequence[Report]) -> tuple[list[str], Table]:
     """All figures of all models: the models' names, and rows (benchmark, figure, values)."""
     table: Table = []
-    for key in benchmarks_in(reports):
-        found = {index: dict(rows(result)) for index, result in results_of(key, reports)}
-        columns = [found.get(index, {}) for index in range(len(reports))]
-        for label in dict.fromkeys(label for column in columns for label in column):
-            table.append((key[0], label, [column.get(label, "") for column in columns]))
-    shared = [dict(group_rows(report)) for report in reports]
-    for label in dict.fromkeys(label for column in shared for label in column):
-        table.append(("groups", label, [column.get(label, "") for column in shared]))
+    for (data, _), found in by_benchmark(reports).items():
+        columns = [dict(rows(found[index])) if index in found else {} for index in range(len(reports))]
+        table += [(data, *row) for row in side_by_side(columns)]
+    table += [("groups", *row) for row in side_by_side([dict(group_rows(report)) for report in reports])]
     return model_names(reports), table
 
 
@@ -230,59 +225,48 @@ def latex(reports: Sequence[Report]) -> str:
 
 def _tabular(lines: Sequence[Sequence[str]], left: str, bold: set[tuple[int, int]]) -> str:
     """A tabular whose first columns are aligned `left`, with `bold` cells (line, column)."""
-    special = {character: "\\" + character for character in "&%$#_{}"}
-    special |= {"±": "$\\pm$", "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-
-    def cell(text: str, place: tuple[int, int]) -> str:
-        plain = "".join(special.get(character, character) for character in text)
-        return rf"\textbf{{{plain}}}" if place in bold else plain
-
-    rows_ = [" & ".join(cell(text, (y, x)) for x, text in enumerate(line)) + r" \\" for y, line in enumerate(lines)]
+    lines = [[cell.translate(LATEX) for cell in line] for line in lines]
+    text = []
+    for y, line in enumerate(lines):
+        cells = (rf"\textbf{{{cell}}}" if (y, x) in bold else cell for x, cell in enumerate(line))
+        text.append(" & ".join(cells) + r" \\")
     columns = left + "r" * (len(lines[0]) - len(left))
-    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows_[0], r"\midrule", *rows_[1:]]
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", text[0], r"\midrule", *text[1:]]
     return "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 TABLES = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
-def benchmarks_in(reports: Sequence[Report]) -> list[tuple[str, str]]:
-    """Every benchmark that any model was measured on, by name and content."""
-    return list(dict.fromkeys(result.key for report in reports for result in report.results))
-
-
-def results_of(key: tuple[str, str], reports: Sequence[Report]) -> list[tuple[int, Evaluation]]:
-    """A benchmark's results, each with its model's place."""
-    return [(index, found) for index, report in enumerate(reports) for found in report.results if found.key == key]
+def by_benchmark(reports: Sequence[Report]) -> dict[tuple[str, str], dict[int, Evaluation]]:
+    """The results on every benchmark that any model was measured on, by its name and content and the model's place."""
+    found: dict[tuple[str, str], dict[int, Evaluation]] = {}
+    for index, report in enumerate(reports):
+        for result in report.results:
+            found.setdefault(result.key, {})[index] = result
+    return found
 
 
 def compared(reports: Sequence[Report]) -> list[tuple[str, str]]:
     """How each model differs from the first one on the same pairs or probes: (benchmark, sentence)."""
-    names = model_names(reports)
-    return [
-        (key[0], sentence)
-        for key in benchmarks_in(reports)
-        for sentence in sentences_of_difference(names, results_of(key, reports))
-    ]
+    names, benchmarks = model_names(reports), by_benchmark(reports)
+    return [(key[0], told) for key, found in benchmarks.items() for told in sentences_of_difference(names, found)]
 
 
-def sentences_of_difference(names: Sequence[str], entries: Sequence[tuple[int, Evaluation]]) -> list[str]:
+def sentences_of_difference(names: Sequence[str], results: Mapping[int, Evaluation]) -> list[str]:
     """Sentences that compare each model with the first one on the same data, figure by figure."""
-    (base, first), *others = entries
-    return [
-        f"{names[index]} against {names[base]}, {_sentence(label, one, found)}"
-        f"{f'; other protocols: {found.how} against {first.how}' if not found.measured_as(first) else ''}"
-        for index, found in others
-        for label, one in differences(first, found).items()
-    ]
-
-
-def _sentence(label: str, one: Difference, found: Evaluation) -> str:
-    low, high = one.interval
-    pairs = f", {one.gained} pairs gained and {one.lost} lost" if one.gained is not None else ""
-    drawn = "" if one.gained is not None else " of pairs" if found.people is None else " of people"
-    verdict = one.verdict(lower_is_better=label == EER)
-    return f"{label}: {one.value:+.6f} [{low:+.6f}, {high:+.6f}]{pairs}: {verdict} ({one.method}{drawn})"
+    (base, first), *others = results.items()
+    told = []
+    for index, found in others:
+        protocols = "" if found.measured_as(first) else f"; other protocols: {found.how} against {first.how}"
+        for label, one in differences(first, found).items():
+            (low, high), counted = one.interval, one.gained is not None
+            pairs = f", {one.gained} pairs gained and {one.lost} lost" if counted else ""
+            drawn = "" if counted else " of pairs" if found.people is None else " of people"
+            verdict = f"{one.verdict(lower_is_better=label == EER)} ({one.method}{drawn}){protocols}"
+            figure = f"{label}: {one.value:+.6f} [{low:+.6f}, {high:+.6f}]{pairs}"
+            told.append(f"{names[index]} against {names[base]}, {figure}: {verdict}")
+    return told
 
 
 def model_names(reports: Sequence[Report]) -> list[str]:

@@ -10,31 +10,8 @@ from torch import Tensor
 
 from zoo.errors import InputError
 from zoo.heads.base import MarginHead
-from zoo.heads.loss.dense import NORM_FLOOR, Plan
+from zoo.heads.loss.dense import NORM_FLOOR, Block, Plan
 from zoo.heads.loss.precision import multiply
-
-
-def chunked_log_sum_exp(
-    unit: Tensor, weight: Tensor, column: Tensor, cos_y: Tensor, boundary: Tensor, head: MarginHead, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The target cosine and the log-sum-exp of the others, with gradients for `unit` and `weight`.
-
-    unit (batch, dim), weight (classes·sub_centres, dim), column (batch,): each sample's class among these, −1
-    where it is not among them; cos_y (batch,): `target_cosines`; boundary (batch,). Equals
-
-        cos = (unit @ normalize(weight).T).view(batch, classes, sub_centres).amax(2)
-        cos_y = cos.gather(1, column)                                  # 0 where column is −1
-        lse = (s * head.negative(cos, boundary)).scatter(1, column, -inf).logsumexp(1)
-
-    and returns cos_y and lse, both (batch,), and the number of non-target cosines above the boundary among the
-    samples `plan.counted`. The cos_y of a class that is not among these has no gradient here. The head must not
-    change until the backward pass, and none of its parameters gets a gradient. Without a gradient to prepare, nothing
-    is kept.
-
-    A chunk kept for the backward pass takes three matrix products, any other four. Chunks are kept in the memory of
-    the weight's gradient, which is not needed before: all of them where batch ≤ dim.
-    """
-    return chunked_sum(_Work, (unit, weight, column, cos_y, boundary), head, plan)
 
 
 def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int) -> tuple[Tensor, Tensor]:
@@ -76,7 +53,10 @@ Operands = tuple[Tensor, ...]  #: Unit vectors, centres, columns, boundaries, bi
 
 
 class Work:
-    """One pass over the chunks: the sums that it adds up, and what a backward pass needs of each chunk."""
+    """One pass over the chunks: the sums that it adds up, and what a backward pass needs of each chunk.
+
+    This one is in plain torch, for the softmax form.
+    """
 
     factor: torch.dtype  #: Of what is kept
 
@@ -89,32 +69,6 @@ class Work:
 
     def start(self) -> None:
         """Makes what the pass needs."""
-
-    def centres(self, chunk: Chunk) -> Tensor:
-        """What the products take of a chunk's centres: (rows, dim)."""
-        raise NotImplementedError
-
-    def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
-        """Adds a chunk to the sums; keeps in `place` its d sum / d product / s, relative to e^reference, (batch,)."""
-        raise NotImplementedError
-
-    def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The form's sum, (batch,), the number of hard negatives, and the sum's derivative by −bias, (batch,)."""
-        raise NotImplementedError
-
-    def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
-        """d sum / d product / s of a chunk that was not kept: (batch, rows)."""
-        raise NotImplementedError
-
-    def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
-        """The gradient of a chunk's centres into `out`, (rows, dim); `pulled` counts `share`, (batch,)."""
-        raise NotImplementedError
-
-
-class _Work(Work):
-    """In plain torch; the softmax form."""
-
-    def start(self) -> None:
         unit = self.unit
         self.factor = unit.dtype
         if self.first:
@@ -123,16 +77,16 @@ class _Work(Work):
         self.hard = unit.new_zeros(())
 
     def centres(self, chunk: Chunk) -> Tensor:
+        """What the products take of a chunk's centres: (rows, dim)."""
         return chunk.weight.to(self.unit.dtype)
 
     def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
+        """Adds a chunk to the sums; keeps in `place` its d sum / d product / s, relative to e^reference, (batch,)."""
         head, plan, counted = self.head, self.plan, self.plan.counted
-        cos = self._cosines(chunk, centres)
+        cos, column = self._cosines(chunk, centres), self.column - chunk.first
         sample, _ = _nearest(cos[counted], plan.sub_centres)
-        sample = _without_target(sample, self.column[counted] - chunk.first)
-        self.hard += (sample > self.boundary[counted, None]).sum()
+        self.hard += (_without_target(sample, column[counted]) > self.boundary[counted, None]).sum()
         step = _kernel(_forward_step, chunk, plan)
-        column = self.column - chunk.first
         pulled, higher, part = step(head, cos, self.boundary, column, self.top, plan, place is not None)
         self.total = self.total * torch.exp(head.scale * (self.top - _finite(higher))) + part
         self.top = higher
@@ -141,15 +95,18 @@ class _Work(Work):
             torch.mul(_finite(higher), head.scale, out=reference)
 
     def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The form's sum, (batch,), the number of hard negatives, and the sum's derivative by −bias, (batch,)."""
         return self.head.scale * self.top + self.total.log(), self.hard, None
 
     def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
+        """d sum / d product / s of a chunk that was not kept: (batch, rows)."""
         cos, column = self._cosines(chunk, centres), self.column - chunk.first
         step = _kernel(_backward_step, chunk, self.plan)
         result: Tensor = step(self.head, cos, self.inverse[chunk.rows], self.boundary, column, total, self.plan)
         return result
 
     def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
+        """The gradient of a chunk's centres into `out`, (rows, dim); `pulled` counts `share`, (batch,)."""
         gradient = multiply(pulled.T, self.unit * share[:, None], self.plan.precision)
         # the loss does not depend on a centre's norm, so its gradient has no component along it
         along = (gradient * centres).sum(1) * self.inverse[chunk.rows].square()
@@ -160,11 +117,24 @@ class _Work(Work):
         return multiply(self.unit, centres.T, self.plan.precision).mul_(self.inverse[chunk.rows])
 
 
-def chunked_sum(
-    work: type[Work], given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], head: MarginHead, plan: Plan
+def chunked_log_sum_exp(
+    block: Block, head: MarginHead, plan: Plan, work: type[Work] = Work
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`chunked_log_sum_exp` of its first five arguments, by `work`, which may compute the binary form's sum too."""
-    unit, weight, column, cos_y, boundary = given
+    """The target cosine and the log-sum-exp of the others, with gradients for `unit` and `weight`. Equals
+
+        cos = (unit @ normalize(weight).T).view(batch, classes, sub_centres).amax(2)
+        cos_y = cos.gather(1, column)                                  # 0 where column is −1
+        lse = (s * head.negative(cos, boundary)).scatter(1, column, -inf).logsumexp(1)
+
+    and returns cos_y and lse, both (batch,), and the number of non-target cosines above the boundary among the
+    samples `plan.counted`. The cos_y of a class that is not among these has no gradient here. The head must not
+    change until the backward pass, and none of its parameters gets a gradient. Without a gradient to prepare, nothing
+    is kept. Another `work` may compute the binary form's sum too, with a gradient for its bias.
+
+    A chunk kept for the backward pass takes three matrix products, any other four. Chunks are kept in the memory of
+    the weight's gradient, which is not needed before: all of them where batch ≤ dim.
+    """
+    unit, weight, column, cos_y, boundary = block
     bias = head.bias if isinstance(head.bias, Tensor) else unit.new_full((), head.bias)
     operands = unit, weight, column, boundary, bias
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in operands)):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,16 @@ class Plan:
     filter_above: float | None = None  #: Non-target cosines above it are left out
     smooth: bool = False  #: Whether the sum of the logits is needed too, for label smoothing
     precision: str = "fp32"  #: Of the products with the centres
+
+
+class Block(NamedTuple):
+    """Some classes, and the batch whose cosines to them are summed."""
+
+    unit: Tensor  #: (batch, dim)
+    weight: Tensor  #: (classes·sub_centres, dim), of any norm
+    column: Tensor  #: (batch,): each sample's class among these, −1 where it is not among them
+    cos_y: Tensor  #: (batch,): `target_cosines`
+    boundary: Tensor  #: (batch,)
 
 
 @dataclass(frozen=True)

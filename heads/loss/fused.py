@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zoo.heads.base import MarginHead
-from zoo.heads.loss.chunked import Chunk, Work, chunked_sum
-from zoo.heads.loss.dense import NORM_FLOOR, Plan
+from zoo.heads.base import MarginHead, learned_by
+from zoo.heads.loss.chunked import Chunk, Work, chunked_log_sum_exp
+from zoo.heads.loss.dense import NORM_FLOOR, Block, Plan
 from zoo.heads.loss.precision import multiply
 
 CHUNKS = (4096, 16_384, 65_536, 262_144)  #: The classes per chunk among which a measurement on the card chooses
@@ -36,22 +36,17 @@ def unsuitable(head: MarginHead, unit: Tensor, plan: Plan) -> str | None:
         return "label smoothing needs the sum of all logits"
     if head.pieces() is None:
         return f"the head {head.name} states its negatives as a function alone, not as pieces"
-    state = [*head.parameters(), *head.__dict__.values()]  # a frozen head holds what it learns as plain tensors
-    learned = any(isinstance(p, Tensor) and p.requires_grad for p in state if p is not head.bias)
-    if isinstance(head.scale, Tensor) or learned:
+    if isinstance(head.scale, Tensor) or any(one is not head.bias for one in learned_by(head)):
         return f"the head {head.name} learns more than a bias"
     return None
 
 
-def fused_sum(
-    unit: Tensor, weight: Tensor, column: Tensor, cos_y: Tensor, boundary: Tensor, head: MarginHead, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
+def fused_sum(block: Block, head: MarginHead, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """As `chunked_log_sum_exp`: cos_y, the form's sum over the other classes, (batch,) each, and how many are hard.
 
     With gradients for `unit`, `weight` and the bias of the binary form.
     """
-    unit, weight, column, boundary = (t.contiguous() for t in (unit, weight, column, boundary))
-    return chunked_sum(_Work, (unit, weight, column, cos_y, boundary), head, plan)
+    return chunked_log_sum_exp(Block(*(given.contiguous() for given in block)), head, plan, _Work)
 
 
 class _Work(Work):
@@ -96,13 +91,13 @@ class _Work(Work):
         launch(chunk.weight, centres, inverse, rows, dim, NORM_FLOOR, **self.tile)
         return centres
 
-    def _cosines(self, centres: Tensor) -> Tensor:
+    def _cosines(self, chunk: Chunk, centres: Tensor) -> Tensor:
         """(batch, columns), until the next use of the scratch memory."""
         out = self.scratch[: len(self.unit) * len(centres)].view(len(self.unit), -1)
         return multiply(self.left, centres.T, self.plan.precision, out=out)
 
     def add(self, chunk: Chunk, centres: Tensor, place: Tensor | None, reference: Tensor) -> None:
-        cosines, (total, pull, hard) = self._cosines(centres), self.sums
+        cosines, (total, pull, hard) = self._cosines(chunk, centres), self.sums
         self.kernels.sum_of_a_row[len(self.unit),](
             *(cosines, cosines if place is None else place, self.samples, (self.top, total, pull, reference, hard)),
             *(chunk.first, len(centres) // self.plan.sub_centres, *self.constants),
@@ -116,7 +111,7 @@ class _Work(Work):
         return total if self.binary else self.top + total.log(), hard[self.plan.counted].sum(), pull
 
     def pulled(self, chunk: Chunk, centres: Tensor, total: Tensor) -> Tensor:
-        cosines, classes = self._cosines(centres), len(centres) // self.plan.sub_centres
+        cosines, classes = self._cosines(chunk, centres), len(centres) // self.plan.sub_centres
         result = torch.empty_like(cosines, dtype=self.factor)
         launch = self.kernels.pull_of_a_row[len(cosines), math.ceil(classes / self.flags["BLOCK"])]
         operands = cosines, result, self.samples, total, chunk.first, classes, *self.constants
@@ -193,7 +188,7 @@ def plan_chunks(
 def _trial(unit: Tensor, weight: Tensor, column: Tensor, head: MarginHead, plan: Plan) -> None:
     x, w, zero = unit.clone().requires_grad_(), weight.detach().requires_grad_(), torch.zeros_like(unit[:, 0])
     with torch.enable_grad():
-        _, others, _ = fused_sum(x, w, column, zero, zero, head, plan)
+        _, others, _ = fused_sum(Block(x, w, column, zero, zero), head, plan)
         torch.autograd.grad(others.sum(), (x, w))
 
 

@@ -13,11 +13,11 @@ from zoo.heads.base import MarginHead, build_head, frozen
 from zoo.heads.loss import sharded
 from zoo.heads.loss.captured import Captured, suits
 from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_sensible
-from zoo.heads.loss.dense import FORMS, Negatives, Plan, directions, hard_rows, nearest_cosines
+from zoo.heads.loss.dense import FORMS, Block, directions, nearest_cosines, target_cosines
 from zoo.heads.loss.precision import Precision, choose
 from zoo.heads.loss.sampling import Start, columns_of, initial_centres, sample_classes, take_rows
 from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
-from zoo.heads.loss.way import MEMORY_BUDGET, Way
+from zoo.heads.loss.way import negatives, plan_of
 
 
 class MarginSoftmaxLoss(nn.Module):
@@ -222,10 +222,21 @@ class MarginSoftmaxLoss(nn.Module):
     def _loss(
         self, unit: Tensor, norm: Tensor, labels: Tensor, weight: Tensor | None, learned: list[Tensor], precision: str
     ) -> Tensor:
-        """The reduced loss of the global batch, of the samples that count."""
+        """The reduced loss of the samples of the global batch that count.
+
+        `learned` are the head's parameters for what is computed of the centres of this rank.
+        """
         in_range = (labels >= 0) & (labels < self.num_classes)
         centres, column = self._participants(labels.clamp(0, self.num_classes - 1))
-        cos_y, found, head = self._negatives(unit, norm, labels, centres, column, learned, precision)
+        plan = plan_of(self, unit, precision)
+        with torch.set_grad_enabled(self.chunk_size is None and torch.is_grad_enabled()):
+            cos_y = target_cosines(unit, centres, column, self.sub_centres)  # exact in any precision
+        if self.ranks:
+            cos_y = self.ranks.sum(cos_y)
+        head, boundary = self._prepare(cos_y, norm, labels)
+        given = {id(parameter): copy for parameter, copy in zip(head.parameters(), learned, strict=True)}
+        local = frozen(head, lambda parameter: given[id(parameter)]) if given else head
+        cos_y, found = negatives(self, Block(unit, centres, column, cos_y, boundary), local, plan)
         others, total = found.others, found.total
         counts = torch.stack([found.hard, torch.full_like(found.hard, len(centres) // self.sub_centres)])
         form = FORMS[head.form]
@@ -238,7 +249,7 @@ class MarginSoftmaxLoss(nn.Module):
             losses = losses + self.label_smoothing * (target - (total + target) / counts[1])
         loss = self._reduced(torch.where(in_range, losses, math.nan), head.penalty(norm), weight)
         self.finite = self.finite & in_range.all() & loss.detach().isfinite().all()
-        rows = len(range(*hard_rows(len(labels)).indices(len(labels))))
+        rows = len(range(len(labels))[plan.counted])
         self._last["hard_negative_share"] = counts[0] / (rows * (counts[1] - 1).clamp_min(1))
         self._watch.seen = head, cos_y.detach(), norm.detach()
         if self.training and not self._watch.started:
@@ -268,40 +279,6 @@ class MarginSoftmaxLoss(nn.Module):
             offset = labels - self.classes.start
             column = torch.where((offset >= 0) & (offset < len(self.classes)), offset, -1)
         return weight if weight.ndim == 2 else weight.flatten(0, 1), column
-
-    def _negatives(
-        self,
-        unit: Tensor,
-        norm: Tensor,
-        labels: Tensor,
-        centres: Tensor,
-        column: Tensor,
-        learned: list[Tensor],
-        precision: str,
-    ) -> tuple[Tensor, Negatives, MarginHead]:
-        """cos θ_y of the global batch, what its other classes among `centres` add up to, and the head of this forward.
-
-        `centres` (classes·K, dim); `column` (batch,): each sample's class among them, −1 where it is not;
-        `learned`: the head's parameters for what is computed of these centres.
-        """
-        way = Way(self.chunk_size, self.memory_budget, self._watch.tell_once)
-        plan = Plan(
-            way.classes_at_once(unit, self.sub_centres),
-            way.budget(MEMORY_BUDGET),
-            self.sub_centres,
-            self.compiled,
-            hard_rows(len(unit)),
-            self.filter_above,
-            self.label_smoothing > 0,
-            precision,
-        )
-        cos_y, cosines = way.cosines(unit, centres, column, plan)
-        if self.ranks:
-            cos_y = self.ranks.sum(cos_y)
-        head, boundary = self._prepare(cos_y, norm, labels)
-        given = {id(parameter): copy for parameter, copy in zip(head.parameters(), learned, strict=True)}
-        local = frozen(head, lambda parameter: given[id(parameter)]) if given else head
-        return *way.negatives(unit, centres, column, cos_y, cosines, boundary, local, plan), head
 
     def _prepare(self, cos_y: Tensor, norm: Tensor, labels: Tensor) -> tuple[MarginHead, Tensor]:
         """The head of this forward, after updating the running state, and B of the batch, (batch,); values to log."""

@@ -17,7 +17,7 @@ from tests.support.far_device import FAR, forbid_copies
 from zoo.errors import InputError
 from zoo.heads import HEADS, MarginSoftmaxLoss, build_head, gpu
 from zoo.heads.loss import fused, margin_softmax
-from zoo.heads.loss.dense import Plan
+from zoo.heads.loss.dense import Block, Plan
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # where masked
@@ -170,8 +170,8 @@ def test_the_parts_of_split_centres_add_up() -> None:
     for first in (0, 5):
         column = torch.where((labels >= first) & (labels < first + 5), labels - first, -1).to(DEVICE)
         part = weight[first : first + 5]
-        parts.append(fused.fused_sum(unit, part, column, zero, boundary, head, Plan(3, 0)))
-    whole = fused.fused_sum(unit, weight, labels.to(DEVICE), zero, boundary, head, Plan(3, 0))
+        parts.append(fused.fused_sum(Block(unit, part, column, zero, boundary), head, Plan(3, 0)))
+    whole = fused.fused_sum(Block(unit, weight, labels.to(DEVICE), zero, boundary), head, Plan(3, 0))
     torch.testing.assert_close(torch.logaddexp(parts[0][1], parts[1][1]), whole[1])
 
 
