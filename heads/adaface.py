@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.heads.angles import add_angle
-from zoo.heads.base import HEADS, MarginHead, moving_average
-from zoo.heads.options import Scale, check_range
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range, moving_average
 
 MIN_NORM, MAX_NORM = 0.001, 100.0  #: Norms are clipped to this range
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError, unknown_name
-from zoo.heads.options import Scale, head_options, typed
+from zoo.heads.options import Scale, check_range, head_options, typed
 from zoo.heads.pieces import UNCHANGED, Pieces
 from zoo.registry import Registry
+
+__all__ = ["HEADS", "MarginHead", "Pieces", "Scale", "build_head", "check_range", "moving_average"]  # all a head needs
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -5,8 +5,7 @@ import math
 from torch import Tensor
 
 from zoo.heads.angles import angle
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale, check_range
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 
 
 @HEADS.register("combined")

@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale, check_range
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 
 
 @HEADS.register("cosface")

@@ -5,9 +5,7 @@ from torch import Tensor
 
 from zoo.heads.angles import Fallback
 from zoo.heads.arcface import ArcFace
-from zoo.heads.base import HEADS, moving_average
-from zoo.heads.options import Scale, check_range
-from zoo.heads.pieces import Pieces
+from zoo.heads.base import HEADS, Pieces, Scale, check_range, moving_average
 
 
 @HEADS.register("curricularface")

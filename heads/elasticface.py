@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from zoo.heads.angles import Fallback, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 from zoo.heads.counter_rng import standard_normal
-from zoo.heads.options import Scale, check_range
 
 Plus = Literal["no", "ranked", "official"]
 """How margins are assigned to samples. "no": as drawn.

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from zoo.errors import InputError
 from zoo.heads.angles import Fallback, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale, check_range
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 
 
 @HEADS.register("magface")

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.heads.angles import Fallback, add_angle, add_angle_or_fall_back
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale, check_range
-from zoo.heads.pieces import Pieces
+from zoo.heads.base import HEADS, MarginHead, Pieces, Scale, check_range
 
 
 class MVSoftmax(MarginHead):

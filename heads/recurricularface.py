@@ -4,11 +4,9 @@ import math
 from typing import Literal
 
 from zoo.heads.angles import Fallback
-from zoo.heads.base import HEADS
+from zoo.heads.base import HEADS, Pieces, Scale, check_range
 from zoo.heads.curricularface import CurricularFace
 from zoo.heads.geometry import nearest_centre_angle
-from zoo.heads.options import Scale, check_range
-from zoo.heads.pieces import Pieces
 
 PAPER_CONSTANTS = (1.1, 0.4)  #: (a, b) of section 4.2 of the paper
 

@@ -1,7 +1,6 @@
 """NormFace: softmax over scaled cosines, the baseline without a margin."""
 
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale
+from zoo.heads.base import HEADS, MarginHead, Scale
 
 
 @HEADS.register("softmax")

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zoo.heads.base import HEADS, MarginHead
-from zoo.heads.options import Scale, check_range
+from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 
 
 @HEADS.register("uniface")
