@@ -44,9 +44,7 @@ def add_angle_or_fall_back(cos: Tensor, margin: float | Tensor, fallback: Fallba
     return torch.where(cos > -math.cos(margin), shifted, cos - margin * math.sin(margin))
 
 
-def where_hard(
-    cos: Tensor, boundary: Tensor, *, quadratic: float = 0.0, linear: Tensor | float = 1.0, constant: float = 0.0
-) -> Tensor:
+def where_hard(cos: Tensor, boundary: Tensor, quadratic: float, linear: Tensor | float, constant: float) -> Tensor:
     """quadratic·cos² + linear·cos + constant where cos > boundary, else cos.
 
     cos (batch, classes), boundary (batch, 1); `linear` may be a scalar tensor. Only `cos` has a gradient.

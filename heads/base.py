@@ -3,7 +3,7 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -85,12 +85,9 @@ class MarginHead(nn.Module, metaclass=HeadType):
         super().__init__()
         self.options = {}
         self.bias = 0.0
-        if scale == "auto":
-            self.scale = math.nan  # until `attach` knows the number of classes
-            return
-        if not (scale > 0 and math.isfinite(scale)):
+        if scale != "auto" and not (scale > 0 and math.isfinite(scale)):
             raise InputError(f"expected a positive scale, found {scale}; 64 is usual, 32 for few classes")
-        self.scale = float(scale)
+        self.scale = math.nan if scale == "auto" else float(scale)  # NaN until `attach` knows the number of classes
 
     def bind(self, num_classes: int, dim: int) -> None:
         """Computes the constants that depend on the number of classes and the embedding's dimension."""
@@ -136,17 +133,13 @@ class MarginHead(nn.Module, metaclass=HeadType):
         """What `MarginSoftmaxLoss.check` warns of, after a batch of these cosines and norms: {sentence: whether}."""
         found = {}
         if self.uses_norm:
-            sentence = (
-                f"the embeddings have norm 1 throughout, but {self.name} takes each sample's margin from its norm;"
-                " give the loss the embeddings as the backbone makes them, not normalised"
-            )
-            found[sentence] = ((norm - 1).abs() < UNIT_NORM_TOLERANCE).all()
+            why = f"the embeddings have norm 1 throughout, but {self.name} takes each sample's margin from its norm"
+            advice = "give the loss the embeddings as the backbone makes them, not normalised"
+            found[f"{why}; {advice}"] = ((norm - 1).abs() < UNIT_NORM_TOLERANCE).all()
         if self.options.get("fallback") == "none":
-            sentence = (
-                f"most samples are nearly opposite to their own class centres, where {self.name} with"
-                " fallback='none' rewards an even larger angle; use fallback='paper', or a lower learning rate"
-            )
-            found[sentence] = (self.target(cos_y, norm) > cos_y).float().mean() > 0.5
+            why = f"most samples are nearly opposite to their own class centres, where {self.name} with fallback='none'"
+            advice = "rewards an even larger angle; use fallback='paper', or a lower learning rate"
+            found[f"{why} {advice}"] = (self.target(cos_y, norm) > cos_y).float().mean() > 0.5
         return found
 
     def class_margin(self, margin: float, power: float) -> float | Tensor:
@@ -183,9 +176,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
 
         InputError, before anything has changed, for what the constructor rejects.
         """
-        for name in changes:
-            if name not in self.options:
-                raise unknown_name(f"option of the head {self.name}", name, self.options)
+        _require_known(self.name, changes, self.options)
         fresh = type(self)(**{**self.options, **changes})
         if self.bound:
             fresh.attach(*self.bound, class_counts=self.counted)
@@ -242,11 +233,14 @@ def build_head(name: str, **options: Any) -> MarginHead:
     'cosface(scale=64.0, margin=0.4, count_power=0.0)'
     """
     kind = HEADS[name]
-    known = [option.name for option in head_options(kind)]
-    for given in options:
-        if given not in known:
-            raise unknown_name(f"option of the head {name}", given, known)
+    _require_known(name, options, [option.name for option in head_options(kind)])
     return kind(**options)
+
+
+def _require_known(head: str, given: Iterable[str], known: Collection[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"option of the head {head}", name, known)
 
 
 def moving_average(state: Tensor, value: Tensor, momentum: float) -> None:

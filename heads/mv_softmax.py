@@ -19,13 +19,6 @@ class MVSoftmax(MarginHead):
         super().__init__(scale)
         self.t = check_range("t", t, 0, 10)
 
-    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        return self.shifted(cos_y.detach())
-
-    def shifted(self, cos_y: Tensor) -> Tensor:
-        """The target cosine with the margin, whatever its sign: (batch,) → (batch,)."""
-        raise NotImplementedError
-
     def pieces(self) -> Pieces:
         return Pieces(linear=1 + self.t, constant=1 + self.t - 1)
 
@@ -47,11 +40,11 @@ class MVAM(MVSoftmax):
         self.fallback = fallback
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        shifted = self.shifted(cos_y)
+        shifted = cos_y - self.margin
         return shifted if self.fallback == "none" else torch.where(cos_y > 0, shifted, cos_y)
 
-    def shifted(self, cos_y: Tensor) -> Tensor:
-        return cos_y - self.margin
+    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return cos_y.detach() - self.margin
 
 
 @HEADS.register("mv-arc")
@@ -71,5 +64,5 @@ class MVArc(MVSoftmax):
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
         return add_angle_or_fall_back(cos_y, self.margin, self.fallback)
 
-    def shifted(self, cos_y: Tensor) -> Tensor:
-        return add_angle(cos_y, self.margin)
+    def boundary(self, cos_y: Tensor, norm: Tensor) -> Tensor:
+        return add_angle(cos_y.detach(), self.margin)

@@ -1,5 +1,6 @@
 """The options of a head, as its `__init__` declares them, and the checks of their values."""
 
+import contextlib
 import inspect
 import numbers
 import types
@@ -11,6 +12,10 @@ import numpy as np
 from zoo.errors import InputError
 
 Scale = float | Literal["auto"]  #: The factor s of the cosines; "auto" is AdaCos's fixed scale, √2·ln(classes − 1)
+
+
+KINDS: dict[Any, Any] = {float: numbers.Real, int: numbers.Integral, bool: bool | np.bool_, str: str}
+KINDS[types.NoneType] = types.NoneType
 
 
 @dataclass(frozen=True)
@@ -55,28 +60,16 @@ def typed(head: str, option: HeadOption, value: Any) -> Any:
 def _read(annotation: Any, value: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         for part in get_args(annotation):
-            try:
+            with contextlib.suppress(TypeError):
                 return _read(part, value)
-            except TypeError:
-                continue
-        raise TypeError
-    boolean = isinstance(value, bool | np.bool_)
-    if get_origin(annotation) is Literal:
+    elif get_origin(annotation) is Literal:
         for choice in get_args(annotation):
             if isinstance(value, type(choice)) and value == choice:
                 return choice
-    elif annotation is float and isinstance(value, numbers.Real) and not boolean:
-        return float(value)
-    elif annotation is int and isinstance(value, numbers.Integral) and not boolean:
-        return int(value)
-    elif annotation is bool and boolean:
-        return bool(value)
-    elif annotation is str and isinstance(value, str):
-        return str(value)
-    elif annotation is types.NoneType and value is None:
-        return None
-    elif annotation not in (float, int, bool, str, types.NoneType):
+    elif annotation not in KINDS:
         return value  # a third-party head checks a type of its own itself
+    elif isinstance(value, KINDS[annotation]) and isinstance(value, KINDS[bool]) == (annotation is bool):
+        return None if value is None else annotation(value)
     raise TypeError
 
 

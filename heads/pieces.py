@@ -44,7 +44,7 @@ class Pieces:
         if self.unchanged:
             return cos
         if self.above is None and self.below == 1 and self.slope is None and self.power is None:
-            return where_hard(cos, boundary, quadratic=self.quadratic, linear=self.linear, constant=self.constant)
+            return where_hard(cos, boundary, self.quadratic, self.linear, self.constant)
         if self.power is None:
             value = cos * (self.quadratic * cos + self.linear) + self.constant
         else:

@@ -86,12 +86,10 @@ class Watch:
         if self.seen is None:
             return
         head, cos_y, norm = self.seen
-        sentence = (
-            "some embeddings are zero vectors, which have no direction and get no gradient; look at the last layers of"
-            " the backbone (a dead ReLU, dropout of everything) or at blank images"
-        )
+        zeros = "some embeddings are zero vectors, which have no direction and get no gradient"
+        advice = "look at the last layers of the backbone (a dead ReLU, dropout of everything) or at blank images"
         with torch.no_grad():
-            doubts = {sentence: (norm <= NORM_FLOOR).any(), **head.doubts(cos_y, norm)}
+            doubts = {f"{zeros}; {advice}": (norm <= NORM_FLOOR).any(), **head.doubts(cos_y, norm)}
         for told, holds in doubts.items():
             if told not in self._told and bool(holds):
                 self.tell_once(told)

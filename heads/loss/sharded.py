@@ -216,9 +216,7 @@ def update_state(head: MarginHead, cos_y: Tensor, norm: Tensor, finite: Tensor, 
     return finite
 
 
-@functools.lru_cache(maxsize=1)
-def _everyone(group: dist.ProcessGroup) -> Ranks:
-    return Ranks(group)
+_everyone = functools.lru_cache(maxsize=1)(Ranks)
 
 
 @torch.no_grad()

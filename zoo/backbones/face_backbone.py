@@ -10,14 +10,14 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from zoo.backbones.necks import FLAT_LIMIT, NECKS, FlatNeck, GapNeck, as_map
-from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, stem_arguments, stemmed_body
-from zoo.backbones.timm_model import FaceArchitecture, build_timm, cannot_process, face_cfg, family, fit_neck
+from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, fit_stem, stem_arguments
+from zoo.backbones.timm_model import FaceArchitecture, WithNeck, build_timm, cannot_process, face_cfg, family, fit_neck
 from zoo.errors import InputError, closest, unknown_name
 
 OWN_FAMILIES = ("iresnet", "mobilefacenet", "face_vit")  #: Our own architectures, with a stem and a neck for crops
 
 
-class FaceBackbone(nn.Module):
+class FaceBackbone(WithNeck):
     """A timm model with our stem or neck. x: float32 (batch, 3, H, W) → embedding (batch, num_classes).
 
     The embedding is not normalised: the margin heads use its norm. `num_classes` is its dimension, as timm names it.
@@ -36,42 +36,42 @@ class FaceBackbone(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        height, width = image_size
-        outputs = num_classes if neck == "native" else 0
-        body, features, self.halved = stemmed_body(
-            backbone, stem, (height, width), dropout, outputs, in_chans, pretrained_backbone, options or {}
-        )
-        self.body = body
+        args = {**stem_arguments(backbone, stem, image_size), **(options or {})}
+        if neck == "native" and dropout:
+            args["drop_rate"] = dropout
+        if in_chans != 3:
+            args["in_chans"] = in_chans
+        outputs, crop = num_classes if neck == "native" else 0, torch.zeros(1, in_chans, *image_size)
+        self.body = body = build_timm(backbone, pretrained_backbone, num_classes=outputs, **args)
+        features, self.halved = fit_stem(body, backbone, crop, keep=stem == "stock" or "patch_size" in args)
         self.prefix_tokens = int(getattr(body, "num_prefix_tokens", 0))
         self.channels_last = getattr(body, "output_fmt", "NCHW") == "NHWC"
         _, channels, rows, columns = as_map(features, self.prefix_tokens, self.channels_last).shape
         self.map_shape = channels, rows, columns
         self.num_features = self.head_hidden_size = channels
-        self.dropout = dropout
-        if neck is None:
-            neck = "flat" if channels * rows * columns <= FLAT_LIMIT else "gap"
-        self.neck_name, self.num_classes = neck, num_classes
-        self.neck: nn.Module = nn.Identity()
+        self.dropout, self.num_classes = dropout, num_classes
+        self.neck_name = neck or ("flat" if channels * rows * columns <= FLAT_LIMIT else "gap")
+        self.neck = nn.Identity()
         if neck != "native":
             self.reset_classifier(num_classes)
-            drop_unused_children(body, torch.zeros(1, in_chans, height, width))
+            drop_unused_children(body, crop)
 
     def get_classifier(self) -> nn.Module:
         """The neck; for a native one timm's classifier."""
         classifier: nn.Module = self.body.get_classifier() if self.neck_name == "native" else self.neck  # type: ignore
         return classifier
 
+    def make_neck(self, dim: int) -> nn.Module:
+        flat = self.neck_name == "flat"
+        return FlatNeck(*self.map_shape, dim, self.dropout) if flat else GapNeck(self.map_shape[0], dim, self.dropout)
+
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new neck of the same kind with `num_classes` outputs, none for 0. `global_pool` has no effect."""
-        self.num_classes = num_classes
         if self.neck_name == "native":
+            self.num_classes = num_classes
             self.body.reset_classifier(num_classes)  # type: ignore[operator]
-        elif not num_classes:
-            self.neck = nn.Identity()
-        elif self.neck_name == "flat":
-            self.neck = FlatNeck(*self.map_shape, num_classes, self.dropout)
         else:
-            self.neck = GapNeck(self.map_shape[0], num_classes, self.dropout)
+            super().reset_classifier(num_classes)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Computes the blocks of the body again in the backward pass, in place of keeping what they gave."""
@@ -93,12 +93,9 @@ class FaceBackbone(nn.Module):
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Features → (batch, num_classes), or averaged over the map where there are no classes."""
-        if self.neck_name == "native":
-            embedding: torch.Tensor = self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-        elif pre_logits or self.num_classes == 0:
-            embedding = x.mean((2, 3))
-        else:
-            embedding = self.neck(x)
+        if self.neck_name != "native":
+            return super().forward_head(x, pre_logits)
+        embedding: torch.Tensor = self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
         return embedding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,13 @@ concatenated, not averaged, before the embedding: every place of the aligned fac
 from functools import partial
 from typing import Any
 
-import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from zoo.backbones.timm_model import Sizes, pair, register_sizes
+from zoo.backbones.timm_model import Sizes, WithNeck, pair, register_sizes
 
 
-class FaceViT(VisionTransformer):
+class FaceViT(WithNeck, VisionTransformer):
     """x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
 
     Patches that do not tile the crop leave out its last rows and columns, as insightface's 9×9 ones do with 4 of 112
@@ -22,6 +21,7 @@ class FaceViT(VisionTransformer):
     """
 
     whole_patches = False
+    pooled = (1,)  # the tokens
 
     def __init__(
         self, num_classes: int = 512, img_size: int | tuple[int, int] = 112, drop_rate: float = 0.0, **options: Any
@@ -34,30 +34,16 @@ class FaceViT(VisionTransformer):
         self.drop_rate = drop_rate
         self.reset_classifier(num_classes)
 
-    def get_classifier(self) -> nn.Module:
-        return self.neck
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new neck with `num_classes` outputs, none for 0. `global_pool` has no effect: the neck takes all tokens."""
-        self.num_classes = num_classes
+    def make_neck(self, dim: int) -> nn.Module:
         width = self.embed_dim
-        self.neck: nn.Module = nn.Identity()
-        if num_classes:
-            self.neck = nn.Sequential(
-                nn.Flatten(),
-                nn.Dropout(self.drop_rate),
-                nn.Linear(width * self.patch_embed.num_patches, width, bias=False),
-                nn.BatchNorm1d(width),
-                nn.Linear(width, num_classes, bias=False),
-                nn.BatchNorm1d(num_classes),
-            )
-
-    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """(batch, tokens, embed_dim) → (batch, num_classes), or the mean token where there are no classes."""
-        if pre_logits or self.num_classes == 0:
-            return x.mean(1)
-        embedding: torch.Tensor = self.neck(x)
-        return embedding
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(self.drop_rate),
+            nn.Linear(width * self.patch_embed.num_patches, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.Linear(width, dim, bias=False),
+            nn.BatchNorm1d(dim),
+        )
 
 
 SIZES: Sizes = {

@@ -4,7 +4,7 @@ An ImageNet model has a total stride of 32, which leaves a 4×4 map of a 112×11
 gives a stride of 16 and a 7×7 map, as the IResNet of the face papers has it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from zoo.backbones.necks import as_map
-from zoo.backbones.timm_model import build_timm, cannot_process, family
+from zoo.backbones.timm_model import cannot_process, family
 from zoo.errors import InputError
 
 STEMS = ("face", "stock")
@@ -35,30 +35,24 @@ def stem_arguments(name: str, stem: str, image_size: tuple[int, int]) -> dict[st
     return {**args, **STEM_ARGUMENTS.get(family(name), {})} if stem == "face" else args
 
 
-def stemmed_body(
-    name: str,
-    stem: str,
-    image_size: tuple[int, int],
-    dropout: float,
-    num_classes: int,
-    in_chans: int,
-    pretrained: bool,
-    options: Mapping[str, Any],
-) -> tuple[nn.Module, torch.Tensor, list[str]]:
-    """The timm model with its stem, its features of one black crop, and the names of the convolutions that changed."""
-    args = {**stem_arguments(name, stem, image_size), **options}
-    if num_classes and dropout:
-        args["drop_rate"] = dropout
-    if in_chans != 3:
-        args["in_chans"] = in_chans
-    body = build_timm(name, pretrained, num_classes=num_classes, **args)
-    x = torch.zeros(1, in_chans, *image_size)
-    features = _features(body, x, name)
-    if stem == "stock" or "patch_size" in args:
-        return body, features, []
-    wanted = tuple(-(-side // 16) for side in image_size)
-    if _map_size(body, features) == wanted:  # designed for small crops, such as iresnet
-        return body, features, []
+def fit_stem(body: nn.Module, name: str, x: torch.Tensor, keep: bool) -> tuple[torch.Tensor, list[str]]:
+    """The features of one black crop `x`, and the names of the convolutions that changed for a total stride of 16.
+
+    `keep` leaves the stem as it is. InputError where the backbone has no features of such crops, and where its stride
+    cannot be halved.
+    """
+    height, width = x.shape[2:]
+    try:
+        features = features_of(body, x)
+    except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError, TypeError) as error:
+        raise cannot_process(name, x, error) from error
+    if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        told = f"found {found}; choose another backbone"
+        raise InputError(f"expected a feature map or tokens of {height}×{width} from {name}, {told}")
+    wanted = -(-height // 16), -(-width // 16)
+    if keep or _map_size(body, features) == wanted:  # designed for small crops, such as iresnet
+        return features, []
     try:
         changed = halve_first_stride(body, x)
         features = features_of(body, x)
@@ -67,20 +61,7 @@ def stemmed_body(
     if not changed or not isinstance(features, torch.Tensor) or _map_size(body, features) != wanted:
         stride = f"a total stride of 16 ({wanted[0]}×{wanted[1]} final map)"
         raise InputError(f'the stem of {name} cannot be changed to {stride}; use stem="stock"')
-    return body, features, changed
-
-
-def _features(body: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
-    """The features of `x`; InputError where the backbone cannot compute any."""
-    try:
-        features = features_of(body, x)
-    except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError, TypeError) as error:
-        raise cannot_process(name, x, error) from error
-    if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4) or 0 in features.shape:
-        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        told = f"found {found}; choose another backbone"
-        raise InputError(f"expected a feature map or tokens of {x.shape[2]}×{x.shape[3]} from {name}, {told}")
-    return features
+    return features, changed
 
 
 def _map_size(body: nn.Module, features: torch.Tensor) -> tuple[int, int] | None:

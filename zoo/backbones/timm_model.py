@@ -20,16 +20,8 @@ def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
 
 def face_cfg(**overrides: Any) -> dict[str, Any]:
     """timm's `pretrained_cfg` of a face model: 112×112 RGB in [−1, 1], 512 outputs, no weights, no license."""
-    return {
-        "input_size": (3, 112, 112),
-        "fixed_input_size": True,
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "num_classes": 512,
-        **overrides,
-    }
+    crops = {"input_size": (3, 112, 112), "fixed_input_size": True, "crop_pct": 1.0, "interpolation": "bilinear"}
+    return {**crops, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "num_classes": 512, **overrides}
 
 
 Sizes = dict[str, tuple[str, dict[str, Any]]]  #: A summary and the arguments of every size of an architecture, by name
@@ -66,44 +58,21 @@ def fit_neck(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, to
     }
 
 
-class FaceArchitecture(nn.Module):
-    """An architecture whose classifier is a neck, with the methods that timm expects of a model."""
+class WithNeck(nn.Module):
+    """The methods that timm expects of a model whose classifier is a neck."""
 
-    num_features: int
-    head_hidden_size: int
-    total_stride = 16
-
-    def __init__(self, num_classes: int, in_chans: int, img_size: int | tuple[int, int], drop_rate: float) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.img_size = pair(img_size)
-        self.drop_rate = drop_rate
-
-    @property
-    def map_size(self) -> tuple[int, int]:
-        """(height, width) of the final feature map; every stride-2 convolution here rounds up."""
-        height, width = self.img_size
-        return -(-height // self.total_stride), -(-width // self.total_stride)
+    neck: nn.Module
+    num_classes: int
+    pooled: tuple[int, ...] = (2, 3)  #: The axes of the features over which they are averaged where there is no neck
 
     def make_neck(self, dim: int) -> nn.Module:
-        """The architecture's own neck, (batch, num_features, h, w) → (batch, dim)."""
-        raise NotImplementedError
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, in_chans, H, W) → (batch, num_features, h, w)."""
+        """The architecture's own neck: features → (batch, dim)."""
         raise NotImplementedError
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """(batch, num_features, h, w) → (batch, num_classes), or the pooled features where there are no classes."""
-        if pre_logits or self.num_classes == 0:
-            return x.mean((2, 3))
-        embedding: torch.Tensor = self.neck(x)
+        """Features → (batch, num_classes), or the pooled features where there are no classes."""
+        embedding: torch.Tensor = x.mean(self.pooled) if pre_logits or self.num_classes == 0 else self.neck(x)
         return embedding
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, in_chans, H, W) → (batch, num_classes)."""
-        return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
         return self.neck
@@ -112,6 +81,33 @@ class FaceArchitecture(nn.Module):
         """A new neck with `num_classes` outputs, none for 0. `global_pool` has no effect: the neck pools."""
         self.num_classes = num_classes
         self.neck = self.make_neck(num_classes) if num_classes else nn.Identity()
+
+
+class FaceArchitecture(WithNeck):
+    """An architecture of ours, from (batch, in_chans, H, W) to (batch, num_classes)."""
+
+    num_features: int
+    head_hidden_size: int
+    total_stride = 16
+
+    def __init__(self, num_classes: int, in_chans: int, img_size: int | tuple[int, int], drop_rate: float) -> None:
+        super().__init__()
+        self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, pair(img_size)
+        self.drop_rate = drop_rate
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """(height, width) of the final feature map; every stride-2 convolution here rounds up."""
+        height, width = self.img_size
+        return -(-height // self.total_stride), -(-width // self.total_stride)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, in_chans, H, W) → (batch, num_features, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, in_chans, H, W) → (batch, num_classes)."""
+        return self.forward_head(self.forward_features(x))
 
 
 def family(name: str) -> str:
