@@ -33,14 +33,14 @@ def cache_key(facts: Mapping[str, Any], protocol: Protocol, torch: bool = False)
     """The name of an entry: a hash over `facts` (model, options), the pictures, and the code that embeds them."""
     rooms, libraries = BY_TORCH if torch else ((), ("onnxruntime-gpu", "onnxruntime"))
     own = inspect.getsourcefile(type(protocol))
-    made_by = {
+    facts = {
+        **facts,
+        "data": protocol.content_sha256(),
         "rooms": {room: source_sha256(PACKAGE / room) for room in (*ROOMS, *rooms)},
         "protocol": [type(protocol).__name__, source_sha256(Path(own)) if own else ""],
-        "libraries": installed(*LIBRARIES, *libraries),
-        "cv2": cv2.__version__,
+        "libraries": {**installed(*LIBRARIES, *libraries), "cv2": cv2.__version__},
     }
-    text = json.dumps({**facts, "data": protocol.content_sha256(), "made_by": made_by}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 @functools.cache
@@ -90,18 +90,18 @@ class Parts:
 
     def add(self, start: int, rows: Embeddings) -> None:
         """Keeps the rows of the pictures from `start` on."""
-        self._write(self.folder, str(start), rows)
+        if self.folder:
+            self._write(self.folder, str(start), rows)
 
     def finish(self, whole: Embeddings) -> None:
         """Stores the whole for the next evaluation, and drops the parts."""
-        if self.folder is not None:
+        if self.folder:
             self._write(self.folder.parent, self.folder.name.partition("-")[0], whole)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, folder: Path | None, key: str, rows: Embeddings) -> None:
-        if folder is None or self.why_not:
-            return
+    def _write(self, folder: Path, key: str, rows: Embeddings) -> None:
         try:
-            store(folder, key, rows)
+            if not self.why_not:
+                store(folder, key, rows)
         except (OSError, InputError) as error:
             self.why_not = f"{folder} ({getattr(error, 'strerror', None) or error})"

@@ -52,8 +52,8 @@ def find_benchmarks(
         if not found and not only and len(people_in(root, PHOTO_SUFFIXES)) > 1:
             found = [PairsProtocol.named(root)]
     else:
-        told = "found nothing"
-        raise InputError(f"expected a benchmark's file, a folder of benchmarks or the word synthetic at {root}, {told}")
+        wanted = "a benchmark's file, a folder of benchmarks or the word synthetic"
+        raise InputError(f"expected {wanted} at {root}, found nothing")
     published = [benchmark for protocol in PROTOCOLS for benchmark in PROTOCOLS[protocol].benchmarks]
     known = {*PROTOCOLS, *(one.name for one in published), *(one.name for one in found)}
     known |= {one.family for one in published if one.family}

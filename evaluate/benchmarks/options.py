@@ -1,6 +1,7 @@
 """How a model is measured: declared once, for `zoo evaluate`'s flags and for the keywords of `evaluate`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from zoo.errors import InputError
 from zoo.evaluate.calibration import Costs
@@ -81,6 +82,12 @@ class Options:
     def devices(self) -> list[str]:
         """Each of the devices."""
         return self.device.split(",")
+
+    @property
+    def of_session(self) -> dict[str, Any]:
+        """What an ONNX session on each device is opened by."""
+        named = {name: getattr(self, name) for name in ("threads", "strict", "batch_size", "precision")}
+        return {**named, "input": self.given, "graph": self.cuda_graph}
 
     @property
     def settings(self) -> Settings:

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,6 @@ class Model:
     name: str  #: What people call it
     embedder: FaceModel
     options: Options
-    onnx_options: dict[str, Any] = field(default_factory=dict)  #: What each process of several devices opens it by
 
     @property
     def facts(self) -> ModelFacts:
@@ -117,14 +116,12 @@ def load_model(model: str | Path | None, options: Options | None = None) -> Mode
         raise InputError(f"expected several devices of one kind, e.g. cuda:0,cuda:1, found {options.device}")
     for device in options.devices[1:]:
         choose(Device.parse(device))
-    wishes = {name: getattr(options, name) for name in ("threads", "strict", "batch_size", "precision")}
-    wishes |= {"input": options.given, "graph": options.cuda_graph}
-    embedder = load_embedder(path, options.backend, device=options.devices[0], **wishes)
+    embedder = load_embedder(path, options.backend, device=options.devices[0], **options.of_session)
     stated = embedder.info.input if embedder.info else None
     if options.write_thresholds and stated and options.given.over(stated) != stated:
         told = "for --write-thresholds, found another one given; leave out --mean, --std and --bgr"
         raise InputError(f"expected the input that {path} states ({stated.channel_order}, {stated.scaling}) {told}")
-    return Model(place.name, embedder, options, wishes)
+    return Model(place.name, embedder, options)
 
 
 @dataclass(frozen=True)
@@ -204,8 +201,7 @@ def embeddings_of(model: Model, protocol: Protocol, watch: Bar = no_bar, tell: T
         if kept.folder and kept.folder.exists():
             tell(f"{protocol.data}: resumed where an earlier evaluation stopped")
         if len(options.devices) > 1:
-            wishes = model.onnx_options
-            job = Job(embedder.path, protocol, options.batch_size, options.flip, options.workers, wishes)
+            job = Job(embedder.path, protocol, options.batch_size, options.flip, options.workers, options.of_session)
             found, notes = embed_on(job, options.devices, progress, kept.known, kept.add)
             embedder.notes[:] = dict.fromkeys([*embedder.notes, *notes])
         else:
@@ -265,9 +261,11 @@ def _scored(
     return found
 
 
-def fused_facts(models: Sequence[Model]) -> ModelFacts:
-    """What a report says of models whose scores are fused."""
+def facts_of(models: Sequence[Model]) -> ModelFacts:
+    """What a report says of a model, or of several whose scores are fused."""
     every = [model.facts for model in models]
+    if len(every) == 1:
+        return every[0]
     name, file = " + ".join(facts.name for facts in every), ", ".join(facts.file for facts in every)
     digest = hashlib.sha256("\0".join(facts.sha256 for facts in every).encode()).hexdigest()
     dim = sum(facts.embedding_dim for facts in every)
@@ -309,7 +307,7 @@ def measure(
                     found, columns["ln_lr"] = calibrated(found, pairs.scores, pairs.same, pairs.fold, own.options.costs)
                 results.append(found)
                 if pairs and table:
-                    facts = fused_facts(models) if fused_with else model.facts
+                    facts = facts_of(models)
                     named = {"benchmark": found.data, "benchmark_sha256": found.data_sha256}
                     table.add({"model": facts.name, "model_sha256": facts.sha256, **named}, columns)
             if isinstance(opened, PairsProtocol) and place and place.family:
@@ -317,8 +315,7 @@ def measure(
         except InputError as error:
             failed.append(f"{protocol.data}, {name}: {error}")
     compared = group_rates(groups) if len(groups) > 1 else None
-    facts = fused_facts(models) if fused_with else model.facts
-    report = Report(facts, tuple(results), model.options.settings, compared, tuple(failed))
+    report = Report(facts_of(models), tuple(results), model.options.settings, compared, tuple(failed))
     for found in results if model.options.write_thresholds and not fused_with else ():
         for sentence in store_thresholds(found, model.embedder, found.flip is not False):
             tell(sentence)

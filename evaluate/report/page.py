@@ -53,17 +53,18 @@ def _benchmark(key: tuple[str, str], names: Sequence[str], results: Mapping[int,
     for index, found in results.items():
         drawn = {part: to_json(getattr(found.curves, part)) for part in DRAWN}
         models.append({"name": names[index], "index": index % MODELS, **drawn})
+    entries, (data, digest) = results.items(), key
     return {
-        "data": key[0],
-        "sha256": key[1],
+        "data": data,
+        "sha256": digest,
         "holds": rows.holds(next(iter(results.values()))),
         "columns": [(names[index], index) for index in results],
         "table": rows.side_by_side([dict(rows.rows(found)) for found in results.values()]),
         "notes": list(dict.fromkeys(note for found in results.values() for note in rows.remarks(found))),
         "differences": rows.sentences_of_difference(names, results),
-        "thumbnails": [(names[index], found.thumbnails) for index, found in results.items() if found.thumbnails],
-        "swept": [(names[index], index) for index, found in results.items() if found.curves.sweep],
-        "drawn": {"name": key[0], "models": models},
+        "thumbnails": [(names[index], found.thumbnails) for index, found in entries if found.thumbnails],
+        "swept": [(names[index], index) for index, found in entries if found.curves.sweep],
+        "drawn": {"name": data, "models": models},
     }
 
 

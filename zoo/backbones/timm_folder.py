@@ -47,17 +47,11 @@ def timm_config(model: nn.Module, spec: InputSpec | None = None) -> dict[str, An
     """
     built, spec = blueprint_of(model), spec or InputSpec()
     mean, std = (np.broadcast_to(np.array(scale) / 255, 3).tolist() for scale in (spec.mean, spec.std))
-    return {
-        "architecture": built.architecture,
-        "num_classes": built.embedding_dim,
-        "num_features": built.embedding_dim,
-        "model_args": dict(built.args),
-        "pretrained_cfg": face_cfg(
-            **{"num_classes": built.embedding_dim, "input_size": [3, *built.image_size], "mean": mean, "std": std},
-            **{"fixed_input_size": built.fixed_size, "tag": "face", **layer_names(model)},
-            **dict.fromkeys(("license", "origin_url", "paper_ids")),
-        ),
-    }
+    size, dim = [3, *built.image_size], built.embedding_dim
+    cfg = face_cfg(num_classes=dim, input_size=size, mean=mean, std=std, fixed_input_size=built.fixed_size, tag="face")
+    cfg |= {**layer_names(model), **dict.fromkeys(("license", "origin_url", "paper_ids"))}
+    facts = {"architecture": built.architecture, "num_classes": dim, "num_features": dim}
+    return {**facts, "model_args": dict(built.args), "pretrained_cfg": cfg}
 
 
 def layer_names(model: nn.Module) -> dict[str, Any]:
