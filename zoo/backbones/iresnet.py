@@ -1,5 +1,7 @@
 """IResNet: the residual network of ArcFace's code, designed for 112×112 crops (total stride 16, 7×7 final map)."""
 
+from typing import Any
+
 import torch
 from timm.layers.squeeze_excite import SEModule
 from torch import nn
@@ -44,17 +46,11 @@ class IResNet(FaceArchitecture):
 
     widths = (64, 128, 256, 512)
 
-    def __init__(
-        self,
-        layers: tuple[int, int, int, int],
-        num_classes: int = 512,
-        in_chans: int = 3,
-        img_size: int | tuple[int, int] = 112,
-        drop_rate: float = 0.0,
-        se: bool = False,
-    ) -> None:
-        super().__init__(num_classes, in_chans, img_size, drop_rate)
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+    def __init__(self, layers: tuple[int, int, int, int], se: bool = False, **options: Any) -> None:
+        """`options` are those of `FaceArchitecture`."""
+        super().__init__(**options)
+        stem = nn.Conv2d(self.in_chans, 64, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(64), nn.PReLU(64))
         stages, channels_in = [], 64
         for width, depth in zip(self.widths, layers, strict=True):
             rest = (Block(width, width, 1, se) for _ in range(depth - 1))
@@ -69,7 +65,7 @@ class IResNet(FaceArchitecture):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)  # as in ArcFace's code: each conv is between batch norms
-        self.reset_classifier(num_classes)
+        self.reset_classifier(self.num_classes)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """timm's order of the layers, for learning rates by layer."""

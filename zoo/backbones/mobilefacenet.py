@@ -58,19 +58,11 @@ class MobileFaceNet(FaceArchitecture):
     x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
     """
 
-    def __init__(
-        self,
-        rows: Rows = TABLE_1,
-        stem: int = 64,
-        stem_groups: int = 64,
-        num_classes: int = 512,
-        in_chans: int = 3,
-        img_size: int | tuple[int, int] = 112,
-        drop_rate: float = 0.0,
-    ) -> None:
-        super().__init__(num_classes, in_chans, img_size, drop_rate)
+    def __init__(self, rows: Rows = TABLE_1, stem: int = 64, stem_groups: int = 64, **options: Any) -> None:
+        """`options` are those of `FaceArchitecture`."""
+        super().__init__(**options)
         second = [conv(stem, stem, 3, groups=stem_groups)] if stem_groups else []
-        self.stem = nn.Sequential(conv(in_chans, stem, 3, 2), *second)
+        self.stem = nn.Sequential(conv(self.in_chans, stem, 3, 2), *second)
         blocks, channels_in, reduction = [], stem, 2
         self.feature_info: list[dict[str, Any]] = []  #: For timm's features_only: the last block of every map size
         for expansion, channels, repeats, stride in rows:
@@ -87,7 +79,7 @@ class MobileFaceNet(FaceArchitecture):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        self.reset_classifier(num_classes)
+        self.reset_classifier(self.num_classes)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """timm's order of the layers, for learning rates by layer."""

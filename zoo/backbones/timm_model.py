@@ -84,13 +84,15 @@ class WithNeck(nn.Module):
 
 
 class FaceArchitecture(WithNeck):
-    """An architecture of ours, from (batch, in_chans, H, W) to (batch, num_classes)."""
+    """An architecture of ours, from (batch, in_chans, H, W) to (batch, num_classes); `img_size` is (height, width)."""
 
     num_features: int
     head_hidden_size: int
     total_stride = 16
 
-    def __init__(self, num_classes: int, in_chans: int, img_size: int | tuple[int, int], drop_rate: float) -> None:
+    def __init__(
+        self, num_classes: int = 512, in_chans: int = 3, img_size: int | tuple[int, int] = 112, drop_rate: float = 0.0
+    ) -> None:
         super().__init__()
         self.num_classes, self.in_chans, self.img_size = num_classes, in_chans, pair(img_size)
         self.drop_rate = drop_rate
@@ -126,7 +128,11 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
         raise InputError(f"timm cannot build {name} with {args}: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
-    _require_whole_patches(model, name, args.get("img_size"))
+    size, patch = args.get("img_size"), getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    tiles = size is not None and isinstance(patch, tuple) and getattr(model, "whole_patches", True)
+    if tiles and (size[0] % patch[0] or size[1] % patch[1]):  # timm would ignore a margin of the face
+        found = f"found {size[0]}×{size[1]}; choose another size or backbone"
+        raise InputError(f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, {found}")
     return model
 
 
@@ -151,13 +157,3 @@ def cannot_process(name: str, x: torch.Tensor, error: Exception) -> InputError:
     found = f"{name} cannot process crops of {x.shape[2]}×{x.shape[3]}: its layers fit pictures of {own}"
     advice += f"choose another backbone, such as convnext_atto or vit_tiny_patch16_224 ({reason[:120]})"
     return InputError(f"{found} and not every other size; {advice}")
-
-
-def _require_whole_patches(model: nn.Module, name: str, image_size: tuple[int, int] | None) -> None:
-    """InputError where patches do not tile the crop: timm would ignore a margin of the face."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if image_size is None or not isinstance(patch, tuple) or not getattr(model, "whole_patches", True):
-        return
-    if image_size[0] % patch[0] or image_size[1] % patch[1]:
-        found = f"found {image_size[0]}×{image_size[1]}; choose another size or backbone"
-        raise InputError(f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, {found}")
