@@ -16,14 +16,15 @@ from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
 from zoo.evaluate.metrics import Bools, Counts, Floats, SortedScores
-from zoo.evaluate.results import Evaluation, Point
-from zoo.evaluate.similarity import fused, unit_rows
+from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, Point
+from zoo.evaluate.similarity import Indices, Search, fused, search, unit_rows
 from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
 
 FEATURES = ("N1D1", "N1D0", "N0D1", "N0D0")  #: How IJB's images are weighed, by insightface's letters; F is the flip
 COMPATS = ("insightface",)
+CLOSED_RANKS = (1, 5, 20)
 
 
 @dataclass(frozen=True)
@@ -239,3 +240,68 @@ def _point(point: metrics.OperatingPoint, estimates: Mapping[str, Estimate]) -> 
     accepted = point.false_accepts, point.negatives
     far = point.far, metrics.binomial_interval(*accepted)
     return Point(point.far_target, point.threshold, point.tar, interval, *accepted, *far)
+
+
+Searched = tuple[Identification, dict[str, Estimate]]  #: A search's rates, and the same in every draw of people
+
+
+def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Searched:
+    """A search's ranks and, where probes without a mate allow it, its open-set rates."""
+    mated, others = int(found.mated.sum()), int((~found.mated).sum())
+    return rates_of(found.estimates(ranks, fpirs), (mated, others), ranks, fpirs if others else (), found.method)
+
+
+def rates_of(
+    found: dict[str, Estimate], probes: tuple[int, int], ranks: Sequence[int], fpirs: Sequence[float], how: str | None
+) -> Searched:
+    """The rates of estimates; `probes` are those with a mate and those without."""
+    ranked = {n: found[f"rank {n}"] for n in ranks}
+    rank = {n: one.value for n, one in ranked.items()}, {n: one.interval for n, one in ranked.items()}
+    points = {fpir: found.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
+    tpir = {fpir: one.value if one else float("nan") for fpir, one in points.items()}
+    intervals = {fpir: one.interval for fpir, one in points.items() if one}
+    return Identification(*probes, *rank, tpir, intervals, how), found
+
+
+class ClosedSet(Protocol):
+    """A search of probes in a gallery that holds all of their people: rank 1, 5 and 20.
+
+    `paths` are the pictures of the probes and, after them, of the gallery. Ties count against the mate.
+    """
+
+    lists_only = True
+    paths: list[Path]
+    probe_ids: Indices  #: The person of each probe, (probes,)
+    gallery_ids: Indices  #: (gallery,); −1 for a distractor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def hash_content(self) -> str:
+        return hash_files(self.paths)
+
+    def parts(self) -> dict[str, Bools]:
+        """Which probes are searched together, (probes,), by a name."""
+        return {"": np.ones(len(self.probe_ids), bool)}
+
+    def failures(self, faceless: int) -> Failures | None:
+        """What became of pictures without a face."""
+        return None
+
+    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
+        check_compat(compat)
+        check_embeddings(embeddings, len(self), self.paths)
+        units, probes = unit_rows(np.asarray(embeddings, np.float32)), len(self.probe_ids)
+        gallery, found = units[probes:], {}
+        for part, at in self.parts().items():
+            found[part] = search(units[:probes][at], gallery, self.probe_ids[at], self.gallery_ids)
+        searched = {part: identification(one, CLOSED_RANKS, ()) for part, one in found.items()}
+        estimates = {f"{part} {label}".strip(): one for part, of in searched.items() for label, one in of[1].items()}
+        cmc = {part: [one.rank(n) for n in range(1, 21)] for part, one in found.items()}
+        strangers = int((self.gallery_ids < 0).sum())
+        people, failures = len(np.unique(self.probe_ids)), self.failures(int(metrics.empty_rows(units).sum()))
+        fields: dict[str, Any] = {"images": len(self), "people": people, "probes": probes, "failures": failures}
+        fields |= {"gallery": len(gallery) - strangers, "distractors": strangers}
+        fields["identification"] = {part: one for part, (one, _) in searched.items()}
+        fields["curves"] = Curves(cmc=cmc, estimates=estimates)
+        return Evaluation(self.benchmarks[0].name, self.data, self.identity(), compat, **fields)

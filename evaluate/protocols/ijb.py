@@ -20,7 +20,7 @@ from zoo.evaluate import metrics
 from zoo.evaluate.intervals import Estimate, PeoplePairs
 from zoo.evaluate.protocols import base
 from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
-from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, RocPoints
+from zoo.evaluate.results import Curves, Evaluation, Failures, RocPoints
 from zoo.evaluate.similarity import Indices, Search, Vectors, fused, pair_scores, pool, search, unit_rows
 from zoo.faces.finder import align_or_none
 from zoo.formats.images import Image, read_image
@@ -205,7 +205,7 @@ class IJBProtocol(Protocol):
         if compat == "insightface":
             fields["tar_at_far"] = dict(zip(FARS, metrics.tar_at_far_insightface(scores, FARS), strict=True))
         searches = self.searches(templates)
-        searched = {name: identification(found, RANKS, FPIRS) for name, found in searches.items()}
+        searched = {name: base.identification(found, RANKS, FPIRS) for name, found in searches.items()}
         if len(galleries := [name for name in searched if name != UNION]) == 2:
             searched[MEAN] = mean_of(*(searched[name] for name in galleries))
         for name, (_, own) in searched.items():
@@ -252,16 +252,7 @@ class IJBProtocol(Protocol):
         return {name: search(templates[probes], templates[rows], probe_ids, ids) for name, (rows, ids) in lists.items()}
 
 
-Searched = tuple[Identification, dict[str, Estimate]]  #: A search's rates, and the same in every draw of people
-
-
-def identification(found: Search, ranks: tuple[int, ...], fpirs: tuple[float, ...]) -> Searched:
-    """A search's ranks and, where probes without a mate allow it, its open-set rates."""
-    mated, others = int(found.mated.sum()), int((~found.mated).sum())
-    return _rates(found.estimates(ranks, fpirs), (mated, others), ranks, fpirs if others else (), found.method)
-
-
-def mean_of(first: Searched, second: Searched) -> Searched:
+def mean_of(first: base.Searched, second: base.Searched) -> base.Searched:
     """The mean rates of two galleries in which the same probes are searched, draw by draw."""
     (one, ones), (other, others) = first, second
     means = {}
@@ -269,19 +260,7 @@ def mean_of(first: Searched, second: Searched) -> Searched:
         a, b = ones[label], others[label]
         means[label] = Estimate((a.value + b.value) / 2, (a.replicates + b.replicates) / 2, a.people + b.people)
     probes = one.mated_probes + other.mated_probes, one.non_mated_probes + other.non_mated_probes
-    return _rates(means, probes, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
-
-
-def _rates(
-    found: dict[str, Estimate], probes: tuple[int, int], ranks: Sequence[int], fpirs: Sequence[float], how: str | None
-) -> Searched:
-    """The rates of estimates; `probes` are those with a mate and those without."""
-    ranked = {n: found[f"rank {n}"] for n in ranks}
-    rank = {n: one.value for n, one in ranked.items()}, {n: one.interval for n, one in ranked.items()}
-    points = {fpir: found.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
-    tpir = {fpir: one.value if one else float("nan") for fpir, one in points.items()}
-    intervals = {fpir: one.interval for fpir, one in points.items() if one}
-    return Identification(*probes, *rank, tpir, intervals, how), found
+    return base.rates_of(means, probes, tuple(one.rank), tuple(one.tpir_at_fpir), one.intervals)
 
 
 def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -3,21 +3,16 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.evaluate.protocols import base
-from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, hash_files
-from zoo.evaluate.protocols.ijb import identification
-from zoo.evaluate.results import Curves, Evaluation, Failures
-from zoo.evaluate.similarity import search, unit_rows
+from zoo.evaluate.metrics import Bools
+from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, ClosedSet, Found, Protocol, hash_files
+from zoo.evaluate.results import Failures
 from zoo.faces.finder import DetectorCut
 from zoo.formats.images import Image, read_image
 
-RANKS = (1, 5, 20)
 DISTANCES = {"1": "4.20 m", "2": "2.60 m", "3": "1.00 m"}
 COUNTS = (("probes", 1950), ("gallery", 130), ("people", 130))
 CAMERA = re.compile(r"(\d{3})_cam([1-5])_([1-3])\.jpe?g", re.IGNORECASE)
@@ -25,7 +20,7 @@ MUGSHOT = re.compile(r"(\d{3})_frontal\.jpe?g", re.IGNORECASE)
 
 
 @PROTOCOLS.register("scface")
-class SCfaceProtocol(Protocol):
+class SCfaceProtocol(ClosedSet):
     """SCface: closed-set search of pictures of five cameras among frontal mugshots, by distance (rank 1, 5, 20).
 
     The daytime test of Grgic et al. (Multimedia Tools and Applications 51(3), 2011), with the files found by their
@@ -34,7 +29,6 @@ class SCfaceProtocol(Protocol):
     """
 
     benchmarks = (Benchmark("scface", "SCface", counts=COUNTS),)
-    lists_only = True
 
     @classmethod
     def find(cls, folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Found]:
@@ -56,14 +50,11 @@ class SCfaceProtocol(Protocol):
         if not all(kinds):
             found = f"found {len(kinds[0]):,} and {len(kinds[1]):,}"
             raise InputError(f"expected 001_cam1_1.jpg … and 001_frontal.jpg … below {folder}, {found}")
-        self.paths, self.probes = kinds[0] + kinds[1], len(kinds[0])
-        self.ids = np.array([int(path.name[:3]) for path in self.paths], np.int64)
+        self.paths = kinds[0] + kinds[1]
+        self.probe_ids, self.gallery_ids = (np.array([int(path.name[:3]) for path in kind], np.int64) for kind in kinds)
         self.data_sha256 = hash_files(self.paths)
-        if lost := sorted({*self.ids[: self.probes]} - {*self.ids[self.probes :]}):
+        if lost := sorted({*self.probe_ids} - {*self.gallery_ids}):
             raise InputError(f"expected {lost[0]:03}_frontal.jpg below {folder}, as of everybody, found none")
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
@@ -78,24 +69,12 @@ class SCfaceProtocol(Protocol):
         """Whom the figures are of."""
         return ["everybody is searched for; figures published after fine-tuning on 50 people are of the other 80"]
 
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures for raw embeddings (images, dim)."""
-        base.check_compat(compat)
-        base.check_embeddings(embeddings, len(self), self.paths)
-        units = unit_rows(np.asarray(embeddings, np.float32))
-        people, gallery = self.ids[: self.probes], units[self.probes :]
-        place = np.array([DISTANCES[path.stem[-1]] for path in self.paths[: self.probes]])
-        every = {distance: place == distance for distance in DISTANCES.values() if (place == distance).any()}
-        probes, mugshots = units[: self.probes], self.ids[self.probes :]
-        found = {name: search(probes[at], gallery, people[at], mugshots) for name, at in every.items()}
-        searched = {distance: identification(one, RANKS, ()) for distance, one in found.items()}
-        faceless = int((~units.any(axis=1)).sum())
+    def parts(self) -> dict[str, Bools]:
+        """The probes of each distance."""
+        place = np.array([DISTANCES[path.stem[-1]] for path in self.paths[: len(self.probe_ids)]])
+        return {distance: place == distance for distance in DISTANCES.values() if (place == distance).any()}
+
+    def failures(self, faceless: int) -> Failures | None:
         policy = "a mugshot or a probe without a face is never its person's"
         cut = self.cut.description if self.cut else ""
-        fields: dict[str, Any] = {"images": len(self), "probes": self.probes, "gallery": len(gallery)}
-        fields["identification"] = {name: one for name, (one, _) in searched.items()}
-        fields["failures"] = Failures(faceless, len(self), 0, policy, cut) if faceless or cut else None
-        estimates = {f"{name} {label}": one for name, (_, of) in searched.items() for label, one in of.items()}
-        cmc = {distance: [one.rank(n) for n in range(1, 21)] for distance, one in found.items()}
-        fields |= {"people": len(np.unique(people)), "curves": Curves(cmc=cmc, estimates=estimates)}
-        return Evaluation("scface", self.data, self.identity(), compat, **fields)
+        return Failures(faceless, len(self), 0, policy, cut) if faceless or cut else None

@@ -2,26 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError, explained
-from zoo.evaluate.protocols import base
-from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, Found, Protocol, hash_files
-from zoo.evaluate.protocols.ijb import identification
-from zoo.evaluate.results import Curves, Evaluation
-from zoo.evaluate.similarity import Indices, search, unit_rows
+from zoo.evaluate.protocols.base import PROTOCOLS, Benchmark, ClosedSet, Found, hash_files
+from zoo.evaluate.similarity import Indices
 from zoo.formats.images import SUFFIXES, read_image, resized, squared
 
-RANKS = (1, 5, 20)
 COUNTS = (("probes", 3728), ("gallery", 4443), ("distractors", 153428), ("people", 2569))
 PROBES, MATCHES = "probe_img_ID_pairs.mat", "gallery_match_img_ID_pairs.mat"
 
 
 @PROTOCOLS.register("tinyface")
-class TinyFaceProtocol(Protocol):
+class TinyFaceProtocol(ClosedSet):
     """TinyFace: closed-set search of low-resolution probes among matches and distractors (rank 1, 5, 20).
 
     `folder` is tinyface/ or its Testing_Set/. Pictures are padded with black to a square and resized to 112×112,
@@ -29,7 +24,6 @@ class TinyFaceProtocol(Protocol):
     """
 
     benchmarks = (Benchmark("tinyface", "TinyFace", counts=COUNTS),)
-    lists_only = True
     crowded = frozenset({"Probe", "Gallery_Match", "Gallery_Distractor", "Training_Set"})
 
     @classmethod
@@ -51,18 +45,13 @@ class TinyFaceProtocol(Protocol):
         listed = [f"Probe/{name}" for name in probes] + [f"Gallery_Match/{name}" for name in matches]
         distractors = sorted(others)
         self.paths = [*(self.folder / name for name in listed), *distractors]
-        self.distractors = len(distractors)
         self.gallery_ids = np.concatenate([match_ids, np.full(len(distractors), -1, np.int64)])
+        if lost := int((~np.isin(self.probe_ids, match_ids)).sum()):
+            wanted = f"a match in the gallery for each of {len(probes)} probes of {self.folder}"
+            raise InputError(f"expected {wanted}, missing for {lost}; use the files of one release")
         if absent := [name for name in listed if not (self.folder / name).is_file()]:
             told = f"missing {len(absent):,} of them ({', '.join(absent[:3])}); unpack the archive again"
             raise InputError(f"expected every listed picture in {self.folder}, {told}")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def hash_content(self) -> str:
-        """The hash of the pictures."""
-        return hash_files(self.paths)
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
         """One picture, padded to a square and resized: RGB uint8 (112, 112, 3)."""
@@ -76,23 +65,6 @@ class TinyFaceProtocol(Protocol):
             "the crops are the release's own, padded with black to a square and resized: AdaFace and CVLface publish "
             "TinyFace on crops aligned by MTCNN (tinyface_aligned_pad_0.1_high), so their figures do not compare"
         ]
-
-    def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
-        """The figures for raw embeddings (images, dim)."""
-        base.check_compat(compat)
-        base.check_embeddings(embeddings, len(self), self.paths)
-        units = unit_rows(np.asarray(embeddings, np.float32))
-        probes = len(self.probe_ids)
-        found = search(units[:probes], units[probes:], self.probe_ids, self.gallery_ids)
-        if not found.mated.all():
-            missing = f"missing for {int((~found.mated).sum())}; use the files of one release"
-            raise InputError(f"expected a match in the gallery for each of {probes} probes of {self.folder}, {missing}")
-        ranks, estimates = identification(found, RANKS, ())
-        fields: dict[str, Any] = {"images": len(self), "probes": probes, "people": len(np.unique(self.probe_ids))}
-        fields |= {"gallery": len(self.gallery_ids) - self.distractors, "distractors": self.distractors}
-        curves = Curves(cmc={"": [found.rank(n) for n in range(1, 21)]}, estimates=estimates)
-        fields |= {"identification": {"": ranks}, "curves": curves}
-        return Evaluation("tinyface", self.data, self.identity(), compat, **fields)
 
 
 def _read_mat(path: Path, names: str, ids: str) -> tuple[list[str], Indices]:
