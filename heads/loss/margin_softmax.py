@@ -51,34 +51,27 @@ class MarginSoftmaxLoss(nn.Module):
     the next step overwrites. Steps of another shape, with `weight`, `ignore_index`, gradients to add to, several
     processes or deterministic algorithms run without.
 
-    `precision`: that of the factors in the products with the centres, "fp32", "tf32" or "bf16". cos θ_y, the sums and
-    the centres stay in float32, and the products' results are float32. "auto" is fp32 but on CUDA, where it is bf16
-    under an autocast of 16 bits and tf32 otherwise; docs/gpu.md has what each costs. A CPU gains no time from them.
-
-    `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
-    gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP
-    averages gradients over the ranks, so the gradient of the embeddings is multiplied by their number here, and
-    nowhere else. `Ranks` lists the collectives. Where the loss is inside a module that DDP wraps, call
-    `keep_shards_local` on that module first.
-
-    `sync_stats`: for a loss that DDP replicates, with all centres on every rank: the head's running state is that of
-    the global batch, by one more all_gather of (batch, 2).
-
-    `sample_rate`: the fraction of classes in a training step (Partial FC): all positives, and negatives sampled in
-    each step. `weight.grad` is then sparse; `RowwiseSGD` and `RowwiseAdamW` update only its rows.
-
-    `sub_centres`: K centres per class, of which the nearest counts.
-
-    `filter_above`: leaves out the non-target cosines above it, which in a set with wrong labels are often the same
-    person under another label (Partial FC's interclass filtering).
-
-    `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value includes the margin, the gradient is
-    that of the plain cosine. insightface's loss is `straight_through=True` with `fallback="none"`.
-
-    `reduction`, `ignore_index` and `label_smoothing` are those of torch.nn.CrossEntropyLoss; smoothing is over the
-    logits s·T and s·N. `class_counts`, the training images of each class, is for heads with per-class margins.
-    `init`: the centres start as normal numbers of deviation 0.01, or at "unit" norm, as AdaFace, MagFace and
-    MV-Softmax do; a step of the optimizer turns a longer centre by a smaller angle.
+    * `precision`: that of the factors in the products with the centres, "fp32", "tf32" or "bf16". cos θ_y, the sums and
+      the centres stay in float32, and the products' results are float32. "auto" is fp32 but on CUDA, where it is bf16
+      under an autocast of 16 bits and tf32 otherwise; docs/gpu.md has what each costs. A CPU gains no time from them.
+    * `process_group`: the classes are split over its ranks, and `weight` holds those of this rank. The loss and its
+      gradients are those of the global batch, on every rank; all ranks must have batches of the same size. DDP averages
+      gradients over the ranks, so the gradient of the embeddings is multiplied by their number here, and nowhere else.
+      `Ranks` lists the collectives. Where the loss is inside a module that DDP wraps, call `keep_shards_local` on that
+      module first.
+    * `sync_stats`: for a loss that DDP replicates, with all centres on every rank: the head's running state is that of
+      the global batch, by one more all_gather of (batch, 2).
+    * `sample_rate`: the fraction of classes in a training step (Partial FC): all positives, and negatives sampled in
+      each step. `weight.grad` is then sparse; `RowwiseSGD` and `RowwiseAdamW` update only its rows.
+    * `sub_centres`: K centres per class, of which the nearest counts.
+    * `filter_above`: leaves out the non-target cosines above it, which in a set with wrong labels are often the same
+      person under another label (Partial FC's interclass filtering).
+    * `straight_through` replaces T by cos_y + (T − cos_y).detach(): the value includes the margin, the gradient is that
+      of the plain cosine. insightface's loss is `straight_through=True` with `fallback="none"`.
+    * `reduction`, `ignore_index` and `label_smoothing` are those of torch.nn.CrossEntropyLoss; smoothing is over the
+      logits s·T and s·N. `class_counts`, the training images of each class, is for heads with per-class margins.
+    * `init`: the centres start as normal numbers of deviation 0.01, or at "unit" norm, as AdaFace, MagFace and
+      MV-Softmax do; a step of the optimizer turns a longer centre by a smaller angle.
 
     A forward sets, without a host sync, `finite`, a scalar bool tensor (where it is false, skip the optimizer step;
     the head's running state is unchanged), and `mean_target_cosine`, a detached scalar. `stats()` has all values

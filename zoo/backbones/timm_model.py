@@ -128,7 +128,8 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
         raise InputError(f"timm cannot build {name} with {args}: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
-    size, patch = args.get("img_size"), getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    size: Any = args.get("img_size")
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     tiles = size is not None and isinstance(patch, tuple) and getattr(model, "whole_patches", True)
     if tiles and (size[0] % patch[0] or size[1] % patch[1]):  # timm would ignore a margin of the face
         found = f"found {size[0]}×{size[1]}; choose another size or backbone"
