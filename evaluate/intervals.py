@@ -137,8 +137,7 @@ class Replicates:
 
     def tar(self, far: float) -> npt.NDArray[np.float64]:
         """Each replicate's true accept rate at the lowest threshold of a false accept rate ≤ `far`: (replicates,)."""
-        allowed = far * self.false_accepts[0] * (1 + 1e-9)
-        at = np.argmax(self.false_accepts <= allowed, axis=0)
+        at = np.argmax(self.false_accepts <= far * self.false_accepts[0] * (1 + 1e-9), axis=0)
         kinds = np.where(self.false_accepts[0] > 0, self.true_accepts[0], 0)  # of both kinds, or no rate is defined
         return shares(self.true_accepts[at, np.arange(len(at))], kinds)
 

@@ -50,8 +50,7 @@ class Listed:
             raise InputError(f"expected every picture that {source} names, missing {len(absent):,} of them: {named}")
         same = np.array([bool(truth) for _, _, truth in pairs])
         left, right = (np.array([str(picture.parent) for picture in pictures[side::2]]) for side in (0, 1))
-        known = bool(((left == right) == same).all())
-        return cls(pictures, same, (left, right) if known else None, sha256(source))
+        return cls(pictures, same, (left, right) if ((left == right) == same).all() else None, sha256(source))
 
 
 def read_pairs_txt(path: Path) -> Listed:

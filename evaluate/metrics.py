@@ -110,8 +110,7 @@ def tar_at_far_insightface(scores: SortedScores, fars: Sequence[float]) -> list[
     first = np.concatenate([[0], last[:-1] + 1])
     accepted = len(merged) - first[::-1]  # at each distinct score, from the strictest
     true = np.zeros(len(last), np.int64)
-    places = np.searchsorted(merged[last], scores.positives)
-    np.add.at(true, len(last) - 1 - places, 1)
+    np.add.at(true, len(last) - 1 - np.searchsorted(merged[last], scores.positives), 1)
     true = np.cumsum(true)
     false = accepted - true
     if len(false) > 2:

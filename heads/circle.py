@@ -20,12 +20,10 @@ class Circle(MarginHead):
         self.margin = check_range("margin", margin, 0, 1)
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:
-        force = (1 + self.margin - cos_y.detach()).clamp_min(0)
-        return force * (cos_y - (1 - self.margin))
+        return (1 + self.margin - cos_y.detach()).clamp_min(0) * (cos_y - (1 - self.margin))
 
     def negative(self, cos_j: Tensor, boundary: Tensor) -> Tensor:
-        force = (cos_j.detach() + self.margin).clamp_min(0)
-        return force * (cos_j - self.margin)
+        return (cos_j.detach() + self.margin).clamp_min(0) * (cos_j - self.margin)
 
     def pieces(self) -> Pieces:
         return Pieces(1.0, 0.0, -(self.margin**2), above=-self.margin, below=0.0, slope=(1.0, self.margin))

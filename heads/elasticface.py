@@ -43,8 +43,7 @@ class ElasticFace(MarginHead):
         margins = self.margin + self.std * drawn
         if self.plus != "no":
             nearest_first = cos_y.argsort(descending=True, stable=True)
-            index = nearest_first if self.plus == "official" else nearest_first.argsort()
-            margins = margins.sort().values[index]
+            margins = margins.sort().values[nearest_first if self.plus == "official" else nearest_first.argsort()]
         self.drawn = margins
         self.step.add_(1)
 

@@ -46,17 +46,15 @@ def find_benchmarks(
                 tell(f"not read: {os.path.join(folder, name)} is a link to nothing")
             names[:] = sorted(name for name in names if name not in crowded and not name.startswith("."))
             here = _in(Path(folder), names, sorted(whole))
-            own = {name for one in here for name in one.own_folders}
-            names[:] = [name for name in names if name not in own]
+            names[:] = [name for name in names if not any(name in one.own_folders for one in here)]
             found += here
         if not found and not only and len(people_in(root, PHOTO_SUFFIXES)) > 1:
             found = [PairsProtocol.named(root)]
     else:
         wanted = "a benchmark's file, a folder of benchmarks or the word synthetic"
         raise InputError(f"expected {wanted} at {root}, found nothing")
-    published = [benchmark for protocol in PROTOCOLS for benchmark in PROTOCOLS[protocol].benchmarks]
-    known = {*PROTOCOLS, *(one.name for one in published), *(one.name for one in found)}
-    known |= {one.family for one in published if one.family}
+    published = [benchmark for protocol in PROTOCOLS.values() for benchmark in protocol.benchmarks]
+    known = {*PROTOCOLS, *(one.name for one in (*published, *found)), *(one.family for one in published)} - {""}
     if unknown := [name for name in only if name not in known]:
         raise unknown_name("protocol or benchmark", unknown[0], known)
     chosen = [one for one in found if not only or {one.name, one.protocol, one.family} & set(only)]

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.evaluate import metrics
+from zoo.evaluate.metrics import SortedScores
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures
@@ -68,8 +69,7 @@ def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip
     for order, mean, std in USUAL:
         other = OnnxEmbedder(model.path, "cpu", input=GivenInput(mean, std, order == "BGR", model.output))
         units = metrics.unit(embed(other, pictures, flip=flip))
-        cosines = np.einsum("pd,pd->p", units[0::2], units[1::2])
-        tried[other.input] = metrics.auc(metrics.SortedScores.of(cosines, same))
+        tried[other.input] = metrics.auc(SortedScores.of(np.einsum("pd,pd->p", units[0::2], units[1::2]), same))
     best = max(tried, key=lambda spec: tried[spec])
     if tried[best] < max(NEAR_CHANCE, auc + 0.1):
         return [f"the AUC is near chance; none of the six usual inputs does better on {len(chosen)} pairs"]

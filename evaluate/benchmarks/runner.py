@@ -287,7 +287,6 @@ def measure(
     """
     results, groups, failed = [], {}, list(benchmarks.not_whole)
     models = (model, *fused_with)
-    name = " + ".join(one.name for one in models)
     for opened, place in benchmarks.opened:
         embeddings: dict[bool, list[Embeddings]] = {}
         protocol = opened
@@ -313,7 +312,7 @@ def measure(
             if isinstance(opened, PairsProtocol) and place and place.family:
                 groups[opened.data] = (opened.cosines(rows), opened.same)
         except InputError as error:
-            failed.append(f"{protocol.data}, {name}: {error}")
+            failed.append(f"{protocol.data}, {' + '.join(one.name for one in models)}: {error}")
     compared = group_rates(groups) if len(groups) > 1 else None
     report = Report(facts_of(models), tuple(results), model.options.settings, compared, tuple(failed))
     for found in results if model.options.write_thresholds and not fused_with else ():

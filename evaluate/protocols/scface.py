@@ -40,8 +40,7 @@ class SCfaceProtocol(ClosedSet):
     @classmethod
     def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
         """The benchmark; `detector` cuts the faces out of the pictures."""
-        cut = DetectorCut(None if detector == "yunet" else detector) if detector else None
-        return cls(found.path, cut)
+        return cls(found.path, DetectorCut(None if detector == "yunet" else detector) if detector else None)
 
     def __init__(self, folder: str | Path, cut: DetectorCut | None = None) -> None:
         self.cut, self.data = cut, "SCface"

@@ -21,8 +21,7 @@ def _target_rows(unit: Tensor, weight: Tensor, column: Tensor, sub_centres: int)
         return first, column >= 0
     rows = first[:, None] + torch.arange(sub_centres, device=first.device)
     centres, _ = _unit_rows(weight, rows.flatten(), unit.dtype)
-    cos = (centres.view(*rows.shape, -1) * unit[:, None]).sum(2)
-    return first + cos.argmax(1), column >= 0
+    return first + (centres.view(*rows.shape, -1) * unit[:, None]).sum(2).argmax(1), column >= 0
 
 
 def _unit_rows(weight: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -236,8 +235,7 @@ def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtyp
             yield flat[inside * stride :][: batch * widths[inside]].view(batch, -1)
             inside += 1
     more = min(plan.keep_bytes // (size * batch * columns), len(widths) - inside)
-    storage = unit.new_empty(more, batch * columns, dtype=dtype)
-    for place, width in zip(storage, widths[inside:], strict=False):
+    for place, width in zip(unit.new_empty(more, batch * columns, dtype=dtype), widths[inside:], strict=False):
         yield place[: batch * width].view(batch, width)
 
 

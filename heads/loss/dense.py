@@ -134,8 +134,7 @@ def directions(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors (batch, dim) and norms (batch,); a zero embedding has no direction, so zeros without a gradient."""
     norm = torch.linalg.vector_norm(embeddings, dim=1)
     zero = norm.detach() <= NORM_FLOOR
-    unit = embeddings / norm.masked_fill(zero, 1)[:, None]
-    return unit.masked_fill(zero[:, None], 0), norm
+    return (embeddings / norm.masked_fill(zero, 1)[:, None]).masked_fill(zero[:, None], 0), norm
 
 
 def hard_rows(batch: int) -> slice:

@@ -305,8 +305,7 @@ class MarginSoftmaxLoss(nn.Module):
         if labels is not None and self.ranks:
             raise InputError("expected no labels for logits of sharded centres, found some; call logits(embeddings)")
         with torch.autocast(embeddings.device.type, enabled=False):
-            x = embeddings.to(torch.promote_types(self.weight.dtype, torch.float32))
-            unit, norm = directions(x)
+            unit, norm = directions(embeddings.to(torch.promote_types(self.weight.dtype, torch.float32)))
             weight = self.weight if self.weight.ndim == 2 else self.weight.flatten(0, 1)
             cosines, head = nearest_cosines(unit, weight, self.sub_centres), frozen(self.head).eval()
             if labels is not None:
