@@ -80,7 +80,6 @@ class Options:
 
     @property
     def devices(self) -> list[str]:
-        """Each of the devices."""
         return self.device.split(",")
 
     @property

@@ -166,7 +166,6 @@ class IJBProtocol(Protocol):
         return PeoplePairs.of(person[self.left], person[self.right])
 
     def hash_content(self) -> str:
-        """The hash of the pictures and of the landmarks that align them."""
         points = self.folder / "meta" / f"{self.release}_name_5pts_score.txt"
         return hash_files([self.folder / "loose_crop" / name for name in self.names]) + hash_files([points])
 

@@ -167,7 +167,6 @@ class PairsProtocol(Protocol):
         return len(self._images)
 
     def image(self, index: int) -> Image | None:
-        """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
         image = self._images[index]
         if isinstance(image, Path):
             photo = read_image(image)

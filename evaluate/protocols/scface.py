@@ -56,16 +56,13 @@ class SCfaceProtocol(ClosedSet):
             raise InputError(f"expected {lost[0]:03}_frontal.jpg below {folder}, as of everybody, found none")
 
     def image(self, index: int) -> Image | None:
-        """One picture: RGB uint8 (H, W, 3); None where no face was found to cut out."""
         photo = read_image(self.paths[index])
         return photo if self.cut is None else self.cut(photo, self.paths[index])
 
     def hash_content(self) -> str:
-        """The hash of the pictures and of the cut."""
         return self.data_sha256 + (self.cut.sha256() if self.cut else "")
 
     def remarks(self) -> list[str]:
-        """Whom the figures are of."""
         return ["everybody is searched for; figures published after fine-tuning on 50 people are of the other 80"]
 
     def parts(self) -> dict[str, Bools]:

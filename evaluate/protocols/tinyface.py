@@ -58,7 +58,6 @@ class TinyFaceProtocol(ClosedSet):
         return resized(squared(read_image(self.paths[index])), (112, 112), bilinear=True)
 
     def remarks(self) -> list[str]:
-        """On which crops the figures are measured, and which ones are published on others."""
         if read_image(self.paths[0]).shape[:2] == (112, 112):
             return ["the pictures are crops of 112×112 already, taken as they are"]
         return [

@@ -129,7 +129,6 @@ class _Work(Work):
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest power of 2 that is not below `number`."""
     return 1 << max(0, number - 1).bit_length()
 
 

@@ -250,7 +250,6 @@ class MarginSoftmaxLoss(nn.Module):
         return loss
 
     def _reduced(self, losses: Tensor, penalty: Tensor, weight: Tensor | None) -> Tensor:
-        """The losses with the penalty, each times its weight, reduced."""
         if self.reduction == "mean" and weight is None:
             return losses.mean() + penalty.mean()
         losses = losses + penalty

@@ -92,7 +92,6 @@ class FaceBackbone(WithNeck):
         return features if self.neck_name == "native" else as_map(features, self.prefix_tokens, self.channels_last)
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Features → (batch, num_classes), or averaged over the map where there are no classes."""
         if self.neck_name != "native":
             return super().forward_head(x, pre_logits)
         embedding: torch.Tensor = self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
@@ -106,7 +105,6 @@ class FaceBackbone(WithNeck):
 
 
 def _below_body(pattern: str) -> str:
-    """A pattern of timm's names for the same names below `body`."""
     return rf"body\.(?:{pattern.replace('^', '')})"
 
 

@@ -68,11 +68,9 @@ class IResNet(FaceArchitecture):
         self.reset_classifier(self.num_classes)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """timm's order of the layers, for learning rates by layer."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, in_chans, H, W) → (batch, 512, H/16, W/16)."""
         features: torch.Tensor = self.stages(self.stem(x))
         return features
 

@@ -82,11 +82,9 @@ class MobileFaceNet(FaceArchitecture):
         self.reset_classifier(self.num_classes)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """timm's order of the layers, for learning rates by layer."""
         return {"stem": r"^stem", "blocks": r"^blocks\.(\d+)", "head": r"^conv_head"}
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, in_chans, H, W) → (batch, 512, H/16, W/16)."""
         features: torch.Tensor = self.conv_head(self.blocks(self.stem(x)))
         return features
 

@@ -65,7 +65,6 @@ def layer_names(model: nn.Module) -> dict[str, Any]:
 
 
 def _below(prefix: str, names: Any) -> Any:
-    """timm's name of a layer, or its several, with a prefix."""
     return [prefix + name for name in names] if isinstance(names, list | tuple) else names and prefix + names
 
 
