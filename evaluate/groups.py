@@ -60,11 +60,9 @@ def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float | None = 
     table = {}
     for name, (own, truth) in groups.items():
         accepted = own > point.threshold
-        (fmr, fmr_interval), (fnmr, fnmr_interval) = _rate(accepted[~truth]), _rate(~accepted[truth])
-        table[name] = GroupRates(fmr, fmr_interval, fnmr, fnmr_interval)
-    (fmr_spread, fmr_ratio), (fnmr_spread, fnmr_ratio) = (
-        _differential([getattr(rates, kind) for rates in table.values()]) for kind in ("fmr", "fnmr")
-    )
+        table[name] = GroupRates(*_rate(accepted[~truth]), *_rate(~accepted[truth]))
+    fmr_spread, fmr_ratio = _differential([rates.fmr for rates in table.values()])
+    fnmr_spread, fnmr_ratio = _differential([rates.fnmr for rates in table.values()])
     return Groups(far, point.threshold, table, fmr_spread, fnmr_spread, None, fmr_ratio, fnmr_ratio)
 
 

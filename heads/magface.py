@@ -43,12 +43,9 @@ class MagFace(MarginHead):
             raise InputError(f"expected l_margin at most u_margin, found {l_margin} and {u_margin}")
         self.slope = (u_margin - l_margin) / (u_a - l_a)
         self.lam, self.fallback = lam, fallback
-        self._require_an_optimum()
+        self.bind(0, 0)
 
-    def bind(self, num_classes: int, dim: int) -> None:
-        self._require_an_optimum()  # the scale may have come with the number of classes
-
-    def _require_an_optimum(self) -> None:
+    def bind(self, num_classes: int, dim: int) -> None:  # anew, as the scale may come with the number of classes
         least = self.scale * self.slope * (self.u_a * self.l_a) ** 2 / (self.u_a**2 - self.l_a**2)
         if self.lam < least or not math.isfinite(self.lam):
             advice = "below it no norm inside [l_a, u_a] is optimal"

@@ -32,11 +32,8 @@ def find_benchmarks(
         crowded = {name for protocol in PROTOCOLS for name in PROTOCOLS[protocol].crowded}
         found = []
         seen: set[str] = set()
-
-        def unread(error: OSError) -> None:
-            tell(f"not searched for benchmarks: {error.filename} ({error.strerror})")
-
-        for folder, names, files in os.walk(root, onerror=unread, followlinks=True):
+        unread = "not searched for benchmarks: {0.filename} ({0.strerror})"
+        for folder, names, files in os.walk(root, onerror=lambda e: tell(unread.format(e)), followlinks=True):
             if (real := os.path.realpath(folder)) in seen:
                 names.clear()
                 continue

@@ -39,17 +39,17 @@ FEWEST_FALSE_ACCEPTS = 30  #: A rate counted on fewer events is uncertain by mor
 
 def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tuple[list[Threshold], list[str]]:
     """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not support."""
-    kept, refused = [], list(found.not_measurable)
     measured_on = found.protocol, found.data, found.data_sha256
     detector = (found.failures and found.failures.cut) or Threshold.detector
-    computed_by = model.precision, detector, model.input.alignment, model.model_sha256
+    computed_by = flip, model.precision, detector, model.input.alignment, model.model_sha256
+    kept, refused = [], list(found.not_measurable)
     for point in found.operating_points:
-        if point.false_accepts < FEWEST_FALSE_ACCEPTS:
+        counted = point.negatives, point.false_accepts, point.far_interval
+        if point.false_accepts >= FEWEST_FALSE_ACCEPTS:
+            kept.append(Threshold(point.far_target, point.threshold, *measured_on, *counted, *computed_by))
+        else:
             few = f"{point.false_accepts} false accepts support it, {FEWEST_FALSE_ACCEPTS} are needed"
             refused.append(f"no threshold for FAR {point.far_target:g}: {few}")
-            continue
-        counted = point.negatives, point.false_accepts, point.far_interval
-        kept.append(Threshold(point.far_target, point.threshold, *measured_on, *counted, flip, *computed_by))
     return kept, refused
 
 

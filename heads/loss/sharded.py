@@ -189,8 +189,7 @@ def keep_shards_local(model: nn.Module) -> nn.Module:
     ignored = set(getattr(model, "_ddp_params_and_buffers_to_ignore", ()))
     for prefix, module in model.named_modules():
         if isinstance(getattr(module, "ranks", None), Ranks):
-            ignored.add(f"{prefix}.weight")
-            ignored.add(f"{prefix}.weight".removeprefix("."))
+            ignored |= {f"{prefix}.weight", f"{prefix}.weight".removeprefix(".")}
     model._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]  # DDP reads any container of names
     return model
 

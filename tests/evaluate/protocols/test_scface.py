@@ -12,6 +12,7 @@ from zoo.evaluate.benchmarks.find import find_benchmarks
 from zoo.evaluate.benchmarks.options import Options
 from zoo.evaluate.benchmarks.runner import open_benchmarks
 from zoo.evaluate.protocols import PROTOCOLS, SCfaceProtocol
+from zoo.evaluate.report.rows import holds
 from zoo.faces.finder import DetectorCut
 from zoo.formats.images import encode_jpeg
 
@@ -37,10 +38,12 @@ def test_each_distance_is_searched_among_the_mugshots(scface: Path) -> None:
     protocol = SCfaceProtocol(scface)
     names = [path.name for path in protocol.paths]
     assert names == sorted(NAMES) + MUGSHOTS and len(list(protocol.images())) == len(protocol) == 15
-    rows = np.eye(4, dtype=np.float32)[[{1: 0, 2: 1, 7: 2}[person] for person in protocol.ids]]
+    people = (*protocol.probe_ids, *protocol.gallery_ids)
+    rows = np.eye(4, dtype=np.float32)[[{1: 0, 2: 1, 7: 2}[person] for person in people]]
     rows[names.index("001_cam1_1.jpg")] = rows[names.index("002_frontal.jpg")]  # far away: taken for another
     rows[names.index("007_cam5_3.jpg")] = 0  # near: no face was found
     found = protocol.score(rows)
+    assert holds(found).startswith("12 probes, 3 matches, 0 distractors")
     assert {name: one.rank[1] for name, one in found.identification.items()} == {"4.20 m": 5 / 6, "1.00 m": 5 / 6}
     assert found.identification["4.20 m"].rank[5] == 1 and found.failures is not None and found.failures.images == 1
     assert (found.probes, found.gallery, found.people) == (12, 3, 3)
