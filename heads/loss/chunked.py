@@ -1,5 +1,6 @@
 """The log-sum-exp over all classes, a chunk of classes at a time: the (batch, classes) matrix is never stored."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -325,14 +326,12 @@ def _exponentials(others: Tensor, scale: float, reference: Tensor) -> Tensor:
     return torch.add(-reference[:, None], others, alpha=scale, out=others).exp_()
 
 
-_COMPILED: dict[Callable[..., Any], Callable[..., Any]] = {}
+@functools.cache
+def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(step, dynamic=False)  # no fullgraph: after too many shapes torch goes on uncompiled
 
 
 def _kernel(step: Callable[..., Any], chunk: Chunk, plan: Plan) -> Callable[..., Any]:
     """`step`, compiled where the plan says so; a smaller last chunk is not worth a compilation of its own."""
-    if not plan.compiled or chunk.rows.stop - chunk.rows.start < plan.chunk_size * plan.sub_centres:
-        return step
-    if step not in _COMPILED:
-        # no fullgraph: after too many shapes torch continues uncompiled instead of failing
-        _COMPILED[step] = torch.compile(step, dynamic=False)
-    return _COMPILED[step]
+    full = chunk.rows.stop - chunk.rows.start == plan.chunk_size * plan.sub_centres
+    return _compiled(step) if plan.compiled and full else step

@@ -182,9 +182,8 @@ class MarginSoftmaxLoss(nn.Module):
         self._watch.labels = labels.detach()
         precision = choose(self.precision, embeddings.device)
         with torch.autocast(embeddings.device.type, enabled=False):
-            loss = None
-            if suits(self, embeddings, weight):
-                loss = self._captured.step(self, embeddings, labels, precision)
+            captured = suits(self, embeddings, weight)
+            loss = self._captured.step(self, embeddings, labels, precision) if captured else None
             return self.uncaptured(embeddings, labels, weight, precision) if loss is None else loss
 
     def uncaptured(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None, precision: str) -> Tensor:
@@ -262,13 +261,12 @@ class MarginSoftmaxLoss(nn.Module):
     def _participants(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The centres of this step, (classes·K, dim), and each sample's class among them, −1 where it is not there."""
         weight: Tensor = self.weight
+        offset = labels - self.classes.start
         if self.sample_rate < 1 and self.training:
             rows = sample_classes(labels, self.classes, self.sample_rate, self.seed, self.sample_step)
             self.sample_step.add_(1)
-            weight = take_rows(weight, rows)
-            column = columns_of(labels - self.classes.start, rows)
+            weight, column = take_rows(weight, rows), columns_of(offset, rows)
         else:
-            offset = labels - self.classes.start
             column = torch.where((offset >= 0) & (offset < len(self.classes)), offset, -1)
         return weight if weight.ndim == 2 else weight.flatten(0, 1), column
 

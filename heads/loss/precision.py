@@ -38,12 +38,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         a, b = ctx.saved_tensors
-        d_a, d_b = ctx.needs_input_grad[:2]
-        return (
-            product(grads[0], b.T, ctx.precision) if d_a else None,
-            product(a.T, grads[0], ctx.precision) if d_b else None,
-            None,
-        )
+        d_a = product(grads[0], b.T, ctx.precision) if ctx.needs_input_grad[0] else None
+        d_b = product(a.T, grads[0], ctx.precision) if ctx.needs_input_grad[1] else None
+        return d_a, d_b, None
 
 
 def multiply(a: Tensor, b: Tensor, precision: str, out: Tensor | None = None) -> Tensor:

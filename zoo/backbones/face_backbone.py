@@ -137,12 +137,9 @@ class Blueprint:
     fixed_size: bool  #: Whether the model accepts crops of `image_size` only
 
 
-ATTRIBUTE = "blueprint"  #: Where a model carries its Blueprint; copies of the module keep it
-
-
 def blueprint_of(model: nn.Module) -> Blueprint:
     """How `model` was built; InputError unless it comes from `create_backbone` or `load_timm`."""
-    blueprint = getattr(model, ATTRIBUTE, None)
+    blueprint = getattr(model, "blueprint", None)  # copies of the module keep it
     if not isinstance(blueprint, Blueprint):
         raise InputError(f"expected a model of create_backbone or load_timm, found a {type(model).__name__}")
     return blueprint
@@ -154,7 +151,7 @@ def with_blueprint(
     """`model` itself, which carries its Blueprint from now on."""
     neck = model.neck_name if isinstance(model, FaceBackbone) else "native"
     fixed_size = isinstance(model, FaceArchitecture) or "img_size" in args
-    setattr(model, ATTRIBUTE, Blueprint(name, stem, neck, dim, size, architecture, args, fixed_size))
+    model.blueprint = Blueprint(name, stem, neck, dim, size, architecture, args, fixed_size)  # type: ignore[assignment]
     return model
 
 

@@ -16,14 +16,8 @@ from zoo.backbones.timm_model import cannot_process, family
 from zoo.errors import InputError
 
 STEMS = ("face", "stock")
-STEM_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "vision_transformer": {"patch_size": 8},
-    "deit": {"patch_size": 8},
-    "beit": {"patch_size": 8},
-    "eva": {"patch_size": 8},
-    "swin_transformer": {"patch_size": 2},
-    "swin_transformer_v2": {"patch_size": 2},
-}
+PATCHES = {8: ("vision_transformer", "deit", "beit", "eva"), 2: ("swin_transformer", "swin_transformer_v2")}
+STEM_ARGUMENTS = {family: {"patch_size": size} for size, families in PATCHES.items() for family in families}
 """Families (timm modules) whose face stem is a constructor argument: a patch of 8 for ViT-like ones (14×14 tokens of a
 112×112 crop), a patch of 2 for windowed ones (7×7 in the last stage)."""
 

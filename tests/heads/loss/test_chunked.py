@@ -170,7 +170,7 @@ def test_the_chunk_functions_compile_without_a_graph_break(name: str, monkeypatc
         step: torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
         for step in (module._forward_step, module._backward_step)
     }
-    monkeypatch.setattr(module, "_COMPILED", compiled)
+    monkeypatch.setattr(module, "_compiled", compiled.__getitem__)
     dense, chunked = pair(name, 15, 6, torch.float64, chunk_size=5, memory_budget=7 * 5 * 8, compiled=True)
     inputs = batch(7, 15, 6, torch.float64)
     for expected, found in zip(run(dense, *inputs), run(chunked, *inputs), strict=True):
