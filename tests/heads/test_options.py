@@ -118,7 +118,7 @@ def test_settings_that_their_authors_publish_are_allowed() -> None:
     assert adaface.item() == pytest.approx(math.cos(math.acos(0.6) - 0.4 * z) - (0.4 + 0.4 * z))
     for name in ("mv-am", "mv-arc"):
         official = build_head(name, fallback="none")
-        assert official.target(-cos, norm) == official.shifted(-cos) != build_head(name).target(-cos, norm)
+        assert official.target(-cos, norm) == official.boundary(-cos, norm) != build_head(name).target(-cos, norm)
 
 
 def test_types_are_told_as_a_reader_writes_them() -> None:
