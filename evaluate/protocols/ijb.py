@@ -214,7 +214,10 @@ class IJBProtocol(Protocol):
         open_set = {name: RocPoints.of(one.open_set) for name, one in searches.items() if not one.mated.all()}
         fields |= {"features": self.features, "images": len(self), "templates": len(self.template_ids)}
         fields |= {"people": self.who.draws.people, "notes": (ours,) if compat and searched else ()}
-        fields["failures"] = self._failures(embeddings, metrics.empty_rows(templates))
+        failed, empty = int(metrics.empty_rows(embeddings).sum()), metrics.empty_rows(templates)
+        policy = "they are left out of their templates, and a template without any is scored as no match"
+        counted = failed, len(self), int((empty[self.left] | empty[self.right]).sum())
+        fields["failures"] = Failures(*counted, policy, "aligned by the benchmark's landmarks", int(empty.sum()))
         fields["identification"] = {name: found for name, (found, _) in searched.items()}
         fields["curves"] = Curves.of(scores, estimates=estimates, cmc=cmc, open_set=open_set)
         return Evaluation("ijb", self.data, self.identity(), compat, **fields)
@@ -232,12 +235,6 @@ class IJBProtocol(Protocol):
         one = copy.copy(self)
         one.widths = tuple(rows.shape[1] for rows in embeddings)
         return one, np.hstack(embeddings).astype(np.float32, copy=False)
-
-    def _failures(self, embeddings: npt.NDArray[np.floating], empty: metrics.Bools) -> Failures:
-        failed = int(metrics.empty_rows(embeddings).sum())
-        pairs = int((empty[self.left] | empty[self.right]).sum()) if empty.any() else 0
-        policy = "they are left out of their templates, and a template without any is scored as no match"
-        return Failures(failed, len(self), pairs, policy, "aligned by the benchmark's landmarks", int(empty.sum()))
 
     def searches(self, templates: Vectors) -> dict[str, Search]:
         """The probes against each gallery by itself, and against both together; empty without the 1:N lists."""

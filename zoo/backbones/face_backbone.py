@@ -10,7 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from zoo.backbones.necks import FLAT_LIMIT, NECKS, FlatNeck, GapNeck, as_map
-from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, fit_stem, stem_arguments
+from zoo.backbones.stems import STEM_ARGUMENTS, STEMS, drop_unused_children, features_of, fit_stem, stem_arguments
 from zoo.backbones.timm_model import FaceArchitecture, WithNeck, build_timm, cannot_process, face_cfg, family, fit_neck
 from zoo.errors import InputError, closest, unknown_name
 
@@ -193,7 +193,11 @@ def create_backbone(
         if dropout:
             args["drop_rate"] = dropout
         model = build_timm(name, pretrained, num_classes=embedding_dim, **args)
-        require_works(model, torch.zeros(1, 3, *image_size), name)
+        crop = torch.zeros(1, 3, *image_size)
+        try:
+            features_of(model, crop, call=model)
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            raise cannot_process(name, crop, error) from error
     else:
         architecture = "face_backbone"
         model = FaceBackbone(name, chosen, stem, image_size, dropout, embedding_dim, 3, pretrained, options)
@@ -224,14 +228,3 @@ def check_options(
         raise InputError(f"expected an image size (height, width) of at least 16 pixels, found {image_size}")
     if not 0 <= dropout < 1:
         raise InputError(f"expected a dropout between 0 and 1, found {dropout}")
-
-
-def require_works(model: nn.Module, x: torch.Tensor, name: str) -> None:
-    """InputError where `model` cannot process `x`: a dry run in evaluation mode."""
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(x)
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise cannot_process(name, x, error) from error
-    model.train(training)

@@ -16,11 +16,8 @@ def conv(
     channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
 ) -> nn.Sequential:
     """Convolution, BN and, unless linear, PReLU."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-    return nn.Sequential(*layers, *([nn.PReLU(channels)] if act else []))
+    layer = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(channels), *([nn.PReLU(channels)] if act else []))
 
 
 class Bottleneck(nn.Module):

@@ -93,15 +93,18 @@ def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
 
 
 @torch.no_grad()
-def features_of(body: nn.Module, x: torch.Tensor, hook: Callable[..., None] | None = None) -> Any:
+def features_of(
+    body: nn.Module, x: torch.Tensor, hook: Callable[..., None] | None = None, call: Callable[..., Any] | None = None
+) -> Any:
     """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged.
 
-    `hook` is called after each module that `x` passes, with the module, its inputs and its output.
+    `hook` is called after each module that `x` passes, with the module, its inputs and its output; `call` takes the
+    place of `forward_features`.
     """
     training, hooks = body.training, [module.register_forward_hook(hook) for module in body.modules() if hook]
     body.eval()
     try:
-        return body.forward_features(x)  # type: ignore[operator]
+        return (call or body.forward_features)(x)  # type: ignore[operator]
     finally:
         body.train(training)
         for handle in hooks:
