@@ -68,11 +68,6 @@ class OperatingPoint:
         return not math.isnan(self.tar)
 
     @property
-    def far(self) -> float:
-        """The false accept rate that the threshold has on these pairs: at most the target."""
-        return self.false_accepts / self.negatives if self.measurable else math.nan
-
-    @property
     def why_not(self) -> str:
         """The sentence for a target that these pairs cannot measure; empty where they can."""
         if self.measurable:

@@ -286,11 +286,6 @@ class Evaluation:
         known = [(getattr(self, part), getattr(other, part)) for part in parts]
         return self.compat == other.compat and all(a == b or a in (None, "") or b in (None, "") for a, b in known)
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """What tells benchmarks apart: name and content."""
-        return self.data, self.data_sha256
-
     def compared_by(self) -> dict[str, Estimate | Bools]:
         """What `differences` compares, by label."""
         found: dict[str, Estimate | Bools] = dict(self.curves.estimates)

@@ -69,7 +69,7 @@ def _in(folder: Path, folders: Sequence[str], files: Sequence[str]) -> list[Foun
 def describe(protocol: str) -> dict[str, Any]:
     """What is known of a protocol: its name, the line that tells what it measures, and its benchmarks with counts."""
     kind = PROTOCOLS[protocol]
-    benchmarks = [{"name": one.name, "title": one.title, **one.holds} for one in kind.benchmarks]
+    benchmarks = [{"name": one.name, "title": one.title, **dict(one.whole + one.counts)} for one in kind.benchmarks]
     return {"name": protocol, "summary": (kind.__doc__ or "").strip().splitlines()[0], "benchmarks": benchmarks}
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.evaluate.calibration import Costs
-from zoo.evaluate.report.record import Settings
 from zoo.inference.convention import GivenInput
 from zoo.options import option
 
@@ -87,8 +86,3 @@ class Options:
         """What an ONNX session on each device is opened by."""
         named = {name: getattr(self, name) for name in ("threads", "strict", "batch_size", "precision")}
         return {**named, "input": self.given, "graph": self.cuda_graph}
-
-    @property
-    def settings(self) -> Settings:
-        """The options that a report holds."""
-        return Settings(self.flip, self.compat, self.batch_size, self.features)

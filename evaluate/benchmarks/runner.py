@@ -21,7 +21,7 @@ from zoo.evaluate.calibration import calibrated
 from zoo.evaluate.groups import group_rates
 from zoo.evaluate.protocols import Found, IJBProtocol, PairsProtocol, Protocol
 from zoo.evaluate.protocols.base import FEATURES
-from zoo.evaluate.report.record import ModelFacts, Report, thumbnails
+from zoo.evaluate.report.record import ModelFacts, Report, Settings, thumbnails
 from zoo.evaluate.results import Evaluation
 from zoo.files import cache_folder, write_json
 from zoo.formats.pairs import HUB, fetch_dataset
@@ -91,13 +91,6 @@ class Model:
     name: str  #: What people call it
     embedder: FaceModel
     options: Options
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What a report says of it, with the notes of its inferences so far."""
-        one = self.embedder
-        made_by = one.embedding_dim, one.precision, one.provider, one.input, one.info
-        return ModelFacts(self.name, one.path.name, one.model_sha256, *made_by, tuple(one.notes))
 
 
 def load_model(model: str | Path | None, options: Options | None = None) -> Model:
@@ -262,8 +255,12 @@ def _scored(
 
 
 def facts_of(models: Sequence[Model]) -> ModelFacts:
-    """What a report says of a model, or of several whose scores are fused."""
-    every = [model.facts for model in models]
+    """What a report says of a model, with the notes of its inferences so far, or of several that are fused."""
+    every = []
+    for model in models:
+        one = model.embedder
+        made_by = one.embedding_dim, one.precision, one.provider, one.input, one.info
+        every.append(ModelFacts(model.name, one.path.name, one.model_sha256, *made_by, tuple(one.notes)))
     if len(every) == 1:
         return every[0]
     name, file = " + ".join(facts.name for facts in every), ", ".join(facts.file for facts in every)
@@ -313,9 +310,10 @@ def measure(
                 groups[opened.data] = (opened.cosines(rows), opened.same)
         except InputError as error:
             failed.append(f"{protocol.data}, {' + '.join(one.name for one in models)}: {error}")
-    compared = group_rates(groups) if len(groups) > 1 else None
-    report = Report(facts_of(models), tuple(results), model.options.settings, compared, tuple(failed))
-    for found in results if model.options.write_thresholds and not fused_with else ():
+    options, compared = model.options, group_rates(groups) if len(groups) > 1 else None
+    settings = Settings(options.flip, options.compat, options.batch_size, options.features)
+    report = Report(facts_of(models), tuple(results), settings, compared, tuple(failed))
+    for found in results if options.write_thresholds and not fused_with else ():
         for sentence in store_thresholds(found, model.embedder, found.flip is not False):
             tell(sentence)
     return report

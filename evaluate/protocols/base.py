@@ -39,11 +39,6 @@ class Benchmark:
     whole: tuple[tuple[str, int], ...] = ()  #: Further counts of the publication, e.g. pictures that are in no pair.
     family: str = ""  #: The name of several benchmarks whose people are groups, compared at one threshold: rfw
 
-    @property
-    def holds(self) -> dict[str, int]:
-        """Everything that is counted, by name."""
-        return {**dict(self.whole), **dict(self.counts)}
-
     def other_sizes(self, found: Evaluation) -> list[str]:
         """What a copy has another number of than the published one, in words."""
         sizes = {key: getattr(found, key) for key, _ in self.counts}
@@ -238,7 +233,7 @@ def _point(point: metrics.OperatingPoint, estimates: Mapping[str, Estimate]) -> 
     drawn = estimates.get(f"TAR@FAR {point.far_target:g}")
     interval = drawn.interval if drawn else metrics.binomial_interval(point.true_accepts, point.positives)
     accepted = point.false_accepts, point.negatives
-    far = point.far, metrics.binomial_interval(*accepted)
+    far = point.false_accepts / point.negatives, metrics.binomial_interval(*accepted)
     return Point(point.far_target, point.threshold, point.tar, interval, *accepted, *far)
 
 

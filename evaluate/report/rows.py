@@ -243,7 +243,7 @@ def by_benchmark(reports: Sequence[Report]) -> dict[tuple[str, str], dict[int, E
     found: dict[tuple[str, str], dict[int, Evaluation]] = {}
     for index, report in enumerate(reports):
         for result in report.results:
-            found.setdefault(result.key, {})[index] = result
+            found.setdefault((result.data, result.data_sha256), {})[index] = result
     return found
 
 
