@@ -14,8 +14,6 @@ from zoo.heads.loss.sharded import Ranks
 
 NORM_FLOOR = 1e-12  #: The least norm that centres are divided by; an embedding of no larger one has no direction
 
-HARD_SHARE_ROWS = 32  #: The log's share of hard negatives is counted on about so many evenly spaced samples
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -135,8 +133,3 @@ def directions(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     norm = torch.linalg.vector_norm(embeddings, dim=1)
     zero = norm.detach() <= NORM_FLOOR
     return (embeddings / norm.masked_fill(zero, 1)[:, None]).masked_fill(zero[:, None], 0), norm
-
-
-def hard_rows(batch: int) -> slice:
-    """The samples of a batch whose hard negatives are counted."""
-    return slice(0, batch, max(1, batch // HARD_SHARE_ROWS))

@@ -16,7 +16,7 @@ from zoo.heads.loss.checks import Watch, require_fit, require_in_range, require_
 from zoo.heads.loss.dense import FORMS, Block, directions, nearest_cosines, target_cosines
 from zoo.heads.loss.precision import Precision, choose
 from zoo.heads.loss.sampling import Start, columns_of, initial_centres, sample_classes, take_rows
-from zoo.heads.loss.sharded import Ranks, keep_shards_local, require_initialised, scale_gradient, shard_range
+from zoo.heads.loss.sharded import Ranks, keep_shards_local, scale_gradient, shard_range
 from zoo.heads.loss.way import negatives, plan_of
 
 
@@ -120,8 +120,6 @@ class MarginSoftmaxLoss(nn.Module):
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
         counts = None if class_counts is None else torch.as_tensor(class_counts, dtype=torch.float32, device="cpu")
         require_sensible(self, counts)
-        if process_group is not None:
-            require_initialised()
         self.ranks = Ranks(process_group) if process_group is not None else None
         self.classes = shard_range(num_classes, self.ranks.rank, self.ranks.count) if self.ranks else range(num_classes)
         """The classes whose centres are rows of `weight`."""

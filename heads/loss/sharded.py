@@ -41,6 +41,9 @@ class Ranks:
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            found = "found none; start with torchrun"
+            raise InputError(f"expected an initialised process group for sharded centres, {found}")
         self.group, self.rank = group, dist.get_rank(group)
         self.count = dist.get_world_size(group)
         members = dist.get_process_group_ranks(group)
@@ -171,12 +174,6 @@ def scale_gradient(value: Tensor, factor: float) -> Tensor:
     if result.requires_grad:
         result.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
     return result
-
-
-def require_initialised() -> None:
-    """InputError where torch.distributed is not initialised."""
-    if not (dist.is_available() and dist.is_initialized()):
-        raise InputError("expected an initialised process group for sharded centres, found none; start with torchrun")
 
 
 def keep_shards_local(model: nn.Module) -> nn.Module:

@@ -9,9 +9,10 @@ from torch.utils.checkpoint import checkpoint
 from zoo.heads.base import MarginHead, learned_by
 from zoo.heads.gpu import runs_kernels
 from zoo.heads.loss.chunked import chunked_log_sum_exp
-from zoo.heads.loss.dense import FORMS, Block, Negatives, Plan, hard_rows, nearest_cosines, negatives_of, target_cosines
+from zoo.heads.loss.dense import FORMS, Block, Negatives, Plan, nearest_cosines, negatives_of, target_cosines
 from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 
+HARD_SHARE_ROWS = 32  #: The log's share of hard negatives is counted on about so many evenly spaced samples
 CHUNK_BYTES = {"cpu": 2**21}  #: A chunk of cosines, by device, for `chunk_size` "auto": what fits a CPU's L2 cache
 CHUNK_BYTES_ELSEWHERE = 2**26
 MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
@@ -25,7 +26,7 @@ def plan_of(loss: Any, unit: Tensor, precision: str) -> Plan:
         chunk_bytes = CHUNK_BYTES.get(unit.device.type, CHUNK_BYTES_ELSEWHERE)
         size = max(64, chunk_bytes // (unit.element_size() * len(unit) * loss.sub_centres) // 64 * 64)
     keep = MEMORY_BUDGET if budget is None else budget
-    counted, smooth = hard_rows(len(unit)), loss.label_smoothing > 0
+    counted, smooth = slice(0, None, max(1, len(unit) // HARD_SHARE_ROWS)), loss.label_smoothing > 0
     return Plan(size, keep, loss.sub_centres, loss.compiled, counted, loss.filter_above, smooth, precision)
 
 
