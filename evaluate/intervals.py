@@ -21,17 +21,12 @@ from zoo.evaluate.metrics import Bools, Floats, binomial_interval
 
 Indices = npt.NDArray[np.integer]
 Interval = tuple[float, float]
-
 ACCURACY, AUC, EER = "accuracy", "AUC", "equal error rate"  #: Their labels in a report
-
 NORMAL_95 = 1.959963984540054  #: The 97.5 % quantile of the normal distribution
-
 SEED = 0
 MOST_REPLICATES, FEWEST_REPLICATES = 1000, 200
 WORK = 3_000_000_000  #: The most pairs times replicates: some seconds on two cores
-
 DRAWS = 40_000_000  #: The most people times replicates: half a gigabyte while they are drawn
-
 EXACT_CUTS = 1000  #: Replicates are exact up to this many scores; beyond, thresholds are taken at this many ranks
 MOST_UNDEFINED = 0.05  #: The share of replicates without a pair of one kind beyond which an interval is not measurable
 ALIKE = 1e-9  #: Rates that differ by less are one rate, added up in another order

@@ -18,13 +18,9 @@ from zoo.evaluate.metrics import OperatingPoint, SortedScores, empty_rows, refus
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-
 BLOCK_ENTRIES = 1 << 24  #: Scores in memory at once: 64 MiB of float32
-
 TIE = 2e-6  #: Two float32 scores of unit vectors closer than this may be one score summed in another order
-
 FUSION_PAIRS = 10_000  #: Random pairs over which a model's scores are normalised before fusion
-
 PRODUCT_PAYS = 64  #: A score from a matrix product costs about a 64th of one whose two vectors are gathered
 
 

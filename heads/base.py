@@ -15,9 +15,7 @@ from zoo.heads.pieces import UNCHANGED, Pieces
 from zoo.registry import Registry
 
 __all__ = ["HEADS", "MarginHead", "Pieces", "Scale", "build_head", "check_range", "moving_average"]  # all a head needs
-
 M = TypeVar("M", bound=nn.Module)
-
 UNIT_NORM_TOLERANCE = 1e-3  #: Norms this near to 1 throughout a batch are those of normalised embeddings
 
 

@@ -14,7 +14,6 @@ from zoo.errors import InputError
 from zoo.heads.gpu import runs_kernels
 
 ROWS_AT_ONCE = 16384  #: Rows that a step handles at a time, so that it needs no second copy of a million centres
-
 Rows = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """A parameter, a gradient, the rows of the parameter that the gradient's are for (None: the same ones), `finite`."""
 

@@ -21,7 +21,6 @@ from zoo.files import atomic_path, sha256
 from zoo.machine import installed
 
 Embeddings = npt.NDArray[np.float32]
-
 PACKAGE = Path(zoo.__file__).parent
 ROOMS = ("modelinfo.py", "formats", "faces", "inference", "evaluate/lists.py", "evaluate/protocols")
 """Every room whose code handles a picture before or while it is embedded."""

@@ -13,7 +13,6 @@ from zoo.inference.embed import FaceModel, embed
 from zoo.inference.session import OnnxEmbedder
 
 SAMPLE = 64  #: How many pictures of a benchmark are checked
-
 BLUER = 3.0  #: Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture
 
 

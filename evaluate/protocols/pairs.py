@@ -26,14 +26,12 @@ from zoo.formats.images import Image, decode, read_image
 from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_path_pairs
 
 FARS = (0.1, 0.01, 0.001, 0.0001)  #: The false accept rates that are measured
-
 RFW_GROUPS = {"African": (10415, 2995), "Asian": (9688, 2492), "Caucasian": (10196, 2959), "Indian": (10308, 2984)}
 """Images and people of each group (Wang et al., ICCV 2019, table 2)."""
 
 MOST_UNEVEN = 0.1  #: By how much the share of pairs of one person in a fold may differ from that of all without a note
 MOST_DEVIATIONS = 3  #: Nor beyond so many standard deviations of a random order
 _NTH = ("first", "second")
-
 LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}  #: Lists in LFW's format
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0b62a4", "#d1495b", "#2e7d5b", "#8a5fbf", "#c77d0a", "#3b8ea5")
 """One per model, distinguishable for colour-blind readers; the dashes of lines differ as well."""
 DASHES = ("-", "--", "-.", ":")
-
 Drawn = tuple[str, int, Curves]  #: What a figure shows of one model: its name, its place among the models, its curves
 
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from zoo.heads.counter_rng import random_bits, uniform
 
 Start = Literal["normal", "unit"]  #: Normal numbers of standard deviation 0.01, or these divided by each centre's norm
-
 INITIAL_STD = 0.01
 BLOCK = 4096
 
