@@ -22,9 +22,7 @@ class AdaFace(MarginHead):
 
     paper = "Kim et al., AdaFace: Quality adaptive margin for face recognition, CVPR 2022"
     summary = "T = cos(θ_y − m·ẑ) − (m + m·ẑ), ẑ = the norm in standard deviations, times h; N = cos θ_j"
-
     uses_norm = True
-
     norm_mean: Tensor
     norm_std: Tensor
 

@@ -17,7 +17,6 @@ class CurricularFace(ArcFace):
 
     paper = "Huang et al., CurricularFace: Adaptive curriculum learning loss for deep face recognition, CVPR 2020"
     summary = "T = cos(θ_y + m); N = cos θ_j, hard: cos θ_j·(t + cos θ_j)"
-
     t: Tensor
 
     def __init__(

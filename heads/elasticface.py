@@ -27,7 +27,6 @@ class ElasticFace(MarginHead):
     """
 
     paper = "Boutros et al., ElasticFace: Elastic margin loss for deep face recognition, CVPRW 2022"
-
     step: Tensor
 
     def __init__(self, scale: Scale, margin: float, std: float, plus: Plus, seed: int) -> None:

@@ -20,7 +20,6 @@ class SphereFace2(MarginHead):
     paper = "Wen et al., SphereFace2: Binary classification is all you need for deep face recognition, ICLR 2022"
     summary = "T = g(cos θ_y) − m; N = g(cos θ_j) + m; λ·softplus(b − r·T) + (1 − λ)·Σ softplus(r·N − b), b learned"
     form = "binary"
-
     bias: nn.Parameter
 
     def __init__(

@@ -20,7 +20,6 @@ class UniFace(MarginHead):
     paper = "Zhou et al., UniFace: Unified cross-entropy loss for deep face recognition, ICCV 2023"
     summary = "T = cos θ_y − m; N = cos θ_j; softplus(b − s·T) + λ·Σ softplus(s·N − b), b learned"
     form = "binary"
-
     bias: nn.Parameter
 
     def __init__(self, scale: Scale = 64.0, margin: float = 0.4, balance: float = 1.0, rate: float = 1.0) -> None:
