@@ -62,8 +62,7 @@ class Resampling:
     def sums(self, row: Indices, rows: int, left: Indices, right: Indices) -> npt.NDArray[np.float64]:
         """Every replicate's number of pairs in each of `rows`: (rows, replicates).
 
-        A pair (row, left, right), each (pairs,), counts as often as its person was drawn; a pair of two people as
-        often as the product of both.
+        A pair (row, left, right), (pairs,) each, counts as often as its person was drawn, of two people by the product.
         """
         own = left == right
         alone = csr_array((np.ones(int(own.sum()), np.float32), (row[own], left[own])), shape=(rows, self.people))

@@ -90,8 +90,7 @@ def fused(units: Sequence[Vectors]) -> Vectors:
     """Unit rows (rows, dims) whose cosines are the mean of several models' z-normalised ones, up to a linear map.
 
     `units` are each model's unit rows (rows, dim). A model's cosines are divided by their standard deviation over
-    10,000 random pairs of rows, hardly any of one person: no truth is used. Rows of zeros stay. InputError for a model
-    whose cosines do not differ.
+    10,000 random pairs of rows: no truth is used. Rows of zeros stay. InputError for a model whose cosines are equal.
     """
     left, right = np.random.default_rng(SEED).integers(0, len(units[0]), (2, FUSION_PAIRS))
     apart = (left != right) & ~empty_rows(units[0])[left] & ~empty_rows(units[0])[right]

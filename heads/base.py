@@ -111,8 +111,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
         """Updates the running state, once per training forward, before it is used.
 
-        Takes the global batch: (batch,), (batch,). Runs without gradient. Must leave buffers unchanged or
-        change them in place.
+        Takes the global batch: (batch,), (batch,). Runs without gradient. May change buffers in place alone.
         """
 
     def narrow(self, part: slice) -> None:

@@ -22,8 +22,7 @@ with the sort's permutation where the ranking needs its inverse.
 class ElasticFace(MarginHead):
     """Margins m_i ~ N(m, σ), a function of (seed, step, sample), so that every rank knows those of the global batch.
 
-    In evaluation every margin is m. The margins do not depend on the batch's content, so a restart that restores
-    `step` continues with the same ones.
+    In evaluation every margin is m. They do not depend on the batch: a restart that restores `step` has the same ones.
     """
 
     paper = "Boutros et al., ElasticFace: Elastic margin loss for deep face recognition, CVPRW 2022"

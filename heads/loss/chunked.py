@@ -220,8 +220,7 @@ def _places(unit: Tensor, d_weight: Tensor | None, plan: Plan, dtype: torch.dtyp
     """Memory for the first chunks, (batch, rows) each: in the gradient's own, then in `plan.keep_bytes` more.
 
     The backward pass goes through the chunks in the same order and writes a chunk's gradient, (rows, dim), after
-    reading what was kept of it. The places are as far apart as the gradients of chunks, or farther, so that nothing is
-    overwritten before it is read.
+    reading what was kept of it. The places are at least as far apart as the gradients: nothing is overwritten unread.
     """
     if d_weight is None or len(d_weight) == 0:
         return

@@ -1,8 +1,7 @@
 """Class centres split over the processes of a torch.distributed group: which rank owns which, and the collectives.
 
 Every process computes the same loss of the global batch from its own classes. Quantities that are equal on all
-processes (norms, target cosines, the loss) have the whole gradient on each; only the unit vectors have a partial
-gradient, which is summed once.
+processes (norms, target cosines, the loss) have the whole gradient on each; that of the unit vectors is summed once.
 """
 
 import functools

@@ -182,8 +182,7 @@ def create_backbone(
     A native neck on a stem without surgery (stock, or set by a constructor argument) is the plain timm model, which
     timm loads without zoo. `blueprint_of` tells how a model was built.
 
-    InputError for a name that timm does not know, an unknown stem or neck, and a family whose stride cannot be halved
-    (use stem="stock").
+    InputError for an unknown name, stem or neck, and a stride that cannot be halved (use stem="stock").
     """
     check_options(name, embedding_dim, neck, stem, image_size, dropout)
     own = family(name) in OWN_FAMILIES

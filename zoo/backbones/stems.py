@@ -32,8 +32,7 @@ def stem_arguments(name: str, stem: str, image_size: tuple[int, int]) -> dict[st
 def fit_stem(body: nn.Module, name: str, x: torch.Tensor, keep: bool) -> tuple[torch.Tensor, list[str]]:
     """The features of one black crop `x`, and the names of the convolutions that changed for a total stride of 16.
 
-    `keep` leaves the stem as it is. InputError where the backbone has no features of such crops, and where its stride
-    cannot be halved.
+    `keep` leaves the stem as it is. InputError for a backbone without features of such crops or a stride to halve.
     """
     height, width = x.shape[2:]
     try:
@@ -98,8 +97,7 @@ def features_of(
 ) -> Any:
     """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged.
 
-    `hook` is called after each module that `x` passes, with the module, its inputs and its output; `call` takes the
-    place of `forward_features`.
+    `hook` is called after each module with the module, its inputs and its output; `call` replaces `forward_features`.
     """
     training, hooks = body.training, [module.register_forward_hook(hook) for module in body.modules() if hook]
     body.eval()
