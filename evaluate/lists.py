@@ -37,10 +37,7 @@ class Listed:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], source: Path) -> Listed:
-        """InputError, naming some, for pairs without a truth and for missing pictures.
-
-        A picture's folder identifies its person where the truth of every pair agrees with that.
-        """
+        """InputError for missing truths and pictures; folders name people where every truth agrees with that."""
         if unknown := sum(same is None for _, _, same in pairs):
             missing = f"missing for {unknown} of {len(pairs)} pairs"
             raise InputError(f"expected 1 or 0 in the column `same` of {source}, {missing}")

@@ -130,10 +130,7 @@ def auc(scores: SortedScores) -> float:
 
 
 def eer(scores: SortedScores) -> float:
-    """The equal error rate: where the straight lines between the ROC's points cross FAR = 1 − TAR.
-
-    The curve bends only beside positive scores, so only those points are evaluated.
-    """
+    """The equal error rate: where the ROC's lines, which bend only beside positive scores, cross FAR = 1 − TAR."""
     steps = np.unique(scores.positives)[::-1]
     far = np.stack([scores.false_accepts(steps), scores.false_accepts(steps, inclusive=True)], axis=1)
     tar = np.stack([scores.true_accepts(steps), scores.true_accepts(steps, inclusive=True)], axis=1)

@@ -49,10 +49,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """The value of type `kind` that `to_json`, or that of a later version, wrote.
-
-    TypeError, ValueError or KeyError for something else.
-    """
+    """The `kind` that `to_json` of this or a later version wrote; else TypeError, ValueError or KeyError."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return None if value is None or value == {} else from_json(args[0], value)

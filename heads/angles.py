@@ -44,10 +44,7 @@ def add_angle_or_fall_back(cos: Tensor, margin: float | Tensor, fallback: Fallba
 
 
 def where_hard(cos: Tensor, boundary: Tensor, quadratic: float, linear: Tensor | float, constant: float) -> Tensor:
-    """quadratic·cos² + linear·cos + constant where cos > boundary, else cos.
-
-    cos (batch, classes), boundary (batch, 1); `linear` may be a scalar tensor. Only `cos` has a gradient.
-    """
+    """quadratic·cos² + linear·cos + constant where cos > boundary, (batch, 1), else cos, which alone has a gradient."""
     if torch.compiler.is_compiling():  # fused, the plain expression is the fastest
         return torch.where(cos > boundary, (quadratic * cos + linear) * cos + constant, cos)
     factor = linear.to(cos) if isinstance(linear, Tensor) else cos.new_full((), linear)

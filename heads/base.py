@@ -169,10 +169,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
         self.__dict__.update(constants, bound=(num_classes, dim), counted=class_counts)
 
     def configure(self, **changes: Any) -> None:
-        """Changes options as if the head had been built with them; the running state and the parameters stay.
-
-        InputError, before anything has changed, for what the constructor rejects.
-        """
+        """Changes options as if built with them; the state stays. InputError, before any change, as the constructor."""
         _require_known(self.name, changes, self.options)
         fresh = type(self)(**{**self.options, **changes})
         if self.bound:
@@ -252,10 +249,7 @@ def learned_by(head: MarginHead) -> list[Tensor]:
 
 
 def frozen(head: M, parameter: Callable[[Tensor], Tensor] | None = None) -> M:
-    """The head as it is now, for one forward and its backward: a later update or changed option does not reach it.
-
-    Its parameters are those of `head`, or what `parameter` makes of each.
-    """
+    """The head as it is now, which no later update reaches; its parameters, or what `parameter` makes of each."""
     copied = copy.copy(head)
     state = copied.__dict__
     state["_buffers"] = {n: b if b is None else b.clone() for n, b in head._buffers.items()}

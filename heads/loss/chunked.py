@@ -51,10 +51,7 @@ Operands = tuple[Tensor, ...]  #: Unit vectors, centres, columns, boundaries, bi
 
 
 class Work:
-    """One pass over the chunks: the sums that it adds up, and what a backward pass needs of each chunk.
-
-    This one is in plain torch, for the softmax form.
-    """
+    """One pass over the chunks, here in plain torch for the softmax form: the sums, and what a backward pass needs."""
 
     factor: torch.dtype  #: Of what is kept
 

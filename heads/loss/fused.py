@@ -42,10 +42,7 @@ def unsuitable(head: MarginHead, unit: Tensor, plan: Plan) -> str | None:
 
 
 def fused_sum(block: Block, head: MarginHead, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """As `chunked_log_sum_exp`: cos_y, the form's sum over the other classes, (batch,) each, and how many are hard.
-
-    With gradients for `unit`, `weight` and the bias of the binary form.
-    """
+    """As `chunked_log_sum_exp`, of either form, with gradients for `unit`, `weight` and the bias of the binary form."""
     return chunked_log_sum_exp(Block(*(given.contiguous() for given in block)), head, plan, _Work)
 
 

@@ -212,10 +212,7 @@ class MarginSoftmaxLoss(nn.Module):
     def _loss(
         self, unit: Tensor, norm: Tensor, labels: Tensor, weight: Tensor | None, learned: list[Tensor], precision: str
     ) -> Tensor:
-        """The reduced loss of the samples of the global batch that count.
-
-        `learned` are the head's parameters for what is computed of the centres of this rank.
-        """
+        """The reduced loss of the samples that count; `learned`: the head's parameters for the centres of this rank."""
         in_range = (labels >= 0) & (labels < self.num_classes)
         centres, column = self._participants(labels.clamp(0, self.num_classes - 1))
         plan = plan_of(self, unit, precision)

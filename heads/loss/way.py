@@ -31,10 +31,7 @@ def plan_of(loss: Any, unit: Tensor, precision: str) -> Plan:
 
 
 def negatives(loss: Any, block: Block, head: MarginHead, plan: Plan) -> tuple[Tensor, Negatives]:
-    """cos θ_y with its gradient, and what the other classes add up to, as the options of a MarginSoftmaxLoss ask.
-
-    In the dense form `block.cos_y` has its gradient already.
-    """
+    """cos θ_y with its gradient, which the dense form has already, and the sum of the other classes, as `loss` asks."""
     if loss.chunk_size is None:
         return block.cos_y, _whole(block, head, plan)
     if runs_kernels(block.unit.device):

@@ -11,10 +11,7 @@ from zoo.backbones.timm_model import FaceArchitecture, Sizes, register_sizes
 
 
 class Block(nn.Module):
-    """BN–conv–BN–PReLU–conv–BN beside a shortcut (Deng et al. 2019, section 3.2.2); the second conv has the stride.
-
-    With `se` the residual ends in squeeze and excitation with a sixteenth of the channels.
-    """
+    """BN–conv–BN–PReLU–conv–BN beside a shortcut (Deng et al. 2019, 3.2.2), with `se` then squeeze and excitation."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, se: bool = False) -> None:
         super().__init__()
