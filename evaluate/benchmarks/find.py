@@ -51,7 +51,8 @@ def find_benchmarks(
         wanted = "a benchmark's file, a folder of benchmarks or the word synthetic"
         raise InputError(f"expected {wanted} at {root}, found nothing")
     published = [benchmark for protocol in PROTOCOLS.values() for benchmark in protocol.benchmarks]
-    known = {*PROTOCOLS, *(one.name for one in (*published, *found)), *(one.family for one in published)} - {""}
+    known = {*PROTOCOLS, *(one.name for one in published), *(one.name for one in found)}
+    known |= {one.family for one in published if one.family}
     if unknown := [name for name in only if name not in known]:
         raise unknown_name("protocol or benchmark", unknown[0], known)
     chosen = [one for one in found if not only or {one.name, one.protocol, one.family} & set(only)]

@@ -41,12 +41,12 @@ def measured_thresholds(found: Evaluation, model: FaceModel, flip: bool) -> tupl
     """The thresholds that a benchmark's figures support, and a sentence for each rate that they do not support."""
     measured_on = found.protocol, found.data, found.data_sha256
     detector = (found.failures and found.failures.cut) or Threshold.detector
-    computed_by = flip, model.precision, detector, model.input.alignment, model.model_sha256
+    computed_by = model.precision, detector, model.input.alignment, model.model_sha256
     kept, refused = [], list(found.not_measurable)
     for point in found.operating_points:
         counted = point.negatives, point.false_accepts, point.far_interval
         if point.false_accepts >= FEWEST_FALSE_ACCEPTS:
-            kept.append(Threshold(point.far_target, point.threshold, *measured_on, *counted, *computed_by))
+            kept.append(Threshold(point.far_target, point.threshold, *measured_on, *counted, flip, *computed_by))
         else:
             few = f"{point.false_accepts} false accepts support it, {FEWEST_FALSE_ACCEPTS} are needed"
             refused.append(f"no threshold for FAR {point.far_target:g}: {few}")

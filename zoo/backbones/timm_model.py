@@ -128,10 +128,10 @@ def build_timm(name: str, pretrained: bool, **args: Any) -> nn.Module:
         raise InputError(f"timm cannot build {name} with {args}: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise InputError(f"cannot fetch the pretrained weights of {name} ({error})") from error
-    size: Any = args.get("img_size")
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    tiles = size is not None and isinstance(patch, tuple) and getattr(model, "whole_patches", True)
-    if tiles and (size[0] % patch[0] or size[1] % patch[1]):  # timm would ignore a margin of the face
+    size: tuple[int, ...] = args.get("img_size") or ()
+    patch: Any = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    tiled = size and isinstance(patch, tuple) and getattr(model, "whole_patches", True)
+    if tiled and (size[0] % patch[0] or size[1] % patch[1]):  # timm would ignore a margin of the face
         found = f"found {size[0]}×{size[1]}; choose another size or backbone"
         raise InputError(f"expected an image size in multiples of {name}'s patch of {patch[0]}×{patch[1]}, {found}")
     return model
