@@ -52,22 +52,14 @@ class Identification:
         return json.dumps(answer, indent=2)
 
 
-def identify(
-    gallery: Store,
-    picture: Picture,
-    verifier: FaceVerifier,
-    *,
-    fpir: float | None = None,
-    threshold: float | None = None,
-    top: int = 5,
-) -> Identification:
-    """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people.
+def identify(gallery: Store, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
+    """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people, by default 5.
 
     A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps the
-    false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of another
-    model or without people.
+    false positive identification rate `fpir`; without either it is only ranked. These three are the `options`.
+    InputError for a gallery of another model or without people.
     """
-    return _identifier(gallery, verifier, fpir, threshold, top)(verifier.crops(picture))
+    return _identifier(gallery, verifier, **options)(verifier.crops(picture))
 
 
 def identify_many(

@@ -32,25 +32,22 @@ def export_web(
     *,
     runtime: str | Path = "node_modules/onnxruntime-web",
     detector: str | Path | None = None,
-    face: str = "largest",
-    aligned: bool = False,
-    far: float | None = None,
-    threshold: float | None = None,
     force: bool = False,
+    **options: Any,
 ) -> dict[str, int]:
     """Writes the page into the folder `output`, and returns the bytes of each file by its path below it.
 
     Any static web server can serve it, and no photo leaves the browser.
 
     `model` is whatever `zoo.resolve` understands, with float32 input in one file; `runtime` the folder of the npm
-    package onnxruntime-web. The other arguments are those of `FaceVerifier`; existing files are replaced only with
+    package onnxruntime-web. `detector` and `options` are those of `FaceVerifier`; existing files are replaced only with
     `force`. InputError where a model cannot run in a browser, a file is missing, or the folder is in use.
     """
     folder = Path(output)
     if folder.exists() and not force and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected no files at {folder}, found some; add --force to replace them or name another")
     yunet = load_detector(detector)
-    verifier = FaceVerifier(model, yunet, face=face, aligned=aligned, far=far, threshold=threshold)  # type: ignore[arg-type]  # it checks
+    verifier = FaceVerifier(model, yunet, **options)
     assets = {**page_files("browser"), **runtime_files(Path(runtime))}
     assets["model.onnx"] = _portable(verifier)
     assets["detector.onnx"] = with_any_size(yunet)
