@@ -164,6 +164,9 @@ def quiet(wanted: Sequence[str]) -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
+Port = tuple[str, Any]  #: The name and the element type of an input or output
+
+
 class Binding:
     """Fixed buffers for the input and output of a batch, on the CPU or a GPU.
 
@@ -174,17 +177,11 @@ class Binding:
     """
 
     def __init__(
-        self,
-        session: ort.InferenceSession,
-        device: Device,
-        dtypes: tuple[Any, Any],
-        output: tuple[int, ...],
-        names: tuple[str, str],
+        self, session: ort.InferenceSession, device: Device, given: Port, found: Port, shape: tuple[int, ...]
     ) -> None:
-        """`dtypes` and `names` are those of the input and the output, `output` is one image's output shape."""
-        self._session = session
+        """`shape` is that of one image's output."""
+        self._session, self._input, self._output, self._shape = session, given, found, shape
         self._place = ("cpu", 0) if device.kind == "cpu" else ("cuda", device.index)
-        self._dtypes, self._output, self._names = dtypes, output, names
         self._buffers: dict[int, tuple[ort.IOBinding, npt.NDArray[Any], ort.OrtValue, ort.OrtValue]] = {}
         self.locked = True  #: Whether every host buffer of a GPU is page-locked
 
@@ -193,14 +190,15 @@ class Binding:
         if (batch := len(tensor)) not in self._buffers:
             if len(self._buffers) == 2:
                 del self._buffers[next(iter(self._buffers))]
-            host = np.zeros(tensor.shape, self._dtypes[0])
+            (input, dtype), (output, kind) = self._input, self._output
+            host = np.zeros(tensor.shape, dtype)
             given = ort.OrtValue.ortvalue_from_numpy(host, *self._place)  # on the CPU, the host buffer itself
-            found = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._output), self._dtypes[1], *self._place)
+            found = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._shape), kind, *self._place)
             if self._place[0] != "cpu":
                 self.locked &= lock_pages(host)
             binding = self._session.io_binding()
-            binding.bind_ortvalue_input(self._names[0], given)
-            binding.bind_ortvalue_output(self._names[1], found)
+            binding.bind_ortvalue_input(input, given)
+            binding.bind_ortvalue_output(output, found)
             self._buffers[batch] = binding, host, given, found
         binding, host, given, found = self._buffers[batch]
         np.copyto(host, tensor)

@@ -96,8 +96,8 @@ class OnnxEmbedder:
         if self.raw or (graph and self.device.kind != "cpu"):
             self.session, self.provider = self._opened(file or self.path, threads, spin, graph)
         if bound or (bound is None and self.device.kind != "cpu"):
-            dtypes = given, FLOATS[self._outputs[self.output].type]
-            self._binding = Binding(self.session, self.device, dtypes, output, (self._name, self.output))
+            found = self.output, FLOATS[self._outputs[self.output].type]
+            self._binding = Binding(self.session, self.device, (self._name, given), found, output)
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return partial(type(self), **self._given), ()
