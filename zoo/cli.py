@@ -5,71 +5,37 @@ verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.com
 `run(args) -> int`; only the one that was named is imported, so that `zoo --help` is instant.
 """
 
-import argparse
 import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from pathlib import Path
 
 from zoo import __version__
-from zoo.errors import Exit, InputError, closest, unknown_name
+from zoo.commands.options import Parser
+from zoo.errors import Exit, InputError, unknown_name
 from zoo.machine import cores
 from zoo.messages import Lines, log
 
-COMMANDS = {
-    "train": "train a timm backbone with a margin head",
-    "export": "export a trained model to ONNX and prove that it computes the same",
-    "inspect": "describe an ONNX model and warn of what looks wrong",
-    "evaluate": "measure a model on a benchmark through ONNX Runtime",
-    "audit": "measure a published model again and compare with what is claimed of it",
-    "reproduce": "train several heads under equal conditions and tabulate the results",
-    "verify": "decide whether two photos show the same person",
-    "identify": "find the people of a gallery in a photo",
-    "index": "build, extend and prune a gallery of known people",
-    "migrate": "move a gallery to another model",
-    "embed": "compute the embeddings of photos, with boxes, landmarks and quality",
-    "cluster": "sort faces without names into people",
-    "serve": "serve verification and a gallery over HTTP, with a page to try them in",
-    "align": "crop and align the faces of photos, ready for training",
-    "push": "publish a run on the Hugging Face Hub",
-    "pull": "fetch and check a model from the Hugging Face Hub",
-    "card": "write the model card of a run",
-    "adopt": "take in a model that others trained, from their checkpoint",
-    "list": "list heads, backbones, protocols, recipes, models and runs",
-    "data": "inspect, check and convert datasets and benchmarks",
-}  #: Every command and what it does, in the order of `zoo --help`; `zoo.commands.NAME` implements it
+COMMANDS = (
+    *("train", "export", "inspect", "evaluate", "audit", "reproduce", "verify", "identify", "index", "migrate"),
+    *("embed", "cluster", "serve", "align", "push", "pull", "card", "adopt", "list", "data"),
+)  #: In the order of `zoo --help`; `zoo.commands.NAME` implements each
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option.
-
-    The description is printed as it is, and options are not abbreviated; both hold for the parsers of actions as well.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(*args, **{**options, **kept})
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
-
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """The options of a command line; InputError for one that is not known."""
-        namespace, unknown = self.parse_known_args(words)
-        if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            close = closest(unknown[0].split("=")[0], known, most=2)
-            hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-            self.error(f"did not expect {' '.join(unknown)}{hint}")
-        return namespace
+def summary(command: str) -> str:
+    """What a command does: the beginning of its module's docstring, for which it need not be imported."""
+    source = Path(__file__).parent / "commands" / f"{command}.py"
+    words = re.split(r"[.:](?: |$)", source.read_text(encoding="utf-8").partition("\n")[0].strip('"'))[0]
+    return words[0].lower() + words[1:]
 
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  zoo {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    lines = [f"  zoo {name:<{width}}  {summary(name)}" for name in COMMANDS]
     first = "  zoo train resnet18 --head recurricularface && zoo export --onnx"
     example = ["", "Each command has --help with an example. First steps:", first]
     return "\n".join(["zoo: face recognition as a timm plugin", "", *lines, *example])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import pytest
 
-from zoo.commands.options import add_options, given
+from zoo.commands.options import Parser, given
 from zoo.errors import InputError
 from zoo.export.options import Options
 
@@ -32,8 +31,8 @@ def test_the_variants_and_the_pairs_have_names() -> None:
 
 
 def test_the_flags_give_what_was_given_and_nothing_else() -> None:
-    parser = argparse.ArgumentParser()
-    add_options(parser, Options)
+    parser = Parser()
+    parser.add_options(Options)
     assert given(parser.parse_args([]), Options) == {}
     assert given(parser.parse_args(["--opset", "20", "--fp16"]), Options) == {"opset": 20, "fp16": True}
     told = " ".join(parser.format_help().split())

@@ -13,16 +13,16 @@ weights to export or to train on.
 import argparse
 import json
 
-from zoo.commands.options import add_json, add_threads_argument, answer
+from zoo.commands.options import Parser, answer
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a file, a name of `zoo list published`, or owner/name:FILE")
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="the new folder")
+def add_arguments(parser: Parser) -> None:
+    parser.add("source SOURCE", "a file, a name of `zoo list published`, or owner/name:FILE")
+    parser.add("-o --output FOLDER", "the new folder", required=True)
     whose = "whose checkpoint it is, where neither its hash nor its name tells: arcface_torch, adaface, cvlface, …"
-    parser.add_argument("--as", dest="convention", metavar="NAME", help=whose)
-    add_threads_argument(parser)
-    add_json(parser)
+    parser.add("--as NAME", whose, dest="convention")
+    parser.add_threads_argument()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,16 +9,16 @@ zoo align photos/ crops/ --face all --size 224
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_detector_arguments, bar, limit_threads
+from zoo.commands.options import Parser, bar, limit_threads
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos, in sub-folders by person")
-    parser.add_argument("output", metavar="OUT", help="the folder for the crops")
-    add_detector_arguments(parser)
+def add_arguments(parser: Parser) -> None:
+    parser.add("photos PHOTOS", "a folder of photos, in sub-folders by person")
+    parser.add("output OUT", "the folder for the crops")
+    parser.add_detector_arguments()
     parser.add_argument("--size", type=int, default=112, help="the crops' height and width in pixels (default: 112)")
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="the crops' file format (default: png)")
-    add_batch_arguments(parser)
+    parser.add_batch_arguments()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,19 +9,18 @@ every claim that was measured lies in its 95 % interval; 1: one lies outside, ab
 
 import argparse
 
-from zoo.commands.options import MODEL_HELP, add_json, add_options, answer, bar, given
+from zoo.commands.options import MODEL_HELP, Parser, answer, bar, given
 from zoo.errors import Exit
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from zoo.evaluate.benchmarks.options import Options
 
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    claims = "what is claimed: CSV with benchmark,metric,value, or JSON; fractions or per cent"
-    parser.add_argument("--claims", metavar="FILE", help=claims)
-    parser.add_argument("--data", metavar="DIR", help="the benchmarks, as for zoo evaluate (default: measure nothing)")
-    add_options(parser, Options)
-    add_json(parser)
+    parser.add("model MODEL", MODEL_HELP)
+    parser.add("--claims FILE", "what is claimed: CSV with benchmark,metric,value, or JSON; fractions or per cent")
+    parser.add("--data DIR", "the benchmarks, as for zoo evaluate (default: measure nothing)")
+    parser.add_options(Options)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,16 +6,15 @@ zoo card runs/first --html     README.html beside it, to look at
 
 import argparse
 
-from zoo.commands.options import add_license_arguments
+from zoo.commands.options import Parser
 from zoo.errors import Exit, InputError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    model = "a run, its best/, or an adopted model (default: newest run)"
-    parser.add_argument("run", nargs="?", metavar="RUN", help=model)
-    parser.add_argument("--name", metavar="OWNER/NAME", help="the name on the Hub (default: the run's)")
-    add_license_arguments(parser)
-    parser.add_argument("--html", action="store_true", help="write README.html too, to look at in a browser")
+def add_arguments(parser: Parser) -> None:
+    parser.add("run RUN", "a run, its best/, or an adopted model (default: newest run)", nargs="?")
+    parser.add("--name OWNER/NAME", "the name on the Hub (default: the run's)")
+    parser.add_license_arguments()
+    parser.add("--html", "write README.html too, to look at in a browser")
 
 
 def run(args: argparse.Namespace) -> int:

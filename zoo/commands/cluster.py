@@ -12,22 +12,20 @@ zoo cluster people.npz -o people.json --threshold 0.4 --folders people/
 import argparse
 from pathlib import Path
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, verifier_of
+from zoo.commands.options import Parser, answer, bar, verifier_of
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source, output = "photos, folders of them, or one table of embeddings", "the people and the corrections"
-    parser.add_argument("source", metavar="SOURCE", nargs="+", help=source)
-    parser.add_argument("-o", "--output", metavar="OUT.json", required=True, type=Path, help=output)
-    add_model_arguments(parser, face="all")
-    parser.add_argument("--far", type=float, metavar="RATE", help="use the model's stored threshold for this rate")
-    parser.add_argument("--threshold", type=float, metavar="COSINE", help="use this mean cosine as the threshold")
+def add_arguments(parser: Parser) -> None:
+    parser.add("source SOURCE", "photos, folders of them, or one table of embeddings", nargs="+")
+    parser.add("-o --output OUT.json", "the people and the corrections", required=True, type=Path)
+    parser.add_model_arguments(face="all")
+    parser.add("--far RATE", "use the model's stored threshold for this rate", type=float)
+    parser.add("--threshold COSINE", "use this mean cosine as the threshold", type=float)
     for flag, what in (("same", "are one person: their clusters are merged"), ("different", "are two people")):
         told, pair = f"faces A and B {what}", ("A", "B")
         parser.add_argument(f"--{flag}", nargs=2, metavar=pair, action="append", default=[], help=told)
-    folders = "write each person's crops, for `zoo index --aligned`"
-    parser.add_argument("--folders", metavar="DIR", type=Path, help=folders)
-    add_batch_arguments(parser)
+    parser.add("--folders DIR", "write each person's crops, for `zoo index --aligned`", type=Path)
+    parser.add_batch_arguments()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from zoo.commands.options import bar
+from zoo.commands.options import Parser, bar
 from zoo.errors import Exit
 
 if TYPE_CHECKING:
@@ -32,57 +32,52 @@ if TYPE_CHECKING:
     from zoo.data.pack import Written
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
-    def action(run: Callable[[argparse.Namespace], int], example: str) -> argparse.ArgumentParser:
+    def action(run: Callable[[argparse.Namespace], int], example: str, **named: str) -> Parser:
         parser = actions.add_parser(run.__name__, description=f"{inspect.getdoc(run)}\n\nExample: {example}")
         parser.set_defaults(run=run)
+        for name, told in named.items():
+            parser.add_argument(name, help=told)
         return parser
 
     decoding = "processes that decode pictures (default: one per core from 20,000 on)"
-    workers: dict[str, Any] = {"type": int, "metavar": "N", "help": decoding}
     damage = "stop at a damaged picture, or leave it out and say so (default: error)"
     corrupt: dict[str, Any] = {"choices": ("error", "skip"), "default": "error", "help": damage}
+    new = "a new folder"
 
-    one = action(info, "zoo data info faces_rec --json")
-    one.add_argument("path", help="a training set, a .bin or a list of pairs")
-    one.add_argument("--quick", action="store_true", help="read the labels only, no pictures")
-    one.add_argument("--workers", **workers)
-    one.add_argument("--json", action="store_true", help="print the facts as JSON")
+    one = action(info, "zoo data info faces_rec --json", path="a training set, a .bin or a list of pairs")
+    one.add("--quick", "read the labels only, no pictures")
+    one.add("--workers N", decoding, type=int)
+    one.add_json("print the facts as JSON")
 
-    one = action(check, "zoo data check faces_rec --against lfw.bin")
-    one.add_argument("train", help="the training set")
-    one.add_argument("--against", required=True, metavar="BENCH", help="a .bin, a list of pairs, or another set")
-    bits = "bits of 256 within which pictures are near (default: 50)"
-    one.add_argument("--distance", type=int, default=50, help=bits)
-    one.add_argument("--workers", **workers)
-    one.add_argument("--json", action="store_true", help="print every match as JSON")
+    one = action(check, "zoo data check faces_rec --against lfw.bin", train="the training set")
+    one.add("--against BENCH", "a .bin, a list of pairs, or another set", required=True)
+    one.add("--distance BITS", "bits of 256 within which pictures are near (default: 50)", type=int, default=50)
+    one.add("--workers N", decoding, type=int)
+    one.add_json("print every match as JSON")
 
-    one = action(pack, "zoo data pack faces/ faces_rec")
-    one.add_argument("path", help="the training set; with --pairs, the folder that the list's paths start from")
-    one.add_argument("out", help="a new folder; with --pairs, the .bin")
-    one.add_argument("--pairs", metavar="LIST", help="a CSV with the columns a,b,same, or LFW's pairs.txt")
-    one.add_argument("--image-size", type=int, metavar="PIXELS", help="scale pictures of another size")
+    pictures = "the training set; with --pairs, the folder that the list's paths start from"
+    one = action(pack, "zoo data pack faces/ faces_rec", path=pictures, out=f"{new}; with --pairs, the .bin")
+    one.add("--pairs LIST", "a CSV with the columns a,b,same, or LFW's pairs.txt")
+    one.add("--image-size PIXELS", "scale pictures of another size", type=int)
     one.add_argument("--on-corrupt", **corrupt)
 
-    one = action(extract, "zoo data extract lfw.bin lfw_pictures")
-    one.add_argument("path", help="the training set or the .bin")
-    one.add_argument("out", help="a new folder")
+    one = action(extract, "zoo data extract lfw.bin lfw_pictures", path="the training set or the .bin", out=new)
     one.add_argument("--on-corrupt", **corrupt)
 
     one = action(clean, "zoo data clean runs/noisy faces_clean && zoo train resnet18 --data faces_clean")
-    one.add_argument("train_run", metavar="run", help="a finished run: its name or folder")
-    one.add_argument("out", help="a new folder")
-    one.add_argument("--angle", type=float, default=75.0, help="degrees beyond which images go (default: 75)")
-    one.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    one.add("train_run run", "a finished run: its name or folder")
+    one.add("out out", new)
+    one.add("--angle DEGREES", "degrees beyond which images go (default: 75)", type=float, default=75.0)
+    one.add("--device DEVICE", "auto, cpu or cuda:N (default: auto)", default="auto")
 
-    one = action(preview, "zoo data preview faces/ --augment strong")
-    one.add_argument("path", help="the training set")
-    one.add_argument("-o", "--out", default="preview.png", help="the PNG to write (default: preview.png)")
-    one.add_argument("--augment", default="strong", help="a preset, or an albumentations YAML file (default: strong)")
-    one.add_argument("--columns", type=int, default=12, help="how many pictures (default: 12)")
-    one.add_argument("--epochs", type=int, default=4, help="how many rows of augmented pictures (default: 4)")
+    one = action(preview, "zoo data preview faces/ --augment strong", path="the training set")
+    one.add("-o --out OUT", "the PNG to write (default: preview.png)", default="preview.png")
+    one.add("--augment NAME", "a preset, or an albumentations YAML file (default: strong)", default="strong")
+    one.add("--columns N", "how many pictures (default: 12)", type=int, default=12)
+    one.add("--epochs N", "how many rows of augmented pictures (default: 4)", type=int, default=4)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,19 +9,17 @@ zoo embed 'shards/{000..999}.tar' -o part-7.parquet --shard 7/100
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, bar, print_notes, verifier_of
+from zoo.commands.options import Parser, bar, print_notes, verifier_of
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pictures = "pictures, folders of them, .tar shards, .parquet or hf://datasets/…"
-    parser.add_argument("pictures", metavar="IMAGES", nargs="+", help=pictures)
-    output = "the table: .npz, or .parquet with pyarrow"
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help=output)
-    add_model_arguments(parser)
+def add_arguments(parser: Parser) -> None:
+    parser.add("pictures IMAGES", "pictures, folders of them, .tar shards, .parquet or hf://datasets/…", nargs="+")
+    parser.add("-o --output OUT", "the table: .npz, or .parquet with pyarrow", required=True)
+    parser.add_model_arguments()
     parts = "embed the I-th of N equal parts, for job arrays (default: 1/1)"
-    parser.add_argument("--shard", metavar="I/N", type=shard, default="1/1", help=parts)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
-    add_batch_arguments(parser)
+    parser.add("--shard I/N", parts, type=shard, default="1/1")
+    parser.add("--overwrite", "replace an existing table")
+    parser.add_batch_arguments()
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -18,29 +18,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP, add_options, bar, given
+from zoo.commands.options import MODEL_HELP, Parser, bar, given
 from zoo.errors import InputError, explained
 
 if TYPE_CHECKING:
     from zoo.evaluate import Report
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from zoo.evaluate.benchmarks.options import Options
 
-    parser.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL_HELP} (default: the newest run)")
+    parser.add("models MODEL", f"{MODEL_HELP} (default: the newest run)", nargs="*")
     data = "a .bin, pairs.txt, .csv or .parquet; a folder of benchmarks (also RFW, IJBB, IJBC, tinyface, SCface) or of"
     data += " people; an archive of one; hf://datasets/OWNER/NAME; or synthetic faces (default: synthetic)"
-    parser.add_argument("--data", default="synthetic", metavar="PATH", help=data)
-    only = "only these benchmarks or protocols: lfw, rfw, ijb, …"
-    parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help=only)
-    add_options(parser, Options)
-    parser.add_argument("--report", metavar="DIR", help="write report.json, report.html, tables and figures there")
-    scores = "write every pair's score there, with people where known: personal data"
-    parser.add_argument("--scores", metavar="OUT.parquet", help=scores)
-    parser.add_argument("--fuse", action="store_true", help="also fuse the scores of all models")
-    parser.add_argument("--compare", nargs="+", default=[], metavar="JSON", help="add these report.json to the report")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add("--data PATH", data, default="synthetic")
+    parser.add("--protocol NAME", "only these benchmarks or protocols: lfw, rfw, ijb, …", nargs="+", default=[])
+    parser.add_options(Options)
+    parser.add("--report DIR", "write report.json, report.html, tables and figures there")
+    parser.add("--scores OUT.parquet", "write every pair's score there, with people where known: personal data")
+    parser.add("--fuse", "also fuse the scores of all models")
+    parser.add("--compare JSON", "add these report.json to the report", nargs="+", default=[])
+    parser.add_json("print the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

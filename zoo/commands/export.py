@@ -16,7 +16,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_options, add_threads_argument, given
+from zoo.commands.options import Parser, given
 from zoo.errors import InputError
 from zoo.messages import log
 
@@ -27,27 +27,23 @@ if TYPE_CHECKING:
 LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     from zoo.export.options import Options
 
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run, its folder, or another MODEL with weights")
-    parser.add_argument("--onnx", action="store_true", help="write ONNX with metadata and measured parity")
-    timm = "write config.json and model.safetensors, timm's layout"
-    parser.add_argument("--safetensors", action="store_true", help=timm)
-    page = "write a page of two photos that any static server can serve; MODEL needs an ONNX file"
-    parser.add_argument("--web", metavar="OUT", help=page)
+    parser.add("run RUN", "a run, its folder, or another MODEL with weights", nargs="?")
+    parser.add("--onnx", "write ONNX with metadata and measured parity")
+    parser.add("--safetensors", "write config.json and model.safetensors, timm's layout")
+    parser.add("--web OUT", "write a page of two photos that any static server can serve; MODEL needs an ONNX file")
     package = "node_modules/onnxruntime-web"
-    words = f"with --web: the npm package (default: {package})"
-    parser.add_argument("--onnxruntime-web", metavar="FOLDER", default=package, help=words)
-    parser.add_argument("--detector", metavar="PATH", help="with --web: YuNet's ONNX file (default: the pinned one)")
-    parser.add_argument("--threshold", type=float, metavar="COSINE", help="with --web: the page's threshold")
-    parser.add_argument("--far", type=float, metavar="RATE", help="with --web: the stored threshold of this rate")
-    output = "an .onnx file or a folder (default: model.onnx in the run's folder)"
-    parser.add_argument("-o", "--output", metavar="PATH", help=output)
-    add_options(parser, Options)
-    parser.add_argument("--force", action="store_true", help="replace existing files")
-    add_threads_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the facts of the written files as JSON")
+    parser.add("--onnxruntime-web FOLDER", f"with --web: the npm package (default: {package})", default=package)
+    parser.add("--detector PATH", "with --web: YuNet's ONNX file (default: the pinned one)")
+    parser.add("--threshold COSINE", "with --web: the page's threshold", type=float)
+    parser.add("--far RATE", "with --web: the stored threshold of this rate", type=float)
+    parser.add("-o --output PATH", "an .onnx file or a folder (default: model.onnx in the run's folder)")
+    parser.add_options(Options)
+    parser.add("--force", "replace existing files")
+    parser.add_threads_argument()
+    parser.add_json("print the facts of the written files as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,21 +17,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, add_threshold_arguments, bar, positive, print_notes, verifier_of
+from zoo.commands.options import Parser, bar, positive, print_notes, verifier_of
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
     from zoo.recognition import Identification
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="photos of one or more people, or folders of them")
+def add_arguments(parser: Parser) -> None:
+    parser.add("photos PHOTO", "photos of one or more people, or folders of them", nargs="+")
     people = "a folder of people, or a gallery of `zoo index`: a file, or qdrant:URL/COLLECTION"
-    parser.add_argument("--gallery", metavar="GALLERY", required=True, help=people)
-    add_model_arguments(parser, face="all")
-    parser.add_argument("--top", type=positive, default=5, metavar="K", help="how many people to rank (default: 5)")
+    parser.add("--gallery GALLERY", people, required=True)
+    parser.add_model_arguments(face="all")
+    parser.add("--top K", "how many people to rank (default: 5)", type=positive, default=5)
     rate = "use the stored threshold that keeps this false positive identification rate, e.g. 0.01"
-    add_threshold_arguments(parser, "--fpir", rate, draw="draw the photo with every face and its name")
+    parser.add_threshold_arguments("--fpir", rate, draw="draw the photo with every face and its name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,20 +12,19 @@ zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 
 import argparse
 
-from zoo.commands.options import add_batch_arguments, add_model_arguments, answer, bar, verifier_of
+from zoo.commands.options import Parser, answer, bar, verifier_of
 from zoo.errors import InputError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder with one sub-folder per person")
-    parser.add_argument("-o", "--output", metavar="GALLERY", required=True, help="the gallery to create or to add to")
-    parser.add_argument("--sync", action="store_true", help="take out photos that are not in DIR any more")
-    remove, photo = "remove a person; may be repeated", "remove a photo: a file, or its SHA-256"
-    parser.add_argument("--remove", metavar="NAME", action="append", default=[], help=remove)
-    parser.add_argument("--remove-photo", metavar="PHOTO", action="append", default=[], help=photo)
-    parser.add_argument("--list", action="store_true", help="print the people and how many photos each has")
-    add_model_arguments(parser, every_face=False)
-    add_batch_arguments(parser)
+def add_arguments(parser: Parser) -> None:
+    parser.add("folder DIR", "a folder with one sub-folder per person", nargs="?")
+    parser.add("-o --output GALLERY", "the gallery to create or to add to", required=True)
+    parser.add("--sync", "take out photos that are not in DIR any more")
+    parser.add("--remove NAME", "remove a person; may be repeated", action="append", default=[])
+    parser.add("--remove-photo PHOTO", "remove a photo: a file, or its SHA-256", action="append", default=[])
+    parser.add("--list", "print the people and how many photos each has")
+    parser.add_model_arguments(every_face=False)
+    parser.add_batch_arguments()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import MODEL_HELP, add_threads_argument
+from zoo.commands.options import MODEL_HELP, Parser
 
 if TYPE_CHECKING:
     from zoo.modelinfo import ModelInfo
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    add_threads_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+def add_arguments(parser: Parser) -> None:
+    parser.add("model MODEL", MODEL_HELP)
+    parser.add_threads_argument()
+    parser.add_json("print everything as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,22 +9,22 @@ measured on people whom it was not learnt from. The gallery says that it was mig
 
 import argparse
 
-from zoo.commands.options import MODEL_HELP, add_batch_arguments, add_detector_arguments, answer, bar, limit_threads
+from zoo.commands.options import MODEL_HELP, Parser, answer, bar, limit_threads
 from zoo.errors import InputError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("gallery", metavar="GALLERY", help="a gallery file of `zoo index`")
-    parser.add_argument("--to", metavar="MODEL", required=True, help=MODEL_HELP)
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the new gallery file")
-    parser.add_argument("--photos", metavar="DIR", help="the gallery's photos, one sub-folder per person")
-    parser.add_argument("--from", dest="old", metavar="MODEL", help="without photos: the model of the gallery")
-    parser.add_argument("--learn", metavar="DIR", help="without photos: a folder of people to learn the map from")
+def add_arguments(parser: Parser) -> None:
+    parser.add("gallery GALLERY", "a gallery file of `zoo index`")
+    parser.add("--to MODEL", MODEL_HELP, required=True)
+    parser.add("-o --output FILE", "the new gallery file", required=True)
+    parser.add("--photos DIR", "the gallery's photos, one sub-folder per person")
+    parser.add("--from MODEL", "without photos: the model of the gallery", dest="old")
+    parser.add("--learn DIR", "without photos: a folder of people to learn the map from")
     parser.add_argument("--far", type=float, default=1e-3, help="false accept rate of the loss (default: 0.001)")
     parser.add_argument("--max-loss", type=float, default=0.05, help="refuse a greater loss of TAR (default: 0.05)")
-    add_detector_arguments(parser, every_face=False)
-    parser.add_argument("--aligned", action="store_true", help="the pictures are aligned crops: detect no faces")
-    add_batch_arguments(parser)
+    parser.add_detector_arguments(every_face=False)
+    parser.add("--aligned", "the pictures are aligned crops: detect no faces")
+    parser.add_batch_arguments()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What several commands share: options, answers, notes and progress bars."""
+"""What several commands share: the parser with their common options, answers, notes and progress bars."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import logging
 import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from zoo.errors import Exit
+from zoo.errors import Exit, InputError, closest
 from zoo.messages import log
 
 if TYPE_CHECKING:
@@ -31,23 +31,101 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
-    """The options of every command that turns photos into embeddings."""
-    parser.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the newest run with a model.onnx)")
-    add_detector_arguments(parser, every_face, face)
-    parser.add_argument("--aligned", action="store_true", help="take the pictures as aligned crops and detect no faces")
-    add_input_arguments(parser)
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option.
 
+    The description is printed as it is, and options are not abbreviated; both hold for the parsers of actions as well.
+    """
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a user knows of a third-party model's input and output, over what is decided by its graph."""
-    third = "third-party model:"
-    parser.add_argument("--mean", type=float, metavar="X", help=f"{third} subtracted from pixel values 0 … 255")
-    parser.add_argument("--std", type=float, metavar="X", help=f"{third} what the difference is divided by")
-    parser.add_argument("--bgr", action="store_true", help=f"{third} the input is BGR")
-    taken = any("--output" in action.option_strings for action in parser._actions)
-    flags = ["--model-output", *([] if taken else ["--output"])]
-    parser.add_argument(*flags, metavar="NAME", help=f"{third} which of its outputs is the embedding")
+    def __init__(self, *args: Any, **options: Any) -> None:
+        kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(*args, **{**options, **kept})
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options of a command line; InputError for one that is not known."""
+        namespace, unknown = self.parse_known_args(words)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            close = closest(unknown[0].split("=")[0], known, most=2)
+            hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+            self.error(f"did not expect {' '.join(unknown)}{hint}")
+        return namespace
+
+    def add(self, spelling: str, told: str, **options: Any) -> None:
+        """An argument as its help spells it: "photos DIR", "-o --output FILE"; a flag without a value is a switch."""
+        *names, last = spelling.split()
+        if last.startswith("-"):
+            self.add_argument(*names, last, help=told, action="store_true", **options)
+        else:
+            self.add_argument(*(names or [last]), metavar=last, help=told, **options)
+
+    def add_json(self, told: str = "print one JSON object for a script") -> None:
+        self.add("--json", told)
+
+    def add_threads_argument(self) -> None:
+        told = "CPU threads of a computation (default: the cores that the process may use)"
+        self.add("--threads N", told, type=positive)
+
+    def add_batch_arguments(self) -> None:
+        """The options of every command that works through many photos."""
+        self.add("--workers N", "threads that read and search photos (default: 2)", type=positive, default=2)
+        self.add_threads_argument()
+        self.add_json()
+
+    def add_license_arguments(self) -> None:
+        self.add("--license ID", "the license of the weights, as the Hub names it, or other")
+        self.add("--license-name NAME", "with --license other: its name", default="")
+        self.add("--license-link URL", "with --license other: its text", default="")
+
+    def add_detector_arguments(self, every_face: bool = True, face: str = "largest") -> None:
+        """The options of every command that finds faces in photos."""
+        self.add("--detector PATH", "YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)")
+        rules = ("largest", "central", "all") if every_face else ("largest", "central")
+        self.add_argument(
+            "--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})"
+        )
+
+    def add_model_arguments(self, every_face: bool = True, face: str = "largest") -> None:
+        """The options of every command that turns photos into embeddings."""
+        self.add("--model MODEL", f"{MODEL_HELP} (default: the newest run with a model.onnx)")
+        self.add_detector_arguments(every_face, face)
+        self.add("--aligned", "take the pictures as aligned crops and detect no faces")
+        self.add_input_arguments()
+
+    def add_input_arguments(self) -> None:
+        """What a user knows of a third-party model's input and output, over what is decided by its graph."""
+        self.add("--mean X", "third-party model: subtracted from pixel values 0 … 255", type=float)
+        self.add("--std X", "third-party model: what the difference is divided by", type=float)
+        self.add("--bgr", "third-party model: the input is BGR")
+        taken = any("--output" in action.option_strings for action in self._actions)
+        flags = "--model-output NAME" if taken else "--model-output --output NAME"
+        self.add(flags, "third-party model: which of its outputs is the embedding")
+
+    def add_threshold_arguments(self, rate: str, told: str, draw: str) -> None:
+        """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
+        self.add("--draw OUT.png", draw, type=picture_name)
+        self.add(f"{rate} RATE", told, type=float)
+        self.add("--threshold COSINE", "use this cosine similarity as the threshold instead", type=float)
+        self.add_threads_argument()
+        self.add_json()
+
+    def add_options(self, options: type[DataclassInstance]) -> None:
+        """A flag for every field of a dataclass that is a `zoo.options.option`; one that is not given sets nothing."""
+        for name, hint in typing.get_type_hints(options).items():
+            field = options.__dataclass_fields__[name]
+            if "help" not in field.metadata:
+                continue
+            told, kind = field.metadata["help"], (*typing.get_args(hint), hint)[0]
+            known: dict[str, Any] = {"type": kind, "metavar": field.metadata["metavar"]}
+            if kind is bool:
+                known = {"action": argparse.BooleanOptionalAction}
+            if field.default not in (None, False):
+                told += f" (default: {'yes' if field.default is True else field.default})"
+            told = argparse.SUPPRESS if field.metadata["rare"] else told
+            self.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=told, **known)
 
 
 def given_input(args: argparse.Namespace) -> GivenInput | None:
@@ -76,46 +154,11 @@ def limit_threads(args: argparse.Namespace) -> None:
     cv2.setNumThreads(args.threads or cores())
 
 
-def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    threads = "CPU threads of a computation (default: the cores that the process may use)"
-    parser.add_argument("--threads", type=positive, metavar="N", help=threads)
-
-
 def picture_name(text: str) -> str:
     """A file name that a picture can be written to, as an option's type."""
     if not text.lower().endswith((".png", ".jpg", ".jpeg")):
         raise argparse.ArgumentTypeError(f"expected a file name ending in .png or .jpg to draw into, found {text}")
     return text
-
-
-def add_threshold_arguments(parser: argparse.ArgumentParser, rate: str, help: str, draw: str) -> None:
-    """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
-    parser.add_argument("--draw", metavar="OUT.png", type=picture_name, help=draw)
-    parser.add_argument(rate, type=float, metavar="RATE", help=help)
-    threshold = "use this cosine similarity as the threshold instead"
-    parser.add_argument("--threshold", type=float, metavar="COSINE", help=threshold)
-    add_threads_argument(parser)
-    add_json(parser)
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object for a script")
-
-
-def add_detector_arguments(parser: argparse.ArgumentParser, every_face: bool = True, face: str = "largest") -> None:
-    """The options of every command that finds faces in photos."""
-    detector = "YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)"
-    parser.add_argument("--detector", metavar="PATH", help=detector)
-    rules = ("largest", "central", "all") if every_face else ("largest", "central")
-    parser.add_argument("--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})")
-
-
-def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that works through many photos."""
-    workers = "threads that read and search photos (default: 2)"
-    parser.add_argument("--workers", type=positive, default=2, metavar="N", help=workers)
-    add_threads_argument(parser)
-    add_json(parser)
 
 
 def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> Exit:
@@ -131,28 +174,6 @@ def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") 
         print(f"note: {note}", file=sys.stderr)
     if most is not None and len(notes) > most:
         print(f"note: and {len(notes) - most:,} more, listed in {where}", file=sys.stderr)
-
-
-def add_license_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--license", metavar="ID", help="the license of the weights, as the Hub names it, or other")
-    parser.add_argument("--license-name", metavar="NAME", default="", help="with --license other: its name")
-    parser.add_argument("--license-link", metavar="URL", default="", help="with --license other: its text")
-
-
-def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance]) -> None:
-    """A flag for every field of a dataclass that is a `zoo.options.option`; those that are not given set nothing."""
-    for name, hint in typing.get_type_hints(options).items():
-        field = options.__dataclass_fields__[name]
-        if "help" not in field.metadata:
-            continue
-        told, kind = field.metadata["help"], (*typing.get_args(hint), hint)[0]
-        known: dict[str, Any] = {"type": kind, "metavar": field.metadata["metavar"]}
-        if kind is bool:
-            known = {"action": argparse.BooleanOptionalAction}
-        if field.default not in (None, False):
-            told += f" (default: {'yes' if field.default is True else field.default})"
-        told = argparse.SUPPRESS if field.metadata["rare"] else told
-        parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=told, **known)
 
 
 def given(args: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:

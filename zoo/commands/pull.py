@@ -9,17 +9,16 @@ zoo pull owner/name --token          a private or gated one, with the token of `
 
 import argparse
 
-from zoo.commands.options import add_json, answer
+from zoo.commands.options import Parser, answer
 from zoo.errors import InputError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "owner/name[@revision][:FILE], or a name of `zoo list published`"
-    parser.add_argument("model", metavar="MODEL", help=what)
-    parser.add_argument("--onnx", action="store_true", help="model.onnx alone: all that evaluate and verify need")
-    parser.add_argument("--token", action="store_true", help="send your stored token; without it none is sent")
-    parser.add_argument("--max-bytes", type=int, metavar="N", help="fetch no more than this in all (default: 8 GiB)")
-    add_json(parser)
+def add_arguments(parser: Parser) -> None:
+    parser.add("model MODEL", "owner/name[@revision][:FILE], or a name of `zoo list published`")
+    parser.add("--onnx", "model.onnx alone: all that evaluate and verify need")
+    parser.add("--token", "send your stored token; without it none is sent")
+    parser.add("--max-bytes N", "fetch no more than this in all (default: 8 GiB)", type=int)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

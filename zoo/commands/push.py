@@ -12,29 +12,26 @@ Log in first: `hf auth login`, or set HF_TOKEN.
 
 import argparse
 
-from zoo.commands.options import add_json, add_license_arguments, answer, print_notes
+from zoo.commands.options import Parser, answer, print_notes
 from zoo.errors import InputError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run, its best/, or an adopted model: a folder or a run's name")
-    parser.add_argument("repo", metavar="OWNER/NAME", help="the model's name on the Hub")
-    add_license_arguments(parser)
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch (default: main)")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    parser.add_argument("--replace-card", action="store_true", help="replace a README.md that was edited on the Hub")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be published, and publish nothing")
-    unmeasured = "publish without a report; the card says that there is none"
-    parser.add_argument("--allow-unmeasured", action="store_true", help=unmeasured)
+def add_arguments(parser: Parser) -> None:
+    parser.add("run RUN", "a run, its best/, or an adopted model: a folder or a run's name")
+    parser.add("repo OWNER/NAME", "the model's name on the Hub")
+    parser.add_license_arguments()
+    parser.add("--private", "make a new repository private")
+    parser.add("--revision BRANCH", "push to this branch (default: main)")
+    parser.add("--create-pr", "open a pull request instead")
+    parser.add("--replace-card", "replace a README.md that was edited on the Hub")
+    parser.add("--dry-run", "list what would be published, and publish nothing")
+    parser.add("--allow-unmeasured", "publish without a report; the card says that there is none")
     centres = "publish head.safetensors, from the newest checkpoint: biometric data, vectors that stand for"
-    centres += " the people of the training set"
-    parser.add_argument("--include-biometric-class-centres", action="store_true", help=centres)
-    space = "publish a Gradio Space that compares two photos instead, with this wheel of zoo"
-    parser.add_argument("--space", metavar="WHEEL", help=space)
-    parser.add_argument("--detector", metavar="PATH", help="with --space: YuNet's ONNX file (default: the pinned one)")
-    parser.add_argument("--threshold", type=float, metavar="COSINE", help="with --space: the demo's threshold")
-    add_json(parser)
+    parser.add("--include-biometric-class-centres", f"{centres} the people of the training set")
+    parser.add("--space WHEEL", "publish a Gradio Space that compares two photos instead, with this wheel of zoo")
+    parser.add("--detector PATH", "with --space: YuNet's ONNX file (default: the pinned one)")
+    parser.add("--threshold COSINE", "with --space: the demo's threshold", type=float)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Train several heads under equal conditions, export and evaluate each, and write the paper's tables of them.
+"""Train several heads under equal conditions: export and evaluate each, and write the paper's tables of them.
 
 Every head is trained with every seed and evaluated on every benchmark under --benchmarks. Interrupt it at any time and
 give the same command again: finished cells are kept, and a half-trained one continues where it stopped.
@@ -15,36 +15,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commands.options import positive, training_bar
+from zoo.commands.options import Parser, positive, training_bar
 from zoo.errors import InputError
 from zoo.train.config import set_option
 from zoo.train.watch import Interrupted
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--data", metavar="TRAIN", help="training set, as `zoo train --data` takes it")
-    benchmarks = "a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or a .bin"
-    add("--benchmarks", metavar="PATH", help=benchmarks)
+def add_arguments(parser: Parser) -> None:
+    parser.add("--data TRAIN", "training set, as `zoo train --data` takes it")
+    parser.add("--benchmarks PATH", "a folder of benchmarks (.bin, IJBB, IJBC, tinyface), or a .bin")
     gather = "train nothing: the tables of the finished cells in the output folders of other calls or machines"
-    add("--gather", type=Path, nargs="+", default=[], metavar="DIR", help=gather)
-    add("--seeds", type=int, default=3, metavar="N", help="trainings per head, with seeds 0 to N − 1 (default: 3)")
+    parser.add("--gather DIR", gather, type=Path, nargs="+", default=[])
+    parser.add("--seeds N", "trainings per head, with seeds 0 to N − 1 (default: 3)", type=int, default=3)
     heads = "heads to compare, the last one with the others (default: arcface, cosface, curricularface, adaface,"
     heads += " recurricularface); HEAD+option=value is a variant by options of the head or of `zoo train`, or a recipe"
-    add("--heads", nargs="+", default=[], metavar="NAME", help=heads)
-    add("--recipe", metavar="NAME|FILE", help="one recipe for all heads (default: those of the paper's section 4.2)")
-    add("--set", metavar="key=value", action="append", default=[], help="any other option of `zoo train`")
-    add("--jobs", type=positive, default=1, metavar="N", help="cells at once, also on one GPU (default: 1)")
-    add("--minutes", type=float, default=math.inf, metavar="M", help="save and stop after M; the same call goes on")
-    add("--cell-minutes", type=float, default=math.inf, metavar="M", help="after M of training, go to the next cell")
+    parser.add("--heads NAME", heads, nargs="+", default=[])
+    parser.add("--recipe NAME|FILE", "one recipe for all heads (default: those of the paper's section 4.2)")
+    parser.add("--set key=value", "any other option of `zoo train`", action="append", default=[])
+    parser.add("--jobs N", "cells at once, also on one GPU (default: 1)", type=positive, default=1)
+    parser.add("--minutes M", "save and stop after M; the same call goes on", type=float, default=math.inf)
+    parser.add("--cell-minutes M", "after M of training, go to the next cell", type=float, default=math.inf)
     stated = "published figures to print below the measured ones (default: the ReCurricularFace paper's Tables 1 to 3)"
     stated += "; a file has the columns benchmark,figure,head,percent"
-    add("--stated", default="paper", metavar="paper|none|FILE.csv", help=stated)
+    parser.add("--stated paper|none|FILE.csv", stated, default="paper")
     points = "percentage points of which the tables say how many seeds would show them (default: 1)"
-    add("--difference", type=float, default=1.0, metavar="POINTS", help=points)
+    parser.add("--difference POINTS", points, type=float, default=1.0)
     output = "folder of tables and cells (default: reproduction)"
-    add("-o", "--output", type=Path, default=Path("reproduction"), metavar="OUT", help=output)
-    add("--quiet", action="store_true", help="no progress on the terminal")
+    parser.add("-o --output OUT", output, type=Path, default=Path("reproduction"))
+    parser.add("--quiet", "no progress on the terminal")
 
 
 def run(args: argparse.Namespace) -> int:

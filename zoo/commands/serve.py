@@ -10,17 +10,16 @@ zoo serve --model owner/name --host 0.0.0.0 --allow-host faces.example.org --tok
 
 import argparse
 
-from zoo.commands.options import add_model_arguments, add_options, given, given_input
+from zoo.commands.options import Parser, given, given_input
 from zoo.errors import Exit, InputError
 from zoo.serve.settings import Limits, Settings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    add_options(parser, Settings)
-    words = "a name that a reverse proxy serves it by"
-    parser.add_argument("--allow-host", metavar="NAME", action="append", default=[], help=words)
-    add_options(parser, Limits)
+def add_arguments(parser: Parser) -> None:
+    parser.add_model_arguments()
+    parser.add_options(Settings)
+    parser.add("--allow-host NAME", "a name that a reverse proxy serves it by", action="append", default=[])
+    parser.add_options(Limits)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,13 +13,13 @@ import typing
 from dataclasses import asdict
 from typing import Any
 
-from zoo.commands.options import training_bar
+from zoo.commands.options import Parser, training_bar
 from zoo.train import config as options
 from zoo.train.start import dry_run, first_process, resume, train
 from zoo.train.watch import Interrupted
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The flags of `zoo train`, made from TrainConfig; each says the same as --set."""
     parser.add_argument("backbone", nargs="?", help=described("backbone"))
     others = [name for name in options.option_names(listed=False) if name != "backbone"]
@@ -33,20 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=metavar(options.hints()[name]),
             help=argparse.SUPPRESS if name in others else described(name),
         )
-    recipe = "start from a packaged recipe (`zoo list recipes`) or a YAML file"
-    parser.add_argument("--recipe", metavar="NAME|FILE", help=recipe)
+    parser.add("--recipe NAME|FILE", "start from a packaged recipe (`zoo list recipes`) or a YAML file")
     usual = options.plain(options.TrainConfig())
     unlisted = ", ".join(f"{name}={str(usual[name]).lower()}" for name in others)
     any_option = "any option, as a flag of its name does; those without a line here, with their defaults"
-    parser.add_argument("--set", metavar="key=value", action="append", help=f"{any_option}: {unlisted}")
+    parser.add("--set key=value", f"{any_option}: {unlisted}", action="append")
     parser.set_defaults(set=[])
     parser.add_argument("--name", help="the run's name under runs/ (default: backbone, head and time)")
-    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run (default: the newest)")
+    parser.add("--resume RUN", "go on with a run (default: the newest)", nargs="?", const="")
     either = "go on with the run of --name if it is there, else start it: for the script of a job that may be requeued"
-    parser.add_argument("--resume-or-start", action="store_true", help=either)
-    parser.add_argument("--dry-run", action="store_true", help="take one step, leave nothing, and tell its memory")
-    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.add("--resume-or-start", either)
+    parser.add("--dry-run", "take one step, leave nothing, and tell its memory")
+    parser.add("--quiet", "no progress on the terminal")
+    parser.add_json("print the outcome as JSON")
 
 
 def described(option: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import add_model_arguments, add_threshold_arguments, bar, print_notes, verifier_of
+from zoo.commands.options import Parser, bar, print_notes, verifier_of
 from zoo.errors import Exit, InputError
 
 if TYPE_CHECKING:
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 VERDICTS = {True: "the same person", False: "different people", None: "none, as no threshold is known"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", nargs="?", help="a photo or an aligned crop")
-    parser.add_argument("b", metavar="B", nargs="?", help="the second picture")
-    pairs = "compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)"
-    parser.add_argument("--pairs", metavar="CSV", help=pairs)
-    add_model_arguments(parser)
+def add_arguments(parser: Parser) -> None:
+    parser.add("a A", "a photo or an aligned crop", nargs="?")
+    parser.add("b B", "the second picture", nargs="?")
+    parser.add("--pairs CSV", "compare the pairs of a list instead of A and B; columns: a, b and same (1 or 0)")
+    parser.add_model_arguments()
     rate = "use the model's stored threshold for this false accept rate, e.g. 0.001 (default: the smallest stored)"
-    add_threshold_arguments(parser, "--far", rate, "draw the faces and the verdict; with --pairs, the ROC curve")
+    parser.add_threshold_arguments("--far", rate, "draw the faces and the verdict; with --pairs, the ROC curve")
 
 
 def run(args: argparse.Namespace) -> int:

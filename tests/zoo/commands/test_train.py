@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from tests.support.training import TINY
 from zoo import runs
 from zoo.cli import main
+from zoo.commands.options import Parser
 from zoo.commands.train import add_arguments
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint
@@ -64,7 +64,7 @@ def test_help_lists_the_flags_with_their_defaults_and_names_every_option(capsys:
 
 
 def test_an_option_that_is_true_or_false_needs_no_value() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_arguments(parser)
     assert parser.parse_args(["resnet18", "--deterministic", "--compile", "false"]).set == [
         "deterministic=true",
