@@ -257,10 +257,9 @@ def steps_of(
     from zoo.backbones.timm_folder import normalise
     from zoo.data.augment import Flip, build_augmentation
     from zoo.data.loader import Batch, TrainLoader
+    from zoo.train.build import build_schedule
     from zoo.train.distributed import Rank
-    from zoo.train.optim import build_schedule
-    from zoo.train.speed import settings
-    from zoo.train.step import Stepper
+    from zoo.train.step import Stepper, settings
 
     device = crops.device
     loader = TrainLoader(faces, build_augmentation("none"), config.batch_size, config.seed)  # for its order alone
@@ -300,7 +299,7 @@ def run_cell(cell: Cell, args: argparse.Namespace, rate: float, drawn: Path, unt
     from zoo.evaluate.report.record import ModelFacts, Report
     from zoo.train.build import build
     from zoo.train.config import save_config
-    from zoo.train.speed import settled
+    from zoo.train.step import settled
 
     torch.set_num_threads(1)
     began = time.time()

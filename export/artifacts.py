@@ -1,4 +1,4 @@
-"""The ONNX export of a model: the float32 file, its float16 and int8 variants, and export.json, which compares them."""
+"""The exports of a model: ONNX with its smaller variants and export.json, which compares them, and timm's layout."""
 
 import contextlib
 import hashlib
@@ -13,9 +13,10 @@ from torch import nn
 
 from zoo import runs
 from zoo.backbones import load_timm, model_info
+from zoo.backbones.timm_folder import CONFIG, WEIGHTS, save_timm
 from zoo.data.open import open_crops
 from zoo.data.synthetic import synthetic_pairs
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
@@ -251,3 +252,21 @@ def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATI
             raise InputError(f"expected {wanted}, {found}; align the faces to the model's size first")
         crops.append(crop)
     return CropSet(np.stack(crops), f"{Path(source).name}: {len(crops)} of {total:,} images")
+
+
+def timm_files(model: str | Path | None, output: str | Path | None, *, force: bool = False) -> list[Path]:
+    """The files that `export_timm` writes; InputError where MODEL cannot be written there."""
+    folder = source(model)
+    if output is None or Path(output).suffix == ".onnx":
+        raise InputError(f"{folder} has timm's layout already; name another folder with --output to copy it there")
+    files = [Path(output) / name for name in (CONFIG, WEIGHTS)]
+    require_free(files, force)
+    return files
+
+
+def export_timm(model: str | Path | None, output: str | Path | None, *, force: bool = False) -> list[Path]:
+    """Copies config.json and model.safetensors of MODEL (see `zoo.resolve`) into the folder `output`; the two files."""
+    files = timm_files(model, output, force=force)
+    with explained(f"cannot write into {output}", OSError, advice="choose another folder"):
+        save_timm(load_timm(source(model)), files[0].parent, asdict(model_info(source(model))))
+    return files

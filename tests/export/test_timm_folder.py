@@ -11,7 +11,7 @@ import torch
 
 from zoo.cli import main
 from zoo.errors import InputError
-from zoo.export.timm_folder import export_timm
+from zoo.export.artifacts import export_timm
 
 
 def test_safetensors_copies_a_model_that_timm_loads(model_folder: Path, tmp_path: Path) -> None:

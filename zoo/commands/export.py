@@ -55,8 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.onnx and (chosen or not args.safetensors):
         found = "options of --onnx" if args.safetensors else "none; add --safetensors, --web OUT or"
         raise InputError(f"expected a format, found {found}: add --onnx")
-    from zoo.export.artifacts import export_onnx
-    from zoo.export.timm_folder import export_timm, timm_files
+    from zoo.export.artifacts import export_onnx, export_timm, timm_files
 
     if args.json:
         log.setLevel(logging.WARNING)

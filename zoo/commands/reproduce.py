@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     options: dict[str, Any] = {}
     for assignment in args.set:
         set_option(options, assignment)
-    from zoo.reproduce.cells import Pace
-    from zoo.reproduce.grid import HEADS, Grid, reproduce
+    from zoo.reproduce.grid import HEADS, Grid, Pace, reproduce
     from zoo.reproduce.page import gather
 
     output, heads, told = args.output, tuple(args.heads), {"stated": args.stated, "difference": args.difference / 100}

@@ -18,17 +18,14 @@ from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
-from zoo.train.build import Training, build, choose_device, info_of, open_loader
+from zoo.train.build import Training, build, build_schedule, choose_device, head_steps, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
-from zoo.train.distill import open_teacher
 from zoo.train.distributed import reduced
-from zoo.train.finetune import merged
+from zoo.train.finetune import merged, open_teacher
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
-from zoo.train.optim import build_schedule, head_steps
 from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
-from zoo.train.speed import ahead, settings, settled
 from zoo.train.start import ORIGIN
-from zoo.train.step import Stepper
+from zoo.train.step import Stepper, ahead, settings, settled
 from zoo.train.watch import CHECKPOINT, Interrupted, Record, Standing, Stop, Watch, facts, stop_signals, unwatched
 
 

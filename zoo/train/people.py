@@ -25,15 +25,30 @@ from zoo.errors import InputError
 from zoo.evaluate.benchmarks.find import find_benchmarks
 from zoo.evaluate.protocols import PairsProtocol, Protocol
 from zoo.files import atomic_path, write_json, write_text
-from zoo.formats.images import resized
+from zoo.formats.images import Image, resized
 from zoo.heads import find_sub_centres
 from zoo.inference.embed import embed
 from zoo.messages import Bar, Progress, no_bar
 from zoo.modelinfo import InputSpec
 from zoo.train.checkpoint import CRITERION, newest_whole, read, require_same_step
 from zoo.train.config import TrainConfig, load_config
-from zoo.train.distill import Intact
 from zoo.train.distributed import Facts, Rank
+
+
+@dataclass(frozen=True)
+class Intact:
+    """The pictures of a set, None for one that is damaged."""
+
+    dataset: FaceDataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def image(self, index: int) -> Image | None:
+        try:
+            return self.dataset.image(index)
+        except InputError:
+            return None
 
 
 def open_training(config: TrainConfig, size: tuple[int, int]) -> tuple[FaceDataset, EncodedFaces | None]:

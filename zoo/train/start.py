@@ -186,7 +186,7 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     """
     from zoo.train.build import choose_device
     from zoo.train.loop import train
-    from zoo.train.speed import settled
+    from zoo.train.step import settled
 
     config = settled(config, choose_device(config))  # as it is saved: a run goes on as it began
     start = local(config.init, resume)

@@ -113,7 +113,7 @@ def test_all_finished_means_no_training_and_no_embedding(
 ) -> None:
     folder, _ = reproduction
     monkeypatch.setattr("zoo.train.loop.train", None)
-    monkeypatch.setattr("zoo.reproduce.cells.load_model", None)
+    monkeypatch.setattr("zoo.reproduce.grid.load_model", None)
     before = (folder / "out/reproduction.md").read_text()
     assert cli.main(words(folder, "--set", "threads=2")) == 0, "threads do not decide the weights"
     assert (folder / "out/reproduction.md").read_text().replace(" --set threads=2", "") == before

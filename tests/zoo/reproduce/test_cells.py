@@ -15,8 +15,7 @@ import pytest
 
 from tests.support.reproducing import HEADS, grid_in, prepare
 from tests.support.training import start, weights
-from zoo.reproduce.cells import Pace, stopping_at
-from zoo.reproduce.grid import reproduce
+from zoo.reproduce.grid import Pace, reproduce, stopping_at
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
 from zoo.train.loop import train
@@ -46,7 +45,7 @@ def test_cells_whose_time_is_over_are_finished_by_the_next_call_as_if_nothing_ha
     assert reproduce(grid, pace=Pace(cell_minutes=0)).cells == ()
     saved = max(path.name for path in checkpoint.steps(folder / "checkpoint"))
     assert "step-00000000" < saved < "step-00000007"
-    monkeypatch.setattr("zoo.reproduce.cells.export_onnx", export)
+    monkeypatch.setattr("zoo.reproduce.grid.export_onnx", export)
     with pytest.raises(Exporting):
         reproduce(grid)
     mine, theirs = weights(folder), whole(grid.config("arcface", 0), tmp_path / "whole")

@@ -20,8 +20,8 @@ from zoo.resolve import load_embedder
 from zoo.train import checkpoint
 from zoo.train.build import build
 from zoo.train.checkpoint import CRITERION, newest_whole, read
-from zoo.train.distill import STORED, Teacher
 from zoo.train.distributed import Rank
+from zoo.train.finetune import STORED, Teacher
 from zoo.train.loop import train
 from zoo.train.step import Stepper
 

@@ -19,12 +19,12 @@ from zoo.errors import InputError
 from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.train import checkpoint
 from zoo.train.build import build as build_training
+from zoo.train.build import build_schedule, parameter_groups
 from zoo.train.checkpoint import CRITERION, newest_whole, read
 from zoo.train.config import build as build_config
 from zoo.train.config import load_config
 from zoo.train.finetune import LowRank, add_low_rank, merged
 from zoo.train.loop import train
-from zoo.train.optim import build_schedule, parameter_groups
 from zoo.train.start import inherited, train_in
 from zoo.train.typed import load_recipe
 

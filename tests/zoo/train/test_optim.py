@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from zoo.train.build import build_optimizer, build_schedule, sgd_options
 from zoo.train.config import build
-from zoo.train.optim import build_optimizer, build_schedule, sgd_options
 
 
 def test_the_learning_rate_falls_at_the_papers_epochs() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from tests.support.training import tiny
 from zoo.errors import InputError
-from zoo.train import speed
+from zoo.train import step
 from zoo.train.config import TrainConfig, load_config
 from zoo.train.loop import train
 from zoo.train.start import resume, train_in
@@ -25,8 +25,8 @@ def test_on_a_gpu_auto_is_bf16_where_it_has_it(
     capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert speed.settled(TrainConfig(), CARD).precision == expected
-    assert speed.settled(TrainConfig(precision="fp16"), CARD).precision == "fp16"
+    assert step.settled(TrainConfig(), CARD).precision == expected
+    assert step.settled(TrainConfig(precision="fp16"), CARD).precision == "fp16"
 
 
 @pytest.mark.parametrize("flags", [set(), {"avx512_bf16"}, {"amx_tile"}])
@@ -35,7 +35,7 @@ def test_on_a_cpu_auto_is_bf16_where_it_has_instructions_for_it(
 ) -> None:
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in flags, raising=False)
-    assert speed.settled(TrainConfig(), CPU).precision == ("bf16" if flags else "fp32")
+    assert step.settled(TrainConfig(), CPU).precision == ("bf16" if flags else "fp32")
 
 
 def test_what_auto_means_is_saved_and_a_run_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_the_settings_last_as_long_as_the_steps(monkeypatch: pytest.MonkeyPatch)
         ({}, CPU, (False, False)),
         ({"deterministic": True}, CARD, (False, True)),
     ):
-        with speed.settings(TrainConfig(**options), device):
+        with step.settings(TrainConfig(**options), device):
             assert now() == expected
         assert now() == before
 
@@ -76,9 +76,9 @@ def test_an_operation_without_a_fixed_order_is_a_sentence(monkeypatch: pytest.Mo
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but ...")
 
     expected = "expected operations with a fixed order of sums for --deterministic, found adaptive_avg_pool2d_backward"
-    with pytest.raises(InputError, match=expected), speed.settings(TrainConfig(deterministic=True), CPU):
+    with pytest.raises(InputError, match=expected), step.settings(TrainConfig(deterministic=True), CPU):
         operation()
-    with pytest.raises(RuntimeError, match="implementation"), speed.settings(TrainConfig(), CPU):
+    with pytest.raises(RuntimeError, match="implementation"), step.settings(TrainConfig(), CPU):
         operation()
 
 
@@ -102,9 +102,9 @@ def test_on_a_gpu_the_next_batch_is_prepared_before_the_current_one_is_used(monk
         events.append(f"prepare {int(batch[0])}")
         return batch
 
-    for batch in speed.ahead(batches, CARD, prepare):
+    for batch in step.ahead(batches, CARD, prepare):
         events.append(f"step {int(batch[0])}")
     assert events == (
         ["copy {", "prepare 0", "}", "wait", "copy {", "prepare 1", "}", "step 0", "wait", "copy {", "}", "step 1"]
     )
-    assert [int(b[0]) for b in speed.ahead(iter([(torch.tensor(7),) * 3]), CPU, lambda batch: batch)] == [7]
+    assert [int(b[0]) for b in step.ahead(iter([(torch.tensor(7),) * 3]), CPU, lambda batch: batch)] == [7]
