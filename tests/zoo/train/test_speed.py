@@ -40,11 +40,11 @@ def test_on_a_cpu_auto_is_bf16_where_it_has_instructions_for_it(
 
 def test_what_auto_means_is_saved_and_a_run_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speed, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(step, "multiplies_bf16", lambda device: True)
     run = tmp_path / "runs" / "one"
     train_in(run, tiny(precision="auto", epochs=1))
     assert load_config(run / "config.yaml").precision == "bf16"
-    monkeypatch.setattr(speed, "multiplies_bf16", lambda device: False)
+    monkeypatch.setattr(step, "multiplies_bf16", lambda device: False)
     assert resume(run, precision="auto").run == run
     assert load_config(run / "config.yaml").precision == "bf16"
 
@@ -98,7 +98,7 @@ def test_on_a_gpu_the_next_batch_is_prepared_before_the_current_one_is_used(monk
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     batches = iter([(torch.tensor(i),) * 3 for i in range(2)])
 
-    def prepare(batch: speed.Batch) -> speed.Batch:
+    def prepare(batch: step.Batch) -> step.Batch:
         events.append(f"prepare {int(batch[0])}")
         return batch
 
