@@ -35,10 +35,10 @@ from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD
 from zoo.heads.loss import margin_softmax
 from zoo.modelinfo import ModelInfo
 from zoo.train import build as parts
-from zoo.train import loop, step
+from zoo.train import loop
 from zoo.train.config import TrainConfig, build, save_config
 from zoo.train.distributed import Rank
-from zoo.train.step import Stepper
+from zoo.train.step import Stepper, ahead, settings, settled
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "gpu.md"
 CARD = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -131,7 +131,7 @@ def arithmetic() -> Iterator[Row]:
     for stem in ("stock", "face"):
         steps = {name: stepper(stem, size, options) for name, options in forms.items()}
         seen: dict[str, list[float]] = {name: [] for name in forms}
-        with step.settings(TrainConfig(), CARD):
+        with settings(TrainConfig(), CARD):
             for _ in range(5):
                 for name, (step, _) in steps.items():
                     start = clock()
@@ -148,7 +148,7 @@ def arithmetic() -> Iterator[Row]:
 def stepper(stem: str, size: int, options: dict[str, Any]) -> tuple[Callable[[], None], str]:
     """One training step on crops of noise, and the precision that it takes."""
     given = {"backbone": "resnet18", "stem": stem, "neck": "flat", "embedding_dim": 256, "batch_size": size}
-    config = step.settled(build({**given, "data": "noise", **options}), CARD)
+    config = settled(build({**given, "data": "noise", **options}), CARD)
     take = Stepper(config, parts.build(config, 400, CARD), Rank(), CARD, config.input)
     labels, crops = torch.arange(size) % 400, torch.randint(256, (size, 112, 112, 3), dtype=torch.uint8)
     crops = crops.pin_memory() if CARD.type == "cuda" else crops
@@ -157,7 +157,7 @@ def stepper(stem: str, size: int, options: dict[str, Any]) -> tuple[Callable[[],
         while True:
             yield crops, labels, torch.arange(size)
 
-    endless = step.ahead(batches(), CARD, functools.partial(take.prepare, epoch=0))
+    endless = ahead(batches(), CARD, functools.partial(take.prepare, epoch=0))
     return lambda: take(endless, 0), config.precision
 
 
@@ -288,7 +288,7 @@ def training() -> Iterator[Row]:
     for compiled in (False, True):
         given = {"backbone": "resnet18", "batch_size": 512, "data": "noise", "validation": "none", "compile": compiled}
         config = build({**given, "precision": "bf16", "epochs": 2, "curves": False})
-        with tempfile.TemporaryDirectory() as folder, step.settings(config, CARD):
+        with tempfile.TemporaryDirectory() as folder, settings(config, CARD):
             save_config(config, Path(folder) / "config.yaml")
             loop.train(config, Path(folder))
             lines = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
