@@ -211,7 +211,7 @@ ROOMS = (
         (*LIGHT, "scipy", "matplotlib", "yaml"),
     ),
     Room("zoo.commands", "one file a command: arguments and printing", ("*",), ("*",)),
-    Room("zoo.cli", "the console script"),
+    Room("zoo.cli", "the console script", ("zoo.commands",)),
     Room("zoo", "the lazy names of `import zoo`", ("*",)),
     Room("zoo.__main__", "`python -m zoo`", ("zoo.cli",)),
 )
