@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -21,10 +21,10 @@ from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.export import parity
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
 from zoo.export.options import SYNTHETIC_PAIRS, Options
-from zoo.export.parity import Compared, crops_for_parity
-from zoo.export.quantize import Conversion, to_float16, to_int8
+from zoo.export.parity import crops_for_parity
+from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
 from zoo.export.variants import Row, compare
-from zoo.files import new_folder, write_json
+from zoo.files import json_safe, new_folder, write_json
 from zoo.inference.metadata import load_proto, set_facts
 from zoo.messages import log
 from zoo.modelinfo import Crops, ModelInfo
@@ -34,8 +34,7 @@ CALIBRATION_CROPS = 128  #: How many crops calibrate a quantisation; the ranges 
 SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
 
 
-@dataclass(frozen=True)
-class CropSet:
+class CropSet(NamedTuple):
     """Crops with their origin."""
 
     crops: Crops  #: RGB uint8 (count, H, W, 3)
@@ -49,13 +48,12 @@ class Comparison:
     pairs: str  #: The pairs that accuracy and TAR were measured on
     rows: tuple[Row, ...]  #: The float32 file, then the variants
     conversions: tuple[Conversion, ...]  #: How each variant was made
-    to_float32: tuple[tuple[Compared, ...], ...]  #: The parity of each variant with the float32 file
 
     def to_json(self) -> dict[str, Any]:
-        """The part of export.json about variants."""
-        facts: dict[str, Any] = {"pairs": self.pairs, "variants": [row.to_json() for row in self.rows]}
-        made = zip(self.conversions, self.to_float32, strict=True)
-        return {**facts, "quantisation": {how.precision: quantisation(how, compared) for how, compared in made}}
+        """The part of export.json about variants; what the pairs cannot measure is None."""
+        rows = [json_safe(asdict(row)) for row in self.rows]
+        made = {how.precision: how.facts() for how in self.conversions}
+        return {"pairs": self.pairs, "variants": rows, "quantisation": made}
 
 
 @dataclass(frozen=True)
@@ -142,8 +140,7 @@ def write(model: nn.Module, info: ModelInfo, target: Path, options: Options) -> 
     with draft_folder(target) as draft:
         drafts = {name: draft / path.name for name, path in paths.items()}
         proof = _at_least(crops.crops, max(parity.BATCHES))
-        limit = SINGLE_FILE_BYTES
-        info = write_onnx(model, drafts["float32"], info, options.opset, proof, single_file_bytes=limit)
+        info = write_onnx(model, drafts["float32"], info, options.opset, proof, single_file_bytes=SINGLE_FILE_BYTES)
         if options.variants and (weights := draft / f"{target.name}.data").exists():
             _require_one_file(weights.stat().st_size)
         comparison = _write_variants(drafts, info, crops, options) if options.variants else None
@@ -166,13 +163,12 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     proto = load_proto(drafts["float32"], weights=True)
     del proto.metadata_props[:]
     inputs = info.input.to_input(crops.crops)
-    conversions, to_float32 = [], []
+    conversions = []
     for name in options.variants:
         log.info("making %s …", drafts[name].name)
         half = name == "float16"
         variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, crops.name)
-        conversions.append(variant.conversion)
-        to_float32.append(_save(*variant, drafts[name], drafts["float32"], info, inputs))
+        conversions.append(_save(variant, drafts[name], drafts["float32"], info, inputs))
     log.info("comparing on %s …", options.pairs)
     rows = compare(drafts, _protocol(info, options))
     for row in rows[1:]:
@@ -183,26 +179,21 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
             loss = f"{0 - change.value:.4f} (95 % interval {0 - change.high:+.4f} to {0 - change.low:+.4f})"
             found = f"found a loss of {loss} on {options.pairs}, so nothing was written"
             raise InputError(f"expected {row.precision} to lose at most {limit:g} of accuracy, {found}")
-    return Comparison(options.pairs, tuple(rows), tuple(conversions), tuple(to_float32))
+    return Comparison(options.pairs, tuple(rows), tuple(conversions))
 
 
-def quantisation(conversion: Conversion, to_float32: Sequence[Compared]) -> dict[str, Any]:
-    """The facts of a variant in its metadata and in export.json."""
-    return {**conversion.facts(), "to_float32": parity.as_record(to_float32)}
-
-
-def _save(
-    proto: onnx.ModelProto, made: Conversion, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs
-) -> tuple[Compared, ...]:
-    """Writes a variant's draft and facts, without float32's thresholds; returns its parity with `reference`."""
+def _save(variant: Variant, path: Path, reference: Path, info: ModelInfo, inputs: parity.Inputs) -> Conversion:
+    """Writes a variant's draft and facts, without float32's thresholds: how it was made, and its parity."""
+    proto = variant.proto
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     float32 = parity.session(reference, optimise=True)
     few = _at_least(inputs, max(parity.BATCHES))
     compared = parity.measure(lambda batch: parity.run_session(float32, batch), path, few)
-    set_facts(proto, replace(info, quantisation=quantisation(made, compared), thresholds=()))
+    made = replace(variant.conversion, to_float32=parity.as_record(compared))
+    set_facts(proto, replace(info, quantisation=made.facts(), thresholds=()))
     path.write_bytes(proto.SerializeToString(deterministic=True))
-    return compared
+    return made
 
 
 def choose_crops(info: ModelInfo, options: Options) -> CropSet:

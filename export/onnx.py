@@ -73,10 +73,10 @@ def write_onnx(
         save(proto, draft / path.name, single_file_bytes)
         onnx.checker.check_model(str(draft / path.name), full_check=True)
         compared = parity.measure(reference, draft / path.name, inputs, batches)
-        parity.require_within(compared, path.name, lambda batch: rounding(original, inputs[:batch]))
+        if failed := next((one for one in compared if not one.within), None):
+            raise parity.parity_error(failed, path.name, rounding(original, inputs[: failed.batch]))
         info = replace(info, parity={**info.parity, **parity.as_record(compared)})
-        proto = load_proto(draft / path.name)
-        set_facts(proto, info)
+        set_facts(proto := load_proto(draft / path.name), info)
         publish(proto, draft, path)
     return info
 
@@ -189,8 +189,9 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
         if str(node.target) == target and node.meta.get("nn_module_stack")
     }
     where = f", used in {', '.join(sorted(layers))}" if layers else ""
-    sentence = f"ONNX has no counterpart of the operator {named['op']}{where}"
-    return f"{sentence}; replace that layer by one that ONNX can express"
+    return (
+        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that ONNX can express"
+    )
 
 
 @contextlib.contextmanager

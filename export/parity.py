@@ -57,6 +57,11 @@ class Compared:
     optimised: Differences  #: With ONNX Runtime's graph optimisation, as users run the file
     unoptimised: Differences  #: The graph as written
 
+    @property
+    def within(self) -> bool:
+        """Whether both are rounding differences."""
+        return self.optimised.within and self.unoptimised.within
+
 
 def as_record(compared: Sequence[Compared]) -> dict[str, Any]:
     """The proof as metadata and export.json hold it: {batch: {cosine, max_abs, max_relative, unoptimised: {…}}}."""
@@ -122,8 +127,7 @@ def measure(
     optimised, plain = session(path, optimise=True), session(path, optimise=False)
     compared = []
     for batch in batches:
-        part = np.ascontiguousarray(inputs[:batch])
-        ours = reference(part)
+        ours = reference(part := np.ascontiguousarray(inputs[:batch]))
         sides = (differences(ours, run_session(opened, part)).rounded() for opened in (optimised, plain))
         compared.append(Compared(batch, *sides))
     return tuple(compared)
@@ -136,31 +140,20 @@ def _up(difference: float) -> float:
     return float(f"{math.ceil(difference / 10.0**exponent)}e{exponent}")
 
 
-def require_within(
-    compared: Sequence[Compared], name: str, rounding: Callable[[int], Differences | None] = lambda batch: None
-) -> None:
-    """ParityError at the first comparison of the file `name` out of tolerance; `rounding` is for `parity_error`."""
-    for one in compared:
-        for found, optimised in ((one.unoptimised, False), (one.optimised, True)):
-            if not found.within:
-                raise parity_error(name, one.batch, found, optimised, rounding(one.batch))
-
-
-def parity_error(
-    name: str, batch: int, found: Differences, optimised: bool, rounding: Differences | None
-) -> ParityError:
-    """The error for a failed proof of the file called `name`; `optimised` where the graph as written agrees.
+def parity_error(failed: Compared, name: str, rounding: Differences | None = None) -> ParityError:
+    """The error for a comparison out of tolerance in the proof of the file called `name`.
 
     `rounding` is torch's float32 against its float64: where that is as far off, the file is not to blame.
     """
+    found = failed.optimised if failed.unoptimised.within else failed.unoptimised
     if rounding is not None and not rounding.within and found.max_relative <= 10 * rounding.max_relative:
         own = f"a cosine of {rounding.cosine:.6f} to its float64 and differs by {rounding.max_relative:.1e}"
         what = f"the model is ill-conditioned, as torch's own float32 has {own}; train it further"
-    elif optimised:
+    elif failed.unoptimised.within:
         what = "ONNX Runtime's graph optimisation changes what it computes; report this with the model's config.json"
     else:
         what = "the exporter is wrong about a layer; try another --opset, and report this with the model's config.json"
-    count = "1 crop" if batch == 1 else f"{batch} crops"
+    count = "1 crop" if failed.batch == 1 else f"{failed.batch} crops"
     cosine = f"a cosine of {found.cosine:.6f} (at least {MIN_COSINE})"
     most = f"a difference of {found.max_relative:.1e} of the largest coordinate (at most {MAX_RELATIVE:.0e})"
     told = f"found on a batch of {count} {cosine} and {most}, so nothing was written: {what}"

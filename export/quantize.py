@@ -40,11 +40,13 @@ class Conversion:
     method: str = ""  #: int8: how ranges were found, a key of METHODS
     mean_cosine_by_method: dict[str, float] = field(default_factory=dict)  #: int8: to float32, for each method
     calibration: str = ""  #: int8: the crops that the ranges were found on
+    to_float32: dict[str, Any] = field(default_factory=dict)  #: Its parity with the float32 file, once it is measured
 
     def facts(self) -> dict[str, Any]:
-        """The facts for the file's metadata."""
+        """The facts for the file's metadata and for export.json."""
         kept: dict[str, Any] = {"precision": self.precision, "kept_in_float32": list(self.kept_in_float32)}
-        return {**asdict(self), **kept} if self.precision == "int8" else {**kept, "why": self.why}
+        own = asdict(self) if self.precision == "int8" else {"why": self.why, "to_float32": self.to_float32}
+        return {**own, **kept}
 
 
 class Variant(NamedTuple):

@@ -1,11 +1,11 @@
 """What a smaller file costs: size, latency, cosine, accuracy and TAR beside the float32 file, measured in one run."""
 
 import time
+import timeit
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from zoo.evaluate.intervals import ACCURACY
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation, differences
 from zoo.export import parity
-from zoo.files import json_safe
 from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
 
@@ -46,11 +45,6 @@ class Row:
     accuracy_change: Change
     tar: float  #: At FAR; NaN where the pairs are too few to measure it
     tar_change: Change
-
-    def to_json(self) -> dict[str, Any]:
-        """The row in export.json; what these pairs cannot measure is None."""
-        row: dict[str, Any] = json_safe(asdict(self))
-        return row
 
 
 def compare(paths: dict[str, Path], protocol: PairsProtocol, threads: int | None = None) -> list[Row]:
@@ -120,7 +114,5 @@ def seconds_of(inference: Callable[[], object], seconds: float) -> list[float]:
     taken: list[float] = []
     deadline = time.perf_counter() + seconds
     while len(taken) < 2 or time.perf_counter() < deadline:
-        start = time.perf_counter()
-        inference()
-        taken.append(time.perf_counter() - start)
+        taken.append(timeit.timeit(inference, number=1))
     return taken

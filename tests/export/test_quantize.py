@@ -113,9 +113,10 @@ def test_too_few_crops_are_refused(small: onnx.ModelProto) -> None:
 
 def test_the_metadata_of_a_conversion_has_only_what_it_has() -> None:
     half = quantize.Conversion("float16", ("fc",), "their values reach 70000")
-    assert half.facts() == {"precision": "float16", "kept_in_float32": ["fc"], "why": "their values reach 70000"}
+    told = {"precision": "float16", "kept_in_float32": ["fc"], "why": "their values reach 70000"}
+    assert half.facts() == {**told, "to_float32": {}}
     eighth = quantize.Conversion("int8", method="entropy", mean_cosine_by_method={"entropy": 0.99}, calibration="faces")
     assert eighth.facts() == {
         **{"precision": "int8", "kept_in_float32": [], "why": "", "method": "entropy"},
-        **{"mean_cosine_by_method": {"entropy": 0.99}, "calibration": "faces"},
+        **{"mean_cosine_by_method": {"entropy": 0.99}, "calibration": "faces", "to_float32": {}},
     }

@@ -150,7 +150,7 @@ def test_a_file_far_from_float32_is_said_to_be(capsys: pytest.CaptureFixture[str
     row = Row("model.onnx", "float32", 1, 1.0, times, times, 1.0, 1.0, 0.9, nothing, math.nan, nothing)
     for cosine, told in ((LOW_COSINE - 0.01, True), (LOW_COSINE, False)):
         rows = (row, replace(row, precision="int8", mean_cosine=cosine))
-        show_comparison(Comparison("x", rows, (Conversion("int8"),), ((),)))
+        show_comparison(Comparison("x", rows, (Conversion("int8"),)))
         said = capsys.readouterr().out
         assert ("int8: its embeddings are far from float32's (mean cosine 0.9800)" in said) is told
         assert "not measurable" in said and "int8: kept in float32: nothing" in said
