@@ -265,7 +265,7 @@ def steps_of(
     loader = TrainLoader(faces, build_augmentation("none"), config.batch_size, config.seed)  # for its order alone
     labels = torch.from_numpy(faces.labels).to(device)
     schedules = [build_schedule(config, one, len(loader)) for one in (training.optimizer, training.centre_optimizer)]
-    take_step = Stepper(config, training, Rank(), device, config.input)
+    take_step = Stepper(config, training, Rank(), device)
     kept = torch.channels_last if config.channels_last else torch.contiguous_format
 
     def batches(epoch: int) -> Iterator[Batch]:

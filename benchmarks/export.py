@@ -21,8 +21,8 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm, model_info
 from zoo.export import artifacts
+from zoo.export.artifacts import seconds_of
 from zoo.export.parity import session
-from zoo.export.variants import seconds_of
 from zoo.modelinfo import ModelInfo
 
 TARGETS = [

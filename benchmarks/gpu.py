@@ -149,7 +149,7 @@ def stepper(stem: str, size: int, options: dict[str, Any]) -> tuple[Callable[[],
     """One training step on crops of noise, and the precision that it takes."""
     given = {"backbone": "resnet18", "stem": stem, "neck": "flat", "embedding_dim": 256, "batch_size": size}
     config = settled(build({**given, "data": "noise", **options}), CARD)
-    take = Stepper(config, parts.build(config, 400, CARD), Rank(), CARD, config.input)
+    take = Stepper(config, parts.build(config, 400, CARD), Rank(), CARD)
     labels, crops = torch.arange(size) % 400, torch.randint(256, (size, 112, 112, 3), dtype=torch.uint8)
     crops = crops.pin_memory() if CARD.type == "cuda" else crops
 

@@ -155,16 +155,16 @@ BEGIN, END = "<!-- options: generated -->", "<!-- end of options -->"
 
 def with_options(text: str) -> str:
     """docs/training.md with every training option: its default, and whether it may change on a resume."""
-    from zoo.train.config import OPTIONS, TrainConfig, descriptions, hints, plain
+    from zoo.train.config import DESCRIPTIONS, HINTS, OPTIONS, TrainConfig, plain
     from zoo.train.typed import spelled
 
     rows = ["| option | type | default | on a resume | what it does |", "|---|---|---|---|---|"]
     usual = plain(TrainConfig())
-    for name, told in descriptions().items():
+    for name, told in DESCRIPTIONS.items():
         resume = "may change" if OPTIONS[name].resumable else "may mend" if OPTIONS[name].mendable else "stays"
         default = json.dumps(usual[name]).strip('"').replace("null", "none") or "empty"
         rows.append(
-            f"| `{name}` | {spelled(hints()[name])} | {default} | {resume} | {told.replace('|', chr(92) + '|')} |"
+            f"| `{name}` | {spelled(HINTS[name])} | {default} | {resume} | {told.replace('|', chr(92) + '|')} |"
         )
     before, _, rest = text.partition(BEGIN)
     return "\n".join([before + BEGIN, *rows, END + rest.partition(END)[2]])

@@ -188,10 +188,8 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
         for node in program.graph.nodes
         if str(node.target) == target and node.meta.get("nn_module_stack")
     }
-    where = f", used in {', '.join(sorted(layers))}" if layers else ""
-    return (
-        f"ONNX has no counterpart of the operator {named['op']}{where}; replace that layer by one that ONNX can express"
-    )
+    used = f"{named['op']}, used in {', '.join(sorted(layers))}" if layers else named["op"]
+    return f"ONNX has no counterpart of the operator {used}; replace that layer by one that ONNX can express"
 
 
 @contextlib.contextmanager

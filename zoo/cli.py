@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from zoo import __version__
-from zoo.commands.options import Parser
 from zoo.errors import Exit, InputError, unknown_name
 from zoo.machine import cores
 from zoo.messages import Lines, log
+from zoo.options import Parser
 
 COMMANDS = (
     *("train", "export", "inspect", "evaluate", "audit", "reproduce", "verify", "identify", "index", "migrate"),
@@ -126,9 +126,6 @@ def outcome(argv: Sequence[str]) -> int:
         import traceback
 
         traceback.print_exc()
-        print(
-            f"zoo: this is a fault of zoo {__version__}, not of your input; please report it with the lines above"
-            f" and the command: zoo {' '.join(argv)}",
-            file=sys.stderr,
-        )
+        told = f"zoo: this is a fault of zoo {__version__}, not of your input; please report it with the lines above"
+        print(f"{told} and the command: zoo {' '.join(argv)}", file=sys.stderr)
         return Exit.OUR_FAULT

@@ -14,24 +14,14 @@ def cores(cgroup: Path = CGROUP, threads: bool = True) -> int:
     OMP_NUM_THREADS counts because whoever sets it for one of several processes on a machine means all libraries;
     without `threads` it does not: torchrun sets it to 1, which says nothing about how many processes may run.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [allowed, _quota(cgroup)]
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # cgroup v2; "max" where there is no quota
+        quota, period = map(int, (cgroup / "cpu.max").read_text().split())
+        limits.append(math.ceil(quota / period))
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if threads and wanted.isdecimal() and int(wanted) > 0:
         limits.append(int(wanted))
     return max(1, min(limits))
-
-
-def _quota(cgroup: Path) -> int:
-    """The cores of a container's CPU quota, rounded up (cgroup v2); the machine's where there is none."""
-    whole = os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return whole
-    if not (quota.isdecimal() and period.isdecimal() and int(period)):
-        return whole
-    return max(1, min(whole, math.ceil(int(quota) / int(period))))
 
 
 def is_loopback(host: str) -> bool:

@@ -65,7 +65,7 @@ ROOMS = (
     Room("zoo.lazy", "public names imported at their first use"),
     Room("zoo.machine", "cores and commit"),
     Room("zoo.messages", "the logger and the progress callback"),
-    Room("zoo.options", "options declared once, as fields of a dataclass"),
+    Room("zoo.options", "options declared once, as fields of a dataclass, and the parser of command lines"),
     Room("zoo.registry", "names of interchangeable things"),
     Room("zoo.modelinfo", "the facts that travel with a model", (), LIGHT),
     Room("zoo.runs", "run folders", (), ("safetensors", "yaml")),
@@ -211,7 +211,7 @@ ROOMS = (
         (*LIGHT, "scipy", "matplotlib", "yaml"),
     ),
     Room("zoo.commands", "one file a command: arguments and printing", ("*",), ("*",)),
-    Room("zoo.cli", "the console script", ("zoo.commands",)),
+    Room("zoo.cli", "the console script"),
     Room("zoo", "the lazy names of `import zoo`", ("*",)),
     Room("zoo.__main__", "`python -m zoo`", ("zoo.cli",)),
 )

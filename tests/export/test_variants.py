@@ -12,7 +12,7 @@ from zoo.cli import main
 from zoo.data.synthetic import synthetic_pairs
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation
-from zoo.export import variants
+from zoo.export import artifacts
 from zoo.formats.bins import write_bin
 from zoo.formats.images import encode_png
 
@@ -30,16 +30,16 @@ def evaluated(seed: int, shift: float, pairs: int = 600) -> Evaluation:
 
 def test_the_interval_of_a_change_holds_it_and_is_nothing_for_the_same_model() -> None:
     reference, worse = evaluated(0, 0.0), evaluated(1, 0.1)
-    for change in variants.changes(reference, worse):
+    for change in artifacts.changes(reference, worse):
         assert change.low <= change.value <= change.high
         assert change.low < change.high
-    assert variants.changes(reference, worse)[0].value < 0
-    for change in variants.changes(reference, reference):
+    assert artifacts.changes(reference, worse)[0].value < 0
+    for change in artifacts.changes(reference, reference):
         assert (change.value, change.low, change.high) == (0, 0, 0)
 
 
 def test_a_change_that_the_pairs_cannot_measure_is_not_a_number() -> None:
-    accuracy, tar = variants.changes(evaluated(0, 0.0, pairs=60), evaluated(1, 0.1, pairs=60))
+    accuracy, tar = artifacts.changes(evaluated(0, 0.0, pairs=60), evaluated(1, 0.1, pairs=60))
     assert np.isfinite(accuracy.value) and np.isnan([tar.value, tar.low, tar.high]).all()
 
 

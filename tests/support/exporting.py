@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.support.places import ROOT
 from zoo.backbones import FlatNeck, blueprint_of, create_backbone, save_timm
-from zoo.export import artifacts, variants
+from zoo.export import artifacts
 from zoo.export.onnx import write_onnx
 from zoo.export.parity import MAX_RELATIVE, crops_for_parity
 from zoo.inference.session import OnnxEmbedder
@@ -146,8 +146,8 @@ def make_run(root: Path) -> Path:
 def make_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """timm's smallest model in a folder of its layout; variants are compared on few pairs and for a short time."""
     monkeypatch.setattr(artifacts, "SYNTHETIC_PAIRS", 40)
-    plain = variants.latency
-    monkeypatch.setattr(variants, "latency", lambda paths, batch, threads: plain(paths, batch, threads, seconds=0.05))
+    plain = artifacts.latency
+    monkeypatch.setattr(artifacts, "latency", lambda paths, batch, threads: plain(paths, batch, threads, seconds=0.05))
     torch.manual_seed(0)
     model = create_backbone("test_resnet", DIM, stem="stock", neck="gap")
     model.train()(torch.randn(8, 3, 112, 112))

@@ -16,13 +16,12 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from zoo.commands.options import Parser, given
+from zoo.commands.options import Parser, answer, given
 from zoo.errors import InputError
 from zoo.messages import log
 
 if TYPE_CHECKING:
-    from zoo.export.artifacts import Comparison, OnnxExport
-    from zoo.export.variants import Change
+    from zoo.export.artifacts import Change, Comparison, OnnxExport
 
 LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
 
@@ -84,12 +83,9 @@ def run_web(args: argparse.Namespace) -> int:
 
     chosen = {"detector": args.detector, "far": args.far, "threshold": args.threshold, "force": args.force}
     files = export_web(args.run, args.web, runtime=args.onnxruntime_web, **chosen)
-    if args.json:
-        print(json.dumps({"folder": args.web, "files": files}))
-    else:
-        print(f"{args.web}: {len(files)} files, {sum(files.values()) / 2**20:.1f} MiB")
-        print(f"next: python -m http.server --directory {args.web}")
-    return 0
+    told = f"{args.web}: {len(files)} files, {sum(files.values()) / 2**20:.1f} MiB"
+    next_step = f"next: python -m http.server --directory {args.web}"
+    return answer(args, {"folder": args.web, "files": files}, [told, next_step])
 
 
 def show(exported: OnnxExport) -> None:

@@ -1,4 +1,4 @@
-"""What several commands share: the parser with their common options, answers, notes and progress bars."""
+"""What several commands share: verifiers, answers, notes and progress bars."""
 
 from __future__ import annotations
 
@@ -7,125 +7,20 @@ import contextlib
 import json
 import logging
 import sys
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from zoo.errors import Exit, InputError, closest
+from zoo.errors import Exit
 from zoo.messages import log
+from zoo.options import MODEL_HELP as MODEL_HELP
+from zoo.options import Parser as Parser
+from zoo.options import given as given
+from zoo.options import positive as positive
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from zoo.inference.convention import GivenInput
     from zoo.recognition import FaceVerifier
     from zoo.train.watch import Standing, Watch
-
-MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the Hub"  #: In every command's help
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, as an option's type."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
-    return int(text)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence, with the closest spelling of an unknown option.
-
-    The description is printed as it is, and options are not abbreviated; both hold for the parsers of actions as well.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(*args, **{**options, **kept})
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
-
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """The options of a command line; InputError for one that is not known."""
-        namespace, unknown = self.parse_known_args(words)
-        if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            close = closest(unknown[0].split("=")[0], known, most=2)
-            hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-            self.error(f"did not expect {' '.join(unknown)}{hint}")
-        return namespace
-
-    def add(self, spelling: str, told: str, **options: Any) -> None:
-        """An argument as its help spells it: "photos DIR", "-o --output FILE"; a flag without a value is a switch."""
-        *names, last = spelling.split()
-        if last.startswith("-"):
-            self.add_argument(*names, last, help=told, action="store_true", **options)
-        else:
-            self.add_argument(*(names or [last]), metavar=last, help=told, **options)
-
-    def add_json(self, told: str = "print one JSON object for a script") -> None:
-        self.add("--json", told)
-
-    def add_threads_argument(self) -> None:
-        told = "CPU threads of a computation (default: the cores that the process may use)"
-        self.add("--threads N", told, type=positive)
-
-    def add_batch_arguments(self) -> None:
-        """The options of every command that works through many photos."""
-        self.add("--workers N", "threads that read and search photos (default: 2)", type=positive, default=2)
-        self.add_threads_argument()
-        self.add_json()
-
-    def add_license_arguments(self) -> None:
-        self.add("--license ID", "the license of the weights, as the Hub names it, or other")
-        self.add("--license-name NAME", "with --license other: its name", default="")
-        self.add("--license-link URL", "with --license other: its text", default="")
-
-    def add_detector_arguments(self, every_face: bool = True, face: str = "largest") -> None:
-        """The options of every command that finds faces in photos."""
-        self.add("--detector PATH", "YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)")
-        rules = ("largest", "central", "all") if every_face else ("largest", "central")
-        self.add_argument(
-            "--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})"
-        )
-
-    def add_model_arguments(self, every_face: bool = True, face: str = "largest") -> None:
-        """The options of every command that turns photos into embeddings."""
-        self.add("--model MODEL", f"{MODEL_HELP} (default: the newest run with a model.onnx)")
-        self.add_detector_arguments(every_face, face)
-        self.add("--aligned", "take the pictures as aligned crops and detect no faces")
-        self.add_input_arguments()
-
-    def add_input_arguments(self) -> None:
-        """What a user knows of a third-party model's input and output, over what is decided by its graph."""
-        self.add("--mean X", "third-party model: subtracted from pixel values 0 … 255", type=float)
-        self.add("--std X", "third-party model: what the difference is divided by", type=float)
-        self.add("--bgr", "third-party model: the input is BGR")
-        taken = any("--output" in action.option_strings for action in self._actions)
-        flags = "--model-output NAME" if taken else "--model-output --output NAME"
-        self.add(flags, "third-party model: which of its outputs is the embedding")
-
-    def add_threshold_arguments(self, rate: str, told: str, draw: str) -> None:
-        """The options of the commands that decide: a threshold or a rate, a drawing, and JSON."""
-        self.add("--draw OUT.png", draw, type=picture_name)
-        self.add(f"{rate} RATE", told, type=float)
-        self.add("--threshold COSINE", "use this cosine similarity as the threshold instead", type=float)
-        self.add_threads_argument()
-        self.add_json()
-
-    def add_options(self, options: type[DataclassInstance]) -> None:
-        """A flag for every field of a dataclass that is a `zoo.options.option`; one that is not given sets nothing."""
-        for name, hint in typing.get_type_hints(options).items():
-            field = options.__dataclass_fields__[name]
-            if "help" not in field.metadata:
-                continue
-            told, kind = field.metadata["help"], (*typing.get_args(hint), hint)[0]
-            known: dict[str, Any] = {"type": kind, "metavar": field.metadata["metavar"]}
-            if kind is bool:
-                known = {"action": argparse.BooleanOptionalAction}
-            if field.default not in (None, False):
-                told += f" (default: {'yes' if field.default is True else field.default})"
-            told = argparse.SUPPRESS if field.metadata["rare"] else told
-            self.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=told, **known)
 
 
 def given_input(args: argparse.Namespace) -> GivenInput | None:
@@ -154,13 +49,6 @@ def limit_threads(args: argparse.Namespace) -> None:
     cv2.setNumThreads(args.threads or cores())
 
 
-def picture_name(text: str) -> str:
-    """A file name that a picture can be written to, as an option's type."""
-    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise argparse.ArgumentTypeError(f"expected a file name ending in .png or .jpg to draw into, found {text}")
-    return text
-
-
 def answer(args: argparse.Namespace, record: Mapping[str, Any], lines: Iterable[str]) -> Exit:
     """Prints the record for a script that asked for --json, else its notes and the lines for people."""
     print_notes([] if args.json else record.get("notes", ()))
@@ -174,10 +62,6 @@ def print_notes(notes: Sequence[str], most: int | None = None, where: str = "") 
         print(f"note: {note}", file=sys.stderr)
     if most is not None and len(notes) > most:
         print(f"note: and {len(notes) - most:,} more, listed in {where}", file=sys.stderr)
-
-
-def given(args: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name in options.__dataclass_fields__}
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ def add_arguments(parser: Parser) -> None:
             dest="set",
             action="append",
             type=f"{name}={{}}".format,
-            **dict[str, Any](nargs="?", const="true") if options.hints()[name] is bool else {},
-            metavar=metavar(options.hints()[name]),
+            **dict[str, Any](nargs="?", const="true") if options.HINTS[name] is bool else {},
+            metavar=metavar(options.HINTS[name]),
             help=argparse.SUPPRESS if name in others else described(name),
         )
     parser.add("--recipe NAME|FILE", "start from a packaged recipe (`zoo list recipes`) or a YAML file")
@@ -49,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def described(option: str) -> str:
-    told, default = options.descriptions()[option].removesuffix("."), getattr(options.TrainConfig(), option)
+    told, default = options.DESCRIPTIONS[option].removesuffix("."), getattr(options.TrainConfig(), option)
     told = told[0].lower() + told[1:] if told[1].islower() else told
     return told.replace("%", "%%") + ("" if default is None else f" (default: {default})")
 

@@ -47,18 +47,14 @@ class OnnxFile:
         return self.path.parent.name if self.path.name == ONNX and self.path.parent.name else self.path.name
 
     def onnx(self) -> Path:
-        self._require_onnx()
-        return self.path
-
-    def _require_onnx(self) -> None:
         if self.path.suffix in CHECKPOINTS:
             advice = f"`zoo adopt {self.path} -o FOLDER` makes a model of another project's checkpoint"
             raise InputError(f"expected a model, found the checkpoint {self.path}; {advice}")
+        return self.path
 
     def folder(self) -> Path:
-        self._require_onnx()
         advice = f"name a run, a folder with {CONFIG} and {WEIGHTS}, or owner/name on the Hub"
-        raise InputError(f"expected a model with PyTorch weights, found the file {self.path}; {advice}")
+        raise InputError(f"expected a model with PyTorch weights, found the file {self.onnx()}; {advice}")
 
 
 @dataclass(frozen=True)

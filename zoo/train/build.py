@@ -265,8 +265,8 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
         if config.workers > 8 * here:
             raise InputError(f"expected --workers of at most {8 * here} on {here} cores, found {config.workers}")
         return config.workers
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, here // processes - 1)) if device.type == "cuda" else 0
+    here //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, here - 1)) if device.type == "cuda" else 0
 
 
 def info_of(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
@@ -298,10 +298,9 @@ def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | Non
         groups.append({"params": learned, "weight_decay": 0.0})
     if config.optimizer == "adamw":
         adamw = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        for parameter in trainable:
-            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            step = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            adamw.state[parameter] = {"step": step, **moments}
+        for one in trainable:
+            moments = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
+            adamw.state[one] = {"step": torch.zeros((), dtype=torch.float32, device=one.device), **moments}
         return adamw
     sgd = torch.optim.SGD(groups, fused=True, **sgd_options(config))
     if config.momentum > 0:
@@ -327,17 +326,13 @@ def parameter_groups(config: TrainConfig, model: nn.Module) -> list[dict[str, An
 def build_centre_optimizer(config: TrainConfig, weight: nn.Parameter) -> RowwiseSGD | RowwiseAdamW:
     """The same step for the class centres, which moves only the rows that took part."""
     optimizer: RowwiseSGD | RowwiseAdamW
+    rate = config.lr if config.centre_lr is None else config.centre_lr
     if config.optimizer == "adamw":
-        optimizer = RowwiseAdamW([weight], lr=centre_lr(config), weight_decay=config.weight_decay)
+        optimizer = RowwiseAdamW([weight], lr=rate, weight_decay=config.weight_decay)
     else:
-        optimizer = RowwiseSGD([weight], **{**sgd_options(config), "lr": centre_lr(config)})
+        optimizer = RowwiseSGD([weight], **{**sgd_options(config), "lr": rate})
     optimizer.state[weight].update(optimizer.first_state(weight.detach()))
     return optimizer
-
-
-def centre_lr(config: TrainConfig) -> float:
-    """The peak learning rate of the class centres."""
-    return config.lr if config.centre_lr is None else config.centre_lr
 
 
 def sgd_options(config: TrainConfig) -> dict[str, Any]:

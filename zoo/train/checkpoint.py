@@ -68,8 +68,7 @@ class Saver:
     def save(self, state: State, step: int, best: int = 0) -> None:
         """Starts `save` in the background; raises what the previous one failed with."""
         self.wait()
-        copied = self.stager.stage(state)
-        self.thread = threading.Thread(target=self._write, args=(copied, step, best), daemon=True)
+        self.thread = threading.Thread(target=self._write, args=(self.stager.stage(state), step, best), daemon=True)
         self.thread.start()
         self.since = time.monotonic()
 

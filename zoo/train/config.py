@@ -3,7 +3,6 @@
 What else is true of an option, such as whether it may change on --resume, stands at its field too, as an `Option`.
 """
 
-import functools
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from zoo.errors import InputError, unknown_name
@@ -251,6 +250,10 @@ OPTIONS: dict[str, Option] = {
     name: next((fact for fact in typing.get_args(hint)[1:] if isinstance(fact, Option)), Option())
     for name, hint in typing.get_type_hints(TrainConfig, include_extras=True).items()
 }  #: Every training option, in the order of declaration
+HINTS: dict[str, Any] = typing.get_type_hints(TrainConfig)  #: The type of every option
+DESCRIPTIONS: dict[str, str] = {
+    name: " ".join((one.description or "").split()) for name, one in vars(TrainConfig)["__pydantic_fields__"].items()
+}  #: The docstring of every option, in one line
 
 
 def option_names(**facts: object) -> tuple[str, ...]:
@@ -265,19 +268,6 @@ def option_names(**facts: object) -> tuple[str, ...]:
 def flag(option: str) -> str:
     """An option's flag: max_images → --max-images."""
     return f"--{option.replace('_', '-')}"
-
-
-@functools.cache
-def hints() -> dict[str, Any]:
-    """The type of every option."""
-    return typing.get_type_hints(TrainConfig)
-
-
-@functools.cache
-def descriptions() -> dict[str, str]:
-    """The docstring of every option, in one line."""
-    described = TypeAdapter(TrainConfig).json_schema()["properties"]
-    return {name: " ".join(described[name].get("description", "").split()) for name in OPTIONS}
 
 
 def set_option(values: dict[str, Any], assignment: str) -> None:
@@ -315,11 +305,11 @@ def build(values: Mapping[str, Any], parts: bool = True) -> TrainConfig:
         if name not in OPTIONS:
             raise unknown_name("training option", name, OPTIONS)
         if not dot:
-            given[name] = read(value, hints()[name], flag(name))
-        elif typing.get_origin(hints()[name]) is dict:
+            given[name] = read(value, HINTS[name], flag(name))
+        elif typing.get_origin(HINTS[name]) is dict:
             given[name] = {**given.get(name, {}), part: value}
         else:
-            raise InputError(f"expected {flag(name)} to be {spelled(hints()[name])}, found --set {key}={value}")
+            raise InputError(f"expected {flag(name)} to be {spelled(HINTS[name])}, found --set {key}={value}")
     if parts and "backbone_options" in given:  # whose types only timm knows
         texts = given["backbone_options"].items()
         given["backbone_options"] = {part: yaml.safe_load(v) if isinstance(v, str) else v for part, v in texts}

@@ -170,8 +170,7 @@ def note_changes(run: Path, config: TrainConfig, step: int) -> None:
     changed = {name: [getattr(saved, name), value] for name, value in mended.items()}
     line = {"step": step, "time": round(time.time(), 3), "changed": changed}
     history = run / "history.jsonl"
-    before = history.read_text(encoding="utf-8") if history.is_file() else ""
-    write_text(history, f"{before}{json.dumps(line)}\n")
+    write_text(history, f"{history.read_text('utf-8') if history.is_file() else ''}{json.dumps(line)}\n")
     save_config(replace(saved, **mended), run / "config.yaml")
 
 
@@ -220,13 +219,16 @@ def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str
     flat = [{**record, **record.get("validation", {})} for record in records]
     figures = [svg(figure, text) for text, keys in CURVES if (figure := draw(text, keys, flat)) is not None]
     validated = [record for record in flat if "accuracy" in record]
-    template = templates("zoo.train").get_template("curves.html.j2")
-    return template.render(
-        name=name,
-        config=config,
-        last=flat[-1] if flat else {},
-        best=max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None),
-        figures=figures,
+    return (
+        templates("zoo.train")
+        .get_template("curves.html.j2")
+        .render(
+            name=name,
+            config=config,
+            last=flat[-1] if flat else {},
+            best=max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None),
+            figures=figures,
+        )
     )
 
 

@@ -18,7 +18,7 @@ from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
-from zoo.train.build import Training, build, build_schedule, choose_device, head_steps, info_of, open_loader
+from zoo.train.build import Training, build, build_schedule, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
 from zoo.train.distributed import reduced
 from zoo.train.finetune import merged, open_teacher
@@ -47,13 +47,13 @@ def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch 
 
 def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume: bool, watch: Watch) -> Record:
     """`train` in this process, which is `rank` among those of the run."""
-    device, spec = choose_device(config, rank.local), config.input
+    device = choose_device(config, rank.local)
     config = settled(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     gather = config.gather and rank.world > 1
-    dataset, held = distributed.agreed(lambda: open_training(config, spec.size), rank)
+    dataset, held = distributed.agreed(lambda: open_training(config, config.input.size), rank)
     loader = distributed.agreed(lambda: open_loader(config, dataset, rank, device), rank)
     data = distributed.same(facts_of(dataset), "training set", rank)
     steps_per_epoch = len(loader) // config.accumulate
@@ -71,8 +71,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     if resume and rank.first:
         note_changes(run, config, step)
     doubts = note_machine(run, config, device, rank.world, resume) if rank.first else []
-    alone, margin_steps = head_steps(config, steps_per_epoch), round(config.margin_epochs * steps_per_epoch)
-    take_step = Stepper(config, training, rank, device, spec, alone, margin_steps, teacher)
+    take_step = Stepper(config, training, rank, device, steps_per_epoch, teacher)
     logger = LOGGERS[config.log](run, plain(config)) if config.log != "none" and rank.first else None
     metrics = MetricsFile(run / "metrics.jsonl" if rank.first else Path(os.devnull), step, logger)
     saver = checkpoint.Saver(kept, config.keep, config.checkpoint_minutes if rank.first else None, gather)
@@ -136,12 +135,6 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
     return record
 
 
-def origin_in(run: Path) -> Origin | None:
-    """Where the weights that a run started from come from; None where nobody else trained them."""
-    file = run / ORIGIN
-    return Origin.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
 @dataclass(frozen=True)
 class Milestones:
     """What happens at an epoch's end and where a validation is due, in the first process: a signal ends it at once."""
@@ -170,7 +163,9 @@ class Milestones:
             return record
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
         told = info_of(self.config, self.training, self.loader.dataset, self.config.input)
-        info = asdict(replace(told, origin=origin_in(self.run)))
+        if (others := self.run / ORIGIN).is_file():
+            told = replace(told, origin=Origin.from_dict(json.loads(others.read_text(encoding="utf-8"))))
+        info = asdict(told)
         epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if self.config.keep_epochs else [])]
         if ended:
             log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))

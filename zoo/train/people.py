@@ -144,8 +144,7 @@ def clean(
     kept = np.setdiff1d(np.arange(len(dataset)), removed.numpy())
     if len(kept) == 0:
         raise InputError(f"expected some images within {degrees} degrees of their centres, found none; train longer")
-    left = Selected(dataset, kept)
-    written = pack_records(left, out, bar=bar)
+    written = pack_records(Selected(dataset, kept), out, bar=bar)
     people = torch.from_numpy(np.unique(dataset.labels[kept]))
     with atomic_path(Path(out) / "centres.safetensors") as temporary:
         save_file({"weight": found.centres[people].contiguous()}, temporary)

@@ -18,8 +18,6 @@ from zoo.train.config import TrainConfig, build, changes, flag, load_config, opt
 from zoo.train.typed import load_recipe
 from zoo.train.watch import Record, Standing, Watch, unwatched
 
-TRIAL = "quick-cpu"  #: The recipe of a run without training data
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -90,7 +88,7 @@ def dry_run(backbone: str | None = None, *, recipe: str | None = None, **options
 
 def configured(recipe: str | None, given: Mapping[str, Any]) -> TrainConfig:
     """The options of a new run, with those of a recipe, and of --init, where they are not `given`."""
-    recipe = recipe or (None if "data" in given else TRIAL)
+    recipe = recipe or (None if "data" in given else "quick-cpu")
     loaded = load_recipe(recipe) if recipe else {}
     values = {**rescaled(loaded, given), **given}
     if "data" not in values:
@@ -184,12 +182,16 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     Of the processes that torchrun starts, the first one makes and locks the folder, and tells the others its name. The
     file of an augmentation is kept in the run, which goes on with it whatever becomes of the original.
     """
+    from zoo.backbones import model_info
+    from zoo.resolve import torch_folder
     from zoo.train.build import choose_device
     from zoo.train.loop import train
     from zoo.train.step import settled
 
     config = settled(config, choose_device(config))  # as it is saved: a run goes on as it began
-    start = local(config.init, resume)
+    start = "none" if resume else config.init  # a run that goes on has its own weights
+    trained = start not in ("none", "timm")
+    start = str(torch_folder(start)) if trained else start
     here = replace(config, init=start, init_centres=config.init_centres and not resume)
     if not first_process():
         with machine_faults(run):
@@ -197,7 +199,8 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
     with machine_faults(run), new_folder(run, keep=has_checkpoint), lock(run):
         if not resume:
             save_config(config, run / "config.yaml")
-            note_origin(start, run)
+            if trained and (origin := model_info(start).origin):  # its models and its card tell of others' weights
+                write_json(run / ORIGIN, asdict(origin))
         augment, kept = Path(config.augment), run / "augment.yaml"
         if augment.suffix in (".yaml", ".yml"):
             if augment.is_file() and not (resume and kept.is_file()):
@@ -209,26 +212,6 @@ def train_in(run: Path, config: TrainConfig, *, resume: bool = False, watch: Wat
 def has_checkpoint(run: Path) -> bool:
     """Whether a run can be resumed."""
     return any(run.glob("checkpoint/step-*"))
-
-
-def local(init: str, resume: bool) -> str:
-    """The start of a run as a folder of this machine; a run that goes on has its own weights."""
-    if resume or init in ("none", "timm"):
-        return "none" if resume else init
-    from zoo.resolve import torch_folder
-
-    return str(torch_folder(init))
-
-
-def note_origin(init: str, run: Path) -> None:
-    """Keeps in the run where others' weights that it starts from come from; its model and its card tell it."""
-    if init in ("none", "timm"):
-        return
-    from zoo.backbones import model_info
-
-    origin = model_info(init).origin
-    if origin is not None:
-        write_json(run / ORIGIN, asdict(origin))
 
 
 def first_process() -> bool:

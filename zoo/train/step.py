@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -17,9 +17,8 @@ from zoo.data.base import FaceDataset
 from zoo.data.loader import Batch
 from zoo.errors import InputError, first_line
 from zoo.heads import clip_grad_norm
-from zoo.modelinfo import InputSpec
 from zoo.train import distributed
-from zoo.train.build import Training, flips_on_device
+from zoo.train.build import Training, flips_on_device, head_steps
 from zoo.train.config import TrainConfig
 from zoo.train.finetune import Teacher
 from zoo.train.log import Meter
@@ -130,8 +129,7 @@ class NonfiniteSteps:
     def put_back(self, statistics: list[tuple[list[torch.Tensor], torch.Tensor]], withhold: torch.Tensor) -> None:
         """Puts the running statistics back where the step was withheld."""
         for buffers, before in statistics:
-            sizes = [buffer.numel() for buffer in buffers]
-            right = torch.split(torch.where(withhold, before, joined(buffers)), sizes)
+            right = torch.split(torch.where(withhold, before, joined(buffers)), [b.numel() for b in buffers])
             torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(right, buffers, strict=True)])
 
     def judge(self, dataset: FaceDataset) -> int:
@@ -157,30 +155,28 @@ def joined(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
+@dataclass
 class Stepper:
     """Takes the steps of a run on `device`, in the process `rank`."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        training: Training,
-        rank: distributed.Rank,
-        device: torch.device,
-        spec: InputSpec,
-        head_steps: int = 0,
-        margin_steps: int = 0,
-        teacher: Teacher | None = None,
-    ) -> None:
-        """In the first `head_steps` steps the class centres learn alone; in `margin_steps` the margin grows."""
-        self.config, self.training, self.rank, self.device, self.spec = config, training, rank, device, spec
-        self.replica = distributed.replicate(training.model, rank, device)
+    config: TrainConfig
+    training: Training
+    rank: distributed.Rank
+    device: torch.device
+    steps_per_epoch: int = 0  #: By which the steps are counted in which centres learn alone, or the margin grows
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        config, training, device = self.config, self.training, self.device
+        self.head_steps = head_steps(config, self.steps_per_epoch)
+        self.margin_steps = round(config.margin_epochs * self.steps_per_epoch)
+        self.replica = distributed.replicate(training.model, self.rank, device)
         mode = "reduce-overhead" if config.cuda_graphs else None
         self.forward = torch.compile(self.replica, mode=mode) if config.compile else self.replica
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
         self.precision = torch.autocast(device.type, low) if low else contextlib.nullcontext()
         self.meter = Meter(device)
         self.nonfinite = NonfiniteSteps(config.skip_nonfinite, device, training.progress["bad_steps"])
-        self.head_steps, self.margin_steps, self.teacher = head_steps, margin_steps, teacher
         self.margin = training.criterion.head.options.get("margin", 0.0)
         self.frozen_norms = [  # statistics that moved would change what is frozen
             module
@@ -199,20 +195,17 @@ class Stepper:
             head = training.criterion.head
             head.configure(margin=head.no_margin + (self.margin - head.no_margin) * step / self.margin_steps)
         statistics = self.nonfinite.remember(training.model, training.criterion)
-        seen = []
         training.model.train(step >= self.head_steps)  # its batch norms stay as they are while it does not learn
         for frozen in self.frozen_norms:
             frozen.eval()
-        for part in range(self.config.accumulate):
-            loss, indices = self.backward(batches, step, part)
-            seen.append(indices)
+        passes = [self.backward(batches, step, part) for part in range(self.config.accumulate)]
+        loss, seen = passes[-1][0], [indices for _, indices in passes]
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         limit = self.config.clip_norm or math.inf
         backbone = [*training.model.parameters(), *training.criterion.head.parameters()]
         shards = [training.criterion.weight, *(p for p in backbone if isinstance(p, DTensor))]
-        replicated = [p for p in backbone if not isinstance(p, DTensor)]
-        norm = clip_grad_norm(replicated, shards, limit, distributed.group())
+        norm = clip_grad_norm([p for p in backbone if not isinstance(p, DTensor)], shards, limit, distributed.group())
         withhold = self.nonfinite.check(loss, norm, step, seen, overflow_is_normal=scaler.is_enabled())
         if scaler.is_enabled():  # one scale for all processes, whichever of them holds the centres that overflowed
             for overflow in (one for given in optimizers for one in scaler._found_inf_per_device(given).values()):
@@ -234,8 +227,7 @@ class Stepper:
         if flips_on_device(self.config, self.device):
             mirrored = self.sent(torch.from_numpy(Flip.mirrored(self.config.seed, epoch, indices.numpy())))
             crops = torch.where(mirrored[:, None, None, None], crops.flip(2), crops)
-        pixels = normalise(crops, self.spec)
-        pixels = pixels.to(self.training.criterion.weight.dtype)
+        pixels = normalise(crops, self.config.input).to(self.training.criterion.weight.dtype)
         kept = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return pixels.contiguous(memory_format=kept), self.sent(labels), indices
 

@@ -21,12 +21,11 @@ from tests.support.exporting import (
 )
 from zoo.cli import main
 from zoo.commands.export import LOW_COSINE, show_comparison
-from zoo.export import artifacts, parity, variants
+from zoo.export import artifacts, parity
 from zoo.export import onnx as exporter
-from zoo.export.artifacts import Comparison
+from zoo.export.artifacts import Change, Comparison, Row
 from zoo.export.onnx import fold_neck
 from zoo.export.quantize import Conversion
-from zoo.export.variants import Change, Row
 from zoo.inference.session import OnnxEmbedder
 from zoo.runs import lock
 
@@ -191,7 +190,7 @@ def test_weights_beyond_one_file_are_exported_in_float32_alone(
 def test_a_file_that_loses_too_much_is_refused_at_the_command_line_with_all_others(
     change: Change, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variants, "changes", lambda first, other: (change, change))
+    monkeypatch.setattr(artifacts, "changes", lambda first, other: (change, change))
     before = sorted(model_folder.iterdir())
     command = ["export", str(model_folder), "--json", "--onnx", "--fp16", "--max-accuracy-drop"]
     assert main([*command, "0.019"]) == 2

@@ -11,11 +11,11 @@ import yaml
 from tests.support.training import tiny
 from zoo.errors import InputError
 from zoo.train.config import (
+    DESCRIPTIONS,
     OPTIONS,
     TrainConfig,
     build,
     changes,
-    descriptions,
     load_config,
     option_names,
     plain,
@@ -179,8 +179,8 @@ def test_a_saved_run_loads_without_the_package_that_brought_its_head(tmp_path: P
 
 
 def test_every_option_is_described_and_knows_what_else_is_true_of_it() -> None:
-    assert list(OPTIONS) == list(plain(TrainConfig())) == list(descriptions())
-    assert all(text and "\n" not in text for text in descriptions().values())
+    assert list(OPTIONS) == list(plain(TrainConfig())) == list(DESCRIPTIONS)
+    assert all(text and "\n" not in text for text in DESCRIPTIONS.values())
     assert option_names() == tuple(OPTIONS)
     assert option_names(varied=True) == ("head", "seed")
     assert {name: OPTIONS[name].grid_flag for name in ("head", "seed", "data", "lr")} == {

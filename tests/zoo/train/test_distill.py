@@ -103,7 +103,7 @@ def test_without_a_weight_the_teacher_pulls_as_strongly_as_a_label(
     config = tiny(**options, teacher_loss=kind, teacher_weight=weight)
     parts, device = build(config, 5, torch.device("cpu")), torch.device("cpu")
     teacher = Teacher(F.normalize(torch.randn(6, config.embedding_dim)).numpy(), kind)
-    stepper = Stepper(config, parts, Rank(), device, config.input, teacher=teacher)
+    stepper = Stepper(config, parts, Rank(), device, teacher=teacher)
     x, indices = torch.randn(3, config.embedding_dim), torch.tensor([5, 0, 3])
     found = stepper.loss(x, torch.tensor([0, 1, 2]), indices)
     torch.testing.assert_close(found, factor * teacher.loss(x, indices, parts.criterion))

@@ -122,7 +122,7 @@ def test_a_step_neither_reads_from_the_device_nor_copies_to_it(
     training = parts_of(config, 5, FAR)
     training.criterion._watch.started = True
     monkeypatch.setattr(training.optimizer, "step", lambda: None)  # torch's fused step knows no meta device
-    step = Stepper(config, training, Rank(), FAR, config.input)
+    step = Stepper(config, training, Rank(), FAR)
     crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
     batches = [step.prepare((crops, labels, labels), epoch=0) for _ in range(2 * config.accumulate)]
     with forbid_copies(monkeypatch):
@@ -145,7 +145,7 @@ def test_cuda_graphs_are_asked_of_the_compiler_and_announced_before_each_pass(mo
     device = torch.device("cpu")
     for options, marks in (({"compile": True, "cuda_graphs": True}, 2), ({"compile": True}, 0)):
         config = tiny(**options)
-        step = Stepper(config, parts_of(config, 5, device), Rank(), device, config.input)
+        step = Stepper(config, parts_of(config, 5, device), Rank(), device)
         crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
         for number in range(2):
             step(iter([step.prepare((crops, labels, labels), epoch=0)]), number)
@@ -171,7 +171,7 @@ def test_a_scaled_fp16_run_goes_on_exactly_and_backs_off_where_any_process_overf
     assert same_weights(whole, part)
 
     training = parts_of(config, 5, torch.device("cpu"))
-    step = Stepper(config, training, Rank(), torch.device("cpu"), config.input)
+    step = Stepper(config, training, Rank(), torch.device("cpu"))
     crops, labels = torch.zeros(5, 112, 112, 3, dtype=torch.uint8), torch.arange(5)
     scales = []
     for norm in (1.0, float("inf")):
