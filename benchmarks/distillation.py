@@ -32,9 +32,8 @@ from zoo.export.artifacts import export_onnx
 from zoo.files import write_json
 from zoo.reproduce.tables import Gain
 from zoo.train.config import build, set_option
-from zoo.train.start import train_in
+from zoo.train.start import Standing, train_in
 from zoo.train.typed import load_recipe
-from zoo.train.watch import Standing
 
 FIGURES = ("AUC", "TAR@FAR 0.01", "accuracy")
 

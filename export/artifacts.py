@@ -23,9 +23,8 @@ from zoo.errors import InputError, explained
 from zoo.evaluate.intervals import ACCURACY
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation, differences
-from zoo.export import parity
+from zoo.export import SYNTHETIC_PAIRS, Options, parity
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
-from zoo.export.options import SYNTHETIC_PAIRS, Options
 from zoo.export.parity import crops_for_parity
 from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
 from zoo.files import json_safe, new_folder, write_json
@@ -143,16 +142,12 @@ SUFFIX = {"float16": ".fp16.onnx", "int8": ".int8.onnx"}
 
 
 class CropSet(NamedTuple):
-    """Crops with their origin."""
-
     crops: Crops  #: RGB uint8 (count, H, W, 3)
     name: str  #: Where they come from, for reports; never the name of a person
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The variants beside the float32 file."""
-
     pairs: str  #: The pairs that accuracy and TAR were measured on
     rows: tuple[Row, ...]  #: The float32 file, then the variants
     conversions: tuple[Conversion, ...]  #: How each variant was made
@@ -226,7 +221,6 @@ def require_free(paths: Sequence[Path], force: bool) -> None:
 
 
 def model_files(target: Path, options: Options) -> dict[str, Path]:
-    """The file of each precision."""
     return {"float32": target, **{name: target.with_name(target.stem + SUFFIX[name]) for name in options.variants}}
 
 

@@ -51,8 +51,6 @@ class Differences:
 
 @dataclass(frozen=True)
 class Compared:
-    """The differences at one batch size."""
-
     batch: int
     optimised: Differences  #: With ONNX Runtime's graph optimisation, as users run the file
     unoptimised: Differences  #: The graph as written

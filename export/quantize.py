@@ -32,8 +32,6 @@ CHUNK = 8  #: Crops per calibration batch: all their intermediate tensors are in
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a variant was made."""
-
     precision: str  #: float16 or int8
     kept_in_float32: tuple[str, ...] = ()  #: The layers that were not converted, by name
     why: str = ""  #: The reason, where there are such layers
@@ -50,8 +48,6 @@ class Conversion:
 
 
 class Variant(NamedTuple):
-    """A model in a lower precision, and how it was made."""
-
     proto: onnx.ModelProto
     conversion: Conversion
 

@@ -65,16 +65,14 @@ def training_data(run: Path) -> str | None:
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
     """Holds a run folder for writing by flock, which ends with the process; InputError names another that holds it."""
-    descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not hold(descriptor):
-            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+    with open(run / ".lock", "a+") as file:
+        if not hold(file):
+            file.seek(0)
+            owner = file.read(32).strip() or "unknown"
             raise InputError(f"the run {run} is being written by process {owner}; wait for it, or stop it first")
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -117,11 +115,6 @@ def fault_of(trouble: BaseException, run: Path) -> str:
 
 
 def is_being_written(run: Path) -> bool:
-    try:
-        descriptor = os.open(run / ".lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not hold(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError), open(run / ".lock", "r+") as file:
+        return not hold(file)
+    return False

@@ -67,7 +67,7 @@ def fit(
 ) -> None:
     """Trains in this process; with `die_after_seconds` a signal comes from a thread after that time."""
     from zoo.train.loop import train
-    from zoo.train.watch import Interrupted
+    from zoo.train.start import Interrupted
 
     if die_after_seconds is not None:
         threading.Timer(die_after_seconds, os.kill, (os.getpid(), number)).start()
@@ -184,7 +184,7 @@ def torchrun(config: TrainConfig, run: Path, processes: int) -> subprocess.Compl
 def until_told(config: TrainConfig, run: Path, resume: bool) -> None:
     """Trains in a process group of its own; ends with the exit code of the signal that stopped the run."""
     from zoo.train.loop import train
-    from zoo.train.watch import Interrupted
+    from zoo.train.start import Interrupted
 
     os.setsid()
     try:

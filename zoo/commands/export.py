@@ -27,7 +27,7 @@ LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
 
 
 def add_arguments(parser: Parser) -> None:
-    from zoo.export.options import Options
+    from zoo.export import Options
 
     parser.add("run RUN", "a run, its folder, or another MODEL with weights", nargs="?")
     parser.add("--onnx", "write ONNX with metadata and measured parity")
@@ -48,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.web is not None:
         return run_web(args)
-    from zoo.export.options import Options
+    from zoo.export import Options
 
     chosen = given(args, Options)
     if not args.onnx and (chosen or not args.safetensors):

@@ -20,7 +20,7 @@ from zoo.options import positive as positive
 if TYPE_CHECKING:
     from zoo.inference.convention import GivenInput
     from zoo.recognition import FaceVerifier
-    from zoo.train.watch import Standing, Watch
+    from zoo.train.start import Standing, Watch
 
 
 def given_input(args: argparse.Namespace) -> GivenInput | None:
@@ -85,7 +85,7 @@ def training_bar(quiet: bool) -> Iterator[Watch]:
 
     What is logged meanwhile appears above it; warnings alone where all should be `quiet`.
     """
-    from zoo.train.watch import facts, heartbeat, unwatched
+    from zoo.train.start import facts, heartbeat, unwatched
 
     if quiet:
         log.setLevel(logging.WARNING)

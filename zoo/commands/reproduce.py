@@ -18,7 +18,7 @@ from typing import Any
 from zoo.commands.options import Parser, positive, training_bar
 from zoo.errors import InputError
 from zoo.train.config import set_option
-from zoo.train.watch import Interrupted
+from zoo.train.start import Interrupted
 
 
 def add_arguments(parser: Parser) -> None:

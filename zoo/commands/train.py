@@ -15,8 +15,7 @@ from typing import Any
 
 from zoo.commands.options import Parser, training_bar
 from zoo.train import config as options
-from zoo.train.start import dry_run, first_process, resume, train
-from zoo.train.watch import Interrupted
+from zoo.train.start import Interrupted, dry_run, first_process, resume, train
 
 
 def add_arguments(parser: Parser) -> None:

@@ -34,9 +34,8 @@ from zoo.train import checkpoint
 from zoo.train import config as training
 from zoo.train.build import choose_device
 from zoo.train.config import OPTIONS, TrainConfig
-from zoo.train.start import PLAIN, train_in
+from zoo.train.start import CHECKPOINT, PLAIN, Interrupted, Standing, Watch, stop_signals, train_in, unwatched
 from zoo.train.typed import load_recipe, recipes
-from zoo.train.watch import CHECKPOINT, Interrupted, Standing, Watch, stop_signals, unwatched
 
 FOLDS = "stratified"  #: Folds of a benchmark that nobody has published
 

@@ -102,27 +102,18 @@ class Cell:
         return f"{self.head} seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class SeedStats:
-    """One figure of one head over its seeds."""
-
-    values: tuple[float, ...]  #: Fractions, one per seed
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """The sample standard deviation (n − 1); None for a single seed."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def percent(self) -> str:
-        """The figure as the tables print it."""
-        return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample standard deviation (n − 1) over seeds; None for a single one."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
-Row = tuple[str, str, dict[str, SeedStats]]  #: Benchmark, figure, and the statistics of each head
+def percent(values: Sequence[float]) -> str:
+    """A figure's mean and deviation over seeds, as the tables print them."""
+    spread = deviation(values)
+    return f"{100 * statistics.fmean(values):.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+
+Row = tuple[str, str, dict[str, list[float]]]  #: Benchmark, figure, and each head's fractions, one per seed
 
 
 def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
@@ -136,17 +127,12 @@ def figures(result: Evaluation) -> Iterator[tuple[str, str, float]]:
 
 def seed_stats(cells: Sequence[Cell]) -> dict[str, list[Row]]:
     """{kind: rows} over all cells, in the order of TABLES and of the reports."""
-    gathered: dict[str, dict[tuple[str, str], dict[str, tuple[float, ...]]]] = {kind: {} for kind in TABLES}
+    gathered: dict[str, dict[tuple[str, str], dict[str, list[float]]]] = {kind: {} for kind in TABLES}
     for cell in cells:
         for result in cell.report.results:
             for kind, label, value in figures(result):
-                by_head = gathered[kind].setdefault((result.data, label), {})
-                by_head[cell.head] = (*by_head.get(cell.head, ()), value)
-    return {
-        kind: [(*key, {head: SeedStats(values) for head, values in heads.items()}) for key, heads in rows.items()]
-        for kind, rows in gathered.items()
-        if rows
-    }
+                gathered[kind].setdefault((result.data, label), {}).setdefault(cell.head, []).append(value)
+    return {kind: [(*key, heads) for key, heads in rows.items()] for kind, rows in gathered.items() if rows}
 
 
 @dataclass(frozen=True)
@@ -306,7 +292,7 @@ def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, d
         parts.append(f"## {TABLES[kind]}\n")
         lines = [["benchmark", "figure, %", *headings], ["---", "---", *["---:"] * len(heads)]]
         for data, label, by_head in rows:
-            lines.append([data, label, *(by_head[head].percent() if head in by_head else "" for head in heads)])
+            lines.append([data, label, *(percent(by_head[head]) if head in by_head else "" for head in heads)])
             theirs = [None if data in partial else (stated or {}).get(spelling(data, label, head)) for head in heads]
             if any(value is not None for value in theirs):
                 lines.append(["", "as stated", *("" if value is None else f"{100 * value:.2f}" for value in theirs)])
@@ -353,7 +339,10 @@ def summary(cells: Sequence[Cell], second: str, difference: float = 0.01) -> dic
     measured, compared = [], []
     for kind, rows in seed_stats(cells).items():
         for data, label, by_head in rows:
-            heads = {head: {"values": one.values, "mean": one.mean, "std": one.std} for head, one in by_head.items()}
+            heads = {
+                head: {"values": values, "mean": statistics.fmean(values), "std": deviation(values)}
+                for head, values in by_head.items()
+            }
             measured.append({"table": kind, "benchmark": data, "figure": label, "heads": heads})
     for gain in gains(cells, second):
         between = {"benchmark": gain.data, "figure": gain.figure, "first": gain.first, "second": gain.second}

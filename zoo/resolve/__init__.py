@@ -240,8 +240,6 @@ if TYPE_CHECKING:
     from zoo.inference.embed import FaceModel
     from zoo.inference.session import OnnxEmbedder
 
-BACKENDS = ("onnx", "torch")
-
 
 def load(model: str | Path) -> nn.Module:
     """The torch model that `model` names (see `zoo.resolve`), with its weights, in evaluation mode.
@@ -285,8 +283,8 @@ def load_embedder(model: str | Path | None, backend: str = "onnx", **options: An
     `options` are those of OnnxEmbedder or, for torch, of TorchFolder (device, threads, strict). InputError as for
     `load`, and for another backend.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"expected the backend {' or '.join(BACKENDS)}, found {backend!r}")
+    if backend not in ("onnx", "torch"):
+        raise InputError(f"expected the backend onnx or torch, found {backend!r}")
     place = find_model(model)
     if backend == "onnx":
         return load_onnx(place.onnx(), **options)

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,17 @@ from zoo.train.finetune import add_low_rank, start_centres
 
 @dataclass
 class Training:
-    """The parts of a run that the loop moves."""
-
     model: nn.Module
     criterion: MarginSoftmaxLoss
     optimizer: torch.optim.Optimizer
     centre_optimizer: RowwiseSGD | RowwiseAdamW
     scaler: torch.amp.GradScaler
     average: ModelEmaV3 | None
-    progress: dict[str, int]
-    """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
-    best: dict[str, Any]  #: `step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on
     plain: nn.Module | None = None  #: Where `model` is sharded: the whole one, without memory but in the first process
+    progress: dict[str, int] = field(default_factory=lambda: {"step": 0, "bad_steps": 0, "images": 0})
+    """`step`: optimizer steps done; `bad_steps`: those among them whose update was withheld; `images`: in the set."""
+    best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "accuracy": 0.0, "auc": 0.0, "pairs": ""})
+    """`step`, `accuracy` and `auc` of the best validation so far, and the `pairs` that it was on."""
 
     def state(self, whole: bool = True) -> checkpoint.State:
         """All that must survive a restart, as live tensors; without `whole`, only this process's shard of the centres.
@@ -154,21 +153,14 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
         criterion.precision = "bf16"
     if config.init_centres and dataset is not None:
         start_centres(criterion, Path(config.init), dataset)
-    return Training(
-        model=model,
-        criterion=criterion,
-        optimizer=build_optimizer(config, model, criterion.head),
-        centre_optimizer=build_centre_optimizer(config, criterion.weight),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
-        average=ModelEmaV3(model, decay=config.ema) if config.ema else None,
-        progress={"step": 0, "bad_steps": 0, "images": 0},
-        best={"step": 0, "accuracy": 0.0, "auc": 0.0, "pairs": ""},
-        plain=plain,
-    )
+    optimizer = build_optimizer(config, model, criterion.head)
+    centre_optimizer = build_centre_optimizer(config, criterion.weight)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    average = ModelEmaV3(model, decay=config.ema) if config.ema else None
+    return Training(model, criterion, optimizer, centre_optimizer, scaler, average, plain)
 
 
 def build_centres(config: TrainConfig, num_classes: int, dataset: FaceDataset | None) -> MarginSoftmaxLoss:
-    """The class centres with the run's head."""
     head = build_head(config.head, **config.head_options)
     if config.margin_epochs:
         if "margin" not in head.options:
@@ -270,7 +262,6 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
 
 
 def info_of(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
-    """The facts that travel with the model of this run."""
     return ModelInfo(
         embedding_dim=config.embedding_dim,
         input=spec,

@@ -351,7 +351,6 @@ SET_ELSEWHERE = {
 
 
 def load_config(path: Path) -> TrainConfig:
-    """The configuration saved in a run."""
     return build(load_yaml(path), parts=False)  # they were read when it was saved; the head may not be installed here
 
 

@@ -28,8 +28,6 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rank:
-    """A process among those of a run."""
-
     number: int = 0  #: From 0
     world: int = 1
     local: int = 0  #: Its number on this machine, which is that of its GPU where there are enough

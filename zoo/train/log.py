@@ -25,8 +25,8 @@ from zoo.files import json_safe, write_json, write_text
 from zoo.heads import MarginSoftmaxLoss
 from zoo.messages import log
 from zoo.train.config import TrainConfig, changes, load_config, save_config
+from zoo.train.start import Record
 from zoo.train.typed import load_yaml
-from zoo.train.watch import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +44,9 @@ class MetricsFile:
     def __init__(self, path: Path, resume_at: int, logger: AbstractContextManager[Write] | None = None) -> None:
         """Opens `path` and drops what came after step `resume_at`; the `logger` gets what is kept, and what comes."""
         kept = []
-        if path.is_file():
-            if resume_at:
-                lines = path.read_text().splitlines(keepends=True)
-                # the validation of that step is made anew
-                kept = [line for line in lines if reached(line) <= resume_at - ('"validation"' in line)]
+        if path.is_file():  # the validation of that step is made anew
+            lines = path.read_text().splitlines(keepends=True) if resume_at else []
+            kept = [line for line in lines if reached(line) <= resume_at - ('"validation"' in line)]
             write_text(path, "".join(kept))
         self.opened = contextlib.ExitStack()
         with explained("expected --log to open a run there, found none", Exception, advice="see its own settings"):
@@ -219,17 +217,9 @@ def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str
     flat = [{**record, **record.get("validation", {})} for record in records]
     figures = [svg(figure, text) for text, keys in CURVES if (figure := draw(text, keys, flat)) is not None]
     validated = [record for record in flat if "accuracy" in record]
-    return (
-        templates("zoo.train")
-        .get_template("curves.html.j2")
-        .render(
-            name=name,
-            config=config,
-            last=flat[-1] if flat else {},
-            best=max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None),
-            figures=figures,
-        )
-    )
+    best = max(validated, key=lambda record: (record["auc"], record["accuracy"]), default=None)
+    template = templates("zoo.train").get_template("curves.html.j2")
+    return template.render(name=name, config=config, last=flat[-1] if flat else {}, best=best, figures=figures)
 
 
 def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> Figure | None:

@@ -24,9 +24,19 @@ from zoo.train.distributed import reduced
 from zoo.train.finetune import merged, open_teacher
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
 from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
-from zoo.train.start import ORIGIN
+from zoo.train.start import (
+    CHECKPOINT,
+    ORIGIN,
+    Interrupted,
+    Record,
+    Standing,
+    Stop,
+    Watch,
+    facts,
+    stop_signals,
+    unwatched,
+)
 from zoo.train.step import Stepper, ahead, settings, settled
-from zoo.train.watch import CHECKPOINT, Interrupted, Record, Standing, Stop, Watch, facts, stop_signals, unwatched
 
 
 def train(config: TrainConfig, run: Path, *, resume: bool = False, watch: Watch = unwatched) -> Record:

@@ -127,7 +127,6 @@ class NonfiniteSteps:
         return ~good
 
     def put_back(self, statistics: list[tuple[list[torch.Tensor], torch.Tensor]], withhold: torch.Tensor) -> None:
-        """Puts the running statistics back where the step was withheld."""
         for buffers, before in statistics:
             right = torch.split(torch.where(withhold, before, joined(buffers)), [b.numel() for b in buffers])
             torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(right, buffers, strict=True)])

@@ -99,7 +99,6 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
 
 def recipes() -> list[str]:
-    """The names of the packaged recipes."""
     return sorted(file.stem for file in RECIPES.glob("*.yaml"))
 
 

@@ -122,7 +122,7 @@ def test_all_finished_means_no_training_and_no_embedding(
 def test_a_signal_stops_with_its_exit_code(
     reproduction: tuple[Path, dict[str, int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from zoo.train.watch import Interrupted
+    from zoo.train.start import Interrupted
 
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted(signal.SIGTERM, 3)

@@ -19,7 +19,7 @@ from zoo.reproduce.grid import Pace, reproduce, stopping_at
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
 from zoo.train.loop import train
-from zoo.train.watch import Interrupted, unwatched
+from zoo.train.start import Interrupted, unwatched
 
 
 def whole(config: TrainConfig, folder: Path) -> dict[str, np.ndarray[Any, Any]]:

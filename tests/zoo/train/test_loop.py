@@ -19,8 +19,8 @@ from tests.support.training import in_process, same_weights, start, tiny
 from zoo.train import checkpoint
 from zoo.train.config import build
 from zoo.train.loop import train
+from zoo.train.start import Interrupted, Stop
 from zoo.train.typed import load_recipe, recipes
-from zoo.train.watch import Interrupted, Stop
 
 
 def test_a_run_writes_its_log_its_checkpoints_and_a_model_that_timm_loads(whole: tuple[Path, float]) -> None:

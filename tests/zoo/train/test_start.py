@@ -21,8 +21,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint, resume, train
 from zoo.train.config import load_config
-from zoo.train.start import configured, dry_run, rescaled
-from zoo.train.watch import Standing
+from zoo.train.start import Standing, configured, dry_run, rescaled
 
 SHORT: dict[str, Any] = {**TINY, "epochs": 1}
 

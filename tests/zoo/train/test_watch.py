@@ -14,7 +14,7 @@ import pytest
 from tests.support.training import in_process, same_weights, signalled, start, tiny
 from zoo.train import checkpoint
 from zoo.train.loop import train
-from zoo.train.watch import CHECKPOINT, Interrupted, Standing, facts, heartbeat, stop_signals, unwatched
+from zoo.train.start import CHECKPOINT, Interrupted, Standing, facts, heartbeat, stop_signals, unwatched
 
 
 def test_the_figures_of_a_line_are_those_that_it_has() -> None:
@@ -32,7 +32,7 @@ def test_the_figures_of_a_line_are_those_that_it_has() -> None:
 
 def test_watching_costs_nothing_to_whoever_does_not() -> None:
     assert unwatched(Standing(1, 2, 1, 1, {})) is None
-    code = "import sys, zoo.train, zoo.train.watch; print('torch' in sys.modules)"
+    code = "import sys, zoo.train, zoo.train.start; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
