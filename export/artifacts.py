@@ -268,8 +268,7 @@ def _write_variants(drafts: dict[str, Path], info: ModelInfo, crops: CropSet, op
     conversions = []
     for name in options.variants:
         log.info("making %s …", drafts[name].name)
-        half = name == "float16"
-        variant = to_float16(proto, inputs[:33]) if half else to_int8(proto, inputs, crops.name)
+        variant = to_float16(proto, inputs[:33]) if name == "float16" else to_int8(proto, inputs, crops.name)
         conversions.append(_save(variant, drafts[name], drafts["float32"], info, inputs))
     log.info("comparing on %s …", options.pairs)
     rows = compare(drafts, _protocol(info, options))
@@ -318,8 +317,7 @@ def _protocol(info: ModelInfo, options: Options) -> PairsProtocol:
     if options.data:
         return PairsProtocol.from_bin(options.data)
     images, same = synthetic_pairs(SYNTHETIC_PAIRS, seed=0, image_size=info.input.size)
-    digest = hashlib.sha256(images.tobytes()).hexdigest()
-    return PairsProtocol(images, same, data="synthetic faces", data_sha256=digest)
+    return PairsProtocol(images, same, "synthetic faces", hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATION_CROPS) -> CropSet:

@@ -142,8 +142,7 @@ def to_int8(proto: onnx.ModelProto, inputs: Inputs, calibration: str = "") -> Va
     layers = tuple(layer_name(nodes[name], proto) for name in kept)
     why = f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else ""
     tried = {name: round(value, 5) for name, value in scores.items()}
-    conversion = Conversion("int8", layers, why, method, tried, calibration)
-    return Variant(quantised(proto, ranges, exclude=kept), conversion)
+    return Variant(quantised(proto, ranges, exclude=kept), Conversion("int8", layers, why, method, tried, calibration))
 
 
 def sensitive_nodes(

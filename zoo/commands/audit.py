@@ -8,6 +8,7 @@ every claim that was measured lies in its 95 % interval; 1: one lies outside, ab
 """
 
 import argparse
+from dataclasses import asdict
 
 from zoo.commands.options import MODEL_HELP, Parser, answer, bar, given
 from zoo.errors import Exit
@@ -32,10 +33,7 @@ def run(args: argparse.Namespace) -> int:
     told = [f"claimed by {found.source}", *(one.told for one in found.claims)]
     if found.report:
         told += [f"{one.data}: {one.how}" for one in found.report.results] + list(found.report.not_measured)
-    claims = [
-        {**vars(one.claim), "measured": one.measured, "interval": one.interval, "verdict": one.verdict}
-        for one in found.claims
-    ]
+    claims = [{**asdict(one), "verdict": one.verdict} for one in found.claims]
     answer(args, {"claimed_by": found.source, "claims": claims}, told)
     if not (verdicts := {one.verdict for one in found.claims} - {"not measured"}):
         return Exit.NO_VERDICT

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             advice = "give the same command again to go on"
             print(f"zoo: stopped; what is done is saved in {output}, {advice}", file=sys.stderr)
             return stop.exit_code
-        if not done.cells:
+        if not done:
             print("No cell is finished yet; the same command goes on.")
             return 0
     if not args.quiet:

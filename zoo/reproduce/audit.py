@@ -29,11 +29,13 @@ OTHER_LABELS = {"roc_auc": "auc", "eer": "equal error rate"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure that somebody published."""
+    """A figure that somebody published, and what was measured of it; None where it was not."""
 
     benchmark: str
     metric: str  #: As the tables of `zoo evaluate` call it: accuracy, TAR@FAR 0.0001, rank 1, G1 rank 1, …
     value: float  #: A fraction
+    measured: float | None = None
+    interval: Interval | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -42,29 +44,20 @@ class Claim:
         metric = re.sub("^tar at far", "tar@far", metric)
         return name, OTHER_LABELS.get(metric.replace(" ", "_"), metric)
 
-
-@dataclass(frozen=True)
-class Audited:
-    """A claim and what was measured; None where it was not."""
-
-    claim: Claim
-    measured: float | None = None
-    interval: Interval | None = None
-
     @property
     def verdict(self) -> str:
         """Whether the claim lies in the 95 % interval of what was measured."""
         if self.measured is None or self.interval is None or math.isnan(self.interval[0] + self.measured):
             return "not measured"
         low, high = self.interval
-        if self.claim.value > high + ROUNDING:
+        if self.value > high + ROUNDING:
             return "above what is measured"
-        return "below what is measured" if self.claim.value < low - ROUNDING else "holds"
+        return "below what is measured" if self.value < low - ROUNDING else "holds"
 
     @property
     def told(self) -> str:
         """The claim and what was measured, in words."""
-        words = f"{self.claim.benchmark} {self.claim.metric}: claimed {self.claim.value:.4f}"
+        words = f"{self.benchmark} {self.metric}: claimed {self.value:.4f}"
         if self.verdict == "not measured" or self.measured is None or self.interval is None:
             return f"{words}, not measured"
         return f"{words}, measured {self.measured:.4f} [{self.interval[0]:.4f}, {self.interval[1]:.4f}]: {self.verdict}"
@@ -75,7 +68,7 @@ class Audit:
     """Every claim of a model."""
 
     source: str  #: Who claims it
-    claims: tuple[Audited, ...]
+    claims: tuple[Claim, ...]
     report: Report | None  #: All that was measured; None without data
 
 
@@ -96,7 +89,7 @@ def audit(
     if not stated:
         raise InputError(f"expected figures that are claimed of {model}, found none; give them by --claims FILE")
     if data is None:
-        return Audit(source, tuple(map(Audited, stated)), None)
+        return Audit(source, tuple(stated), None)
     benchmarks = open_benchmarks(data, options=loaded.options)
     names = {claim.key[0] for claim in stated}
     wanted = tuple(one for one in benchmarks.opened if spelling(one[0].data, "", "")[0] in names)
@@ -106,11 +99,11 @@ def audit(
         raise InputError(f"expected a benchmark of the claims at {data} ({told}), found {there or 'none'}")
     report = measure(loaded, replace(benchmarks, opened=wanted), watch)
     measured = {
-        Claim(found.data, label, value).key: (value, interval)
+        Claim(found.data, label, value).key: {"measured": value, "interval": interval}
         for found in report.results
         for label, value, interval in figures(found)
     }
-    return Audit(source, tuple(Audited(claim, *measured.get(claim.key, (None, None))) for claim in stated), report)
+    return Audit(source, tuple(replace(claim, **measured.get(claim.key, {})) for claim in stated), report)
 
 
 def read_claims(path: Path) -> list[Claim]:

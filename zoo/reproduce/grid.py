@@ -248,14 +248,8 @@ class Grid:
         return shlex.join(["zoo", "reproduce", *words, "-o", str(self.output)])
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    folder: Path  #: Of reproduction.md with the tables, reproduction.json, the ROC figure, and a run folder per cell
-    cells: tuple[Cell, ...]
-
-
-def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) -> Reproduction:
-    """Trains, exports and evaluates every cell of the grid, and writes the tables after each.
+def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) -> tuple[Cell, ...]:
+    """Trains, exports and evaluates every cell of the grid; returns them, and writes the tables after each.
 
     Finished steps are kept: the same call again continues an interrupted one, and more seeds add cells. InputError for
     options that do not fit, before anything is trained; Interrupted when a signal stopped a training after saving it.
@@ -283,7 +277,7 @@ def reproduce(grid: Grid, watch: Watch = unwatched, pace: Pace | None = None) ->
             cells = [read_cell(job.folder, job.head, job.seed) for job in jobs if job.done("evaluated")]
             if cells:
                 page.write(cells, grid.heads[-1], [str(job) for job in jobs if not job.done("evaluated")])
-    return Reproduction(grid.output, tuple(cells))
+    return tuple(cells)
 
 
 def remember(output: Path, config: training.TrainConfig, facts: dict[str, Any]) -> None:

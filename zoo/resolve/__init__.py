@@ -261,8 +261,7 @@ def check_pulled(pulled: Pulled) -> list[str]:
         built = blueprint_of(load(pulled.folder))  # loading rejects what it does not know and what does not fit
         found.append(f"{built.backbone}, {built.embedding_dim} dimensions: the weights fit")
     if ONNX in pulled.files:
-        embedder = load_onnx(pulled.folder, device="cpu")
-        found.append(f"{ONNX} runs, {embedder.embedding_dim} dimensions")
+        found.append(f"{ONNX} runs, {load_onnx(pulled.folder, device='cpu').embedding_dim} dimensions")
     return found
 
 

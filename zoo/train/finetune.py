@@ -76,8 +76,7 @@ def start_centres(criterion: MarginSoftmaxLoss, run: Path, dataset: FaceDataset)
     People are the same where their labels are: names, or the numbers of sets that have no names. InputError where the
     run has no checkpoint, its training set is not there any more, or its centres have another shape.
     """
-    config = load_config(run / "config.yaml")
-    old, _ = open_training(config, (112, 112))
+    old, _ = open_training(load_config(run / "config.yaml"), (112, 112))
     centres = read(newest_whole(run / "checkpoint"), CRITERION)["weight"]
     ours = criterion.weight
     if centres.shape[1:] != ours.shape[1:]:
@@ -171,8 +170,7 @@ def write_directions(config: TrainConfig, path: Path, dataset: FaceDataset) -> N
         other = f"found {model.embedding_dim} in {config.teacher}; train with --embedding-dim {model.embedding_dim}"
         raise InputError(f"expected a teacher of {config.embedding_dim} dimensions, {other}")
     log.info("%s embeds %d pictures, each once", config.teacher, len(dataset))
-    pictures = Intact(dataset) if config.on_corrupt == "skip" else dataset
-    found = embed(model, pictures, dim=model.embedding_dim)
+    found = embed(model, Intact(dataset) if config.on_corrupt == "skip" else dataset, dim=model.embedding_dim)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, found / np.maximum(norms, np.finfo(np.float32).tiny))

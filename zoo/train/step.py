@@ -232,8 +232,7 @@ class Stepper:
 
     def sent(self, tensor: torch.Tensor) -> torch.Tensor:
         """`tensor` on the device; a GPU copies it from page-locked memory, for which the host need not wait."""
-        locked = tensor.pin_memory() if self.device.type == "cuda" else tensor
-        return locked.to(self.device, non_blocking=True)
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
     def backward(self, batches: Iterator[Batch], step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One forward and backward pass; the mean loss, a scalar, and the indices of its images."""

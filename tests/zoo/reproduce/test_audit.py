@@ -18,7 +18,7 @@ from zoo.inference.metadata import write_model_info
 from zoo.modelinfo import ModelInfo, Origin
 from zoo.publish.card import eval_results
 from zoo.published.catalogue import catalogue
-from zoo.reproduce.audit import Audited, Claim, audit, card_claims, read_claims
+from zoo.reproduce.audit import Claim, audit, card_claims, read_claims
 
 __all__ = ["bench", "model", "own_cache"]
 
@@ -57,10 +57,10 @@ def test_claims_stand_beside_the_figures_and_intervals_of_an_evaluation(
 
 
 def test_a_claim_at_the_edge_of_the_interval_holds_to_the_rounding_of_claims() -> None:
-    claim = Claim("LFW", "accuracy", 0.99804)
-    assert Audited(claim, 0.997, (0.996, 0.998)).verdict == "holds"
-    assert Audited(replace(claim, value=0.99806), 0.997, (0.996, 0.998)).verdict == "above what is measured"
-    assert Audited(replace(claim, value=0.99594), 0.997, (0.996, 0.998)).verdict == "below what is measured"
+    claim = Claim("LFW", "accuracy", 0.99804, 0.997, (0.996, 0.998))
+    assert claim.verdict == "holds"
+    assert replace(claim, value=0.99806).verdict == "above what is measured"
+    assert replace(claim, value=0.99594).verdict == "below what is measured"
 
 
 def test_the_card_comes_before_the_metadata_and_the_metadata_before_the_catalogue(
@@ -73,21 +73,22 @@ def test_the_card_comes_before_the_metadata_and_the_metadata_before_the_catalogu
     monkeypatch.setattr("zoo.reproduce.audit.catalogue", lambda: listed)
     found = audit(model, **CPU)
     assert found.source == known.stated_from and found.report is None
-    assert [one.claim for one in found.claims if "TAR" in one.claim.metric] == [
+    assert [one for one in found.claims if "TAR" in one.metric] == [
         Claim("IJB-C", "TAR@FAR=1e-4", known.stated["IJB-C TAR@FAR=1e-4"])
     ]
-    assert Claim("LFW", "accuracy", 0.9983) in [one.claim for one in found.claims]
+    assert Claim("LFW", "accuracy", 0.9983) in found.claims
 
     told = {"stated": {"LFW": 0.5}, "stated_from": "a paper"}
     write_model_info(model, ModelInfo(8, origin=Origin("n", "s", "h", "c", **told)))
-    assert audit(model, **CPU).claims == (Audited(Claim("LFW", "accuracy", 0.5)),)
+    assert audit(model, **CPU).claims == (Claim("LFW", "accuracy", 0.5),)
 
     card = {
         "model-index": [{"results": [{"dataset": {"name": "colours.bin"}, "metrics": [{"type": "auc", "value": 1}]}]}]
     }
     model.with_name("README.md").write_text(f"---\n{json.dumps(card)}\n---\n# m\n")
     found = audit(model, bench, **CPU)
-    assert found.source.endswith("README.md") and found.claims[0].claim == Claim("colours.bin", "auc", 1.0)
+    stated = found.claims[0].benchmark, found.claims[0].metric, found.claims[0].value
+    assert found.source.endswith("README.md") and stated == ("colours.bin", "auc", 1.0)
     assert found.claims[0].measured is not None
 
 
@@ -107,9 +108,7 @@ def test_a_model_on_the_hub_is_asked_for_its_card(model: Path, tmp_path: Path, m
         "zoo.reproduce.audit.load_model", lambda *_: SimpleNamespace(embedder=SimpleNamespace(path=model))
     )
     found = audit("owner/name")
-    assert [one.claim for one in found.claims] == [Claim("LFW", "accuracy", 0.75)] and asked == [
-        ("owner/name", ["README.md"])
-    ]
+    assert found.claims == (Claim("LFW", "accuracy", 0.75),) and asked == [("owner/name", ["README.md"])]
 
 
 def test_the_card_that_zoo_writes_claims_what_was_measured(bench: Path, model: Path) -> None:
@@ -118,7 +117,7 @@ def test_the_card_that_zoo_writes_claims_what_was_measured(bench: Path, model: P
     model.with_name("README.md").write_text(f"---\n{facts.to_yaml()}\n---\n")
     found = audit(model, bench, **CPU)
     assert {one.verdict for one in found.claims} == {"holds"}
-    assert [one.claim.metric for one in found.claims] == ["accuracy", "AUC", "TAR@FAR 0.1"]
+    assert [one.metric for one in found.claims] == ["accuracy", "AUC", "TAR@FAR 0.1"]
 
 
 def test_what_is_no_rate_in_a_card_is_passed_over() -> None:

@@ -39,10 +39,10 @@ def test_cells_whose_time_is_over_are_finished_by_the_next_call_as_if_nothing_ha
         raise Exporting
 
     grid = grid_in(prepare(tmp_path, pairs=6))
-    assert reproduce(grid, pace=Pace(minutes=0)).cells == ()
+    assert reproduce(grid, pace=Pace(minutes=0)) == ()
     folder = grid.output / "arcface-seed0"
     assert not folder.exists()
-    assert reproduce(grid, pace=Pace(cell_minutes=0)).cells == ()
+    assert reproduce(grid, pace=Pace(cell_minutes=0)) == ()
     saved = max(path.name for path in checkpoint.steps(folder / "checkpoint"))
     assert "step-00000000" < saved < "step-00000007"
     monkeypatch.setattr("zoo.reproduce.grid.export_onnx", export)
@@ -70,7 +70,7 @@ def test_several_cells_at_once_are_stopped_by_a_signal_and_end_as_one_after_anot
         reproduce(grid, pace=Pace(2))
     stopper.join()
     assert stopped.value.exit_code == 143
-    assert [str(cell) for cell in reproduce(grid, pace=Pace(2)).cells] == ["arcface seed 0", "recurricularface seed 0"]
+    assert [str(cell) for cell in reproduce(grid, pace=Pace(2))] == ["arcface seed 0", "recurricularface seed 0"]
     mine = weights(grid.output / "recurricularface-seed0")
     theirs = whole(grid.config("recurricularface", 0), tmp_path / "whole")
     assert all(mine[name].tobytes() == theirs[name].tobytes() for name in theirs)

@@ -67,7 +67,7 @@ def test_a_python_call_runs_a_grid_and_goes_on_with_what_an_earlier_version_left
     with caplog.at_level("INFO", logger="zoo"):
         done = reproduce(grid, lambda standing: steps.append(standing.step))
     assert steps[-1] == 7 and "arcface seed 0: evaluating" in caplog.text
-    (cell,) = done.cells
+    (cell,) = done
     assert (cell.head, cell.seed, cell.report.results[0].pairs) == ("arcface", 0, 6)
     assert cell.report.results[0].fold_order == "stratified, seed 0"
     assert load_config(tmp_path / "out/arcface-seed0/config.yaml").epochs == 1
@@ -75,7 +75,7 @@ def test_a_python_call_runs_a_grid_and_goes_on_with_what_an_earlier_version_left
     del plan["options"]["skip_nonfinite"]  # an option that did not exist
     plan["training set"] = "35 pictures of 5 people"  # worded otherwise
     (tmp_path / "out/plan.json").write_text(json.dumps(plan))
-    assert [cell.report.to_json() for cell in reproduce(grid).cells] == [cell.report.to_json()]
+    assert [cell.report.to_json() for cell in reproduce(grid)] == [cell.report.to_json()]
     with pytest.raises(InputError, match="found other values for lr;"):
         reproduce(grid_in(tmp_path, lr=0.06))
     plan["training set"] = "36 pictures of 5 people"
