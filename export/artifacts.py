@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import time
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,6 @@ from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation, differences
 from zoo.export import SYNTHETIC_PAIRS, Options, parity
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
-from zoo.export.parity import crops_for_parity
 from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
 from zoo.files import json_safe, new_folder, write_json
 from zoo.inference.embed import embed
@@ -127,14 +125,10 @@ def latency(paths: dict[str, Path], batch: int, threads: int | None = None, seco
 
 
 def seconds_of(inference: Callable[[], object], seconds: float) -> list[float]:
-    """The duration in seconds of each inference that fits into `seconds`, at least two, after two to warm up."""
-    inference()
-    inference()
-    taken: list[float] = []
-    deadline = time.perf_counter() + seconds
-    while len(taken) < 2 or time.perf_counter() < deadline:
-        taken.append(timeit.timeit(inference, number=1))
-    return taken
+    """The duration in seconds of each of as many inferences as fit into `seconds`, at least two; two more warm up."""
+    timer = timeit.Timer(inference)
+    warm = min(timer.repeat(2, 1))
+    return timer.repeat(max(2, round(seconds / warm)), 1)
 
 
 CALIBRATION_CROPS = 128  #: How many crops calibrate a quantisation; the ranges converge well before
@@ -329,7 +323,7 @@ def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATI
     or one has another size.
     """
     if source is None or source == "synthetic":
-        return CropSet(crops_for_parity(size, count), "synthetic faces")
+        return CropSet(parity.crops_for_parity(size, count), "synthetic faces")
     dataset = open_crops(source, size)
     total = len(dataset)
     if total == 0:

@@ -17,7 +17,6 @@ from torch import nn
 from zoo.backbones import FlatNeck
 from zoo.errors import InputError, explained, first_line
 from zoo.export import Options, parity
-from zoo.export.parity import Differences, Inputs
 from zoo.files import atomic_path, temporary_folder
 from zoo.inference.metadata import external_files, load_proto, messages_in, set_facts
 from zoo.messages import quiet
@@ -225,7 +224,7 @@ def publish(proto: onnx.ModelProto, draft: Path, path: Path) -> None:
         target.unlink(missing_ok=True)  # left by an earlier, larger model of this name
 
 
-def rounding(model: nn.Module, inputs: Inputs) -> Differences | None:
+def rounding(model: nn.Module, inputs: parity.Inputs) -> parity.Differences | None:
     """How far torch's own float32 is from its float64; None where the model does not compute in float64."""
     try:
         with torch.inference_mode():

@@ -1,13 +1,11 @@
 """The proof of an export: the file's embeddings compared with torch's, at several batch sizes, optimised and not."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +41,10 @@ class Differences:
         """Whether these are rounding differences; false where one is NaN."""
         return self.cosine >= MIN_COSINE and self.max_relative <= MAX_RELATIVE
 
-    def rounded(self) -> Differences:
+    def rounded(self) -> Self:
         """The cosine down to six decimals, the others up to one significant digit; what is not finite stays."""
         cosine = math.floor(self.cosine * 1e6) / 1e6 if math.isfinite(self.cosine) else self.cosine
-        return Differences(cosine, _up(self.max_abs), _up(self.max_relative))
+        return replace(self, cosine=cosine, max_abs=_up(self.max_abs), max_relative=_up(self.max_relative))
 
 
 @dataclass(frozen=True)

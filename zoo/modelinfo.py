@@ -1,7 +1,5 @@
 """What a face model expects and what is known of it: the facts that travel with every model file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -134,7 +132,7 @@ class ModelInfo:
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> ModelInfo:
+    def from_json(cls, text: str) -> Self:
         """The facts written by `to_json`; ValueError with the reason where the text is something else."""
         told = "expected the model facts that zoo writes, found something else"
         with explained(told, TypeError, KeyError, AttributeError, json.JSONDecodeError):

@@ -1,7 +1,5 @@
 """Options declared once, as fields of a dataclass, and the parser of a command line, with the options of several."""
 
-from __future__ import annotations
-
 import argparse
 import typing
 from collections.abc import Sequence

@@ -14,8 +14,6 @@ of them, a list of paths and labels, or hf://datasets/OWNER/NAME.
 Example: zoo data info faces/ && zoo data pack faces/ faces_rec && zoo train resnet18 --data faces_rec
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json
@@ -173,12 +171,12 @@ def clean(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def warn_of_problems(written: Written) -> None:
+def warn_of_problems(written: "Written") -> None:
     if written.problems:
         print(f"left out {len(written.problems):,} damaged pictures; the first: {written.problems[0]}", file=sys.stderr)
 
 
-def lines_of(facts: Summary) -> list[str]:
+def lines_of(facts: "Summary") -> list[str]:
     lines = [f"{facts.name}: {facts.format}" + (f" (index: {facts.index})" if facts.index else "")]
     lines += [f"  {note}" for note in facts.notes]
     if spread := facts.images_per_identity:

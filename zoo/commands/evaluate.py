@@ -9,8 +9,6 @@ zoo evaluate a.onnx b.onnx --data lfw.bin --fuse --prior 0.01 --scores scores.pa
 --workers N threads read ahead of each device (default: 2); --cuda-graph records one batch and replays it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -98,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def figures(report: Report, told: Sequence[str]) -> list[dict[str, object]]:
+def figures(report: "Report", told: Sequence[str]) -> list[dict[str, object]]:
     """Each result's figures, with the model and everything that is told of it, for a script."""
     model = report.to_json()["model"]
     return [{"model": model, **found.to_json(curves=False), "notes": [*found.notes, *told]} for found in report.results]
 
 
-def print_tables(report: Report, told: Sequence[str]) -> None:
+def print_tables(report: "Report", told: Sequence[str]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -9,8 +9,6 @@ beside the float32 one and print how they compare.
   zoo export model.onnx --web page/ --threshold 0.3
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -88,7 +86,7 @@ def run_web(args: argparse.Namespace) -> int:
     return answer(args, {"folder": args.web, "files": files}, [told, next_step])
 
 
-def show(exported: OnnxExport) -> None:
+def show(exported: "OnnxExport") -> None:
     path, parity = exported.model, exported.info.parity
     worst = min(record["cosine"] for record in parity.values())
     difference = max(record["max_abs"] for record in parity.values())
@@ -103,7 +101,7 @@ def show(exported: OnnxExport) -> None:
     print(f"next: zoo evaluate {path} --data PAIRS.bin")
 
 
-def show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: "Comparison") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -133,6 +131,6 @@ def show_comparison(comparison: Comparison) -> None:
         print(f"{how.precision}: kept in float32: {kept}" + (f" ({how.why})" if how.why else ""))
 
 
-def changed(value: float, change: Change | None) -> str:
+def changed(value: float, change: "Change | None") -> str:
     interval = "" if change is None else f" ({change.value:+.4f}: {change.low:+.4f} to {change.high:+.4f})"
     return f"{value:.4f}{interval}" if value == value else "not measurable"

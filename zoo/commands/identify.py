@@ -10,8 +10,6 @@ zoo identify party.jpg --gallery people.gallery --fpir 0.01
 zoo identify holiday/ --gallery people.gallery --threshold 0.4 --json
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -67,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     return min(codes)
 
 
-def story(answer: Identification) -> str:
+def story(answer: "Identification") -> str:
     lines = []
     unknown = "no verdict" if answer.decision.threshold is None else "nobody"
     for number, face in enumerate(answer.faces, 1):

@@ -4,8 +4,6 @@ zoo inspect runs/first
 zoo inspect model.onnx --json
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import TYPE_CHECKING
 
@@ -44,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def fact_lines(facts: ModelInfo) -> list[tuple[str, str]]:
+def fact_lines(facts: "ModelInfo") -> list[tuple[str, str]]:
     """The facts that zoo wrote into the file, "not stated" where one is empty."""
     stated = ("backbone", "stem", "neck", "head", "training_set", "license", "commit", "worth")
     lines = [(name.replace("_", " "), getattr(facts, name) or "not stated") for name in stated]

@@ -1,7 +1,5 @@
 """What several commands share: verifiers, answers, notes and progress bars."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.train.start import Standing, Watch
 
 
-def given_input(args: argparse.Namespace) -> GivenInput | None:
+def given_input(args: argparse.Namespace) -> "GivenInput | None":
     """What `add_input_arguments` asked for; None where nothing is given."""
     from zoo.inference.convention import GivenInput
 
@@ -31,7 +29,7 @@ def given_input(args: argparse.Namespace) -> GivenInput | None:
     return None if given == GivenInput() else given
 
 
-def verifier_of(args: argparse.Namespace, **options: Any) -> FaceVerifier:
+def verifier_of(args: argparse.Namespace, **options: Any) -> "FaceVerifier":
     """The verifier that `add_model_arguments` asked for."""
     from zoo.recognition import FaceVerifier
 
@@ -80,7 +78,7 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
-def training_bar(quiet: bool) -> Iterator[Watch]:
+def training_bar(quiet: bool) -> "Iterator[Watch]":
     """A bar of a training's steps on stderr, with the figures of its last log line; outside a terminal a line a minute.
 
     What is logged meanwhile appears above it; warnings alone where all should be `quiet`.
@@ -99,7 +97,7 @@ def training_bar(quiet: bool) -> Iterator[Watch]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2) as progress:
         task = progress.add_task("train", total=None, epoch="", facts="", visible=False)
 
-        def show(now: Standing) -> None:
+        def show(now: "Standing") -> None:
             epoch, figures = f"{now.epoch}/{now.epochs}", "  ".join(facts(now.record))
             progress.update(task, total=now.total_steps, completed=now.step, visible=True, epoch=epoch, facts=figures)
 

@@ -8,8 +8,6 @@ zoo verify holiday.jpg passport.jpg --far 0.001 --draw answer.png
 zoo verify --pairs pairs.csv --draw roc.png
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import TYPE_CHECKING
 
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.NO_VERDICT if answer.same is None else Exit.OK if answer.same else Exit.DIFFERENT
 
 
-def table(answers: VerifiedPairs) -> str:
+def table(answers: "VerifiedPairs") -> str:
     from zoo.formats.images import printable
 
     words = {True: "same", False: "different", None: "-"}
@@ -86,14 +84,14 @@ def table(answers: VerifiedPairs) -> str:
     return "\n".join(lines)
 
 
-def story(answer: Verification) -> str:
+def story(answer: "Verification") -> str:
     lines = [f"A           {sighting(answer.a)}", f"B           {sighting(answer.b)}", f"model       {answer.model}"]
     lines += [f"similarity  {answer.similarity:.4f}", f"threshold   {answer.decision}"]
     lines += [f"note        {note}" for note in answer.notes]
     return "\n".join([*lines, f"verdict     {VERDICTS[answer.same]}"])
 
 
-def sighting(crop: FaceCrop) -> str:
+def sighting(crop: "FaceCrop") -> str:
     if crop.face is None:
         return f"{crop.name}: an aligned crop"
     _, _, width, height = crop.face.box

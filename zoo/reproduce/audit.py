@@ -99,11 +99,12 @@ def audit(
         raise InputError(f"expected a benchmark of the claims at {data} ({told}), found {there or 'none'}")
     report = measure(loaded, replace(benchmarks, opened=wanted), watch)
     measured = {
-        Claim(found.data, label, value).key: {"measured": value, "interval": interval}
+        Claim(found.data, label, value).key: (value, interval)
         for found in report.results
         for label, value, interval in figures(found)
     }
-    return Audit(source, tuple(replace(claim, **measured.get(claim.key, {})) for claim in stated), report)
+    audited = ((claim, *measured.get(claim.key, (None, None))) for claim in stated)
+    return Audit(source, tuple(replace(one, measured=value, interval=of) for one, value, of in audited), report)
 
 
 def read_claims(path: Path) -> list[Claim]:

@@ -1,7 +1,5 @@
 """A grid of trainings: every head with every seed is trained, exported and evaluated; finished steps are kept."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -33,7 +31,6 @@ from zoo.reproduce.tables import Cell, stated_by
 from zoo.train import checkpoint
 from zoo.train import config as training
 from zoo.train.build import choose_device
-from zoo.train.config import OPTIONS, TrainConfig
 from zoo.train.start import CHECKPOINT, PLAIN, Interrupted, Standing, Watch, stop_signals, train_in, unwatched
 from zoo.train.typed import load_recipe, recipes
 
@@ -47,7 +44,7 @@ class Job:
     head: str
     seed: int
     folder: Path
-    config: TrainConfig
+    config: training.TrainConfig
 
     def done(self, step: str) -> bool:
         """Whether `step` (trained, exported, evaluated) is finished."""
@@ -170,7 +167,7 @@ def variant(column: str) -> tuple[str, dict[str, str]]:
         name, _, value = part.partition("=")
         if not value or name in ("head", "seed"):
             raise InputError(f"expected --heads as HEAD or HEAD+option=value, found {column}")
-        known = name == "recipe" or name.partition(".")[0] in OPTIONS
+        known = name == "recipe" or name.partition(".")[0] in training.OPTIONS
         options[name if known else f"head_options.{name}"] = value
     return head, options
 

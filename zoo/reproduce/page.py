@@ -1,7 +1,5 @@
 """The pages of several trainings, of one grid or gathered from many folders: reproduction.md, .json, and the ROC."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -15,7 +13,6 @@ from zoo.evaluate.results import to_json
 from zoo.files import atomic_path, new_folder, write_json, write_text
 from zoo.messages import log
 from zoo.reproduce import tables
-from zoo.reproduce.tables import Cell, cited, stated_by
 from zoo.train import config as training
 
 ABOUT = (
@@ -34,10 +31,10 @@ class Page:
     stated: str = "paper"  #: As `stated_by` takes it
     difference: float = 0.01  #: For which the seeds that it needs are named, a fraction
 
-    def write(self, cells: Sequence[Cell], second: str, missing: Sequence[str] = ()) -> None:
+    def write(self, cells: Sequence[tables.Cell], second: str, missing: Sequence[str] = ()) -> None:
         """Writes the pages of these cells; `second` is compared with the other columns."""
-        stated = stated_by(self.stated)
-        quoted = f' Figures marked "as stated" are quoted from {cited(self.stated)}.' if stated else ""
+        stated = tables.stated_by(self.stated)
+        quoted = f' Figures marked "as stated" are quoted from {tables.cited(self.stated)}.' if stated else ""
         lines = [f"# {', '.join(dict.fromkeys(cell.head for cell in cells))}", "", f"`{self.command}`", ""]
         lines += [f"{self.environment} {ABOUT}{quoted}", ""]
         if missing:
@@ -57,13 +54,13 @@ class Page:
         record |= {"provenance": to_json(Provenance.here()), **tables.summary(cells, second, self.difference)}
         write_json(self.output / "reproduction.json", record)
 
-    def notes(self, cells: Sequence[Cell]) -> list[str]:
+    def notes(self, cells: Sequence[tables.Cell]) -> list[str]:
         """What a reader of the tables should know, in sentences."""
         reports = [cell.report for cell in cells]
         found = [note for report in reports for result in report.results for note in result.notes]
         found += [note for report in reports for note in report.model.notes]
-        if alone := tables.unmatched(cells, stated_by(self.stated)):
-            found.append(f"{cited(self.stated)}: not measured here are {', '.join(alone)}")
+        if alone := tables.unmatched(cells, tables.stated_by(self.stated)):
+            found.append(f"{tables.cited(self.stated)}: not measured here are {', '.join(alone)}")
         return found + [why for report in reports for result in report.results for why in result.not_measurable]
 
 
@@ -76,11 +73,11 @@ def environment(configs: Sequence[training.TrainConfig], data: str) -> str:
     return f"Trained on {data}: {one.backbone}, {schedule}{beside}."
 
 
-def read_cell(folder: Path, head: str, seed: int) -> Cell:
+def read_cell(folder: Path, head: str, seed: int) -> tables.Cell:
     """A finished cell."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [float(record["loss"]) for record in records if "loss" in record]
-    return Cell(head, seed, Report.read(folder / "report.json"), losses[-1])
+    return tables.Cell(head, seed, Report.read(folder / "report.json"), losses[-1])
 
 
 def gather(
@@ -89,7 +86,7 @@ def gather(
     heads: Sequence[str] = (),
     stated: str = "paper",
     difference: float = 0.01,
-) -> tuple[Cell, ...]:
+) -> tuple[tables.Cell, ...]:
     """The tables, in `output`, of all finished cells in `folders`, which several calls or machines have made.
 
     `heads` chooses the columns and their order; the last one is compared with the others, by default ReCurricularFace

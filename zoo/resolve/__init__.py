@@ -5,8 +5,6 @@ Hub. Each kind turns the text into a `Place`, which finds the ONNX file or the f
 Imports no torch before a torch model is asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +239,7 @@ if TYPE_CHECKING:
     from zoo.inference.session import OnnxEmbedder
 
 
-def load(model: str | Path) -> nn.Module:
+def load(model: str | Path) -> "nn.Module":
     """The torch model that `model` names (see `zoo.resolve`), with its weights, in evaluation mode.
 
     x: float32 (batch, 3, H, W), RGB, (x − 127.5) / 127.5 → (batch, dim), not normalised. InputError for a model
@@ -252,7 +250,7 @@ def load(model: str | Path) -> nn.Module:
     return load_timm(torch_folder(model))
 
 
-def check_pulled(pulled: Pulled) -> list[str]:
+def check_pulled(pulled: "Pulled") -> list[str]:
     """Opens what a pull brought, and says in a line for each form what it is; InputError where one does not work."""
     found = []
     if {CONFIG, WEIGHTS} <= set(pulled.files):
@@ -265,7 +263,7 @@ def check_pulled(pulled: Pulled) -> list[str]:
     return found
 
 
-def load_onnx(model: str | Path, **options: Any) -> OnnxEmbedder:
+def load_onnx(model: str | Path, **options: Any) -> "OnnxEmbedder":
     """The embedder that `model` names (see `zoo.resolve`), without torch.
 
     RGB uint8 crops (batch, H, W, 3) → float32 (batch, dim), not normalised. `options` are OnnxEmbedder's (device,
@@ -276,7 +274,7 @@ def load_onnx(model: str | Path, **options: Any) -> OnnxEmbedder:
     return OnnxEmbedder(onnx_file(model), **options)
 
 
-def load_embedder(model: str | Path | None, backend: str = "onnx", **options: Any) -> FaceModel:
+def load_embedder(model: str | Path | None, backend: str = "onnx", **options: Any) -> "FaceModel":
     """The embedder that `model` names (None: the newest run), by ONNX Runtime or by torch.
 
     `options` are those of OnnxEmbedder or, for torch, of TorchFolder (device, threads, strict). InputError as for

@@ -30,7 +30,6 @@ from zoo.machine import commit, cores
 from zoo.modelinfo import InputSpec, ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
-from zoo.train.distributed import Rank
 from zoo.train.finetune import add_low_rank, start_centres
 
 
@@ -224,7 +223,7 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     return torch.device(name)
 
 
-def open_loader(config: TrainConfig, dataset: FaceDataset, rank: Rank, device: torch.device) -> TrainLoader:
+def open_loader(config: TrainConfig, dataset: FaceDataset, rank: distributed.Rank, device: torch.device) -> TrainLoader:
     """The batches of this process; InputError where the training set is smaller than one step."""
     if isinstance(dataset, RenderedFaces) and device.type == "cuda":
         dataset.render_all(device)

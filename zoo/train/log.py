@@ -3,8 +3,6 @@
 What a run was resumed with other than before: options in history.jsonl, a JSON object a line; machine.json.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -222,7 +220,7 @@ def page(name: str, config: Mapping[str, Any], records: Sequence[Record]) -> str
     return template.render(name=name, config=config, last=flat[-1] if flat else {}, best=best, figures=figures)
 
 
-def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> Figure | None:
+def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> "Figure | None":
     """A figure of `keys` over the steps, titled `text`; None where no record has one of them as a finite number."""
     curves = {key: [(r["step"], r[key]) for r in records if r.get(key) is not None] for key in keys}
     curves = {key: points for key, points in curves.items() if points}

@@ -20,7 +20,6 @@ from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed
 from zoo.train.build import Training, build, build_schedule, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
-from zoo.train.distributed import reduced
 from zoo.train.finetune import merged, open_teacher
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
 from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
@@ -118,7 +117,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                 log_now = step % config.log_every == 0 or end_of_epoch
                 # the processes must agree, and asking at every step would make the host wait for the device
                 asked = max(stop.asked, CHECKPOINT if saver.due() else 0)
-                asked = reduced(asked, ReduceOp.MAX, rank, device) if log_now or rank.world == 1 else 0
+                asked = distributed.reduced(asked, ReduceOp.MAX, rank, device) if log_now or rank.world == 1 else 0
                 save_now = step % config.checkpoint_every == 0 if config.checkpoint_every else end_of_epoch
                 validate_now = milestones.validates(step)
                 save_now = save_now or bool(asked) or step == total_steps or validate_now
@@ -127,7 +126,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
                     rate = max(group["lr"] for group in training.optimizer.param_groups)
                     record = {"step": step, "epoch": epoch + 1, "lr": rate, **take_step.meter.read(training.criterion)}
                     if end_of_epoch and config.on_corrupt == "skip":
-                        record["skipped"] = reduced(len(loader.skipped), ReduceOp.SUM, rank, device)
+                        record["skipped"] = distributed.reduced(len(loader.skipped), ReduceOp.SUM, rank, device)
                     metrics.write(record)
                 if rank.first:
                     watch(Standing(step, total_steps, epoch + 1, config.epochs, record))
