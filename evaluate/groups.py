@@ -49,9 +49,7 @@ def group_rates(groups: Mapping[str, tuple[Floats, Bools]], far: float | None = 
     """
     if len(groups) < 2:
         raise InputError(f"expected at least two groups to compare, found {len(groups)}")
-    scores = np.concatenate([scores for scores, _ in groups.values()])
-    same = np.concatenate([same for _, same in groups.values()])
-    both = SortedScores.of(scores, same)
+    both = SortedScores.of(*(np.concatenate(part) for part in zip(*groups.values(), strict=True)))
     if far is None:
         far = 0.01 if tar_at_far(both, 0.01).measurable else 0.1
     point = tar_at_far(both, far)

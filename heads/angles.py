@@ -1,7 +1,7 @@
 """Adding a margin to an angle given by its cosine, without acos, and modulating hard negatives."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -48,8 +48,7 @@ def where_hard(cos: Tensor, boundary: Tensor, quadratic: float, linear: Tensor |
     if torch.compiler.is_compiling():  # fused, the plain expression is the fastest
         return torch.where(cos > boundary, (quadratic * cos + linear) * cos + constant, cos)
     factor = linear.to(cos) if isinstance(linear, Tensor) else cos.new_full((), linear)
-    result: Tensor = _WhereHard.apply(cos, boundary, quadratic, factor, constant)
-    return result
+    return cast(Tensor, _WhereHard.apply(cos, boundary, quadratic, factor, constant))
 
 
 class _WhereHard(torch.autograd.Function):

@@ -59,9 +59,8 @@ def load(folder: Path, key: str, images: int) -> Embeddings | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     whole = embeddings.dtype == np.float32 and embeddings.ndim == 2 and len(embeddings) == images
-    if not whole or hashlib.sha256(embeddings.tobytes()).hexdigest() != digest:
-        return None
-    return np.asarray(embeddings, np.float32)
+    intact = whole and hashlib.sha256(embeddings.tobytes()).hexdigest() == digest
+    return np.asarray(embeddings, np.float32) if intact else None
 
 
 def store(folder: Path, key: str, embeddings: Embeddings) -> None:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -137,8 +137,7 @@ def chunked_log_sum_exp(
         _sweep(swept, None)
         total, hard, _ = swept.result()
         return cos_y.clone(), total, hard
-    result: tuple[Tensor, Tensor, Tensor] = _ChunkedSum.apply(work, head, plan, cos_y, *operands)
-    return result
+    return cast(tuple[Tensor, Tensor, Tensor], _ChunkedSum.apply(work, head, plan, cos_y, *operands))
 
 
 Kept = dict[int, tuple[Tensor, Tensor]]

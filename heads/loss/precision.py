@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -24,8 +24,7 @@ def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
     """a @ b, differentiable any number of times, with every product of its gradients in the same precision."""
     if precision == "fp32" and not a.is_cuda:
         return a @ b
-    result: Tensor = _Product.apply(a, b, precision)
-    return result
+    return cast(Tensor, _Product.apply(a, b, precision))
 
 
 class _Product(torch.autograd.Function):

@@ -4,7 +4,7 @@ Both are functions of the seed alone, however the classes are split over ranks.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -49,8 +49,7 @@ def sample_classes(labels: Tensor, classes: range, sample_rate: float, seed: int
 
 def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
     """weight[rows] for distinct ascending `rows`; the gradient is sparse and holds only these rows."""
-    result: Tensor = _TakeRows.apply(weight, rows)
-    return result
+    return cast(Tensor, _TakeRows.apply(weight, rows))
 
 
 class _TakeRows(torch.autograd.Function):

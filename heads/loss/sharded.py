@@ -91,13 +91,11 @@ class Ranks:
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the ranks of the parts of a quantity; the gradient of each part is that of the sum."""
-        result: Tensor = _Sum.apply(value, self)
-        return result
+        return cast(Tensor, _Sum.apply(value, self))
 
     def log_sum_exp(self, log: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """log Σ e^log over the ranks, and the sum of `counts`, which has no gradient: (batch,), (k,)."""
-        result: tuple[Tensor, Tensor] = _LogSumExp.apply(log, counts, self)
-        return result
+        return cast(tuple[Tensor, Tensor], _LogSumExp.apply(log, counts, self))
 
     def agree(self, value: int) -> int:
         """Rank 0's value."""

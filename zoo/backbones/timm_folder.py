@@ -56,12 +56,10 @@ def timm_config(model: nn.Module, spec: InputSpec | None = None) -> dict[str, An
 
 def layer_names(model: nn.Module) -> dict[str, Any]:
     """The first convolution and the classifier under timm's names, for in_chans and num_classes other than stored."""
-    if not isinstance(model, FaceBackbone):
-        cfg = getattr(model, "pretrained_cfg", {})
-        return {"first_conv": cfg.get("first_conv"), "classifier": cfg.get("classifier")}
-    first, last = ({**model.body.pretrained_cfg}.get(name) for name in ("first_conv", "classifier"))  # type: ignore
-    ours = {"flat": "neck.3", "gap": "neck.3", "native": _below("body.", last)}
-    return {"first_conv": _below("body.", first), "classifier": ours[model.neck_name]}
+    prefix, own = ("body.", model.body) if isinstance(model, FaceBackbone) else ("", model)
+    cfg: dict[str, Any] = {**getattr(own, "pretrained_cfg", {})}
+    names = {name: _below(prefix, cfg.get(name)) for name in ("first_conv", "classifier")}
+    return names if blueprint_of(model).neck == "native" else {**names, "classifier": "neck.3"}
 
 
 def _below(prefix: str, names: Any) -> Any:
