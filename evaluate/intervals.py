@@ -91,8 +91,7 @@ class Resampling:
 
 
 def _stable_order(keys: Indices, below: int) -> npt.NDArray[np.int64]:
-    narrow = keys.astype(np.uint16) if below <= 1 << 16 else keys  # sorted by radix where 16 bits hold them
-    return np.argsort(narrow, kind="stable")
+    return np.argsort(keys.astype(np.uint16) if below <= 1 << 16 else keys, kind="stable")  # 16 bits: sorted by radix
 
 
 @dataclass(frozen=True)

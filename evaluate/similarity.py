@@ -74,8 +74,7 @@ def pair_scores(units: Vectors, left: Indices, right: Indices) -> npt.NDArray[np
         lefts = rows[block * height : (block + 1) * height]
         if len(lefts) * len(columns) <= PRODUCT_PAYS * len(here):
             place[columns] = np.arange(len(columns))
-            product = units[lefts] @ units[columns].T
-            scores[here] = product[row[start:stop] - block * height, place[rights]]
+            scores[here] = (units[lefts] @ units[columns].T)[row[start:stop] - block * height, place[rights]]
         else:
             for part in np.array_split(here, len(here) * units.shape[1] // BLOCK_ENTRIES + 1):
                 scores[part] = np.einsum("pd,pd->p", units[left[part]], units[right[part]])

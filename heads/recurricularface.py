@@ -22,8 +22,7 @@ def recurricular_constants(separation: float, margin: float) -> tuple[float, flo
     '1.111 0.354'
     """
     a = 1 / math.cos((separation - margin) / 2)
-    b = 1 - a * math.cos((separation + margin) / 2)
-    return a, b
+    return a, 1 - a * math.cos((separation + margin) / 2)
 
 
 def printed_b(separation: float, margin: float) -> float:

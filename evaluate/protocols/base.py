@@ -254,8 +254,7 @@ def rates_of(
     rank = {n: one.value for n, one in ranked.items()}, {n: one.interval for n, one in ranked.items()}
     points = {fpir: found.get(f"TPIR@FPIR {fpir:g}") for fpir in fpirs}
     tpir = {fpir: one.value if one else float("nan") for fpir, one in points.items()}
-    intervals = {fpir: one.interval for fpir, one in points.items() if one}
-    return Identification(*probes, *rank, tpir, intervals, how), found
+    return Identification(*probes, *rank, tpir, {fpir: one.interval for fpir, one in points.items() if one}, how), found
 
 
 class ClosedSet(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -25,7 +24,6 @@ from zoo.evaluate.similarity import Indices, Search, Vectors, fused, pair_scores
 from zoo.faces.finder import align_or_none
 from zoo.formats.images import Image, read_image
 
-N = typing.TypeVar("N", int, float)
 FARS = (0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 RANKS = (1, 5, 10)
 IJBB = (("images", 227630), ("templates", 12115), ("pairs", 8010270), ("people", 1845))
@@ -267,7 +265,7 @@ def _read_landmarks(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt
     return names, table[:, :10].reshape(-1, 5, 2), table[:, 10]
 
 
-def _lines(path: Path, columns: int, kind: type[N]) -> Iterator[tuple[str, list[N]]]:
+def _lines(path: Path, columns: int, kind: type[int] | type[float]) -> Iterator[tuple[str, list[float]]]:
     """The name and the numbers of each line, separated by blanks; InputError for one of another width or kind."""
     with open(path, encoding="utf-8") as file:
         for number, parts in enumerate(map(str.split, file), 1):
