@@ -160,14 +160,12 @@ def instead(wanted: ModelId, missing: str, listing: Sequence[str]) -> str:
     return "choose another model"
 
 
-def fetch_all(
-    wanted: ModelId, commit: str, names: Sequence[str], token: bool | str, most_bytes: int
-) -> dict[str, Path]:
+def fetch_all(wanted: ModelId, commit: str, names: Sequence[str], token: bool | str, most: int) -> dict[str, Path]:
     """The files of one commit and the weights beside ONNX files; notes for the time without a network what it was."""
     paths, waiting = dict[str, Path](), list(names)
     for name in waiting:  # which the weights join
-        paths[name], fetched = fetch(wanted, commit, name, token, most_bytes)
-        most_bytes -= fetched
+        paths[name], fetched = fetch(wanted, commit, name, token, most)
+        most -= fetched
         weights = checks.require_weights_beside(paths[name]) if name.endswith(".onnx") else ()
         waiting += sorted({str(PurePosixPath(name).with_name(one)) for one in weights} - {*waiting})
     revision = wanted.revision or "main"
