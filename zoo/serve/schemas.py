@@ -6,7 +6,6 @@ The pictures and options of a request come from a multipart form or JSON with ba
 import base64
 import json
 from dataclasses import dataclass
-from types import GenericAlias
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -63,18 +62,15 @@ class IdentifyOptions(FaceOptions):
 
 
 def answer(name: str, doc: str, /, *bases: Any, **fields: Any) -> Any:
-    """A model of an answer: for each field its type, or its type and meaning; a third member makes it optional.
-
-    `[Model]` stands for a list of a model.
-    """
+    """A model of an answer: for each field its type, or its type and meaning; a third member makes it optional."""
     made: dict[str, Any] = {}
     for field, given in fields.items():
         kind, meaning, *optional = given if isinstance(given, tuple) else (given, None)
-        kind = GenericAlias(list, *kind) if isinstance(kind, list) else kind
         made[field] = kind, Field(*optional or (...,), description=meaning)
     return create_model(name, __base__=bases or BaseModel, __doc__=doc, **made)
 
 
+many: Any = list  #: `many[Model]` is a list of a model
 CROP = (str | None, "The aligned crop: a PNG in base64", None)
 BOX = (list[float] | None, "left, top, width, height in the upright picture's pixels; null for an aligned crop")
 LANDMARKS = (list[list[float]] | None, "x and y of eyes, nose and mouth's corners")
@@ -98,15 +94,15 @@ Verdict = answer(
 )
 Candidate = answer("Candidate", "A person and a face's similarity to the template.", name=str, similarity=float)
 NAME = (str | None, "null for an unknown face, and where no threshold is known")
-RANKED: dict[str, Any] = {"box": BOX, "identified": NAME, "candidates": [Candidate], "notes": list[str], "crop": CROP}
+RANKED = {"box": BOX, "identified": NAME, "candidates": many[Candidate], "notes": list[str], "crop": CROP}
 Identified = answer("Identified", "A face and the people that it resembles, best first.", **RANKED)
-Identities = answer("Identities", "What `zoo identify --json` prints.", Decided, people=int, faces=[Identified])
+Identities = answer("Identities", "What `zoo identify --json` prints.", Decided, people=int, faces=many[Identified])
 DetectedFace = answer("DetectedFace", "A face with what limits its use.", Found, notes=list[str])
-Detection = answer("Detection", "A picture's faces, left to right.", size=SIZE, faces=[DetectedFace])
+Detection = answer("Detection", "A picture's faces, left to right.", size=SIZE, faces=many[DetectedFace])
 EmbeddedFace = answer("EmbeddedFace", "A face and its embedding.", DetectedFace, embedding=(list[float], "Unit length"))
-Embeddings = answer("Embeddings", "The embeddings of a picture's faces.", Named, faces=[EmbeddedFace])
+Embeddings = answer("Embeddings", "The embeddings of a picture's faces.", Named, faces=many[EmbeddedFace])
 Person = answer("Person", "A person of the gallery.", name=str, photos=int)
-People = answer("People", "A page of the gallery, in its order.", total=int, people=[Person])
+People = answer("People", "A page of the gallery, in its order.", total=int, people=many[Person])
 PersonPhotos = answer("PersonPhotos", "A person's photos, by the SHA-256 of their files.", name=str, photos=list[str])
 Removed = answer("Removed", "What a removal did.", **COUNTS, audit=AUDIT)
 Enrolled = answer("Enrolled", "What an enrolment did.", Removed, name=str, photo=PHOTO, added=ADDED, notes=list[str])
