@@ -239,8 +239,8 @@ def _format(content: bytes) -> tuple[str, str]:
 
 def _damaged(kind: str, name: str, error: Exception) -> InputError:
     why = " ".join(str(error).split()).partition(" <_io")[0]  # Pillow names the buffer
-    found = f"found a damaged one or a rare variety ({why}); fetch it again, or convert it to PNG"
-    return InputError(f"expected a picture in {name} of the format {kind}, {found}")
+    found = f"found a damaged one or a rare variety of {kind} ({why}); fetch it again, or convert it to PNG"
+    return InputError(f"expected a picture in {name}, {found}")
 
 
 def _require_sane(height: int, width: int, name: str, most: int) -> None:
