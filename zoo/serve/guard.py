@@ -212,7 +212,7 @@ class Guard:
                     self._buffered += len(part)
                     if seen.size > limits.body_bytes:
                         raise too_large
-                    if self._buffered > limits.buffered_bytes:
+                    if self._buffered > limits.body_bytes * (limits.concurrent + max(8, limits.queue // 4)):
                         raise busy(1, "too many pictures are arriving at once; try again later")
                     parts.append(part)
         except TimeoutError:

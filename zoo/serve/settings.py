@@ -37,11 +37,6 @@ class Limits:
     def body_bytes(self) -> int:
         return int(self.max_body * 1e6)
 
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes of all bodies that a worker holds at once."""
-        return self.body_bytes * (self.concurrent + max(8, self.queue // 4))
-
 
 @dataclass(frozen=True)
 class Settings:
