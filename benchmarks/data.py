@@ -305,7 +305,7 @@ def main() -> None:
     if args.data:
         file = RecordFile(args.data)
         count = min(args.images, len(file))
-        contents, labels = [file.read(i) for i in range(count)], file.labels[:count].tolist()
+        contents, labels = [file.content(i) for i in range(count)], file.labels[:count].tolist()
     else:
         faces = open_dataset("synthetic")
         count = min(args.images, len(faces))

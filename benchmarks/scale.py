@@ -114,7 +114,7 @@ with open(found.path) as file:
     import os; os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 def disk(): return int(next(line for line in open("/proc/self/io") if line.startswith("read_bytes")).split()[1])
 start = disk()
-for i in {chosen}: found.read(i)
+for i in {chosen}: found.content(i)
 print(disk() - start)
 """
     _, _, told = alone(work, folder)

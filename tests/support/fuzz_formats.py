@@ -34,7 +34,7 @@ def read_records(folder: Path, content: bytes) -> None:
     records = RecordFile(folder)
     assert len(records.labels) == len(records) and set(records.labels.tolist()) == set(range(records.num_classes))
     for i in range(len(records)):
-        records.read(i)
+        records.content(i)
 
 
 def read_pairs(folder: Path, content: bytes) -> None:

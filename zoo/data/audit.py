@@ -182,7 +182,7 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
         spread = {"mean": float(counts.mean()), **{f"q{round(100 * q)}": float(np.quantile(counts, q)) for q in at}}
         facts |= {"identities": dataset.num_classes, "images_per_identity": {**spread, "histogram": histogram(counts)}}
     if isinstance(dataset, RecordDataset):
-        facts["index"] = dataset.records.index_note
+        facts["index"] = dataset.index_note
     if not quick:
         with bar("reading", len(dataset)) as progress:
             facts["contents"] = _contents(dataset, workers, progress)

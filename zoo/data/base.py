@@ -55,7 +55,7 @@ class EncodedFaces(abc.ABC):
     shares: npt.NDArray[np.float32] | None = None
     """(images,): how often an epoch takes each picture, on average; None stands for once."""
 
-    @property
+    @functools.cached_property
     def num_classes(self) -> int:
         return int(self.labels.max()) + 1 if len(self.labels) else 0
 

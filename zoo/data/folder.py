@@ -128,25 +128,18 @@ def read_names(folder: Path, count: int) -> list[str] | None:
     return names if len(names) == count else None
 
 
-class RecordDataset(EncodedFaces):
+class RecordDataset(RecordFile, EncodedFaces):
     """The pictures of a .rec file, or of the one in a folder."""
 
     kind = "RecordIO"
 
     def __init__(self, path: str | Path, image_size: Size | None = None) -> None:
-        self.records, self.image_size = RecordFile(path), image_size
-        rec = self.records.path
-        self.name = rec.parent.resolve().name if rec.name == "train.rec" else rec.stem
-        self.labels = self.records.labels
-        self.identities = read_names(rec.parent, self.records.num_classes)
-        if PARTIAL in self.records.index_note:
-            self.notes = [f"only the records that {rec.with_suffix('.idx').name} lists are used; the file has more"]
-
-    def content(self, i: int) -> bytes:
-        return self.records.read(i)
-
-    def where(self, i: int) -> str:
-        return self.records.name(i)
+        super().__init__(path)
+        self.image_size, folder = image_size, self.path.parent
+        self.name = folder.resolve().name if self.path.name == "train.rec" else self.path.stem
+        self.identities = read_names(folder, self.num_classes)
+        if PARTIAL in self.index_note:
+            self.notes = [f"only the records that {self.path.stem}.idx lists are used; the file has more"]
 
 
 class LoosePictures(Files):

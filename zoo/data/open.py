@@ -11,14 +11,14 @@ import numpy as np
 from zoo.data.base import EncodedFaces, FaceDataset, Joined, Size, select
 from zoo.data.folder import FolderDataset, ListDataset, LoosePictures, PairPictures, RecordDataset
 from zoo.data.parquet import HubDataset, ParquetDataset, is_saved
-from zoo.data.tar import REMOTE, open_tars
+from zoo.data.tar import REMOTE, TarDataset
 from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.pairs import listed_pairs
 
 FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
     "folder": (FolderDataset, ("depth", "links")),
     "list": (ListDataset, ("image", "label")),
-    "tar": (open_tars, ("image", "label")),
+    "tar": (TarDataset, ("image", "label")),
     "parquet": (ParquetDataset, ("image", "label", "split")),
     "hub": (HubDataset, ("image", "label", "split")),
     "rec": (RecordDataset, ()),

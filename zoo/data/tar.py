@@ -72,10 +72,10 @@ class TarDataset(BlockedFaces):
 
     kind = "WebDataset"
 
-    def __init__(self, shards: Sequence[str | Path], name: str, image_size: Size | None = None, **fields: str) -> None:
-        self.image_size, self.name = image_size, name
-        self._shards = [str(shard) for shard in shards]
-        self._fields = fields.get("image", ""), fields.get("label", "")
+    def __init__(self, uri: str, image_size: Size | None = None, image: str = "", label: str = "") -> None:
+        """The shards of a folder, one .tar, a pattern `train-{000..099}.tar` or its http address (extra `data`)."""
+        self.image_size, self._fields = image_size, (image, label)
+        self.name, self._shards, self.notes = _shards_at(uri)
         self._sizes: list[int] = []
         offsets, lengths, words = array("q"), array("i"), Labels()
         starts = [0]
@@ -88,7 +88,7 @@ class TarDataset(BlockedFaces):
                 words.append(word)
             starts.append(len(words))
         if not words:
-            raise InputError(f"expected pictures with labels in {name}, found none in {len(self._shards):,} shards")
+            raise InputError(f"expected pictures with labels in {uri}, found none in {len(self._shards):,} shards")
         self.identities, self.labels = words.numbered()
         self.blocks = np.array(starts, np.int64)
         self._offsets, self._lengths = np.array(offsets, np.int64), np.array(lengths, np.int32)
@@ -116,16 +116,14 @@ class TarDataset(BlockedFaces):
         return content
 
 
-def open_tars(uri: str, image_size: Size | None, **fields: str) -> TarDataset:
-    """The shards of a folder, one .tar, a pattern `train-{000..099}.tar` or its http address (extra `data`)."""
+def _shards_at(uri: str) -> tuple[str, list[str], list[str]]:
+    """The name of a set, the paths of its shards, and a note of what is left out."""
     path = Path(uri)
     if path.is_dir():
         shards, notes = training_files(sorted(path.glob("*.tar")))
-        found = TarDataset(shards, path.resolve().name, image_size, **fields)
-        found.notes = notes
-        return found
+        return path.resolve().name, [str(shard) for shard in shards], notes
     if path.is_file():
-        return TarDataset([path], path.stem, image_size, **fields)
+        return path.stem, [uri], []
     with needs("webdataset", "data", f"to open {uri}"):
         from webdataset.shardlists import expand_urls
     urls: list[str] = expand_urls(uri)
@@ -133,7 +131,7 @@ def open_tars(uri: str, image_size: Size | None, **fields: str) -> TarDataset:
         if not shard.startswith(REMOTE) and not Path(shard).is_file():
             raise InputError(f"expected a shard at {shard}, found nothing; check the path")
     name = PurePosixPath(uri).stem.split("{")[0].strip("-_") or "shards"
-    return TarDataset([_fetched(url) if url.startswith(REMOTE) else url for url in urls], name, image_size, **fields)
+    return name, [str(_fetched(url)) if url.startswith(REMOTE) else url for url in urls], []
 
 
 def _fetched(url: str) -> Path:

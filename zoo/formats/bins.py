@@ -64,7 +64,10 @@ def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool] | 
 def _benchmark(found: Any) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
     if not isinstance(found, (list, tuple)) or len(found) != 2:
         raise ValueError("something that is no pair (pictures, truths)")
-    images, same = [_picture(thing) for thing in _list(found[0])], _truths(found[1])
+    pictures, truths = found
+    images = [_picture(thing) for thing in _list(pictures)]
+    stated = map(int, _elements(truths, TRUTHS)) if isinstance(truths, Call) else _list(truths)
+    same = np.fromiter(map(_truth, stated), np.bool_)
     if len(images) != 2 * len(same) or not len(same):
         raise ValueError(f"{len(images)} pictures for {len(same)} pairs")
     return images, same
@@ -74,11 +77,6 @@ def _list(thing: Any) -> list[Any] | tuple[Any, ...]:
     if not isinstance(thing, (list, tuple)):
         raise ValueError(f"a {type(thing).__name__.lower()} where a list belongs")
     return thing
-
-
-def _truths(thing: Any) -> npt.NDArray[np.bool_]:
-    found = map(int, _elements(thing, TRUTHS)) if isinstance(thing, Call) else _list(thing)
-    return np.fromiter(map(_truth, found), np.bool_)
 
 
 def _truth(thing: Any) -> bool:

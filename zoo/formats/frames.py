@@ -81,18 +81,6 @@ class RecordWriter:
         self._offset += len(framed)
 
 
-def whole_record(content: mmap.mmap, position: int) -> int | None:
-    """Where a record in one part at `position` ends; None for anything else, which needs a closer look.
-
-    This is the short way that nearly every record takes. Records begin at multiples of 4, so that padding does too.
-    """
-    if position + 8 > len(content):
-        return None
-    magic, word = FRAME.unpack_from(content, position)
-    after = position + 8 + word + -word % 4
-    return after if magic == MAGIC and word <= MAX_PART and after <= len(content) else None
-
-
 def parts(content: mmap.mmap, position: int, end: int, name: str) -> Iterator[tuple[int, int]]:
     """(start, length) of the payload of each part of the record at `position`; InputError where they do not line up."""
     kind, expected, what = _FIRST, (WHOLE, _FIRST), "the start of a record"

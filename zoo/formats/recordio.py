@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from zoo.errors import InputError
 from zoo.files import atomic_path, cache_folder, hold
-from zoo.formats.frames import HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Header, end_of, parts, unpack, whole_record
+from zoo.formats.frames import FRAME, HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOLE, Header, end_of, parts, unpack
 
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24  #: float32, in which the format keeps its ranges, tells whole numbers apart up to here
@@ -67,7 +67,11 @@ class RecordFile:
         self._images, raw = self._layout()
         if not len(self._images):
             raise InputError(f"expected pictures in {self.path}, found none among {len(self._offsets):,} records")
-        self.labels, self.num_classes = _numbered(raw)
+        if raw[0] == 0 and np.isin(np.diff(raw), (0, 1)).all():  # as insightface writes them; a sort would take long
+            self.labels, self.num_classes = raw.astype(np.int64), int(raw[-1]) + 1
+        else:
+            names, labels = np.unique(raw, return_inverse=True)
+            self.labels, self.num_classes = labels.astype(np.int64, copy=False), len(names)
         self.__dict__.pop("_map", None)  # a scan's pages are no longer this process's
 
     def _recall(self, index: Path) -> bool:
@@ -89,7 +93,7 @@ class RecordFile:
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, i: int) -> bytes:
+    def content(self, i: int) -> bytes:
         """The encoded bytes of picture i; InputError, naming the record, when its frame or header is damaged."""
         if not 0 <= i < len(self._images):
             raise IndexError(f"picture {i} of {len(self._images)}")
@@ -104,7 +108,7 @@ class RecordFile:
                 return record[8 + HEADER.size : 8 + word]
         return self._unpacked(position)[1]
 
-    def name(self, i: int) -> str:
+    def where(self, i: int) -> str:
         """Where picture i lies, for messages: "train.rec, record 17 (byte 51,200)"."""
         return self._record_name(int(self._images[i]))
 
@@ -251,14 +255,6 @@ def kept_index(rec: Path) -> Path:
     return folder / f"{hashlib.sha256(os.fsencode(rec.resolve())).hexdigest()[:16]}{name}"
 
 
-def _numbered(raw: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], int]:
-    """Raw labels as numbers from 0 without gaps, in their order, and how many there are."""
-    if raw[0] == 0 and np.isin(np.diff(raw), (0, 1)).all():  # as insightface writes them; a sort would take long
-        return raw.astype(np.int64), int(raw[-1]) + 1
-    names, labels = np.unique(raw, return_inverse=True)
-    return labels.astype(np.int64, copy=False), len(names)
-
-
 def _find_rec(path: Path) -> Path:
     """The .rec file that `path` is or, as a folder, holds; train.rec where a folder holds several."""
     if path.is_file():
@@ -316,8 +312,9 @@ def _scan(content: mmap.mmap, name: str) -> npt.NDArray[np.int64]:
             _release(content)
         offsets[count] = position
         count += 1
-        after = whole_record(content, position)
-        if after is None:
+        magic, word = FRAME.unpack_from(content, position) if position + 8 <= len(content) else (0, 0)
+        after = position + 8 + word + -word % 4  # of a record in one part, as nearly all are
+        if magic != MAGIC or word > MAX_PART or after > len(content):
             after = end_of(content, position, len(content), f"{name}, record {count - 1:,} (byte {position:,})")
         position = after
     return offsets[:count].copy()

@@ -28,7 +28,7 @@ def test_packing_keeps_every_byte_and_extracting_gives_them_back(folder, tmp_pat
     records = RecordFile(tmp_path / "rec")
     assert (packed.images, packed.identities, packed.problems) == (13, 3, [])
     assert records.labels.tolist() == [0] * 3 + [1] + [2] * 9
-    assert [records.read(i) for i in range(13)] == contents(folder)
+    assert [records.content(i) for i in range(13)] == contents(folder)
     assert (tmp_path / "rec" / "property").read_text() == "3,32,32"
     extracted = extract(str(tmp_path / "rec"), tmp_path / "again")
     assert (extracted.images, extracted.identities) == (13, 3) and contents(tmp_path / "again") == contents(folder)
@@ -120,8 +120,8 @@ def test_pictures_of_several_sizes_need_a_size(folder, tmp_path):
     assert not (tmp_path / "rec").exists()
     pack_records(str(folder), tmp_path / "rec", image_size=32)
     records = RecordFile(tmp_path / "rec")
-    assert {decode(records.read(i), "x").shape for i in range(len(records))} == {(32, 32, 3)}
-    assert records.read(0) == contents(folder)[0]
+    assert {decode(records.content(i), "x").shape for i in range(len(records))} == {(32, 32, 3)}
+    assert records.content(0) == contents(folder)[0]
 
 
 @pytest.mark.parametrize("action", [pack_records, extract])

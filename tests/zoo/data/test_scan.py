@@ -32,7 +32,7 @@ def test_near_pairs_are_those_of_the_loop_over_all():
 def test_real_faces_of_other_people_are_no_near_duplicates(shared: Path):
     folder = shared / "data" / "lfw_rec"
     records = RecordFile(folder)
-    hashes = np.stack([perceptual_hash(decode(records.read(i), "x")) for i in range(0, 4462, 9)])
+    hashes = np.stack([perceptual_hash(decode(records.content(i), "x")) for i in range(0, 4462, 9)])
     close = [(i, j) for i, j, _ in near_pairs(hashes, hashes, NEAR) if i < j]
     assert len(close) <= 1  # of 122,760 pairs
 

@@ -59,7 +59,7 @@ def read_all(folder: Path) -> None:
     try:
         records = RecordFile(folder)
         for i in range(len(records)):
-            records.read(i)
+            records.content(i)
     except InputError as refusal:
         assert "\n" not in str(refusal)
 

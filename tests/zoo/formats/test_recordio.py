@@ -39,7 +39,7 @@ def test_ranges_of_record_0_give_the_labels(tmp_path, index):
     records = RecordFile(write(tmp_path, made, index))
     assert records.labels.tolist() == [0, 0, 1, 2, 2, 2] and records.num_classes == 3
     assert records.labels.dtype == np.int64
-    assert [records.read(i) for i in range(len(records))] == [content for person in PEOPLE for content in person]
+    assert [records.content(i) for i in range(len(records))] == [content for person in PEOPLE for content in person]
 
 
 def test_a_file_without_ranges_takes_each_label_from_its_header(tmp_path):
@@ -47,14 +47,14 @@ def test_a_file_without_ranges_takes_each_label_from_its_header(tmp_path):
     rec = write(tmp_path, [picture_payload(label, i, b"p%d" % i) for i, label in enumerate(labels)])
     records = RecordFile(rec)
     assert records.labels.tolist() == [1, 0, 1, 2] and records.num_classes == 3
-    assert records.read(2) == b"p2"
+    assert records.content(2) == b"p2"
 
 
 def test_a_header_with_several_labels_counts_its_first(tmp_path):
     several = struct.pack("<IfQQ3f", 3, 0.0, 0, 0, 5.0, 8.0, 9.0)
     records = RecordFile(write(tmp_path, [several + b"a", picture_payload(2.0, 1, b"b")]))
     assert records.labels.tolist() == [1, 0]
-    assert [records.read(i) for i in range(2)] == [b"a", b"b"]
+    assert [records.content(i) for i in range(2)] == [b"a", b"b"]
 
 
 def test_pictures_outside_every_range_make_the_headers_count(tmp_path):
@@ -106,7 +106,7 @@ def test_mxnets_own_file_without_its_index_is_the_same(shared: Path, tmp_path):
     scanned, indexed = RecordFile(tmp_path), RecordFile(shared / "data" / "lfw_rec")
     assert scanned.index_note == "a scan: there is no train.idx"
     assert np.array_equal(scanned.labels, indexed.labels)
-    assert all(scanned.read(i) == indexed.read(i) for i in range(0, 4462, 371))
+    assert all(scanned.content(i) == indexed.content(i) for i in range(0, 4462, 371))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_index_that_does_not_fit_is_replaced_by_a_scan(tmp_path, stale):
     (tmp_path / "train.idx").write_text(stale)
     records = RecordFile(rec)
     assert records.index_note.startswith("a scan: train.idx")
-    assert [records.read(i) for i in (0, 5)] == [b"first", b"sixth"]
+    assert [records.content(i) for i in (0, 5)] == [b"first", b"sixth"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -154,7 +154,7 @@ def test_an_index_of_a_part_of_the_records_stands_for_that_part(tmp_path):
         (tmp_path / "train.idx").write_text("".join(whole[i] for i in chosen))
         records = RecordFile(rec)
         assert records.index_note == "train.idx, which lists a part of the records"
-        assert [records.read(i) for i in range(len(records))] == [b"p%d" % i for i in chosen]
+        assert [records.content(i) for i in range(len(records))] == [b"p%d" % i for i in chosen]
     made = identity_payloads(PEOPLE)
     rec = write(tmp_path, made)
     (tmp_path / "train.idx").write_text("".join((tmp_path / "train.idx").read_text().splitlines(keepends=True)[:5]))
@@ -182,7 +182,7 @@ def test_what_a_whole_reading_found_is_kept_until_the_file_changes(tmp_path, mon
         again = RecordFile(rec)
         assert again.index_note == f"{kept.name}, kept from {first.index_note}"
         assert again.labels.tolist() == first.labels.tolist() == [0, 0, 1] and again.num_classes == 2
-        assert digest(again) == digest(first) and again.name(1) == first.name(1)
+        assert digest(again) == digest(first) and again.where(1) == first.where(1)
         kept.write_bytes(b"damaged")
         with pytest.raises(ZeroDivisionError):
             RecordFile(rec)
@@ -217,9 +217,9 @@ def test_damage_that_the_sample_missed_is_found_by_the_read(tmp_path):
     whole[78 * size + 4] = 3  # a length
     rec.write_bytes(whole)
     records = RecordFile(rec)
-    assert records.read(76) == b"content"
+    assert records.content(76) == b"content"
     with pytest.raises(InputError, match=r"record 78 "):
-        records.read(77)
+        records.content(77)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_folder_without_or_with_several_recs_is_refused(tmp_path):
 
 
 def digest(records: RecordFile) -> list[bytes]:
-    return [records.read(i) for i in range(len(records))]
+    return [records.content(i) for i in range(len(records))]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -285,17 +285,17 @@ def test_an_open_file_crosses_into_other_processes(tmp_path, method):
 def test_pickling_carries_the_path_and_not_the_content(tmp_path):
     people = [[bytes(10_000)] * 4, [bytes(10_000)] * 4]
     records = RecordFile(write(tmp_path, identity_payloads(people)))
-    records.read(0)
+    records.content(0)
     dumped = pickle.dumps(records)
     assert len(dumped) < 2_000
-    assert pickle.loads(dumped).read(7) == people[1][3]
+    assert pickle.loads(dumped).content(7) == people[1][3]
 
 
 def test_a_picture_number_outside_the_file_is_an_index_error(tmp_path):
     records = RecordFile(write(tmp_path, identity_payloads(PEOPLE)))
     for i in (-1, 6):
         with pytest.raises(IndexError):
-            records.read(i)
+            records.content(i)
 
 
 def test_a_record_that_ends_before_its_label_is_one_sentence(tmp_path: Path) -> None:
