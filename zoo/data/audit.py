@@ -259,24 +259,10 @@ def overlap(
     if not 0 <= distance <= 256:
         raise InputError(f"expected --distance between 0 and 256 bits, found {distance}")
     trained, bench = open_pictures(train), open_pictures(benchmark)
-    with bar("comparing", len(trained) + len(bench)) as progress:
-        matches, damaged = _matches(trained, bench, distance, workers, progress)
-    listed = [
-        Match(bench.where(j), trained.where(i), max(bits, 0), exact=bits < 0)
-        for j, (bits, i) in sorted(matches.items(), key=lambda item: (item[1][0], item[0]))
-    ]
-    sets, exact = (bench.name, len(bench), trained.name, len(trained)), sum(match.exact for match in listed)
-    return Overlap(*sets, distance, exact, len(listed) - exact, damaged, listed)
-
-
-def _matches(
-    train: EncodedFaces, bench: EncodedFaces, distance: int, workers: int | None, progress: Progress
-) -> tuple[dict[int, tuple[int, int]], dict[str, int]]:
-    """{picture of `bench`: (bits, −1 for the same bytes; its match in `train`)}, and how many of either are damaged."""
     wanted: dict[bytes, list[int]] = {}
-    matches: dict[int, tuple[int, int]] = {}
+    matches: dict[int, tuple[int, int]] = {}  # of a picture of the benchmark: (bits, −1 for the same bytes; its match)
 
-    def hashed(dataset: EncodedFaces, views: int) -> tuple[Sequence[int], Hashes]:
+    def hashed(dataset: EncodedFaces, views: int, progress: Progress) -> tuple[Sequence[int], Hashes]:
         """The intact pictures, by number, and their hashes: (views · intact, 4)."""
         numbers, hashes = array("q"), np.empty((len(dataset), views, 4), np.uint64)
         for i, look in enumerate(scan(dataset, views=views, workers=workers, progress=progress)):
@@ -290,8 +276,15 @@ def _matches(
                 matches.update((j, (-1, i)) for j in wanted.get(look.exact, ()))
         return numbers, hashes[: len(numbers)].reshape(-1, 4)
 
-    (theirs, views), (ours, hashes) = hashed(bench, 2), hashed(train, 1)
-    for place, other, bits in near_pairs(views, hashes, distance):
-        j, match = theirs[place // 2], (bits, ours[other])
-        matches[j] = min(matches.get(j, match), match)
-    return matches, {"train": len(train) - len(ours), "benchmark": len(bench) - len(theirs)}
+    with bar("comparing", len(trained) + len(bench)) as progress:
+        (theirs, views), (ours, hashes) = hashed(bench, 2, progress), hashed(trained, 1, progress)
+        for place, other, bits in near_pairs(views, hashes, distance):
+            j, match = theirs[place // 2], (bits, ours[other])
+            matches[j] = min(matches.get(j, match), match)
+    listed = [
+        Match(bench.where(j), trained.where(i), max(bits, 0), exact=bits < 0)
+        for j, (bits, i) in sorted(matches.items(), key=lambda item: (item[1][0], item[0]))
+    ]
+    sets, exact = (bench.name, len(bench), trained.name, len(trained)), sum(match.exact for match in listed)
+    damaged = {"train": len(trained) - len(ours), "benchmark": len(bench) - len(theirs)}
+    return Overlap(*sets, distance, exact, len(listed) - exact, damaged, listed)

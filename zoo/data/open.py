@@ -15,6 +15,7 @@ from zoo.data.tar import REMOTE, TarDataset
 from zoo.errors import InputError, explained, unknown_name
 from zoo.formats.pairs import listed_pairs
 
+GENERATED = re.compile(r"(synthetic|rendered)(:|$)")  #: How the address of a set begins that zoo makes itself
 FORMATS: dict[str, tuple[Callable[..., EncodedFaces], tuple[str, ...]]] = {
     "folder": (FolderDataset, ("depth", "links")),
     "list": (ListDataset, ("image", "label")),
@@ -43,7 +44,7 @@ def open_dataset(
     """
     if min_images < 1 or (max_images is not None and max_images < 1):
         raise InputError(f"expected at least one image an identity, found {min_images} … {max_images}")
-    if uri is None or is_generated(uri):
+    if uri is None or GENERATED.match(uri):
         if min_images > 1 or max_images is not None:
             raise InputError("expected no filter on a generated set, whose people all have equally many images")
         return open_synthetic(uri or "synthetic", image_size)
@@ -62,7 +63,7 @@ def open_crops(uri: str, image_size: Size) -> FaceDataset:
     It takes what `open_dataset` and `open_pictures` take, and pictures in a folder at any depth. Synthetic faces are
     drawn at `image_size`, (height, width).
     """
-    if is_generated(uri):
+    if GENERATED.match(uri):
         return open_synthetic(uri, image_size)
     return LoosePictures(Path(uri)) if kind_of(uri, Path(uri)) == "folder" else open_pictures(uri)
 
@@ -79,11 +80,6 @@ def open_people(uri: str, image_size: Size | None = None) -> EncodedFaces:
 def is_synthetic(uri: str) -> bool:
     """Whether an address is that of the synthetic set."""
     return uri.partition(":")[0] == "synthetic"
-
-
-def is_generated(uri: str) -> bool:
-    """Whether zoo makes the set at an address itself: synthetic or rendered faces."""
-    return uri.partition(":")[0] in ("synthetic", "rendered")
 
 
 def split_address(uri: str) -> tuple[str, dict[str, str]]:
@@ -123,7 +119,7 @@ def open_pictures(uri: str, image_size: Size | None = None) -> EncodedFaces:
 
 
 def _refusal(uri: str, path: Path) -> str:
-    if is_generated(uri):
+    if GENERATED.match(uri):
         return f"expected a set that is stored in files, found one that is made on demand: `zoo train --data {uri}`"
     if "://" in uri:
         known = "the path of a set, the http address of .tar shards or hf://datasets/OWNER/NAME"

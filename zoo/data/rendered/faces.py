@@ -69,5 +69,4 @@ class RenderedFaces:
         log.info("rendered %d images on %s, %.0f per second", len(self), device, len(self) / seconds)
 
     def describe(self) -> str:
-        """E.g. "8,000 images of 200 identities, rendered by zoo from ICT-FaceKit"."""
         return f"{len(self):,} images of {self.num_classes:,} identities, rendered by zoo from ICT-FaceKit"
