@@ -90,12 +90,11 @@ def scan(
     if workers < 1:
         raise InputError(f"expected --workers of at least 1, found {workers}")
     chunks = (_read(dataset, start) for start in range(0, len(dataset), _CHUNK))
-    look = functools.partial(_look, views=views)
     # spawned: a fork would copy the threads' locks of whatever library reads the set
     spawn = multiprocessing.get_context("spawn")
     started = ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (0,)) if workers > 1 else contextlib.nullcontext()
     with started as pool:
-        for found in map_ahead(look, chunks, 0, 3 * workers, pool):
+        for found in map_ahead(functools.partial(_look, views=views), chunks, 0, 3 * workers, pool):
             yield from found
             progress(len(found))
 
@@ -281,10 +280,8 @@ def overlap(
         for place, other, bits in near_pairs(views, hashes, distance):
             j, match = theirs[place // 2], (bits, ours[other])
             matches[j] = min(matches.get(j, match), match)
-    listed = [
-        Match(bench.where(j), trained.where(i), max(bits, 0), exact=bits < 0)
-        for j, (bits, i) in sorted(matches.items(), key=lambda item: (item[1][0], item[0]))
-    ]
+    found = sorted(matches.items(), key=lambda item: (item[1][0], item[0]))
+    listed = [Match(bench.where(j), trained.where(i), max(bits, 0), exact=bits < 0) for j, (bits, i) in found]
     sets, exact = (bench.name, len(bench), trained.name, len(trained)), sum(match.exact for match in listed)
     damaged = {"train": len(trained) - len(ours), "benchmark": len(bench) - len(theirs)}
     return Overlap(*sets, distance, exact, len(listed) - exact, damaged, listed)

@@ -74,7 +74,6 @@ class Flip(Augmentation):
     name = "flip"
 
     def __call__(self, image: Image, rng_key: RngKey) -> Image:
-        # cv2's stubs know no dtype
         return cv2.flip(image, 1) if key_word(*rng_key) >> 63 else image  # type: ignore[return-value]
 
     @staticmethod
@@ -173,10 +172,8 @@ def _adaface() -> Any:
             return kept
 
     ways = cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4
-    low_resolution = [
-        A.Downscale(scale_range=(0.2, 0.999), interpolation_pair={"downscale": down, "upscale": up}, p=1.0)
-        for down, up in itertools.product(ways, repeat=2)
-    ]
+    pairs = ({"downscale": down, "upscale": up} for down, up in itertools.product(ways, repeat=2))
+    low_resolution = [A.Downscale(scale_range=(0.2, 0.999), interpolation_pair=pair, p=1.0) for pair in pairs]
     jitter = A.ColorJitter(brightness=(0.5, 1.5), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(0, 0), p=0.2)
     return A.Compose([A.HorizontalFlip(p=0.5), CropInPlace(p=0.2), A.OneOf(low_resolution, p=0.2), jitter])
 
@@ -191,10 +188,9 @@ def preview(uri: str, out: str | Path, *, augment: str = "strong", columns: int 
         raise InputError(f"expected at least one column and one epoch, found {columns} and {epochs}")
     change, dataset = build_augmentation(augment), open_dataset(uri)
     chosen = np.sort(np.random.default_rng(0).choice(len(dataset), min(columns, len(dataset)), replace=False)).tolist()
-    rows = [[dataset.image(i) for i in chosen]]
-    for epoch in range(epochs):
-        rows.append([change(image, (0, epoch, i)) for image, i in zip(rows[0], chosen, strict=True)])
-    pictures = np.pad(np.array(rows), ((0, 0), (0, 0), (4, 0), (4, 0), (0, 0)), constant_values=255)
+    shown = [dataset.image(i) for i in chosen]
+    rows = [[change(image, (0, epoch, i)) for image, i in zip(shown, chosen, strict=True)] for epoch in range(epochs)]
+    pictures = np.pad(np.array([shown, *rows]), ((0, 0), (0, 0), (4, 0), (4, 0), (0, 0)), constant_values=255)
     count, across, height, width, _ = pictures.shape
     sheet = pictures.swapaxes(1, 2).reshape(count * height, across * width, 3)
     sheet = np.insert(sheet, [height] * 4, 255, axis=0)  # the originals stand apart

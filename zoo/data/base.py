@@ -27,17 +27,14 @@ class FaceDataset(Protocol):
     @property
     def num_classes(self) -> int:
         """How many identities there are."""
-        ...
 
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Image:
         """Picture i: RGB uint8 (height, width, 3), all of one size; InputError, naming its place, if it is damaged."""
-        ...
 
     def describe(self) -> str:
         """The set in one line: "4,462 images of 941 identities, RecordIO"."""
-        ...
 
 
 class EncodedFaces(abc.ABC):

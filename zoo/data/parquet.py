@@ -15,6 +15,8 @@ from zoo.formats.images import read_file
 from zoo.formats.lists import choose
 from zoo.formats.pairs import picture_in
 
+ENCODED = re.compile(r"(large_)?binary|struct<(.*, )?bytes: .*>")  #: The Arrow types of columns of encoded pictures
+
 
 class ParquetDataset(BlockedFaces):
     """The rows of a Parquet file, or of those in a folder, with a column of encoded pictures and one of labels.
@@ -126,19 +128,10 @@ def _columns(
     schema: Any, where: str, pictures: Sequence[str] = (), image: str | None = None, label: str | None = None
 ) -> tuple[str, str]:
     """The columns of pictures and of labels in an Arrow schema."""
-    import pyarrow.types as types
-
-    def holds_pictures(field: Any) -> bool:
-        if types.is_struct(field.type):
-            return any(part.name == "bytes" for part in field.type)
-        return bool(types.is_binary(field.type) or types.is_large_binary(field.type))
-
-    names = list(schema.names)
-    encoded = list(pictures) or [field.name for field in schema if holds_pictures(field)]
-    if image is None and len(encoded) == 1:
-        image = encoded[0]
-    found, chosen = (names[place] for place in choose(names, image, label, where))
+    encoded = list(pictures) or [field.name for field in schema if ENCODED.fullmatch(str(field.type))]
+    chosen = encoded[0] if image is None and len(encoded) == 1 else image
+    found, labels = (schema.names[place] for place in choose(schema.names, chosen, label, where))
     if found not in encoded:
         advice = f"those columns that have some: {', '.join(encoded) or 'none'}"
         raise InputError(f"expected encoded pictures in the column {found} of {where}, found something else; {advice}")
-    return found, chosen
+    return found, labels

@@ -95,8 +95,7 @@ class TarDataset(BlockedFaces):
 
     def content(self, i: int) -> bytes:
         offset = self._offsets.item(i)
-        content: bytes = self.opened(self.place(i)[0])[offset : offset + self._lengths.item(i)]
-        return content
+        return bytes(self.opened(self.place(i)[0])[offset : offset + self._lengths.item(i)])
 
     def where(self, i: int) -> str:
         number, place = self.place(i)

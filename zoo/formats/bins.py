@@ -113,8 +113,7 @@ def _text(thing: Any) -> str:
 
 def _type(thing: Any) -> str:
     """numpy's name of an element type, "u1" or "b1"; empty for anything else."""
-    known = isinstance(thing, Call) and thing.path == "numpy.dtype" and thing.args
-    return _text(thing.args[0]) if known else ""
+    return _text(thing.args[0]) if isinstance(thing, Call) and thing.path == "numpy.dtype" and thing.args else ""
 
 
 def _elements(array: Call, kinds: tuple[str, ...]) -> npt.NDArray[np.integer]:

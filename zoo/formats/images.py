@@ -42,13 +42,12 @@ _BY_CV2 = ("PNG", "WEBP", "BMP", "PPM")  #: What Pillow only tells the size of
 
 
 def decode(content: bytes, name: str, most: int = MAX_PIXELS, damage: list[str] | None = None) -> Image:
-    """The upright picture in `content` (JPEG, PNG, WebP, BMP, PPM, PGM, TIFF, GIF, AVIF or HEIC): RGB uint8
-    (height, width, 3).
+    """The upright picture in `content`: RGB uint8 (height, width, 3).
 
-    An EXIF orientation is applied, CMYK is converted, grey is repeated, 16 bits become their upper 8 and an alpha
-    channel is dropped. HEIC needs the extra `heic`. InputError, naming `name`, for anything else: another format, a
-    truncated file, or a header that announces no pixel or more than `most`. A damaged JPEG that can be read
-    nevertheless adds a sentence to `damage`, where given.
+    It may be a JPEG, PNG, WebP, BMP, PPM, PGM, TIFF, GIF, AVIF or, with the extra `heic`, HEIC. An EXIF orientation is
+    applied, CMYK is converted, grey is repeated, 16 bits become their upper 8 and an alpha channel is dropped.
+    InputError, naming `name`, for anything else: another format, a truncated file, or a header that announces no pixel
+    or more than `most`. A damaged JPEG that can be read nevertheless adds a sentence to `damage`, where given.
     """
     kind, _ = _format(content)
     if not kind:
@@ -76,8 +75,7 @@ def _by_simplejpeg(content: bytes, name: str, most: int, damage: list[str] | Non
     _require_sane(height, width, name, most)
     try:
         if not _may_be_turned(content):
-            plain: Image = simplejpeg.decode_jpeg(content, "RGB")
-            return plain
+            return np.asarray(simplejpeg.decode_jpeg(content, "RGB"))
         if damage is not None:  # an eighth, to see whether it is whole
             simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1)
     except ValueError:  # small damage that cv2 mends
@@ -100,11 +98,10 @@ def _by_pillow(content: bytes, kind: str, name: str, most: int) -> Image | None:
             import pillow_heif
 
         pillow_heif.register_heif_opener()
+    # Pillow warns of what it goes on to raise or to mend
+    quiet = contextlib.nullcontext() if kind in _BY_CV2 else warnings.catch_warnings(action="ignore")
     try:
-        with contextlib.ExitStack() as held:
-            if kind not in _BY_CV2:  # Pillow warns of what it goes on to raise or to mend
-                held.enter_context(warnings.catch_warnings(action="ignore"))
-            photo = held.enter_context(Pillow.open(io.BytesIO(content), formats=(kind,)))
+        with quiet, Pillow.open(io.BytesIO(content), formats=(kind,)) as photo:
             _require_sane(photo.height, photo.width, name, most)
             return None if kind in _BY_CV2 else upright(photo)
     except InputError:
@@ -117,12 +114,11 @@ def _by_pillow(content: bytes, kind: str, name: str, most: int) -> Image | None:
 
 def upright(photo: Any) -> Image:
     """A PIL image as its EXIF block turns it: RGB uint8 (height, width, 3)."""
-    from PIL import Image as Pillow
-    from PIL import ImageOps
+    import PIL.ImageOps
 
-    turned = ImageOps.exif_transpose(photo)
+    turned = PIL.ImageOps.exif_transpose(photo)
     if turned.mode.startswith("I;16"):  # Pillow would clip grey values of 16 bits at 255
-        turned = Pillow.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+        turned = PIL.Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
     return np.asarray(turned.convert("RGB"), np.uint8)
 
 

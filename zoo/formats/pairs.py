@@ -74,10 +74,9 @@ def is_path_pairs(path: Path) -> bool:
 
 def people_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """The pictures of every sub-folder, each a person, sorted; without empty ones and hidden files."""
-    found = {
-        person.name: sorted(file for file in person.glob("[!.]*") if file.suffix.lower() in suffixes)
-        for person in sorted(folder.glob("[!.]*/"))
-    }
+    found: dict[str, list[Path]] = {}
+    for person in sorted(folder.glob("[!.]*/")):
+        found[person.name] = sorted(file for file in person.glob("[!.]*") if file.suffix.lower() in suffixes)
     return {person: pictures for person, pictures in found.items() if pictures}
 
 

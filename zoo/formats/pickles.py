@@ -12,7 +12,6 @@ from typing import IO, Any
 
 KEYS = (str, int, float, bool, type(None))
 """What a key may be: text or a number. Hashing a deeply nested tuple would overflow the interpreter's stack."""
-Persistent = Callable[[Any], Any]  #: Makes of a persistent id what stands for it: for torch, of a storage's description
 _PYTHONS: Any = vars(pickle)["_Unpickler"]  #: The interpreter in Python, whose parts can be left out
 
 
@@ -37,7 +36,7 @@ class Call(dict[Any, Any]):
 def unpickle(
     file: IO[bytes] | Any,
     *,
-    persistent: Persistent | None = None,
+    persistent: Callable[[Any], Any] | None = None,
     names: Container[str] | None = None,
     most_bytes: int | None = None,
     most_opcodes: int | None = None,
@@ -45,12 +44,15 @@ def unpickle(
 ) -> Any:
     """The data of the pickle that begins where `file` stands, an open file or a map of one.
 
-    `names` are those that it may name, None all; `encoding` is pickle's, for the texts of Python 2. ValueError, or
-    whatever a damaged pickle makes Python's own reader raise, for one that goes beyond `most_bytes` or `most_opcodes`
-    or uses what no data needs. An opcode makes at most a small object, a reference or an entry of the memo.
+    `persistent` makes of a persistent id what stands for it; `names` are those that it may name, None all; `encoding` is
+    pickle's, for the texts of Python 2. ValueError, or whatever a damaged pickle makes Python's own reader raise, for
+    one that goes beyond `most_bytes` or `most_opcodes` or uses what no data needs. An opcode makes at most a small
+    object, a reference or an entry of the memo.
     """
-    limited = file if most_bytes is None else _Limited(file, most_bytes)
-    return _Reader(limited, persistent, names, most_opcodes, encoding).load()
+    reader = _Reader(file if most_bytes is None else _Limited(file, most_bytes), encoding=encoding)
+    reader.persistent, reader.names, reader.most_opcodes = persistent, names, most_opcodes
+    reader.dispatch = reader  # an opcode's work is looked up there, one after the other
+    return reader.load()
 
 
 class _Limited:
@@ -74,13 +76,7 @@ class _Limited:
 class _Reader(_PYTHONS):  # type: ignore[misc]  # typeshed does not know its parts
     """Python's own unpickler without every opcode that imports, calls or sets anything."""
 
-    def __init__(
-        self, file: Any, load: Persistent | None, names: Container[str] | None, most_opcodes: int | None, encoding: str
-    ) -> None:
-        super().__init__(file, encoding=encoding)
-        self.persistent, self.names = load, names
-        self.opcodes, self.most_opcodes = 0, most_opcodes
-        self.dispatch = self  # an opcode's work is looked up here, one after the other
+    opcodes = 0  #: How many have been read
 
     def __getitem__(self, opcode: int) -> Callable[["_Reader"], None]:
         self.opcodes += 1

@@ -19,7 +19,6 @@ class Pictures(typing.Protocol):
 
     def image(self, index: int) -> Image | None:
         """One picture: RGB uint8 (H, W, 3); None where no face was found in it."""
-        ...
 
 
 def map_ahead(

@@ -95,16 +95,13 @@ class RecordFile:
 
     def content(self, i: int) -> bytes:
         """The encoded bytes of picture i; InputError, naming the record, when its frame or header is damaged."""
-        if not 0 <= i < len(self._images):
-            raise IndexError(f"picture {i} of {len(self._images)}")
         position = self._images.item(i)
         start = self._offsets.item(position)
         end = self._offsets.item(position + 1) if position + 1 < len(self._offsets) else self._size
         if _FRAME_AND_FLAG.size <= end - start < _LARGE:  # nearly every record: one part with one label
             record = os.pread(self._file.fileno(), end - start, start)
             magic, word, flag = _FRAME_AND_FLAG.unpack_from(record)
-            whole = HEADER.size <= word <= MAX_PART and 8 + word + -word % 4 == len(record)
-            if magic == MAGIC and flag == 0 and whole:
+            if magic == MAGIC and flag == 0 and HEADER.size <= word <= MAX_PART and 8 + word + -word % 4 == len(record):
                 return record[8 + HEADER.size : 8 + word]
         return self._unpacked(position)[1]
 
@@ -231,8 +228,7 @@ class RecordFile:
             labels[at : at + _CROWD] = label
             pictures[at : at + _CROWD] = (word >> 29 != WHOLE) | (length > HEADER.size + 4 * flag.astype(np.int64))
             for i in np.flatnonzero(~plain).tolist():
-                position = int(positions[at + i])
-                labels[at + i] = self._unpacked(position)[0].labels[0]
+                labels[at + i] = self._unpacked(int(positions[at + i]))[0].labels[0]
             _release(self._map)
         if not np.isfinite(labels).all():
             wrong = int(np.argmin(np.isfinite(labels)))

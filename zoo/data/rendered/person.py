@@ -134,8 +134,7 @@ def paint(rig: Rig, who: Person, scalp: Tensor, beards: Draws, shot: Draws) -> T
     lipstick = (shot.uniform(1) * (shot.uniform(1) < 0.3) * who.female * rig.lips)[..., None]
     colour = torch.lerp(colour, shot.uniform(1, 3) * tensor((0.5, 0.1, 0.12), colour), lipstick)
     collar = soft(-12.0 - shot.uniform(1, high=3.0) - rig.cloth, 0.1)[..., None]
-    colour = torch.lerp(colour, shot.uniform(1, 3) ** 2 * 0.7, collar)
-    return torch.cat([colour[:, :HEAD], eyes(rig, who, shot)], 1)
+    return torch.cat([torch.lerp(colour, shot.uniform(1, 3) ** 2 * 0.7, collar)[:, :HEAD], eyes(rig, who, shot)], 1)
 
 
 def eyes(rig: Rig, who: Person, shot: Draws) -> Tensor:

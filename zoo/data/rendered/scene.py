@@ -257,8 +257,7 @@ def photograph(pixels: Tensor, covered: Tensor, around: Tensor, d: Draws, size: 
     picture = picture * (1 + d.normal(1, 1, 3, spread=0.05))
     faded = d.uniform(1, 1, 1) * (d.uniform(1, 1, 1) < 0.5) * 0.7
     faded = torch.where(d.uniform(1, 1, 1) < 0.55, 1.0, faded)  # more than half are grey
-    grey = (picture * tensor((0.299, 0.587, 0.114), picture)).sum(3, keepdim=True)
-    picture = torch.lerp(picture, grey, faded)
+    picture = torch.lerp(picture, (picture * tensor((0.299, 0.587, 0.114), picture)).sum(3, keepdim=True), faded)
     across, down = (optics(d, picture.shape[1], size) for _ in range(2))
     moved = d.uniform(1, 1) < 0.3  # blur that differs across and down
     small = both_ways(torch.where(moved, down, across), picture, across)

@@ -209,9 +209,8 @@ def render(who: Identity, d: Draws, height: int, width: int) -> Image:
     a *= (1 + d.bell(0.06)) * np.exp(1j * d.bell(0.05))
     b += complex(d.bell(2.5), d.bell(2.5))
 
-    parts = parts_of(who, shot)
-    clothes = d.colour(20, 230)
-    parts.insert(0, (np.array([[-70, 110], [-60, 82], [-18, 70], [18, 70], [60, 82], [70, 110.0]]), clothes, BEHIND))
+    shoulders = np.array([[-70, 110], [-60, 82], [-18, 70], [18, 70], [60, 82], [70, 110.0]])
+    parts = [(shoulders, d.colour(20, 230), BEHIND), *parts_of(who, shot)]
     if shot.glasses:
         rim = d.colour(10, 90)
         for side in (-1, 1):
@@ -319,17 +318,14 @@ def pair_plan(pairs: int = 6000, seed: int = 0) -> tuple[int, npt.NDArray[np.int
         raise InputError(f"expected at least 2 synthetic pairs, found {pairs}; ask for more")
     identities = max(pairs // 40, int(np.ceil(np.sqrt(pairs))) + 1)
     same = np.arange(pairs) % 2 == 0
-    positives, negatives = int(same.sum()), int((~same).sum())
     order = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 2))))
-    first, second = np.triu_indices(PAIR_IMAGES, 1)
-    chosen = order.permutation(identities * len(first))[:positives]
-    who, which = np.divmod(chosen, len(first))
+    within = np.stack(np.triu_indices(PAIR_IMAGES, 1), axis=1)
+    who, which = np.divmod(order.permutation(identities * len(within))[: same.sum()], len(within))
     index = np.empty((pairs, 2), dtype=np.int64)
-    index[same] = np.stack([who * PAIR_IMAGES + first[which], who * PAIR_IMAGES + second[which]], axis=1)
-    one, other = np.triu_indices(identities, 1)
-    chosen = order.permutation(len(one))[:negatives]
-    people = np.stack([one[chosen], other[chosen]], axis=1)
-    index[~same] = people * PAIR_IMAGES + order.integers(0, PAIR_IMAGES, (negatives, 2))
+    index[same] = who[:, None] * PAIR_IMAGES + within[which]
+    people = np.stack(np.triu_indices(identities, 1), axis=1)
+    people = people[order.permutation(len(people))[: (~same).sum()]]
+    index[~same] = people * PAIR_IMAGES + order.integers(0, PAIR_IMAGES, people.shape)
     return identities, index, same
 
 

@@ -131,8 +131,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     side = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    return np.asarray(lean @ side @ nod)
+    return np.asarray(lean @ side @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]))
 
 
 def draw_shot(d: Draws) -> Shot:
