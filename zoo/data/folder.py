@@ -55,10 +55,9 @@ class FolderDataset(Files):
         self._add("", int(depth), people)
         loose = self._others.pop("", 0)
         if not self._files:
-            found = f"found {loose:,} pictures beside no sub-folder" if loose else "found no pictures"
-            raise InputError(
-                f"expected one sub-folder of pictures per identity in {root}, {found}; sort them by person"
-            )
+            hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
+            found = f"found {hint}; sort them by person"
+            raise InputError(f"expected one sub-folder of pictures per identity in {root}, {found}")
         self.identities = list(people)
         self.labels = np.repeat(np.arange(len(people), dtype=np.int64), list(people.values()))
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self._others.most_common(5))

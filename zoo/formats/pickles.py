@@ -44,10 +44,10 @@ def unpickle(
 ) -> Any:
     """The data of the pickle that begins where `file` stands, an open file or a map of one.
 
-    `persistent` makes of a persistent id what stands for it; `names` are those that it may name, None all; `encoding` is
-    pickle's, for the texts of Python 2. ValueError, or whatever a damaged pickle makes Python's own reader raise, for
-    one that goes beyond `most_bytes` or `most_opcodes` or uses what no data needs. An opcode makes at most a small
-    object, a reference or an entry of the memo.
+    `persistent` makes of a persistent id what stands for it, `names` are those that it may name, None all, and
+    `encoding` is pickle's, for the texts of Python 2. ValueError, or whatever a damaged pickle makes Python's own
+    reader raise, for one that goes beyond `most_bytes` or `most_opcodes` or uses what no data needs. An opcode makes at
+    most a small object, a reference or an entry of the memo.
     """
     reader = _Reader(file if most_bytes is None else _Limited(file, most_bytes), encoding=encoding)
     reader.persistent, reader.names, reader.most_opcodes = persistent, names, most_opcodes
