@@ -195,6 +195,5 @@ def fingerprint(dataset: FaceDataset) -> str:
 def labelled(column: Sequence[object], where: str) -> tuple[list[str], npt.NDArray[np.int64]]:
     """`contiguous` of the column of labels of a table; InputError where a label is missing."""
     if not column or None in column:
-        found = "an empty one" if column else "no rows"
-        raise InputError(f"expected a label in every row of {where}, found {found}")
+        raise InputError(f"expected a label in every row of {where}, found {'an empty one' if column else 'no rows'}")
     return contiguous(column)

@@ -60,8 +60,7 @@ def open_dataset(
 def open_crops(uri: str, image_size: Size) -> FaceDataset:
     """The pictures at `uri` as they are stored, whatever holds them; their labels may mean nothing.
 
-    It takes what `open_dataset` and `open_pictures` take, and pictures in a folder at any depth. Synthetic faces are
-    drawn at `image_size`, (height, width).
+    It takes what `open_pictures` takes, pictures in a folder at any depth, and sets that are drawn at `image_size`.
     """
     if GENERATED.match(uri):
         return open_synthetic(uri, image_size)

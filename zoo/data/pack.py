@@ -149,8 +149,7 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
 
 def mixed_folds(same: npt.NDArray[np.bool_], folds: int = 10) -> npt.NDArray[np.int64]:
     """An order of pairs in which each fold has its share of both kinds; their own one where every fold has both."""
-    parts = [part for part in np.array_split(same, folds) if len(part)]
-    if all(part.any() and not part.all() for part in parts):
+    if all(part.any() and not part.all() for part in np.array_split(same, folds) if len(part)):
         return np.arange(len(same))
     fold = np.empty(len(same), np.int64)
     for kind in (True, False):

@@ -95,6 +95,8 @@ class RecordFile:
 
     def content(self, i: int) -> bytes:
         """The encoded bytes of picture i; InputError, naming the record, when its frame or header is damaged."""
+        if not 0 <= i < len(self._images):
+            raise IndexError(f"picture {i} of {len(self._images)}")
         position = self._images.item(i)
         start = self._offsets.item(position)
         end = self._offsets.item(position + 1) if position + 1 < len(self._offsets) else self._size
