@@ -82,10 +82,7 @@ def _read_landmarks(path: Path) -> dict[str, tuple[float, ...]]:
 
 
 def read_csv(path: Path) -> Listed:
-    """The rows of a CSV with the columns a, b and same; its other columns tell groups of pairs apart.
-
-    Two columns X_a and X_b of numbers, such as ages, are a gap: their difference, in bands.
-    """
+    """A CSV's rows a, b, same; other columns are groups, and two of numbers X_a, X_b, such as ages, a gap in bands."""
     columns = read_columns(path)
     arrays = {name: np.array(values) for name, values in columns.items()}
     for name in [name for name in columns if name.endswith("_a") and f"{name[:-2]}_b" in columns]:

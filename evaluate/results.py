@@ -189,10 +189,7 @@ class Curves:
 
     @classmethod
     def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> Curves:
-        """What a report draws of scores, small however many pairs there are, and `more` fields.
-
-        histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
-        """
+        """What a report draws of scores, small however many there are, and `more` fields."""
         edges = np.round(np.linspace(-1, 1, 101), 6)
         grid = np.round(np.linspace(-1, 1, 2001), 6)
         counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))

@@ -146,11 +146,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
         return margin * (self.least_count / self.counts) ** power
 
     def attach(self, num_classes: int, dim: int, class_counts: bool = False) -> None:
-        """Binds the head to centres; called by their loss.
-
-        InputError where it is bound to other centres already and its constants would change under them, and for
-        options that need more than these centres have.
-        """
+        """Binds the head to centres, for their loss; InputError where that changes constants in use or lacks counts."""
         if self.options.get("count_power") and not class_counts:
             advice = "give MarginSoftmaxLoss the number of training images of each class"
             raise InputError(f"expected class_counts for count_power of the head {self.name}, found none; {advice}")

@@ -54,10 +54,7 @@ USUAL = tuple(
 
 
 def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip: bool) -> list[str]:
-    """A sentence on the usual inputs where `auc` is near chance; none where it is not, or the file states its input.
-
-    Each is tried on the same pairs, half of one person and half of two where there are so many, spread over the file.
-    """
+    """A sentence on the usual inputs where `auc` is near chance and the file states none, tried on the same pairs."""
     if auc >= NEAR_CHANCE or not isinstance(model, OnnxEmbedder) or model.info or model.precision == "uint8":
         return []
     kinds = [np.flatnonzero(kind) for kind in (protocol.same, ~protocol.same)]

@@ -72,10 +72,7 @@ def open_set_figure(drawn: Sequence[Drawn]) -> Figure | None:
 
 
 def _rates(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str = "", up: str = "") -> Figure | None:
-    """TAR over FAR of curves with their names and styles, or, with labels, 1 − TAR on a logarithmic axis too.
-
-    A curve rises before it goes on, as TAR@FAR counts; where no error was seen, a logarithm shows nothing.
-    """
+    """TAR over FAR of curves with their names and styles, or, with labels, 1 − TAR on a logarithmic axis too."""
     lines = []
     for name, style, roc in curves:
         points = [
@@ -86,7 +83,7 @@ def _rates(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str 
         return None
     figure, (axes,) = panels()
     for name, style, points in lines:
-        axes.step(*zip(*points, strict=True), where="pre", label=name, **style)
+        axes.step(*zip(*points, strict=True), where="pre", label=name, **style)  # rises first, as TAR@FAR counts
     if up:
         axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
     else:

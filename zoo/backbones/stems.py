@@ -30,10 +30,7 @@ def stem_arguments(name: str, stem: str, image_size: tuple[int, int]) -> dict[st
 
 
 def fit_stem(body: nn.Module, name: str, x: torch.Tensor, keep: bool) -> tuple[torch.Tensor, list[str]]:
-    """The features of one black crop `x`, and the names of the convolutions that changed for a total stride of 16.
-
-    `keep` leaves the stem as it is. InputError for a backbone without features of such crops or a stride to halve.
-    """
+    """The features of a black crop and the convolutions changed for a stride of 16, unless `keep`; or InputError."""
     height, width = x.shape[2:]
     try:
         features = features_of(body, x)
@@ -95,10 +92,7 @@ def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
 def features_of(
     body: nn.Module, x: torch.Tensor, hook: Callable[..., None] | None = None, call: Callable[..., Any] | None = None
 ) -> Any:
-    """The body's features of `x` in evaluation mode, without gradients; running statistics stay unchanged.
-
-    `hook` is called after each module with the module, its inputs and its output; `call` replaces `forward_features`.
-    """
+    """The features of `x` by `call` or `forward_features`, in evaluation mode; `hook` is called after each module."""
     training, hooks = body.training, [module.register_forward_hook(hook) for module in body.modules() if hook]
     body.eval()
     try:
@@ -110,11 +104,7 @@ def features_of(
 
 
 def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
-    """Replaces the direct children of `body` that `forward_features` never calls by identities.
-
-    They belong to timm's classifier (mobilenetv3's conv_head, ViT's fc_norm). In a model with our neck they are unused,
-    and distributed training fails on parameters without a gradient.
-    """
+    """Replaces children that `forward_features` never calls by identities: DDP fails on parameters it leaves out."""
     called: set[nn.Module] = set()
     features_of(body, x, lambda module, _inputs, _output: called.add(module))
     for name, child in list(body.named_children()):

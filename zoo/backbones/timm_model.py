@@ -30,10 +30,7 @@ Sizes = dict[str, tuple[str, dict[str, Any]]]  #: A summary and the arguments of
 def register_sizes(
     architecture: type[nn.Module], sizes: Sizes, first_conv: str, classifier: str, features: dict[str, Any]
 ) -> None:
-    """Registers every size of an architecture with timm, as its decorator does for a function of the same module.
-
-    `first_conv` and `classifier` are timm's names of those layers; `features` is its `feature_cfg`.
-    """
+    """Registers every size with timm, whose names of two layers and whose `feature_cfg` the others are."""
     module = sys.modules[architecture.__module__]
     cfg = face_cfg(first_conv=first_conv, classifier=classifier)
     vars(module)["default_cfgs"] = generate_default_cfgs({f"{name}.untrained": cfg for name in sizes})
