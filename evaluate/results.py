@@ -25,11 +25,7 @@ NEVER_WRITTEN = frozenset({"thumbnails"})  #: Faces are not ours to pass around
 
 
 def to_json(value: Any) -> Any:
-    """`value` as json.dump takes it, and as format 1 of report.json has it.
-
-    A dataclass is an object of its fields without those that hold nothing. NaN ("not measurable") is null, and a number
-    that is a key is written in its shortest form.
-    """
+    """`value` as format 1 of report.json has it: without fields that hold nothing, null for NaN, short keys."""
     if isinstance(value, ModelInfo):
         return json.loads(value.to_json())
     if isinstance(value, Estimate):

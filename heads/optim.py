@@ -29,14 +29,11 @@ def _launch(kernel: Any, over: Rows, buffers: Sequence[Tensor], numbers: Sequenc
 
 
 class _Rowwise(Optimizer):
-    """Finds the rows that have a gradient and updates them, ROWS_AT_ONCE at a time, or on a GPU by one kernel.
-
-    A sparse gradient (of `MarginSoftmaxLoss` with a `sample_rate` below 1) has some rows, a dense one all.
-    Where `finite`, a scalar bool tensor, is false, the step changes nothing; this takes no host sync.
-    """
+    """Updates the rows that have a gradient, ROWS_AT_ONCE at a time, or on a GPU by one kernel."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, finite: Tensor | None = None) -> Any:
+        """One step, which changes nothing where `finite`, a scalar bool tensor, is false: without a host sync."""
         with torch.enable_grad():
             value = closure() if closure is not None else None
         for group in self.param_groups:

@@ -73,14 +73,10 @@ def store(folder: Path, key: str, embeddings: Embeddings) -> None:
 
 
 class Parts:
-    """The embeddings of an evaluation under way, kept as they come, so that a killed one resumes where it stopped.
-
-    Each part is an entry of `folder`, under the number of its first picture. Without a folder, or where it cannot be
-    written, nothing is kept and `why_not` says why: figures do not depend on the cache.
-    """
+    """An evaluation's embeddings, kept by the number of their first picture, so that a killed one resumes."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder, self.why_not = folder, ""
+        self.folder, self.why_not = folder, ""  # why nothing is kept; figures do not depend on the cache
 
     def known(self, start: int, stop: int) -> Embeddings | None:
         """The rows of pictures `start` to before `stop`, where they are kept."""

@@ -24,11 +24,7 @@ def channel_means(picture: Image) -> npt.NDArray[np.float64]:
 
 
 def look(pictures: Pictures, order_is_assumed: bool = False) -> list[str]:
-    """What is suspicious about the colours of up to 64 pictures, in sentences; none for the colours of skin.
-
-    Skin of every tone is redder than blue, so a benchmark whose faces are bluer has its channels swapped. Grey
-    pictures cannot show whether a model takes RGB or BGR, which matters where its order is only assumed.
-    """
+    """Sentences on odd colours of up to 64 pictures: skin is redder than blue, and grey ones cannot show the order."""
     places = np.unique(np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures))).astype(int))
     seen = [picture for place in places if (picture := pictures.image(int(place))) is not None]
     if not seen:

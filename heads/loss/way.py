@@ -50,11 +50,9 @@ def negatives(loss: Any, block: Block, head: MarginHead, plan: Plan) -> tuple[Te
 
 
 def checkpointed_negatives(block: Block, head: MarginHead, plan: Plan) -> tuple[Tensor, Negatives]:
-    """(cos θ_y, the sums over the other classes), with gradients for `unit`, `weight` and the head's parameters.
+    """(cos θ_y, the sums over the other classes) by four products a chunk, with gradients of the head's parameters too.
 
-    Each chunk's matrix of cosines is computed again in the backward pass, four matrix products in all, and the
-    centres' gradient takes three times its own memory for a moment. It serves heads with learnable parameters, the
-    binary form and label smoothing; `Plan.compiled` changes nothing here.
+    The centres' gradient takes three times its own memory for a moment; `Plan.compiled` changes nothing here.
     """
     unit, weight, column, cos_y, boundary = block
     parts, first = [], 0
