@@ -1,7 +1,4 @@
-"""Pooling embeddings into templates, scoring pairs and searching galleries, over many embeddings at once.
-
-Everything runs in blocks of bounded memory and without a Python loop over templates, pairs or probes.
-"""
+"""Pooling embeddings into templates, scoring pairs and searching galleries, in blocks of bounded memory."""
 
 import itertools
 from collections.abc import Sequence

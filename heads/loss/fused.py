@@ -1,10 +1,9 @@
 """The sum over all classes on a GPU: three matrix products per chunk of classes, and Triton kernels around them.
 
 Over each chunk the forward pass runs one kernel that normalises the centres, the product, and one kernel per sample
-that adds the chunk to the sum. What it computes anyway for the gradient, e^{s·N − top}·dN/dc in the precision of the
-products, is kept in the memory of the centres' gradient, which is not needed before: all of it where batch ≤ 2·dim in
-bf16. The backward pass then needs two products and one kernel that projects the centres' gradient. A chunk that was
-not kept takes one product and one kernel more.
+that adds the chunk to the sum and keeps e^{s·N − top}·dN/dc, in the precision of the products, in the memory of the
+centres' gradient: all of it where batch ≤ 2·dim in bf16. The backward pass then needs two products and one kernel that
+projects the centres' gradient, and for a chunk that was not kept one product and one kernel more.
 """
 
 import functools

@@ -1,8 +1,7 @@
 """The Triton kernels of the class centres: everything that is not one of the three matrix products.
 
 `negative` is inlined into those over cosines, with the numbers of a head's `Pieces` as its coefficients, so that N and
-its derivative are computed in registers. A class has SUB_CENTRES columns in every matrix of cosines, of which the
-largest counts.
+its derivative are computed in registers. The largest of a class's SUB_CENTRES columns of cosines counts.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"

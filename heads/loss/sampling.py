@@ -1,7 +1,4 @@
-"""Where class centres start, and Partial FC: each step uses all positive classes and a new sample of the others.
-
-Both are functions of the seed alone, however the classes are split over ranks.
-"""
+"""Where class centres start, and Partial FC's samples: functions of the seed alone, however classes are split."""
 
 import math
 from typing import Any, Literal, cast
