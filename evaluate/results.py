@@ -19,8 +19,7 @@ from zoo.evaluate.metrics import Bools, SortedScores
 from zoo.modelinfo import ModelInfo
 
 WRITTEN_EMPTY = {"compat", "info", "groups", "threshold", "notes", "not_measurable", "not_measured"}
-WRITTEN_EMPTY |= {"tpir_at_fpir", "tpir_interval"}
-"""Fields that format 1 holds even where they are empty."""
+WRITTEN_EMPTY |= {"tpir_at_fpir", "tpir_interval"}  #: Fields that format 1 holds even where they are empty
 NEVER_WRITTEN = frozenset({"thumbnails"})  #: Faces are not ours to pass around
 
 

@@ -6,8 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-SIN_SQUARED_FLOOR = 1e-7
-"""Lower bound of sin²θ: costs up to 1.5e-4 in cos(θ + m) at θ = 0 and limits the gradient to about 3,000."""
+SIN_SQUARED_FLOOR = 1e-7  #: Least sin²θ: costs up to 1.5e-4 in cos(θ + m) at θ = 0, limits the gradient to about 3,000
 
 COS_CEILING = 1 - 1e-7  #: Upper bound of |cos θ| before acos, whose gradient at 1 is infinite
 Fallback = Literal["paper", "none", "easy"]

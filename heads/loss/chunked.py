@@ -140,8 +140,9 @@ def chunked_log_sum_exp(
     return cast(tuple[Tensor, Tensor, Tensor], _ChunkedSum.apply(work, head, plan, cos_y, *operands))
 
 
-Kept = dict[int, tuple[Tensor, Tensor]]
-"""By the first class of a chunk: its d sum / d product / s, and the logarithm that it is relative to."""
+Kept = dict[
+    int, tuple[Tensor, Tensor]
+]  #: By a chunk's first class: d sum / d product / s, and the log it is relative to
 
 
 @torch.no_grad()

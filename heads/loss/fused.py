@@ -57,8 +57,9 @@ class _Work(Work):
         batch, dim = unit.shape
         self.top, self.sums = unit.new_full((batch,), -math.inf), unit.new_zeros(3, batch)
         width = min(plan.chunk_size * plan.sub_centres, len(weight))
-        self.scratch = unit.new_empty(width * max(batch, dim))
-        """The cosines of a chunk, (batch, columns), or the gradient of its unit vectors, (columns, dim)."""
+        self.scratch = unit.new_empty(
+            width * max(batch, dim)
+        )  #: A chunk's cosines, (batch, columns), or (columns, dim)
         self.rows = unit.new_empty(width * dim, dtype=self.factor)
         self.scaled, self.share = torch.empty_like(unit, dtype=self.factor), unit.new_empty(0)
         self.left = unit.to(self.factor)

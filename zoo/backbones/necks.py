@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 NECKS = ("flat", "gap", "native")
-FLAT_LIMIT = 512 * 7 * 7
-"""Largest map (channels × height × width) whose default neck is `flat`: its FC has 12.8 M weights at 512 dimensions."""
+FLAT_LIMIT = 512 * 7 * 7  #: The largest map whose default neck is `flat`: its FC has 12.8 M weights at 512 dimensions
 
 
 def embedding_norm(dim: int) -> nn.BatchNorm1d:
