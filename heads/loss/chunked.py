@@ -140,9 +140,7 @@ def chunked_log_sum_exp(
     return cast(tuple[Tensor, Tensor, Tensor], _ChunkedSum.apply(work, head, plan, cos_y, *operands))
 
 
-Kept = dict[
-    int, tuple[Tensor, Tensor]
-]  #: By a chunk's first class: d sum / d product / s, and the log it is relative to
+Kept = dict[int, tuple[Tensor, Tensor]]  #: By a chunk's first class: d sum / d product / s, and its reference
 
 
 @torch.no_grad()

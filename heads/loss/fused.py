@@ -57,9 +57,7 @@ class _Work(Work):
         batch, dim = unit.shape
         self.top, self.sums = unit.new_full((batch,), -math.inf), unit.new_zeros(3, batch)
         width = min(plan.chunk_size * plan.sub_centres, len(weight))
-        self.scratch = unit.new_empty(
-            width * max(batch, dim)
-        )  #: A chunk's cosines, (batch, columns), or (columns, dim)
+        self.scratch = unit.new_empty(width * max(batch, dim))  #: Cosines, (batch, columns), or (columns, dim)
         self.rows = unit.new_empty(width * dim, dtype=self.factor)
         self.scaled, self.share = torch.empty_like(unit, dtype=self.factor), unit.new_empty(0)
         self.left = unit.to(self.factor)
