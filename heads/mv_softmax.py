@@ -11,7 +11,10 @@ from zoo.heads.base import HEADS, MarginHead, Pieces, Scale, check_range
 
 
 class MVSoftmax(MarginHead):
-    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B."""
+    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B.
+
+    The official code's easy_margin=False is `fallback="none"`: T = B everywhere.
+    """
 
     paper = "Wang et al., Mis-classified vector guided softmax loss for face recognition, AAAI 2020"
 
@@ -25,10 +28,7 @@ class MVSoftmax(MarginHead):
 
 @HEADS.register("mv-am")
 class MVAM(MVSoftmax):
-    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m.
-
-    The official code's easy_margin=False is `fallback="none"`: T = cos θ_y − m everywhere.
-    """
+    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m."""
 
     summary = "T = cos θ_y − m where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 
@@ -49,10 +49,7 @@ class MVAM(MVSoftmax):
 
 @HEADS.register("mv-arc")
 class MVArc(MVSoftmax):
-    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m).
-
-    The official code's easy_margin=False is `fallback="none"`: T = cos(θ_y + m) everywhere.
-    """
+    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m)."""
 
     summary = "T = cos(θ_y + m) where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 

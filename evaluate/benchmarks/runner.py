@@ -272,10 +272,7 @@ def measure(
     fused_with: Sequence[Model] = (),
     table: ScoreTable | None = None,
 ) -> Report:
-    """One model on every benchmark; for one that cannot be measured, `not_measured` holds a sentence.
-
-    The scores of `fused_with` are fused with the model's; `table` takes the scores of all pairs.
-    """
+    """One model, fused with others, on every benchmark; `not_measured` says what could not be, `table` takes scores."""
     results, groups, failed = [], {}, list(benchmarks.not_whole)
     models = (model, *fused_with)
     for opened, place in benchmarks.opened:

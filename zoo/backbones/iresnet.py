@@ -36,10 +36,7 @@ class Block(nn.Module):
 
 
 class IResNet(FaceArchitecture):
-    """A stride-1 3×3 stem, four stages of `layers` blocks that each halve the map, and the E neck.
-
-    x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
-    """
+    """A stride-1 3×3 stem, four stages of `layers` blocks that each halve the map, and the E neck."""
 
     widths = (64, 128, 256, 512)
 

@@ -37,10 +37,7 @@ class GapNeck(nn.Sequential):
 
 
 class GdcNeck(nn.Sequential):
-    """MobileFaceNet's global depthwise convolution, then a linear 1×1 convolution to `dim`, both with BN.
-
-    (batch, channels, h, w) → (batch, dim). Every position of the map has its own weight (Chen et al. 2018, 3.2).
-    """
+    """MobileFaceNet's global depthwise convolution (Chen et al. 2018, 3.2): (batch, channels, h, w) → (batch, dim)."""
 
     def __init__(self, channels: int, height: int, width: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__(
