@@ -263,10 +263,7 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple
 
 
 def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArray[np.float64]:
-    """Each row divided by its L2 norm: (rows, dim) in float64, a row of zeros stays zero.
-
-    InputError naming the rows that are not finite: such a model is broken, and NaN would pass every comparison.
-    """
+    """Each row divided by its L2 norm: (rows, dim) in float64, zeros stay. InputError naming rows that are not finite."""
     refuse_non_finite(embeddings, what)
     wide = embeddings.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
@@ -289,12 +286,8 @@ def refuse_non_finite(
 
 
 def _above(ascending: Floats, threshold: npt.ArrayLike, inclusive: bool) -> Counts:
-    """How many are > threshold (≥ where inclusive), compared exactly.
-
-    float32 scores are compared with the float32 next to the threshold on the side that keeps the answer: rounded to
-    nearest, a threshold could pass a score that it separates, and converting the scores would copy millions.
-    """
-    wide = np.asarray(threshold, np.float64)
+    """How many are > threshold (≥ where inclusive), compared exactly."""
+    wide = np.asarray(threshold, np.float64)  # rounded to nearest in float32, it could pass a score that it separates
     near = wide.astype(ascending.dtype)
     if inclusive:
         near = np.where(near < wide, np.nextafter(near, near.dtype.type(np.inf)), near)

@@ -254,10 +254,7 @@ def rates_of(
 
 
 class ClosedSet(Protocol):
-    """A search of probes in a gallery that holds all of their people: rank 1, 5 and 20.
-
-    `paths` are the pictures of the probes and, after them, of the gallery. Ties count against the mate.
-    """
+    """A search at rank 1, 5, 20 in a gallery that holds all people; `paths` are the probes' pictures and the gallery's."""
 
     lists_only = True
     paths: list[Path]

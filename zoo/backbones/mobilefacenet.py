@@ -49,7 +49,7 @@ MBF_LARGE: Rows = (
 
 
 class MobileFaceNet(FaceArchitecture):
-    """The paper's network, or another of its shape, with GDC as its neck; `stem_groups` 0 leaves out the second layer."""
+    """The paper's network, or another of its shape, with GDC as its neck; `stem_groups` 0 leaves out its layer."""
 
     def __init__(self, rows: Rows = TABLE_1, stem: int = 64, stem_groups: int = 64, **options: Any) -> None:
         """`options` are those of `FaceArchitecture`."""
