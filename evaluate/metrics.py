@@ -263,7 +263,7 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple
 
 
 def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArray[np.float64]:
-    """Each row divided by its L2 norm: (rows, dim) in float64, zeros stay. InputError naming rows that are not finite."""
+    """Each row divided by its L2 norm: (rows, dim) float64, zeros stay. InputError naming rows that are not finite."""
     refuse_non_finite(embeddings, what)
     wide = embeddings.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)

@@ -254,7 +254,7 @@ def rates_of(
 
 
 class ClosedSet(Protocol):
-    """A search at rank 1, 5, 20 in a gallery that holds all people; `paths` are the probes' pictures and the gallery's."""
+    """A search at rank 1, 5, 20 in a gallery with all people; `paths` are the probes' pictures and the gallery's."""
 
     lists_only = True
     paths: list[Path]
