@@ -149,15 +149,14 @@ class Search:
         for n in ranks:
             wrong, right = draws.sums((self.ahead[self.mated] < n).astype(np.int64), 2, own, own)
             found[f"rank {n}"] = Estimate(self.rank(n), shares(right, wrong + right), people)
-        points = [self.tpir_at_fpir(fpir) for fpir in fpirs] if not self.mated.all() else []
-        if any(point.measurable for point in points):
+        points = [self.tpir_at_fpir(fpir) for fpir in fpirs if not self.mated.all()]
+        if measured := [point for point in points if point.measurable]:
             scores = np.concatenate([self._found, self.best[~self.mated]])
             owner = np.concatenate([own, person[~self.mated]])
             replicates = Replicates.of(scores, np.arange(len(scores)) < len(own), owner, owner, draws)
-            for point in points:
-                if point.measurable:
-                    label = f"TPIR@FPIR {point.far_target:g}"
-                    found[label] = Estimate(point.tar, replicates.tar(point.far_target), people)
+            for point in measured:
+                estimate = Estimate(point.tar, replicates.tar(point.far_target), people)
+                found[f"TPIR@FPIR {point.far_target:g}"] = estimate
         return found
 
     def tpir_at_fpir(self, fpir: float) -> OperatingPoint:
