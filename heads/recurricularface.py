@@ -82,21 +82,12 @@ class ReCurricularFace(CurricularFace):
         super().__init__(scale, margin, alpha, fallback)
         self.constants, self.modulate = constants, modulate
         self.given = [one if one is None else check_range(name, one, 0, 10) for name, one in (("a", a), ("b", b))]
-        self.modulation = self.chosen(PAPER_CONSTANTS)
-
-    @property
-    def a(self) -> float:
-        """The coefficient of cos θ_j."""
-        return self.modulation[0]
-
-    @property
-    def b(self) -> float:
-        """The coefficient of t."""
-        return self.modulation[1]
+        self.a, self.b = self.chosen(PAPER_CONSTANTS)
 
     def bind(self, num_classes: int, dim: int) -> None:
         if self.constants == "derived":
-            self.modulation = self.chosen(recurricular_constants(nearest_centre_angle(num_classes, dim), self.margin))
+            separation = nearest_centre_angle(num_classes, dim)
+            self.a, self.b = self.chosen(recurricular_constants(separation, self.margin))
 
     def chosen(self, constants: tuple[float, float]) -> tuple[float, float]:
         """(a, b) with the options `a` and `b` in the place of their own, where they are given."""

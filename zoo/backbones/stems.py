@@ -65,10 +65,9 @@ def _map_size(body: nn.Module, features: torch.Tensor) -> tuple[int, int] | None
 def halve_first_stride(body: nn.Module, x: torch.Tensor) -> list[str]:
     """Halves the stride of the first strided convolution that `x` passes, in place; returns the names of what changed.
 
-    Convolutions that read the same tensor (the parallel branches of a re-parametrisable stem) change together.
-    resnet, mobilenetv3, efficientnet: the first convolution gets stride 1. convnext, edgenext: the patch of 4
-    becomes a patch of 2 whose kernel is the old one summed over 2×2, so that the new stem gives for `x` what the old
-    one gives for `x` enlarged twofold. Empty where no convolution has a stride.
+    Convolutions that read the same tensor (the parallel branches of a re-parametrisable stem) change together. A patch
+    becomes one of half its side whose kernel is the old one summed over 2×2, so that the new stem gives for `x` what
+    the old one gives for `x` enlarged twofold. Empty where no convolution has a stride.
     """
     strided: list[tuple[str, nn.Conv2d, torch.Tensor]] = []
 
