@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from zoo.backbones.face_backbone import FaceBackbone, blueprint_of, check_options, with_blueprint
+from zoo.backbones.stems import features_of
 from zoo.backbones.timm_model import build_timm, face_cfg, pair, scale
 from zoo.errors import InputError, explained
 from zoo.files import atomic_path, sha256, write_json
@@ -178,13 +179,8 @@ class TorchEmbedder:
     @torch.inference_mode()
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
         """(batch, H, W, 3) RGB uint8 → (batch, dim) float32, not normalised. The model's mode stays as it was."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
-            embeddings: npt.NDArray[np.float32] = self.model(normalise(pixels, self.input)).float().cpu().numpy()
-        finally:
-            self.model.train(training)
+        pixels = normalise(torch.from_numpy(np.ascontiguousarray(crops)).to(self.device), self.input)
+        embeddings: npt.NDArray[np.float32] = features_of(self.model, pixels, call=self.model).float().cpu().numpy()
         return embeddings
 
 
