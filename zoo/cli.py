@@ -2,7 +2,7 @@
 
 Exit codes: 0 done (verify: same person), 1 verify: different people, audit: another figure, 2 wrong input, 3 no
 verdict, 70 our own fault, 130 interrupted. Each command is a module of `zoo.commands` with `add_arguments(parser)` and
-`run(args) -> int`; only the one that was named is imported, so that `zoo --help` is instant.
+`run(args) -> int | None`; only the one that was named is imported, so that `zoo --help` is instant.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
     command.add_arguments(parser)
     args = parser.parse(rest)
     with limited_threads(getattr(args, "threads", None)):
-        return int(command.run(args))
+        return int(command.run(args) or Exit.OK)
 
 
 @contextlib.contextmanager

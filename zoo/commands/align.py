@@ -21,11 +21,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_batch_arguments()
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     from zoo.recognition import align_photos
 
     limit_threads(args)
     done = align_photos(args.photos, args.output, args.detector, args.face, args.size, args.format, args.workers, bar)
     told = f"{done.crops:,} crops of {done.photos:,} photos, {done.skipped:,} skipped (why: {done.log})"
     print(done.to_json() if args.json else f"{args.output}: {told}")
-    return 0

@@ -7,7 +7,7 @@ zoo card runs/first --html     README.html beside it, to look at
 import argparse
 
 from zoo.commands.options import Parser
-from zoo.errors import Exit, InputError
+from zoo.errors import InputError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add("--html", "write README.html too, to look at in a browser")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     from zoo.publish import License, write_card
 
     license = License(args.license, args.license_name, args.license_link) if args.license else None
@@ -26,4 +26,3 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(map(str, write_card(args.run, args.name, license, args.html))))
     if license is None:
         print("no license is stated: `zoo push` asks for --license")
-    return Exit.OK

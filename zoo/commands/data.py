@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="info|check|pack|extract|clean|preview")
 
-    def action(run: Callable[[argparse.Namespace], int], example: str, **named: str) -> Parser:
+    def action(run: Callable[[argparse.Namespace], int | None], example: str, **named: str) -> Parser:
         parser = actions.add_parser(run.__name__, description=f"{inspect.getdoc(run)}\n\nExample: {example}")
         parser.set_defaults(run=run)
         for name, told in named.items():
@@ -79,25 +79,23 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return int(args.run(args))
+    return int(args.run(args) or Exit.OK)
 
 
-def preview(args: argparse.Namespace) -> int:
+def preview(args: argparse.Namespace) -> None:
     """A contact sheet: originals above what training sees."""
     from zoo.data.augment import preview
 
     preview(args.path, args.out, augment=args.augment, columns=args.columns, epochs=args.epochs)
     print(f"{args.out}: the first row shows originals, the rows below what {args.augment} makes of them")
-    return Exit.OK
 
 
-def info(args: argparse.Namespace) -> int:
+def info(args: argparse.Namespace) -> None:
     """What is in a training set or benchmark."""
     from zoo.data.audit import summary
 
     facts = summary(args.path, quick=args.quick, workers=args.workers, bar=bar)
     print(json.dumps(facts.to_json(), indent=2, ensure_ascii=False) if args.json else "\n".join(lines_of(facts)))
-    return Exit.OK
 
 
 def check(args: argparse.Namespace) -> int:
@@ -125,35 +123,33 @@ def check(args: argparse.Namespace) -> int:
     return outcome
 
 
-def pack(args: argparse.Namespace) -> int:
+def pack(args: argparse.Namespace) -> None:
     """Write a set as RecordIO files, or pairs as a .bin."""
     from zoo.data.pack import pack_pairs, pack_records
 
     if args.pairs:
         same, different = pack_pairs(args.pairs, args.out, folder=args.path)
         print(f"{args.out}: {same + different:,} pairs, {same:,} of one person and {different:,} of two")
-        return Exit.OK
+        return
     skip = args.on_corrupt == "skip"
     written = pack_records(args.path, args.out, image_size=args.image_size, skip_corrupt=skip, bar=bar)
     print(f"{args.out}: {written.images:,} images, train.rec, train.idx and property")
     warn_of_problems(written)
-    return Exit.OK
 
 
-def extract(args: argparse.Namespace) -> int:
+def extract(args: argparse.Namespace) -> None:
     """Write the pictures of a set or a .bin as files."""
     from zoo.data.pack import extract, extract_pairs
 
     if args.path.endswith(".bin"):
         print(f"{args.out}: {extract_pairs(args.path, args.out):,} pairs, listed in pairs.csv")
-        return Exit.OK
+        return
     written = extract(args.path, args.out, skip_corrupt=args.on_corrupt == "skip", bar=bar)
     print(f"{args.out}: {written.images:,} images of {written.identities:,} identities")
     warn_of_problems(written)
-    return Exit.OK
 
 
-def clean(args: argparse.Namespace) -> int:
+def clean(args: argparse.Namespace) -> None:
     """The training set of a run without images that are far from the dominant sub-centre of their class.
 
     It is written as RecordIO files with removed.csv and centres.safetensors. Train the run with
@@ -168,7 +164,6 @@ def clean(args: argparse.Namespace) -> int:
     print(f"{args.out}: {done.images:,} images of {done.identities:,} identities; {left}")
     if done.sub_centres == 1:
         print("the run has one centre per class; --set centres.sub_centres=3 separates noise better", file=sys.stderr)
-    return Exit.OK
 
 
 def warn_of_problems(written: "Written") -> None:

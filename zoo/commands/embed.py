@@ -29,11 +29,10 @@ def shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     from zoo.recognition import embed_to_table
 
     table = embed_to_table(args.pictures, args.output, verifier_of(args), args.overwrite, args.workers, bar, args.shard)
     print_notes([] if args.json else table.failures, most=20, where=args.output)
     told = f"{table.path}: {table.faces:,} faces of {table.pictures:,} pictures, {len(table.failures):,} failed"
     print(table.to_json() if args.json else told)
-    return 0

@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_json("print the figures as JSON")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     from zoo.evaluate.benchmarks.options import Options
     from zoo.evaluate.benchmarks.runner import load_model, measure, open_benchmarks
     from zoo.evaluate.report.page import save_all
@@ -93,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(whole, indent=2))
     if last:
         raise InputError(last)
-    return 0
 
 
 def figures(report: "Report", told: Sequence[str]) -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_json("print a list of records for a script")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     if args.kind not in LISTS:
         raise unknown_name("list", args.kind, LISTS)
     if args.weights_license is not None and args.kind != "published":
@@ -48,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
     records, texts = [record for record, _ in chosen], [text for _, text in chosen]
     for text in [json.dumps(records, indent=2)] if args.json else texts:
         print(text)
-    return 0
 
 
 def heads() -> Iterator[Row]:

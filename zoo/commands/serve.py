@@ -11,7 +11,7 @@ zoo serve --model owner/name --host 0.0.0.0 --allow-host faces.example.org --tok
 import argparse
 
 from zoo.commands.options import Parser, given, given_input
-from zoo.errors import Exit, InputError
+from zoo.errors import InputError
 from zoo.serve.settings import Limits, Settings
 
 
@@ -22,11 +22,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_options(Limits)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     try:
         from zoo.serve.server import serve
     except ImportError as error:
         raise InputError(f"serving needs {error.name}: pip install 'timm-face-zoo[serve]'") from None
     chosen = {**given(args, Settings), "allow_host": tuple(args.allow_host), "input": given_input(args)}
     serve(Settings(**chosen, limits=Limits(**given(args, Limits))))
-    return Exit.OK

@@ -111,15 +111,17 @@ def save(
     """
     final = folder / f"step-{step:08d}"
     temporary = folder / f".step-{step:08d}.tmp"
-    first = not dist.is_initialized() or dist.get_rank() == 0
+    several = dist.is_initialized()
+    first = not several or dist.get_rank() == 0
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
-    barrier(group)
+    if several:
+        dist.barrier(group)
     try:
         writer = FileSystemWriter(temporary, thread_count=1, sync_files=True)
-        dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
-        if gather and dist.is_initialized():
+        dcp_save(state, storage_writer=writer, process_group=group, no_dist=not several)
+        if gather and several:
             parts: list[list[str]] = [[]] * dist.get_world_size()
             own = sorted(path.name for path in temporary.glob(f"__{dist.get_rank()}_*"))
             dist.all_gather_object(parts, own, group)
@@ -139,7 +141,8 @@ def save(
             raise
         advice = "the one before it is whole: make room and --resume"
         raise InputError(f"could not write the checkpoint {final} ({error.strerror}); {advice}") from None
-    barrier(group)
+    if several:
+        dist.barrier(group)
     if gather:  # what this machine had of it
         shutil.rmtree(temporary, ignore_errors=True)
     return final
@@ -281,12 +284,6 @@ def damage(folder: Path) -> str:
         if checksum(file) != crc:
             return f"{name} has other bytes than were written"
     return ""
-
-
-def barrier(group: Group) -> None:
-    """Waits for every process of `group`, or of the run."""
-    if dist.is_initialized():
-        dist.barrier(group)
 
 
 CRITERION, MODEL, AVERAGE = "criterion.", "model.", "average.module."
