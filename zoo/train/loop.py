@@ -17,24 +17,13 @@ from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
 from zoo.modelinfo import Origin
-from zoo.train import checkpoint, distributed
+from zoo.train import checkpoint, distributed, start
 from zoo.train.build import Training, build, build_schedule, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
 from zoo.train.finetune import merged, open_teacher
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
 from zoo.train.people import facts_of, measured, open_training, open_validation, same_data
-from zoo.train.start import (
-    CHECKPOINT,
-    ORIGIN,
-    Interrupted,
-    Record,
-    Standing,
-    Stop,
-    Watch,
-    facts,
-    stop_signals,
-    unwatched,
-)
+from zoo.train.start import CHECKPOINT, Interrupted, Record, Standing, Stop, Watch, stop_signals, unwatched
 from zoo.train.step import Stepper, ahead, settings, settled
 
 
@@ -172,12 +161,12 @@ class Milestones:
             return record
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
         told = info_of(self.config, self.training, self.loader.dataset, self.config.input)
-        if (others := self.run / ORIGIN).is_file():
+        if (others := self.run / start.ORIGIN).is_file():
             told = replace(told, origin=Origin.from_dict(json.loads(others.read_text(encoding="utf-8"))))
         info = asdict(told)
         epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if self.config.keep_epochs else [])]
         if ended:
-            log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *facts(record)]))
+            log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *start.facts(record)]))
             for sentence in list(self.loader.skipped.values())[:1]:
                 log.info("one of the damaged images skipped: %s", sentence)
         for folder in epochs if ended else []:
