@@ -3,7 +3,6 @@
 import argparse
 import typing
 from collections.abc import Sequence
-from dataclasses import field, fields
 from typing import Any, NoReturn
 
 from zoo.errors import InputError, closest
@@ -13,12 +12,14 @@ MODEL_HELP = "a run, its folder, an ONNX file, or owner/name[@revision] on the H
 
 def option(default: Any, told: str, metavar: str | None = None, rare: bool = False) -> Any:
     """A field with the line of the command's --help that describes it; a `rare` one has no line there."""
+    from dataclasses import field  # slow to import: `zoo --help` does without
+
     return field(default=default, metadata={"help": told, "metavar": metavar, "rare": rare})
 
 
 def given(args: argparse.Namespace, options: type[Any]) -> dict[str, Any]:
     """Those of the parsed `args` that are fields of `options`, a dataclass."""
-    return {one.name: vars(args)[one.name] for one in fields(options) if one.name in vars(args)}
+    return {name: value for name, value in vars(args).items() if name in options.__dataclass_fields__}
 
 
 def positive(text: str) -> int:
@@ -119,7 +120,7 @@ class Parser(argparse.ArgumentParser):
     def add_options(self, options: type[Any]) -> None:
         """A flag for every field of a dataclass that is an `option`; one that is not given sets nothing."""
         hints = typing.get_type_hints(options)
-        for one in fields(options):
+        for one in options.__dataclass_fields__.values():
             if "help" not in one.metadata:
                 continue
             told, kind = one.metadata["help"], (*typing.get_args(hints[one.name]), hints[one.name])[0]
