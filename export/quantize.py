@@ -130,7 +130,7 @@ def to_int8(proto: onnx.ModelProto, inputs: Inputs, calibration: str = "") -> Va
     expected = _run(proto, held_out)
     found, scores = {}, {}
     for method in METHODS:
-        found[method] = tensor_ranges(proto, inputs[:split], method)
+        found[method] = tensor_ranges(proto, inputs[:split], METHODS[method], [*QUANTISED, *CARRIED])
         scores[method] = _mean_cosine(expected, _run(quantised(proto, found[method]), held_out))
         log.info("int8, ranges by %s: mean cosine to float32 %.5f", method, scores[method])
     method = max(scores, key=lambda name: scores[name])
@@ -195,16 +195,15 @@ def quantised(
     return result
 
 
-def tensor_ranges(proto: onnx.ModelProto, inputs: Inputs, method: str) -> Any:
-    """The range of every tensor that quantisation needs on `inputs`, by `method`, as onnxruntime's TensorsData."""
+def tensor_ranges(
+    proto: onnx.ModelProto, inputs: Inputs, method: CalibrationMethod, operators: Sequence[str] | None = None
+) -> Any:
+    """The range of every tensor of these operators, or of all, on `inputs` by `method`: onnxruntime's TensorsData."""
     name = proto.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "model.onnx"
+        path, augmented = Path(folder) / "model.onnx", Path(folder) / "augmented.onnx"
         path.write_bytes(proto.SerializeToString())
-        augmented = Path(folder) / "augmented.onnx"
-        calibrator = create_calibrator(
-            path, [*QUANTISED, *CARRIED], augmented_model_path=str(augmented), calibrate_method=METHODS[method]
-        )
+        calibrator = create_calibrator(path, operators, str(augmented), calibrate_method=method)
         calibrator.infer_session = parity.session(augmented, optimise=False)
         for start in range(0, len(inputs), CHUNK):
             calibrator.collect_data(_Chunk({name: np.ascontiguousarray(inputs[start : start + CHUNK])}))
@@ -223,17 +222,8 @@ class _Chunk(CalibrationDataReader):  # type: ignore[misc]
 
 def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, float]:
     """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
-    exposed = onnx.shape_inference.infer_shapes(proto)
-    known = {value.name for value in exposed.graph.output}
-    floats = (v for v in exposed.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
-    exposed.graph.output.extend(value for value in floats if value.name not in known)
-    session = parity.session(exposed.SerializeToString(), optimise=False)
-    largest = {output.name: 0.0 for output in session.get_outputs()}
-    for start in range(0, len(inputs), CHUNK):
-        values = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(inputs[start : start + CHUNK])})
-        for name, value in zip(largest, values, strict=True):
-            largest[name] = max(largest[name], _magnitude(value))
-    return largest
+    ranges = tensor_ranges(proto, inputs, CalibrationMethod.MinMax)
+    return {name: float(np.abs(found.range_value).max()) for name, found in ranges.items()}
 
 
 def layer_name(node: onnx.NodeProto, proto: onnx.ModelProto) -> str:
