@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
@@ -62,7 +61,8 @@ def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     largest = largest_magnitudes(proto, inputs)
-    weights = {tensor.name: _magnitude(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    weights = {name: float(np.abs(array).max(initial=0)) for name, array in arrays.items() if array.dtype.kind == "f"}
     kept = []
     for node in proto.graph.node:
         # inputs count too: a value beyond the range would be read as infinity
@@ -231,10 +231,6 @@ def layer_name(node: onnx.NodeProto, proto: onnx.ModelProto) -> str:
     weights = {tensor.name for tensor in proto.graph.initializer}
     named = [name for name in node.input if name in weights and name.endswith(".weight")]
     return named[0].removesuffix(".weight") if named else f"{node.op_type} {node.name}"
-
-
-def _magnitude(values: npt.NDArray[Any]) -> float:
-    return float(np.abs(values).max(initial=0)) if values.dtype.kind == "f" else 0.0
 
 
 def _run(proto: onnx.ModelProto, inputs: Inputs) -> Embeddings:

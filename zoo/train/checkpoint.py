@@ -23,8 +23,7 @@ from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
@@ -319,10 +318,8 @@ def read(folder: Path, beginning: str) -> dict[str, torch.Tensor]:
 def require_same_step(weights: Path, folder: Path) -> None:
     """InputError unless the weights are those of the checkpoint: a run that was stopped within an epoch has gone on."""
     trained = read(folder, AVERAGE) or read(folder, MODEL)
-    with safe_open(weights, "pt") as published:
-        same = set(published.keys()) == set(trained)
-        same = same and all(torch.equal(published.get_tensor(name), trained[name]) for name in trained)
-    if not same:
+    published = load_file(weights)
+    if published.keys() != trained.keys() or any(not torch.equal(published[name], trained[name]) for name in trained):
         found = f"found those of {folder.name}, later in the run"
         advice = f"finish the epoch with `zoo train --resume {weights.parent}`"
         raise InputError(f"expected class centres of the same step as {weights}, {found}; {advice}")
