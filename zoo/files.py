@@ -60,11 +60,9 @@ def open_to_others(path: Path, mode: int) -> None:
 def temporary_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, removed at the end; InputError where none can be made."""
     with _beside(path):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True)
+    with folder as name:
+        yield Path(name)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

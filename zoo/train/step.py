@@ -254,14 +254,13 @@ class Stepper:
     def loss(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """The loss against the labels and, where there is one, against the teacher."""
         criterion, config = self.training.criterion, self.config
-        if self.teacher is None:
-            by_labels: torch.Tensor = criterion(embeddings, labels)
-            return by_labels if config.label_weight == 1 else config.label_weight * by_labels
         with torch.set_grad_enabled(config.label_weight > 0):  # without, what the log shows of the labels
-            by_labels = criterion(embeddings, labels)
+            by_labels: torch.Tensor = config.label_weight * criterion(embeddings, labels)
+        if self.teacher is None:
+            return by_labels
         factor = config.teacher_weight or (float(criterion.head.scale) if config.teacher_loss == "cosine" else 1.0)
         by_teacher = factor * self.teacher.loss(embeddings, indices, criterion)
-        return config.label_weight * by_labels + by_teacher if config.label_weight else by_teacher
+        return by_labels + by_teacher if config.label_weight else by_teacher
 
 
 def dropout_seed(seed: int, forward_pass: int, rank: int) -> int:
