@@ -246,36 +246,35 @@ def told(wanted: ModelId) -> Iterator[None]:
     from huggingface_hub import constants, errors
 
     checks.require_safe_url(constants.ENDPOINT, "the Hub's address (HF_ENDPOINT)")
-    repo = wanted.repo
+    repo, full = wanted.repo, (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     try:
         yield
-    except errors.GatedRepoError:
-        terms = "accept its terms on the Hub, log in with `hf auth login`, add --token"
-        raise InputError(f"{repo} is gated: {terms}") from None
-    except errors.RepositoryNotFoundError:
-        advice = "check the spelling, or for a private one fetch it with `zoo pull --token`"
-        raise InputError(f"expected a model {repo} on the Hub, found none that may be seen; {advice}") from None
-    except errors.RevisionNotFoundError:
-        missing = f"{repo} has no branch, tag or commit {wanted.revision!r}"
-        raise InputError(f"{missing}; leave @… out for the newest") from None
-    except errors.LocalEntryNotFoundError as error:
-        why = reason(error.__cause__ or error)
-        raise InputError(f"could not fetch {repo}: {why}; nothing was stored, try again later") from None
-    except errors.EntryNotFoundError as error:
-        raise InputError(f"{repo} does not hold a file that it lists ({first_line(error)})") from None
-    except errors.HfHubHTTPError as error:
-        raise InputError(f"could not fetch {repo}: {reason(error)}; nothing half-fetched was kept") from None
-    except unreachable() as error:
-        raise InputError(f"could not fetch {repo}: {reason(error)}; it is not in the cache either") from None
-    except OSError as error:
-        if "Consistency check" in str(error):
-            raise InputError(f"could not fetch {repo}: a file broke off; nothing was stored, try again") from None
-        if isinstance(error, FileNotFoundError) or error.errno is None:
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        advice = "; make room or set HF_HOME to another disk" if full else ""
-        place = f"{constants.HF_HUB_CACHE} ({error.strerror}){advice}"
-        raise InputError(f"could not store {repo} in {place}; nothing half-fetched was kept") from None
+    except Exception as error:
+        match error:
+            case errors.GatedRepoError():
+                why = f"{repo} is gated: accept its terms on the Hub, log in with `hf auth login`, add --token"
+            case errors.RepositoryNotFoundError():
+                advice = "check the spelling, or for a private one fetch it with `zoo pull --token`"
+                why = f"expected a model {repo} on the Hub, found none that may be seen; {advice}"
+            case errors.RevisionNotFoundError():
+                why = f"{repo} has no branch, tag or commit {wanted.revision!r}; leave @… out for the newest"
+            case errors.LocalEntryNotFoundError():
+                why = f"could not fetch {repo}: {reason(error.__cause__ or error)}; nothing was stored, try again later"
+            case errors.EntryNotFoundError():
+                why = f"{repo} does not hold a file that it lists ({first_line(error)})"
+            case errors.HfHubHTTPError():
+                why = f"could not fetch {repo}: {reason(error)}; nothing half-fetched was kept"
+            case _ if isinstance(error, unreachable()):
+                why = f"could not fetch {repo}: {reason(error)}; it is not in the cache either"
+            case _ if "Consistency check" in str(error):
+                why = f"could not fetch {repo}: a file broke off; nothing was stored, try again"
+            case OSError(errno=int(number), strerror=said) if not isinstance(error, FileNotFoundError):
+                advice = "; make room or set HF_HOME to another disk" if number in full else ""
+                place = f"{constants.HF_HUB_CACHE} ({said}){advice}"
+                why = f"could not store {repo} in {place}; nothing half-fetched was kept"
+            case _:
+                raise
+        raise InputError(why) from None
 
 
 Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zoo.messages import log
@@ -81,7 +82,6 @@ class Gate:
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/assets/", "/healthz", "/openapi.json")
 """What is read below these, and the page itself, tells nothing about anybody and needs no token."""
-CHANGING = "/people/"  #: POST and DELETE below it change the gallery
 METHODS = (*READING, "POST", "PUT", "PATCH", "DELETE")
 
 CSP = (
@@ -89,6 +89,7 @@ CSP = (
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
+    "Cache-Control": "no-store",
     "Content-Security-Policy": CSP,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -97,10 +98,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-
-
-class Disconnected(Exception):
-    """The client left before its request was whole."""
 
 
 class Seen:
@@ -132,7 +129,6 @@ class Guard:
                 told = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     told.setdefault(name, value)
-                told.setdefault("Cache-Control", "no-store")
                 if seen.unread:
                     told["Connection"] = "close"
             await send(message)
@@ -144,7 +140,7 @@ class Guard:
             if seen.unread:
                 await _discard(receive, self.settings.limits.body_bytes)
             await problem.response()(scope, receive, answer)
-        except Disconnected:
+        except ClientDisconnect:
             self.metrics.event("aborted")
         finally:
             self._buffered -= seen.size
@@ -157,28 +153,27 @@ class Guard:
 
     def check(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
         """Problem unless the request names this server, comes from its own page or from a program, and is allowed."""
-        self._check_host(scope, headers)
-        path, method = scope["path"], scope["method"]
-        is_open = method in READING and (path == "/" or path.startswith(OPEN))
-        if not is_open:
-            _check_origin(headers)
-        changes = path.startswith(CHANGING) and method not in READING
-        if changes and not self.settings.enrol:
-            raise Problem(403, "this server is read-only: it was started without --enrol")
-        needed = changes or not (self.settings.is_loopback or self.settings.no_auth)
-        if needed and not is_open:
-            self._check_token(headers)
-
-    def _check_host(self, scope: MutableMapping[str, Any], headers: Headers) -> None:
-        """421 for a name that is not this server's: a page elsewhere may have its name resolve to this machine."""
-        hosts = headers.getlist("host")
+        # 421: a page elsewhere may have its name resolve to this machine
+        hosts, local = headers.getlist("host"), (scope.get("server") or ("",))[0]
         found = _hostname(hosts[0]) if len(hosts) == 1 else None
-        local = (scope.get("server") or ("",))[0]
-        allowed = {*LOOPBACK, *map(str.lower, self.settings.allow_host), self.settings.host, local}
-        if not found or found not in allowed:
+        if not found or found not in {*LOOPBACK, *map(str.lower, self.settings.allow_host), self.settings.host, local}:
             told = f"expected the name or the address of this server in Host, found {'another' if found else 'none'}"
             advice = "start it with --allow-host NAME for each name it is reached by"
             raise Problem(421 if found else 400, f"{told}; {advice}")
+        path, method = scope["path"], scope["method"]
+        if method in READING and (path == "/" or path.startswith(OPEN)):
+            return
+        # what a browser sends on behalf of a page of another origin; programs send neither header
+        site, origins = headers.get("sec-fetch-site", "none"), headers.getlist("origin")
+        own = all(urlsplit(origin).netloc.lower() == hosts[0].lower() for origin in origins)
+        if site not in ("same-origin", "none") or not own:
+            wanted = "expected a request of this server's own page or of a program"
+            raise Problem(403, f"{wanted}, found one of another page")
+        changes = path.startswith("/people/") and method not in READING
+        if changes and not self.settings.enrol:
+            raise Problem(403, "this server is read-only: it was started without --enrol")
+        if changes or not (self.settings.is_loopback or self.settings.no_auth):
+            self._check_token(headers)
 
     def _check_token(self, headers: Headers) -> None:
         """401 unless the request carries the token; the comparison takes as long for every wrong one."""
@@ -205,7 +200,7 @@ class Guard:
                 while seen.unread:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Disconnected
+                        raise ClientDisconnect
                     part = message.get("body", b"")
                     seen.unread = message.get("more_body", False)
                     seen.size += len(part)
@@ -223,14 +218,6 @@ class Guard:
             return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
 
         return replay
-
-
-def _check_origin(headers: Headers) -> None:
-    """403 for what a browser sends on behalf of a page of another origin; programs send neither header."""
-    site, origins = headers.get("sec-fetch-site", "none"), headers.getlist("origin")
-    own = all(urlsplit(origin).netloc.lower() == headers.get("host", "").lower() for origin in origins)
-    if site not in ("same-origin", "none") or not own:
-        raise Problem(403, "expected a request of this server's own page or of a program, found one of another page")
 
 
 def _hostname(host: str) -> str | None:

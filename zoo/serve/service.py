@@ -152,12 +152,12 @@ class Service:
         name, crop = shelf.name_in(name), verifier.crop(photo)
         sha256 = hashlib.sha256(photo.content).hexdigest()
         done = shelf.enrol(name, sha256, verifier.embed_crops([crop])[0])
-        return {"name": name, "photo": sha256, "added": done.changed, "notes": crop.notes} | done.facts()
+        return {"name": name, "photo": sha256, "added": bool(done.audit), "notes": crop.notes} | done._asdict()
 
     def remove(self, name: str, sha256: str | None = None) -> Answer:
         """Removes a person and all that belongs to them, or one photo, by the SHA-256 of its file."""
         shelf = self._shelf()
-        return shelf.remove(shelf.name_in(name), sha256).facts()
+        return shelf.remove(shelf.name_in(name), sha256)._asdict()
 
     def people(self, offset: int, limit: int) -> Answer:
         counts = list(self.gallery().photo_counts().items())

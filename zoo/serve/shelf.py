@@ -10,10 +10,9 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,51 +42,42 @@ class AuditLog:
         self.key_file = gallery.with_name(gallery.name + ".keys")
 
     def append(self, action: str, name: str, people: int, photos: int) -> str:
-        """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change."""
-        keys = self._keys()
+        """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change.
+
+        What a killed process left half-written at the end of the log is cut off.
+        """
+        keys = self.keys()
         if name not in keys:
             keys[name] = secrets.token_hex(32)
             self._write(keys)
         person = hmac.new(bytes.fromhex(keys[name]), name.encode(), hashlib.sha256).hexdigest()
-        record: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": action}
-        record |= {"person": person, "people": people, "photos": photos, "previous": self._last_hash()}
-        record["hash"] = digest(record)
-        with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0) as file:
+        with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            whole, _, half = file.read().rpartition(b"\n")
+            file.truncate(file.tell() - len(half))
+            previous = json.loads(whole.splitlines()[-1])["hash"] if whole else START
+            record: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": action}
+            record |= {"person": person, "people": people, "photos": photos, "previous": previous}
+            record["hash"] = digest(record)
             file.write(json.dumps(record).encode() + b"\n")
             os.fsync(file.fileno())
         return str(record["hash"])
 
-    def names(self) -> list[str]:
-        return list(self._keys())
-
     def keep(self, names: Iterable[str]) -> None:
         """Forgets the keys of everybody who is not among `names`."""
-        keys = self._keys()
+        keys = self.keys()
         kept = {name: keys[name] for name in names if name in keys}
         if kept != keys:
             self._write(kept)
 
-    def _keys(self) -> dict[str, str]:
+    def keys(self) -> dict[str, str]:
+        """The key of each person by name."""
         text = self.key_file.read_text(encoding="utf-8") if self.key_file.exists() else ""
         return dict(json.loads(text or "{}"))
 
     def _write(self, keys: dict[str, str]) -> None:
         self.key_file.touch(0o600)
         write_bytes(self.key_file, json.dumps(keys).encode())
-
-    def _last_hash(self) -> str:
-        """The hash of the last whole line; what a killed process left half-written after it is cut off."""
-        if not self.path.exists():
-            return START
-        with open(self.path, "r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 4096))
-            tail = file.read()
-            whole = tail[: tail.rfind(b"\n") + 1]
-            if len(whole) < len(tail):
-                file.truncate(size - len(tail) + len(whole))
-        lines = whole.splitlines()
-        return str(json.loads(lines[-1])["hash"]) if lines else START
 
 
 def digest(record: dict[str, Any]) -> str:
@@ -120,17 +110,12 @@ TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that turn the direction of what follows: a name with them may look like another one."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What an enrolment or a removal did."""
 
     people: int  #: People in the gallery afterwards
     photos: int  #: Photos of the person afterwards
-    changed: bool  #: False where the gallery held that photo already
     audit: str  #: The hash of the line in the audit log; empty where nothing changed
-
-    def facts(self) -> dict[str, int | str]:
-        return {"people": self.people, "photos": self.photos, "audit": self.audit}
 
 
 class Shelf:
@@ -246,10 +231,10 @@ class Shelf:
             now = self.current()
             photos = len(now.owned([name]))
             if lines:
-                self.audit.keep({owner for owner, _ in now.owned(self.audit.names())})
+                self.audit.keep({owner for owner, _ in now.owned(self.audit.keys())})
             if not photos:  # nor may an interrupted `zoo index` bring a removed person back
                 journal.keep(lambda record: record.get("person") != name)
-            return Change(len(now), photos, bool(lines), lines[-1] if lines else "")
+            return Change(len(now), photos, lines[-1] if lines else "")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[Journal]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.faces import detect, finder, quality
 from zoo.faces.align import ARCFACE_TEMPLATE, template
 from zoo.faces.detect import FaceDetector, load_detector
@@ -48,7 +48,11 @@ def export_web(
         raise InputError(f"expected no files at {folder}, found some; add --force to replace them or name another")
     yunet = load_detector(detector)
     verifier = FaceVerifier(model, yunet, **options)
-    assets = {**page_files("browser"), **runtime_files(Path(runtime))}
+    assets = page_files("browser")
+    told = f"expected the npm package onnxruntime-web in {runtime}, cannot read it"
+    advice = "run `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
+    with explained(told, OSError, advice=advice):
+        assets |= {name: (Path(runtime) / "dist" / name).read_bytes() for name in RUNTIME}
     assets["model.onnx"] = _portable(verifier)
     assets["detector.onnx"] = with_any_size(yunet)
     assets["facts.json"] = json.dumps(facts(verifier)).encode()
@@ -60,16 +64,6 @@ def export_web(
         for name, content in files.items():
             write_bytes(folder / name, content)
     return {name: len(content) for name, content in files.items()}
-
-
-def runtime_files(package: Path) -> dict[str, bytes]:
-    """RUNTIME from the folder of the npm package; InputError where they are not there."""
-    try:
-        return {name: (package / "dist" / name).read_bytes() for name in RUNTIME}
-    except OSError as error:
-        advice = "run `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
-        found = f"cannot read {error.filename}; {advice}"
-        raise InputError(f"expected the npm package onnxruntime-web in {package}, {found}") from None
 
 
 def facts(verifier: FaceVerifier) -> dict[str, Any]:
