@@ -4,8 +4,6 @@ A calibrated score is ln LR, the natural logarithm of how much likelier it is fo
 take scores (pairs,) and truths `same` (pairs,).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +30,7 @@ class Costs:
             raise InputError(f"expected a prior between 0 and 1 and costs above 0, found {self.told}")
 
     @classmethod
-    def parse(cls, text: str) -> Costs:
+    def parse(cls, text: str) -> "Costs":
         """The costs of P or P:FNM:FM; InputError for other text."""
         try:
             parts = [float(part) for part in str(text).split(":")]

@@ -4,13 +4,11 @@ Pairs that share a person are correlated, so intervals that treat pairs as indep
 drawn with replacement, together with their pairs. `difference` compares two models on the same pairs.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +38,7 @@ class Resampling:
     weights: npt.NDArray[np.float32]  #: (people, replicates)
 
     @classmethod
-    def of(cls, people: int, pairs: int, seed: int = SEED) -> Resampling:
+    def of(cls, people: int, pairs: int, seed: int = SEED) -> Self:
         """As many replicates as `pairs` and `people` allow, from 200 to 1,000. InputError without people."""
         if people < 1:
             raise InputError("expected people to draw from, found none")
@@ -105,7 +103,7 @@ class Replicates:
     false_accepts: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores: Floats, same: Bools, left: Indices, right: Indices, draws: Resampling) -> Replicates:
+    def of(cls, scores: Floats, same: Bools, left: Indices, right: Indices, draws: Resampling) -> Self:
         """From scores and truths (pairs,) and the people of each pair (pairs,), numbered from 0."""
         cuts = _cuts(scores, same)
         row = np.searchsorted(cuts, scores, side="left")  # the number of cuts that accept the pair
@@ -179,7 +177,7 @@ class Estimate:
             low, high = binomial_interval(round(self.value * self.people), self.people)
         return max(0.0, min(low, self.value)), min(1.0, max(high, self.value))
 
-    def same_draws(self, other: Estimate) -> bool:
+    def same_draws(self, other: Self) -> bool:
         """Whether another estimate has as many draws of as many people, so that it comes from the same draws."""
         return (len(self.replicates), self.people) == (len(other.replicates), other.people)
 
@@ -189,7 +187,7 @@ class Estimate:
         return {"value": self.value, "people": self.people, "replicates": base64.b64encode(content).decode()}
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> Estimate:
+    def unpacked(cls, packed: dict[str, Any]) -> Self:
         """The estimate that `packed` wrote, with replicates rounded to float32."""
         replicates = np.frombuffer(base64.b64decode(packed["replicates"]), "<f4").astype(np.float64)
         return cls(float(packed["value"]), replicates, int(packed["people"]))
@@ -273,7 +271,7 @@ class PeoplePairs:
     known: bool  #: Whether people are known and were drawn; otherwise pairs were
 
     @classmethod
-    def of(cls, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> PeoplePairs:
+    def of(cls, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Self:
         """People by any labels: (pairs,) each."""
         if left.dtype.kind not in "iu":
             _, numbers = np.unique(np.concatenate([left, right]), return_inverse=True)
@@ -284,7 +282,7 @@ class PeoplePairs:
         return cls(number[left], number[right], Resampling.of(int(there.sum()), len(left)), True)
 
     @classmethod
-    def unknown(cls, pairs: int) -> PeoplePairs:
+    def unknown(cls, pairs: int) -> Self:
         """Each pair by itself, for benchmarks that do not identify their people."""
         alone = np.arange(pairs)
         return cls(alone, alone, Resampling.of(pairs, pairs), False)

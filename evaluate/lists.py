@@ -1,7 +1,5 @@
 """Pairs listed over folders of pictures: LFW's pairs.txt, RFW, or a CSV."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -16,7 +14,7 @@ from zoo.errors import InputError
 from zoo.faces.finder import LandmarkCut
 from zoo.files import sha256
 from zoo.formats.images import PHOTO_SUFFIXES
-from zoo.formats.pairs import Pair, people_in, read_columns, read_lfw_pairs, read_pairs_beside, read_pairs_csv
+from zoo.formats.pairs import Pair, people_in, read_columns, read_lfw_pairs, read_pairs_csv
 
 BANDS = (0, 5, 10, 20, 30)  #: Where the bands of a gap between two columns begin, e.g. years between two ages.
 MOST_PAIRS = 4_000_000  #: Pairs that a folder of people is compared in, at most, besides those of one person
@@ -36,7 +34,7 @@ class Listed:
     """Where pictures stand in many pairs: those of pair i are `pictures[place[2i]]` and `pictures[place[2i + 1]]`."""
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], source: Path) -> Listed:
+    def of(cls, pairs: Sequence[Pair], source: Path) -> "Listed":
         """InputError for missing truths and pictures; folders name people where every truth agrees with that."""
         if unknown := sum(same is None for _, _, same in pairs):
             missing = f"missing for {unknown} of {len(pairs)} pairs"
@@ -48,11 +46,6 @@ class Listed:
         same = np.array([bool(truth) for _, _, truth in pairs])
         left, right = (np.array([str(picture.parent) for picture in pictures[side::2]]) for side in (0, 1))
         return cls(pictures, same, (left, right) if ((left == right) == same).all() else None, sha256(source))
-
-
-def read_pairs_txt(path: Path) -> Listed:
-    """LFW's pairs.txt, whose people lie as NAME/NAME_0001.jpg beside it or in a folder beside it."""
-    return Listed.of(read_pairs_beside(path), path)
 
 
 def read_rfw(folder: Path, group: str) -> tuple[Listed, LandmarkCut]:

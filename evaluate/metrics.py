@@ -3,12 +3,10 @@
 A pair is accepted when its score is greater than the threshold. Rates are fractions.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +27,7 @@ class SortedScores:
     negatives: Floats  #: The different-person pairs' scores, ascending: (negatives,)
 
     @classmethod
-    def of(cls, scores: Floats, same: Bools) -> SortedScores:
+    def of(cls, scores: Floats, same: Bools) -> Self:
         """Sorts `scores` (pairs,) by `same` (pairs,). InputError unless both kinds occur and all scores are finite."""
         if scores.shape != same.shape or scores.ndim != 1:
             raise InputError(f"expected one score and one truth a pair, found {scores.shape} and {same.shape}")

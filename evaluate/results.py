@@ -1,7 +1,5 @@
 """What a benchmark says of a model: the figures, what they were counted on, and the curves that a report draws."""
 
-from __future__ import annotations
-
 import json
 import math
 import types
@@ -21,6 +19,7 @@ from zoo.modelinfo import ModelInfo
 WRITTEN_EMPTY = {"compat", "info", "groups", "threshold", "notes", "not_measurable", "not_measured"}
 WRITTEN_EMPTY |= {"tpir_at_fpir", "tpir_interval"}  #: Fields that format 1 holds even where they are empty
 NEVER_WRITTEN = frozenset({"thumbnails"})  #: Faces are not ours to pass around
+_hints = cache(typing.get_type_hints)
 
 
 def to_json(value: Any) -> Any:
@@ -31,16 +30,13 @@ def to_json(value: Any) -> Any:
         return value.packed()
     if is_dataclass(value):
         held = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in NEVER_WRITTEN}
-        return {name: to_json(item) for name, item in held.items() if name in WRITTEN_EMPTY or not _is_empty(item)}
+        kept = {name: item for name, item in held.items() if name in WRITTEN_EMPTY or item not in (None, {}, [], ())}
+        return {name: to_json(item) for name, item in kept.items()}
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else f"{key:g}": to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping | list | tuple) and not value)
 
 
 def from_json(kind: Any, value: Any) -> Any:
@@ -53,7 +49,7 @@ def from_json(kind: Any, value: Any) -> Any:
     if kind is Estimate:
         return Estimate.unpacked(value)
     if isinstance(kind, type) and is_dataclass(kind):
-        known = _hints(kind)
+        known = {name: hint for name, hint in _hints(kind).items() if name not in NEVER_WRITTEN}
         return kind(**{name: from_json(known[name], item) for name, item in value.items() if name in known})
     if origin is tuple and args[-1] is not Ellipsis:
         return tuple(from_json(arg, item) for arg, item in zip(args, value, strict=True))
@@ -66,11 +62,6 @@ def from_json(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return {name: hint for name, hint in typing.get_type_hints(kind).items() if name not in NEVER_WRITTEN}
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ class RocPoints:
     tar: Sequence[float]
 
     @classmethod
-    def of(cls, scores: SortedScores, points: int = 400) -> RocPoints:
+    def of(cls, scores: SortedScores, points: int = 400) -> "RocPoints":
         """The exact curve at up to `points` ranks of the negatives, evenly spaced on the logarithmic FAR axis."""
         negatives, positives = len(scores.negatives), len(scores.positives)
         ranks = np.unique(np.round(np.geomspace(1, negatives, points)).astype(np.int64))
@@ -183,7 +174,7 @@ class Curves:
     estimates: Mapping[str, Estimate] = field(default_factory=dict)  #: Figures in every draw of people or pairs
 
     @classmethod
-    def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> Curves:
+    def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> "Curves":
         """What a report draws of scores, small however many there are, and `more` fields."""
         edges = np.round(np.linspace(-1, 1, 101), 6)
         grid = np.round(np.linspace(-1, 1, 2001), 6)
@@ -269,7 +260,7 @@ class Evaluation:
             parts.append(f"as {self.compat} computes it")
         return ", ".join(filter(None, parts))
 
-    def measured_as(self, other: Evaluation) -> bool:
+    def measured_as(self, other: "Evaluation") -> bool:
         """Whether nothing that both state of their protocols differs; reports of earlier versions state less."""
         parts = ("features", "flip", "folds", "fold_order")
         known = [(getattr(self, part), getattr(other, part)) for part in parts]

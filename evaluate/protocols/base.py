@@ -1,7 +1,5 @@
 """What every protocol offers: benchmarks that it finds on disk, images to embed, and figures from the embeddings."""
 
-from __future__ import annotations
-
 import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +68,7 @@ class Found:
         """The published title, or the file's name."""
         return self.benchmark.title if self.benchmark else self.path.name
 
-    def open(self, features: str = FEATURES[0], detector: str | None = None, most: int | None = None) -> Protocol:
+    def open(self, features: str = FEATURES[0], detector: str | None = None, most: int | None = None) -> "Protocol":
         """The benchmark, ready to embed. InputError, naming what is missing, for an incomplete one.
 
         `features` are IJB's; `detector` cuts the faces out of the pictures of a list: YuNet's file, or `yunet` for the
@@ -116,7 +114,7 @@ class Protocol(abc.ABC):
         return []
 
     @classmethod
-    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> Protocol:
+    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> "Protocol":
         """A benchmark that `find` found; the options are those of `Found.open`."""
         return cls(found.path)  # type: ignore[call-arg]  # every subclass has an __init__ of its own
 
@@ -167,7 +165,7 @@ class Protocol(abc.ABC):
         """The scores from raw embeddings (images, dim); None for a protocol that has no pairs."""
         return None
 
-    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple[Protocol, npt.NDArray[np.floating]]:
+    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple["Protocol", Floats]:
         """This benchmark, and rows (images, dims) of it whose cosines are several models' `similarity.fused` ones."""
         return self, fused([unit_rows(one) for one in embeddings])
 
@@ -200,27 +198,19 @@ def verification(
     scores = SortedScores.of(similarities, same)
     points = [metrics.tar_at_far(scores, far) for far in fars]
     auc, eer = metrics.auc(scores), metrics.eer(scores)
-    tars = {point.far_target: point.tar for point in points if point.measurable}
-    estimates = who.rates(similarities, same, auc, eer, tars)
+    measurable = [point for point in points if point.measurable]
+    estimates = who.rates(similarities, same, auc, eer, {point.far_target: point.tar for point in measurable})
     told = [point.why_not for point in points if not point.measurable]
     if scores.negatives[0] == scores.negatives[-1] == scores.positives[0] == scores.positives[-1]:
         told.append(f"all scores are {scores.negatives[0]:g}: the model gives every picture the same embedding")
     missed = len(scores.positives) - int(scores.true_accepts(scores.negatives[-1]))
-    fields = {
-        "pairs": len(same),
-        "positives": len(scores.positives),
-        "negatives": len(scores.negatives),
-        "auc": auc,
-        "auc_interval": estimates[AUC].interval,
-        "eer": eer,
-        "eer_interval": estimates[EER].interval,
-        "tar_at_far": {point.far_target: point.tar for point in points},
-        "operating_points": tuple(_point(one, estimates if who.known else {}) for one in points if one.measurable),
-        "not_measurable": tuple(told),
-        "intervals": who.method,
-        "figures": {"FNMR at zero FMR": missed / len(scores.positives)},
-        "decidability": metrics.decidability(scores),
-    }
+    fields: dict[str, Any] = {"pairs": len(same), "positives": len(scores.positives)}
+    fields |= {"negatives": len(scores.negatives), "auc": auc, "auc_interval": estimates[AUC].interval}
+    fields |= {"eer": eer, "eer_interval": estimates[EER].interval, "decidability": metrics.decidability(scores)}
+    fields["tar_at_far"] = {point.far_target: point.tar for point in points}
+    fields["operating_points"] = tuple(_point(point, estimates if who.known else {}) for point in measurable)
+    fields |= {"not_measurable": tuple(told), "intervals": who.method}
+    fields["figures"] = {"FNMR at zero FMR": missed / len(scores.positives)}
     return fields, estimates, scores
 
 

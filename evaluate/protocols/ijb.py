@@ -1,7 +1,5 @@
 """IJB-B and IJB-C in the layout of insightface's release: templates of many pictures, 1:1 pairs and 1:N searches."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import warnings
@@ -53,7 +51,7 @@ class IJBProtocol(Protocol):
         return [Found(release, "ijb", folder.parent) for release in releases]
 
     @classmethod
-    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> IJBProtocol:
+    def open(cls, found: Found, features: str = FEATURES[0], detector: str | None = None) -> "IJBProtocol":
         """The benchmark with its templates pooled as `features` say; the landmarks are its own."""
         return cls(found.path, norm=features[1] == "1", detector_score=features[3] == "1")
 
@@ -225,7 +223,7 @@ class IJBProtocol(Protocol):
         folds = min(10, len(scores))
         return ScoredPairs(scores.astype(np.float64), self.same, metrics.stratified_folds(self.same, folds), names)
 
-    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple[IJBProtocol, Vectors]:
+    def side_by_side(self, embeddings: Sequence[npt.NDArray[np.floating]]) -> tuple["IJBProtocol", Vectors]:
         """The benchmark for embeddings side by side: templates are pooled model by model before they are fused."""
         one = copy.copy(self)
         one.widths = tuple(rows.shape[1] for rows in embeddings)

@@ -1,7 +1,5 @@
 """Verification pairs: insightface's `.bin` files (LFW, CFP-FP, AgeDB-30, CALFW, CPLFW, XQLFW), and lists."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,7 +12,7 @@ from zoo.errors import InputError
 from zoo.evaluate import metrics
 from zoo.evaluate.groups import groups_by_column
 from zoo.evaluate.intervals import ACCURACY, PeoplePairs, pack
-from zoo.evaluate.lists import Listed, read_csv, read_pairs_txt, read_people, read_rfw
+from zoo.evaluate.lists import Listed, read_csv, read_people, read_rfw
 from zoo.evaluate.metrics import Bools, Floats, SortedScores
 from zoo.evaluate.protocols import base
 from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, Found, Protocol, ScoredPairs, hash_files
@@ -23,7 +21,7 @@ from zoo.faces.finder import Cut, DetectorCut
 from zoo.files import sha256
 from zoo.formats.bins import read_bin
 from zoo.formats.images import Image, decode, read_image
-from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_path_pairs
+from zoo.formats.pairs import is_pair_table, is_path_pairs, read_pair_table, read_pairs_beside, read_path_pairs
 
 FARS = (0.1, 0.01, 0.001, 0.0001)  #: The false accept rates that are measured
 RFW_GROUPS = {"African": (10415, 2995), "Asian": (9688, 2492), "Caucasian": (10196, 2959), "Indian": (10308, 2984)}
@@ -31,20 +29,18 @@ RFW_GROUPS = {"African": (10415, 2995), "Asian": (9688, 2492), "Caucasian": (101
 
 MOST_UNEVEN = 0.1  #: By how much the share of pairs of one person in a fold may differ from that of all without a note
 MOST_DEVIATIONS = 3  #: Nor beyond so many standard deviations of a random order
+HARDEST = 8  #: How many of the hardest pairs of each kind are told
 _NTH = ("first", "second")
 LISTS = {"pairs.txt": "lfw", "lfw_pairs.txt": "lfw", "xqlfw_pairs.txt": "xqlfw"}  #: Lists in LFW's format
 
 
-def _benchmark(name: str, title: str, pairs: int = 0, images: int = 0, people: int = 0) -> Benchmark:
-    """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF, of its data set."""
-    whole = [(what, count) for what, count in (("images", images), ("people", people)) if count]
-    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),) if pairs else (), tuple(whole))
-
-
-def _rfw(group: str, images: int, people: int) -> Benchmark:
-    files = (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin")
-    counts = (("pairs", 6000), ("images", images), ("people", people))
-    return Benchmark(f"rfw_{group.lower()}", f"RFW {group}", files, counts, family="rfw")
+def _benchmark(name: str, title: str, pairs: int = 0, images: int = 0, people: int = 0, group: str = "") -> Benchmark:
+    """Images and people are those of table 1 in Deng et al., CVPR 2019; of CFP-FF, of its data set; RFW has groups."""
+    counts = tuple((what, count) for what, count in (("images", images), ("people", people)) if count)
+    if group:
+        files = (f"{group}_test.bin", f"rfw_{group}.bin", f"{group}.bin")
+        return Benchmark(name, title, files, (("pairs", pairs), *counts), family="rfw")
+    return Benchmark(name, title, (f"{name}.bin",), (("pairs", pairs),) if pairs else (), counts)
 
 
 @PROTOCOLS.register("pairs")
@@ -68,7 +64,7 @@ class PairsProtocol(Protocol):
         _benchmark("calfw", "CALFW", 6000, 12174, 5749),
         _benchmark("cplfw", "CPLFW", 6000, 11652, 5749),
         _benchmark("xqlfw", "XQLFW", 6000, 13233, 5749),
-        *(_rfw(group, *sizes) for group, sizes in RFW_GROUPS.items()),
+        *(_benchmark(f"rfw_{group.lower()}", f"RFW {group}", 6000, *of, group) for group, of in RFW_GROUPS.items()),
     )
 
     @classmethod
@@ -103,7 +99,7 @@ class PairsProtocol(Protocol):
     @classmethod
     def open(
         cls, found: Found, features: str = FEATURES[0], detector: str | None = None, most: int | None = None
-    ) -> PairsProtocol:
+    ) -> "PairsProtocol":
         """The benchmark; `detector` cuts a list's photos, `features` are not used; `most` as in `lists.read_people`."""
         cut: Cut | None = DetectorCut(None if detector == "yunet" else detector) if detector else None
         path, title = found.path, found.title
@@ -119,10 +115,10 @@ class PairsProtocol(Protocol):
             return cls.from_list(listed, title, cut or landmarks)
         if found.layout == "people":
             return cls.from_list(read_people(path, most), title, cut)
-        if found.layout == "paths":
-            return cls.from_list(Listed.of(read_path_pairs(path), path), title, cut)
-        read = read_pairs_txt if found.layout == "pairs.txt" else read_csv
-        return cls.from_list(read(path), title, cut)
+        if found.layout == "csv":
+            return cls.from_list(read_csv(path), title, cut)
+        read = read_pairs_beside if found.layout == "pairs.txt" else read_path_pairs
+        return cls.from_list(Listed.of(read(path), path), title, cut)
 
     def __init__(
         self,
@@ -150,14 +146,14 @@ class PairsProtocol(Protocol):
         self.official = False  #: Whether a published definition has the folds: then they follow the file's order
 
     @classmethod
-    def from_list(cls, listed: Listed, data: str, cut: Cut | None = None) -> PairsProtocol:
+    def from_list(cls, listed: Listed, data: str, cut: Cut | None = None) -> "PairsProtocol":
         """The pairs of a list over folders of pictures."""
         pairs = cls(listed.pictures, listed.same, data, listed.sha256, listed.people, cut, listed.columns, listed.place)
         pairs.stratified = listed.place is not None  # pairs that nobody listed have no order
         return pairs
 
     @classmethod
-    def from_bin(cls, path: str | Path, data: str = "") -> PairsProtocol:
+    def from_bin(cls, path: str | Path, data: str = "") -> "PairsProtocol":
         """The pairs of a `.bin` file, decoded only when their turn comes. InputError for what is no such file."""
         return cls(*read_bin(path), data or Path(path).name, sha256(path))
 
@@ -202,14 +198,10 @@ class PairsProtocol(Protocol):
         named = np.array([str(file or at) for file, at in zip(files, self._first, strict=True)])[self._place]
         names = {"image_a": named[0::2], "image_b": named[1::2]}
         names |= dict(zip(("person_a", "person_b"), self.people or (), strict=False))
-        folds = min(10, len(self.same))
+        folds, by_kind = min(10, len(self.same)), self.stratified and not self.official
         by_file = metrics.file_folds(len(self.same), folds)[0]
-        fold = metrics.stratified_folds(self.same, folds) if self._by_kind else by_file
+        fold = metrics.stratified_folds(self.same, folds) if by_kind else by_file
         return ScoredPairs(self.cosines(embeddings), self.same, fold, names)
-
-    @property
-    def _by_kind(self) -> bool:
-        return self.stratified and not self.official
 
     def _failed(self, embeddings: npt.NDArray[np.floating]) -> Bools:
         """Which pairs hold a picture without an embedding: bool (pairs,)."""
@@ -229,8 +221,8 @@ class PairsProtocol(Protocol):
         base.check_compat(compat)
         cosines = self.cosines(embeddings)
         fields, estimates, scores = base.verification(cosines, self.same, self.who, FARS)
-        folds = min(10, len(self.same))
-        fold = metrics.stratified_folds(self.same, folds) if self._by_kind and compat is None else None
+        folds, by_kind = min(10, len(self.same)), self.stratified and not self.official and compat is None
+        fold = metrics.stratified_folds(self.same, folds) if by_kind else None
         if compat is None:
             accuracy = metrics.kfold_accuracy(cosines, self.same, folds, fold)
         else:
@@ -249,9 +241,15 @@ class PairsProtocol(Protocol):
         fields["fold_thresholds"] = tuple(accuracy.thresholds.tolist())
         fields["fold_thresholds_are"] = "squared L2 distances" if compat else "cosine similarities"
         fields |= {"images": len(self), "people": self.who.draws.people} if self.people else {}
-        fields |= {"failures": self._failures(embeddings), "groups": groups_by_column(self.columns, cosines, self.same)}
+        if (lost := int(metrics.empty_rows(embeddings).sum())) or self.cut:
+            policy, cut = "their pairs are scored as no match", self.cut.description if self.cut else ""
+            fields["failures"] = Failures(lost, len(self), int(self._failed(embeddings).sum()), policy, cut)
+        fields["groups"] = groups_by_column(self.columns, cosines, self.same)
+        order = np.argsort(cosines, kind="stable")
+        alike, unlike = order[~self.same[order]][::-1][:HARDEST], order[self.same[order]][:HARDEST]
+        hardest = Hardest(*([(int(pair), float(cosines[pair])) for pair in pairs] for pairs in (alike, unlike)))
         right, rejection = pack(accuracy.right), self._rejection(cosines, scores, embeddings)
-        drawn = Curves.of(scores, right=right, estimates=estimates, hardest=self._hardest(cosines), rejection=rejection)
+        drawn = Curves.of(scores, right=right, estimates=estimates, hardest=hardest, rejection=rejection)
         return Evaluation("pairs", self.data, self.identity(), compat, curves=drawn, **fields)
 
     def _unbalanced(self, folds: int) -> tuple[str, ...]:
@@ -264,18 +262,6 @@ class PairsProtocol(Protocol):
         uneven = f"the folds, cut in file order, hold from {shares.min():.0%} to {shares.max():.0%} pairs of one person"
         advice = "the accuracy depends on the order of the pairs; --folds stratified deals both kinds out evenly"
         return (f"{uneven}: {advice}",)
-
-    def _failures(self, embeddings: npt.NDArray[np.floating]) -> Failures | None:
-        failed = int(metrics.empty_rows(embeddings).sum())
-        if self.cut is None and not failed:
-            return None
-        pairs, cut = int(self._failed(embeddings).sum()), self.cut.description if self.cut else ""
-        return Failures(failed, len(self), pairs, "their pairs are scored as no match", cut)
-
-    def _hardest(self, cosines: npt.NDArray[np.float64], count: int = 8) -> Hardest:
-        order = np.argsort(cosines, kind="stable")
-        alike, unlike = order[~self.same[order]][::-1][:count], order[self.same[order]][:count]
-        return Hardest(*([(int(pair), float(cosines[pair])) for pair in pairs] for pairs in (alike, unlike)))
 
     def _rejection(self, cosines: Floats, scores: SortedScores, embeddings: Floats) -> Rejection | None:
         """How errors fall when the pairs of the lowest norms are rejected, at the threshold of FAR 0.01."""

@@ -1,7 +1,5 @@
 """A measurement on record: what report.json holds, how it is made and read."""
 
-from __future__ import annotations
-
 import base64
 import datetime
 import json
@@ -9,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from zoo.errors import InputError
 from zoo.evaluate.groups import Groups
@@ -60,7 +58,7 @@ class Provenance:
     created: str  #: ISO 8601, UTC
 
     @classmethod
-    def here(cls) -> Provenance:
+    def here(cls) -> Self:
         """This process, now."""
         machine = f"{platform.system()} {platform.machine()}"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -83,18 +81,18 @@ class Report:
         return {"format": FORMAT, **to_json(self)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Report:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The report that `to_json` wrote; what a later version adds is ignored. InputError for anything else."""
         try:
             if record["format"] != FORMAT or not record["results"]:
                 raise ValueError(f"format {record['format']!r} with {len(record['results'])} results")
-            report: Report = from_json(cls, record)
+            report: Self = from_json(cls, record)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"expected a report in format {FORMAT}, found something else ({error})") from None
         return report
 
     @classmethod
-    def read(cls, path: str | Path) -> Report:
+    def read(cls, path: str | Path) -> Self:
         """The content of a report.json; InputError for another file."""
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -13,9 +13,9 @@ from tests.support.benchmarks import (
     write_people,
 )
 from zoo.errors import InputError
-from zoo.evaluate.lists import read_csv, read_pairs_txt, read_people, read_rfw
+from zoo.evaluate.lists import Listed, read_csv, read_people, read_rfw
 from zoo.evaluate.protocols import PairsProtocol
-from zoo.formats.pairs import read_path_pairs
+from zoo.formats.pairs import read_pairs_beside, read_path_pairs
 
 __all__ = ["lfw", "rfw"]
 
@@ -24,10 +24,10 @@ def test_a_list_names_what_is_missing(lfw: Path) -> None:
     for name in ("Person_00", "Person_01"):
         (lfw / "aligned" / name / f"{name}_0002.jpg").unlink()
     with pytest.raises(InputError, match=r"missing 2 of them: .*Person_00_0002\.jpg, .*Person_01_0002\.jpg"):
-        read_pairs_txt(lfw / "pairs.txt")
+        Listed.of(read_pairs_beside(lfw / "pairs.txt"), lfw / "pairs.txt")
     (lfw / "aligned").rename(lfw.parent / "elsewhere")
     with pytest.raises(InputError, match="expected the people of"):
-        read_pairs_txt(lfw / "pairs.txt")
+        Listed.of(read_pairs_beside(lfw / "pairs.txt"), lfw / "pairs.txt")
 
 
 @pytest.mark.parametrize("flat", [False, True])

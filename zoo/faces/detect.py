@@ -1,7 +1,5 @@
 """Faces in photos: YuNet through OpenCV, and the rule by which one of several faces is taken."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import threading
@@ -93,7 +91,7 @@ class FaceDetector:
             found = f"found something else in {name}; {HUB_FILE} of {HUB_REPO} on the Hugging Face Hub is one"
             raise InputError(f"expected YuNet's ONNX file as the detector, {found}") from None
 
-    def __reduce__(self) -> tuple[type[FaceDetector], tuple[bytes, str]]:
+    def __reduce__(self) -> tuple[type["FaceDetector"], tuple[bytes, str]]:
         return FaceDetector, (self.content, self.name)
 
     def detect(self, image: Image, thorough: bool = False) -> list[Face]:

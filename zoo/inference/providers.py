@@ -1,7 +1,5 @@
 """Where ONNX Runtime computes: the CPU, CUDA or TensorRT, and the options of each."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io
@@ -10,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +32,7 @@ class Device:
     index: int = 0  #: Which GPU, counted from 0
 
     @classmethod
-    def parse(cls, text: str) -> Device:
+    def parse(cls, text: str) -> Self:
         """The device of `--device`, e.g. cuda:1; InputError for anything else."""
         kind, colon, index = text.strip().partition(":")
         if kind not in DEVICES or (colon and not index.isdigit()) or (colon and kind in ("auto", "cpu")):

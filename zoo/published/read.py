@@ -1,7 +1,5 @@
 """The tensors of anybody's checkpoint, by name: safetensors, and what torch.save wrote, without running any of it."""
 
-from __future__ import annotations
-
 import math
 import zipfile
 from collections.abc import Callable, Mapping
@@ -33,10 +31,10 @@ class Blocks:
     """The storages of a checkpoint file, read when a tensor asks for one."""
 
     path: Path
-    content: Callable[[Block], bytes]  #: The bytes of a storage, as many as there are
-    announced: dict[str, Block] = field(default_factory=dict)  #: Every storage that the pickle speaks of, by its key
+    content: Callable[["Block"], bytes]  #: The bytes of a storage, as many as there are
+    announced: "dict[str, Block]" = field(default_factory=dict)  #: Every storage that the pickle speaks of, by its key
 
-    def announce(self, pid: Any) -> Block:
+    def announce(self, pid: Any) -> "Block":
         """The storage that a persistent id describes; ValueError where it describes none."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Name):
             raise ValueError("a reference to something that is no storage")

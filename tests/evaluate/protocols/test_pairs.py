@@ -21,7 +21,6 @@ from tests.support.benchmarks import (
 )
 from zoo.errors import InputError
 from zoo.evaluate.intervals import unpack
-from zoo.evaluate.lists import read_pairs_txt
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.formats.bins import write_bin
 from zoo.formats.images import decode, encode_jpeg, encode_png
@@ -70,7 +69,7 @@ def test_a_constant_embedding_is_worth_nothing() -> None:
 
 
 def test_broken_embeddings_are_named_by_their_pictures(lfw: Path) -> None:
-    protocol = PairsProtocol.from_list(read_pairs_txt(lfw / "pairs.txt"), "LFW")
+    protocol = PairsProtocol.open(PairsProtocol.named(lfw / "pairs.txt"))
     embeddings = np.ones((len(protocol), 3), np.float32)
     embeddings[4, 1] = np.inf
     with pytest.raises(InputError, match=str(protocol._images[4])):
@@ -79,7 +78,7 @@ def test_broken_embeddings_are_named_by_their_pictures(lfw: Path) -> None:
 
 @pytest.mark.parametrize("compat", [None, "insightface"])
 def test_pairs_with_a_failed_picture_are_no_match_and_counted(lfw: Path, compat: str | None) -> None:
-    protocol = PairsProtocol.from_list(read_pairs_txt(lfw / "pairs.txt"), "LFW")
+    protocol = PairsProtocol.open(PairsProtocol.named(lfw / "pairs.txt"))
     embeddings = np.random.default_rng(0).standard_normal((len(protocol), 5)).astype(np.float32)
     assert protocol.score(embeddings, compat).failures is None
     embeddings[[2, 7]] = 0

@@ -12,7 +12,6 @@ from tests.support.benchmarks import (
     model,
 )
 from zoo.errors import InputError
-from zoo.evaluate.lists import read_pairs_txt
 from zoo.evaluate.protocols import PairsProtocol
 from zoo.inference.embed import Job, batches, embed, embed_on
 from zoo.inference.session import OnnxEmbedder
@@ -60,7 +59,7 @@ __all__ = ["lfw", "model"]
 
 
 def test_two_processes_embed_as_one_bit_for_bit(lfw: Path, model: Path) -> None:
-    protocol = PairsProtocol.from_list(read_pairs_txt(lfw / "pairs.txt"), "LFW")
+    protocol = PairsProtocol.open(PairsProtocol.named(lfw / "pairs.txt"))
     one = embed(OnnxEmbedder(model, device="cpu"), protocol.images(), 5)
     told: list[int] = []
     two, notes = embed_on(Job(model, protocol, 5), ["cpu", "cpu"], told.append)
@@ -69,7 +68,7 @@ def test_two_processes_embed_as_one_bit_for_bit(lfw: Path, model: Path) -> None:
 
 
 def test_an_error_in_a_process_comes_back_as_its_sentence(lfw: Path, model: Path) -> None:
-    protocol = PairsProtocol.from_list(read_pairs_txt(lfw / "pairs.txt"), "LFW")
+    protocol = PairsProtocol.open(PairsProtocol.named(lfw / "pairs.txt"))
     (lfw / "aligned" / "Person_03" / "Person_03_0002.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match="Person_03_0002"):
         embed_on(Job(model, protocol, 5), ["cpu", "cpu"])
