@@ -82,7 +82,5 @@ def _rate(wrong: Bools) -> tuple[float, Interval]:
 def _differential(rates: list[float]) -> tuple[float, float]:
     """The highest rate less the lowest, and divided by it."""
     known = [rate for rate in rates if rate == rate]  # NaN is not equal to itself
-    if not known:
-        return float("nan"), float("nan")
-    low, high = min(known), max(known)
+    low, high = min(known, default=float("nan")), max(known, default=float("nan"))
     return high - low, high / low if low else float("nan")

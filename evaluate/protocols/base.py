@@ -16,6 +16,7 @@ from zoo.evaluate.intervals import AUC, EER, Estimate, PeoplePairs
 from zoo.evaluate.metrics import Bools, Counts, Floats, SortedScores
 from zoo.evaluate.results import Curves, Evaluation, Failures, Identification, Point
 from zoo.evaluate.similarity import Indices, Search, fused, search, unit_rows
+from zoo.faces.finder import DetectorCut
 from zoo.files import sha256
 from zoo.formats.images import Image
 from zoo.registry import Registry
@@ -250,6 +251,7 @@ class ClosedSet(Protocol):
     paths: list[Path]
     probe_ids: Indices  #: The person of each probe, (probes,)
     gallery_ids: Indices  #: (gallery,); −1 for a distractor
+    cut: DetectorCut | None = None  #: What cuts the faces out of the pictures; None for aligned crops
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -260,10 +262,6 @@ class ClosedSet(Protocol):
     def parts(self) -> dict[str, Bools]:
         """Which probes are searched together, (probes,), by a name."""
         return {"": np.ones(len(self.probe_ids), bool)}
-
-    def failures(self, faceless: int) -> Failures | None:
-        """What became of pictures without a face."""
-        return None
 
     def score(self, embeddings: npt.NDArray[np.floating], compat: str | None = None) -> Evaluation:
         check_compat(compat)
@@ -276,9 +274,11 @@ class ClosedSet(Protocol):
         estimates = {f"{part} {label}".strip(): one for part, of in searched.items() for label, one in of[1].items()}
         cmc = {part: [one.rank(n) for n in range(1, 21)] for part, one in found.items()}
         strangers = int((self.gallery_ids < 0).sum())
-        people, failures = len(np.unique(self.probe_ids)), self.failures(int(metrics.empty_rows(units).sum()))
-        fields: dict[str, Any] = {"images": len(self), "people": people, "probes": probes, "failures": failures}
+        fields: dict[str, Any] = {"images": len(self), "people": len(np.unique(self.probe_ids)), "probes": probes}
         fields |= {"gallery": len(gallery) - strangers, "distractors": strangers}
+        if (faceless := int(metrics.empty_rows(units).sum())) or self.cut:
+            policy, cut = "a gallery picture or a probe without a face is never its person's", self.cut
+            fields["failures"] = Failures(faceless, len(self), 0, policy, cut.description if cut else "")
         fields["identification"] = {part: one for part, (one, _) in searched.items()}
         fields["curves"] = Curves(cmc=cmc, estimates=estimates)
         return Evaluation(self.benchmarks[0].name, self.data, self.identity(), compat, **fields)

@@ -9,7 +9,6 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.evaluate.metrics import Bools
 from zoo.evaluate.protocols.base import FEATURES, PROTOCOLS, Benchmark, ClosedSet, Found, Protocol, hash_files
-from zoo.evaluate.results import Failures
 from zoo.faces.finder import DetectorCut
 from zoo.formats.images import Image, read_image
 
@@ -69,8 +68,3 @@ class SCfaceProtocol(ClosedSet):
         """The probes of each distance."""
         place = np.array([DISTANCES[path.stem[-1]] for path in self.paths[: len(self.probe_ids)]])
         return {distance: place == distance for distance in DISTANCES.values() if (place == distance).any()}
-
-    def failures(self, faceless: int) -> Failures | None:
-        policy = "a mugshot or a probe without a face is never its person's"
-        cut = self.cut.description if self.cut else ""
-        return Failures(faceless, len(self), 0, policy, cut) if faceless or cut else None

@@ -38,7 +38,7 @@ def page(reports: Sequence[Report]) -> str:
     names, models = rows.model_names(reports), []
     for name, one in zip(names, reports, strict=True):
         facts = {"facts": one.model, "flip": one.options.flip, "provenance": one.provenance}
-        models.append({"name": name, **facts, "group_rows": rows.group_rows(one)})
+        models.append({"name": name, **facts, "group_rows": rows.group_rows(one.groups)})
     template = templates("zoo.evaluate.report").get_template("report.html.j2")
     benchmarks = [_benchmark(key, names, found) for key, found in rows.by_benchmark(reports).items()]
     absent = list(dict.fromkeys(line for report in reports for line in report.not_measured))

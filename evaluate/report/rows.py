@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from zoo.evaluate.results import Evaluation, differences
 
 LATEX = str.maketrans({"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})
 LATEX |= str.maketrans({character: "\\" + character for character in "&%$#_{}"})
-
+NUMBER = re.compile(r"^-?\d+(?:[.,]\d+)*")  #: What the CSV takes of a cell
 Figure = tuple[str, float, Interval | None]  #: A label, a value, and its interval where there is one
 
 
@@ -56,7 +57,7 @@ def rows(found: Evaluation) -> list[tuple[str, str]]:
     table += [(f"threshold at FAR {one.far_target:g}", f"{one.threshold:.6f}") for one in found.operating_points]
     table += [(label, _rate(rate, interval)) for label, rate, interval in _of_searches(found)]
     for column, groups in found.groups.items():
-        table += _group_rows(groups, f"{column} ")
+        table += group_rows(groups, f"{column} ")
     if found.failures:
         table.append(("failures to enrol", f"{found.failures.images:,} of {found.failures.of:,} images"))
     return table
@@ -100,12 +101,10 @@ def holds(found: Evaluation) -> str:
     return told
 
 
-def group_rows(report: Report) -> list[tuple[str, str]]:
-    """The rates of groups of people at one threshold, and their spread: (label, value)."""
-    return _group_rows(report.groups, "") if report.groups else []
-
-
-def _group_rows(groups: Groups, column: str) -> list[tuple[str, str]]:
+def group_rows(groups: Groups | None, column: str = "") -> list[tuple[str, str]]:
+    """The rates of groups of people at one threshold, and their spread, by `column` in words: (label, value)."""
+    if groups is None:
+        return []
     if not groups.groups:
         return [(f"{column}groups", groups.not_measurable or "")]
     table = [(f"threshold of all {column}groups, FAR {groups.far_target:g}", f"{groups.threshold:.6f}")]
@@ -172,7 +171,7 @@ def summary(reports: Sequence[Report]) -> tuple[list[str], Table]:
     for (data, _), found in by_benchmark(reports).items():
         columns = [dict(rows(found[index])) if index in found else {} for index in range(len(reports))]
         table += [(data, *row) for row in side_by_side(columns)]
-    table += [("groups", *row) for row in side_by_side([dict(group_rows(report)) for report in reports])]
+    table += [("groups", *row) for row in side_by_side([dict(group_rows(report.groups)) for report in reports])]
     return model_names(reports), table
 
 
@@ -202,14 +201,8 @@ def comma_separated(reports: Sequence[Report]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["benchmark", "figure", *names])
     for data, label, values in table:
-        writer.writerow([data, label, *(values if label == "protocol" else map(_number, values))])
+        writer.writerow([data, label, *(v if label == "protocol" else "".join(NUMBER.findall(v)) for v in values)])
     return text.getvalue()
-
-
-def _number(value: str) -> str:
-    """The number that a cell begins with; empty for a cell without one."""
-    word = value.split(" ")[0]
-    return word if word.removeprefix("-")[:1].isdigit() else ""
 
 
 def latex(reports: Sequence[Report]) -> str:

@@ -120,7 +120,7 @@ def print_tables(report: "Report", told: Sequence[str]) -> None:
         console.print(f"{holds(found)}.", markup=False, highlight=False)
         for note in remarks(found):
             console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)
-    for label, value in group_rows(report):
+    for label, value in group_rows(report.groups):
         console.print(f"{label}: {value}", markup=False, highlight=False)
     for note in dict.fromkeys(note for note in told if note not in said):
         console.print(f"· {note}", markup=False, highlight=False, soft_wrap=True)

@@ -38,8 +38,11 @@ def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.
     if facts_text(proto) is not None:
         raise InputError(f"expected a model of another project, found {name}, which zoo wrote; use it as it is")
     image, shape, kind = image_input(proto, name)
+    outputs = shape_inference.infer_shapes(proto).graph.output
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] for value in outputs}
+    sizes = {str(name): math.prod(shape) or 512 for name, shape in shapes.items()}  # the field's 512 where it is free
     try:
-        output, _ = choose_output(Path(name), output_sizes(proto))
+        output, _ = choose_output(Path(name), sizes)
     except InputError as error:
         raise InputError(f"{str(error).partition(';')[0]}; cut the others off") from None
     last = shape[3] == 3 and shape[1] != 3
@@ -86,13 +89,6 @@ def image_input(proto: onnx.ModelProto, name: str) -> tuple[str, list[int], int]
         told = f"found {found or 'none'}; a model that takes landmarks as well does not fit"
         raise InputError(f"expected one image input {wanted} in {name}, {told}")
     return str(inputs[0].name), shapes[0], kinds[0]
-
-
-def output_sizes(proto: onnx.ModelProto) -> dict[str, int]:
-    """How many numbers each output has for a picture, as far as the graph tells; the field's 512 where it does not."""
-    outputs = shape_inference.infer_shapes(proto).graph.output
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:] for value in outputs}
-    return {str(name): math.prod(shape) or 512 for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)
