@@ -94,7 +94,7 @@ def normalisation(facts: ModelInfo | None, embedder: OnnxEmbedder | None) -> str
         return f"{facts.input.channel_order}, {facts.input.scaling}, stated by the file"
     if embedder is None:
         return "unknown: the file does not open as an embedder"
-    return f"{embedder.input.channel_order}, {embedder.input.scaling}, decided: {embedder.decided.why}"
+    return f"{embedder.input.channel_order}, {embedder.input.scaling}, decided: {embedder.why_input}"
 
 
 def warnings(inputs: tuple[Port, ...], facts: ModelInfo | None, embedder: OnnxEmbedder) -> list[str]:
@@ -105,7 +105,7 @@ def warnings(inputs: tuple[Port, ...], facts: ModelInfo | None, embedder: OnnxEm
             found.append(f"the batch is fixed at {port.shape[0]}: pictures are embedded {port.shape[0]} at a time")
         if port.shape[3] == 3:
             found.append("the channels come last, most programs put them second")
-    known = (embedder.decided.why, "fixed batch")
+    known = (embedder.why_input, "fixed batch")
     found += [note for note in embedder.notes if not any(one and one in note for one in known)]
     if facts is not None and facts.embedding_dim != embedder.embedding_dim:
         found.append(f"the file states {facts.embedding_dim} dimensions, the graph gives {embedder.embedding_dim}")

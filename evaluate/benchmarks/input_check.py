@@ -9,8 +9,9 @@ from zoo.evaluate.protocols import PairsProtocol
 from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures
 from zoo.inference.convention import GivenInput
-from zoo.inference.embed import FaceModel, embed
+from zoo.inference.embed import embed
 from zoo.inference.session import OnnxEmbedder
+from zoo.resolve import FaceModel
 
 SAMPLE = 64  #: How many pictures of a benchmark are checked
 BLUER = 3.0  #: Levels of 255 by which blue must exceed red to count: more than JPEG adds to a grey picture

@@ -27,12 +27,12 @@ from zoo.files import cache_folder, write_json
 from zoo.formats.pairs import HUB, fetch_dataset
 from zoo.formats.read_ahead import read_ahead
 from zoo.formats.score_table import ScoreTable, score_table
-from zoo.inference.embed import FaceModel, Job, embed, embed_on, spans
+from zoo.inference.embed import Job, embed, embed_on, spans
 from zoo.inference.metadata import write_model_info
 from zoo.inference.providers import Device, choose
 from zoo.messages import Bar, Progress, log, no_bar
 from zoo.modelinfo import ModelInfo, Threshold
-from zoo.resolve import find_model, load_embedder
+from zoo.resolve import FaceModel, find_model, load_embedder
 
 FEWEST_FALSE_ACCEPTS = 30  #: A rate counted on fewer events is uncertain by more than a third, and is not stored
 

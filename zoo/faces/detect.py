@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-import threading
+import queue
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,8 +83,10 @@ class FaceDetector:
     def __init__(self, content: bytes, name: str) -> None:
         """`content` is YuNet's ONNX file and `name` what messages call it; InputError for any other content."""
         self.content, self.name, self.sha256 = content, name, hashlib.sha256(content).hexdigest()
-        self._idle: list[cv2.FaceDetectorYN] = []  # a detector has state: each serves one pass at a time
-        self._turns = threading.Semaphore(cores(threads=False))  # each keeps the memory of its largest photo
+        # a detector has state, so each serves one pass at a time, and keeps the memory of its largest photo
+        self._idle = queue.LifoQueue[cv2.FaceDetectorYN | None]()  # None is opened when it is needed
+        for _ in range(cores(threads=False)):
+            self._idle.put(None)
         try:
             self._run(np.zeros((32, 32, 3), np.uint8), 1.0)
         except cv2.error:
@@ -172,22 +174,19 @@ class FaceDetector:
 
     def _run(self, image: Image, score: float) -> Points:
         """YuNet's rows of at least a score: box, landmarks and score, (faces, 15)."""
-        with self._turns:
-            yunet = self._borrowed()
+        yunet = self._idle.get()
+        try:
+            if yunet is None:
+                with _quiet_opencv():
+                    given = "onnx", np.frombuffer(self.content, np.uint8), np.zeros(0, np.uint8)
+                    yunet = cv2.FaceDetectorYN.create(*given, (320, 320), SCORE, 0.3, 5000)
             yunet.setInputSize(image.shape[1::-1])
             yunet.setScoreThreshold(score)
             _, rows = yunet.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            self._idle.append(yunet)
+        finally:
+            self._idle.put(yunet)
         found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
         return found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
-
-    def _borrowed(self) -> cv2.FaceDetectorYN:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            with _quiet_opencv():
-                content = np.frombuffer(self.content, np.uint8)
-                return cv2.FaceDetectorYN.create("onnx", content, np.zeros(0, np.uint8), (320, 320), SCORE, 0.3, 5000)
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:

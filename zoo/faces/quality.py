@@ -53,7 +53,10 @@ def measure(
 
     `size` is the photo's (height, width); without it nothing is said of what lies outside.
     """
-    middle = _middle(crop)
+    if crop.shape[0] != 112:
+        crop = np.asarray(cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
+    # where there is face and neither background nor black border
+    middle = np.asarray(cv2.cvtColor(crop[16:96, 16:96], cv2.COLOR_RGB2GRAY), np.uint8)
     blur, brightness = blur_effect(middle), float(middle.mean())
     if landmarks is None:
         return Quality(blur, brightness=brightness)
@@ -64,15 +67,13 @@ def measure(
     apart = float(np.linalg.norm(landmarks[1] - landmarks[0]))
     turn = float(nose[0] - (eyes[0] + mouth[0]) / 2) / max(distance, 1e-6)
     nod = float(nose[1] - eyes[1]) / height if height > 0 else 0.0
-    return Quality(blur, apart, turn, nod, brightness, None if size is None else share_outside(landmarks, size))
-
-
-def share_outside(landmarks: npt.NDArray[np.float64], size: tuple[int, int]) -> float:
-    """The share of a face's middle, from brows to chin, that lies outside a photo of `size` (height, width)."""
+    if size is None:
+        return Quality(blur, apart, turn, nod, brightness)
     back = similarity_transform(ARCFACE_TEMPLATE, landmarks)
-    grid = np.stack(np.meshgrid(np.arange(24.5, 88), np.arange(32.5, 104)), -1).reshape(-1, 2)
-    points = grid @ back[:, :2].T + back[:, 2]
-    return float(((points < -0.5) | (points > np.array(size[::-1]) - 0.5)).any(axis=1).mean())
+    face = np.stack(np.meshgrid(np.arange(24.5, 88), np.arange(32.5, 104)), -1).reshape(-1, 2)  # from brows to chin
+    points = face @ back[:, :2].T + back[:, 2]
+    outside = ((points < -0.5) | (points > np.array(size[::-1]) - 0.5)).any(axis=1)
+    return Quality(blur, apart, turn, nod, brightness, float(outside.mean()))
 
 
 def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
@@ -88,10 +89,3 @@ def blur_effect(grey: npt.NDArray[np.uint8], window: int = 9) -> float:
         total = float(variation.sum())
         worst = max(worst, 1 - float(np.maximum(0, variation - left).sum()) / total if total > 0 else 1.0)
     return worst
-
-
-def _middle(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The grey inner part of a crop at 112 pixels, where there is face and neither background nor black border."""
-    if crop.shape[0] != 112:
-        crop = np.asarray(cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.cvtColor(crop[16:96, 16:96], cv2.COLOR_RGB2GRAY), np.uint8)

@@ -50,25 +50,21 @@ class GivenInput:
         return replace(spec, mean=mean, std=std, channel_order="BGR" if self.bgr else spec.channel_order)
 
 
-@dataclass(frozen=True)
-class Decided:
-    """The input of a file and the reason."""
-
-    input: InputSpec
-    stated: bool  #: Whether the file or the caller states it, so that nothing is guessed
-    why: str = ""  #: In a sentence; empty where the file states it
-
-
 def decide(
     path: Path, name: str, kind: str, size: Sequence[Any], info: ModelInfo | None, given: GivenInput | InputSpec | None
-) -> Decided:
-    """How pixels become the input `name` of the file at `path`.
+) -> tuple[InputSpec, bool, str]:
+    """How pixels become the input `name` of the file at `path`, whether that is stated, and why in a sentence.
 
     `kind` is its type in ONNX Runtime's spelling and `size` its height and width, numbers where they are fixed. What is
-    `given` comes first, then what the file states (`info`), then what its graph shows, then the field's habit.
-    InputError for a scaling of integers.
+    `given` comes first, then what the file states (`info`, without a sentence), then the one of RANGES which the first
+    arithmetic of its graph brings closest to −1 … 1 (insightface's MXNet files begin with "− 127.5, × 0.0078125"; a
+    batch norm on the pixels has the same effect), then the field's habit. InputError for a scaling of integers.
     """
-    steps, range_ = ("", None) if info or isinstance(given, InputSpec) else graph_scaling(path, name)
+    steps, range_ = "", None
+    if not info and not isinstance(given, InputSpec):
+        steps, factor, shift = first_steps(path, name)
+        distances = [_spread(factor, shift, low, high) for low, high, _ in RANGES]
+        range_ = RANGES[int(np.argmin(distances))][2] if steps else None  # pixels, the first, where all are infinite
     spec, whole, why = info.input if info else (range_ or InputSpec()), kind == "tensor(uint8)", ""
     if whole:
         spec = replace(spec, mean=0.0, std=1.0)
@@ -90,18 +86,7 @@ def decide(
     if whole and (spec.mean, spec.std) != (0.0, 1.0):
         raise InputError(f"expected no --mean or --std for {path}, which takes whole numbers, found {spec.scaling}")
     height, width = (side if isinstance(side, int) else own for side, own in zip(size, spec.size, strict=True))
-    return Decided(replace(spec, size=(height, width)), info is not None or said, why)
-
-
-def graph_scaling(path: Path, name: str) -> tuple[str, InputSpec | None]:
-    """The arithmetic that the graph applies to its input `name` first, as text, and the input that this suggests.
-
-    insightface's MXNet files begin with "− 127.5, × 0.0078125"; a batch norm on the pixels has the same effect. The
-    input is that of RANGES which the arithmetic brings closest to −1 … 1. ("", None) for a graph without any.
-    """
-    steps, factor, shift = first_steps(path, name)
-    distances = [_spread(factor, shift, low, high) for low, high, _ in RANGES]
-    return steps, RANGES[int(np.argmin(distances))][2] if steps else None  # pixels, the first, where all are infinite
+    return replace(spec, size=(height, width)), info is not None or said, why
 
 
 def _spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:

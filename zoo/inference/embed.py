@@ -1,6 +1,5 @@
 """From pictures to one array of embeddings: by any embedder, or by several processes, one per device."""
 
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,33 +13,10 @@ from zoo.formats.images import Image
 from zoo.formats.read_ahead import Pictures, read_ahead
 from zoo.machine import cores
 from zoo.messages import Progress, no_progress
-from zoo.modelinfo import Crops, InputSpec, ModelInfo
+from zoo.modelinfo import Crops
 
 Embedder = Callable[[Crops], npt.NDArray[np.float32]]
 """RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
-
-
-class FaceModel(typing.Protocol):
-    """An embedder with the facts of its model: `OnnxEmbedder`, or `TorchFolder` for torch."""
-
-    path: Path  #: The file with the weights
-    input: InputSpec
-    stated: bool  #: Whether the file or the caller states the input, so that nothing is assumed of it
-    info: ModelInfo | None  #: The facts that travel with the model; None where it has none
-    embedding_dim: int
-    provider: str  #: The library and the device that compute
-    notes: list[str]  #: What a reader of the results should know; an inference may add to it
-
-    @property
-    def precision(self) -> str:
-        """The arithmetic: float32, float16 or float64."""
-
-    @property
-    def model_sha256(self) -> str:
-        """The hash of the weights, unchanged when facts are written."""
-
-    def __call__(self, crops: Crops, /) -> npt.NDArray[np.float32]:
-        """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3)."""
 
 
 def embed(
@@ -62,16 +38,8 @@ def embed(
     if batch_size < 1:
         raise InputError(f"expected a batch size of at least 1, found {batch_size}")
     stream = read_ahead(images, workers) if isinstance(images, Pictures) else images
-    missing: list[int] = []
-
-    def watched() -> Iterator[Image | None]:
-        for index, image in enumerate(stream):
-            if image is None:
-                missing.append(index)
-            yield image
-
-    parts: list[npt.NDArray[np.float32]] = []
-    for crops in batches(watched(), batch_size):
+    missing, parts = list[int](), list[npt.NDArray[np.float32]]()
+    for crops in batches(stream, batch_size, missing):
         part = np.asarray(embedder(crops), dtype=np.float32)
         if flip:
             part = part + np.asarray(embedder(np.ascontiguousarray(crops[:, :, ::-1])), dtype=np.float32)
@@ -85,8 +53,8 @@ def embed(
     return np.insert(np.concatenate(parts), np.array(missing, np.int64) - np.arange(len(missing)), 0, axis=0)
 
 
-def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
-    """The pictures stacked to (batch, H, W, 3), without those that are None.
+def batches(images: Iterable[Image | None], batch_size: int, missing: list[int]) -> Iterator[Crops]:
+    """The pictures stacked to (batch, H, W, 3), without those that are None, whose numbers `missing` collects.
 
     A batch ends at every multiple of `batch_size` and where the size changes, so that a stream cut at such a
     multiple makes the same batches as the whole one.
@@ -96,7 +64,9 @@ def batches(images: Iterable[Image | None], batch_size: int) -> Iterator[Crops]:
         if held and (index % batch_size == 0 or (image is not None and image.shape != held[0].shape)):
             yield np.stack(held)
             held = []
-        if image is not None:
+        if image is None:
+            missing.append(index)
+        else:
             held.append(image)
     if held:
         yield np.stack(held)

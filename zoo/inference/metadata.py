@@ -62,10 +62,10 @@ def write_model_info(path: str | Path, info: ModelInfo) -> None:
 
 def set_facts(proto: onnx.ModelProto, info: ModelInfo) -> None:
     """Replaces the facts in a parsed file's metadata, in place; other keys stay."""
-    kept = [(entry.key, entry.value) for entry in proto.metadata_props if entry.key != METADATA_KEY]
-    del proto.metadata_props[:]
-    for key, value in [*kept, (METADATA_KEY, info.to_json())]:
-        proto.metadata_props.add(key=key, value=value)
+    from onnx.helper import set_model_props
+
+    kept = {entry.key: entry.value for entry in proto.metadata_props}
+    set_model_props(proto, {**kept, METADATA_KEY: info.to_json()})
 
 
 def model_sha256(path: str | Path) -> str:

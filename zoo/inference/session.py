@@ -24,7 +24,6 @@ from zoo.modelinfo import Crops, InputSpec
 REFUSALS: tuple[type[Exception], ...] = (errors.Fail, errors.EPFail, errors.InvalidArgument, errors.InvalidGraph)
 REFUSALS += (errors.InvalidProtobuf, errors.NotImplemented, errors.RuntimeException)
 """What onnxruntime raises for a file that it cannot load or run."""
-UNUSABLE: tuple[type[Exception], ...] = (InputError, *REFUSALS)  #: Those, and what this module refuses itself
 
 
 class OnnxEmbedder:
@@ -75,9 +74,9 @@ class OnnxEmbedder:
         self._dtype = TYPES[node.type]
         self._channels_last = node.shape[3] == 3 and node.shape[1] != 3
         size = node.shape[1:3] if self._channels_last else node.shape[2:4]
-        self.decided = decide(self.path, node.name, node.type, size, self.info, input)
-        self.input, self.stated = self.decided.input, self.decided.stated
-        self._note(self.decided.why)
+        decided = decide(self.path, node.name, node.type, size, self.info, input)
+        self.input, self.stated, self.why_input = decided
+        self._note(self.why_input)
         batch = node.shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None  #: The only batch size that it takes
         self._binding: Binding | None = None
@@ -223,8 +222,9 @@ class OnnxEmbedder:
         dim = self._tried(lambda: self._infer(self._tensor(grey))).shape[1]
         if self.batch is None:
             try:
-                works = self._infer(self._tensor(np.repeat(grey, 2, axis=0))).shape == (2, dim)
-            except UNUSABLE:
+                two = self._tensor(np.repeat(grey, 2, axis=0))
+                works = self._tried(lambda: self._infer(two)).shape == (2, dim)
+            except InputError:
                 works = False
             if not works:
                 self.batch = 1

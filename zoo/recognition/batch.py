@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -146,9 +145,6 @@ def found_in(journal: Journal) -> Iterator[Found]:
             yield Found(record["path"], record["sha256"], record["shown"], *told, faces, rows)
 
 
-LOG = "align.jsonl"
-
-
 @dataclass(frozen=True)
 class Aligned:
     """A folder of crops that is complete."""
@@ -195,7 +191,7 @@ def align_photos(
     if not found:
         raise InputError(f"expected photos in {source}, found none")
     how = {"detector": finder.detector.sha256, "face": face, "size": [size, size], "suffix": suffix}
-    with new_folder(target), Journal(target / LOG, how) as log, bar("align", len(found)) as progress:
+    with new_folder(target), Journal(target / "align.jsonl", how) as log, bar("align", len(found)) as progress:
         for file in target.rglob(f".*.{suffix}.*"):  # the temporary files of a killed run, which end in random letters
             if re.fullmatch(rf"\..+\.{suffix}\.[a-z0-9_]{{8}}", file.name):
                 file.unlink(missing_ok=True)
@@ -204,31 +200,27 @@ def align_photos(
         counts = [done[name] for photo in found if (name := printable(photo)) in done]
         progress(len(counts))
         waiting = (photo for photo in found if printable(photo) not in done)
-        cut = partial(cut_faces, finder, source, target, suffix)
+
+        def cut(photo: Path) -> Record:
+            """Writes the crops of a photo, each whole or not at all; its line for the log."""
+            line: Record = {"photo": printable(photo), "crops": [], "reason": ""}
+            try:
+                faces = finder.crops(source / photo)
+            except InputError as error:
+                return {**line, "reason": str(error)}
+            (target / photo.parent).mkdir(parents=True, exist_ok=True)
+            for number, one in enumerate(faces):
+                name = photo.with_name(f"{photo.name}{f'.{number}' if face == 'all' else ''}.{suffix}")
+                write_bytes(target / name, encode_png(one.crop) if suffix == "png" else encode_jpeg(one.crop))
+                told = {"crop": printable(name), "faces": len(one.faces), "warnings": one.quality.warnings()}
+                line["crops"].append({**told, **one.facts()})
+            return line
+
         for line in map_ahead(cut, waiting, workers, 4 * max(1, workers)):
             log.append(line)
             counts.append(len(line["crops"]))
             progress(1)
     return Aligned(len(found), sum(counts), counts.count(0), log.path)
-
-
-def cut_faces(finder: FaceFinder, source: Path, target: Path, suffix: str, photo: Path) -> Record:
-    """Writes the crops of source/photo below `target`, each whole or not at all; its line for the log."""
-    line: Record = {"photo": printable(photo), "crops": [], "reason": ""}
-    try:
-        found = finder.crops(source / photo)
-    except InputError as error:
-        return {**line, "reason": str(error)}
-    (target / photo.parent).mkdir(parents=True, exist_ok=True)
-    for number, one in enumerate(found):
-        name = photo.with_name(f"{photo.name}{f'.{number}' if finder.face == 'all' else ''}.{suffix}")
-        write_bytes(target / name, encode_png(one.crop) if suffix == "png" else encode_jpeg(one.crop))
-        told = {"crop": printable(name), "faces": len(one.faces), "warnings": one.quality.warnings()}
-        line["crops"].append({**told, **one.facts()})
-    return line
-
-
-FARS = (0.1, 0.01, 0.001, 0.0001)  #: Those that a list is asked for; what it is too short to measure is left out
 
 
 @dataclass(frozen=True)
@@ -286,7 +278,7 @@ class VerifiedPairs:
         scores = self.scores
         if scores is None:
             return None
-        points = [tar_at_far(scores, far) for far in FARS]
+        points = [tar_at_far(scores, far) for far in (0.1, 0.01, 0.001, 0.0001)]
         worst, best = float(scores.negatives[-1]), float(scores.positives[0])
         judged = [row.right for row in self.rows if row.right is not None]
         rates = {point.far_target: point.tar for point in points if point.measurable}

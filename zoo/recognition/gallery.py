@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -156,10 +156,6 @@ class Gallery:
         """`search` with names."""
         found = zip(*self.search(queries, k), strict=True)
         return [tuple(zip(map(self.name, people.tolist()), scores.tolist(), strict=True)) for people, scores in found]
-
-    def noted(self, notes: Iterable[str]) -> Gallery:
-        """This gallery with other notes."""
-        return replace(self, notes=tuple(notes))
 
     def require(self, verifier: FaceVerifier) -> list[str]:
         """InputError unless the gallery's embeddings may be compared with the verifier's; a note where they differ."""

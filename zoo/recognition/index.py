@@ -74,7 +74,7 @@ def _said(done: Indexed, folder: str | Path, odd: list[str]) -> Indexed:
     if not len(done.gallery):
         reason = next(iter(done.gallery.notes), "nobody is left in the folder")
         raise InputError(f"expected at least one usable photo in {printable(folder)}, found none: {reason}")
-    return replace(done, gallery=done.gallery.noted((*odd, *done.gallery.notes)))
+    return replace(done, gallery=replace(done.gallery, notes=(*odd, *done.gallery.notes)))
 
 
 def _changes(old: Gallery, new: Gallery) -> tuple[int, int]:
@@ -121,7 +121,7 @@ def follow(
     for name, mean in zip(names, new.agreement().tolist(), strict=True):
         if name in touched and mean < LEAST_AGREEMENT:
             notes.append(f"the photos of {name} look like different people (mean similarity {mean:.2f}): check them")
-    return new.noted(notes)
+    return replace(new, notes=tuple(notes))
 
 
 def _index_in(
@@ -143,7 +143,7 @@ def _index_in(
             more, fewer = _changes(old, new)
             added, removed, notes = added + more, removed + fewer, [*notes, *new.notes]
             progress(len(some))
-    return Indexed(store.noted(dict.fromkeys(notes)), added, removed)
+    return Indexed(replace(store, notes=tuple(dict.fromkeys(notes))), added, removed)
 
 
 def prune(path: Place, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:

@@ -106,16 +106,13 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Forces the records to the disk and lets the next process in; a journal without records is removed."""
         if self._empty and not self._file.closed:
             self.delete()
         elif not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def partial_of(path: Path) -> Path:

@@ -12,9 +12,9 @@ import base64
 import os
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,9 +105,6 @@ class QdrantStore:
 
     def __len__(self) -> int:
         return int(self._ask("count").count)
-
-    def noted(self, notes: Iterable[str]) -> Self:
-        return replace(self, notes=tuple(notes))
 
     def require(self, verifier: FaceVerifier) -> list[str]:
         return Gallery.empty(self.dim, self.facts).require(verifier)

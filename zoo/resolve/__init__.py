@@ -8,7 +8,7 @@ Imports no torch before a torch model is asked for.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zoo.errors import InputError, closest
 from zoo.runs import RUNS, newest_run, run_folders
@@ -234,9 +234,11 @@ def _similar(text: str) -> str:
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.backbones.timm_folder import TorchFolder
     from zoo.hub.pull import Pulled
-    from zoo.inference.embed import FaceModel
     from zoo.inference.session import OnnxEmbedder
+
+FaceModel: TypeAlias = "OnnxEmbedder | TorchFolder"  #: An embedder with the facts of its model
 
 
 def load(model: str | Path) -> "nn.Module":
@@ -274,7 +276,7 @@ def load_onnx(model: str | Path, **options: Any) -> "OnnxEmbedder":
     return OnnxEmbedder(onnx_file(model), **options)
 
 
-def load_embedder(model: str | Path | None, backend: str = "onnx", **options: Any) -> "FaceModel":
+def load_embedder(model: str | Path | None, backend: str = "onnx", **options: Any) -> FaceModel:
     """The embedder that `model` names (None: the newest run), by ONNX Runtime or by torch.
 
     `options` are those of OnnxEmbedder or, for torch, of TorchFolder (device, threads, strict). InputError as for

@@ -82,7 +82,7 @@ MXNET: Steps = [("Sub", [127.5]), ("Mul", [0.0078125])]
 def test_what_the_graph_does_to_its_input_tells_what_it_expects(steps: Steps, scaling: str, tmp_path: Path) -> None:
     model = OnnxEmbedder(with_steps(tmp_path / "m.onnx", steps), device="cpu")
     assert model.input.scaling == scaling and not model.stated
-    assert ("scales it itself" in model.decided.why) == bool(steps) and model.decided.why in model.notes
+    assert ("scales it itself" in model.why_input) == bool(steps) and model.why_input in model.notes
 
 
 def test_a_file_that_scales_its_input_itself_is_scaled_once(tmp_path: Path, crops: np.ndarray) -> None:
@@ -90,7 +90,7 @@ def test_a_file_that_scales_its_input_itself_is_scaled_once(tmp_path: Path, crop
     expected = OnnxEmbedder(plain, device="cpu", input=InputSpec(std=128.0))(crops)
     np.testing.assert_allclose(OnnxEmbedder(own, device="cpu")(crops), expected, atol=1e-4)
     twice = OnnxEmbedder(own, device="cpu", input=GivenInput(mean=127.5, std=127.5))
-    assert "yet the graph scales its input itself" in twice.decided.why
+    assert "yet the graph scales its input itself" in twice.why_input
     same = np.arange(3) < 2
     protocol = PairsProtocol(crops, same, data="colours")
     assert (
@@ -108,7 +108,7 @@ def test_the_facts_of_a_file_come_before_its_arithmetic_and_what_is_given_before
     path = with_steps(tmp_path / "m.onnx", MXNET)
     write_model_info(path, ModelInfo(DIM, InputSpec(mean=10.0, std=20.0)))
     stated = OnnxEmbedder(path, device="cpu")
-    assert stated.input.scaling == "(x − 10) / 20" and stated.stated and not stated.decided.why
+    assert stated.input.scaling == "(x − 10) / 20" and stated.stated and not stated.why_input
     given = OnnxEmbedder(path, device="cpu", input=GivenInput(std=5.0, bgr=True))
     assert given.input.scaling == "(x − 10) / 5" and given.input.channel_order == "BGR"
 
@@ -117,7 +117,7 @@ def test_an_input_of_whole_numbers_gets_the_pixels(tmp_path: Path, crops: np.nda
     path = with_steps(tmp_path / "m.onnx", MXNET, TensorProto.UINT8)
     model = OnnxEmbedder(path, device="cpu")
     np.testing.assert_allclose(model(crops), OnnxEmbedder(with_steps(tmp_path / "f.onnx", MXNET), "cpu")(crops))
-    assert "takes whole numbers" in model.decided.why
+    assert "takes whole numbers" in model.why_input
     with pytest.raises(InputError, match="expected no --mean or --std"):
         OnnxEmbedder(path, device="cpu", input=GivenInput(mean=127.5))
 
