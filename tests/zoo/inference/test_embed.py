@@ -49,7 +49,7 @@ def test_a_picture_without_a_face_is_a_row_of_zeros_and_batches_stay_where_they_
     told: list[int] = []
     found = embed(lambda crops: crops[:, 0, 0].astype(np.float32) + 1, pictures, 3, flip=False, progress=told.append)
     assert found[:, 0].tolist() == [1, 0, 3, 4, 0, 0, 7, 8, 9] and sum(told) == 6
-    assert [len(batch) for batch in batches(pictures, 3)] == [2, 1, 3]
+    assert [len(batch) for batch in batches(pictures, 3, [])] == [2, 1, 3]
     assert embed(lambda crops: crops, [None] * 4, dim=5).shape == (4, 5)
     with pytest.raises(InputError, match="no face in any of 4"):
         embed(lambda crops: crops, [None] * 4)
