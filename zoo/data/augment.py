@@ -47,7 +47,15 @@ def build_augmentation(preset: str) -> Augmentation:
     wrote. InputError, closest names first, for another name, and for a file that holds no pipeline.
     """
     if preset.endswith((".yaml", ".yml")):
-        return _read_pipeline(Path(preset))
+        import yaml
+
+        unread = f"expected an albumentations pipeline in {preset}, cannot read it"
+        with explained(unread, OSError, UnicodeDecodeError, yaml.YAMLError):
+            description = yaml.safe_load(Path(preset).read_text(encoding="utf-8"))
+        wrong = ValueError, TypeError, KeyError, AttributeError, NotImplementedError, UserWarning
+        other = f"expected what albumentations.save writes in {preset}, found something else"
+        with explained(other, *wrong, advice="save it again"):
+            return Composed(Path(preset).stem, functools.partial(_from_description, description))
     if preset not in PRESETS:
         raise unknown_name("augmentation", preset, PRESETS)
     return PRESETS[preset]()
@@ -121,18 +129,6 @@ class Composed(Augmentation):
                 found = f"found it to give {changed.shape}; leave resizing to --image-size"
                 raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
             image[:] = changed
-
-
-def _read_pipeline(path: Path) -> Composed:
-    import yaml
-
-    unread = f"expected an albumentations pipeline in {path}, cannot read it"
-    with explained(unread, OSError, UnicodeDecodeError, yaml.YAMLError):
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-    other = f"expected what albumentations.save writes in {path}, found something else"
-    wrong = ValueError, TypeError, KeyError, AttributeError, NotImplementedError, UserWarning
-    with explained(other, *wrong, advice="save it again"):
-        return Composed(path.stem, functools.partial(_from_description, description))
 
 
 def _from_description(description: Any) -> Any:

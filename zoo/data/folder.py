@@ -68,7 +68,14 @@ class FolderDataset(Files):
         """Adds what lies at `place`, a path from `root` with a slash at the end, `depth` levels above the pictures."""
         if place.count("/") > MOST_LEVELS:
             raise InputError(f"expected at most {MOST_LEVELS} levels of folders, found {place[:80]}…; is it a circle?")
-        for entry in self._entries(place):
+        folder = self.root / place
+        with explained(f"expected a readable folder at {folder}, found none", OSError), os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
+        for entry in entries:
+            leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve())
+            if leads_out and not self._follow:
+                told = f"that leads out of it; copy what it names, or take {self.root}?links=follow if you trust it"
+                raise InputError(f"expected the pictures inside {self.root}, found {entry.path}, a link {told}")
             is_picture = entry.name.lower().endswith(SUFFIXES)
             if entry.is_dir():
                 before = len(self._files)
@@ -81,18 +88,6 @@ class FolderDataset(Files):
                 self._files.append(place + entry.name)
             else:
                 self._others[Path(entry.name).suffix.lower() or "without a suffix"] += 1
-
-    def _entries(self, place: str) -> list[os.DirEntry[str]]:
-        """What lies in a folder, by name, hidden files left out."""
-        folder = self.root / place
-        with explained(f"expected a readable folder at {folder}, found none", OSError), os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
-        for entry in entries:
-            leads_out = entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve())
-            if leads_out and not self._follow:
-                told = f"that leads out of it; copy what it names, or take {self.root}?links=follow if you trust it"
-                raise InputError(f"expected the pictures inside {self.root}, found {entry.path}, a link {told}")
-        return entries
 
 
 class ListDataset(Files):

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import cv2
@@ -141,25 +140,21 @@ class _Batches(Dataset[Any]):
         epoch, indices = item
         used, damaged = indices.copy(), dict[int, str]()
         try:
-            crops = self._crops(epoch, used, damaged)
+            crops = np.empty((len(used), *self._size, 3), np.uint8)
+            read = self.dataset.read_into if isinstance(self.dataset, EncodedFaces) else self._copy_into
+            for place, index in enumerate((used % len(self.dataset)).tolist()):
+                try:
+                    read(index, crops[place])
+                except InputError as error:
+                    if not self.skip:
+                        raise InputError(f"{error}; or leave such pictures out with --on-corrupt skip") from None
+                    damaged[index] = str(error)
+                    used[place] = self._replace(index, crops[place], read)
+            self.augmentation.batch(crops, self.seed, epoch, used)
         except InputError as error:  # returned, because torch would wrap an exception into a traceback
             return error
-        return (crops, torch.from_numpy(self.dataset.labels[used % len(self.dataset)]), torch.from_numpy(used)), damaged
-
-    def _crops(self, epoch: int, indices: Numbers, damaged: dict[int, str]) -> torch.Tensor:
-        """The batch; `indices` become those of the pictures that are in it."""
-        crops = np.empty((len(indices), *self._size, 3), np.uint8)
-        read = self.dataset.read_into if isinstance(self.dataset, EncodedFaces) else self._copy_into
-        for place, index in enumerate((indices % len(self.dataset)).tolist()):
-            try:
-                read(index, crops[place])
-            except InputError as error:
-                if not self.skip:
-                    raise InputError(f"{error}; or leave such pictures out with --on-corrupt skip") from None
-                damaged[index] = str(error)
-                indices[place] = self._replace(index, crops[place], read)
-        self.augmentation.batch(crops, self.seed, epoch, indices)
-        return torch.from_numpy(crops)
+        labels = self.dataset.labels[used % len(self.dataset)]
+        return (torch.from_numpy(crops), torch.from_numpy(labels), torch.from_numpy(used)), damaged
 
     @functools.cached_property
     def _size(self) -> tuple[int, int]:
@@ -207,16 +202,15 @@ def _settle_worker(worker: int) -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+    def end_with_it() -> None:
+        """However it ends: torch looks at the process that forked the worker, maybe a forkserver that lives as long."""
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_heed_parent, args=(parent.pid,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """Ends this worker with its parent, however that ends: torch looks at the process that forked it, which may be a
-    forkserver that lives as long as the worker."""
-    parent.join()
-    os._exit(0)
 
 
 def _heed_parent(parent: int) -> None:

@@ -81,20 +81,15 @@ def is_synthetic(uri: str) -> bool:
     return uri.partition(":")[0] == "synthetic"
 
 
-def split_address(uri: str) -> tuple[str, dict[str, str]]:
-    """An address and what it says behind a ?: faces.csv?image=file; http keeps all; InputError for no `key=value`."""
-    plain, mark, query = uri.rpartition("?")
-    if not mark or uri.startswith(REMOTE) or Path(uri).exists():
-        return uri, {}
-    with explained(f"expected PATH?key=value&key=value, found {uri}", ValueError):
-        return plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
-
-
 def open_pictures(uri: str, image_size: Size | None = None) -> EncodedFaces:
     """A set's encoded pictures as stored: what `open_people` opens, or a .bin or list of pairs."""
     if "," in uri and not Path(uri).exists():
         return Joined([open_people(part.strip(), image_size) for part in uri.split(",")])
-    address, options = split_address(uri)
+    address, options = uri, dict[str, str]()
+    plain, mark, query = uri.rpartition("?")
+    if mark and not uri.startswith(REMOTE) and not Path(uri).exists():  # an http address keeps all
+        with explained(f"expected PATH?key=value&key=value, found {uri}", ValueError):
+            address, options = plain, dict(urllib.parse.parse_qsl(query, strict_parsing=True))
     weight = options.pop("weight", None)
     kind = kind_of(address, Path(address))
     if kind == "list" and listed_pairs(address) is not None:

@@ -87,19 +87,13 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             line = line.rstrip("\r\n")
             separator = separator or next((mark for mark in ("\t", ",") if mark in line), " ")
             if separator == " ":
-                yield number, _blanks(line)
+                words = line.split()
+                if not (len(words) > 2 and words[0] in ("0", "1") and _is_picture(words[1]) and _is_number(words[2])):
+                    words = [cell.strip() for cell in line.strip().rsplit(" ", 1)]  # paths may have blanks
+                yield number, words
                 continue
             quoted = csv.reader([line], delimiter=separator, skipinitialspace=True) if '"' in line else None
             yield number, [cell.strip() for cell in (next(quoted) if quoted else line.split(separator))]
-
-
-def _blanks(line: str) -> list[str]:
-    """The cells of a line without tabs and commas: the last word is the label, as paths may have blanks."""
-    words = line.split()
-    if len(words) > 2 and words[0] in ("0", "1") and _is_picture(words[1]) and _is_number(words[2]):
-        return words
-    file, _, label = line.strip().rpartition(" ")
-    return [file.strip(), label]
 
 
 def _is_picture(cell: str) -> bool:

@@ -47,7 +47,14 @@ class RecordFile:
     index_note: str  #: Where the offsets came from: "train.idx", with what it leaves out, or "a scan: …" with the why
 
     def __init__(self, path: str | Path) -> None:
-        self.path = _find_rec(Path(path))
+        self.path = Path(path)
+        if self.path.is_dir():
+            found = sorted(self.path.glob("*.rec"))
+            if self.path / "train.rec" not in found and len(found) != 1:
+                raise InputError(f"expected one .rec file in {path}, found {len(found)}; name the file itself")
+            self.path = found[0] if len(found) == 1 else self.path / "train.rec"
+        elif not self.path.is_file():
+            raise InputError(f"expected a .rec file or a folder with one at {path}, found nothing; check the path")
         self._size = self.path.stat().st_size
         if self._size == 0:
             raise InputError(f"expected records in {self.path}, found an empty file; fetch it again")
@@ -251,20 +258,6 @@ def kept_index(rec: Path) -> Path:
     folder = cache_folder("records")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{hashlib.sha256(os.fsencode(rec.resolve())).hexdigest()[:16]}{name}"
-
-
-def _find_rec(path: Path) -> Path:
-    """The .rec file that `path` is or, as a folder, holds; train.rec where a folder holds several."""
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise InputError(f"expected a .rec file or a folder with one at {path}, found nothing; check the path")
-    found = sorted(path.glob("*.rec"))
-    if path / "train.rec" in found:
-        return path / "train.rec"
-    if len(found) != 1:
-        raise InputError(f"expected one .rec file in {path}, found {len(found)}; name the file itself")
-    return found[0]
 
 
 def _read_index(index: Path, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:

@@ -1,5 +1,6 @@
 """Who is drawn, and in which moment: the traits of an identity and what varies between its images."""
 
+import functools
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -96,8 +97,10 @@ class Identity:
     hair_length: float = between(-60, 75)  # below the eyes; negative is above the ears
 
 
-def draw_identity(d: Draws) -> Identity:
-    """A person, from uniform draws."""
+@functools.lru_cache(maxsize=4096)
+def draw_identity(*key: int) -> Identity:
+    """The person of a key; the same in every image."""
+    d = Draws(*key)
     tone = d.between(0, 1)
     skin = mix(np.array([238.0, 196, 168]), np.array([118.0, 78, 58]), tone) + d.bell(14) * np.array([0.4, 1, -0.6])
     hairs = np.array([[38.0, 30, 28], [84, 54, 34], [150, 104, 58], [204, 168, 104], [142, 62, 36], [150, 148, 146]])

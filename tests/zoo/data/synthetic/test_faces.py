@@ -173,7 +173,7 @@ def test_the_raw_pixel_measure_sees_people_where_nothing_varies() -> None:
 
 def test_a_turned_face_is_brought_near_the_landmarks_of_an_aligned_crop() -> None:
     for key in range(9):
-        who, shot = draw_identity(Draws(0, 0, key)), draw_shot(Draws(0, 0, key, 1))
+        who, shot = draw_identity(0, 0, key), draw_shot(Draws(0, 0, key, 1))
         a, b = aligned(who, shot)
         eyes = np.array([[-who.eye_gap, 0.0], [who.eye_gap, 0.0]])
         turned = np.concatenate([eyes, depth(eyes, who)[:, None]], axis=1) @ shot.turn.T
@@ -184,10 +184,10 @@ def test_a_turned_face_is_brought_near_the_landmarks_of_an_aligned_crop() -> Non
 
 def test_identities_differ_in_shape_and_not_only_in_colour() -> None:
     """With one palette, pose, light and background, two people still differ by more than two levels a pixel."""
-    model = draw_identity(Draws(0, 0, 0))
+    model = draw_identity(0, 0, 0)
     palette = {name: getattr(model, name) for name in ("skin", "hair", "iris", "lips")}
     drawn = [
-        render(dataclasses.replace(draw_identity(Draws(0, 0, person)), **palette), Draws(1), 112, 112).astype(float)
+        render(dataclasses.replace(draw_identity(0, 0, person), **palette), Draws(1), 112, 112).astype(float)
         for person in range(12)
     ]
     for i, one in enumerate(drawn):

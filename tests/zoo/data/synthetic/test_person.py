@@ -24,9 +24,7 @@ def test_a_turn_is_a_rotation() -> None:
 
 
 def test_train_test_and_seeds_share_no_person() -> None:
-    people = [
-        draw_identity(Draws(seed, split, person)) for seed in (0, 1, 2) for split in (0, 1) for person in range(60)
-    ]
+    people = [draw_identity(seed, split, person) for seed in (0, 1, 2) for split in (0, 1) for person in range(60)]
     traits = np.array([[p.cheek, p.chin, p.eye_gap, p.nose_length, p.mouth_width, p.brow_height] for p in people])
     spread = traits.std(axis=0)
     distance = np.linalg.norm((traits[:, None] - traits[None]) / spread, axis=2)
