@@ -97,9 +97,8 @@ def changes(reference: Evaluation, other: Evaluation) -> tuple[Change, Change]:
     """The changes of accuracy and of TAR from `reference` to `other`, as `zoo evaluate` prints them of these files."""
     if reference is other:
         return Change(0.0, 0.0, 0.0), Change(0.0, 0.0, 0.0)
-    found = differences(reference, other)
-    both = (found.get(label) for label in (ACCURACY, f"TAR@FAR {FAR:g}"))
-    accuracy, tar = (Change(*[np.nan] * 3) if one is None else Change(one.value, *one.interval) for one in both)
+    found = map(differences(reference, other).get, (ACCURACY, f"TAR@FAR {FAR:g}"))
+    accuracy, tar = (Change(*[np.nan] * 3) if one is None else Change(one.value, *one.interval) for one in found)
     return accuracy, tar
 
 
@@ -148,9 +147,8 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The part of export.json about variants; what the pairs cannot measure is None."""
-        rows = [json_safe(asdict(row)) for row in self.rows]
         made = {how.precision: how.facts() for how in self.conversions}
-        return {"pairs": self.pairs, "variants": rows, "quantisation": made}
+        return {"pairs": self.pairs, "variants": json_safe([*map(asdict, self.rows)]), "quantisation": made}
 
 
 @dataclass(frozen=True)
@@ -319,8 +317,7 @@ def read_crops(source: str | None, size: tuple[int, int], count: int = CALIBRATI
 
     `source` is anything that `open_crops` reads: a training set in any layout, a benchmark of pairs, or a folder of
     pictures at any depth. None or "synthetic" gives synthetic faces of people who are in no training set. Nothing is
-    resized: calibration on crops unlike those in use would degrade the model. InputError where there are no pictures
-    or one has another size.
+    resized: crops unlike those in use would degrade the model. InputError for no pictures, or one of another size.
     """
     if source is None or source == "synthetic":
         return CropSet(parity.crops_for_parity(size, count), "synthetic faces")

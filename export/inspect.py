@@ -45,7 +45,6 @@ class Inspection:
     warnings: tuple[str, ...]
 
     def to_json(self) -> str:
-        """One JSON object."""
         return json.dumps(asdict(self))
 
 
@@ -57,7 +56,6 @@ def inspect_onnx(path: str | Path) -> Inspection:
         raise InputError(f"expected an ONNX model at {path}, found a file without a graph")
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = tuple(_port(value) for value in proto.graph.input if value.name not in weights)
-    outputs = tuple(_port(value) for value in proto.graph.output)
     counts: Counter[str] = Counter()
     constants = [a.t for n in proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
     for tensor in (*proto.graph.initializer, *constants):
@@ -78,7 +76,7 @@ def inspect_onnx(path: str | Path) -> Inspection:
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         opset={entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         inputs=inputs,
-        outputs=outputs,
+        outputs=tuple(map(_port, proto.graph.output)),
         parameters=sum(counts.values()),
         operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         weights=dict(counts.most_common()),

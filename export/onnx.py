@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from zoo.modelinfo import Crops, ModelInfo
 
 OPSET = Options.opset  #: The ONNX operator set of an export, 18; docs/export.md lists what runs it, as soak tests try
 OPSETS = range(18, 24)  #: The operator sets to choose from
-INPUT, OUTPUT = "input", "embedding"
+INPUT, OUTPUT, DYNAMIC = "input", "embedding", {0: torch.export.Dim("batch")}
 SINGLE_FILE_BYTES = 2**31 - 2**20  #: protobuf's limit is 2 GiB; larger weights go into a file beside the graph
 
 
@@ -84,19 +85,12 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET, plain:
     folded = fold_neck(copy.deepcopy(model))
     for module in folded.modules() if plain else ():
         module.fused_attn = False  # type: ignore[assignment]
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": (DYNAMIC,)}
+    options: dict[str, Any] = {"dynamo": True, "opset_version": opset, "external_data": False, "verbose": False}
     with quiet():
         try:
-            program = torch.onnx.export(
-                folded,
-                (torch.zeros(2, 3, *size),),  # two: the exporter treats a batch of one as a constant
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=opset,
-                external_data=False,
-                verbose=False,
-            )
+            # two: the exporter treats a batch of one as a constant
+            program = torch.onnx.export(folded, (torch.zeros(2, 3, *size),), **names, **options)
         except torch.onnx.OnnxExporterError as error:
             if "only 4D query" in str(error) and not plain:  # torch translates no attention over five dimensions
                 return to_proto(model, size, opset, plain=True)
@@ -178,8 +172,7 @@ def unsupported(error: BaseException, model: nn.Module, size: tuple[int, int]) -
     named = re.search(r"OpOverload\(op='(?P<op>[^']+)', overload='(?P<overload>[^']+)'\)", str(root))
     if named is None:
         return f"ONNX cannot express this model: {first_line(root)}"
-    batch = {0: torch.export.Dim("batch")}
-    program = torch.export.export(model, (torch.zeros(2, 3, *size),), dynamic_shapes=(batch,))
+    program = torch.export.export(model, (torch.zeros(2, 3, *size),), dynamic_shapes=(DYNAMIC,))
     target = f"{named['op'].replace('::', '.')}.{named['overload']}"
     layers = {
         list(node.meta["nn_module_stack"].values())[-1][0] or "the model itself"

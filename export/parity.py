@@ -82,11 +82,9 @@ def row_cosines(ours: Embeddings, theirs: Embeddings) -> npt.NDArray[np.float64]
 
 def differences(ours: Embeddings, theirs: Embeddings) -> Differences:
     """How far `theirs` is from the reference `ours`, both (batch, dim)."""
-    cosines = row_cosines(ours, theirs)
-    a = ours.astype(np.float64)
+    a, cosine = ours.astype(np.float64), float(row_cosines(ours, theirs).min())
     max_abs = float(np.abs(a - theirs).max())
-    largest = max(float(np.abs(a).max()), float(np.finfo(np.float32).tiny))
-    return Differences(float(cosines.min()), max_abs, max_abs / largest)
+    return Differences(cosine, max_abs, max_abs / max(float(np.abs(a).max()), float(np.finfo(np.float32).tiny)))
 
 
 def session(
@@ -115,8 +113,7 @@ def measure(
 ) -> tuple[Compared, ...]:
     """Compares the file at `path` with `reference` at each of `batches`; batch b is the first b of `inputs`.
 
-    `inputs` is (count, 3, H, W). The figures are rounded to the unfavourable side, so that the same weights give the
-    same record on one machine.
+    `inputs` is (count, 3, H, W). Figures are rounded to the unfavourable side: one machine repeats its record.
     """
     if len(inputs) < max(batches):
         raise InputError(f"expected at least {max(batches)} crops for the proof of an export, found {len(inputs)}")

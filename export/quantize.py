@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -41,17 +41,16 @@ class Conversion:
 
     def facts(self) -> dict[str, Any]:
         """The facts for the file's metadata and for export.json."""
-        kept: dict[str, Any] = {"precision": self.precision, "kept_in_float32": list(self.kept_in_float32)}
         own = asdict(self) if self.precision == "int8" else {"why": self.why, "to_float32": self.to_float32}
-        return {**own, **kept}
+        return {**own, "precision": self.precision, "kept_in_float32": list(self.kept_in_float32)}
 
 
 class Variant(NamedTuple):
-    proto: onnx.ModelProto
+    proto: ModelProto
     conversion: Conversion
 
 
-def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
+def to_float16(proto: ModelProto, inputs: Inputs) -> Variant:
     """`proto` in float16 with float32 input and output; layers whose values exceed float16's range stay in float32.
 
     The values are those on `inputs` (count, 3, H, W). A node stays where an input, an output, or the square that a norm
@@ -71,7 +70,7 @@ def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
             reached = max(reached, reached**2)
         if reached > HALF_LIMIT:
             kept.append((node, reached))
-    copy = onnx.ModelProto()
+    copy = ModelProto()
     copy.CopyFrom(proto)
     with quiet():
         half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=[node.name for node, _ in kept])
@@ -81,7 +80,7 @@ def to_float16(proto: onnx.ModelProto, inputs: Inputs) -> Variant:
     return Variant(half, Conversion("float16", tuple(layer_name(node, proto) for node, _ in kept), why))
 
 
-def tidy_casts(proto: onnx.ModelProto) -> None:
+def tidy_casts(proto: ModelProto) -> None:
     """Corrects the casts that onnxruntime's converter leaves around float32 nodes, in place.
 
     It passes values between two of them through float16, where they become infinite; it casts float32 weights to
@@ -115,7 +114,7 @@ def tidy_casts(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(nodes)
 
 
-def to_int8(proto: onnx.ModelProto, inputs: Inputs, calibration: str = "") -> Variant:
+def to_int8(proto: ModelProto, inputs: Inputs, calibration: str = "") -> Variant:
     """`proto` in static int8 (QDQ): per-channel 7-bit signed weights, unsigned 8-bit activations, float32 in and out.
 
     Weights have seven bits because AVX2 without VNNI adds two products in 16 bits and saturates with eight. Ranges are
@@ -138,15 +137,14 @@ def to_int8(proto: onnx.ModelProto, inputs: Inputs, calibration: str = "") -> Va
     kept: list[str] = []
     if score < GOOD_COSINE:
         kept, score = sensitive_nodes(proto, ranges, held_out, expected, score)
-    nodes = {node.name: node for node in proto.graph.node}
-    layers = tuple(layer_name(nodes[name], proto) for name in kept)
+    layers = tuple(layer_name(node, proto) for name in kept for node in proto.graph.node if node.name == name)
     why = f"mean cosine {scores[method]:.4f} → {score:.4f} on held-out crops" if kept else ""
     tried = {name: round(value, 5) for name, value in scores.items()}
     return Variant(quantised(proto, ranges, exclude=kept), Conversion("int8", layers, why, method, tried, calibration))
 
 
 def sensitive_nodes(
-    proto: onnx.ModelProto, ranges: Any, inputs: Inputs, expected: Embeddings, score: float
+    proto: ModelProto, ranges: Any, inputs: Inputs, expected: Embeddings, score: float
 ) -> tuple[list[str], float]:
     """The nodes to keep in float32, and the mean cosine then: the fewest for GOOD_COSINE, else those that gain most.
 
@@ -168,35 +166,25 @@ def sensitive_nodes(
     return best
 
 
-def quantised(
-    proto: onnx.ModelProto, ranges: Any, only: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> onnx.ModelProto:
+def quantised(proto: ModelProto, ranges: Any, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> ModelProto:
     """`proto` with QDQ pairs around its QUANTISED nodes: all of them, `only` those named, or all but `exclude`."""
-    copy = onnx.ModelProto()
+    copy = ModelProto()
     copy.CopyFrom(proto)
     if only:  # a single layer is judged together with the activation that it absorbs
         only = [*only, *(node.name for node in proto.graph.node if node.op_type in REMOVABLE)]
     with quiet():
-        quantizer = QDQQuantizer(
-            copy,
-            per_channel=True,
-            reduce_range=True,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
-            tensors_range=ranges,
-            nodes_to_quantize=list(only),
-            nodes_to_exclude=list(exclude),
-            op_types_to_quantize=[*QUANTISED, *CARRIED],
-            extra_options={},
-        )
+        types = {"weight_qType": QuantType.QInt8, "activation_qType": QuantType.QUInt8, "tensors_range": ranges}
+        nodes = {"nodes_to_quantize": list(only), "nodes_to_exclude": list(exclude), "extra_options": {}}
+        types |= {"per_channel": True, "reduce_range": True, "op_types_to_quantize": [*QUANTISED, *CARRIED]}
+        quantizer = QDQQuantizer(copy, **types, **nodes)
         quantizer.quantize_model()
         quantizer.model.topological_sort()  # the pairs were appended at the end
-    result: onnx.ModelProto = quantizer.model.model
+    result: ModelProto = quantizer.model.model
     return result
 
 
 def tensor_ranges(
-    proto: onnx.ModelProto, inputs: Inputs, method: CalibrationMethod, operators: Sequence[str] | None = None
+    proto: ModelProto, inputs: Inputs, method: CalibrationMethod, operators: Sequence[str] | None = None
 ) -> Any:
     """The range of every tensor of these operators, or of all, on `inputs` by `method`: onnxruntime's TensorsData."""
     name = proto.graph.input[0].name
@@ -220,20 +208,20 @@ class _Chunk(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def largest_magnitudes(proto: onnx.ModelProto, inputs: Inputs) -> dict[str, float]:
+def largest_magnitudes(proto: ModelProto, inputs: Inputs) -> dict[str, float]:
     """The largest absolute value of every float tensor of the graph on `inputs`: {tensor name: value}."""
     ranges = tensor_ranges(proto, inputs, CalibrationMethod.MinMax)
     return {name: float(np.abs(found.range_value).max()) for name, found in ranges.items()}
 
 
-def layer_name(node: onnx.NodeProto, proto: onnx.ModelProto) -> str:
+def layer_name(node: onnx.NodeProto, proto: ModelProto) -> str:
     """A readable name: the module whose weight the node has, e.g. body.layer1.0.conv1, else operator and node name."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     named = [name for name in node.input if name in weights and name.endswith(".weight")]
     return named[0].removesuffix(".weight") if named else f"{node.op_type} {node.name}"
 
 
-def _run(proto: onnx.ModelProto, inputs: Inputs) -> Embeddings:
+def _run(proto: ModelProto, inputs: Inputs) -> Embeddings:
     session = parity.session(proto.SerializeToString(), optimise=True)
     return np.concatenate([parity.run_session(session, inputs[i : i + 16]) for i in range(0, len(inputs), 16)])
 

@@ -79,10 +79,9 @@ class FaceBackbone(WithNeck):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's order of the layers, for learning rates by layer: the body's own, then the neck."""
-        matcher = self.body.group_matcher(coarse)  # type: ignore[operator]
         return {
             name: _below_body(spec) if isinstance(spec, str) else [(_below_body(one), *more) for one, *more in spec]
-            for name, spec in matcher.items()
+            for name, spec in self.body.group_matcher(coarse).items()  # type: ignore[operator]
             if spec is not None
         }
 

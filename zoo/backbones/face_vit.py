@@ -32,14 +32,9 @@ class FaceViT(WithNeck, VisionTransformer):
 
     def make_neck(self, dim: int) -> nn.Module:
         width = self.embed_dim
-        return nn.Sequential(
-            nn.Flatten(),
-            nn.Dropout(self.drop_rate),
-            nn.Linear(width * self.patch_embed.num_patches, width, bias=False),
-            nn.BatchNorm1d(width),
-            nn.Linear(width, dim, bias=False),
-            nn.BatchNorm1d(dim),
-        )
+        first = nn.Linear(width * self.patch_embed.num_patches, width, bias=False), nn.BatchNorm1d(width)
+        second = nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(self.drop_rate), *first, *second)
 
 
 SIZES: Sizes = {

@@ -15,20 +15,14 @@ class Block(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int, se: bool = False) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.BatchNorm2d(channels_in),
-            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.PReLU(channels),
-            nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            *([SEModule(channels, rd_channels=channels // 16, bias=False)] if se else []),
-        )
+        first = nn.BatchNorm2d(channels_in), nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        second = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(channels)
+        excited = [SEModule(channels, rd_channels=channels // 16, bias=False)] if se else []
+        self.residual = nn.Sequential(*first, nn.BatchNorm2d(channels), nn.PReLU(channels), *second, *excited)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
-            )
+            strided = nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(strided, nn.BatchNorm2d(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.shortcut(x) + self.residual(x)

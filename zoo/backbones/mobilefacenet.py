@@ -12,11 +12,9 @@ from zoo.backbones.necks import GdcNeck
 from zoo.backbones.timm_model import FaceArchitecture, Sizes, register_sizes
 
 
-def conv(
-    channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
-) -> nn.Sequential:
-    """Convolution, BN and, unless linear, PReLU."""
-    layer = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+def conv(before: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
+    """Convolution of `before` channels, BN and, unless linear, PReLU."""
+    layer = nn.Conv2d(before, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(channels), *([nn.PReLU(channels)] if act else []))
 
 
@@ -63,9 +61,8 @@ class MobileFaceNet(FaceArchitecture):
                 blocks.append(Bottleneck(channels_in, channels, expansion, stride if i == 0 else 1))
                 channels_in = channels
             reduction *= stride
-            self.feature_info = [info for info in self.feature_info if info["reduction"] != reduction]
-            place = f"blocks.{len(blocks) - 1}"
-            self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": place})
+            last = {"num_chs": channels, "reduction": reduction, "module": f"blocks.{len(blocks) - 1}"}
+            self.feature_info = [*(info for info in self.feature_info if info["reduction"] != reduction), last]
         self.blocks = nn.Sequential(*blocks)
         self.conv_head = conv(channels_in, 512, 1)
         self.num_features = self.head_hidden_size = 512

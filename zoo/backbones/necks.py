@@ -18,36 +18,25 @@ class FlatNeck(nn.Sequential):
     """BN–dropout–flatten–FC–BN, the "E" neck of ArcFace (Deng et al. 2019): (batch, channels, h, w) → (batch, dim)."""
 
     def __init__(self, channels: int, height: int, width: int, dim: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.BatchNorm2d(channels),
-            nn.Dropout(dropout),
-            nn.Flatten(),
-            nn.Linear(channels * height * width, dim),
-            embedding_norm(dim),
-        )
+        norm, linear = nn.BatchNorm2d(channels), nn.Linear(channels * height * width, dim)
+        super().__init__(norm, nn.Dropout(dropout), nn.Flatten(), linear, embedding_norm(dim))
 
 
 class GapNeck(nn.Sequential):
     """Average pool–dropout–FC–BN, where a flattened FC would be too large: (batch, channels, h, w) → (batch, dim)."""
 
     def __init__(self, channels: int, dim: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, dim), embedding_norm(dim)
-        )
+        linear = nn.Linear(channels, dim)
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), linear, embedding_norm(dim))
 
 
 class GdcNeck(nn.Sequential):
     """MobileFaceNet's global depthwise convolution (Chen et al. 2018, 3.2): (batch, channels, h, w) → (batch, dim)."""
 
     def __init__(self, channels: int, height: int, width: int, dim: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.Conv2d(channels, channels, (height, width), groups=channels, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(channels, dim, bias=False),
-            nn.BatchNorm1d(dim),
-        )
+        pool = nn.Conv2d(channels, channels, (height, width), groups=channels, bias=False), nn.BatchNorm2d(channels)
+        linear = nn.Linear(channels, dim, bias=False), nn.BatchNorm1d(dim)
+        super().__init__(*pool, nn.Flatten(), nn.Dropout(dropout), *linear)
 
 
 def as_map(features: torch.Tensor, prefix_tokens: int, channels_last: bool) -> torch.Tensor:

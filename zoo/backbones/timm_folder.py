@@ -59,12 +59,11 @@ def layer_names(model: nn.Module) -> dict[str, Any]:
     """The first convolution and the classifier under timm's names, for in_chans and num_classes other than stored."""
     prefix, own = ("body.", model.body) if isinstance(model, FaceBackbone) else ("", model)
     cfg: dict[str, Any] = {**getattr(own, "pretrained_cfg", {})}
-    names = {name: _below(prefix, cfg.get(name)) for name in ("first_conv", "classifier")}
-    return names if blueprint_of(model).neck == "native" else {**names, "classifier": "neck.3"}
-
-
-def _below(prefix: str, names: Any) -> Any:
-    return [prefix + name for name in names] if isinstance(names, list | tuple) else names and prefix + names
+    found = {}
+    for kind in ("first_conv", "classifier"):
+        names = cfg.get(kind)
+        found[kind] = [prefix + n for n in names] if isinstance(names, list | tuple) else names and prefix + names
+    return found if blueprint_of(model).neck == "native" else {**found, "classifier": "neck.3"}
 
 
 def save_timm(

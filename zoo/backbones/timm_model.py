@@ -47,12 +47,8 @@ def register_sizes(
 
 def fit_neck(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
     """timm's filter of stored weights: leaves out those of a neck with another number of outputs."""
-    own = model.state_dict()
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not name.startswith("neck.") or (name in own and own[name].shape == tensor.shape)
-    }
+    sizes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    return {n: one for n, one in tensors.items() if not n.startswith("neck.") or sizes.get(n) == one.shape}
 
 
 class WithNeck(nn.Module):

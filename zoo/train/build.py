@@ -27,7 +27,7 @@ from zoo.data.rendered import RenderedFaces
 from zoo.errors import InputError, unknown_name
 from zoo.heads import MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD, build_head
 from zoo.machine import commit, cores
-from zoo.modelinfo import InputSpec, ModelInfo
+from zoo.modelinfo import ModelInfo
 from zoo.train import checkpoint, distributed
 from zoo.train.config import TrainConfig
 from zoo.train.finetune import add_low_rank, start_centres
@@ -57,20 +57,13 @@ class Training:
         if self.criterion.ranks:
             classes = self.criterion.num_classes
             centres = {name: self.criterion.ranks.distributed(rows, classes) for name, rows in centres.items()}
+        backbone = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if not whole:
             own: checkpoint.State = {"criterion": {"weight": criterion["weight"]}, "centre_optimizer": centres}
-            shards = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            return own if self.plain is None else {**own, **shards}
-        return {
-            "model": self.model.state_dict(),
-            "criterion": criterion,
-            "optimizer": self.optimizer.state_dict(),
-            "centre_optimizer": centres,
-            "scaler": self.scaler.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
-            "progress": dict(self.progress),
-            "best": dict(self.best),
-        }
+            return own if self.plain is None else {**own, **backbone}
+        average = self.average.state_dict() if self.average else {}
+        rest = {"scaler": self.scaler.state_dict(), "progress": dict(self.progress), "best": dict(self.best)}
+        return {**backbone, "criterion": criterion, "centre_optimizer": centres, "average": average, **rest}
 
     def restore(self, folder: Path) -> list[str]:
         """Takes the state of the newest whole checkpoint in `folder`; returns a sentence on each damaged one.
@@ -117,16 +110,9 @@ def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: 
     `dataset`: --init-centres compares it with the set that the run of --init was trained on, and a head with
     `count_power` has its margins from it.
     """
-    model = create_backbone(
-        config.backbone,
-        embedding_dim=config.embedding_dim,
-        neck=None if config.neck == "auto" else config.neck,
-        stem=config.stem,
-        image_size=config.input.size,
-        dropout=config.dropout,
-        pretrained=config.init == "timm",
-        options=config.backbone_options,
-    )
+    neck = None if config.neck == "auto" else config.neck
+    shape = config.embedding_dim, neck, config.stem, config.input.size, config.dropout
+    model = create_backbone(config.backbone, *shape, config.init == "timm", config.backbone_options)
     if config.init not in ("none", "timm"):
         start_from(model, config.init)
     if config.grad_checkpointing:
@@ -168,16 +154,9 @@ def build_centres(config: TrainConfig, num_classes: int, dataset: FaceDataset | 
     counts = None
     if dataset is not None and head.options.get("count_power"):
         counts = np.bincount(dataset.labels, minlength=num_classes).tolist()
-    return MarginSoftmaxLoss(
-        head,
-        num_classes,
-        config.embedding_dim,
-        process_group=distributed.group(),
-        seed=config.seed,
-        straight_through=config.straight_through,
-        class_counts=counts,
-        **config.centres,  # type: ignore[arg-type]
-    )
+    given: dict[str, Any] = {"class_counts": counts, "straight_through": config.straight_through, **config.centres}
+    size, group = (num_classes, config.embedding_dim), distributed.group()
+    return MarginSoftmaxLoss(head, *size, process_group=group, seed=config.seed, **given)
 
 
 def start_from(model: nn.Module, source: str) -> None:
@@ -227,17 +206,11 @@ def open_loader(config: TrainConfig, dataset: FaceDataset, rank: distributed.Ran
     """The batches of this process; InputError where the training set is smaller than one step."""
     if isinstance(dataset, RenderedFaces) and device.type == "cuda":
         dataset.render_all(device)
-    loader = TrainLoader(
-        dataset,
-        build_augmentation("none" if flips_on_device(config, device) else config.augment),
-        batch_size=distributed.share(config.batch_size, config.accumulate, rank.world),
-        seed=config.seed,
-        workers=loader_workers(config, device),
-        rank=rank.number,
-        world=rank.world,
-        pin_memory=device.type == "cuda",
-        on_corrupt=config.on_corrupt,
-    )
+    augmentation = build_augmentation("none" if flips_on_device(config, device) else config.augment)
+    images = distributed.share(config.batch_size, config.accumulate, rank.world)
+    given: dict[str, Any] = {"pin_memory": device.type == "cuda", "on_corrupt": config.on_corrupt}
+    given |= {"seed": config.seed, "workers": loader_workers(config, device)}
+    loader = TrainLoader(dataset, augmentation, images, rank=rank.number, world=rank.world, **given)
     if len(loader) < config.accumulate:
         advice = "give a smaller --batch-size"
         raise InputError(f"expected at least one batch of {config.batch_size} images, found {len(dataset)}; {advice}")
@@ -260,17 +233,10 @@ def loader_workers(config: TrainConfig, device: torch.device) -> int:
     return max(1, min(8, here - 1)) if device.type == "cuda" else 0
 
 
-def info_of(config: TrainConfig, training: Training, dataset: FaceDataset, spec: InputSpec) -> ModelInfo:
-    return ModelInfo(
-        embedding_dim=config.embedding_dim,
-        input=spec,
-        backbone=config.backbone,
-        neck=blueprint_of(training.model).neck,
-        stem=config.stem,
-        head=training.criterion.head.describe(),
-        training_set=f"{dataset.name}: {dataset.describe()}",
-        commit=commit(),
-    )
+def info_of(config: TrainConfig, training: Training, dataset: FaceDataset) -> ModelInfo:
+    built = config.backbone, blueprint_of(training.model).neck, config.stem
+    trained = training.criterion.head.describe(), f"{dataset.name}: {dataset.describe()}"
+    return ModelInfo(config.embedding_dim, config.input, *built, *trained, commit=commit())
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module, head: nn.Module | None = None) -> torch.optim.Optimizer:

@@ -160,7 +160,7 @@ class Milestones:
         if not self.rank.first:
             return record
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
-        told = info_of(self.config, self.training, self.loader.dataset, self.config.input)
+        told = info_of(self.config, self.training, self.loader.dataset)
         if (others := self.run / start.ORIGIN).is_file():
             told = replace(told, origin=Origin.from_dict(json.loads(others.read_text(encoding="utf-8"))))
         info = asdict(told)
