@@ -1,9 +1,8 @@
 """Faces in photos: YuNet through OpenCV, and the rule by which one of several faces is taken."""
 
-import contextlib
 import hashlib
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -57,11 +56,6 @@ class Face:
     turns: int = 0  #: The quarter turns, counter-clockwise, after which the face is upright
 
     @property
-    def area(self) -> float:
-        """The box's area in square pixels."""
-        return self.box[2] * self.box[3]
-
-    @property
     def centre(self) -> tuple[float, float]:
         """The box's centre (x, y)."""
         return self.box[0] + self.box[2] / 2, self.box[1] + self.box[3] / 2
@@ -72,7 +66,7 @@ def choose_face(faces: Sequence[Face], size: tuple[int, int], rule: Rule = "larg
     if rule not in get_args(Rule):
         raise InputError(f"expected the face to be {' or '.join(get_args(Rule))}, found {rule!r}")
     if rule == "largest":
-        return max(faces, key=lambda face: (face.area, face.score))
+        return max(faces, key=lambda face: (face.box[2] * face.box[3], face.score))
     height, width = size
     return min(faces, key=lambda face: np.hypot(face.centre[0] - width / 2, face.centre[1] - height / 2))
 
@@ -126,7 +120,11 @@ class FaceDetector:
             landmarks, _ = self._look(image, found, face.turns)
             if landmarks is None:
                 break
-            found = replace(found, landmarks=landmarks, box=_around(landmarks))
+            left, right, _, *corners = landmarks
+            eyes, mouth = (left + right) / 2, (corners[0] + corners[1]) / 2
+            side = BOX_SIDE * max(float(np.hypot(*(right - left))), float(np.hypot(*(mouth - eyes))))
+            x, y = ((eyes + mouth - side) / 2).tolist()
+            found = replace(found, landmarks=landmarks, box=(x, y, side, side))
         return replace(found, box=face.box)
 
     def _search(self, image: Image, thorough: bool) -> list[Face]:
@@ -176,10 +174,7 @@ class FaceDetector:
         """YuNet's rows of at least a score: box, landmarks and score, (faces, 15)."""
         yunet = self._idle.get()
         try:
-            if yunet is None:
-                with _quiet_opencv():
-                    given = "onnx", np.frombuffer(self.content, np.uint8), np.zeros(0, np.uint8)
-                    yunet = cv2.FaceDetectorYN.create(*given, (320, 320), SCORE, 0.3, 5000)
+            yunet = yunet or self._opened()
             yunet.setInputSize(image.shape[1::-1])
             yunet.setScoreThreshold(score)
             _, rows = yunet.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -187,6 +182,15 @@ class FaceDetector:
             self._idle.put(yunet)
         found = np.zeros((0, 15)) if rows is None else np.asarray(rows, np.float64)
         return found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
+
+    def _opened(self) -> cv2.FaceDetectorYN:
+        level, content = cv2.utils.logging.getLogLevel(), np.frombuffer(self.content, np.uint8)
+        # OpenCV 5 prints a line on stderr for every network about one of its own settings
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            return cv2.FaceDetectorYN.create("onnx", content, np.zeros(0, np.uint8), (320, 320), SCORE, 0.3, 5000)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
 
 def load_detector(path: str | Path | None = None) -> FaceDetector:
@@ -240,15 +244,6 @@ def turned_back(points: Points, turns: int, size: tuple[int, int]) -> Points:
     return points
 
 
-def _around(landmarks: Points) -> tuple[float, float, float, float]:
-    """The square that a face fills, by the distances of its eyes and mouth."""
-    left, right, _, *corners = landmarks
-    eyes, mouth = (left + right) / 2, (corners[0] + corners[1]) / 2
-    side = BOX_SIDE * max(float(np.hypot(*(right - left))), float(np.hypot(*(mouth - eyes))))
-    x, y = ((eyes + mouth) / 2).tolist()
-    return x - side / 2, y - side / 2, side, side
-
-
 def _distinct(kept: list[Face], found: list[Face]) -> list[Face]:
     """`kept`, and the faces of `found` whose boxes overlap neither those nor a box with a higher score."""
     faces = [*kept, *found]
@@ -267,14 +262,3 @@ def _square(image: Image, left: int, top: int, side: int) -> Image:
 def _scaled(image: Image, size: tuple[int, int]) -> Image:
     method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, size[::-1], interpolation=method), np.uint8)
-
-
-@contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Suppresses what OpenCV 5 prints on stderr for every network about one of its own settings."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)

@@ -15,12 +15,9 @@ from zoo.machine import cores
 from zoo.messages import Progress, no_progress
 from zoo.modelinfo import Crops
 
-Embedder = Callable[[Crops], npt.NDArray[np.float32]]
-"""RGB uint8 crops (batch, H, W, 3) → raw float32 embeddings (batch, dim), by ONNX Runtime or torch."""
-
 
 def embed(
-    embedder: Embedder,
+    embedder: Callable[[Crops], npt.NDArray[np.float32]],
     images: Iterable[Image | None] | Pictures,
     batch_size: int = 64,
     flip: bool = True,

@@ -65,7 +65,7 @@ class OnnxEmbedder:
         self.device = Device.parse(device)
         _refuse_contradictions(self.device, precision, graph, batch_size)
         self.raw = False
-        self.session, self.provider = self._opened(self.path, threads, spin, graph=False)
+        self._open(self.path, threads, spin, graph=False)
         self.device = replace(self.device, kind=next(k for k, name in PROVIDERS.items() if name == self.provider))
         facts = self.session.get_modelmeta().custom_metadata_map.get(metadata.METADATA_KEY)
         self.info = metadata.parse_facts(facts, self.path)
@@ -93,7 +93,7 @@ class OnnxEmbedder:
         if file is not None:
             self.raw, self._name, given = True, metadata.CROPS, np.dtype(np.uint8)
         if self.raw or (graph and self.device.kind != "cpu"):
-            self.session, self.provider = self._opened(file or self.path, threads, spin, graph)
+            self._open(file or self.path, threads, spin, graph)
         if bound or (bound is None and self.device.kind != "cpu"):
             found = self.output, FLOATS[self._outputs[self.output].type]
             self._binding = Binding(self.session, self.device, (self._name, given), found, output)
@@ -101,10 +101,8 @@ class OnnxEmbedder:
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         return partial(type(self), **self._given), ()
 
-    def _opened(
-        self, file: Path | bytes, threads: int | None, spin: bool, graph: bool
-    ) -> tuple[ort.InferenceSession, str]:
-        """A session of `file` on the device that was asked for, and the provider that it runs on."""
+    def _open(self, file: Path | bytes, threads: int | None, spin: bool, graph: bool) -> None:
+        """Makes a session of `file` on the device that was asked for."""
         if threads is not None and threads < 1:
             raise InputError(f"expected at least one thread, found {threads}")
         device = self.device
@@ -119,19 +117,18 @@ class OnnxEmbedder:
         chosen = providers.with_options(wanted, device.index, engine, self._precision, graph)
         with providers.quiet(wanted):
             try:
-                session = ort.InferenceSession(file, options, providers=chosen)
+                self.session = ort.InferenceSession(file, options, providers=chosen)
             except REFUSALS as error:
                 why = f"but ONNX Runtime cannot load it: {_reason(error)}"
                 raise InputError(f"expected an ONNX model at {self.path}, {why}") from None
-        provider = str(session.get_providers()[0])
-        if provider != PROVIDERS[wanted[0]]:
+        self.provider = str(self.session.get_providers()[0])
+        if self.provider != PROVIDERS[wanted[0]]:
             why = f"ONNX Runtime could not load {PROVIDERS[wanted[0]]} (missing or mismatching CUDA libraries)"
-        if device.kind in ("cuda", "tensorrt") and provider != PROVIDERS[device.kind]:
+        if device.kind in ("cuda", "tensorrt") and self.provider != PROVIDERS[device.kind]:
             told = f"but {why}; use --device cpu or auto, or install them"
             raise InputError(f"expected to run on {device.kind}:{device.index}, {told}")
         if device.kind == "auto":
             self._note(why and f"{why}: computed on the CPU")
-        return session, provider
 
     def __call__(self, crops: Crops) -> npt.NDArray[np.float32]:
         """Raw embeddings (batch, dim) of RGB uint8 crops (batch, H, W, 3); other sizes are resized and noted."""

@@ -156,18 +156,16 @@ def to_html(card: str, title: str) -> str:
     return templates("zoo.publish").get_template("card.html.j2").render(title=title, body=markdown.render(body))
 
 
-FIGURES = ("*-roc.png", "*-det.png", "*-cmc.png")  #: The curves of `zoo evaluate --report`: figures, never faces
-
-
 def figures_in(folder: Path) -> list[str]:
-    return sorted(path.name for pattern in FIGURES for path in folder.glob(pattern))
+    """The curves of `zoo evaluate --report`: figures, never faces."""
+    return sorted(path.name for kind in ("roc", "det", "cmc") for path in folder.glob(f"*-{kind}.png"))
 
 
 def card_of_run(
     run: Path, repo: str, license: License | None = None, centres: bool = False, figures: Sequence[str] = ()
 ) -> str:
     """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
-    known, file = (facts_in(run), report_in(run), recipe_in(run)), run / "config.json"
+    known, file = (facts_in(run), report_in(run), options_in(run_of(run))), run / "config.json"
     own = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")  # what timm does not know by itself
     plain = file.is_file() and not json.loads(file.read_text()).get("architecture", own[0]).startswith(own)
     return render_card(*known, repo, license, centres, plain, figures)
@@ -233,7 +231,3 @@ def report_in(run: Path) -> Report | None:
         found = f"found {run / 'report.json'} of another model; measure it with `zoo evaluate {run} --report {run}`"
         raise InputError(f"expected a report of {run / 'model.onnx'}, {found}")
     return report
-
-
-def recipe_in(run: Path) -> dict[str, Any]:
-    return options_in(run_of(run))

@@ -196,7 +196,7 @@ def push(
         found = f"found {repo!r}; use --revision for a branch"
         raise InputError(f"expected the model's name on the Hub as owner/name, {found}")
     with refusals_told(repo), guarded():
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
         api = HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
@@ -209,8 +209,12 @@ def push(
         before = api.model_info(repo, revision=revision, timeout=20)
         there, names = {sibling.rfilename for sibling in before.siblings or []}, set(staged_files(folder))
         card, commit, notes = "README.md", str(before.sha), list[str]()
-        last = last_push(repo, commit, there)
-        edited = card in there & names and content_hash(fetched(repo, commit, card), GIT) != last.get(card)
+        kept = (name for name in (CONFIG, card) if name in there)
+        online = {name: Path(hf_hub_download(repo, name, revision=commit)) for name in kept}
+        block = read(online[CONFIG]).get("zoo") if CONFIG in online else None
+        last = block.get("published") if isinstance(block, dict) else None
+        last = last if isinstance(last, dict) else {}
+        edited = card in names and card in online and content_hash(online[card], GIT) != last.get(card)
         if edited and not replace_card:
             names.remove(card)
             notes.append(f"{card} of {repo} was edited on the Hub: kept as it is; --replace-card replaces it")
@@ -222,18 +226,6 @@ def push(
         operations: list[Any] = [*adds.values(), *(CommitOperationDelete(name) for name in gone)]
         made = api.create_commit(repo, operations, commit_message=message, **place)
     return Pushed(repo, made.oid, made.oid != before.sha, made.pr_url or made.commit_url, tuple(notes))
-
-
-def last_push(repo: str, commit: str, there: set[str]) -> dict[str, str]:
-    block = read(fetched(repo, commit, CONFIG)).get("zoo") if CONFIG in there else None
-    written = block.get("published") if isinstance(block, dict) else None
-    return {str(name): str(digest) for name, digest in written.items()} if isinstance(written, dict) else {}
-
-
-def fetched(repo: str, commit: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo, name, revision=commit))
 
 
 @contextmanager

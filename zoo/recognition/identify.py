@@ -102,7 +102,7 @@ def _identifier(
 
 
 Pixels = npt.NDArray[np.uint8]
-Corners = tuple[float, float, float, float]  #: A rectangle's (left, top, right, bottom)
+
 UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)  #: Label and colour of a face that resembles nobody
 INK, PAPER = (28, 30, 33), (250, 250, 248)
 VERDICTS = {True: "the same person", False: "different people", None: "no verdict"}
@@ -162,15 +162,27 @@ def draw_faces(picture: Picture, named: Sequence[tuple[Face, str]]) -> Pixels:
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     unit = max(image.shape[:2]) / 640  # lines and words look alike in large and small photos
-    taken = [_corners(face) for face, _ in named]
-    for face, label in named:
+    font, pad = ImageFont.load_default(max(11, round(13 * unit))), 3 * unit
+    taken = [(left, top, left + width, top + height) for left, top, width, height in (face.box for face, _ in named)]
+    for (face, label), (x0, y0, x1, y1) in zip(named, tuple(taken), strict=True):
         colour = UNKNOWN_COLOUR if label == UNKNOWN else (60, 220, 90)
-        pen.rectangle(_corners(face), outline=colour, width=max(1, round(3 * unit)))
+        pen.rectangle((x0, y0, x1, y1), outline=colour, width=max(1, round(3 * unit)))
         radius = max(1.0, 0.012 * face.box[2])
         for x, y in face.landmarks:
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 220, 0))
-        if label:
-            taken.append(_label(pen, face, label, image.shape, unit, taken))
+        if not label:
+            continue
+        # on a dark ground beside the box, where it covers least of the faces and labels in `taken`
+        left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
+        w, h = right - left + 2 * pad, bottom - top + 2 * pad
+        wished = np.array([(x0, y0 - h), (x0, y1), (x1 - w, y0 - h), (x1 - w, y1), (x1, y0), (x0 - w, y0)])
+        starts = np.clip(wished, 0, [max(0, image.shape[1] - w), max(0, image.shape[0] - h)])
+        places, others = np.hstack([starts, np.add(starts, (w, h))]), np.array(taken)
+        sides = np.minimum(places[:, None, 2:], others[:, 2:]) - np.maximum(places[:, None, :2], others[:, :2])
+        x, y, x_end, y_end = places[sides.clip(0).prod(axis=2).sum(axis=1).argmin()].tolist()
+        pen.rectangle((x, y, x_end, y_end), fill=INK)
+        pen.multiline_text((x + pad - left, y + pad - top), label, PAPER, font)
+        taken.append((x, y, x_end, y_end))
     return np.asarray(canvas, np.uint8)
 
 
@@ -180,26 +192,3 @@ def save_picture(path: str | Path, image: Pixels) -> None:
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"expected a file name ending in .png or .jpg to draw into, found {path}")
     write_bytes(path, encode_png(image) if suffix == ".png" else encode_jpeg(image))
-
-
-def _label(
-    pen: ImageDraw.ImageDraw, face: Face, label: str, size: tuple[int, ...], unit: float, taken: Sequence[Corners]
-) -> Corners:
-    """Words on a dark ground beside the box, where they cover least of the faces and labels in `taken`."""
-    font, pad = ImageFont.load_default(max(11, round(13 * unit))), 3 * unit
-    left, top, right, bottom = pen.multiline_textbbox((0, 0), label, font)
-    w, h = right - left + 2 * pad, bottom - top + 2 * pad
-    x0, y0, x1, y1 = _corners(face)
-    wished = np.array([(x0, y0 - h), (x0, y1), (x1 - w, y0 - h), (x1 - w, y1), (x1, y0), (x0 - w, y0)])
-    starts = np.clip(wished, 0, [max(0, size[1] - w), max(0, size[0] - h)])
-    places, others = np.hstack([starts, np.add(starts, (w, h))]), np.array(taken)
-    sides = np.minimum(places[:, None, 2:], others[:, 2:]) - np.maximum(places[:, None, :2], others[:, :2])
-    x, y, x_end, y_end = places[sides.clip(0).prod(axis=2).sum(axis=1).argmin()].tolist()
-    pen.rectangle((x, y, x_end, y_end), fill=INK)
-    pen.multiline_text((x + pad - left, y + pad - top), label, PAPER, font)
-    return x, y, x_end, y_end
-
-
-def _corners(face: Face) -> Corners:
-    left, top, width, height = face.box
-    return left, top, left + width, top + height

@@ -6,7 +6,8 @@ collection of an engine is changed a few people at a time, and what is taken out
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -205,7 +206,12 @@ def people_in(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
     if not people:
         told = f"found no picture in any sub-folder of {printable(folder)}"
         raise InputError(f"expected a folder of people, one sub-folder per person, {told}")
-    return people, notes + alike(people)
+    folded = defaultdict[str, list[str]](list)
+    for name in people:
+        folded[name.casefold()].append(name)
+    differ = "differ in upper and lower case alone: kept as"
+    notes += [f"{' and '.join(same)} {differ} {len(same)} people" for same in folded.values() if len(same) > 1]
+    return people, notes
 
 
 def enrol(
@@ -222,7 +228,7 @@ def enrol(
     with bar(what, len(names)) as progress:
         embed_pictures(verifier, names, journal, workers, progress, names)
     notes, photos = list[str](), list[EnrolledPhoto]()
-    owners: dict[str, dict[str, str]] = {}
+    owners = defaultdict[str, dict[str, str]](dict)  # of each photo: its path by person
     wanted = {printable(str(path)): name for path, name in names.items()}
     for found in found_in(journal):
         name = wanted.get(found.path)
@@ -231,7 +237,7 @@ def enrol(
         notes += [found.reason] if found.reason else found.notes
         if found.reason:
             continue
-        twin = owners.setdefault(found.sha256, {}).setdefault(name, found.path)
+        twin = owners[found.sha256].setdefault(name, found.path)
         if twin == found.path:
             photos.append((name, found.sha256, found.embeddings[0]))
         else:
@@ -239,12 +245,3 @@ def enrol(
     for same in (same for same in owners.values() if len(same) > 1):
         notes.append(f"{' and '.join(same.values())} are one photo under {len(same)} names: {' and '.join(same)}")
     return photos, notes
-
-
-def alike(names: Iterable[str]) -> list[str]:
-    """A note for each set of names that differ in upper and lower case alone."""
-    folded: dict[str, list[str]] = {}
-    for name in names:
-        folded.setdefault(name.casefold(), []).append(name)
-    differ = "differ in upper and lower case alone: kept as"
-    return [f"{' and '.join(same)} {differ} {len(same)} people" for same in folded.values() if len(same) > 1]

@@ -112,37 +112,29 @@ def map_templates(
     target = require_new(target)
     if new.flip != gallery.facts["flip"]:
         raise InputError(f"expected a verifier with flip {gallery.facts['flip']}, as the gallery's, found {new.flip}")
-    ours, theirs, people = embed_by_both(old, new, learn, workers, bar)
-    found = learn_map(ours, theirs, people, far)
+    people, _ = people_in(learn)
+    by_model = []
+    for caption, verifier in (("old", old), ("new", new)):
+        with spare_journal() as journal:
+            photos, _ = enrol(verifier, people, journal, workers, bar, caption)
+        by_model.append({(person, digest): embedding for person, digest, embedding in photos})
+    both = sorted(by_model[0].keys() & by_model[1].keys())
+    names, whose = np.unique([person for person, _ in both], return_inverse=True)
+    if len(names) < FEWEST_PEOPLE:
+        where = f"{printable(learn)} to learn the map from, found {len(names)}"
+        raise InputError(f"expected usable photos of at least {FEWEST_PEOPLE} people in {where}")
+    ours, theirs = (np.stack([one[key] for key in both]) for one in by_model)
+    found = learn_map(ours, theirs, whose, far)
     if (worst := -found.change.interval[0]) > max_loss:
         lost = f"expected a loss of at most {max_loss:g} of TAR at FAR {far:g}, found up to {worst:.4f}: {found}"
         raise InputError(f"{lost}; give the gallery's --photos, learn from more people, or allow it with --max-loss")
     mapped = unit_rows(np.asarray(gallery.templates) @ found.matrix)
     facts = {**new.how(), "migrated": f"{found}, from model {str(gallery.facts['model'])[:12]}"}
-    photos = len(gallery.photo_people)  # their own embeddings are not mapped
-    values, scales = np.zeros((photos, new.dim), np.int8), np.zeros(photos, np.float32)
+    count = len(gallery.photo_people)  # the photos' own embeddings are not mapped
+    values, scales = np.zeros((count, new.dim), np.int8), np.zeros(count, np.float32)
     migrated = replace(gallery, facts=facts, templates=mapped, notes=(), photo_values=values, photo_scales=scales)
     migrated.save(target)
     return migrated, found
-
-
-def embed_by_both(
-    old: FaceVerifier, new: FaceVerifier, learn: str | Path, workers: int, bar: Bar
-) -> tuple[Vectors, Vectors, npt.NDArray[np.int64]]:
-    """The photos that both models embed: (photos, old dim), (photos, new dim), and whose each is (photos,)."""
-    people, _ = people_in(learn)
-    found = []
-    for caption, verifier in (("old", old), ("new", new)):
-        with spare_journal() as journal:
-            photos, _ = enrol(verifier, people, journal, workers, bar, caption)
-        found.append({(person, digest): embedding for person, digest, embedding in photos})
-    both = sorted(found[0].keys() & found[1].keys())
-    names, whose = np.unique([person for person, _ in both], return_inverse=True)
-    if len(names) < FEWEST_PEOPLE:
-        where = f"{printable(learn)} to learn the map from, found {len(names)}"
-        raise InputError(f"expected usable photos of at least {FEWEST_PEOPLE} people in {where}")
-    ours, theirs = (np.stack([one[key] for key in both]) for one in found)
-    return ours, theirs, whose
 
 
 def learn_map(ours: Vectors, theirs: Vectors, people: npt.NDArray[np.int64], far: float) -> Mapping:

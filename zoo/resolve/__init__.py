@@ -202,19 +202,16 @@ def find_model(model: str | Path | None) -> Place:
     raise InputError(f"no model is called {text!r}{_similar(text)}. MODEL is one of: {forms}")
 
 
-def newest_model() -> Place:
-    """The newest run that has an ONNX file; InputError, with what to do, where there is none."""
-    exported = [folder for folder in run_folders() if (folder / ONNX).is_file()]
+def onnx_file(model: str | Path | None) -> Path:
+    """The ONNX file of MODEL, fetched where it is on the Hub; None: that of the newest run that has one."""
+    if model is not None:
+        return find_model(model).onnx()
+    exported = [folder / ONNX for folder in run_folders() if (folder / ONNX).is_file()]
     if not exported:
         advice = "or a model on the Hub, or make one: `zoo train resnet18` and `zoo export --onnx`"
         given = f"pass --model with any ArcFace-style ONNX file {advice}"
         raise InputError(f"expected a model, found no run under {RUNS}/ with a {ONNX}; {given}")
-    return Folder(exported[-1])
-
-
-def onnx_file(model: str | Path | None) -> Path:
-    """The ONNX file of MODEL, fetched where it is on the Hub; None: that of the newest run that has one."""
-    return (newest_model() if model is None else find_model(model)).onnx()
+    return exported[-1]
 
 
 def torch_folder(model: str | Path | None) -> Path:

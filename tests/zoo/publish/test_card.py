@@ -69,13 +69,14 @@ def test_a_recipe_tells_nothing_of_a_machine(option: str, value: object, told: b
 def test_the_cards_in_the_repository_are_what_their_records_say(folder: Path) -> None:
     """Each folder holds the card and the records it was rendered from."""
     from zoo.evaluate.report.record import Report
-    from zoo.publish.card import figures_in, recipe_in
+    from zoo.publish.card import figures_in
+    from zoo.runs import options_in
 
     info = ModelInfo.from_json((folder / "facts.json").read_text())
     report = Report.read(folder / "report.json")
     given = License(info.license) if info.license else None
     assert (folder / "README.md").read_text() == render_card(
-        info, report, recipe_in(folder), f"owner/{folder.name}", given, figures=figures_in(folder)
+        info, report, options_in(folder), f"owner/{folder.name}", given, figures=figures_in(folder)
     )
 
 
