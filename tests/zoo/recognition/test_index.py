@@ -16,7 +16,7 @@ from zoo.errors import InputError
 from zoo.formats.images import encode_png, read_image, resized
 from zoo.recognition import FaceVerifier, Gallery
 from zoo.recognition import index as module
-from zoo.recognition.index import alike, enrol, index, people_in, prune
+from zoo.recognition.index import enrol, index, people_in, prune
 from zoo.recognition.journal import Journal
 
 __all__ = ["town", "verifier"]
@@ -211,9 +211,14 @@ def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
         people_in(tmp_path / "gone")
 
 
-def test_names_that_differ_in_case_alone_are_said() -> None:
-    assert alike(["Ada", "Bob", "ADA"]) == ["Ada and ADA differ in upper and lower case alone: kept as 2 people"]
-    assert alike(["Ada", "Bob"]) == []
+def test_names_that_differ_in_case_alone_are_said(tmp_path: Path) -> None:
+    for name in ("Ada", "Bob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+    assert people_in(tmp_path)[1] == []
+    (tmp_path / "ADA").mkdir()
+    (tmp_path / "ADA" / "1.jpg").touch()
+    assert people_in(tmp_path)[1] == ["ADA and Ada differ in upper and lower case alone: kept as 2 people"]
 
 
 def test_a_photo_counts_once_a_person_and_failures_and_duplicates_are_said(tmp_path: Path) -> None:
