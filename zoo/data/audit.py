@@ -28,8 +28,8 @@ Hashes = npt.NDArray[np.uint64]  #: (images, 4): 256 bits per picture
 NEAR = 50
 """Hashes that differ in at most so many of their 256 bits are near-duplicates.
 
-Chosen by `benchmarks/data.py near`: a larger limit finds more of the copies that were shifted by two pixels, a smaller
-one keeps further away from the first false matches; docs/data.md has the table."""
+Chosen by `benchmarks/data.py near`: more find more of the copies that were shifted by two pixels, fewer keep further
+away from the first false matches; docs/data.md has the table."""
 _ROWS = 1024
 PAYS_FROM = 20_000
 """Pictures from which several processes, which take some tenths of a second to start, are faster than one.
@@ -182,10 +182,26 @@ def summary(uri: str, *, quick: bool = False, workers: int | None = None, bar: B
         facts |= {"identities": dataset.num_classes, "images_per_identity": {**spread, "histogram": histogram(counts)}}
     if isinstance(dataset, RecordDataset):
         facts["index"] = dataset.index_note
-    if not quick:
-        with bar("reading", len(dataset)) as progress:
-            facts["contents"] = _contents(dataset, workers, progress)
-    return Summary(dataset.name, dataset.kind, len(dataset), **facts)
+    if quick:
+        return Summary(dataset.name, dataset.kind, len(dataset), **facts)
+    sizes, corrupt, total = Counter[str](), list[str](), 0
+    hashes, intact = np.zeros((len(dataset), 2), np.uint64), np.ones(len(dataset), np.bool_)
+    with bar("reading", len(dataset)) as progress:
+        for i, look in enumerate(scan(dataset, workers=workers, progress=progress)):
+            if isinstance(look, str):
+                corrupt.append(look)
+                intact[i] = False
+                continue
+            total += look.length
+            sizes[f"{look.size[0]}×{look.size[1]}"] += 1
+            hashes[i] = np.frombuffer(look.exact, np.uint64)
+    groups = same_rows(hashes, np.flatnonzero(intact))
+    pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
+    across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
+    named = [[dataset.where(i) for i in group] for group in (across + groups)[:5]]
+    duplicates = Duplicates(len(groups), sum(len(group) - 1 for group in groups), len(across), named)
+    contents = Contents(dict(sizes.most_common()), total, corrupt, duplicates)
+    return Summary(dataset.name, dataset.kind, len(dataset), contents=contents, **facts)
 
 
 def histogram(counts: npt.ArrayLike) -> dict[str, int]:
@@ -194,31 +210,10 @@ def histogram(counts: npt.ArrayLike) -> dict[str, int]:
     return {f"{2**i}-{2 ** (i + 1) - 1}" if i else "1": identities for i, identities in enumerate(spans)}
 
 
-def _contents(dataset: EncodedFaces, workers: int | None, progress: Progress) -> Contents:
-    sizes: Counter[str] = Counter()
-    corrupt: list[str] = []
-    hashes, intact, total = np.zeros((len(dataset), 2), np.uint64), np.ones(len(dataset), np.bool_), 0
-    for i, look in enumerate(scan(dataset, workers=workers, progress=progress)):
-        if isinstance(look, str):
-            corrupt.append(look)
-            intact[i] = False
-            continue
-        total += look.length
-        sizes[f"{look.size[0]}×{look.size[1]}"] += 1
-        hashes[i] = np.frombuffer(look.exact, np.uint64)
-    groups = same_rows(hashes, np.flatnonzero(intact))
-    pairs = isinstance(dataset, PairPictures)  # which may well use a picture several times
-    across = [group for group in groups if len(set(dataset.labels[group].tolist())) > 1 and not pairs]
-    named = [[dataset.where(i) for i in group] for group in (across + groups)[:5]]
-    duplicates = Duplicates(len(groups), sum(len(group) - 1 for group in groups), len(across), named)
-    return Contents(dict(sizes.most_common()), total, corrupt, duplicates)
-
-
 def same_rows(hashes: npt.NDArray[np.uint64], chosen: npt.NDArray[np.int64]) -> list[list[int]]:
     """The numbers of equal rows among the `chosen` ones of (rows, 2), in groups of two and more, by their first."""
     order = chosen[np.lexsort((chosen, hashes[chosen, 1], hashes[chosen, 0]))]
-    same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], same, [0]))))
+    edges = np.flatnonzero(np.diff((hashes[order[1:]] == hashes[order[:-1]]).all(axis=1), prepend=False, append=False))
     return sorted([order[start : end + 1].tolist() for start, end in edges.reshape(-1, 2).tolist()])
 
 

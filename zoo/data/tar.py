@@ -167,8 +167,7 @@ def _samples(file: IO[bytes], shard: str, fields: tuple[str, str]) -> list[Sampl
     found: list[Sample] = []
     image_field, label_field = (field.lower() for field in fields)
     told = f"expected an uncompressed tar file at {shard}, found none"
-    damage = OSError, tarfile.TarError, EOFError, UnicodeDecodeError
-    with explained(told, *damage, advice="unpack or fetch it"):
+    with explained(told, OSError, tarfile.TarError, EOFError, UnicodeDecodeError, advice="unpack or fetch it"):
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for key, members in itertools.groupby(_members(archive, shard), operator.itemgetter(0)):

@@ -87,10 +87,7 @@ def _by_simplejpeg(content: bytes, name: str, most: int, damage: list[str] | Non
 
 
 def _by_pillow(content: bytes, kind: str, name: str, most: int) -> Image | None:
-    """A picture of another format; None for one whose size is sane and that cv2 reads.
-
-    cv2 does not tell a size, and by itself would allocate gigabytes for a forged header.
-    """
+    """Another format's picture; None for a sane size that cv2, which would allocate what a header says, may read."""
     from PIL import Image as Pillow
 
     if kind == "HEIF":

@@ -202,8 +202,7 @@ def fetch_dataset(address: str) -> Path:
         raise InputError(f"expected {HUB}OWNER/NAME[@REVISION][/PATH], found {address}")
     name, revision, inside = form.groups()
     wanted = [inside, f"{inside}/**"] if inside else [f"*.{kind}" for kind in FETCHED]
-    wrong = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
-    with explained(f"cannot fetch {address}", *wrong):
+    with explained(f"cannot fetch {address}", HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
         found = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=wanted)
     place = Path(found) / inside
     if not place.exists():

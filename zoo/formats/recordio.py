@@ -66,7 +66,11 @@ class RecordFile:
             hold(held, wait=True)  # one process reads the file, the others wait for what it found
             if not self._recall(index):
                 self._look()
-                self._keep(index)
+                # where nothing can be written, the next opening reads the file again
+                with contextlib.suppress(OSError, InputError), atomic_path(index) as path, open(path, "wb") as file:
+                    kept: dict[str, Any] = {"offsets": self._offsets, "keys": self._keys, "images": self._images}
+                    kept |= {"num_classes": self.num_classes, "index_note": self.index_note}
+                    np.savez(file, labels=self.labels.astype(np.int32), **kept)
 
     def _look(self) -> None:
         """Finds every record, picture and label."""
@@ -89,13 +93,6 @@ class RecordFile:
             self.index_note = f"{index.name}, kept from {kept['index_note']}"
             return True
         return False
-
-    def _keep(self, index: Path) -> None:
-        """Keeps what was found; where nothing can be written, the next opening reads the file again."""
-        with contextlib.suppress(OSError, InputError), atomic_path(index) as temporary, open(temporary, "wb") as file:
-            found: dict[str, Any] = {"offsets": self._offsets, "keys": self._keys, "images": self._images}
-            found |= {"num_classes": self.num_classes, "index_note": self.index_note}
-            np.savez(file, labels=self.labels.astype(np.int32), **found)
 
     def __len__(self) -> int:
         return len(self._images)

@@ -1,6 +1,5 @@
 """What stands before every request: Host, Origin, token and size are checked, the body is read within its limits.
 
-A fixed number of requests are computed at once, a bounded number wait, and more are refused.
 The body is in memory, whole, before anything looks at it, and never on the disk. What is logged and counted of a
 request is its method, its path as a pattern, the status, the seconds and the bytes: no name, no picture, no address.
 """
@@ -172,11 +171,8 @@ class Guard:
         changes = path.startswith("/people/") and method not in READING
         if changes and not self.settings.enrol:
             raise Problem(403, "this server is read-only: it was started without --enrol")
-        if changes or not (self.settings.is_loopback or self.settings.no_auth):
-            self._check_token(headers)
-
-    def _check_token(self, headers: Headers) -> None:
-        """401 unless the request carries the token; the comparison takes as long for every wrong one."""
+        if not changes and (self.settings.is_loopback or self.settings.no_auth):
+            return
         given = headers.getlist("authorization")
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         if not (hmac.compare_digest(_hashed(token.strip()), self._token) and scheme.lower() == "bearer"):
@@ -232,7 +228,7 @@ def _hostname(host: str) -> str | None:
 
 
 def _hashed(token: str) -> bytes:
-    """Tokens of any length become 32 bytes, so that comparing them tells nothing of the length either."""
+    """32 bytes of a token of any length: comparing them takes as long for every wrong one, and tells no length."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -227,14 +227,13 @@ async def _json(request: Request, names: dict[str, str]) -> tuple[dict[str, Any]
         raise Problem(400, "expected JSON in UTF-8, found something else") from None
     if not isinstance(fields, dict):
         raise Problem(422, f"expected a JSON object, found {type(fields).__name__}")
-    return fields, {name: _decoded(fields.pop(name), name) for name in names if name in fields}
-
-
-def _decoded(text: Any, name: str) -> bytes:
-    try:
-        if text.startswith("data:"):
-            text = text.partition(";base64,")[2]
-        return base64.b64decode(text, validate=True)
-    except (AttributeError, ValueError):
-        wanted, advice = f"the bytes of a picture as base64 in {name}", "paths and addresses are not opened"
-        raise Problem(422, f"expected {wanted}, found something else; {advice}") from None
+    pictures: dict[str, bytes] = {}
+    for name in [name for name in names if name in fields]:
+        try:
+            content = fields.pop(name)
+            text = content.partition(";base64,")[2] if content.startswith("data:") else content
+            pictures[name] = base64.b64decode(text, validate=True)
+        except (AttributeError, ValueError):
+            wanted, advice = f"the bytes of a picture as base64 in {name}", "paths and addresses are not opened"
+            raise Problem(422, f"expected {wanted}, found something else; {advice}") from None
+    return fields, pictures

@@ -49,26 +49,22 @@ class SharedEmbedder(OnnxEmbedder):
         embeddings: Future[npt.NDArray[np.float32]] = Future()
         self._waiting.append((crops, embeddings))
         with self._turn:
-            while not embeddings.done():
-                self._compute(self._waiting)
+            while not embeddings.done():  # one inference for the calls that came first; others may join meanwhile
+                waiting, taken = self._waiting, [self._waiting.pop(0)]
+                while waiting and waiting[0][0].shape[1:] == taken[0][0].shape[1:]:
+                    if sum(len(rows) for rows, _ in [*taken, waiting[0]]) > MOST_CROPS:
+                        break
+                    taken.append(waiting.pop(0))
+                try:
+                    found = super().__call__(np.concatenate([rows for rows, _ in taken]))
+                except BaseException as error:  # each caller raises it
+                    for _, future in taken:
+                        future.set_exception(error)
+                    continue
+                ends = np.cumsum([len(rows) for rows, _ in taken])
+                for (_, future), part in zip(taken, np.split(found, ends[:-1]), strict=True):
+                    future.set_result(part)
         return embeddings.result()
-
-    def _compute(self, waiting: list[Waiting]) -> None:
-        """One inference for the calls that came first; appending by other threads meanwhile is safe."""
-        taken = [waiting.pop(0)]
-        while waiting and waiting[0][0].shape[1:] == taken[0][0].shape[1:]:
-            if sum(len(crops) for crops, _ in [*taken, waiting[0]]) > MOST_CROPS:
-                break
-            taken.append(waiting.pop(0))
-        try:
-            found = super().__call__(np.concatenate([crops for crops, _ in taken]))
-        except BaseException as error:  # each caller raises it
-            for _, embeddings in taken:
-                embeddings.set_exception(error)
-            return
-        ends = np.cumsum([len(crops) for crops, _ in taken])
-        for (_, embeddings), rows in zip(taken, np.split(found, ends[:-1]), strict=True):
-            embeddings.set_result(rows)
 
 
 Answer = dict[str, Any]

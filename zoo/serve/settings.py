@@ -30,8 +30,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             if not getattr(self, name) > 0 and not (name == "queue" and self.queue == 0):
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"expected {flag} above zero, found {getattr(self, name)}")
+                raise InputError(f"expected --{name.replace('_', '-')} above zero, found {getattr(self, name)}")
 
     @property
     def body_bytes(self) -> int:

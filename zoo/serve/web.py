@@ -43,17 +43,27 @@ def export_web(
     package onnxruntime-web. `detector` and `options` are those of `FaceVerifier`; existing files are replaced only with
     `force`. InputError where a model cannot run in a browser, a file is missing, or the folder is in use.
     """
+    from zoo.inference.metadata import external_files, load_proto
+
     folder = Path(output)
     if folder.exists() and not force and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected no files at {folder}, found some; add --force to replace them or name another")
     yunet = load_detector(detector)
     verifier = FaceVerifier(model, yunet, **options)
+    embedder = verifier.embedder
+    if embedder.precision != "float32" or embedder.batch not in (None, 1):
+        wanted = "a model with float32 input for any batch or one crop"
+        found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}"
+        raise InputError(f"expected {wanted}, {found}; export it anew with `zoo export --onnx`")
+    if external_files(load_proto(embedder.path)):
+        found = f"found weights beside {embedder.path}; a browser cannot hold it"
+        raise InputError(f"expected a model in one file, {found}")
     assets = page_files("browser")
     told = f"expected the npm package onnxruntime-web in {runtime}, cannot read it"
     advice = "run `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
     with explained(told, OSError, advice=advice):
         assets |= {name: (Path(runtime) / "dist" / name).read_bytes() for name in RUNTIME}
-    assets["model.onnx"] = _portable(verifier)
+    assets["model.onnx"] = embedder.path.read_bytes()
     assets["detector.onnx"] = with_any_size(yunet)
     assets["facts.json"] = json.dumps(facts(verifier)).encode()
     head = b'<meta charset="utf-8">\n'
@@ -91,21 +101,6 @@ def facts(verifier: FaceVerifier) -> dict[str, Any]:
         "detect": {name: getattr(detect, name) for name in SEARCH},
         "finder": {**known, "ARCFACE_TEMPLATE": ARCFACE_TEMPLATE.tolist()},
     }
-
-
-def _portable(verifier: FaceVerifier) -> bytes:
-    """The model's bytes; InputError for one that ONNX Runtime Web cannot run on a single crop."""
-    from zoo.inference.metadata import external_files, load_proto
-
-    embedder = verifier.embedder
-    if embedder.precision != "float32" or embedder.batch not in (None, 1):
-        wanted = "a model with float32 input for any batch or one crop"
-        found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}"
-        raise InputError(f"expected {wanted}, {found}; export it anew with `zoo export --onnx`")
-    if external_files(load_proto(embedder.path)):
-        found = f"found weights beside {embedder.path}; a browser cannot hold it"
-        raise InputError(f"expected a model in one file, {found}")
-    return embedder.path.read_bytes()
 
 
 def with_any_size(detector: FaceDetector) -> bytes:

@@ -35,24 +35,6 @@ class Rig:
         self.basis = torch.cat([torch.from_numpy(kit.identity), torch.from_numpy(kit.expression)]).flatten(1)
         self.expressions = {name: i for i, name in enumerate(kit.expression_names)}
         self.head = torch.arange(len(self.mean)) < HEAD
-        self._mask_face()
-        self._lay_hair()
-        number = torch.arange(LIGHTS) + 0.5
-        forward, turn = 1 - 1.45 * number / LIGHTS, number * math.pi * (1 + 5**0.5)
-        ring = (1 - forward**2).sqrt()
-        self.lights = torch.stack([ring * turn.cos(), ring * turn.sin(), forward], 1)
-        self.visible = visibility(self.mean, self.quads, self.lights)
-        self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * self.head
-        self.waves = texture_waves(self.mean)
-        self.around: Tensor | None = None  #: The quads around each vertex of a whole picture, once they are known
-
-    def to(self, device: torch.device) -> "Rig":
-        """The same tables on another device."""
-        moved = copy.copy(self)
-        vars(moved).update({name: one.to(device) for name, one in vars(self).items() if isinstance(one, Tensor)})
-        return moved
-
-    def _mask_face(self) -> None:
         x, y, z = self.mean.unbind(1)
         marks, across = self.mean[LANDMARKS, :2].tolist(), x.abs()
         half, plane, front = torch.stack([across, y], 1), self.mean[:, :2], z > 6.5
@@ -75,9 +57,6 @@ class Rig:
         self.goatee = soft(2.4 - across, 0.4) * self.beard
         self.moustache = soft(-1.55 - y, 0.12) * soft(3.2 - across, 0.4) * soft(y + 4.5, 0.4) * front * bare
         self.cloth = y + 0.35 * (z - 5).clamp(max=0)  # how low a vertex is, a collar being lower in front
-
-    def _lay_hair(self) -> None:
-        x, y, z = self.mean.unbind(1)
         self.scalp = self.head & ~((x.abs() > 7.1) & (y < 6.5) & (y > -2.5) & (z < 4.5))  # without the ears
         away = functional.normalize(self.mean - torch.tensor(CENTRE), dim=1)
         self.up = torch.rad2deg(torch.asin(away[:, 1]))
@@ -87,6 +66,20 @@ class Rig:
         rays = torch.stack([up.cos() * around.sin(), up.sin().expand(COLUMNS, -1), up.cos() * around.cos()], -1)
         bare = (self.scalp & (y > -8)).nonzero()[:, 0]
         self.skull = bare[(rays.flatten(0, 1) @ away[bare].T).argmax(1)].view(COLUMNS, -1)
+        number = torch.arange(LIGHTS) + 0.5
+        forward, turn = 1 - 1.45 * number / LIGHTS, number * math.pi * (1 + 5**0.5)
+        ring = (1 - forward**2).sqrt()
+        self.lights = torch.stack([ring * turn.cos(), ring * turn.sin(), forward], 1)
+        self.visible = visibility(self.mean, self.quads, self.lights)
+        self.crevice = (0.33 - self.visible.mean(0)).clamp(min=0) * self.head
+        self.waves = texture_waves(self.mean)
+        self.around: Tensor | None = None  #: The quads around each vertex of a whole picture, once they are known
+
+    def to(self, device: torch.device) -> "Rig":
+        """The same tables on another device."""
+        moved = copy.copy(self)
+        vars(moved).update({name: one.to(device) for name, one in vars(self).items() if isinstance(one, Tensor)})
+        return moved
 
 
 def texture_waves(mean: Tensor) -> Tensor:
