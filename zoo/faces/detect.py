@@ -151,7 +151,10 @@ class FaceDetector:
         """A face's landmarks and score in a cut-out around it, after quarter turns; None where it is not seen."""
         side = max(1, round(face.box[2 + face.turns % 2] * LOOK_SIDE / LOOK_WIDTH))
         left, top = (round(centre - side / 2) for centre in face.centre)
-        view = np.rot90(_scaled(_square(image, left, top, side), (LOOK_SIDE, LOOK_SIDE)), turns)
+        square = np.zeros((side, side, 3), np.uint8)
+        inside = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+        square[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]] = inside
+        view = np.rot90(_scaled(square, (LOOK_SIDE, LOOK_SIDE)), turns)
         found = self._run(np.ascontiguousarray(view), 0.3)
         if not len(found):
             return None, 0.0
@@ -250,13 +253,6 @@ def _distinct(kept: list[Face], found: list[Face]) -> list[Face]:
     scores = [face.score + (number < len(kept)) for number, face in enumerate(faces)]
     places = cv2.dnn.NMSBoxes([face.box for face in faces], scores, 0.0, OVERLAP)
     return sorted((faces[int(place)] for place in places), key=lambda face: -face.score)
-
-
-def _square(image: Image, left: int, top: int, side: int) -> Image:
-    square = np.zeros((side, side, 3), np.uint8)
-    inside = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
-    square[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]] = inside
-    return square
 
 
 def _scaled(image: Image, size: tuple[int, int]) -> Image:

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zoo.errors import InputError, explained
 from zoo.files import sha256, write_bytes
-from zoo.modelinfo import ModelInfo
+from zoo.modelinfo import InputSpec, ModelInfo
 
 if TYPE_CHECKING:
     import onnx
-import numpy as np
-
-from zoo.modelinfo import InputSpec
 
 METADATA_KEY = "zoo"  #: The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()
 
@@ -64,8 +63,7 @@ def set_facts(proto: onnx.ModelProto, info: ModelInfo) -> None:
     """Replaces the facts in a parsed file's metadata, in place; other keys stay."""
     from onnx.helper import set_model_props
 
-    kept = {entry.key: entry.value for entry in proto.metadata_props}
-    set_model_props(proto, {**kept, METADATA_KEY: info.to_json()})
+    set_model_props(proto, {**{one.key: one.value for one in proto.metadata_props}, METADATA_KEY: info.to_json()})
 
 
 def model_sha256(path: str | Path) -> str:
@@ -131,9 +129,8 @@ def with_raw_input(path: Path, spec: InputSpec, channels_last: bool) -> bytes | 
         helper.make_node("Transpose", [f"{CROPS}_4"], [f"{CROPS}_5"], perm=planes),
         helper.make_node("Cast", [f"{CROPS}_5"], [node.name], to=node.type.tensor_type.elem_type),
     ]
-    nodes = [*before, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    for place, added in enumerate(before):
+        graph.node.insert(place, added)
     batch = node.type.tensor_type.shape.dim[0]
     shape = [batch.dim_value or batch.dim_param or "batch", *spec.size, 3]
     graph.input.remove(node)

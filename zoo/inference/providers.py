@@ -110,8 +110,7 @@ def choose(device: Device) -> tuple[list[str], str]:
         why = "no CUDA GPU was found" if not gpus else f"only {gpus} CUDA GPU{'s were' if gpus > 1 else ' was'} found"
     if why and device.kind != "auto":
         raise InputError(f"expected to run on {name}:{device.index}, but {why}; use --device cpu or auto")
-    gpu = ["tensorrt", "cuda", "cpu"] if name == "tensorrt" else ["cuda", "cpu"]
-    return (["cpu"], why) if why else (gpu, "")
+    return (["cpu"], why) if why else (["tensorrt", "cuda", "cpu"] if name == "tensorrt" else ["cuda", "cpu"], "")
 
 
 def with_options(

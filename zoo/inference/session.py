@@ -59,7 +59,7 @@ class OnnxEmbedder:
         self._given = {name: value for name, value in locals().items() if name != "self"}
         self.path, self.strict = Path(path), strict
         self.notes: list[str] = []
-        self._precision, self._batch_size = precision, batch_size
+        self._batch_size = batch_size
         if not self.path.is_file():
             raise InputError(f"expected an ONNX model at {self.path}, found no such file; check the path")
         self.device = Device.parse(device)
@@ -72,10 +72,11 @@ class OnnxEmbedder:
         node = self._only_input()
         self._name = node.name
         self._dtype = TYPES[node.type]
+        self.precision = precision if precision != "float32" else np.dtype(self._dtype).name
+        """The arithmetic: that of the input (float32, float16 or float64), or the one that TensorRT was asked for."""
         self._channels_last = node.shape[3] == 3 and node.shape[1] != 3
         size = node.shape[1:3] if self._channels_last else node.shape[2:4]
-        decided = decide(self.path, node.name, node.type, size, self.info, input)
-        self.input, self.stated, self.why_input = decided
+        self.input, self.stated, self.why_input = decide(self.path, node.name, node.type, size, self.info, input)
         self._note(self.why_input)
         batch = node.shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None  #: The only batch size that it takes
@@ -114,7 +115,7 @@ class OnnxEmbedder:
         if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         engine = _engine(self.path, self._batch_size) if wanted[0] == "tensorrt" else None
-        chosen = providers.with_options(wanted, device.index, engine, self._precision, graph)
+        chosen = providers.with_options(wanted, device.index, engine, self._given["precision"], graph)
         with providers.quiet(wanted):
             try:
                 self.session = ort.InferenceSession(file, options, providers=chosen)
@@ -146,11 +147,6 @@ class OnnxEmbedder:
     def model_sha256(self) -> str:
         """The hash of graph and weights without the metadata, so that writing facts does not change it."""
         return metadata.model_sha256(self.path)
-
-    @property
-    def precision(self) -> str:
-        """The arithmetic: that of the input (float32, float16 or float64), or the one that TensorRT was asked for."""
-        return self._precision if self._precision != "float32" else np.dtype(self._dtype).name
 
     def _note(self, note: str) -> None:
         if note and note not in self.notes:

@@ -16,7 +16,6 @@ from zoo.faces.detect import load_detector
 from zoo.files import write_bytes, write_json, write_text
 from zoo.hub.checks import content_hash, guarded, require_weights_beside
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, read, reason, unreachable
-from zoo.modelinfo import ModelInfo
 from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
 from zoo.recognition import FaceVerifier
 from zoo.resolve import onnx_file
@@ -86,9 +85,8 @@ def require_same_model(folder: Path) -> None:
 
     embedder = OnnxEmbedder(folder / ONNX, device="cpu")
     crops = crops_for_parity(embedder.input.size, 5)
-    ours = TorchEmbedder(load_timm(folder), embedder.input)(crops)
     with explained("model.safetensors and model.onnx are not one model", ParityError, advice="export the run again"):
-        cosine = differences(ours, embedder(crops)).cosine
+        cosine = differences(TorchEmbedder(load_timm(folder), embedder.input)(crops), embedder(crops)).cosine
     if cosine < 0.9999:
         advice = "export the run again with `zoo export --onnx --force` and measure it again"
         found = f"found a cosine of {cosine:.4f} between their embeddings"
@@ -105,15 +103,14 @@ def stage(
     biometric data, which goes only where it is named. InputError where the run has no proven export or no measurement
     of it (`allow_unmeasured` lets that pass, and the card says so).
     """
-    info = facts_in(run)
-    require_parity(run / ONNX, info)
+    facts_in(run)  # whatever is missing is said first
+    for model in sorted(run.glob("model*.onnx")):
+        stage_onnx(model, folder, license)
     report = report_in(run)
     if report is None and not allow_unmeasured:
         advice = f"make one with `zoo evaluate {run} --report {run}`, or publish without with --allow-unmeasured"
         raise InputError(f"expected a measurement of the model in {run}, found no report.json; {advice}")
     shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
-    for model in sorted(run.glob("model*.onnx")):
-        stage_onnx(model, folder, license)
     if report is not None:
         from zoo.evaluate.report.page import save_all
 
@@ -153,21 +150,19 @@ def existing(file: Path) -> Path:
     return file
 
 
-def require_parity(model: Path, info: ModelInfo) -> None:
-    """InputError unless the facts hold a passed comparison with torch."""
+def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> None:
+    """A copy of an ONNX file called `name`, and of the weights beside it, whose facts name the license.
+
+    InputError unless its facts hold a passed comparison with torch.
+    """
+    from zoo.inference.metadata import write_model_info
+
+    info = stated_facts(model)
     cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
     if not cosines or min(cosines) < LEAST_COSINE:
         advice = f"export it with `zoo export {model.parent} --onnx --force`"
         found = f"found {'a failed one' if cosines else 'none'}; {advice}"
         raise InputError(f"expected a proof in {model} that it computes the same as the trained model, {found}")
-
-
-def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> None:
-    """A copy of an ONNX file called `name`, and of the weights beside it, whose facts name the license."""
-    from zoo.inference.metadata import write_model_info
-
-    info = stated_facts(model)
-    require_parity(model, info)
     for weights in require_weights_beside(model):
         shutil.copyfile(existing(model.parent / weights), folder / weights)
     copy = folder / (name or model.name)

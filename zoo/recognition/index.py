@@ -49,7 +49,23 @@ def index(
     """
     people, odd = people_in(folder)
     if in_engine(path):
-        return _said(_index_in(QdrantStore.at(str(path), verifier), people, verifier, workers, bar, sync), folder, odd)
+        store = QdrantStore.at(str(path), verifier)
+        store.require(verifier)
+        before = set(store.owned(None if sync else people))
+        names = list(dict.fromkeys([*people, *sorted({name for name, _ in before})]))
+        added, removed, notes = 0, 0, list[str]()
+        with bar("people", len(names)) as progress:
+            for start in range(0, len(names), PEOPLE_AT_ONCE):
+                some = names[start : start + PEOPLE_AT_ONCE]
+                here = {name: people[name] for name in some if name in people}
+                known = {photo for photo in before if photo[0] in some}
+                with spare_journal() as journal:
+                    options: dict[str, Any] = {"journal": journal, "workers": workers, "sync": sync, "before": known}
+                    old, new = store.change(some, partial(follow, people=here, verifier=verifier, **options))
+                more, fewer = _changes(old, new)
+                added, removed, notes = added + more, removed + fewer, [*notes, *new.notes]
+                progress(len(some))
+        return _said(Indexed(replace(store, notes=tuple(dict.fromkeys(notes))), added, removed), folder, odd)
     path = Path(path)
     with Journal(partial_of(path), verifier.how()) as journal:
         old = Gallery.open(path) if path.exists() else Gallery.empty(verifier.dim, verifier.how())
@@ -123,28 +139,6 @@ def follow(
         if name in touched and mean < LEAST_AGREEMENT:
             notes.append(f"the photos of {name} look like different people (mean similarity {mean:.2f}): check them")
     return replace(new, notes=tuple(notes))
-
-
-def _index_in(
-    store: QdrantStore, people: Mapping[str, list[Path]], verifier: FaceVerifier, workers: int, bar: Bar, sync: bool
-) -> Indexed:
-    """`index` in a collection, PEOPLE_AT_ONCE by PEOPLE_AT_ONCE, each on its own whole in the collection."""
-    store.require(verifier)
-    before = set(store.owned(None if sync else people))
-    names = list(dict.fromkeys([*people, *sorted({name for name, _ in before})]))
-    added, removed, notes = 0, 0, list[str]()
-    with bar("people", len(names)) as progress:
-        for start in range(0, len(names), PEOPLE_AT_ONCE):
-            some = names[start : start + PEOPLE_AT_ONCE]
-            here = {name: people[name] for name in some if name in people}
-            known = {photo for photo in before if photo[0] in some}
-            with spare_journal() as journal:
-                options: dict[str, Any] = {"journal": journal, "workers": workers, "sync": sync, "before": known}
-                old, new = store.change(some, partial(follow, people=here, verifier=verifier, **options))
-            more, fewer = _changes(old, new)
-            added, removed, notes = added + more, removed + fewer, [*notes, *new.notes]
-            progress(len(some))
-    return Indexed(replace(store, notes=tuple(dict.fromkeys(notes))), added, removed)
 
 
 def prune(path: Place, people: Collection[str] = (), photos: Collection[str | Path] = ()) -> Indexed:

@@ -36,7 +36,7 @@ def decide(info: ModelInfo | None, far: float | None = None, threshold: float | 
         return given
     if far is not None and not 0 < far <= 1:
         raise InputError(f"expected a false accept rate above 0 and at most 1, found {far}; 0.001 is one in a thousand")
-    stored = _stored(info)
+    stored = sorted(info.thresholds, key=lambda t: t.far) if info else []
     if not stored:
         advice = "or measure some with `zoo evaluate MODEL --data … --write-thresholds`"
         return Decision(None, f"this model stores none: give one with --threshold, {advice}")
@@ -58,7 +58,7 @@ def decide_identification(
     """
     if given := _given(info, threshold, "--fpir", fpir):
         return given
-    stored = _stored(info)
+    stored = sorted(info.thresholds, key=lambda t: t.far) if info else []
     if fpir is None and not stored:
         return Decision(None, "this model stores none: give one with --threshold")
     if fpir is None:
@@ -104,7 +104,3 @@ def _given(info: ModelInfo | None, threshold: float | None, flag: str, rate: flo
     if not -1 <= threshold <= 1:
         raise InputError(f"expected a threshold between -1 and 1, as cosines are, found {threshold}")
     return Decision(threshold, "given with --threshold")
-
-
-def _stored(info: ModelInfo | None) -> list[Threshold]:
-    return sorted(info.thresholds, key=lambda t: t.far) if info else []

@@ -71,7 +71,8 @@ class FaceVerifier(FaceFinder):
     `far` and `threshold` choose as `decide` does; `detector`, `face` and `aligned` are those of `FaceFinder`. With
     `flip` an embedding is the sum over the crop and its mirror image; by default as the stored threshold was measured.
     The default device is the CPU, which answers one question before a GPU has started. `threads` and `input` are those
-    of OnnxEmbedder. A verifier can be pickled where its model and detector are files.
+    of OnnxEmbedder. Its own `model` is the ONNX file and `dim` the dimension of an embedding. A verifier can be pickled
+    where its model and detector are files.
     """
 
     def __init__(
@@ -98,16 +99,7 @@ class FaceVerifier(FaceFinder):
         self.decision = decide(self.embedder.info, far, threshold)
         stored = self.decision.stored
         self.flip = flip if flip is not None else stored.flip if stored else True
-
-    @property
-    def model(self) -> Path:
-        """The ONNX file."""
-        return self.embedder.path
-
-    @property
-    def dim(self) -> int:
-        """The dimension of an embedding."""
-        return self.embedder.embedding_dim
+        self.model, self.dim = self.embedder.path, self.embedder.embedding_dim
 
     def how(self) -> dict[str, str | bool | int]:
         """What two runs must share so that their embeddings may be compared."""
