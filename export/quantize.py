@@ -4,12 +4,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
+from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
@@ -193,19 +194,10 @@ def tensor_ranges(
         path.write_bytes(proto.SerializeToString())
         calibrator = create_calibrator(path, operators, str(augmented), calibrate_method=method)
         calibrator.infer_session = parity.session(augmented, optimise=False)
-        for start in range(0, len(inputs), CHUNK):
-            calibrator.collect_data(_Chunk({name: np.ascontiguousarray(inputs[start : start + CHUNK])}))
+        for start in range(0, len(inputs), CHUNK):  # a reader for each, as all batches of a reader stay in memory
+            batches = iter([{name: np.ascontiguousarray(inputs[start : start + CHUNK])}, None])
+            calibrator.collect_data(SimpleNamespace(get_next=batches.__next__))
         return calibrator.compute_data()
-
-
-class _Chunk(CalibrationDataReader):  # type: ignore[misc]
-    """One batch for onnxruntime's calibrators, which keep every batch of a reader in memory."""
-
-    def __init__(self, feed: dict[str, Inputs]) -> None:
-        self._feeds = iter([feed])
-
-    def get_next(self) -> dict[str, Inputs] | None:
-        return next(self._feeds, None)
 
 
 def largest_magnitudes(proto: ModelProto, inputs: Inputs) -> dict[str, float]:

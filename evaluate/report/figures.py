@@ -1,7 +1,5 @@
 """The one style of every plot, and the figures of a report: drawn by matplotlib without a screen."""
 
-from __future__ import annotations
-
 import html
 import io
 import re
@@ -20,7 +18,7 @@ DASHES = ("-", "--", "-.", ":")
 Drawn = tuple[str, int, Curves]  #: What a figure shows of one model: its name, its place among the models, its curves
 
 
-def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> tuple[Figure, list[Axes]]:
+def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> "tuple[Figure, list[Axes]]":
     """A figure of `count` plots side by side in the style of every plot; a plot is `width` × `height` inches."""
     from matplotlib.figure import Figure
 
@@ -38,40 +36,40 @@ def line(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.8}
 
 
-def title(axes: Axes, text: str) -> None:
+def title(axes: "Axes", text: str) -> None:
     """Writes a plot's title."""
     axes.set_title(text, loc="left", fontsize=10)
 
 
-def legend(axes: Axes, corner: Any = "best") -> None:
+def legend(axes: "Axes", corner: Any = "best") -> None:
     """Adds the names of the lines in a `corner`, e.g. "lower right"."""
     axes.legend(loc=corner, frameon=False)
 
 
-def roc_axes(axes: Axes) -> None:
+def roc_axes(axes: "Axes") -> None:
     """Labels and limits of a ROC with a logarithmic false accept rate."""
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(None, 1.005), xlim=(None, 1))
 
 
-def roc_figure(drawn: Sequence[Drawn]) -> Figure | None:
+def roc_figure(drawn: Sequence[Drawn]) -> "Figure | None":
     """TAR over FAR on a logarithmic axis, one line a model; None where no model has a curve."""
     return _rates([(name, line(index), one.roc) for name, index, one in drawn if one.roc])
 
 
-def det_figure(drawn: Sequence[Drawn]) -> Figure | None:
+def det_figure(drawn: Sequence[Drawn]) -> "Figure | None":
     """False non-match over false match rate, both logarithmic; None where no model has both kinds of errors."""
     curves = [(name, line(index), one.roc) for name, index, one in drawn if one.roc]
     return _rates(curves, "false match rate", "false non-match rate")
 
 
-def open_set_figure(drawn: Sequence[Drawn]) -> Figure | None:
+def open_set_figure(drawn: Sequence[Drawn]) -> "Figure | None":
     """FNIR over FPIR, one line a model and gallery; None where no probe is without a mate."""
     every = [(name, index, gallery, roc) for name, index, one in drawn for gallery, roc in one.open_set.items()]
     curves = [(f"{name} {gallery}".strip(), _gallery(index, gallery), roc) for name, index, gallery, roc in every]
     return _rates(curves, "false positive identification rate", "false negative identification rate")
 
 
-def _rates(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str = "", up: str = "") -> Figure | None:
+def _rates(curves: Sequence[tuple[str, dict[str, Any], RocPoints]], across: str = "", up: str = "") -> "Figure | None":
     """TAR over FAR of curves with their names and styles, or, with labels, 1 − TAR on a logarithmic axis too."""
     lines = []
     for name, style, roc in curves:
@@ -97,7 +95,7 @@ def _gallery(index: int, gallery: str) -> dict[str, Any]:
     return {**line(index), "linestyle": ":" if gallery.endswith("2") else "--" if gallery == "union" else "-"}
 
 
-def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
+def cmc_figure(drawn: Sequence[Drawn]) -> "Figure | None":
     """The share of probes found within the first n, one line a model and gallery; None where nothing was searched."""
     lines = [(name, index, gallery, rates) for name, index, c in drawn for gallery, rates in c.cmc.items()]
     if not lines:
@@ -112,7 +110,7 @@ def cmc_figure(drawn: Sequence[Drawn]) -> Figure | None:
     return figure
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(figure: "Figure", name: str) -> str:
     """A figure as an <svg> element to put into a page, with its name for those who cannot see it."""
     import matplotlib
 

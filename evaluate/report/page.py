@@ -1,7 +1,5 @@
 """The files of a report: tables, figures, and report.html for one model or several, which asks nothing of a network."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ DRAWN = ("roc", "histogram", "sweep", "rejection", "cmc", "open_set")  #: The cu
 MODELS = 8  #: How many models the page has colours for; more begin again
 
 
-def templates(package: str, **options: Any) -> jinja2.Environment:
+def templates(package: str, **options: Any) -> "jinja2.Environment":
     """The templates in a package's templates/, which may `include` base.css; `options` are jinja2.Environment's."""
     import jinja2
 

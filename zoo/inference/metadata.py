@@ -3,8 +3,6 @@
 The one place where an ONNX file is parsed. `onnx` is imported when that happens, so that inference does without it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "zoo"  #: The one key of an ONNX file's metadata that is ours; its value is ModelInfo.to_json()
 
 
-def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
+def load_proto(path: str | Path, weights: bool = False) -> "onnx.ModelProto":
     """The parsed file, external weights left out unless `weights`; InputError for no ONNX file and for none there."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -33,7 +31,7 @@ def load_proto(path: str | Path, weights: bool = False) -> onnx.ModelProto:
         return onnx.load(str(path), load_external_data=weights)
 
 
-def facts_text(proto: onnx.ModelProto) -> str | None:
+def facts_text(proto: "onnx.ModelProto") -> str | None:
     return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
 
 
@@ -59,7 +57,7 @@ def write_model_info(path: str | Path, info: ModelInfo) -> None:
     write_bytes(path, proto.SerializeToString(deterministic=True))
 
 
-def set_facts(proto: onnx.ModelProto, info: ModelInfo) -> None:
+def set_facts(proto: "onnx.ModelProto", info: ModelInfo) -> None:
     """Replaces the facts in a parsed file's metadata, in place; other keys stay."""
     from onnx.helper import set_model_props
 
@@ -79,7 +77,7 @@ def model_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def external_files(proto: onnx.ModelProto) -> list[str]:
+def external_files(proto: "onnx.ModelProto") -> list[str]:
     """The files that hold weights of a parsed file, as it names them: relative to its folder, sorted, each once.
 
     The names are the file's own and not checked: one from a third party may lead out of the folder.
