@@ -26,14 +26,9 @@ from zoo.messages import Bar, Progress, no_bar, no_progress
 
 Hashes = npt.NDArray[np.uint64]  #: (images, 4): 256 bits per picture
 NEAR = 50
-"""Hashes that differ in at most so many of their 256 bits are near-duplicates.
-
-Chosen by `benchmarks/data.py near`: more find more of the copies that were shifted by two pixels, fewer keep further
-away from the first false matches; docs/data.md has the table."""
+"""Hashes that differ in at most so many of 256 bits are near-duplicates, by `benchmarks/data.py near`: docs/data.md."""
 _ROWS = 1024
-PAYS_FROM = 20_000
-"""Pictures from which several processes, which take some tenths of a second to start, are faster than one.
-`benchmarks/data.py scan` measures it."""
+PAYS_FROM = 20_000  #: Pictures from which several processes are faster than one, as `benchmarks/data.py scan` measures
 _CHUNK = 128
 
 
@@ -82,8 +77,7 @@ def scan(
 
     `views` perceptual hashes per picture: 0 none, 1 as it is, 2 its mirror image too. This process reads, `workers`
     processes unpack and hash; with 1, this one does. None takes as many as there are cores from PAYS_FROM pictures on.
-    A few chunks are in memory, whatever the set's size. Threads would not do: for pictures of 40 µs each they spend
-    their time passing the interpreter's lock.
+    A few chunks are in memory, whatever the set's size. Threads would spend their time passing the interpreter's lock.
     """
     if workers is None:
         workers = cores() if len(dataset) >= PAYS_FROM else 1

@@ -64,8 +64,7 @@ def build_augmentation(preset: str) -> Augmentation:
 def key_word(*key: Any) -> Any:
     """64 random bits that depend on the key alone: SplitMix64's output function (Steele et al., 2014) over its parts.
 
-    A part may be an array of uint64: (batch,) words at once. Seeding a generator for every picture would take half as
-    long as decoding it; this takes a microsecond.
+    A part may be an array of uint64: (batch,) words at once. A seeded generator would take half as long as decoding.
     """
     word: Any = 0
     for part in key:
@@ -97,8 +96,7 @@ class Flip(Augmentation):
 class Composed(Augmentation):
     """An albumentations pipeline whose random numbers come from the key alone.
 
-    Its transforms share one counter generator and one `random.Random`, which each call resets: reseeding the transforms
-    one by one, as Compose would, takes as long as they do.
+    Its transforms share two generators that each call resets; to reseed each, as Compose would, takes as long as they.
     """
 
     def __init__(self, name: str, build: Callable[[], Any]) -> None:

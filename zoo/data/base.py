@@ -47,8 +47,7 @@ class EncodedFaces(abc.ABC):
     image_size: Size | None  #: (height, width) that `image` scales others to; None leaves each as it is
     notes: Sequence[str] = ()  #: What of the files at the set's place is not in it, a sentence each
     blocks: npt.NDArray[np.int64] | None = None
-    """(blocks + 1,): where each block of neighbours starts, in formats that are read a block at a time; the loader
-    then shuffles blocks, and pictures among the blocks that are open."""
+    """(blocks + 1,): where each block of neighbours starts, in formats that are read and shuffled a block at a time."""
     shares: npt.NDArray[np.float32] | None = None
     """(images,): how often an epoch takes each picture, on average; None stands for once."""
 

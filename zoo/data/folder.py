@@ -1,5 +1,6 @@
 """Sets on this machine: a folder with one sub-folder per person, a list of paths and labels, RecordIO, pairs."""
 
+import contextlib
 import csv
 import os
 from collections import Counter
@@ -113,16 +114,6 @@ def write_names(folder: Path, names: Sequence[str]) -> None:
         csv.writer(file).writerows([("label", "name"), *enumerate(names)])
 
 
-def read_names(folder: Path, count: int) -> list[str] | None:
-    """What each of `count` identities is called; None where no such file lies there."""
-    try:
-        with open(folder / NAMES, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            names = [row[1] for row in csv.reader(file)][1:]
-    except (OSError, IndexError, csv.Error):
-        return None
-    return names if len(names) == count else None
-
-
 class RecordDataset(RecordFile, EncodedFaces):
     """The pictures of a .rec file, or of the one in a folder."""
 
@@ -132,7 +123,10 @@ class RecordDataset(RecordFile, EncodedFaces):
         super().__init__(path)
         self.image_size, folder = image_size, self.path.parent
         self.name = folder.resolve().name if self.path.name == "train.rec" else self.path.stem
-        self.identities = read_names(folder, self.num_classes)
+        with contextlib.suppress(OSError, IndexError, csv.Error):
+            with open(folder / NAMES, newline="", encoding="utf-8", errors="surrogateescape") as file:
+                names = [row[1] for row in csv.reader(file)][1:]
+            self.identities = names if len(names) == self.num_classes else None
         if PARTIAL in self.index_note:
             self.notes = [f"only the records that {self.path.stem}.idx lists are used; the file has more"]
 

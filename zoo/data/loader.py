@@ -65,9 +65,7 @@ class TrainLoader:
             wanted = f"{batch_size}" if world == 1 else f"{batch_size} on each of {world} ranks"
             told = f"images in {dataset.name}; use a batch size of at most {max(1, len(dataset) // world):,}"
             raise InputError(f"expected at least one batch of {wanted}, found {len(dataset):,} {told}")
-        self.skipped: dict[int, str] = {}
-        """The damaged pictures of this rank's batches in the current epoch, and what is wrong with each. The ranks have
-        disjoint parts of an epoch, so their numbers add up to those of the epoch."""
+        self.skipped: dict[int, str] = {}  #: What is wrong with each damaged picture of this rank's part of the epoch
         self._plan: list[tuple[int, Numbers]] = []  #: What the workers are to make next: (epoch, indices) each
         made = _Batches(dataset, augmentation, seed, skip=on_corrupt == "skip")
         kept: dict[str, Any] = {"persistent_workers": workers > 0, "pin_memory": pin_memory, "sampler": self._plan}

@@ -126,9 +126,8 @@ def pack_pairs(listed: str | Path, out: str | Path, folder: str | Path | None = 
     """Writes the pictures that a list of pairs names as a .bin; gives (pairs of one person, pairs of two).
 
     The list is a CSV with the columns a, b, same, or LFW's pairs.txt over `folder`. Pictures are stored as they are.
-    Accuracy is measured over ten folds, each tenth of the pairs: where one of them would hold one kind of pairs only,
-    the pairs are put in another order (`mixed_folds`). InputError for a pair without truth and for a picture that is
-    missing or damaged.
+    Where one of the ten folds that accuracy is measured over would hold one kind of pairs only, the pairs are put in
+    another order (`mixed_folds`). InputError for a pair without truth, and for a missing or damaged picture.
     """
     listed = Path(listed)
     from_folder = folder or listed.parent

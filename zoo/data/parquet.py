@@ -22,8 +22,7 @@ class ParquetDataset(BlockedFaces):
     """The rows of a Parquet file, or of those in a folder, with a column of encoded pictures and one of labels.
 
     Pictures are bytes, or the Hub's {bytes, path}. Opening reads the labels. A picture is read with its row group, of
-    which a few stay in memory; the loader shuffles with that in mind. Needs pyarrow (the extra `data`). InputError for
-    a file that is no Parquet or lacks the columns.
+    which a few stay in memory. Needs pyarrow (extra `data`). InputError for no Parquet, and where the columns lack.
     """
 
     kind = "Parquet"
@@ -69,8 +68,7 @@ class ParquetDataset(BlockedFaces):
 class HubDataset(EncodedFaces):
     """A dataset of the Hugging Face Hub, or a folder that the datasets library reads or that its `save_to_disk` wrote.
 
-    The library, from the extra `data`, maps it into memory. InputError for an address without a dataset or without
-    columns of pictures and labels.
+    The library (extra `data`) maps it into memory. InputError for no dataset or no columns of pictures and labels.
     """
 
     kind = "Hugging Face dataset"

@@ -42,8 +42,7 @@ def index_file(shard: str, fields: tuple[str, str]) -> Path:
 def training_files(files: Sequence[Path], split: str = "train") -> tuple[list[Path], list[str]]:
     """Those of a folder's tables or shards that are of a split, by their names, and a note of what is left out.
 
-    train-00000-of-00007.parquet is of "train". Where no name begins with one of SPLITS, or all with the same, none is
-    left out.
+    train-0-of-7.parquet is of "train". Where no name begins with one of SPLITS, or all with the same, none is left out.
     """
     splits = {file: re.split(r"[-_.]", file.name.lower())[0] for file in files}
     if len({name if name in SPLITS else "" for name in splits.values()}) < 2:

@@ -122,8 +122,7 @@ def upright(photo: Any) -> Image:
 def decode_into(content: bytes, out: Image) -> bool:
     """Unpacks an upright JPEG of `out`'s size straight into `out`, RGB uint8 (height, width, 3), contiguous.
 
-    False for anything else, damage included, with `out` left undefined: `decode` reads it or says what is wrong. What
-    the header announces costs no memory, as `out` is all there is.
+    False for anything else, damage included, with `out` left undefined. What the header announces costs no memory.
     """
     if not _may_be_turned(content):
         with contextlib.suppress(ValueError):
@@ -161,8 +160,7 @@ def printable(path: str | Path) -> str:
 def resized(image: Image, size: tuple[int, int], bilinear: bool = False) -> Image:
     """`image` at `size`, (height, width); the array itself where it has that size.
 
-    Where both sides shrink, pixels are averaged by area, else interpolated linearly. `bilinear` interpolates always,
-    as the definition of a benchmark may have it.
+    Pixels are averaged by area where both sides shrink, else, and with `bilinear` always, interpolated linearly.
     """
     height, width = size
     if image.shape[:2] == size:
@@ -247,7 +245,6 @@ def _too_large(name: str, announced: str, most: int) -> InputError:
 
 
 def _may_be_turned(content: bytes) -> bool:
-    """Whether a JPEG has an EXIF block before a scan: simplejpeg unpacks the others, faster than cv2 and to the same
-    pixels. What only looks like a block is read by cv2 as well."""
+    """Whether a JPEG may have an EXIF block before a scan; simplejpeg unpacks the others, faster than cv2."""
     place = content.find(_EXIF)
     return place >= 0 and content.find(_SCAN, place) >= 0

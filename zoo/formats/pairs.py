@@ -83,9 +83,8 @@ def people_in(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
 def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) -> list[Pair]:
     """The pairs of LFW's pairs.txt, in file order, as pictures `folder`/NAME/NAME_0001.jpg (or .png).
 
-    The first line names the folds and the pairs of each kind a fold, unless there is no `header`, as in RFW's lists;
-    then `name i j` is the same person and `name i name j` two people (http://vis-www.cs.umass.edu/lfw/README.txt).
-    InputError for any other line.
+    The first line names the folds and the pairs of each kind a fold, or is missing without `header` (RFW); then `name i
+    j` is one person, `name i name j` two (http://vis-www.cs.umass.edu/lfw/README.txt). InputError for any other line.
     """
     path, folder = Path(path), Path(folder)
     lines = [" ".join(line.split()) for line in _text(path).splitlines() if line.strip()]
@@ -106,8 +105,7 @@ def read_lfw_pairs(path: str | Path, folder: str | Path, header: bool = True) ->
 def listed_pairs(path: str | Path) -> list[Pair] | None:
     """The pairs of a .csv with the columns a and b, or of LFW's pairs.txt; None for any other list.
 
-    The people of a pairs.txt lie beside it, or in a folder beside it. InputError where they do not, and for a list of
-    pairs with a row that is none.
+    The people of a pairs.txt lie beside it or in a folder there. InputError where they do not, and for a wrong row.
     """
     path = Path(path)
     if path.suffix == ".csv":
@@ -154,8 +152,7 @@ def read_pair_table(path: Path) -> tuple[list[bytes], npt.NDArray[np.bool_], dic
 
     Two layouts are known: a row a pair with two pictures and a truth (image1, image2, target), and, as CVLface hands
     out its evaluation sets, a row a picture, two by two (image, is_same). `path` is a .parquet file, a folder of them,
-    or a folder that `datasets` saved to disk. InputError for tables without such columns, and for cells that are no
-    picture or no truth.
+    or a folder that `datasets` saved to disk. InputError for tables without such columns, pictures or truths.
     """
     with needs("pyarrow", "data", f"to read {path}"):
         import pyarrow as arrow

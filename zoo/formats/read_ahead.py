@@ -55,7 +55,6 @@ def read_ahead(
 ) -> Iterator[Image | None]:
     """The pictures from `start` to before `stop` in order, decoded and aligned ahead of the model by `map_ahead`.
 
-    Threads are enough: OpenCV releases the interpreter while it decodes and warps, and what processes gain there they
-    lose by handing the pictures over (`benchmarks/evaluate.py decode` measures both).
+    Threads are enough, as OpenCV releases the interpreter (`benchmarks/evaluate.py decode` measures processes too).
     """
     return map_ahead(pictures.image, range(start, len(pictures) if stop is None else stop), workers, ahead)

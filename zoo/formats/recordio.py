@@ -25,8 +25,7 @@ from zoo.formats.frames import FRAME, HEADER, MAGIC, MAGIC_BYTES, MAX_PART, WHOL
 _FRAME_AND_FLAG = struct.Struct("<III")
 _EXACT = 1 << 24  #: float32, in which the format keeps its ranges, tells whole numbers apart up to here
 _CROWD, _LEAST_BYTES = 100_000, 96
-"""A file of more records than this has at least so many bytes per record, or it holds no pictures: their numbers alone
-would take more memory than the file."""
+"""A file of more records than this, with fewer bytes per record, holds no pictures: their numbers would outgrow it."""
 KEEP_FROM_BYTES = 1 << 28  #: Files from this size on get an index of our own
 PARTIAL = ", which lists a part of the records"
 _LARGE = 1 << 24  #: No picture of a face is larger; a record that seems so is looked at through the map

@@ -1,5 +1,1 @@
-"""The Hugging Face Hub: `zoo.hub.pull.pull` fetches a model safely, `zoo.hub.pull` lists what there is.
-
-The modules import huggingface_hub inside their functions, because it reads its environment (HF_ENDPOINT, HF_HOME, …)
-when it is imported.
-"""
+"""The Hugging Face Hub; huggingface_hub is imported in functions, as it reads HF_ENDPOINT, HF_HOME, … when imported."""

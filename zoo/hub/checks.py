@@ -1,8 +1,7 @@
 """Checks of a server that is not trusted: of every answer before the client uses it, of every file after it arrived.
 
-A Hub's answers name files: the client stores a download under its ETag and in a folder named after the commit. So both
-must be hashes, whoever sends them. Names of other hosts come from the server as well: redirects stay on https (or on
-this machine), and the token is sent to the Hub alone.
+The client stores a download under the ETag and in a folder named after the commit that a server sends: both must be
+hashes. Redirects stay on https (or on this machine), and the token is sent to the Hub alone.
 """
 
 import contextlib
@@ -143,8 +142,7 @@ def origin(url: str) -> tuple[str, str, int]:
 def require_content(file: Path, etag: str | None = None) -> None:
     """InputError unless a cached file's content has the hash `etag` and the one that it is stored under.
 
-    A damaged one is deleted. The client stores a file as a link to blobs/HASH; where the system has no links, only what
-    was just fetched has an `etag` to compare with.
+    A damaged one is deleted. The client stores a file as a link to blobs/HASH; else only a new one has an `etag`.
     """
     blob = file.parent / os.readlink(file) if file.is_symlink() else file
     named = ETAG.fullmatch(blob.name) if blob != file else None

@@ -11,6 +11,7 @@ import hmac
 import time
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,8 +39,7 @@ class Gate:
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`; 503 where the queue is full, and where waiting or computing takes too long.
 
-        Work that takes too long keeps its slot until it ends: a thread cannot be stopped, and the limits on bytes,
-        pixels and faces bound what it does.
+        Work that takes too long keeps its slot until it ends, as a thread cannot be stopped.
         """
         limits = self.limits
         if self.waiting + self.running >= limits.concurrent + limits.queue:
@@ -99,14 +99,6 @@ HEADERS = {
 }
 
 
-class Seen:
-    """What is known of a request while it is answered."""
-
-    status = 0
-    size = 0  #: Bytes of the body that have arrived
-    unread = False  #: Whether more of the body may come
-
-
 class Guard:
     """ASGI middleware around the whole application."""
 
@@ -119,8 +111,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, seen, headers = time.monotonic(), Seen(), Headers(scope=scope)
-        seen.unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        started, headers = time.monotonic(), Headers(scope=scope)
+        body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        seen = SimpleNamespace(status=0, size=0, unread=body)  # size: bytes of the body that have arrived
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -181,7 +174,7 @@ class Guard:
             told = f"expected the server's token in the header Authorization: Bearer TOKEN, {found}"
             raise Problem(401, told, {"WWW-Authenticate": "Bearer"})
 
-    async def _read(self, headers: Headers, receive: Receive, seen: Seen) -> Receive:
+    async def _read(self, headers: Headers, receive: Receive, seen: SimpleNamespace) -> Receive:
         """A `receive` with the whole body; 413, 408 or 503 for one that is too large, too slow or one too many."""
         limits, length = self.settings.limits, headers.get("content-length", "")
         if headers.get("content-encoding", "identity").lower() != "identity":

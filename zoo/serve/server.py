@@ -78,9 +78,7 @@ class Connection(H11Protocol):
 
 
 DRAIN_SECONDS = 5  #: Beyond a request's time limit, how long a worker told to stop waits for those under way
-START_SECONDS = 60
-"""How long a worker may take to load or not answer before another one takes its place; uvicorn's 5 never end where the
-machine is too busy to load a model in them."""
+START_SECONDS = 60  #: How long a worker may take to load, or not answer; in uvicorn's 5 a busy machine loads no model
 BACKLOG = 1024  #: Connections that the system keeps until a worker takes them
 
 

@@ -36,8 +36,7 @@ Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]  #: The crops of one c
 class SharedEmbedder(OnnxEmbedder):
     """An OnnxEmbedder that threads share: one inference at a time, with the crops of every call that waits for it.
 
-    A call that finds the session idle starts at once; nothing waits for a batch to fill. Whoever gets the session
-    next computes for all that wait.
+    Nothing waits for a batch to fill: whoever gets the session computes at once, for all that wait by then.
     """
 
     def __init__(self, path: str | Path, **options: Any) -> None:

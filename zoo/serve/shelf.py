@@ -199,8 +199,7 @@ class Shelf:
     def _change(self, action: str, name: str, change: Callable[[Gallery], Gallery]) -> Change:
         """Under the lock: the newest gallery, changed, with the line in the log before the new file takes its place.
 
-        So there is no change without a line; after a kill in between, the log's last line states one that was not
-        made and was never acknowledged.
+        So no change is without a line; after a kill in between, the last line states one that was never acknowledged.
         """
         if not self.writable:
             raise Problem(403, "this server is read-only: it was started without --enrol")

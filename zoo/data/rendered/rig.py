@@ -123,8 +123,7 @@ def neighbours(quads: Tensor, vertices: int) -> Tensor:
 def normals(points: Tensor, quads: Tensor, around: Tensor) -> Tensor:
     """The unit normals (batch, vertices, 3) of a mesh of quads, outwards; `around` as `neighbours` gives it."""
     a, b, c, d = (points[:, quads[:, i]] for i in range(4))
-    across = functional.pad(torch.linalg.cross(c - a, d - b), (0, 0, 0, 1))
-    return functional.normalize(across[:, around].sum(2), dim=2)
+    return functional.normalize(functional.pad(torch.linalg.cross(c - a, d - b), (0, 0, 0, 1))[:, around].sum(2), dim=2)
 
 
 def visibility(mean: Tensor, quads: Tensor, lights: Tensor, size: int = 192) -> Tensor:

@@ -251,7 +251,15 @@ def photograph(pixels: Tensor, covered: Tensor, around: Tensor, d: Draws, size: 
     mean = (pixels * face).mean((1, 2, 3), keepdim=True) / face.float().mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
     exposed = pixels * torch.exp(d.normal(1, 1, 1, spread=0.35)) * 0.25 / mean.clamp(min=1e-3)
     shown = (1 - torch.exp(-1.4 * exposed)).clamp(min=1e-5) ** (1 / 2.2) * 1.05
-    picture = occluded(torch.where(face, shown, around), d)
+    picture = torch.where(face, shown, around)
+    # something in front of some faces: a rounded bar of any direction, from the border inwards
+    place = torch.arange(picture.shape[1], device=picture.device) / picture.shape[1] - 0.5
+    turn, x, y = d.uniform(1, 1, high=6.2832), place, place[:, None]
+    inward, along = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
+    bend = ((along - d.uniform(1, 1, low=-0.5, high=0.5)) / d.uniform(1, 1, low=0.05, high=0.5)) ** 2 * 0.3
+    depth = (inward - d.uniform(1, 1, low=0.12, high=0.6) - bend)[..., None]
+    colour = (d.uniform(1, 1, 3) + 0.3 * d.normal(1, 1, 3) * depth).clamp(0, 1)
+    picture = torch.where((depth > 0) & (d.uniform(1, 1, 1) < 0.15), colour, picture)
     gamma, contrast = d.normal(1, 1, 1, spread=0.2).exp(), d.normal(1, 1, 1, spread=0.2).exp()
     picture = (picture.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5 + d.normal(1, 1, 1, spread=0.06)
     picture = picture * (1 + d.normal(1, 1, 3, spread=0.05))
@@ -264,17 +272,6 @@ def photograph(pixels: Tensor, covered: Tensor, around: Tensor, d: Draws, size: 
     grain = (d.uniform(size, size, 3) - 0.5) * 3
     small = small + torch.lerp(grain, grain.mean(3, keepdim=True) * 1.6, faded) * d.uniform(1, 1, 1) ** 3 * 0.045
     return (small.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def occluded(picture: Tensor, d: Draws) -> Tensor:
-    """Something in front of some faces: a rounded bar of any direction, from the border inwards."""
-    place = torch.arange(picture.shape[1], device=picture.device) / picture.shape[1] - 0.5
-    turn, x, y = d.uniform(1, 1, high=6.2832), place, place[:, None]
-    inward, along = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
-    bend = ((along - d.uniform(1, 1, low=-0.5, high=0.5)) / d.uniform(1, 1, low=0.05, high=0.5)) ** 2 * 0.3
-    depth = (inward - d.uniform(1, 1, low=0.12, high=0.6) - bend)[..., None]
-    colour = (d.uniform(1, 1, 3) + 0.3 * d.normal(1, 1, 3) * depth).clamp(0, 1)
-    return torch.where((depth > 0) & (d.uniform(1, 1, 1) < 0.15), colour, picture)
 
 
 def optics(d: Draws, large: int, size: int) -> Tensor:

@@ -163,19 +163,6 @@ def noise_tile() -> npt.NDArray[np.float32]:
     return np.asarray((a + b + c) * 2, dtype=np.float32).reshape(512, 512, 3)
 
 
-def draw_background(draws: Draws, height: int, width: int) -> Image:
-    """Soft patches of colour and a few shapes, out of focus."""
-    patches = np.array([draws.between(0, 255) for _ in range(27)]).reshape(3, 3, 3)
-    grey = patches.mean()
-    small = (grey + (patches - grey) * draws.between(0.1, 0.8)).astype(np.uint8)
-    canvas = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    for _ in range(draws.below(3)):
-        corner = (int(draws.between(0, width)), int(draws.between(0, height)))
-        reach = (int(draws.between(0, width)), int(draws.between(0, height)))
-        cv2.rectangle(canvas, corner, reach, draws.colour().tolist(), cv2.FILLED)
-    return canvas
-
-
 def fill(canvas: Image, points: Points, colour: Colour) -> None:
     """Fills one outline (points, 2), in pixels of the canvas, with smooth edges."""
     cv2.fillPoly(canvas, [np.rint(points * 16).astype(np.int32)], colour.tolist(), cv2.LINE_AA, 4)
@@ -193,7 +180,15 @@ def aligned(who: Identity, shot: Shot) -> tuple[complex, complex]:
 def render(who: Identity, d: Draws, height: int, width: int) -> Image:
     """One image of a person: RGB uint8 (height, width, 3)."""
     shot = draw_shot(d)
-    canvas = draw_background(d, height, width)
+    # soft patches of colour and a few shapes, out of focus
+    patches = np.array([d.between(0, 255) for _ in range(27)]).reshape(3, 3, 3)
+    grey = patches.mean()
+    small = (grey + (patches - grey) * d.between(0.1, 0.8)).astype(np.uint8)
+    canvas = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    for _ in range(d.below(3)):
+        corner = (int(d.between(0, width)), int(d.between(0, height)))
+        opposite = (int(d.between(0, width)), int(d.between(0, height)))
+        cv2.rectangle(canvas, corner, opposite, d.colour().tolist(), cv2.FILLED)
     scale = height / 112
     a, b = aligned(who, shot)
     # the detector's own error: no two crops of a face are cut alike
@@ -295,9 +290,8 @@ class SyntheticFaces:
 def pair_plan(pairs: int = 6000, seed: int = 0) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Which test images are compared: (identities, index (pairs, 2), same (pairs,)).
 
-    The indices belong to SyntheticFaces(identities, PAIR_IMAGES, seed, "test"). Same and different pairs
-    alternate, so that folds of neighbours are balanced; no pair occurs twice, and no two different-person pairs
-    show the same two people.
+    The indices belong to SyntheticFaces(identities, PAIR_IMAGES, seed, "test"). Same and different pairs alternate, so
+    that folds of neighbours are balanced; no pair occurs twice, and no two people are compared twice.
     """
     if pairs < 2:
         raise InputError(f"expected at least 2 synthetic pairs, found {pairs}; ask for more")
