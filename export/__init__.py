@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Inspection", "OnnxExport", "export_onnx", "inspect_onnx"]
 __getattr__, __dir__ = lazy(__name__, __file__)
 
+CROPS = "crops for int8's ranges and for parity: any training set, a .bin or a folder of pictures"
 SYNTHETIC_PAIRS = 600  #: The number of synthetic pairs that variants are compared on where no benchmark is named
 
 
@@ -25,12 +26,7 @@ class Options:
     opset: int = option(18, "ONNX operator set, 18 to 23", "N")
     fp16: bool = option(False, "also write a float16 file, half the size")
     int8: bool = option(False, "also write an int8 file, a quarter of the size")
-    calibrate: str | None = option(
-        None,
-        "crops for int8's ranges and for parity: any training set, a .bin or a folder of pictures (default: the run's"
-        " training data, else synthetic faces)",
-        "DATA",
-    )
+    calibrate: str | None = option(None, f"{CROPS} (default: the run's training data, else synthetic faces)", "DATA")
     training_data: str | None = None  #: Where `calibrate` is None, if its crops have the model's size; of the run
     data: str | None = option(None, "pairs to compare the files on (default: synthetic faces)", "PAIRS.bin")
     max_accuracy_drop: float | None = option(None, "reject a smaller file that loses more than X of accuracy", "X")

@@ -70,20 +70,12 @@ def inspect_onnx(path: str | Path) -> Inspection:
     except InputError as error:
         told.append(str(error))
     beside = [path.parent / name for name in external_files(proto)]
-    return Inspection(
-        file=str(path),
-        bytes=path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file()),
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        opset={entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
-        inputs=inputs,
-        outputs=tuple(map(_port, proto.graph.output)),
-        parameters=sum(counts.values()),
-        operators=dict(Counter(node.op_type for node in proto.graph.node).most_common()),
-        weights=dict(counts.most_common()),
-        normalisation=normalisation(facts, embedder),
-        facts=facts,
-        warnings=tuple(told),
-    )
+    size = path.stat().st_size + sum(file.stat().st_size for file in beside if file.is_file())
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    opset = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    operators = dict(Counter(node.op_type for node in proto.graph.node).most_common())
+    graph = inputs, tuple(map(_port, proto.graph.output)), sum(counts.values()), operators, dict(counts.most_common())
+    return Inspection(str(path), size, producer, opset, *graph, normalisation(facts, embedder), facts, tuple(told))
 
 
 def normalisation(facts: ModelInfo | None, embedder: OnnxEmbedder | None) -> str:

@@ -97,7 +97,6 @@ def tidy_casts(proto: ModelProto) -> None:
                 continue
             casts[node.output[0]] = (node.input[0], node.attribute[0].i)
         nodes.append(node)
-    outputs = {value.name for value in proto.graph.output}
     for node in nodes:
         for index, name in enumerate(node.input):
             source, to = casts.get(name, ("", 0))
@@ -106,7 +105,7 @@ def tidy_casts(proto: ModelProto) -> None:
             elif to == single and casts.get(source, ("", 0))[1] == half:
                 node.input[index] = casts[source][0]
     while True:
-        read = outputs | {name for node in nodes for name in node.input}
+        read = {value.name for value in proto.graph.output} | {name for node in nodes for name in node.input}
         needed = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
         if len(needed) == len(nodes):
             break

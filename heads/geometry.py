@@ -45,11 +45,8 @@ def nearest_centre_angle(num_classes: int, dim: int) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if others * cap_fraction(middle, dim) < 1 else (low, middle)
     edges = sorted({0.0, *(min(high * factor, math.pi) for factor in (0.5, 1, 2, 8, 64)), math.pi})
-    pieces = [
-        quad(none_within, start, stop, epsabs=1e-14, epsrel=1e-12, limit=500)[0]
-        for start, stop in itertools.pairwise(edges)
-    ]
-    return float(math.fsum(pieces))
+    within = (quad(none_within, *ends, epsabs=1e-14, epsrel=1e-12, limit=500) for ends in itertools.pairwise(edges))
+    return math.fsum(value for value, *_ in within)
 
 
 def minimum_separation_asymptotic(num_classes: int, dim: int) -> float:

@@ -82,8 +82,7 @@ class RowwiseSGD(_Rowwise):
         self, params: Iterable[Tensor], lr: float, momentum: float = 0, weight_decay: float = 0, nesterov: bool = False
     ) -> None:
         if lr < 0 or momentum < 0 or weight_decay < 0:
-            found = f"found {(lr, momentum, weight_decay)}"
-            raise InputError(f"expected lr, momentum and weight_decay of at least 0, {found}")
+            raise InputError(f"expected lr, momentum, weight_decay of at least 0, found {(lr, momentum, weight_decay)}")
         if nesterov and momentum == 0:
             raise InputError("expected a momentum above 0 with nesterov, found 0")
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov})

@@ -86,8 +86,7 @@ class ReCurricularFace(CurricularFace):
 
     def bind(self, num_classes: int, dim: int) -> None:
         if self.constants == "derived":
-            separation = nearest_centre_angle(num_classes, dim)
-            self.a, self.b = self.chosen(recurricular_constants(separation, self.margin))
+            self.a, self.b = self.chosen(recurricular_constants(nearest_centre_angle(num_classes, dim), self.margin))
 
     def chosen(self, constants: tuple[float, float]) -> tuple[float, float]:
         """(a, b) with the options `a` and `b` in the place of their own, where they are given."""

@@ -22,8 +22,7 @@ class Exit(enum.IntEnum):
 class InputError(ValueError):
     """Wrong input: the message says what was expected, what was found and what to do.
 
-    The command line prints the message alone and exits with 2. Any other exception is a fault of ours
-    and exits with 70.
+    The command line prints the message alone and exits with 2; any other exception is our fault and exits with 70.
     """
 
 

@@ -240,16 +240,14 @@ def _finite(log: Tensor) -> Tensor:
 Pullback = Callable[[Tensor], Tensor]
 
 
-def _negatives(
-    head: MarginHead, cos: Tensor, boundary: Tensor, plan: Plan, with_pullback: bool
-) -> tuple[Tensor, Pullback]:
+def _negatives(head: MarginHead, cos: Tensor, boundary: Tensor, plan: Plan, keeps: bool) -> tuple[Tensor, Pullback]:
     """N of the cosines, −∞ where it is left out, and the function that maps a gradient of N to one of the cosines."""
 
     def negative(c: Tensor) -> Tensor:
         n = head.negative(c, boundary[:, None])
         return n if plan.filter_above is None else torch.where(c > plan.filter_above, -math.inf, n)
 
-    if not with_pullback:
+    if not keeps:
         return negative(cos), lambda gradient: gradient
     if torch.compiler.is_compiling():
         n, vjp = torch.func.vjp(negative, cos)[:2]

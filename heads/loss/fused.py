@@ -69,11 +69,8 @@ class _Work(Work):
         own = isinstance(pieces.linear, Tensor)
         shape = kernels.Shape(pieces.unchanged, own, *given, self.binary, plan.filter_above is not None)
         self.constants = (head.scale, plan.filter_above or 0.0, coefficients)
-        self.flags: dict[str, Any] = {
-            "SHAPE": shape,
-            "SUB_CENTRES": plan.sub_centres,
-            "BLOCK": min(BLOCK, _power_of_two(plan.chunk_size)),
-        }
+        block = min(BLOCK, _power_of_two(plan.chunk_size))
+        self.flags: dict[str, Any] = {"SHAPE": shape, "SUB_CENTRES": plan.sub_centres, "BLOCK": block}
         self.tile = {"DIM": _power_of_two(dim), "ROWS": max(1, TILE // _power_of_two(dim)), "num_warps": 8}
 
     def _over_rows(self, rows: int) -> tuple[int]:
@@ -129,8 +126,7 @@ def _power_of_two(number: int) -> int:
 
 def class_bytes(batch: int, dim: int, plan: Plan) -> int:
     """What a class adds to the memory of a chunk."""
-    size = 2 if plan.precision == "bf16" else 4
-    return plan.sub_centres * (4 * max(batch, dim) + size * (dim + batch))
+    return plan.sub_centres * (4 * max(batch, dim) + (2 if plan.precision == "bf16" else 4) * (dim + batch))
 
 
 _MEASURED: dict[tuple[Any, ...], int] = {}

@@ -38,8 +38,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         a, b = ctx.saved_tensors
         d_a = product(grads[0], b.T, ctx.precision) if ctx.needs_input_grad[0] else None
-        d_b = product(a.T, grads[0], ctx.precision) if ctx.needs_input_grad[1] else None
-        return d_a, d_b, None
+        return d_a, product(a.T, grads[0], ctx.precision) if ctx.needs_input_grad[1] else None, None
 
 
 def multiply(a: Tensor, b: Tensor, precision: str, out: Tensor | None = None) -> Tensor:

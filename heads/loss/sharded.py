@@ -85,9 +85,8 @@ class Ranks:
 
         What a rank computes from its own classes must use these parameters: their gradients are summed over the ranks.
         """
-        all_labels = self.gather(labels)
         all_unit, all_norm, *shared = _GatherBatch.apply(self, unit, norm, *parameters)
-        return all_unit, all_norm, all_labels, shared
+        return all_unit, all_norm, self.gather(labels), shared
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over the ranks of the parts of a quantity; the gradient of each part is that of the sum."""

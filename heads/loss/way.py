@@ -13,8 +13,7 @@ from zoo.heads.loss.dense import FORMS, Block, Negatives, Plan, nearest_cosines,
 from zoo.heads.loss.fused import fused_sum, plan_chunks, unsuitable
 
 HARD_SHARE_ROWS = 32  #: The log's share of hard negatives is counted on about so many evenly spaced samples
-CHUNK_BYTES = {"cpu": 2**21}  #: A chunk of cosines, by device, for `chunk_size` "auto": what fits a CPU's L2 cache
-CHUNK_BYTES_ELSEWHERE = 2**26
+CHUNK_BYTES = 2**21, 2**26  #: A chunk of cosines for `chunk_size` "auto": what fits a CPU's L2 cache; on a GPU
 MEMORY_BUDGET = 96 * 2**20  #: Bytes for values kept beyond the centres' gradient, where `memory_budget` is None
 MEMORY_BUDGET_FUSED = (480 * 2**20, 300 * 2**10)  #: Bytes beside centres and gradient on a GPU: least; per sample
 
@@ -23,7 +22,7 @@ def plan_of(loss: Any, unit: Tensor, precision: str) -> Plan:
     """How a MarginSoftmaxLoss goes through the classes for unit vectors (batch, dim)."""
     size, budget = loss.chunk_size, loss.memory_budget
     if not isinstance(size, int):
-        chunk_bytes = CHUNK_BYTES.get(unit.device.type, CHUNK_BYTES_ELSEWHERE)
+        chunk_bytes = CHUNK_BYTES[unit.device.type != "cpu"]
         size = max(64, chunk_bytes // (unit.element_size() * len(unit) * loss.sub_centres) // 64 * 64)
     keep = MEMORY_BUDGET if budget is None else budget
     counted, smooth = slice(0, None, max(1, len(unit) // HARD_SHARE_ROWS)), loss.label_smoothing > 0

@@ -74,7 +74,6 @@ def environment(configs: Sequence[training.TrainConfig], data: str) -> str:
 
 
 def read_cell(folder: Path, head: str, seed: int) -> tables.Cell:
-    """A finished cell."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [float(record["loss"]) for record in records if "loss" in record]
     return tables.Cell(head, seed, Report.read(folder / "report.json"), losses[-1])
@@ -90,8 +89,7 @@ def gather(
     """The tables, in `output`, of all finished cells in `folders`, which several calls or machines have made.
 
     `heads` chooses the columns and their order; the last one is compared with the others, by default ReCurricularFace
-    where it is there. Of a cell that two folders hold, the first counts. InputError where there is none, and where a
-    benchmark differs.
+    where it is there. Of a cell in two folders the first counts. InputError for no cell, and where a benchmark differs.
     """
     found: dict[tuple[str, int], Path] = {}
     for folder in folders:

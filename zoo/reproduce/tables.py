@@ -236,11 +236,9 @@ def mean_curves(cells: Sequence[Cell]) -> dict[str, dict[str, npt.NDArray[np.flo
                 far = np.geomspace(1 / result.negatives, 1, 300)
                 tar = np.asarray(roc.tar)[np.searchsorted(roc.far, far * (1 + 1e-12), side="right") - 1]
                 found.setdefault(result.data, {}).setdefault(cell.head, [far]).append(tar)
+    band = np.mean, np.min, np.max
     return {
-        data: {
-            head: np.stack([far, *(of(tars, axis=0) for of in (np.mean, np.min, np.max))])
-            for head, (far, *tars) in by_head.items()
-        }
+        data: {head: np.stack([far, *(of(tars, axis=0) for of in band)]) for head, (far, *tars) in by_head.items()}
         for data, by_head in found.items()
     }
 
@@ -272,8 +270,7 @@ HOW = (
 def markdown(cells: Sequence[Cell], second: str, stated: Stated | None = None, difference: float = 0.01) -> str:
     """The tables, and the gains of `second` over the other heads, in Markdown. InputError without a cell.
 
-    A figure that is `stated` has a row of its own below the measured one, unless the copy of the benchmark has another
-    size than the published one.
+    A figure that is `stated` has a row below the measured one, unless this copy of the benchmark has another size.
     """
     if not cells:
         raise InputError("expected at least one evaluated training to tabulate, found none")
@@ -330,7 +327,6 @@ def row(gain: Gain, difference: float) -> list[str]:
 
 
 def points(interval: tuple[float, float]) -> str:
-    """An interval in percentage points."""
     return "[" + ", ".join(f"{100 * bound:+.2f}" for bound in interval) + "]"
 
 
@@ -339,10 +335,7 @@ def summary(cells: Sequence[Cell], second: str, difference: float = 0.01) -> dic
     measured, compared = [], []
     for kind, rows in seed_stats(cells).items():
         for data, label, by_head in rows:
-            heads = {
-                head: {"values": values, "mean": statistics.fmean(values), "std": deviation(values)}
-                for head, values in by_head.items()
-            }
+            heads = {h: {"values": v, "mean": statistics.fmean(v), "std": deviation(v)} for h, v in by_head.items()}
             measured.append({"table": kind, "benchmark": data, "figure": label, "heads": heads})
     for gain in gains(cells, second):
         between = {"benchmark": gain.data, "figure": gain.figure, "first": gain.first, "second": gain.second}

@@ -122,8 +122,7 @@ def save(
         dcp_save(state, storage_writer=writer, process_group=group, no_dist=not several)
         if gather and several:
             parts: list[list[str]] = [[]] * dist.get_world_size()
-            own = sorted(path.name for path in temporary.glob(f"__{dist.get_rank()}_*"))
-            dist.all_gather_object(parts, own, group)
+            dist.all_gather_object(parts, sorted(path.name for path in temporary.glob(f"__{dist.get_rank()}_*")), group)
             for source, names in list(enumerate(parts))[1:]:
                 share(temporary, names, source, first and not (temporary / names[0]).exists(), group)
         if first:

@@ -195,14 +195,12 @@ class TrainConfig:
         self._require("head_epochs", self.head_epochs >= 0 and left > 0, f"less than the {self.epochs} epochs")
         self._require("warmup_epochs", 0 <= self.warmup_epochs < left, f"less than the {left:g} epochs")
         self._require("margin_epochs", 0 <= self.margin_epochs <= self.epochs, f"at most the {self.epochs} epochs")
-        learns = self.label_weight > 0 or (self.label_weight == 0 and self.teacher != "")
-        learns &= self.label_weight > 0 or self.head_epochs == 0
+        learns = self.label_weight > 0 or (self.label_weight == 0 and self.teacher != "" and self.head_epochs == 0)
         self._require("label_weight", learns, "a positive number, or 0 with a --teacher and without --head-epochs")
         from_run = self.init not in ("none", "timm")
         alone = self.ema is None and not self.low_rank and self.precision != "fp16" and self.optimizer == "adamw"
-        self._require(
-            "fsdp", alone or not self.fsdp, "false without --optimizer adamw or with --ema or --low-rank or fp16"
-        )
+        told = "false without --optimizer adamw or with --ema or --low-rank or fp16"
+        self._require("fsdp", alone or not self.fsdp, told)
         self._require("gather", not (self.gather and self.teacher), "false with a --teacher, whose file all must see")
         self._require("init_centres", from_run or not self.init_centres, "false without an --init that is a run")
         divides = self.batch_size % self.accumulate == 0
@@ -355,7 +353,6 @@ def load_config(path: Path) -> TrainConfig:
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    """Writes `config` as YAML, whole or not at all."""
     write_text(path, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
 
 

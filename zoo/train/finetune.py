@@ -171,6 +171,5 @@ def write_directions(config: TrainConfig, path: Path, dataset: FaceDataset) -> N
         raise InputError(f"expected a teacher of {config.embedding_dim} dimensions, {other}")
     log.info("%s embeds %d pictures, each once", config.teacher, len(dataset))
     found = embed(model, Intact(dataset) if config.on_corrupt == "skip" else dataset, dim=model.embedding_dim)
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, found / np.maximum(norms, np.finfo(np.float32).tiny))
+        np.save(file, found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(np.float32).tiny))

@@ -173,14 +173,10 @@ def note_changes(run: Path, config: TrainConfig, step: int) -> None:
 def note_machine(run: Path, config: TrainConfig, device: torch.device, processes: int, resume: bool) -> list[str]:
     """Notes what a run trains on and, on a resume, says why it may not end as an uninterrupted run, bit for bit."""
     gpu, kept = device.type == "cuda", run / "machine.json"
-    now = {
-        "device": device.type,
-        "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "threads": None if gpu else torch.get_num_threads(),
-        "processes": processes,
-        "precision": config.precision,
-    }
+    processor = torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability()
+    now: dict[str, Any] = {"device": device.type, "processor": processor, "torch": torch.__version__}
+    now |= {"processes": processes, "precision": config.precision}
+    now["threads"] = None if gpu else torch.get_num_threads()
     before = json.loads(kept.read_text()) if resume and kept.is_file() else now
     write_json(kept, now)
     told = [f"{name} {now[name]} in place of {value}" for name, value in before.items() if now.get(name) != value]

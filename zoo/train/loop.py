@@ -18,7 +18,7 @@ from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
 from zoo.modelinfo import Origin
 from zoo.train import checkpoint, distributed, start
-from zoo.train.build import Training, build, build_schedule, choose_device, info_of, open_loader
+from zoo.train.build import build, build_schedule, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
 from zoo.train.finetune import merged, open_teacher
 from zoo.train.log import LOGGERS, MetricsFile, note_changes, note_machine, write_curves
@@ -82,9 +82,7 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
             log.warning(sentence)
 
     with stop_signals() as stop, contextlib.closing(metrics), saver, settings(config, device):
-        milestones = Milestones(
-            config, rank, run, training, loader, steps_per_epoch, validation, device, metrics, saver, stop
-        )
+        milestones = Milestones(take_step, run, loader, validation, metrics, saver, stop)
         stop.step = step
         if step == 0:  # a full disk is found out now, and a run that was killed can be resumed
             saver.save(training.state(whole=rank.first), step)
@@ -137,49 +135,46 @@ def train_here(config: TrainConfig, run: Path, rank: distributed.Rank, *, resume
 class Milestones:
     """What happens at an epoch's end and where a validation is due, in the first process: a signal ends it at once."""
 
-    config: TrainConfig
-    rank: distributed.Rank
+    stepper: Stepper
     run: Path
-    training: Training
     loader: TrainLoader
-    steps_per_epoch: int
     validation: Sequence[Protocol]
-    device: torch.device
     metrics: MetricsFile
     saver: checkpoint.Saver
     stop: Stop
 
     def validates(self, step: int) -> bool:
         """Whether a validation is due after so many steps; its checkpoint is written first."""
-        every, last = self.config.validate_every or self.steps_per_epoch, self.config.epochs * self.steps_per_epoch
-        return bool(self.validation) and (step % every == 0 or step == last)
+        config, epoch = self.stepper.config, self.stepper.steps_per_epoch
+        return bool(self.validation) and (step % (config.validate_every or epoch) == 0 or step == config.epochs * epoch)
 
     def __call__(self, record: Record) -> Record:
         """Saves the model of an epoch, and in best/ where no validation was better; `record` with the validation."""
-        self.training.collect()
-        if not self.rank.first:
+        config, training = self.stepper.config, self.stepper.training
+        training.collect()
+        if not self.stepper.rank.first:
             return record
-        step, epoch, ended = record["step"], record["epoch"], record["step"] % self.steps_per_epoch == 0
-        told = info_of(self.config, self.training, self.loader.dataset)
+        step, epoch, ended = record["step"], record["epoch"], record["step"] % self.stepper.steps_per_epoch == 0
+        told = info_of(config, training, self.loader.dataset)
         if (others := self.run / start.ORIGIN).is_file():
             told = replace(told, origin=Origin.from_dict(json.loads(others.read_text(encoding="utf-8"))))
         info = asdict(told)
-        epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if self.config.keep_epochs else [])]
+        epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if config.keep_epochs else [])]
         if ended:
-            log.info("  ".join([f"epoch {epoch}/{self.config.epochs}", *start.facts(record)]))
+            log.info("  ".join([f"epoch {epoch}/{config.epochs}", *start.facts(record)]))
             for sentence in list(self.loader.skipped.values())[:1]:
                 log.info("one of the damaged images skipped: %s", sentence)
         for folder in epochs if ended else []:
-            save_timm(self.training.trained, folder, info, merged(self.training.trained))
+            save_timm(training.trained, folder, info, merged(training.trained))
         if self.validates(step):
-            scores = measured(self.training.trained, self.config.input, self.device, self.validation, self.heed)
-            if self.training.is_best(scores, ", ".join(one.data for one in self.validation)):
-                save_timm(self.training.trained, self.run / "best", info, merged(self.training.trained))
+            scores = measured(training.trained, config.input, self.stepper.device, self.validation, self.heed)
+            if training.is_best(scores, ", ".join(one.data for one in self.validation)):
+                save_timm(training.trained, self.run / "best", info, merged(training.trained))
                 self.saver.mark_best(step)
             self.metrics.write({"step": step, "epoch": epoch, "validation": scores})
             log.info("validation after step %d: %s", step, ", ".join(f"{name} {x:.4f}" for name, x in scores.items()))
             record = {**record, "validation": scores}
-        if self.config.curves and ended:
+        if config.curves and ended:
             write_curves(self.run)
         return record
 

@@ -177,13 +177,9 @@ class Stepper:
         self.meter = Meter(device)
         self.nonfinite = NonfiniteSteps(config.skip_nonfinite, device, training.progress["bad_steps"])
         self.margin = training.criterion.head.options.get("margin", 0.0)
-        self.frozen_norms = [  # statistics that moved would change what is frozen
-            module
-            for module in training.model.modules()
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-            and module.bias is not None  # the scale of a neck's last one is fixed and the rest is learned
-            and not module.bias.requires_grad
-        ]
+        norms = [one for one in training.model.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]
+        # statistics that moved would change what is frozen; of a neck's last norm the scale alone is fixed
+        self.frozen_norms = [norm for norm in norms if norm.bias is not None and not norm.bias.requires_grad]
         training.criterion.train()
 
     def __call__(self, batches: Iterator[Batch], step: int) -> None:

@@ -81,17 +81,9 @@ def spelled(hint: Any) -> str:
         return " or ".join(map(spelled, typing.get_args(hint)))
     if isinstance(hint, str):
         return hint
-    words: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        Any: "a value",
-        bool: "true or false",
-        type(None): "none",
-        tuple[int, ...]: "a list such as [1, 2]",
-        tuple[str, ...]: "a list such as [a, b]",
-        tuple[float, float, float]: "a list such as [1, 2, 3]",
-    }
+    words: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", Any: "a value"}
+    words |= {bool: "true or false", type(None): "none", tuple[int, ...]: "a list such as [1, 2]"}
+    words |= {tuple[str, ...]: "a list such as [a, b]", tuple[float, float, float]: "a list such as [1, 2, 3]"}
     return words.get(hint, "options such as {margin: 0.3}")
 
 
