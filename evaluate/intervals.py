@@ -65,14 +65,12 @@ class Resampling:
         own = left == right
         alone = csr_array((np.ones(int(own.sum()), np.float32), (row[own], left[own])), shape=(rows, self.people))
         total = (alone @ self.weights).astype(np.float64)
-        if not own.all():
-            self._add_products(total, *(array[~own] for array in (row, left, right)))
-        return total
-
-    def _add_products(self, total: npt.NDArray[np.float64], row: Indices, left: Indices, right: Indices) -> None:
-        """Adds Σ w[left]·w[right]: for each row and left person, one sparse product over all right ones."""
-        order = _stable_order(left, self.people)
-        order = order[_stable_order(row[order], len(total))]
+        if own.all():
+            return total
+        # Σ w[left]·w[right] of the others: for each row and left person, one sparse product over all right ones
+        apart = np.flatnonzero(~own)
+        order = apart[_stable_order(left[apart], self.people)]
+        order = order[_stable_order(row[order], rows)]
         row, left, right = row[order], left[order], right[order]
         starts = np.flatnonzero(np.concatenate([[True], (np.diff(row) != 0) | (np.diff(left) != 0)]))
         bounds = np.append(starts, len(row))
@@ -86,6 +84,7 @@ class Resampling:
             own_row = row[some[:-1]]
             turns = np.flatnonzero(np.concatenate([[True], np.diff(own_row) != 0]))
             total[own_row[turns]] += np.add.reduceat(product, turns, axis=0, dtype=np.float64)
+        return total
 
 
 def _stable_order(keys: Indices, below: int) -> npt.NDArray[np.int64]:

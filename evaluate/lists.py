@@ -113,7 +113,5 @@ def read_people(folder: Path, most: int | None = None, seed: int = 0) -> Listed:
     others = others[np.sort(rng.permutation(len(others))[:wanted])]
     pairs = np.concatenate([same, others])
     names = np.array(list(people))[owner]
-    truth = np.arange(len(pairs)) < len(same)
-    digest = hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
-    who = names[pairs[:, 0]], names[pairs[:, 1]]
-    return Listed(pictures, truth, who, digest, place=pairs.ravel().astype(np.int64))
+    who, digest = (names[pairs[:, 0]], names[pairs[:, 1]]), hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
+    return Listed(pictures, np.arange(len(pairs)) < len(same), who, digest, place=pairs.ravel().astype(np.int64))

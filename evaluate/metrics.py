@@ -158,10 +158,6 @@ class FoldAccuracy:
     right: Bools  #: Which pairs the fold's own threshold has right: (pairs,)
 
     @property
-    def correct(self) -> int:
-        return int(self.right.sum())
-
-    @property
     def mean(self) -> float:
         return float(self.accuracies.mean())
 

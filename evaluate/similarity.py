@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from zoo.errors import InputError
 from zoo.evaluate.intervals import SEED, Estimate, Replicates, Resampling, shares
-from zoo.evaluate.metrics import OperatingPoint, SortedScores, empty_rows, refuse_non_finite, tar_at_far
+from zoo.evaluate.metrics import SortedScores, empty_rows, refuse_non_finite, tar_at_far
 
 Vectors = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -149,7 +149,7 @@ class Search:
         for n in ranks:
             wrong, right = draws.sums((self.ahead[self.mated] < n).astype(np.int64), 2, own, own)
             found[f"rank {n}"] = Estimate(self.rank(n), shares(right, wrong + right), people)
-        points = [self.tpir_at_fpir(fpir) for fpir in fpirs if not self.mated.all()]
+        points = [tar_at_far(self.open_set, fpir) for fpir in fpirs if not self.mated.all()]
         if measured := [point for point in points if point.measurable]:
             scores = np.concatenate([self._found, self.best[~self.mated]])
             owner = np.concatenate([own, person[~self.mated]])
@@ -158,10 +158,6 @@ class Search:
                 estimate = Estimate(point.tar, replicates.tar(point.far_target), people)
                 found[f"TPIR@FPIR {point.far_target:g}"] = estimate
         return found
-
-    def tpir_at_fpir(self, fpir: float) -> OperatingPoint:
-        """The share of mated probes at rank 1 above t, which `fpir` of the others exceed; NaN where those are few."""
-        return tar_at_far(self.open_set, fpir)
 
 
 def search(probes: Vectors, gallery: Vectors, probe_ids: Indices, gallery_ids: Indices) -> Search:

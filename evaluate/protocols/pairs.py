@@ -230,7 +230,7 @@ class PairsProtocol(Protocol):
             distances = np.sum(np.square(units[0::2] - units[1::2]), axis=1)
             distances[self._failed(embeddings)] = 4.0
             accuracy = metrics.kfold_accuracy_insightface(distances, self.same, folds)
-        interval = metrics.binomial_interval(accuracy.correct, len(self.same))
+        interval = metrics.binomial_interval(int(accuracy.right.sum()), len(self.same))
         if self.who.known:
             estimates[ACCURACY] = self.who.share(accuracy.right, accuracy.mean)
             interval = estimates[ACCURACY].interval

@@ -41,9 +41,8 @@ class TinyFaceProtocol(ClosedSet):
         self.data, self.data_sha256 = "TinyFace", hash_files([self.folder / PROBES, self.folder / MATCHES])
         probes, self.probe_ids = _read_mat(self.folder / PROBES, "probe_set", "probe_ids")
         matches, match_ids = _read_mat(self.folder / MATCHES, "gallery_set", "gallery_ids")
-        others = (path for path in (self.folder / "Gallery_Distractor").iterdir() if path.suffix.lower() in SUFFIXES)
+        distractors = sorted(p for p in self.folder.glob("Gallery_Distractor/*") if p.suffix.lower() in SUFFIXES)
         listed = [f"Probe/{name}" for name in probes] + [f"Gallery_Match/{name}" for name in matches]
-        distractors = sorted(others)
         self.paths = [*(self.folder / name for name in listed), *distractors]
         self.gallery_ids = np.concatenate([match_ids, np.full(len(distractors), -1, np.int64)])
         if lost := int((~np.isin(self.probe_ids, match_ids)).sum()):

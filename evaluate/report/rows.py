@@ -156,31 +156,26 @@ def leaderboard(reports: Sequence[Report]) -> Leaderboard:
     return Leaderboard(columns, [(name, [column[index] for column in cells]) for index, name in enumerate(names)])
 
 
-Table = list[tuple[str, str, list[str]]]
-
-
 def side_by_side(tables: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
     """Every label of several tables with its value in each of them, empty where a table has none."""
     labels = dict.fromkeys(label for table in tables for label in table)
     return [(label, [table.get(label, "") for table in tables]) for label in labels]
 
 
-def summary(reports: Sequence[Report]) -> tuple[list[str], Table]:
-    """All figures of all models: the models' names, and rows (benchmark, figure, values)."""
-    table: Table = []
+def summary(reports: Sequence[Report]) -> list[list[str]]:
+    """All figures of all models as lines of cells: the headings, then benchmark, figure and a value for each model."""
+    lines = [["benchmark", "figure", *model_names(reports)]]
     for (data, _), found in by_benchmark(reports).items():
         columns = [dict(rows(found[index])) if index in found else {} for index in range(len(reports))]
-        table += [(data, *row) for row in side_by_side(columns)]
-    table += [("groups", *row) for row in side_by_side([dict(group_rows(report.groups)) for report in reports])]
-    return model_names(reports), table
+        lines += [[data, label, *values] for label, values in side_by_side(columns)]
+    groups = side_by_side([dict(group_rows(report.groups)) for report in reports])
+    return lines + [["groups", label, *values] for label, values in groups]
 
 
 def markdown(reports: Sequence[Report]) -> str:
     """The figures as a table in Markdown."""
-    names, table = summary(reports)
-    lines = [["benchmark", "figure", *names], ["---", "---", *["---:"] * len(names)]]
-    lines += [[data, label, *values] for data, label, values in table]
-    board = leaderboard(reports)
+    headings, *table = summary(reports)
+    lines, board = [headings, ["---", "---", *["---:"] * len(reports)], *table], leaderboard(reports)
     above = [["model", *(f"{data}, {figure}, %" for data, figure in board.columns)]]
     above.append(["---", *["---:"] * len(board.columns)])
     above += [[name, *(f"**{text}**" if best else text for text, best in row)] for name, row in board.rows]
@@ -196,24 +191,22 @@ def markdown_table(lines: Sequence[Sequence[str]]) -> str:
 
 def comma_separated(reports: Sequence[Report]) -> str:
     """The figures as CSV, numbers without intervals."""
-    names, table = summary(reports)
+    headings, *table = summary(reports)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["benchmark", "figure", *names])
-    for data, label, values in table:
+    writer.writerow(headings)
+    for data, label, *values in table:
         writer.writerow([data, label, *(v if label == "protocol" else "".join(NUMBER.findall(v)) for v in values)])
     return text.getvalue()
 
 
 def latex(reports: Sequence[Report]) -> str:
     """The leaderboard and the figures as LaTeX tabulars of the booktabs package."""
-    names, table = summary(reports)
     board = leaderboard(reports)
     first = [["model", *(f"{data}, {figure}" for data, figure in board.columns)]]
     first += [[name, *(text for text, _ in row)] for name, row in board.rows]
     bold = {(y, x) for y, (_, row) in enumerate(board.rows, 1) for x, (_, best) in enumerate(row, 1) if best}
-    every = [["benchmark", "figure", *names], *[[data, label, *values] for data, label, values in table]]
-    return _tabular(first, "l", bold) + "\n" + _tabular(every, "ll", set())
+    return _tabular(first, "l", bold) + "\n" + _tabular(summary(reports), "ll", set())
 
 
 def _tabular(lines: Sequence[Sequence[str]], left: str, bold: set[tuple[int, int]]) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.benchmarks import pooled_by_loops
 from zoo.errors import InputError
+from zoo.evaluate.metrics import tar_at_far
 from zoo.evaluate.similarity import fused, pair_scores, pool, search, unit_rows
 
 Array = npt.NDArray[np.float32]
@@ -82,8 +83,8 @@ def test_open_set_rates_need_rank_1_and_a_score_above_the_threshold() -> None:
         allowed = math.floor(fpir * len(strangers) + 1e-9)
         threshold = strangers[len(strangers) - 1 - allowed]
         expected = ((found.ahead == 0) & (found.mate > threshold))[found.mated].mean()
-        assert found.tpir_at_fpir(fpir).tar == pytest.approx(expected)
-    assert math.isnan(found.tpir_at_fpir(1e-6).tar)
+        assert tar_at_far(found.open_set, fpir).tar == pytest.approx(expected)
+    assert math.isnan(tar_at_far(found.open_set, 1e-6).tar)
 
 
 def test_an_empty_gallery_is_refused() -> None:

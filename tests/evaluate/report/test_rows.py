@@ -73,9 +73,9 @@ def test_groups_and_their_spread_are_told_or_why_not() -> None:
 
 
 def test_a_model_without_a_benchmark_has_empty_cells(reports: list[Report]) -> None:
-    names, table = summary(reports)
-    assert names == ["one", "two_2"]
-    of_d = [values for data, _, values in table if data == "d"]
+    headings, *table = summary(reports)
+    assert headings == ["benchmark", "figure", "one", "two_2"]
+    of_d = [values for data, _, *values in table if data == "d"]
     assert of_d and all(values[0] == "" and values[1] for values in of_d)
 
 
