@@ -116,8 +116,9 @@ class Composed(Augmentation):
         changed: Image = self._pipeline(image=image)["image"]
         if changed.dtype != np.uint8:  # Normalize, ToFloat: as uint8 they would be noise
             found = f"{changed.dtype}; leave Normalize and ToFloat out: training scales by --set mean and std"
-            wanted = "pictures of whole numbers from 0 to 255"
-            raise InputError(f"expected the augmentation {self.name} to give {wanted}, found {found}")
+            raise InputError(
+                f"expected the augmentation {self.name} to give whole numbers from 0 to 255, found {found}"
+            )
         return changed
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:

@@ -52,8 +52,8 @@ def open_dataset(
     left = select(dataset, min_images, max_images)
     if left.num_classes < 2:  # a margin head has nothing to separate
         where = uri if left is dataset else f"{uri} with {min_images} or more images"
-        told = f"found {left.num_classes}; training needs people to tell apart"
-        raise InputError(f"expected at least two identities in {where}, {told}")
+        told = "training needs people to tell apart"
+        raise InputError(f"expected at least two identities in {where}, found {left.num_classes}; {told}")
     return left
 
 

@@ -77,9 +77,8 @@ def _usual_places(cells: Sequence[str], path: Path) -> tuple[int, int]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    unread = f"expected a text list of pictures at {path}, cannot read it"
-    wrong = OSError, UnicodeDecodeError, csv.Error
-    with explained(unread, *wrong), open(path, encoding="utf-8-sig", newline="") as file:
+    told = f"expected a text list of pictures at {path}, cannot read it"
+    with explained(told, OSError, UnicodeDecodeError, csv.Error), open(path, encoding="utf-8-sig", newline="") as file:
         separator = ""
         for number, line in enumerate(file, start=1):
             if not line.strip() or line.startswith("#"):

@@ -21,7 +21,6 @@ from zoo.machine import is_loopback
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ETAG = re.compile(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  #: Git's hash of a small file, the SHA-256 of a large one
 EXTERNAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  #: A file name that stays in its folder on every system
-
 MOST_BYTES = 8 * 2**30  #: The most bytes of all files of a pull: some hundred times a large face model
 MOST_TOLD = 64 * 2**20  #: The most bytes of an answer that is not a file, such as a list of files
 MOST_STARTS = 12  #: Transfers of one file, resumed ones too: the client retries for as long as a few bytes come

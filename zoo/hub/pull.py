@@ -24,11 +24,10 @@ ONNX, CONFIG, WEIGHTS = "model.onnx", "config.json", "model.safetensors"
 WANTED = re.compile(
     r"config\.json|model\.safetensors|model[A-Za-z0-9_-]*\.onnx(\.data)?|report\.(json|html)|README\.md"
 )  #: The files that `pull` fetches: no pickle is among them
-
 FOREIGN = re.compile(r"(?:\w[\w.-]*/){0,4}\w[\w.-]*\.(?:onnx|safetensors|pt|pth|ckpt|bin)", re.ASCII)
 """The names of files in others' repositories that `pull_file` fetches; it opens none of them but ONNX files."""
-
 ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
+Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated
 
 
 @dataclass(frozen=True)
@@ -275,9 +274,6 @@ def told(wanted: ModelId) -> Iterator[None]:
             case _:
                 raise
         raise InputError(why) from None
-
-
-Row = dict[str, Any]  #: One model: name, where it is, and head, backbone, data, dim and accuracy, None where not stated
 
 
 def described(folder: Path, name: str, place: str) -> Row:

@@ -25,6 +25,25 @@ from zoo.serve.problems import Problem, busy
 from zoo.serve.settings import LOOPBACK, Limits, Settings
 
 T = TypeVar("T")
+READING = ("GET", "HEAD", "OPTIONS")
+OPEN = ("/assets/", "/healthz", "/openapi.json")
+"""What is read below these, and the page itself, tells nothing about anybody and needs no token."""
+METHODS = (*READING, "POST", "PUT", "PATCH", "DELETE")
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": CSP,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 class Gate:
@@ -76,27 +95,6 @@ class Gate:
         self.running -= 1
         self.mean_seconds += 0.1 * (time.monotonic() - started - self.mean_seconds)
         self._slots.release()
-
-
-READING = ("GET", "HEAD", "OPTIONS")
-OPEN = ("/assets/", "/healthz", "/openapi.json")
-"""What is read below these, and the page itself, tells nothing about anybody and needs no token."""
-METHODS = (*READING, "POST", "PUT", "PATCH", "DELETE")
-
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": CSP,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 class Guard:

@@ -22,6 +22,19 @@ Rule = Literal["largest", "central", "all"]
 Crops = Field(default=False, description="Also send each aligned crop, as a PNG in base64")
 Aligned = Field(default=False, description="Take the pictures as aligned crops and detect no faces")
 Cosine = Field(default=None, ge=-1, le=1, description="A cosine similarity")
+PROBLEMS = {
+    400: "The request is damaged",
+    401: "The token is missing or wrong",
+    403: "This server does not allow it, or another page asked",
+    404: "There is no such person, photo or path",
+    408: "The request took too long to arrive",
+    413: "The request is too large",
+    415: "The content type is not one of those named",
+    421: "Host names another server",
+    422: "A picture or an option cannot be used; the detail says why",
+    503: "The server is busy; Retry-After says when to try again",
+}
+MOST_FIELDS = 16  #: Fields of a form, pictures included
 
 
 class Options(BaseModel):
@@ -135,20 +148,6 @@ def body(options: type[BaseModel], pictures: dict[str, str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-PROBLEMS = {
-    400: "The request is damaged",
-    401: "The token is missing or wrong",
-    403: "This server does not allow it, or another page asked",
-    404: "There is no such person, photo or path",
-    408: "The request took too long to arrive",
-    413: "The request is too large",
-    415: "The content type is not one of those named",
-    421: "Host names another server",
-    422: "A picture or an option cannot be used; the detail says why",
-    503: "The server is busy; Retry-After says when to try again",
-}
-
-
 def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an operation may answer with, for `responses`: a model, or None, and problems, with those of every one."""
     schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
@@ -160,7 +159,6 @@ def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 Chosen = TypeVar("Chosen", bound=Options)
-MOST_FIELDS = 16  #: Fields of a form, pictures included
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ FULL = (
     b"Connection: close\r\n\r\n"
     b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections are open"}'
 )
+DRAIN_SECONDS = 5  #: Beyond a request's time limit, how long a worker told to stop waits for those under way
+START_SECONDS = 60  #: How long a worker may take to load, or not answer; in uvicorn's 5 a busy machine loads no model
+BACKLOG = 1024  #: Connections that the system keeps until a worker takes them
 
 
 class Connection(H11Protocol):
@@ -75,11 +78,6 @@ class Connection(H11Protocol):
         self._deadline = None
         self.transport.close()
         self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
-
-
-DRAIN_SECONDS = 5  #: Beyond a request's time limit, how long a worker told to stop waits for those under way
-START_SECONDS = 60  #: How long a worker may take to load, or not answer; in uvicorn's 5 a busy machine loads no model
-BACKLOG = 1024  #: Connections that the system keeps until a worker takes them
 
 
 def serve(settings: Settings) -> None:

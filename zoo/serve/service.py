@@ -28,8 +28,7 @@ from zoo.serve.settings import Limits, Settings
 from zoo.serve.shelf import Shelf
 
 MOST_CROPS = 16  #: Crops that go through the model together
-
-
+Answer = dict[str, Any]
 Waiting = tuple[Crops, "Future[npt.NDArray[np.float32]]"]  #: The crops of one call, and its embeddings or why not
 
 
@@ -64,9 +63,6 @@ class SharedEmbedder(OnnxEmbedder):
                 for (_, future), part in zip(taken, np.split(found, ends[:-1]), strict=True):
                     future.set_result(part)
         return embeddings.result()
-
-
-Answer = dict[str, Any]
 
 
 class BoundedVerifier(FaceVerifier):

@@ -25,6 +25,10 @@ from zoo.recognition.store import QdrantStore, Store, beside, in_engine
 from zoo.serve.problems import Problem, busy
 
 START = "0" * 64  #: What the first line follows
+LONGEST_NAME = 200  #: Characters of a name
+REFUSED = {"Cc", "Cs", "Zl", "Zp"}  #: Unicode categories of no name: control characters, surrogates, line separators
+TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of what follows: a name with them may look like another one."""
 
 
 class AuditLog:
@@ -97,17 +101,10 @@ def check_audit(path: str | Path) -> tuple[int, str]:
             except (ValueError, KeyError, TypeError):
                 fits = False
             if not fits:
-                found = f"found that line {number} does not follow the one before"
-                how = "it was changed, or lines were added or taken out there"
-                raise InputError(f"expected an unbroken chain in {path}, {found}: {how}")
+                how = "does not follow the one before: it was changed, or lines were added or taken out there"
+                raise InputError(f"expected an unbroken chain in {path}, found that line {number} {how}")
             previous = record["hash"]
     return number, previous
-
-
-LONGEST_NAME = 200  #: Characters of a name
-REFUSED = {"Cc", "Cs", "Zl", "Zp"}  #: Unicode categories of no name: control characters, surrogates, line separators
-TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the direction of what follows: a name with them may look like another one."""
 
 
 class Change(NamedTuple):
