@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 WEB_FILE = "onnx/model.onnx"  #: The file that transformers.js looks for
-TAGS = ("timm", "face-recognition", "face-verification", "onnx")
+TAGS = ("timm", "face-recognition", "face-verification", "onnx")  #: An adopted ONNX file is no model of timm: [1:]
 HUB_TYPES = {"ijbb": "ijb-b", "ijbc": "ijb-c"}
 """The benchmarks whose name among the Hub's results is not their file's, as that of cfp_fp, cfp-fp, is."""
 
@@ -87,12 +87,12 @@ def render_card(
         web=WEB_FILE,
     )
     data = ModelCardData(
-        library_name="timm",
+        library_name="timm" if info.parity else "onnx",
         license=license.identifier if license else None,
         license_name=license.name or None if license else None,
         license_link=license.link or None if license else None,
         pipeline_tag="image-feature-extraction",
-        tags=[*TAGS, *([head] if head else [])],
+        tags=[*TAGS[not info.parity :], *([head] if head else [])],
         base_model=base_model(info, recipe),
         datasets=datasets(info, recipe) or None,
         metrics=["accuracy", "roc_auc"] if results else None,

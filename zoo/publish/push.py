@@ -77,12 +77,14 @@ def publish(
 
 
 def require_same_model(folder: Path) -> None:
-    """InputError unless model.safetensors and model.onnx are one model: a run may have gone on since its export."""
+    """InputError unless model.onnx and a model.safetensors are one model: a run may have gone on since its export."""
     from zoo.backbones import load_timm
     from zoo.backbones.timm_folder import TorchEmbedder
     from zoo.export.parity import ParityError, crops_for_parity, differences
     from zoo.inference.session import OnnxEmbedder
 
+    if not (folder / WEIGHTS).is_file():
+        return
     embedder = OnnxEmbedder(folder / ONNX, device="cpu")
     crops = crops_for_parity(embedder.input.size, 5)
     with explained("model.safetensors and model.onnx are not one model", ParityError, advice="export the run again"):
@@ -103,14 +105,15 @@ def stage(
     biometric data, which goes only where it is named. InputError where the run has no proven export or no measurement
     of it (`allow_unmeasured` lets that pass, and the card says so).
     """
-    facts_in(run)  # whatever is missing is said first
+    proven = facts_in(run).parity  # none: an adopted ONNX file; whatever is missing is said first
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, license)
     report = report_in(run)
     if report is None and not allow_unmeasured:
         advice = f"make one with `zoo evaluate {run} --report {run}`, or publish without with --allow-unmeasured"
         raise InputError(f"expected a measurement of the model in {run}, found no report.json; {advice}")
-    shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
+    if proven:
+        shutil.copyfile(existing(run / WEIGHTS), folder / WEIGHTS)
     if report is not None:
         from zoo.evaluate.report.page import save_all
 
@@ -126,7 +129,7 @@ def stage(
         (folder / WEB).parent.mkdir()
         os.link(folder / ONNX, folder / WEB)
     write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))
-    config: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8")) if proven else {}
     config["pretrained_cfg"] = {**(config.get("pretrained_cfg") or {}), "license": license.identifier}
     config["zoo"] = {**(config.get("zoo") or {}), "license": license.name or license.identifier}
     write_config(folder, config)
@@ -153,13 +156,14 @@ def existing(file: Path) -> Path:
 def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> None:
     """A copy of an ONNX file called `name`, and of the weights beside it, whose facts name the license.
 
-    InputError unless its facts hold a passed comparison with torch.
+    InputError unless its facts hold a passed comparison with torch, or it was adopted and has no weights beside it.
     """
     from zoo.inference.metadata import write_model_info
 
     info = stated_facts(model)
     cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
-    if not cosines or min(cosines) < LEAST_COSINE:
+    adopted = info.origin is not None and not (model.parent / WEIGHTS).is_file()
+    if not adopted and min(cosines, default=0.0) < LEAST_COSINE:
         advice = f"export it with `zoo export {model.parent} --onnx --force`"
         found = f"found {'a failed one' if cosines else 'none'}; {advice}"
         raise InputError(f"expected a proof in {model} that it computes the same as the trained model, {found}")

@@ -23,6 +23,7 @@ from zoo.errors import InputError
 from zoo.files import write_json
 from zoo.publish.card import License
 from zoo.publish.push import publish, stage, write_config
+from zoo.published.adopt import adopt
 
 pytestmark = pytest.mark.timeout(900)  # one fixture trains nothing but exports, publishes and loads a whole run
 
@@ -643,3 +644,28 @@ def test_best_and_adopted_folders_are_published_like_a_run(run: Path, tmp_path: 
     file = shutil.copyfile(run / "model.onnx", tmp_path / "face.onnx")
     with pytest.raises(InputError, match=r"expected the folder of a run or of an adopted model, found face\.onnx"):
         publish(file, "o/m", APACHE)
+
+
+def test_an_adopted_onnx_file_is_published_without_weights_and_its_card_does_not_speak_of_torch(tmp_path: Path) -> None:
+    (tmp_path / "face.onnx").write_bytes(tiny_onnx(dim=7))
+    folder = adopt(tmp_path / "face.onnx", tmp_path / "adopted", "insightface").folder
+    with HubServer() as hub:
+        plan, _ = publish(folder, "o/m", APACHE, dry_run=True, allow_unmeasured=True)
+        (tmp_path / "staged").mkdir()
+        assert stage(folder, tmp_path / "staged", "o/m", APACHE, allow_unmeasured=True) == sorted(plan.files)
+        ((_, notes),) = repeated(hub, tmp_path, (str(tmp_path / "staged"), "o/m", {}))
+        tree = hub.repos["o/m"].tree(hub.repos["o/m"].branches["main"])
+    assert (
+        set(plan.files)
+        == set(tree) - {".gitattributes"}
+        == {"README.md", "config.json", "model.onnx", "onnx/model.onnx"}
+        and not notes
+    )
+    card = tree["README.md"].decode()
+    assert "library_name: onnx" in card and "Trained by others and converted by zoo: face.onnx" in card
+    assert (
+        "- timm\n" not in card
+        and "timm.create_model" not in card
+        and "PyTorch model" not in card
+        and "license: apache-2.0" in card
+    )
