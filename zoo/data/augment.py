@@ -115,10 +115,8 @@ class Composed(Augmentation):
         self._random.seed(word)
         changed: Image = self._pipeline(image=image)["image"]
         if changed.dtype != np.uint8:  # Normalize, ToFloat: as uint8 they would be noise
-            found = f"{changed.dtype}; leave Normalize and ToFloat out: training scales by --set mean and std"
-            raise InputError(
-                f"expected the augmentation {self.name} to give whole numbers from 0 to 255, found {found}"
-            )
+            found = f"found {changed.dtype}; leave Normalize and ToFloat out: training scales by --set mean and std"
+            raise InputError(f"expected the augmentation {self.name} to give whole numbers from 0 to 255, {found}")
         return changed
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:

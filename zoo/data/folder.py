@@ -56,10 +56,8 @@ class FolderDataset(Files):
         self._add("", int(depth), people)
         loose = self._others.pop("", 0)
         if not self._files:
-            hint = f"{loose:,} pictures beside no sub-folder" if loose else "no pictures"
-            raise InputError(
-                f"expected one sub-folder of pictures per identity in {root}, found {hint}; sort them by person"
-            )
+            hint = f"found {loose:,} pictures beside no sub-folder" if loose else "found no pictures"
+            raise InputError(f"expected one sub-folder of pictures per identity in {root}, {hint}; sort them by person")
         self.identities = list(people)
         self.labels = np.repeat(np.arange(len(people), dtype=np.int64), list(people.values()))
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in self._others.most_common(5))

@@ -46,17 +46,7 @@ def create_app(settings: Settings, counts: Path | None = None) -> ASGIApp:
 
     about: dict[str, Any] = {"title": "zoo serve", "version": __version__, "description": DESCRIPTION}
     app = FastAPI(**about, docs_url=None, redoc_url=None, lifespan=lifespan)
-    _add_recognition(app, service, gate)
-    _add_people(app, service, gate, metrics)
-    _add_facts(app, service, gate, metrics)
-    _add_problems(app, service)
-    parts = app.openapi()["components"]  # of the document that FastAPI keeps
-    parts["schemas"]["ProblemDetails"] = schemas.ProblemDetails.model_json_schema()
-    parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    return Guard(app, settings, metrics)
 
-
-def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
     def operation(
         path: str, model: type, options: type[schemas.Options], pictures: dict[str, str], call: Callable[..., Any]
     ) -> None:
@@ -72,6 +62,14 @@ def _add_recognition(app: FastAPI, service: Service, gate: Gate) -> None:
     operation("/identify", schemas.Identities, schemas.IdentifyOptions, picture, service.identify)
     operation("/detect", schemas.Detection, schemas.FaceOptions, picture, service.detect)
     operation("/embed", schemas.Embeddings, schemas.EmbedOptions, picture, service.embed)
+
+    _add_people(app, service, gate, metrics)
+    _add_facts(app, service, gate, metrics)
+    _add_problems(app, service)
+    parts = app.openapi()["components"]  # of the document that FastAPI keeps
+    parts["schemas"]["ProblemDetails"] = schemas.ProblemDetails.model_json_schema()
+    parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return Guard(app, settings, metrics)
 
 
 def _add_people(app: FastAPI, service: Service, gate: Gate, metrics: Metrics) -> None:

@@ -18,6 +18,7 @@ from zoo.serve.settings import Limits
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 """A picture of one pixel, as an example of base64: no face is in it."""
+Chosen = TypeVar("Chosen", bound="Options")
 Rule = Literal["largest", "central", "all"]
 Crops = Field(default=False, description="Also send each aligned crop, as a PNG in base64")
 Aligned = Field(default=False, description="Take the pictures as aligned crops and detect no faces")
@@ -156,9 +157,6 @@ def answers(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
         for status in sorted({400, 401, 403, 408, 413, 415, 421, 503, *statuses})
     }
     return problems if model is None else {200: {"model": model}, **problems}
-
-
-Chosen = TypeVar("Chosen", bound=Options)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,9 @@ def export_web(
     verifier = FaceVerifier(model, yunet, **options)
     embedder = verifier.embedder
     if embedder.precision != "float32" or embedder.batch not in (None, 1):
-        found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}; export it anew"
-        raise InputError(
-            f"expected a model with float32 input for any batch or one crop, {found} with `zoo export --onnx`"
-        )
+        wanted = "a model with float32 input for any batch or one crop"
+        found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}"
+        raise InputError(f"expected {wanted}, {found}; export it anew with `zoo export --onnx`")
     if external_files(load_proto(embedder.path)):
         found = f"found weights beside {embedder.path}; a browser cannot hold it"
         raise InputError(f"expected a model in one file, {found}")
