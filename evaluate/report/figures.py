@@ -18,13 +18,14 @@ DASHES = ("-", "--", "-.", ":")
 Drawn = tuple[str, int, Curves]  #: What a figure shows of one model: its name, its place among the models, its curves
 
 
-def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> "tuple[Figure, list[Axes]]":
-    """A figure of `count` plots side by side in the style of every plot; a plot is `width` × `height` inches."""
+def panels(titles: Sequence[str] = ("",), width: float = 6.4, height: float = 4.2) -> "tuple[Figure, list[Axes]]":
+    """A plot for each title side by side, in the style of every plot, `width` × `height` inches each, in a figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * count, height), layout="constrained")
-    axes = list(figure.subplots(1, count, squeeze=False)[0])
-    for one in axes:
+    figure = Figure(figsize=(width * len(titles), height), layout="constrained")
+    axes = list(figure.subplots(1, len(titles), squeeze=False)[0])
+    for one, title in zip(axes, titles, strict=True):
+        one.set_title(title, loc="left", fontsize=10)
         one.spines[["top", "right"]].set_visible(False)
         one.grid(True, which="major", color="#e4e7eb", linewidth=0.8)
         one.set_axisbelow(True)
@@ -34,11 +35,6 @@ def panels(count: int = 1, width: float = 6.4, height: float = 4.2) -> "tuple[Fi
 def line(index: int) -> dict[str, Any]:
     """Colour, dashes and width of the line of model number `index`, for matplotlib."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.8}
-
-
-def title(axes: "Axes", text: str) -> None:
-    """Writes a plot's title."""
-    axes.set_title(text, loc="left", fontsize=10)
 
 
 def legend(axes: "Axes", corner: Any = "best") -> None:

@@ -61,12 +61,10 @@ def wrapped(proto: onnx.ModelProto, taken: Convention, name: str) -> tuple[onnx.
         before.append(helper.make_node(operator, [value, *more], [f"step{index}"], **options))
         value = f"step{index}"
     before.append(helper.make_node("Identity", [value], [THEIRS + image]))
-    after = [
-        helper.make_node("Flatten", [THEIRS + output], ["flat"], axis=1),
-        helper.make_node("Cast", ["flat"], ["embedding"], to=TensorProto.FLOAT),
-    ]
+    flat = helper.make_node("Flatten", [THEIRS + output], ["flat"], axis=1)
+    cast = helper.make_node("Cast", ["flat"], ["embedding"], to=TensorProto.FLOAT)
     graph = theirs.graph
-    nodes = [*before, *graph.node, *after]
+    nodes = [*before, *graph.node, flat, cast]
     weights = {tensor.name for tensor in graph.initializer}
     constants = [value for value in graph.input if value.name in weights]  # as files before IR version 4 list them
     del graph.node[:], graph.input[:], graph.output[:]

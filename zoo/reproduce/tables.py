@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from zoo.errors import InputError, explained
 from zoo.evaluate.intervals import ACCURACY, AUC, EER, NORMAL_95, Estimate, PeoplePairs, unpack
 from zoo.evaluate.protocols import PROTOCOLS
-from zoo.evaluate.report.figures import legend, line, panels, roc_axes, title
+from zoo.evaluate.report.figures import legend, line, panels, roc_axes
 from zoo.evaluate.report.record import Report
 from zoo.evaluate.report.rows import figures as rates
 from zoo.evaluate.report.rows import markdown_table
@@ -248,14 +248,13 @@ def roc_figure(cells: Sequence[Cell]) -> Any:
     if not (benchmarks := mean_curves(cells)):
         return None
     heads = list(dict.fromkeys(cell.head for cell in cells))
-    figure, plots = panels(len(benchmarks), width=5.6)
-    for axes, (data, by_head) in zip(plots, benchmarks.items(), strict=True):
+    figure, plots = panels(list(benchmarks), width=5.6)
+    for axes, by_head in zip(plots, benchmarks.values(), strict=True):
         for head, (far, mean, low, high) in by_head.items():
             style = line(heads.index(head))
             axes.plot(far, mean, label=head, **style)
             axes.fill_between(far, low, high, color=style["color"], alpha=0.15, linewidth=0)
         roc_axes(axes)
-        title(axes, data)
         legend(axes, "lower right")
     return figure
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.errors import explained, first_line, needs
-from zoo.evaluate.report.figures import legend, line, panels, svg, title
+from zoo.evaluate.report.figures import legend, line, panels, svg
 from zoo.evaluate.report.page import templates
 from zoo.files import json_safe, write_json, write_text
 from zoo.heads import MarginSoftmaxLoss
@@ -222,8 +222,7 @@ def draw(text: str, keys: Sequence[str], records: Sequence[Record]) -> "Figure |
     curves = {key: points for key, points in curves.items() if points}
     if not curves:
         return None
-    figure, (axes,) = panels(1, 5.6, 3.2)
-    title(axes, text)
+    figure, (axes,) = panels((text,), 5.6, 3.2)
     axes.set_xlabel("step")
     for index, (key, points) in enumerate(curves.items()):
         few = "." if len(points) < 40 else ""

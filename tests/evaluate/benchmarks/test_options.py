@@ -10,17 +10,16 @@ import pytest
 
 from tests.support.benchmarks import bench, model, own_cache
 from zoo.errors import InputError
-from zoo.evaluate import Options, evaluate
+from zoo.evaluate import Options, evaluate, evaluate_all
 from zoo.evaluate.report.record import Settings
 
 __all__ = ["bench", "model", "own_cache"]
 
 
-def test_a_report_holds_the_options_that_decide_the_figures() -> None:
-    assert Options().settings == Settings()
-    assert Options(flip=False, compat="insightface", batch_size=3, features="N0D1").settings == Settings(
-        flip=False, compat="insightface", batch_size=3, features="N0D1"
-    )
+def test_a_report_holds_the_options_that_decide_the_figures(bench: Path, model: Path) -> None:
+    assert evaluate_all(model, bench).options == Settings()
+    chosen = {"flip": False, "compat": "insightface", "batch_size": 3, "features": "N0D1"}
+    assert evaluate_all(model, bench, **chosen).options == Settings(**chosen)
     assert Options(device="cuda:0,cuda:1").devices == ["cuda:0", "cuda:1"]
 
 

@@ -54,7 +54,7 @@ def test_searches_are_drawn() -> None:
 
 
 def test_panels_share_one_style() -> None:
-    figure, axes = figures.panels(3, width=2.0, height=1.5)
+    figure, axes = figures.panels(("a", "b", "c"), width=2.0, height=1.5)
     assert len(axes) == 3 and figure.get_size_inches().tolist() == [6.0, 1.5]
     assert not any(one.spines[side].get_visible() for one in axes for side in ("top", "right"))
     assert figures.line(1)["color"] == figures.line(1 + len(figures.COLOURS))["color"]
