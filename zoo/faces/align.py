@@ -55,8 +55,7 @@ def similarity_transform(source: npt.ArrayLike, target: npt.ArrayLike) -> npt.ND
     cosine = (z * w).sum((-2, -1)) / spread
     sine = (z[..., 0] * w[..., 1] - z[..., 1] * w[..., 0]).sum(-1) / spread
     linear = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
-    shift = target_mean - (linear @ source_mean[..., None])[..., 0]
-    return np.concatenate([linear, shift[..., None]], -1)
+    return np.concatenate([linear, target_mean[..., None] - linear @ source_mean[..., None]], -1)
 
 
 def align(

@@ -121,16 +121,13 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
 
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
-PASSED = ("Cast", "Identity", "Transpose")
+
 UNKNOWN = np.full(1, np.nan)  #: A constant that is too large to be a scale, or lies in another file
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 
 
 def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
-    """What the graph does to its input `name` before anything else: as text, and as x · factor + shift.
-
-    Both are of one or three channels, NaN where a constant is too large to tell. The text is empty without any step.
-    """
+    """What the graph first does to its input `name`: as text, and as x · factor + shift, of one or three channels."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         nodes, constants = _graph(content)
     steps: list[str] = []
@@ -156,7 +153,7 @@ def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
             scale, offset, mean, variance = numbers
             each = scale / np.sqrt(variance + 1e-5)
             factor, shift = factor * each, (shift - mean) * each + offset
-        elif operator not in PASSED:
+        elif operator not in ("Cast", "Identity", "Transpose"):
             break
         name = outputs[0]
     return ", ".join(steps), factor, shift

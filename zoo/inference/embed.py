@@ -89,8 +89,7 @@ Part = tuple[npt.NDArray[np.float32], list[str]]  #: Embeddings (images, dim), a
 
 def spans(images: int, batch_size: int, devices: int = 1) -> list[tuple[int, int]]:
     """The pictures in parts of whole batches: (first, behind the last) each."""
-    batches = -(-images // batch_size)
-    span = batch_size * min(BATCHES_AT_ONCE, max(1, batches // (4 * devices)))
+    span = batch_size * min(BATCHES_AT_ONCE, max(1, -(-images // batch_size) // (4 * devices)))
     return [(start, min(start + span, images)) for start in range(0, images, span)]
 
 

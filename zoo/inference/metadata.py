@@ -105,10 +105,7 @@ LARGEST = 2**31 - 1  #: Bytes of a model that can be handed over in memory
 
 
 def with_raw_input(path: Path, spec: InputSpec, channels_last: bool) -> bytes | None:
-    """The model of one input in `path`, for RGB uint8 crops (batch, H, W, 3); None where the file is too large.
-
-    It computes what `InputSpec.to_input` does, in float32, and converts that to the type of the input.
-    """
+    """The model in `path`, which begins with `spec.to_input` of RGB uint8 crops (batch, H, W, 3); None if too large."""
     from onnx import TensorProto, helper, numpy_helper
 
     model = load_proto(path, weights=True)

@@ -207,14 +207,11 @@ class OnnxEmbedder:
         return embeddings
 
     def _probe(self) -> tuple[int, ...]:
-        """One image's output shape, from an inference of a grey picture: a file that cannot run fails here.
-
-        A graph may declare its batch dynamic and still reshape to one image; a batch of two finds that out.
-        """
+        """One image's output shape, from an inference of a grey picture: a file that cannot run fails here."""
         grey = self._grey()
         dim = self._tried(lambda: self._infer(self._tensor(grey))).shape[1]
         if self.batch is None:
-            try:
+            try:  # a graph may declare its batch dynamic and still reshape to one image
                 two = self._tensor(np.repeat(grey, 2, axis=0))
                 works = self._tried(lambda: self._infer(two)).shape == (2, dim)
             except InputError:

@@ -165,7 +165,7 @@ def card_of_run(
     run: Path, repo: str, license: License | None = None, centres: bool = False, figures: Sequence[str] = ()
 ) -> str:
     """The card of a run folder, from its model.onnx (the facts), report.json and config.yaml."""
-    known, file = (facts_in(run), report_in(run), options_in(run_of(run))), run / "config.json"
+    known, file = (facts_in(run / "model.onnx"), report_in(run), options_in(run_of(run))), run / "config.json"
     own = ("face_backbone", "iresnet", "mobilefacenet", "mbf", "facevit")  # what timm does not know by itself
     plain = file.is_file() and not json.loads(file.read_text()).get("architecture", own[0]).startswith(own)
     return render_card(*known, repo, license, centres, plain, figures)
@@ -202,18 +202,13 @@ def run_of(folder: Path) -> Path:
     return whole if folder.resolve().name == "best" and (whole / "config.yaml").is_file() else folder
 
 
-def facts_in(run: Path) -> ModelInfo:
-    """The facts in a run's model.onnx; InputError where there is none or it states none."""
-    model = run / "model.onnx"
-    if not model.is_file():
-        raise InputError(f"expected model.onnx in {run}, found none; write it with `zoo export {run} --onnx`")
-    return stated_facts(model)
-
-
-def stated_facts(model: Path) -> ModelInfo:
-    """The facts in an ONNX file; InputError where it states none."""
+def facts_in(model: Path) -> ModelInfo:
+    """The facts in a run's ONNX file; InputError where there is none or it states none."""
     from zoo.inference.metadata import read_model_info
 
+    if not model.is_file():
+        advice = f"write it with `zoo export {model.parent} --onnx`"
+        raise InputError(f"expected {model.name} in {model.parent}, found none; {advice}")
     info = read_model_info(model)
     if info is None:
         raise InputError(f"expected the facts of the model in {model}, found none; export it with `zoo export`")

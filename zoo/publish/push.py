@@ -16,13 +16,13 @@ from zoo.faces.detect import load_detector
 from zoo.files import write_bytes, write_json, write_text
 from zoo.hub.checks import content_hash, guarded, require_weights_beside
 from zoo.hub.pull import CONFIG, ONNX, WEIGHTS, parse_id, read, reason, unreachable
-from zoo.publish.card import License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of, stated_facts
+from zoo.publish.card import WEB_FILE, License, card_of_run, facts_in, figures_in, model_folder, report_in, run_of
 from zoo.recognition import FaceVerifier
 from zoo.resolve import onnx_file
 from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"  #: The class centres: vectors that stand for the people of the training set
-WEB = f"onnx/{ONNX}"  #: transformers.js looks there: the same content again, which the Hub stores and receives once
+
 GIT = 40  #: The hex digits of the hash that git gives to a file
 LEAST_COSINE = 0.999  #: A float16 or int8 file may differ from torch by more than noise, but not by another model
 
@@ -105,7 +105,7 @@ def stage(
     biometric data, which goes only where it is named. InputError where the run has no proven export or no measurement
     of it (`allow_unmeasured` lets that pass, and the card says so).
     """
-    proven = facts_in(run).parity  # none: an adopted ONNX file; whatever is missing is said first
+    proven = facts_in(run / ONNX).parity  # none: an adopted ONNX file; whatever is missing is said first
     for model in sorted(run.glob("model*.onnx")):
         stage_onnx(model, folder, license)
     report = report_in(run)
@@ -126,8 +126,8 @@ def stage(
     if centres is not None:
         shutil.copyfile(existing(centres), folder / CENTRES)
     if not any(folder.glob("*.onnx.data")):
-        (folder / WEB).parent.mkdir()
-        os.link(folder / ONNX, folder / WEB)
+        (folder / WEB_FILE).parent.mkdir()
+        os.link(folder / ONNX, folder / WEB_FILE)  # the same content again, which the Hub stores and receives once
     write_text(folder / "README.md", card_of_run(run, repo, license, centres is not None, figures_in(folder)))
     config: dict[str, Any] = json.loads(existing(run / CONFIG).read_text(encoding="utf-8")) if proven else {}
     config["pretrained_cfg"] = {**(config.get("pretrained_cfg") or {}), "license": license.identifier}
@@ -160,7 +160,7 @@ def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> N
     """
     from zoo.inference.metadata import write_model_info
 
-    info = stated_facts(model)
+    info = facts_in(model)
     cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
     adopted = info.origin is not None and not (model.parent / WEIGHTS).is_file()
     if not adopted and min(cosines, default=0.0) < LEAST_COSINE:
@@ -220,7 +220,7 @@ def push(
         gone = sorted(name for name in there - names if name in last and name != card)
         adds = {name: CommitOperationAdd(name, str(folder / name)) for name in sorted(names)}
         place: dict[str, Any] = {"revision": revision, "create_pr": create_pr}
-        if WEB in adds:  # what has been received once is not asked for again
+        if WEB_FILE in adds:  # what has been received once is not asked for again
             api.preupload_lfs_files(repo, [adds[ONNX]], free_memory=False, **place)
         operations: list[Any] = [*adds.values(), *(CommitOperationDelete(name) for name in gone)]
         made = api.create_commit(repo, operations, commit_message=message, **place)

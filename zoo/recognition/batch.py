@@ -90,10 +90,7 @@ def embed_pictures(
     progress: Progress = no_progress,
     people: Mapping[Path | Stored, str] | None = None,
 ) -> int:
-    """Adds a record to `journal` for each picture that is not in it, with the name of its person among `people`.
-
-    Returns how many were added. A picture that cannot be used is recorded with the reason.
-    """
+    """Adds the faces of each picture, or why it has none, to `journal` where it is not in it; returns how many."""
     done = {(r["path"], r["bytes"], r["mtime_ns"]) for r in journal.records() if r["sha256"]}
 
     def look(path: Path | Stored) -> tuple[Record | None, list[FaceCrop]]:

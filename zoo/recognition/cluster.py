@@ -144,10 +144,9 @@ def cluster(
     people = {f"person-{number:04}": group.tolist() for number, group in enumerate(groups, 1)}
     notes = (f"{lost} corrections are about faces that are not in the table any more: kept, without effect",)
     pairs = {key: tuple(dict.fromkeys(pairs)) for key, pairs in kept.items()}
-    found = Clusters(faces, people, decision, pairs["same"], pairs["different"], notes if lost else ())
     named = {name: [faces.names[face] for face in group] for name, group in people.items()}
     write_json(output, {"format": FORMAT, "table": os.fspath(table), **decision.facts(), **pairs, "people": named})
-    return found
+    return Clusters(faces, people, decision, pairs["same"], pairs["different"], notes if lost else ())
 
 
 def average_link(rows: Floats, threshold: float, same: Pairs = (), different: Pairs = ()) -> npt.NDArray[np.int64]:
@@ -287,7 +286,10 @@ def embed_to_table(
     output that exists, unless `overwrite`, or is neither .npz nor .parquet, and where there is no picture.
     """
     output = Path(output)
-    require_table_name(output)
+    if output.suffix not in (".npz", ".parquet"):
+        raise InputError(f"expected an output ending in .npz or .parquet, found {output}")
+    if output.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
+        raise InputError("writing Parquet needs one more package: pip install 'timm-face-zoo[parquet]', or choose .npz")
     partial = partial_of(output)
     if output.exists() and not partial.exists() and not overwrite:
         raise InputError(f"expected no file at {output} yet, found one; give --overwrite, or another name")
@@ -308,13 +310,6 @@ def embed_to_table(
             faces, failures = write(temporary, (row for one in found for row in _rows(one)), verifier.dim)
         journal.delete()
     return Table(output, len(pictures), added, faces, tuple(failures))
-
-
-def require_table_name(path: Path) -> None:
-    if path.suffix not in (".npz", ".parquet"):
-        raise InputError(f"expected an output ending in .npz or .parquet, found {path}")
-    if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
-        raise InputError("writing Parquet needs one more package: pip install 'timm-face-zoo[parquet]', or choose .npz")
 
 
 def _rows(found: Found) -> Iterator[Row]:

@@ -121,10 +121,7 @@ def draw_identification(picture: Picture, answer: Identification) -> Pixels:
 
 
 def draw_verification(a: Picture, b: Picture, answer: Verification) -> Pixels:
-    """Both photos with the faces taken; below them the two crops, the similarity and the verdict: RGB uint8.
-
-    `a` and `b` are what was given to `verify`.
-    """
+    """The photos given to `verify` with the faces taken, below them both crops and the verdict: RGB uint8 (H, W, 3)."""
     panels = []
     for picture, crop in ((a, answer.a), (b, answer.b)):
         panel = Image.fromarray(draw_faces(picture, [(crop.face, "")] if crop.face else []))

@@ -96,9 +96,9 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         kept = [record for record in self.records() if wanted(record)]
         self._file.seek(0)
         self._file.truncate(len(self._file.readline()))
-        self._empty = not kept
+        self._empty = True
         for record in kept:
-            self._write(record)
+            self.append(record)
         os.fsync(self._file.fileno())
 
     def delete(self) -> None:

@@ -40,9 +40,9 @@ class StoreError(InputError):
     """An engine that cannot be reached, or does not answer as it should."""
 
 
-def store_at(place: Place, verifier: FaceVerifier | None = None) -> Store:
-    """The people at a place; with a `verifier` a collection that is missing is made. InputError for anything else."""
-    return QdrantStore.at(str(place), verifier) if in_engine(place) else Gallery.open(place)
+def store_at(place: Place) -> Store:
+    """The people at a place; InputError where there are none."""
+    return QdrantStore.at(str(place)) if in_engine(place) else Gallery.open(place)
 
 
 def in_engine(place: Place) -> bool:
@@ -73,7 +73,7 @@ class QdrantStore:
 
     @classmethod
     def at(cls, place: str, verifier: FaceVerifier | None = None) -> Self:
-        """The store at qdrant:LOCATION/COLLECTION; InputError where it cannot be opened or is something else."""
+        """The store at qdrant:LOCATION/COLLECTION, made for a `verifier`; InputError where it cannot be opened."""
         location, _, name = place.removeprefix(SCHEME).rpartition("/")
         if not location or not name:
             raise InputError(f"expected qdrant:URL/COLLECTION or qdrant:FOLDER/COLLECTION, found {place}")

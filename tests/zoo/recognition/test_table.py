@@ -18,7 +18,6 @@ from zoo.errors import InputError
 from zoo.faces.finder import FaceCrop
 from zoo.formats.images import encode_png
 from zoo.recognition import FaceVerifier, embed_to_table
-from zoo.recognition.cluster import require_table_name
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_an_existing_table_is_replaced_only_on_request(folder: Path, verifier: F
 
 def test_other_formats_and_folders_without_pictures_are_refused(verifier: FaceVerifier, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.npz or \.parquet"):
-        require_table_name(tmp_path / "t.csv")
+        embed_to_table([tmp_path], tmp_path / "t.csv", verifier)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="found none"):
         embed_to_table([tmp_path / "empty"], tmp_path / "t.npz", verifier)
