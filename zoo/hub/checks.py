@@ -30,10 +30,9 @@ _one_guard_at_a_time = threading.Lock()
 
 def require_safe_url(url: str, what: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        return
-    advice = "nothing was fetched from there"
-    raise InputError(f"expected {what} to use https, found {parts.scheme}://{parts.hostname}; {advice}")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        found = f"found {parts.scheme}://{parts.hostname}; nothing was fetched from there"
+        raise InputError(f"expected {what} to use https, {found}")
 
 
 @dataclass

@@ -48,11 +48,9 @@ class Pulled:
 
 def is_hub_id(model: str) -> bool:
     """Whether MODEL names something on the Hub: hf-hub:owner/name, or owner/name where no such path is here."""
-    if model.startswith("hf-hub:"):
-        return True
     path = Path(model)
     local = path.exists() or path.parts[:1] == ("runs",) or path.suffix in (".onnx", ".safetensors")
-    return not local and ID.fullmatch(model) is not None
+    return model.startswith("hf-hub:") or (not local and ID.fullmatch(model) is not None)
 
 
 def parse_id(model: str) -> ModelId:

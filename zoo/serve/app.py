@@ -158,10 +158,8 @@ def _add_problems(app: FastAPI, service: Service) -> None:
         app.add_exception_handler(kind, answer)
 
     def http(error: HTTPException) -> Problem:
-        said = {
-            404: "there is nothing at this path; a person's name has no slash",
-            405: "this path does not take that method",
-        }
+        said = {404: "there is nothing at this path; a person's name has no slash"}
+        said[405] = "this path does not take that method"
         return Problem(error.status_code, said.get(error.status_code, str(error.detail)), dict(error.headers or {}))
 
     def validation(error: RequestValidationError) -> Problem:

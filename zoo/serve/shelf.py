@@ -46,10 +46,7 @@ class AuditLog:
         self.key_file = gallery.with_name(gallery.name + ".keys")
 
     def append(self, action: str, name: str, people: int, photos: int) -> str:
-        """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change.
-
-        What a killed process left half-written at the end of the log is cut off.
-        """
+        """Adds a line, forced to the disk, and returns its hash; `people` and `photos` count those after the change."""
         keys = self.keys()
         if name not in keys:
             keys[name] = secrets.token_hex(32)
@@ -58,7 +55,7 @@ class AuditLog:
         with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             whole, _, half = file.read().rpartition(b"\n")
-            file.truncate(file.tell() - len(half))
+            file.truncate(file.tell() - len(half))  # what a killed process left half-written
             previous = json.loads(whole.splitlines()[-1])["hash"] if whole else START
             record: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": action}
             record |= {"person": person, "people": people, "photos": photos, "previous": previous}

@@ -197,7 +197,6 @@ def shaded(rig: Rig, colours: Tensor, facing: Tensor, d: Draws) -> Tensor:
     cosine = ((facing @ rig.lights.T + 0.12) / 1.12).clamp(min=0)
     cosine[:, : len(rig.mean)] *= rig.visible.T
     cosine[:, HEAD : len(rig.mean)] *= 0.6  # lids shade the eyes
-
     near = (facing @ functional.normalize(lamps + tensor((0, 0, 1), turn), dim=2).transpose(1, 2)).clamp(min=0)
     mirrored = near ** d.uniform(1, 1, low=8.0, high=30.0) * d.uniform(1, 1, high=0.16)
     mirrored[:, HEAD : len(rig.mean)] = near[:, HEAD : len(rig.mean)] ** 120 * 1.5

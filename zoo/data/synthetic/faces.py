@@ -221,7 +221,6 @@ def render(who: Identity, d: Draws, height: int, width: int) -> Image:
         x, y = [(reach, along), (1 - reach, along), (along, reach), (along, 1 - reach)][side]
         blob = ellipse(x * width, y * height, d.between(10, 26) * scale, d.between(10, 26) * scale, d.between(0, 3))
         fill(canvas, blob, d.colour(20, 230))
-
     canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), d.between(0.3, 1.3) * scale), dtype=np.uint8)
 
     direction = np.array([d.between(-0.9, 0.9), d.between(-0.8, 0.4), 0.7])
