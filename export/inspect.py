@@ -45,6 +45,7 @@ class Inspection:
     warnings: tuple[str, ...]
 
     def to_json(self) -> str:
+        """What `zoo inspect --json` prints."""
         return json.dumps(asdict(self))
 
 

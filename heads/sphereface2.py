@@ -45,7 +45,8 @@ class SphereFace2(MarginHead):
         root = math.sqrt((1 - z) ** 2 + 4 * z * math.exp(target - negative))
         return float(negative + math.log(1 - z + root) - math.log(2 * z))
 
-    def spread(self, cos: Tensor) -> Tensor:  # g
+    def spread(self, cos: Tensor) -> Tensor:
+        """g(cos), of any shape."""
         return 2 * ((cos + 1) / 2).clamp_min(0) ** self.t - 1
 
     def target(self, cos_y: Tensor, norm: Tensor) -> Tensor:

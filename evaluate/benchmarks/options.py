@@ -79,6 +79,7 @@ class Options:
 
     @property
     def devices(self) -> list[str]:
+        """The names of the devices, one each."""
         return self.device.split(",")
 
     @property
