@@ -164,10 +164,7 @@ class RecordFile:
         return scanned, np.arange(len(scanned), dtype=np.int64), f"a scan: {reason}"
 
     def _gaps(self, offsets: npt.NDArray[np.int64]) -> bool | None:
-        """Whether records lie between those of the index; None where the index does not belong to this file.
-
-        That is as far as the first, the last and 64 records between can tell; each read checks its own record again.
-        """
+        """Whether records lie between those of the index; None for another file's, as far as 66 of its records tell."""
         if (offsets % 4).any() or not (np.diff(offsets) >= 8).all() or offsets[-1] > self._size - 8:
             return None
         gaps = bool(offsets[0])
@@ -243,10 +240,7 @@ class RecordFile:
 
 
 def kept_index(rec: Path) -> Path:
-    """Where what an opening found is kept: beside the file, or in zoo's cache where its folder cannot be written to.
-
-    The name tells the sizes and the times of change, so that no other state of the file is taken for this one.
-    """
+    """Beside the file, or in zoo's cache where its folder is read-only; the name tells sizes and times of change."""
     facts = [file.stat() for file in (rec, rec.with_suffix(".idx")) if file.exists()]
     name = f".{rec.name}.{'-'.join(f'{fact.st_size:x}-{fact.st_mtime_ns:x}' for fact in facts)}.npz"
     if os.access(rec.parent, os.W_OK):

@@ -68,9 +68,8 @@ def pull(
 
     `files` are the names that must be there; None takes everything of a known kind. `token` False sends none, True
     the stored one. `most_bytes` is what may be fetched in all. A commit (40 hex digits) that is in the cache already
-    makes no request. Without a network the cached commit of the branch is used, which is said on stderr.
-
-    InputError for whatever is not there, not allowed, not as its hash says, or cannot be stored.
+    makes no request. Without a network the cached commit of the branch is used, which is said on stderr. InputError for
+    whatever is not there, not allowed, not as its hash says, or cannot be stored.
     """
     wanted = parse_id(model)
     with told(wanted):
@@ -281,16 +280,12 @@ def described(folder: Path, name: str, place: str) -> Row:
     facts: dict[str, Any] = block if isinstance(block, dict) else {}
     results = record.get("results")
     first = results[0] if isinstance(results, list) and results and isinstance(results[0], dict) else {}
-    return {
-        "name": name,
-        "place": place,
-        "head": short(facts.get("head")) and str(facts.get("head")).partition("(")[0],
-        "backbone": short(facts.get("backbone") or config.get("architecture")),
-        "training_set": short(facts.get("training_set")),
-        "dim": config.get("num_classes") if isinstance(config.get("num_classes"), int) else None,
-        "accuracy": first.get("accuracy") if isinstance(first.get("accuracy"), float) else None,
-        "measured_on": short(first.get("data")),
-    }
+    head, dim, accuracy = facts.get("head"), config.get("num_classes"), first.get("accuracy")
+    row: Row = {"name": name, "place": place, "head": short(head) and str(head).partition("(")[0]}
+    row |= {"backbone": short(facts.get("backbone") or config.get("architecture"))}
+    row |= {"training_set": short(facts.get("training_set")), "dim": dim if isinstance(dim, int) else None}
+    row |= {"accuracy": accuracy if isinstance(accuracy, float) else None, "measured_on": short(first.get("data"))}
+    return row
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -37,11 +37,10 @@ def export_web(
 ) -> dict[str, int]:
     """Writes the page into the folder `output`, and returns the bytes of each file by its path below it.
 
-    Any static web server can serve it, and no photo leaves the browser.
-
-    `model` is whatever `zoo.resolve` understands, with float32 input in one file; `runtime` the folder of the npm
-    package onnxruntime-web. `detector` and `options` are those of `FaceVerifier`; existing files are replaced only with
-    `force`. InputError where a model cannot run in a browser, a file is missing, or the folder is in use.
+    Any static web server can serve it, and no photo leaves the browser. `model` is whatever `zoo.resolve` understands,
+    with float32 input in one file; `runtime` the folder of the npm package onnxruntime-web. `detector` and `options`
+    are those of `FaceVerifier`; existing files are replaced only with `force`. InputError where a model cannot run in a
+    browser, a file is missing, or the folder is in use.
     """
     from zoo.inference.metadata import external_files, load_proto
 
