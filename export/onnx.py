@@ -62,8 +62,7 @@ def write_onnx(
             embeddings: parity.Embeddings = original(torch.from_numpy(batch)).numpy()
         if not np.isfinite(embeddings).all():
             why = "its weights are damaged or its training diverged: export an earlier run"
-            found = f"found NaN or infinity in torch itself; {why}"
-            raise InputError(f"expected a model with finite embeddings, {found}")
+            raise InputError(f"expected a model with finite embeddings, found NaN or infinity in torch itself; {why}")
         return embeddings
 
     reference(inputs[:1])
@@ -96,23 +95,14 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET, plain:
                 return to_proto(model, size, opset, plain=True)
             raise InputError(unsupported(error, folded, size)) from error
     assert program is not None
-    proto = simplified(program.model_proto)
+    proto = program.model_proto
+    if weight_bytes(proto) < SINGLE_FILE_BYTES:  # constant arithmetic folded: transformers lose a sixth of their nodes
+        proto = min(proto, onnxslim.slim(proto), key=lambda graph: len(graph.graph.node))
     keep_zero_padding(proto.graph)
     proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
     strip(proto)
     require_contract(proto, size)
     return proto
-
-
-def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its constant arithmetic folded by onnxslim (transformers lose a sixth of their nodes).
-
-    Unchanged where onnxslim removes no node, and for weights too large for one file.
-    """
-    if weight_bytes(proto) >= SINGLE_FILE_BYTES:
-        return proto
-    slim: onnx.ModelProto = onnxslim.slim(proto)
-    return slim if len(slim.graph.node) < len(proto.graph.node) else proto
 
 
 def keep_zero_padding(graph: onnx.GraphProto) -> None:

@@ -55,7 +55,6 @@ class Compared:
 
     @property
     def within(self) -> bool:
-        """Whether both are rounding differences."""
         return self.optimised.within and self.unoptimised.within
 
 

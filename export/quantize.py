@@ -148,8 +148,7 @@ def sensitive_nodes(
 ) -> tuple[list[str], float]:
     """The nodes to keep in float32, and the mean cosine then: the fewest for GOOD_COSINE, else those that gain most.
 
-    Each node is quantised alone to measure its cost; then the 1, 2, 4, … costliest, at most a quarter of all, are kept
-    in float32 until GOOD_COSINE is reached.
+    Each node is quantised alone to measure its cost; then the 1, 2, 4, … costliest, a quarter of all at most, are kept.
     """
     candidates = [node.name for node in proto.graph.node if node.op_type in QUANTISED]
     alone = {name: _mean_cosine(expected, _run(quantised(proto, ranges, [name]), inputs)) for name in candidates}
@@ -174,9 +173,9 @@ def quantised(proto: ModelProto, ranges: Any, only: Sequence[str] = (), exclude:
         only = [*only, *(node.name for node in proto.graph.node if node.op_type in REMOVABLE)]
     with quiet():
         types = {"weight_qType": QuantType.QInt8, "activation_qType": QuantType.QUInt8, "tensors_range": ranges}
-        nodes = {"nodes_to_quantize": list(only), "nodes_to_exclude": list(exclude), "extra_options": {}}
-        types |= {"per_channel": True, "reduce_range": True, "op_types_to_quantize": [*QUANTISED, *CARRIED]}
-        quantizer = QDQQuantizer(copy, **types, **nodes)
+        nodes = {"nodes_to_quantize": list(only), "nodes_to_exclude": list(exclude)}
+        nodes["op_types_to_quantize"] = [*QUANTISED, *CARRIED]
+        quantizer = QDQQuantizer(copy, per_channel=True, reduce_range=True, extra_options={}, **types, **nodes)
         quantizer.quantize_model()
         quantizer.model.topological_sort()  # the pairs were appended at the end
     result: ModelProto = quantizer.model.model

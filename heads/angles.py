@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 SIN_SQUARED_FLOOR = 1e-7  #: Least sin²θ: costs up to 1.5e-4 in cos(θ + m) at θ = 0, limits the gradient to about 3,000
-
 COS_CEILING = 1 - 1e-7  #: Upper bound of |cos θ| before acos, whose gradient at 1 is infinite
 Fallback = Literal["paper", "none", "easy"]
 """What replaces cos(θ + m) where it no longer decreases with θ (θ > π − m).

@@ -55,8 +55,7 @@ def minimum_separation_asymptotic(num_classes: int, dim: int) -> float:
         n^{−2/(d−1)} · Γ(1 + 1/(d−1)) · ( Γ(d/2) / (2·√π·(d−1)·Γ((d−1)/2)) )^{−1/(d−1)}
 
     For many centres it is the limit of the smallest angle over ALL pairs, not of the angle from a centre to its
-    nearest neighbour, and d = 512 is far from that limit.
-    InputError for fewer than two classes or dimensions.
+    nearest neighbour, and d = 512 is far from that limit. InputError for fewer than two classes or dimensions.
 
     >>> f"{minimum_separation_asymptotic(1000, 3):.4f}"
     '0.0025'

@@ -13,7 +13,6 @@ from zoo.errors import InputError
 
 Scale = float | Literal["auto"]  #: The factor s of the cosines; "auto" is AdaCos's fixed scale, √2·ln(classes − 1)
 
-
 KINDS: dict[Any, Any] = {float: numbers.Real, int: numbers.Integral, bool: bool | np.bool_, str: str}
 KINDS[types.NoneType] = types.NoneType
 

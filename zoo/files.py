@@ -18,8 +18,7 @@ from zoo.errors import InputError, explained
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an exception.
 
-    Readers see the old file or the new one, never a part; after an exception the old one stays as it was. The new one
-    has the permissions of the old one.
+    Readers see the old file or the new one, which has its permissions, never a part; an exception leaves the old one.
     """
     path = Path(path)
     with _beside(path):
@@ -120,8 +119,7 @@ def cache_folder(name: str) -> Path:
 def hold(file: int | IO[Any], wait: bool = False) -> bool:
     """Takes the exclusive lock of an open file where it is free, or waits for it; False where another process holds it.
 
-    The lock is the system's own (flock): it ends with the file descriptor, so a killed process leaves none behind.
-    Always True where the system has no flock.
+    The system's lock (flock) ends with the file descriptor, as of a killed process; always True where there is none.
     """
     try:
         import fcntl

@@ -10,8 +10,6 @@ import numpy.typing as npt
 from zoo.errors import InputError, explained
 
 Crops = npt.NDArray[np.uint8]  #: Aligned face crops: RGB uint8 of shape (batch, height, width, 3)
-
-
 Scale = float | tuple[float, float, float]  #: A number for every channel, or one for each
 
 

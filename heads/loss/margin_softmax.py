@@ -329,9 +329,8 @@ class MarginSoftmaxLoss(nn.Module):
             return
         if self._watch.labels is not None:
             require_in_range(self._watch.labels, self.num_classes, self.ignore_index)
-        advice = "the update must be skipped: lower the learning rate, or look for broken images in that batch"
-        found = f"found NaN or infinity in step {step}"
-        raise InputError(f"expected finite embeddings and a finite loss, {found}; {advice}")
+        mend = "the update must be skipped: lower the learning rate, or look for broken images in that batch"
+        raise InputError(f"expected finite embeddings and a finite loss, found NaN or infinity in step {step}; {mend}")
 
     def distributed_state(self) -> dict[str, Any]:
         """`state_dict()` with the sharded centres as a DTensor, for torch.distributed.checkpoint's save and load.

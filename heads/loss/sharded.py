@@ -97,7 +97,6 @@ class Ranks:
         return cast(tuple[Tensor, Tensor], _LogSumExp.apply(log, counts, self))
 
     def agree(self, value: int) -> int:
-        """Rank 0's value."""
         shared = torch.tensor(value, dtype=torch.int64, device="cpu")
         dist.broadcast(shared, group=self.hosts, group_src=0)
         return int(shared)

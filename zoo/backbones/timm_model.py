@@ -101,7 +101,6 @@ class FaceArchitecture(WithNeck):
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, in_chans, H, W) → (batch, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
 

@@ -224,7 +224,6 @@ class Grid:
                 raise InputError(f"{expected}, found {head}; name one for all by --recipe")
 
     def config(self, column: str, seed: int) -> training.TrainConfig:
-        """The options of a cell."""
         head, own = variant(column)
         recipe = load_recipe(own.pop("recipe", "") or self.recipe or PAPER.format(head=head))
         return training.build({**recipe, "data": self.data, **self.options, **own, "head": head, "seed": seed})

@@ -24,7 +24,6 @@ from zoo.evaluate.report.rows import markdown_table
 from zoo.evaluate.results import Evaluation
 
 Stated = Mapping[tuple[str, str, str], float]  #: (benchmark, figure, head) in the form of `spelling` → a fraction
-
 PAPER = "Tables 1 to 3 of Sang & Yang, ReCurricularFace, 2024, doi 10.23977/acss.2024.080201"
 
 NORMAL_80 = 0.8416212335729143  #: The 80 % quantile of the normal distribution
@@ -316,7 +315,6 @@ def unmatched(cells: Sequence[Cell], stated: Stated) -> list[str]:
 
 
 def row(gain: Gain, difference: float) -> list[str]:
-    """A gain as a line of a table."""
     each = " ".join(f"{100 * value:+.1f}" for value in gain.seeds.values())
     needed = gain.seeds_for(difference)
     return [

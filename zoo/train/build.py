@@ -107,8 +107,7 @@ class Training:
 def build(config: TrainConfig, num_classes: int, device: torch.device, dataset: FaceDataset | None = None) -> Training:
     """Model, class centres, optimizers, scaler and moving average at the start of a run, on `device`.
 
-    `dataset`: --init-centres compares it with the set that the run of --init was trained on, and a head with
-    `count_power` has its margins from it.
+    `dataset`: --init-centres compares it with that of the run of --init; `count_power` counts its images.
     """
     neck = None if config.neck == "auto" else config.neck
     shape = config.embedding_dim, neck, config.stem, config.input.size, config.dropout

@@ -39,7 +39,6 @@ from zoo.train.distributed import Rank, agreed, everywhere, sees_folder
 warnings.filterwarnings("ignore", category=UserWarning, module="torch.distributed.checkpoint")
 
 Group = dist.ProcessGroup | None
-
 State = dict[str, Any]  #: Everything that must survive a restart: nested dictionaries of tensors and plain values
 
 

@@ -60,13 +60,11 @@ class TrainConfig:
     grad_checkpointing: bool = False
     """Compute the blocks of the backbone again in the backward pass: less memory, a third more time."""
     neck: Annotated[Literal["auto", "flat", "gap", "native"], Option(listed=True)] = "auto"
-    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto` is `flat` while that
-    is small."""
+    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto`: `flat` if small."""
     dropout: float = 0.0
     """Drop probability in the flat neck, a fraction."""
     init: Annotated[str, Option(told=False)] = "none"
-    """Weights to start from: `timm` (its pretrained ones), or any MODEL with the same backbone, stem, neck and
-    dimension."""
+    """Weights to start from: `timm` (its pretrained ones), or any MODEL of the same backbone, stem, neck, dimension."""
     init_centres: bool = False
     """Start the class centres of people whom the run of `init` was trained on as well with those that it has."""
     head_epochs: float = 0.0
@@ -109,10 +107,9 @@ class TrainConfig:
     power: float = 1.0
     """Exponent of `polynomial`."""
     milestones: tuple[int, ...] | None = None
-    """Epochs at whose start `multistep` multiplies the learning rate by `decay`; if not set, the paper's 20/34, 28/34
-    and 32/34 of the run."""
+    """Epochs at whose start `multistep` applies `decay`; if not set, the paper's 20/34, 28/34 and 32/34 of the run."""
     decay: float = 0.1
-    """Factor of `multistep`."""
+    """Factor by which `multistep` multiplies the learning rate."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up from lr / 100, after those of `head_epochs`."""
     clip_norm: Annotated[float | None, Option(mendable=True)] = None
@@ -125,8 +122,7 @@ class TrainConfig:
     teacher_loss: Literal["cosine", "logits"] = "cosine"
     """What is compared with the teacher: the cosine of the embeddings, or the softmax over the class centres."""
     teacher_weight: float | None = None
-    """Factor of the loss against the teacher. If not set, it pulls as a label does: the head's scale for `cosine`,
-    and 1 for `logits`, which are scaled already."""
+    """Factor of the loss against the teacher; if not set, the head's scale for `cosine`, 1 for the scaled `logits`."""
     label_weight: float = 1.0
     """Factor of the loss against the labels; 0 learns from the teacher alone."""
     straight_through: bool = False
@@ -143,8 +139,7 @@ class TrainConfig:
     compile: bool = False
     """Compile the backbone with torch.compile."""
     cuda_graphs: bool = False
-    """Replay the compiled backbone as CUDA graphs: for small models and batches, whose kernels take a GPU less time
-    than the host takes to launch them."""
+    """Replay the compiled backbone as CUDA graphs, for models and batches so small that launches take most time."""
     sync_bn: bool = False
     """Compute batch statistics over all processes together; otherwise those of rank 0 are used."""
     ema: float | None = None
@@ -176,11 +171,9 @@ class TrainConfig:
     patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
     """Minutes that a process of several waits for the others before it says which one is missing, and stops."""
     fsdp: Annotated[bool, Option(resumable=True, told=False)] = False
-    """Shard the weights, gradients and optimizer of a large transformer over the processes (FSDP2), which share a
-    model otherwise too large for each of them."""
+    """Shard weights, gradients and optimizer of a transformer that is too large for one process over all (FSDP2)."""
     gather: Annotated[bool, Option(resumable=True, told=False)] = False
-    """For machines without a common file system: the first process keeps the checkpoints of all, and hands them out
-    again on a resume."""
+    """Without a common file system: the first process keeps the checkpoints of all, and hands them out on a resume."""
     skip_nonfinite: Annotated[int, Option(mendable=True)] = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 

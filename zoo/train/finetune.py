@@ -36,7 +36,6 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """(outputs, inputs) → (outputs, inputs)."""
         return weight + self.up @ self.down
 
 

@@ -241,10 +241,8 @@ def inherited(config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ORIGIN = "origin.json"  #: Where a run keeps the Origin of the weights that it started from
-
 INHERITED = ("image_size", "mean", "std", "channel_order", "backbone", "stem", "neck", "embedding_dim")
 """What `inherited` may give."""
-
 PLAIN = str.maketrans("/:", "--")  #: For folder names: what no name of a backbone or head may bring into them
 
 

@@ -46,8 +46,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 def settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """torch's settings for the steps of a run, put back afterwards.
 
-    On a GPU cuDNN measures which of its algorithms is the fastest, unless the run is to be `deterministic`: then only
-    algorithms that add in a fixed order are allowed.
+    On a GPU cuDNN measures which algorithm is fastest; `deterministic` allows only those with a fixed order of sums.
     """
     cudnn, filler = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
     before = cudnn.benchmark, torch.are_deterministic_algorithms_enabled(), filler.fill_uninitialized_memory
@@ -115,8 +114,7 @@ class NonfiniteSteps:
     ) -> torch.Tensor:
         """Whether this step must be withheld, as a bool scalar on the device.
 
-        With fp16's scaler, gradients overflow while it searches for its scale, and only a loss that is not finite
-        counts as a bad step.
+        With fp16's scaler, gradients overflow while it searches for its scale: a bad step is one without finite loss.
         """
         good_loss = torch.isfinite(loss.detach())
         good = good_loss & torch.isfinite(norm)
