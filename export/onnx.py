@@ -97,7 +97,7 @@ def to_proto(model: nn.Module, size: tuple[int, int], opset: int = OPSET, plain:
     assert program is not None
     proto = program.model_proto
     if weight_bytes(proto) < SINGLE_FILE_BYTES:  # constant arithmetic folded: transformers lose a sixth of their nodes
-        proto = min(proto, onnxslim.slim(proto), key=lambda graph: len(graph.graph.node))
+        proto = min(proto, onnxslim.slim(proto), key=lambda one: len(one.graph.node))
     keep_zero_padding(proto.graph)
     proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True)
     strip(proto)

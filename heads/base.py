@@ -141,9 +141,7 @@ class MarginHead(nn.Module, metaclass=HeadType):
 
     def class_margin(self, margin: float, power: float) -> float | Tensor:
         """margin·(n_min/n_y)^power for a class of n_y images, (batch,); the margin itself where `power` is 0."""
-        if power == 0 or self.counts is None:
-            return margin
-        return margin * (self.least_count / self.counts) ** power
+        return margin if power == 0 or self.counts is None else margin * (self.least_count / self.counts) ** power
 
     def attach(self, num_classes: int, dim: int, class_counts: bool = False) -> None:
         """Binds the head to centres, for their loss; InputError where that changes constants in use or lacks counts."""

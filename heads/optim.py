@@ -151,9 +151,7 @@ class RowwiseAdamW(_Rowwise):
 
 def _one_minus_power(beta: float, step: Tensor, like: Tensor) -> Tensor:
     """1 − beta^step without the cancellation that costs float32 four digits at beta = 0.999."""
-    if beta == 0:
-        return torch.ones_like(step, dtype=like.dtype)
-    return -torch.expm1(step.to(like.dtype) * math.log(beta))
+    return -torch.expm1(step.to(like.dtype) * math.log(beta)) if beta else torch.ones_like(step, dtype=like.dtype)
 
 
 @torch.no_grad()

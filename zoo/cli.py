@@ -35,8 +35,7 @@ def summary(command: str) -> str:
 
 
 def usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  zoo {name:<{width}}  {summary(name)}" for name in COMMANDS]
+    lines = [f"  zoo {name:<{max(map(len, COMMANDS))}}  {summary(name)}" for name in COMMANDS]
     first = "  zoo train resnet18 --head recurricularface && zoo export --onnx"
     example = ["", "Each command has --help with an example. First steps:", first]
     return "\n".join(["zoo: face recognition as a timm plugin", "", *lines, *example])

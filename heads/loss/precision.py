@@ -22,9 +22,7 @@ def choose(precision: str, device: torch.device) -> str:
 
 def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
     """a @ b, differentiable any number of times, with every product of its gradients in the same precision."""
-    if precision == "fp32" and not a.is_cuda:
-        return a @ b
-    return cast(Tensor, _Product.apply(a, b, precision))
+    return a @ b if precision == "fp32" and not a.is_cuda else cast(Tensor, _Product.apply(a, b, precision))
 
 
 class _Product(torch.autograd.Function):
