@@ -46,19 +46,19 @@ def run(args: argparse.Namespace) -> int:
         from zoo.publish.push import publish_space
 
         demo = {"detector": args.detector, "threshold": args.threshold}
-        plan, pushed = publish_space(args.run, args.repo, license, args.space, **demo, **common)
+        sizes, pushed = publish_space(args.run, args.repo, license, args.space, **demo, **common)
     else:
         place = {"revision": args.revision, "create_pr": args.create_pr, "replace_card": args.replace_card}
         centres = args.include_biometric_class_centres
         content = {"allow_unmeasured": args.allow_unmeasured, "include_class_centres": centres}
-        plan, pushed = publish(args.run, args.repo, license, **common, **place, **content)
+        sizes, pushed = publish(args.run, args.repo, license, **common, **place, **content)
     if pushed is None:
-        files = [f"  {size:>12,} bytes  {name}" for name, size in plan.files.items()]
-        planned = {"repo": plan.repo, "files": plan.files, "dry_run": True}
-        return answer(args, planned, [f"would publish {plan.repo}:", *files])
+        files = [f"  {size:>12,} bytes  {name}" for name, size in sizes.items()]
+        planned = {"repo": args.repo, "files": sizes, "dry_run": True}
+        return answer(args, planned, [f"would publish {args.repo}:", *files])
     print_notes(pushed.notes)
     told = f"{pushed.repo} holds all of it already: no commit was made ({pushed.commit})"
     if pushed.changed:
-        told = f"published {pushed.repo}@{pushed.commit}\n  {', '.join(plan.files)}\n  {pushed.url}"
+        told = f"published {pushed.repo}@{pushed.commit}\n  {', '.join(sizes)}\n  {pushed.url}"
     record = {"repo": pushed.repo, "commit": pushed.commit, "changed": pushed.changed, "url": pushed.url}
     return answer(args, record, [told])

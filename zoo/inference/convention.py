@@ -7,7 +7,6 @@ channels cannot be seen in a graph; RGB is assumed.
 
 import math
 import mmap
-import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,8 +127,19 @@ _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 
 def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
     """What the graph first does to its input `name`: as text, and as x · factor + shift, of one or three channels."""
+    nodes, constants = list[tuple[str, list[str], list[str]]](), dict[str, Numbers]()  # operator, inputs, outputs
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        nodes, constants = _graph(content)
+        graph = _fields(content, *_fields(content, 0, len(content))[7][0])
+        for place in graph[5]:
+            for part in _fields(content, *place)[8]:
+                constants[content[slice(*part)].decode()] = _numbers(content, *place)
+        for place in graph[1]:
+            parts = _fields(content, *place)
+            inputs, outputs, kind = ([content[slice(*p)].decode() for p in parts[n]] for n in (1, 2, 4))
+            nodes.append(("".join(kind), inputs, outputs))
+            tensors = [tensor for attribute in parts[5] for tensor in _fields(content, *attribute)[5]]
+            if kind == ["Constant"] and tensors:
+                constants[outputs[0]] = _numbers(content, *tensors[0])
     steps: list[str] = []
     factor, shift = np.ones(1), np.zeros(1)
     for _ in nodes:  # an upper bound: every turn passes one node
@@ -138,8 +148,7 @@ def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
             break
         operator, inputs, outputs = readers[0]
         numbers = [constants.get(other, UNKNOWN) for other in inputs if other != name]
-        known = len(inputs) == 2 and inputs[0] == name and inputs[1] in constants
-        if operator in ARITHMETIC and known:
+        if operator in ARITHMETIC and len(inputs) == 2 and inputs[0] == name and inputs[1] in constants:
             (number,) = numbers
             told = "a constant" if np.isnan(number).any() else ", ".join(f"{n:g}" for n in dict.fromkeys(number))
             steps.append(f"{ARITHMETIC[operator]} {told}")
@@ -159,31 +168,12 @@ def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
     return ", ".join(steps), factor, shift
 
 
-Node = tuple[str, list[str], list[str]]  #: An operator, and the names of its inputs and outputs
-
-
-def _graph(content: mmap.mmap) -> tuple[list[Node], dict[str, Numbers]]:
-    graph = _fields(content, *_fields(content, 0, len(content))[7][0])
-    nodes, constants = list[Node](), dict[str, Numbers]()
-    for place in graph[5]:
-        for name in _fields(content, *place)[8]:
-            constants[content[slice(*name)].decode()] = _numbers(content, *place)
-    for place in graph[1]:
-        parts = _fields(content, *place)
-        inputs, outputs, operator = ([content[slice(*p)].decode() for p in parts[n]] for n in (1, 2, 4))
-        nodes.append(("".join(operator), inputs, outputs))
-        tensors = [tensor for attribute in parts[5] for tensor in _fields(content, *attribute)[5]]
-        if operator == ["Constant"] and tensors:
-            constants[outputs[0]] = _numbers(content, *tensors[0])
-    return nodes, constants
-
-
 def _numbers(content: mmap.mmap, start: int, stop: int) -> Numbers:
     """The numbers of a floating-point tensor of at most three; else UNKNOWN."""
     found = _fields(content, start, stop)
     kind = _DTYPES.get(_varint(content, found[2][-1][0])[0]) if found[2] else None
     places = [*found[9], *found[4], *found[10]]
-    if kind is None or not places or not 0 < places[0][1] - places[0][0] <= 3 * struct.calcsize("d"):
+    if kind is None or not places or not 0 < places[0][1] - places[0][0] <= 24:  # bytes of three doubles
         return UNKNOWN
     values = np.frombuffer(content[slice(*places[0])], kind).astype(np.float64)
     return values if len(values) <= 3 else UNKNOWN

@@ -78,8 +78,8 @@ class OnnxEmbedder:
         size = node.shape[1:3] if self._channels_last else node.shape[2:4]
         self.input, self.stated, self.why_input = decide(self.path, node.name, node.type, size, self.info, input)
         self._note(self.why_input)
-        batch = node.shape[0]
-        self.batch: int | None = batch if isinstance(batch, int) else None  #: The only batch size that it takes
+        self.batch: int | None = node.shape[0] if isinstance(node.shape[0], int) else None
+        """The only batch size that the file takes; None where it takes any."""
         self._binding: Binding | None = None
         self.output = self._embedding(input.output if isinstance(input, GivenInput) else None)
         """The name of the output that is the embedding."""
@@ -88,9 +88,8 @@ class OnnxEmbedder:
         if graph and self.device.kind != "cpu":
             self.batch = self.batch or batch_size
         given: np.dtype[Any] = np.dtype(self._dtype)
-        file: bytes | Path | None = None
-        if given.kind == "f" and (raw if raw is not None else self.device.kind == "cuda"):
-            file = metadata.with_raw_input(self.path, self.input, self._channels_last)
+        wanted = given.kind == "f" and (raw if raw is not None else self.device.kind == "cuda")
+        file = metadata.with_raw_input(self.path, self.input, self._channels_last) if wanted else None
         if file is not None:
             self.raw, self._name, given = True, metadata.CROPS, np.dtype(np.uint8)
         if self.raw or (graph and self.device.kind != "cpu"):
@@ -173,8 +172,9 @@ class OnnxEmbedder:
         floats = [name for name, node in self._outputs.items() if node.type in FLOATS]
         if not floats:
             found = ", ".join(f"{name!r} of {node.type}" for name, node in self._outputs.items())
-            told = f"found {found}; cut the graph down to it"
-            raise InputError(f"expected a float embedding as output of {self.path}, {told}")
+            raise InputError(
+                f"expected a float embedding as output of {self.path}, found {found}; cut the graph down to it"
+            )
         sizes = dict.fromkeys(floats, 0)
         if len(floats) > 1:
             found = self._tried(lambda: self.session.run(floats, {self._name: self._tensor(self._grey())}))
@@ -203,8 +203,7 @@ class OnnxEmbedder:
         if output.shape[:1] != (len(tensor),):
             found = f"found shape {output.shape} for a batch of {len(tensor)}; cut the graph down to the embedding"
             raise InputError(f"expected an output (batch, dim) from {self.path}, {found}")
-        embeddings: npt.NDArray[np.float32] = output.reshape(len(tensor), -1).astype(np.float32, copy=False)
-        return embeddings
+        return np.asarray(output.reshape(len(tensor), -1), np.float32)
 
     def _probe(self) -> tuple[int, ...]:
         """One image's output shape, from an inference of a grey picture: a file that cannot run fails here."""
@@ -212,8 +211,7 @@ class OnnxEmbedder:
         dim = self._tried(lambda: self._infer(self._tensor(grey))).shape[1]
         if self.batch is None:
             try:  # a graph may declare its batch dynamic and still reshape to one image
-                two = self._tensor(np.repeat(grey, 2, axis=0))
-                works = self._tried(lambda: self._infer(two)).shape == (2, dim)
+                works = self._tried(lambda: self._infer(self._tensor(np.repeat(grey, 2, axis=0)))).shape == (2, dim)
             except InputError:
                 works = False
             if not works:

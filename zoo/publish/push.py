@@ -36,12 +36,6 @@ class Pushed:
     notes: tuple[str, ...] = ()  #: What was left as it is on the Hub, and why
 
 
-@dataclass(frozen=True)
-class Plan:
-    repo: str
-    files: dict[str, int]  #: The bytes of each file, by name
-
-
 def publish(
     run: str | Path | None,
     repo: str,
@@ -51,13 +45,14 @@ def publish(
     include_class_centres: bool = False,
     dry_run: bool = False,
     **upload: Any,
-) -> tuple[Plan, Pushed | None]:
-    """Publishes a model as owner/name on the Hub, in one commit; None in place of the commit for a `dry_run`.
+) -> tuple[dict[str, int], Pushed | None]:
+    """Publishes a model as owner/name on the Hub, in one commit: the bytes of each file, and the commit.
 
-    `run` is a run, its best/ or an adopted model, by folder or name (None: newest run). `include_class_centres` adds
-    head.safetensors, which stands for the people of the training set: biometric data. `upload` are options of `push`
-    (private, revision, create_pr, replace_card). InputError where the run is being written, has no proven export or no
-    measurement (`allow_unmeasured` lets that pass), or where its weights and its ONNX file are not one model.
+    For a `dry_run` the commit is None. `run` is a run, its best/ or an adopted model, by folder or name (None: newest
+    run). `include_class_centres` adds head.safetensors, which stands for the people of the training set: biometric
+    data. `upload` are options of `push` (private, revision, create_pr, replace_card). InputError where the run is being
+    written, has no proven export or no measurement (`allow_unmeasured` lets that pass), or where its weights and its
+    ONNX file are not one model.
     """
     folder = model_folder(run)
     if is_being_written(run_of(folder)):
@@ -72,8 +67,8 @@ def publish(
             write_centres(run_of(folder), centres)
         names = stage(folder, staged, repo, license, allow_unmeasured=allow_unmeasured, centres=centres)
         require_same_model(staged)
-        plan = Plan(repo, {name: (staged / name).stat().st_size for name in names})
-        return plan, None if dry_run else push(staged, repo, message=f"Publish {folder.resolve().name}", **upload)
+        sizes = {name: (staged / name).stat().st_size for name in names}
+        return sizes, None if dry_run else push(staged, repo, message=f"Publish {folder.resolve().name}", **upload)
 
 
 def require_same_model(folder: Path) -> None:
@@ -266,8 +261,8 @@ def publish_space(
     private: bool = False,
     dry_run: bool = False,
     **demo: Any,
-) -> tuple[Plan, Pushed | None]:
-    """Publishes a demo of MODEL (see `zoo.resolve`) as the Space owner/name; None in place of the commit for `dry_run`.
+) -> tuple[dict[str, int], Pushed | None]:
+    """Publishes a demo of MODEL (see `zoo.resolve`) as the Space owner/name; returns as `publish`.
 
     The Space holds the ONNX file with the license in its facts, the face detector, and the package's `wheel`, which is
     on no index. `demo` are `detector` and `threshold` of FaceVerifier. InputError for a model without a proof, a file
@@ -277,9 +272,9 @@ def publish_space(
         raise InputError(f"expected the Space's name on the Hub as owner/name, found {repo!r}")
     with tempfile.TemporaryDirectory(prefix="zoo-space-") as temporary:
         names = stage_space(model, Path(temporary), repo, license, wheel, **demo)
-        plan = Plan(repo, {name: (Path(temporary) / name).stat().st_size for name in names})
+        sizes = {name: (Path(temporary) / name).stat().st_size for name in names}
         if dry_run:
-            return plan, None
+            return sizes, None
         with refusals_told(repo), guarded():
             from huggingface_hub import HfApi
 
@@ -288,7 +283,7 @@ def publish_space(
             before = api.space_info(repo, timeout=20).sha
             place: dict[str, Any] = {"repo_id": repo, "repo_type": "space", "folder_path": temporary}
             made = api.upload_folder(**place, commit_message="Publish the demo", delete_patterns="*.whl")
-        return plan, Pushed(repo, made.oid, made.oid != before, made.commit_url)
+        return sizes, Pushed(repo, made.oid, made.oid != before, made.commit_url)
 
 
 def stage_space(

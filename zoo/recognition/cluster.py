@@ -305,9 +305,9 @@ def embed_to_table(
         with bar("embed", len(pictures)) as progress:
             added = embed_pictures(verifier, pictures, journal, workers, progress)
         write = _write_npz if output.suffix == ".npz" else _write_parquet
-        found = (one for one in found_in(journal) if one.path in wanted)
+        rows = (row for one in found_in(journal) if one.path in wanted for row in _rows(one))
         with atomic_path(output) as temporary:
-            faces, failures = write(temporary, (row for one in found for row in _rows(one)), verifier.dim)
+            faces, failures = write(temporary, rows, verifier.dim)
         journal.delete()
     return Table(output, len(pictures), added, faces, tuple(failures))
 

@@ -34,11 +34,10 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         self.path, self._synced, self._empty = Path(path), time.monotonic(), True
         with explained(f"cannot write {printable(path)}", OSError, advice="choose another folder for the output"):
             self._file = open(self.path, "a+b")  # noqa: SIM115 - held as long as the journal
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._file.close)
             self._resume(how)
-        except BaseException:
-            self._file.close()
-            raise
+            failed.pop_all()
 
     def _resume(self, how: Mapping[str, object] | None) -> None:
         name = printable(self.path)

@@ -112,8 +112,7 @@ class FaceVerifier(FaceFinder):
 
     def embed(self, picture: Picture) -> npt.NDArray[np.float32]:
         """The unit-length embedding (dim,) of the face in `picture`."""
-        unit: npt.NDArray[np.float32] = self.embed_crops([self.crop(picture)])[0]
-        return unit
+        return np.asarray(self.embed_crops([self.crop(picture)])[0], np.float32)
 
     def embed_many(self, pictures: Iterable[Picture], workers: int = 2) -> npt.NDArray[np.float32]:
         """`embed` of many pictures, (pictures, dim); `workers` threads read and search them ahead."""

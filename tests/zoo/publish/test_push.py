@@ -632,8 +632,8 @@ def test_best_and_adopted_folders_are_published_like_a_run(run: Path, tmp_path: 
     shutil.copytree(run, whole / "best")
     (whole / "config.yaml").write_text("epochs: 7\nhead: arcface\ninit: owner/base@v1\n")
     (whole / "best/config.yaml").unlink()
-    plan, pushed = publish(whole / "best", "o/m", APACHE, dry_run=True)
-    assert pushed is None and set(plan.files) == PUBLISHED
+    sizes, pushed = publish(whole / "best", "o/m", APACHE, dry_run=True)
+    assert pushed is None and set(sizes) == PUBLISHED
     (tmp_path / "staged").mkdir()
     stage(whole / "best", tmp_path / "staged", "o/m", APACHE)
     card = (tmp_path / "staged/README.md").read_text()
@@ -650,15 +650,13 @@ def test_an_adopted_onnx_file_is_published_without_weights_and_its_card_does_not
     (tmp_path / "face.onnx").write_bytes(tiny_onnx(dim=7))
     folder = adopt(tmp_path / "face.onnx", tmp_path / "adopted", "insightface").folder
     with HubServer() as hub:
-        plan, _ = publish(folder, "o/m", APACHE, dry_run=True, allow_unmeasured=True)
+        sizes, _ = publish(folder, "o/m", APACHE, dry_run=True, allow_unmeasured=True)
         (tmp_path / "staged").mkdir()
-        assert stage(folder, tmp_path / "staged", "o/m", APACHE, allow_unmeasured=True) == sorted(plan.files)
+        assert stage(folder, tmp_path / "staged", "o/m", APACHE, allow_unmeasured=True) == sorted(sizes)
         ((_, notes),) = repeated(hub, tmp_path, (str(tmp_path / "staged"), "o/m", {}))
         tree = hub.repos["o/m"].tree(hub.repos["o/m"].branches["main"])
     assert (
-        set(plan.files)
-        == set(tree) - {".gitattributes"}
-        == {"README.md", "config.json", "model.onnx", "onnx/model.onnx"}
+        set(sizes) == set(tree) - {".gitattributes"} == {"README.md", "config.json", "model.onnx", "onnx/model.onnx"}
         and not notes
     )
     card = tree["README.md"].decode()

@@ -160,8 +160,8 @@ def test_the_app_starts_under_gradio_and_is_driven_by_its_client(staged: Path, s
 PUSH = """
 from zoo.publish import License
 from zoo.publish.push import publish_space
-plan, pushed = publish_space(MODEL, "o/demo", License("apache-2.0"), WHEEL, detector=YUNET, dry_run=False)
-print(sorted(plan.files), pushed.changed, pushed.commit)
+sizes, pushed = publish_space(MODEL, "o/demo", License("apache-2.0"), WHEEL, detector=YUNET, dry_run=False)
+print(sorted(sizes), pushed.changed, pushed.commit)
 """
 
 
