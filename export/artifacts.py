@@ -22,8 +22,9 @@ from zoo.errors import InputError, explained
 from zoo.evaluate.intervals import ACCURACY
 from zoo.evaluate.protocols.pairs import PairsProtocol
 from zoo.evaluate.results import Evaluation, differences
-from zoo.export import SYNTHETIC_PAIRS, Options, parity
+from zoo.export import parity
 from zoo.export.onnx import SINGLE_FILE_BYTES, draft_folder, publish, write_onnx
+from zoo.export.options import SYNTHETIC_PAIRS, Options
 from zoo.export.quantize import Conversion, Variant, to_float16, to_int8
 from zoo.files import json_safe, new_folder, write_json
 from zoo.inference.embed import embed

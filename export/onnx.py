@@ -17,7 +17,8 @@ from torch import nn
 
 from zoo.backbones import FlatNeck
 from zoo.errors import InputError, explained, first_line
-from zoo.export import Options, parity
+from zoo.export import parity
+from zoo.export.options import Options
 from zoo.files import atomic_path, temporary_folder
 from zoo.inference.metadata import external_files, load_proto, messages_in, set_facts
 from zoo.messages import quiet

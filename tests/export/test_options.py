@@ -8,7 +8,7 @@ import pytest
 
 from zoo.commands.options import Parser, given
 from zoo.errors import InputError
-from zoo.export import Options
+from zoo.export.options import Options
 
 
 @pytest.mark.parametrize(

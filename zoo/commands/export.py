@@ -25,7 +25,7 @@ LOW_COSINE = 0.99  #: A mean cosine to float32 below this gives a warning
 
 
 def add_arguments(parser: Parser) -> None:
-    from zoo.export import Options
+    from zoo.export.options import Options
 
     parser.add("run RUN", "a run, its folder, or another MODEL with weights", nargs="?")
     parser.add("--onnx", "write ONNX with metadata and measured parity")
@@ -46,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.web is not None:
         return run_web(args)
-    from zoo.export import Options
+    from zoo.export.options import Options
 
     chosen = given(args, Options)
     if not args.onnx and (chosen or not args.safetensors):
