@@ -26,11 +26,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo.evaluate import Options, differences, evaluate
 from zoo.evaluate.benchmarks.runner import load_model
 from zoo.export.artifacts import export_onnx
 from zoo.files import write_json
-from zoo.reproduce.tables import Gain
+from zoo.reproduce.tables import Gain, estimates
 from zoo.train.config import build, set_option
 from zoo.train.start import Standing, train_in
 from zoo.train.typed import load_recipe
@@ -89,7 +91,8 @@ def main() -> None:
     with ProcessPoolExecutor(args.jobs, processes, max_tasks_per_child=1) as pool:
         runs = list(pool.map(both, [args] * args.seeds, range(args.seeds)))
     print("| seed | side | epochs | CPU minutes | AUC | TAR@FAR 0.01 | accuracy |\n|---|---|---|---|---|---|---|")
-    gains: dict[str, dict[int, Any]] = {figure: {} for figure in FIGURES}
+    compared: dict[str, dict[int, Any]] = {figure: {} for figure in FIGURES}
+    drawn: dict[str, list[np.ndarray]] = {figure: [] for figure in FIGURES}
     for seed, times in enumerate(runs):
         results = {}
         for side, took in zip(("taught", "alone"), times, strict=True):
@@ -97,20 +100,27 @@ def main() -> None:
             shown = f"{found.auc:.4f} | {found.tar_at_far[0.01]:.4f} | {found.accuracy:.4f}"
             print(f"| {seed} | {side} | {took['epochs']:.0f} | {took['seconds'] / 60:.1f} | {shown} |")
         for figure, one in differences(results["alone"], results["taught"]).items():
-            gains.setdefault(figure, {})[seed] = one
+            compared.setdefault(figure, {})[seed] = one
+        taught, alone = (estimates(results[side]) for side in ("taught", "alone"))
+        for figure in FIGURES:
+            drawn[figure].append(taught[figure].replicates - alone[figure].replicates)
     print()
-    for figure in FIGURES:
-        print(gained(Gain(args.pairs, "alone", "taught", gains[figure]), figure))
+    for figure, each in ((figure, compared[figure]) for figure in FIGURES):
+        values = {seed: one.value for seed, one in each.items()}
+        print(gained(Gain(args.pairs, figure, "alone", "taught", values, np.stack(drawn[figure])), each))
 
 
-def gained(gain: Gain, figure: str) -> str:
-    """The gain of a figure in a sentence."""
-    over = "" if gain.interval is None else " [{:+.4f}, {:+.4f}] over seeds".format(*gain.interval)
+def gained(gain: Gain, compared: dict[int, Any]) -> str:
+    """The gain of a figure in a sentence, and at each seed with its own interval."""
+    low, high = gain.interval
     each = "; ".join(
         f"seed {seed} {one.value:+.4f} [{one.interval[0]:+.4f}, {one.interval[1]:+.4f}]"
-        for seed, one in gain.seeds.items()
+        for seed, one in compared.items()
     )
-    return f"{figure}: taught against alone {gain.mean:+.4f}{over}; {each}: {gain.verdict}"
+    over = f"[{low:+.4f}, {high:+.4f}] over people and seeds"
+    if (seeds := gain.over_seeds) is not None:
+        over += f", [{seeds[0]:+.4f}, {seeds[1]:+.4f}] over seeds alone"
+    return f"{gain.figure}: taught against alone {gain.mean:+.4f} {over}; {each}: {gain.verdict}"
 
 
 if __name__ == "__main__":

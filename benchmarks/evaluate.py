@@ -160,7 +160,7 @@ def embed(args: argparse.Namespace) -> None:
 
     model = OnnxEmbedder(args.model, device="cpu")
     protocol = PairsProtocol.from_bin(args.data)
-    ready = [model.input.to_input(crops) for crops in batches(protocol.images(), 64)]
+    ready = [model.input.to_input(crops) for crops in batches(protocol.images(), 64, [])]
     name = model.session.get_inputs()[0].name
 
     def bare() -> None:

@@ -35,7 +35,7 @@ from zoo.heads import HEADS, MarginSoftmaxLoss, RowwiseAdamW, RowwiseSGD
 from zoo.heads.loss import margin_softmax
 from zoo.modelinfo import ModelInfo
 from zoo.train import build as parts
-from zoo.train import loop
+from zoo.train import loop, people
 from zoo.train.config import TrainConfig, build, save_config
 from zoo.train.distributed import Rank
 from zoo.train.step import Stepper, ahead, settings, settled
@@ -284,7 +284,7 @@ def training() -> Iterator[Row]:
     yield ["", "bare, images per second", "zoo train", "ratio"]
     dataset = InMemory(512 * 60)
     dataset.num_classes, dataset.labels = 2000, np.arange(len(dataset), dtype=np.int64) % 2000
-    parts.open_dataset = lambda *_, **__: dataset
+    people.open_dataset = lambda *_, **__: dataset
     for compiled in (False, True):
         given = {"backbone": "resnet18", "batch_size": 512, "data": "noise", "validation": "none", "compile": compiled}
         config = build({**given, "precision": "bf16", "epochs": 2, "curves": False})

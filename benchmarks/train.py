@@ -27,7 +27,7 @@ from rich.table import Table
 from zoo.backbones.timm_folder import normalise
 from zoo.modelinfo import InputSpec
 from zoo.train import build as parts
-from zoo.train import checkpoint, loop
+from zoo.train import checkpoint, loop, people
 from zoo.train.config import TrainConfig, build, save_config
 
 CLASSES = 941
@@ -150,7 +150,7 @@ def main() -> None:
         }
     )
     dataset = InMemory(args.batch_size * args.steps)
-    parts.open_dataset = lambda *_, **__: dataset
+    people.open_dataset = lambda *_, **__: dataset
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         alone = bare(config, dataset, args.steps)

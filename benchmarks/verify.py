@@ -279,7 +279,7 @@ def quality(verifier: FaceVerifier, path: Path) -> None:
         if not faces:
             unseen += 1
             continue
-        face = max(faces, key=lambda face: face.area)
+        face = max(faces, key=lambda face: face.box[2] * face.box[3])
         found = measure(image, face.landmarks)
         rows.append(
             (found.blur, found.brightness, abs(found.turn or 0), found.nod or 0, deviation(face, image.shape[:2]))

@@ -14,7 +14,7 @@ function round(x) {
 
 const byte = (x) => Math.min(255, Math.max(0, round(x)));
 
-// zoo.formats.photos.decode_photo: upright by EXIF, without colour management.
+// zoo.formats.images.decode: upright by EXIF, without colour management.
 export async function decode(blob, name, mostPixels) {
   let bitmap;
   try {
