@@ -245,6 +245,14 @@ def _too_large(name: str, announced: str, most: int) -> InputError:
 
 
 def _may_be_turned(content: bytes) -> bool:
-    """Whether a JPEG may have an EXIF block before a scan; simplejpeg unpacks the others, faster than cv2."""
-    place = content.find(_EXIF)
-    return place >= 0 and content.find(_SCAN, place) >= 0
+    """Whether a JPEG's header has an EXIF block: simplejpeg unpacks the others, faster than cv2 and to the same pixels.
+
+    Only the header is searched, as the loader asks this of every picture. The blocks before the tables are stepped
+    over, as one may hold a thumbnail with a scan of its own; behind them the first scan ends the header.
+    """
+    position = 2
+    while b"\xff\xe0" <= content[position : position + 2] < b"\xff\xff":
+        if content[position + 4 : position + 10] == _EXIF:
+            return True
+        position += 2 + int.from_bytes(content[position + 2 : position + 4])
+    return content.find(_EXIF, position, content.find(_SCAN, position)) >= 0
