@@ -12,7 +12,8 @@ from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 class ArcFace(MarginHead):
     """T = cos(θ_y + m) (equation 3), replaced by `fallback` above π − m; N = cos θ_j.
 
-    `count_power` λ > 0: m_y = m·(n_min/n_y)^λ for a class of n_y training images, as in LDAM (Cao et al. 2019, 0.25).
+    With `count_power` λ above 0, m_y = m·(n_min/n_y)^λ for a class of n_y training images, as LDAM has it (Cao et al.,
+    NeurIPS 2019, λ = 0.25).
     """
 
     paper = "Deng et al., ArcFace: Additive angular margin loss for deep face recognition, CVPR 2019"

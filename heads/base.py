@@ -111,7 +111,8 @@ class MarginHead(nn.Module, metaclass=HeadType):
     def update(self, cos_y: Tensor, norm: Tensor) -> None:
         """Updates the running state, once per training forward, before it is used.
 
-        Takes the global batch: (batch,), (batch,). Runs without gradient. May change buffers in place alone.
+        Takes the global batch: (batch,), (batch,). Runs without gradient. Must leave buffers unchanged or
+        change them in place.
         """
 
     def narrow(self, part: slice) -> None:
@@ -144,7 +145,11 @@ class MarginHead(nn.Module, metaclass=HeadType):
         return margin if power == 0 or self.counts is None else margin * (self.least_count / self.counts) ** power
 
     def attach(self, num_classes: int, dim: int, class_counts: bool = False) -> None:
-        """Binds the head to centres, for their loss; InputError where that changes constants in use or lacks counts."""
+        """Binds the head to centres; called by their loss.
+
+        InputError where it is bound to other centres already and its constants would change under them, and for
+        options that need more than these centres have.
+        """
         if self.options.get("count_power") and not class_counts:
             advice = "give MarginSoftmaxLoss the number of training images of each class"
             raise InputError(f"expected class_counts for count_power of the head {self.name}, found none; {advice}")
@@ -163,7 +168,10 @@ class MarginHead(nn.Module, metaclass=HeadType):
         self.__dict__.update(constants, bound=(num_classes, dim), counted=class_counts)
 
     def configure(self, **changes: Any) -> None:
-        """Changes options as if built with them; the state stays. InputError, before any change, as the constructor."""
+        """Changes options as if the head had been built with them; the running state and the parameters stay.
+
+        InputError, before anything has changed, for what the constructor rejects.
+        """
         _require_known(self.name, changes, self.options)
         fresh = type(self)(**{**self.options, **changes})
         if self.bound:
@@ -243,7 +251,10 @@ def learned_by(head: MarginHead) -> list[Tensor]:
 
 
 def frozen(head: M, parameter: Callable[[Tensor], Tensor] | None = None) -> M:
-    """The head as it is now, which no later update reaches; its parameters, or what `parameter` makes of each."""
+    """The head as it is now, for one forward and its backward: a later update or changed option does not reach it.
+
+    Its parameters are those of `head`, or what `parameter` makes of each.
+    """
     copied = copy.copy(head)
     state = copied.__dict__
     state["_buffers"] = {n: b if b is None else b.clone() for n, b in head._buffers.items()}

@@ -10,7 +10,10 @@ from zoo.heads.base import HEADS, MarginHead, Scale, check_range
 
 @HEADS.register("combined")
 class Combined(MarginHead):
-    """T = cos(m1·θ_y + m2) − m3 (equation 4), N = cos θ_j; insightface's torch code ignores m1 and m2 where m3 > 0."""
+    """T = cos(m1·θ_y + m2) − m3 (equation 4 of the ArcFace paper), N = cos θ_j.
+
+    All three margins apply together; insightface's torch code ignores m1 and m2 where m3 > 0.
+    """
 
     paper = "Deng et al., ArcFace: Additive angular margin loss for deep face recognition, CVPR 2019"
     summary = "T = cos(m1·θ_y + m2) − m3; N = cos θ_j"

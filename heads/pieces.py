@@ -29,7 +29,8 @@ class Pieces:
     constant: float = 0.0
     above: float | None = None
     below: float = 1.0
-    slope: tuple[float, float] | None = None  #: Where a factor of N is held fixed (Circle's α): not the derivative
+    slope: tuple[float, float] | None = None
+    """Where the definition holds a factor of N fixed (Circle's α), so that the gradient is not the derivative."""
     power: float | None = None
 
     @property

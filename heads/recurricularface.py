@@ -41,7 +41,8 @@ class ReCurricularFace(CurricularFace):
     t ← (1 − α)·t + α·mean(cos θ_y), updated in each step before its use and clamped to [0, 1] where it is used.
     `constants`: "paper" takes a = 1.1, b = 0.4; "derived" computes them from the number of classes and the
     dimension; a number for `a` or `b` replaces that one, so that `constants="derived", b=printed_b(…)` is equation (6).
-    `modulate`: "hard" applies I to hard negatives, as in CurricularFace; "all" to all. The paper does not state which.
+    `modulate`: "hard" applies I to hard negatives, as CurricularFace does; "all" applies it to every negative. The
+    paper does not state which.
 
     A worked example with s = 2, m = 0.5, a = 1.1, b = 0.4. A sample has cos θ_y = 0.8 to its own centre and
     cosines 0.6 and 0.1 to two others; t is 0 and α is 0.01.

@@ -1,7 +1,8 @@
 """The timm plugin: any timm model as a face backbone for 112×112 crops.
 
-Importing this package registers `face_backbone` and our architectures with timm (iresnet*, mobilefacenet, mbf*,
-facevit*): `timm.create_model("hf-hub:owner/name", pretrained=True)` and `"local-dir:FOLDER"` load what we saved.
+Importing this package registers `face_backbone` and our own architectures with timm (iresnet*, mobilefacenet, mbf*,
+facevit*), after which `timm.create_model("hf-hub:owner/name", pretrained=True)` and `"local-dir:FOLDER"` load what
+`save_timm` wrote.
 """
 
 from zoo.backbones import face_vit, iresnet, mobilefacenet

@@ -43,7 +43,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 def timm_config(model: nn.Module, spec: InputSpec | None = None) -> dict[str, Any]:
     """What timm needs to rebuild a model of `create_backbone`: the content of its config.json, without the `zoo` block.
 
-    Mean and std are those of `spec` (default: 0.5 each). License, tag, paper, origin of ImageNet weights are left out.
+    Mean and std are those of `spec` (default: 0.5 each). License, tag, paper and origin of any ImageNet weights are
+    left out: they do not apply to weights trained here.
     """
     built, spec = blueprint_of(model), spec or InputSpec()
     mean, std = (np.broadcast_to(np.array(scale) / 255, 3).tolist() for scale in (spec.mean, spec.std))

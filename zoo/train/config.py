@@ -60,11 +60,13 @@ class TrainConfig:
     grad_checkpointing: bool = False
     """Compute the blocks of the backbone again in the backward pass: less memory, a third more time."""
     neck: Annotated[Literal["auto", "flat", "gap", "native"], Option(listed=True)] = "auto"
-    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto`: `flat` if small."""
+    """From the final map to the embedding: `flat`, `gap` or `native` (timm's classifier); `auto` is `flat` while that
+    is small."""
     dropout: float = 0.0
     """Drop probability in the flat neck, a fraction."""
     init: Annotated[str, Option(told=False)] = "none"
-    """Weights to start from: `timm` (its pretrained ones), or any MODEL of the same backbone, stem, neck, dimension."""
+    """Weights to start from: `timm` (its pretrained ones), or any MODEL with the same backbone, stem, neck and
+    dimension."""
     init_centres: bool = False
     """Start the class centres of people whom the run of `init` was trained on as well with those that it has."""
     head_epochs: float = 0.0
@@ -107,7 +109,8 @@ class TrainConfig:
     power: float = 1.0
     """Exponent of `polynomial`."""
     milestones: tuple[int, ...] | None = None
-    """Epochs at whose start `multistep` applies `decay`; if not set, the paper's 20/34, 28/34 and 32/34 of the run."""
+    """Epochs at whose start `multistep` multiplies the learning rate by `decay`; if not set, the paper's 20/34, 28/34
+    and 32/34 of the run."""
     decay: float = 0.1
     """Factor by which `multistep` multiplies the learning rate."""
     warmup_epochs: float = 0.0
@@ -122,7 +125,8 @@ class TrainConfig:
     teacher_loss: Literal["cosine", "logits"] = "cosine"
     """What is compared with the teacher: the cosine of the embeddings, or the softmax over the class centres."""
     teacher_weight: float | None = None
-    """Factor of the loss against the teacher; if not set, the head's scale for `cosine`, 1 for the scaled `logits`."""
+    """Factor of the loss against the teacher. If not set, it pulls as a label does: the head's scale for `cosine`,
+    and 1 for `logits`, which are scaled already."""
     label_weight: float = 1.0
     """Factor of the loss against the labels; 0 learns from the teacher alone."""
     straight_through: bool = False
@@ -139,7 +143,8 @@ class TrainConfig:
     compile: bool = False
     """Compile the backbone with torch.compile."""
     cuda_graphs: bool = False
-    """Replay the compiled backbone as CUDA graphs, for models and batches so small that launches take most time."""
+    """Replay the compiled backbone as CUDA graphs: for small models and batches, whose kernels take a GPU less time
+    than the host takes to launch them."""
     sync_bn: bool = False
     """Compute batch statistics over all processes together; otherwise those of rank 0 are used."""
     ema: float | None = None
@@ -171,9 +176,11 @@ class TrainConfig:
     patience_minutes: Annotated[float, Option(resumable=True, told=False)] = 30.0
     """Minutes that a process of several waits for the others before it says which one is missing, and stops."""
     fsdp: Annotated[bool, Option(resumable=True, told=False)] = False
-    """Shard weights, gradients and optimizer of a transformer that is too large for one process over all (FSDP2)."""
+    """Shard the weights, gradients and optimizer of a large transformer over the processes (FSDP2), which share a
+    model otherwise too large for each of them."""
     gather: Annotated[bool, Option(resumable=True, told=False)] = False
-    """Without a common file system: the first process keeps the checkpoints of all, and hands them out on a resume."""
+    """For machines without a common file system: the first process keeps the checkpoints of all, and hands them out
+    again on a resume."""
     skip_nonfinite: Annotated[int, Option(mendable=True)] = 0
     """Non-finite steps, whose update is withheld, that are tolerated before the run stops."""
 
@@ -342,10 +349,12 @@ SET_ELSEWHERE = {
 
 
 def load_config(path: Path) -> TrainConfig:
+    """The configuration saved in a run; InputError where it cannot be read."""
     return build(load_yaml(path), parts=False)  # they were read when it was saved; the head may not be installed here
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
+    """Writes `config` as YAML, whole or not at all."""
     write_text(path, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
 
 
