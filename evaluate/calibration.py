@@ -59,7 +59,10 @@ class Costs:
 
 
 def fit(scores: Floats, same: Bools, start: Line = (0.0, 0.0)) -> Line:
-    """The line of logistic regression, kinds weighted equally, from `start`; Platt's targets keep the slope finite."""
+    """The line of logistic regression with both kinds weighted equally; `start` is where the search begins.
+
+    The targets are Platt's (n + 1) / (n + 2) instead of 1: the slope stays finite where the kinds do not overlap.
+    """
     weight = np.where(same, 1 / max(1, same.sum()), 1 / max(1, (~same).sum())) / 2
     target = np.where(same, 1 - 1 / (same.sum() + 2), 1 / ((~same).sum() + 2))
     middle, spread = float(scores.mean()), float(scores.std()) or 1.0

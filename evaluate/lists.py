@@ -35,7 +35,10 @@ class Listed:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], source: Path) -> "Listed":
-        """InputError for missing truths and pictures; folders name people where every truth agrees with that."""
+        """InputError, naming some, for pairs without a truth and for missing pictures.
+
+        A picture's folder identifies its person where the truth of every pair agrees with that.
+        """
         if unknown := sum(same is None for _, _, same in pairs):
             missing = f"missing for {unknown} of {len(pairs)} pairs"
             raise InputError(f"expected 1 or 0 in the column `same` of {source}, {missing}")
@@ -75,7 +78,10 @@ def _read_landmarks(path: Path) -> dict[str, tuple[float, ...]]:
 
 
 def read_csv(path: Path) -> Listed:
-    """A CSV's rows a, b, same; other columns are groups, and two of numbers X_a, X_b, such as ages, a gap in bands."""
+    """The rows of a CSV with the columns a, b and same; its other columns tell groups of pairs apart.
+
+    Two columns X_a and X_b of numbers, such as ages, are a gap: their difference, in bands.
+    """
     columns = read_columns(path)
     arrays = {name: np.array(values) for name, values in columns.items()}
     for name in [name for name in columns if name.endswith("_a") and f"{name[:-2]}_b" in columns]:

@@ -128,7 +128,10 @@ def auc(scores: SortedScores) -> float:
 
 
 def eer(scores: SortedScores) -> float:
-    """The equal error rate: where the ROC's lines, which bend only beside positive scores, cross FAR = 1 − TAR."""
+    """The equal error rate: where the straight lines between the ROC's points cross FAR = 1 − TAR.
+
+    The curve bends only beside positive scores, so only those points are evaluated.
+    """
     steps = np.unique(scores.positives)[::-1]
     far = np.stack([scores.false_accepts(steps), scores.false_accepts(steps, inclusive=True)], axis=1)
     tar = np.stack([scores.true_accepts(steps), scores.true_accepts(steps, inclusive=True)], axis=1)
@@ -257,7 +260,10 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> tuple
 
 
 def unit(embeddings: npt.NDArray[np.floating], what: str = "image") -> npt.NDArray[np.float64]:
-    """Each row divided by its L2 norm: (rows, dim) float64, zeros stay. InputError naming rows that are not finite."""
+    """Each row divided by its L2 norm: (rows, dim) in float64, a row of zeros stays zero.
+
+    InputError naming the rows that are not finite: such a model is broken, and NaN would pass every comparison.
+    """
     refuse_non_finite(embeddings, what)
     wide = embeddings.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)

@@ -23,7 +23,11 @@ _hints = cache(typing.get_type_hints)
 
 
 def to_json(value: Any) -> Any:
-    """`value` as format 1 of report.json has it: without fields that hold nothing, null for NaN, short keys."""
+    """`value` as json.dump takes it, and as format 1 of report.json has it.
+
+    A dataclass is an object of its fields without those that hold nothing. NaN ("not measurable") is null, and a number
+    that is a key is written in its shortest form.
+    """
     if isinstance(value, ModelInfo):
         return json.loads(value.to_json())
     if isinstance(value, Estimate):
@@ -175,7 +179,10 @@ class Curves:
 
     @classmethod
     def of(cls, scores: SortedScores, points: int = 400, **more: Any) -> "Curves":
-        """What a report draws of scores, small however many there are, and `more` fields."""
+        """What a report draws of scores, small however many pairs there are, and `more` fields.
+
+        histogram: both kinds' counts over [−1, 1]. sweep: the exact counts above −1, −0.999, …, 1, for a slider.
+        """
         edges = np.round(np.linspace(-1, 1, 101), 6)
         grid = np.round(np.linspace(-1, 1, 2001), 6)
         counts = (np.histogram(kind, edges)[0].tolist() for kind in (scores.positives, scores.negatives))

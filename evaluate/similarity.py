@@ -141,7 +141,10 @@ class Search:
         return SortedScores(np.sort(self._found), np.sort(self.best[~self.mated]))
 
     def estimates(self, ranks: Sequence[int], fpirs: Sequence[float]) -> dict[str, Estimate]:
-        """Ranks and measurable rates by label, in every draw of people with their probes and thresholds of its own."""
+        """The ranks and the measurable rates by their label, with their values in every draw of people.
+
+        A person is drawn with their probes; the gallery stays, and thresholds are found anew in every draw.
+        """
         draws, person = self._draws
         own = person[self.mated]
         people = len(np.unique(own))

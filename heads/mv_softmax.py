@@ -28,7 +28,10 @@ class MVSoftmax(MarginHead):
 
 @HEADS.register("mv-am")
 class MVAM(MVSoftmax):
-    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m."""
+    """MV-Softmax on CosFace's margin: T = cos θ_y − m where cos θ_y > 0, else cos θ_y; B = cos θ_y − m.
+
+    The official code's easy_margin=False is `fallback="none"`: T = cos θ_y − m everywhere.
+    """
 
     summary = "T = cos θ_y − m where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 
@@ -49,7 +52,10 @@ class MVAM(MVSoftmax):
 
 @HEADS.register("mv-arc")
 class MVArc(MVSoftmax):
-    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m)."""
+    """MV-Softmax on ArcFace's margin: T = cos(θ_y + m) where cos θ_y > 0, else cos θ_y; B = cos(θ_y + m).
+
+    The official code's easy_margin=False is `fallback="none"`: T = cos(θ_y + m) everywhere.
+    """
 
     summary = "T = cos(θ_y + m) where cos θ_y > 0; N = cos θ_j, hard: (1 + t)·cos θ_j + t"
 

@@ -83,7 +83,10 @@ def is_archive(path: Path) -> bool:
 
 
 def unpacked(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """The archive's files in a private folder, removed with the last reference; InputError for a damaged archive."""
+    """A folder with the archive's files, readable by its owner alone, which is removed with the last reference to it.
+
+    No member leads out of the folder. InputError for encrypted and damaged archives, and where the disk is full.
+    """
     folder = tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True)
     try:
         rules = {} if path.name.lower().endswith(".zip") else {"filter": "data"}

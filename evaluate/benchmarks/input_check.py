@@ -25,7 +25,11 @@ def channel_means(picture: Image) -> npt.NDArray[np.float64]:
 
 
 def look(pictures: Pictures, order_is_assumed: bool = False) -> list[str]:
-    """Sentences on odd colours of up to 64 pictures: skin is redder than blue, and grey ones cannot show the order."""
+    """What is suspicious about the colours of up to 64 pictures, in sentences; none for the colours of skin.
+
+    Skin of every tone is redder than blue, so a benchmark whose faces are bluer has its channels swapped. Grey
+    pictures cannot show whether a model takes RGB or BGR, which matters where its order is only assumed.
+    """
     places = np.unique(np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures))).astype(int))
     seen = [picture for place in places if (picture := pictures.image(int(place))) is not None]
     if not seen:
@@ -51,7 +55,10 @@ USUAL = tuple(
 
 
 def try_usual_inputs(model: FaceModel, protocol: PairsProtocol, auc: float, flip: bool) -> list[str]:
-    """A sentence on the usual inputs where `auc` is near chance and the file states none, tried on the same pairs."""
+    """A sentence on the usual inputs where `auc` is near chance; none where it is not, or the file states its input.
+
+    Each is tried on the same pairs, half of one person and half of two where there are so many, spread over the file.
+    """
     if auc >= NEAR_CHANCE or not isinstance(model, OnnxEmbedder) or model.info or model.precision == "uint8":
         return []
     kinds = [np.flatnonzero(kind) for kind in (protocol.same, ~protocol.same)]

@@ -94,7 +94,10 @@ class Model:
 
 
 def load_model(model: str | Path | None, options: Options | None = None) -> Model:
-    """The model that MODEL names (None: the newest run) as the options say; InputError for what is missing."""
+    """The model that MODEL names, opened as the options say; None is the newest run, which must have been exported.
+
+    InputError for a model that is missing or no face embedder, and for devices that are missing.
+    """
     options = options or Options()
     place = find_model(model)
     if options.backend == "torch":
@@ -126,7 +129,10 @@ class Benchmarks:
 def open_benchmarks(
     data: str | Path | Protocol = "synthetic", only: Sequence[str] = (), options: Options | None = None
 ) -> Benchmarks:
-    """The benchmarks of a file, a folder, `synthetic` or an open protocol, narrowed to `only`; InputError for none."""
+    """The benchmarks at or under `data`: a file, a folder, `synthetic`, or a protocol that is open already.
+
+    `only` narrows by names of benchmarks, families or protocols. InputError where nothing is found.
+    """
     options = options or Options()
     if isinstance(data, Protocol) or data == "synthetic":
         return Benchmarks(((data if isinstance(data, Protocol) else synthetic(), None),))

@@ -195,7 +195,11 @@ def hash_files(paths: Sequence[Path]) -> str:
 def verification(
     similarities: Floats, same: Bools, who: PeoplePairs, fars: Sequence[float]
 ) -> tuple[dict[str, Any], dict[str, Estimate], SortedScores]:
-    """What pairs have in common: fields of an Evaluation, estimates by label in every draw, the sorted scores."""
+    """What pairs of either kind have in common, from scores and truths (pairs,): fields of an Evaluation.
+
+    Also AUC, EER and TARs in every draw of people or pairs, by label, and the sorted scores. TAR's intervals are those
+    of the draws where people are known, else exact binomial.
+    """
     scores = SortedScores.of(similarities, same)
     points = [metrics.tar_at_far(scores, far) for far in fars]
     auc, eer = metrics.auc(scores), metrics.eer(scores)

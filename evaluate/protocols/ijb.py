@@ -170,7 +170,10 @@ class IJBProtocol(Protocol):
         return align_or_none(read_image(self.folder / "loose_crop" / self.names[index]), self.landmarks[index])
 
     def templates(self, embeddings: npt.NDArray[np.floating]) -> Vectors:
-        """Unit vectors (templates, dim) of raw embeddings (images, dim); zeros for one without any embedding."""
+        """Unit vectors of the templates, (templates, dim), from raw embeddings (images, dim).
+
+        Pictures without an embedding are left out; a template that has no other is a row of zeros.
+        """
         if self.widths:
             alone = copy.copy(self)
             alone.widths = ()

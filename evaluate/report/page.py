@@ -21,7 +21,10 @@ MODELS = 8  #: How many models the page has colours for; more begin again
 
 
 def templates(package: str, **options: Any) -> "jinja2.Environment":
-    """The templates in a package's templates/, which may `include` base.css; `options` are jinja2.Environment's."""
+    """The templates in a package's folder templates/; they may `include` base.css, the style of all pages.
+
+    `options` are jinja2.Environment's; without any, what is filled in is escaped for HTML.
+    """
     import jinja2
 
     loaders = [jinja2.PackageLoader(name) for name in dict.fromkeys((package, "zoo.evaluate.report"))]

@@ -49,7 +49,10 @@ class Negatives:
 
 
 class Form:
-    """A loss over logits and how its parts add up: softplus(LSE_{j≠y}(s·N_j) − s·T), exact where cross-entropy is 0."""
+    """A loss over logits: what is summed over the negatives, and how the parts of chunks and ranks add up.
+
+    This one is softplus(LSE_{j≠y}(s·N_j) − s·T): cross-entropy without the cancellation that makes it 0 at a gap of 20.
+    """
 
     def over_classes(self, logits: Tensor, head: MarginHead) -> Tensor:
         """(batch, classes) with −∞ for classes that are left out → (batch,)."""

@@ -27,7 +27,11 @@ def initial_centres(classes: range, shape: tuple[int, ...], seed: int, start: St
 
 
 def sample_classes(labels: Tensor, classes: range, sample_rate: float, seed: int, step: Tensor) -> Tensor:
-    """Ascending offsets into `classes`: those of its `labels`, and negatives up to ⌈sample_rate·classes⌉, by `step`."""
+    """The sampled classes as ascending offsets into `classes`: (sampled,) int64.
+
+    `labels` (batch,) are global. Every one of them that is in `classes` is sampled; negatives fill up to
+    ⌈sample_rate·classes⌉. A pure function of its arguments, so that training resumes with `step`, an int64 scalar.
+    """
     count = len(classes)
     wanted = math.ceil(sample_rate * count)
     score = uniform(seed, step, count, first=classes.start)

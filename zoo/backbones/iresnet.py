@@ -30,7 +30,10 @@ class Block(nn.Module):
 
 
 class IResNet(FaceArchitecture):
-    """A stride-1 3×3 stem, four stages of `layers` blocks that each halve the map, and the E neck."""
+    """A stride-1 3×3 stem, four stages of `layers` blocks that each halve the map, and the E neck.
+
+    x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
+    """
 
     widths = (64, 128, 256, 512)
 

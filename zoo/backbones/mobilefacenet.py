@@ -47,7 +47,11 @@ MBF_LARGE: Rows = (
 
 
 class MobileFaceNet(FaceArchitecture):
-    """The paper's network, or another of its shape, with GDC as its neck; `stem_groups` 0 leaves out its layer."""
+    """The paper's network, or another of its shape, with the global depthwise convolution (GDC) as its neck.
+
+    `stem` is the width of the first convolution, and `stem_groups` the groups of the second one; 0 leaves it out.
+    x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
+    """
 
     def __init__(self, rows: Rows = TABLE_1, stem: int = 64, stem_groups: int = 64, **options: Any) -> None:
         """`options` are those of `FaceArchitecture`."""

@@ -8,7 +8,10 @@ FLAT_LIMIT = 512 * 7 * 7  #: The largest map whose default neck is `flat`: its F
 
 
 def embedding_norm(dim: int) -> nn.BatchNorm1d:
-    """The batch norm that ends a neck; its scale stays at one, as in ArcFace's code: the FC before it has its own."""
+    """The batch norm that ends a neck: its scale stays at one, as in ArcFace's code (`fix_gamma`).
+
+    A learnt scale would weigh the embedding's coordinates twice, here and in the FC before it.
+    """
     norm = nn.BatchNorm1d(dim)
     norm.weight.requires_grad_(False)
     return norm

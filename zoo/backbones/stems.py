@@ -103,7 +103,11 @@ def features_of(
 
 
 def drop_unused_children(body: nn.Module, x: torch.Tensor) -> None:
-    """Replaces children that `forward_features` never calls by identities: DDP fails on parameters it leaves out."""
+    """Replaces the direct children of `body` that `forward_features` never calls by identities.
+
+    They belong to timm's classifier (mobilenetv3's conv_head, ViT's fc_norm). In a model with our neck they are unused,
+    and distributed training fails on parameters without a gradient.
+    """
     called: set[nn.Module] = set()
     features_of(body, x, lambda module, _inputs, _output: called.add(module))
     for name, child in list(body.named_children()):

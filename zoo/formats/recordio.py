@@ -240,7 +240,10 @@ class RecordFile:
 
 
 def kept_index(rec: Path) -> Path:
-    """Beside the file, or in zoo's cache where its folder is read-only; the name tells sizes and times of change."""
+    """Where what an opening found is kept: beside the file, or in zoo's cache where its folder cannot be written to.
+
+    The name tells the sizes and the times of change, so that no other state of the file is taken for this one.
+    """
     facts = [file.stat() for file in (rec, rec.with_suffix(".idx")) if file.exists()]
     name = f".{rec.name}.{'-'.join(f'{fact.st_size:x}-{fact.st_mtime_ns:x}' for fact in facts)}.npz"
     if os.access(rec.parent, os.W_OK):

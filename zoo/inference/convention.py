@@ -126,7 +126,10 @@ _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 
 
 def first_steps(path: Path, name: str) -> tuple[str, Numbers, Numbers]:
-    """What the graph first does to its input `name`: as text, and as x · factor + shift, of one or three channels."""
+    """What the graph does to its input `name` before anything else: as text, and as x · factor + shift.
+
+    Both are of one or three channels, NaN where a constant is too large to tell. The text is empty without any step.
+    """
     nodes, constants = list[tuple[str, list[str], list[str]]](), dict[str, Numbers]()  # operator, inputs, outputs
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         graph = _fields(content, *_fields(content, 0, len(content))[7][0])

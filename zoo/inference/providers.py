@@ -56,7 +56,10 @@ class Engine:
 
 
 def cuda_options(index: int, graph: bool = False) -> Options:
-    """CUDA's options: full float32 convolutions chosen by exhaustive search, memory allocated only as needed."""
+    """CUDA's options: full float32 convolutions chosen by exhaustive search, memory allocated only as needed.
+
+    `graph` records the first inference and replays it: for one batch size, with fixed buffers.
+    """
     return {
         "device_id": str(index),
         "cudnn_conv_algo_search": "EXHAUSTIVE",
@@ -69,7 +72,10 @@ def cuda_options(index: int, graph: bool = False) -> Options:
 
 
 def tensorrt_options(index: int, engine: Engine, precision: str = "float32", graph: bool = False) -> Options:
-    """TensorRT's options: engines up to `engine.batch`, which take minutes to build, kept by all that shapes them."""
+    """TensorRT's options: engines for every batch up to `engine.batch`, stored in the user's cache folder.
+
+    Building one takes minutes. An engine is stored under the model's hash and everything that shapes it.
+    """
     folder = engine_folder(engine.model_sha256)
     smallest = engine.batch if graph else engine.smallest
     return {
