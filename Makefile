@@ -19,6 +19,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks/*.py
 
 test: $(READY) lint ## ruff, mypy and all tests but the long ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not soak' -q

@@ -47,6 +47,7 @@ def decoders() -> tuple[dict[str, Callable[[bytes], object]], dict[str, str]]:
 
     def by_cv2(content: bytes) -> object:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert bgr is not None
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
 
     found: dict[str, Callable[[bytes], object]] = {
@@ -241,7 +242,7 @@ COPIES: dict[str, Callable[[Image], Image]] = {
     "1/4 size": lambda image: resized(image, (image.shape[0] // 4, image.shape[1] // 4)),
     "×0.7": lambda image: (image * 0.7).astype(np.uint8),
     "×1.3": lambda image: np.clip(image * 1.3, 0, 255).astype(np.uint8),
-    "grey": lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+    "grey": lambda image: np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3, axis=-1).astype(np.uint8),
     "1 px": lambda image: np.roll(image, 1, axis=1),
     "2 px": lambda image: np.roll(image, 2, axis=1),
     "2 % crop": lambda image: image[1:-1, 1:-1],

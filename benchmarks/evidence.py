@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +127,12 @@ class Faces:
     def num_classes(self) -> int:
         return int(self.labels.max()) + 1
 
+    def image(self, i: int) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.crops[i])
+
+    def describe(self) -> str:
+        return f"{len(self):,} images of {self.num_classes:,} identities in memory"
+
     def score(self, embed: Embed) -> Evaluation:
         """The figures of a model."""
         raise NotImplementedError
@@ -158,7 +164,7 @@ class Real(Faces):
         person = connected_components(links, directed=False)[1].astype(str)
         self.pairs = PairsProtocol(images, same, file.name, sha256(file), (person[left], person[right]))
         self.pairs.stratified = True
-        self.test = np.stack([resized(self.pairs.image(i), size) for i in range(len(self.pairs))])
+        self.test = np.stack([resized(cast(Crops, self.pairs.image(i)), size) for i in range(len(self.pairs))])
 
     def score(self, embed: Embed) -> Evaluation:
         return self.pairs.score(embed(self.test))
@@ -183,8 +189,12 @@ class Synthetic(Faces):
         same = self.person[one] == self.person[other]
         cosines = np.clip((rows @ rows.T)[one, other], -1, 1)
         return Evaluation(
-            *("pairs", "synthetic, all pairs", hashlib.sha256(self.test.data).hexdigest(), None),
-            **{"flip": True, "images": len(self.test)},
+            protocol="pairs",
+            data="synthetic, all pairs",
+            data_sha256=hashlib.sha256(self.test.data).hexdigest(),
+            compat=None,
+            flip=True,
+            images=len(self.test),
             **verification(cosines, same, self.person[one], self.person[other], int(self.person[-1]) + 1),
         )
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from head_figures import boundary, plt
+from head_figures import boundary
+from matplotlib import pyplot as plt
 
 from zoo.files import atomic_path
 from zoo.heads import MarginHead, build_head
@@ -72,8 +73,9 @@ def table(curves: dict[str, Curves]) -> list[str]:
 
 def draw(parts: dict[str, dict[str, Curves]], path: Path) -> None:
     """A row of panels for each part, a line for each column: the mean over seeds, and a band from lowest to highest."""
-    size = {"figsize": (11, 2.7 * len(parts)), "layout": "constrained", "squeeze": False}
-    figure, panels = plt.subplots(len(parts), len(QUANTITIES), **size)
+    figure, panels = plt.subplots(
+        len(parts), len(QUANTITIES), figsize=(11, 2.7 * len(parts)), layout="constrained", squeeze=False
+    )
     for row, (part, curves) in zip(panels, parts.items(), strict=True):
         for axes, (what, title) in zip(row, QUANTITIES.items(), strict=True):
             for number, (name, quantities) in enumerate(curves.items()):

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, load_timm, model_info
-from zoo.export import artifacts
-from zoo.export.artifacts import seconds_of
+from zoo.export.artifacts import seconds_of, write
+from zoo.export.options import Options
 from zoo.export.parity import session
 from zoo.modelinfo import ModelInfo
 
@@ -73,8 +73,8 @@ def main() -> None:
     model = model.eval()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.onnx"
-        options = artifacts.Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data)
-        compared = artifacts.write(model, info, target, options).comparison
+        options = Options(fp16=True, int8=True, calibrate=args.calibrate, data=args.data)
+        compared = write(model, info, target, options).comparison
         assert compared is not None
         rows = {row.precision: row for row in compared.rows}
         paths = {name: Path(folder) / row.file for name, row in rows.items()}

@@ -73,13 +73,13 @@ def main() -> None:
     os.chdir(args.out)
     first, second = halves(data, Path())
     kept = Path("results.jsonl")
-    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    done: list[dict[str, Any]] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
 
     def cell(name: str, **options: Any) -> dict[str, Any]:
         """A run by its name, trained and measured unless it has been."""
-        known = next((record for record in done if record["name"] == name), None)
-        if known is not None:
-            return known
+        for known in done:
+            if known["name"] == name:
+                return known
         shutil.rmtree(f"runs/{name}", ignore_errors=True)  # one that was interrupted
         spent = timed(lambda: train(name=name, **{**COMMON, **options}))
         result = evaluate(f"runs/{name}", pairs, backend="torch", device="cpu")

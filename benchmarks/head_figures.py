@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from zoo.files import write_text
 from zoo.heads import (
@@ -57,7 +58,7 @@ def negatives_against_targets() -> None:
     figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.4), sharex=True, sharey=True, layout="constrained")
     for axis, (name, head) in zip(axes, curricular_heads().items(), strict=True):
         for t, colour in ((0.0, "#9ecae1"), (0.5, "#4292c6"), (1.0, "#084594")):
-            head.t.fill_(t)
+            head.get_buffer("t").fill_(t)
             target = head.target(cos_y, norm)
             negative = head.negative(cos_j[:, None], head.boundary(cos_y, norm)[:, None])[:, 0]
             axis.plot(target, negative, ".", ms=2, color=colour, label=f"t = {t:g}")
@@ -88,7 +89,7 @@ def gradient_curves() -> None:
     }
     for name, head in heads.items():
         if "t" in head.stats():
-            head.t.fill_(0.5)
+            head.get_buffer("t").fill_(0.5)
         cos = theta.cos().requires_grad_()
         (slope,) = torch.autograd.grad(head.negative(cos[:, None], torch.full((400, 1), -2.0)).sum(), cos)
         push.plot(theta.rad2deg(), slope, label=name.replace(", a = 1.1, b = 0.4", ""))
@@ -103,7 +104,7 @@ def label(axis: Axes, title: str, x: str) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def save(figure: plt.Figure, name: str) -> None:
+def save(figure: Figure, name: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     figure.savefig(FOLDER / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     plt.close(figure)
@@ -136,7 +137,7 @@ def boundary(head: MarginHead, t: float, classes: int = CLASSES) -> float:
     """θ_y in degrees from which on N exceeds T, for a sample that moves between two centres at an angle of E."""
     head.bind(classes, DIM)
     if isinstance(head, CurricularFace):
-        head.t.fill_(t)
+        head.get_buffer("t").fill_(t)
     separation, norm = nearest_centre_angle(classes, DIM), torch.ones(1)
 
     def exceeds(theta: torch.Tensor) -> torch.Tensor:

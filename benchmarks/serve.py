@@ -53,13 +53,14 @@ def untrained(backbone: str, path: Path) -> Path:
     import torch
 
     from zoo.backbones import blueprint_of, create_backbone
-    from zoo.export import artifacts
+    from zoo.export.artifacts import write
+    from zoo.export.options import Options
     from zoo.modelinfo import ModelInfo
 
     torch.manual_seed(0)
     model = create_backbone(backbone).eval()
     info = ModelInfo(512, backbone=backbone, stem="face", neck=blueprint_of(model).neck)
-    artifacts.write(model, info, path, artifacts.Options())
+    write(model, info, path, Options())
     return path
 
 

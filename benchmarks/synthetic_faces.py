@@ -5,17 +5,22 @@ python benchmarks/synthetic_faces.py [SHEET.png]
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from zoo.data.synthetic import SyntheticFaces, synthetic_pairs
+from zoo.formats.images import encode_png
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sheet", nargs="?", type=Path, metavar="SHEET.png", help="where to write the picture")
+    args = parser.parse_args()
     cv2.setNumThreads(1)
     faces = SyntheticFaces(500, 4)
     rates = []
@@ -35,9 +40,9 @@ def main() -> None:
         auc = (scores[same][:, None] > scores[~same][None]).mean()
         print(f"AUC {name:<20}{auc:7.3f} ({same.sum():,} same and {(~same).sum():,} different pairs)")
 
-    if len(sys.argv) > 1:
+    if args.sheet is not None:
         rows = [np.concatenate([faces.image(4 * person + i) for i in range(4)], axis=1) for person in range(8)]
-        cv2.imwrite(sys.argv[1], np.concatenate(rows)[..., ::-1])
+        args.sheet.write_bytes(encode_png(np.concatenate(rows)))
 
 
 if __name__ == "__main__":

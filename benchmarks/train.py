@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -116,7 +117,8 @@ def checkpoint_stall(config: TrainConfig, dataset: InMemory, folder: Path, round
             writing = time.perf_counter() - before
             size = sum(file.stat().st_size for file in (folder / f"checkpoint/step-{number:08d}").iterdir())
             found.append((waiting, beside - passed * usual, writing, flushed(folder / "bare", os.urandom(size))))
-    return Stall(*(statistics.median(column) for column in zip(*found[1:], strict=True)), size=size)
+    waiting, beside, writing, bare_write = (statistics.median(column) for column in zip(*found[1:], strict=True))
+    return Stall(waiting, beside, writing, bare_write, size)
 
 
 def flushed(path: Path, content: bytes) -> float:
@@ -150,8 +152,7 @@ def main() -> None:
         }
     )
     dataset = InMemory(args.batch_size * args.steps)
-    people.open_dataset = lambda *_, **__: dataset
-    with tempfile.TemporaryDirectory() as name:
+    with mock.patch.object(people, "open_dataset", lambda *_, **__: dataset), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         alone = bare(config, dataset, args.steps)
         next(alone), zoo_train(config, folder)  # warm-up
