@@ -156,6 +156,7 @@ def test_the_trap_of_this_test_would_run(tmp_path):
     assert mark.exists()
 
 
+TWO_ARRAYS = pickle.dumps(([np.zeros(3, np.uint8)] * 2, [True]), protocol=2)
 BOMBS = {
     "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62),
     "long bytearray": b"\x80\x05\x96" + struct.pack("<Q", 1 << 62),
@@ -174,7 +175,42 @@ BOMBS = {
         b"K\x03\x85", b"\x8a\x08" + b"\0" * 7 + b"@\x85"
     ),
     "a list in itself": b"]q\x00h\x00ah\x00\x86.",
+    "one call named often": b"c_codecs\nencode\n(V"
+    + b"x" * 100_000
+    + b"\nVlatin1\ntRq\x00("
+    + b"h\x00" * 20_000
+    + b"l]\x86.",
+    "one text encoded often": b"c_codecs\nencode\nq\x00V"
+    + b"x" * 100_000
+    + b"\nVlatin1\n\x86q\x01("
+    + b"h\x00h\x01R" * 20_000
+    + b"l](\x88"
+    + b"\x88" * 9_999
+    + b"e\x86.",
+    "bytes of bytes of bytes": b"c__builtin__\nbytes\nq\x00("
+    + b"h\x00" * 100_000
+    + b"C\x01x"
+    + b"\x85R" * 100_000
+    + b"C\x01xl](\x88e\x86.",
 }
+
+
+MISFITS = {
+    "a call without arguments, as fuzzed": b"((lp0\nc_codecs\nencode\np1\n(Vfirs\x91t\nVlatin1\np3\ntp4\nRp5\n"
+    b"ag1\n(tp4\nRp5\nag1\n(Vsececond\np6\ng3\ntp7\nRp8\na(lp9\nI00\natp10\n.",
+    "a call of one argument": b"((c_codecs\nencode\n(Vx\ntRNl(I01\nlt.",
+    "a shape of texts": TWO_ARRAYS.replace(b"K\x03\x85", b"U\x013\x85"),
+    "a shape of nothing": TWO_ARRAYS.replace(b"K\x03\x85", b"N\x85"),
+    "a shape that is a number": TWO_ARRAYS.replace(b"K\x03\x85", b"K\x03"),
+    "a type of numbers": TWO_ARRAYS.replace(b"X\x02\x00\x00\x00u1", b"K\x01"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, misfit: str) -> None:
+    (tmp_path / "x.bin").write_bytes(MISFITS[misfit])
+    with pytest.raises(InputError, match=r"x\.bin"):
+        read_bin(tmp_path / "x.bin")
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
