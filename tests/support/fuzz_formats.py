@@ -6,18 +6,22 @@ and at one that takes too much memory; its flags go through, e.g. -runs=1000000.
 
 from __future__ import annotations
 
+import io
 import pickle
 import resource
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import atheris
+import torch
 
-with atheris.instrument_imports(include=["zoo.formats"]):
+with atheris.instrument_imports(include=["zoo.formats", "zoo.published.read"]):
     from zoo.errors import InputError
     from zoo.formats.bins import read_bin
     from zoo.formats.recordio import RecordFile
+    from zoo.published.read import Described, read_tensors
 
 from tests.support.records import MAGIC, identity_payloads, picture_payload, write
 
@@ -43,10 +47,32 @@ def read_pairs(folder: Path, content: bytes) -> None:
     assert len(images) == 2 * len(same) and all(type(image) is bytes for image in images)
 
 
+def read_checkpoint(folder: Path, content: bytes) -> None:
+    """A file as it is; or, where it begins with P, with the rest as the pickle of an archive with one storage."""
+    path = folder / "x.pth"
+    path.write_bytes(content)
+    if content[:2] == b"P\x80":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x/data.pkl", content[1:])
+            archive.writestr("x/data/0", bytes(24))
+    for tensor in read_tensors(path).values():
+        assert isinstance(tensor.read() if isinstance(tensor, Described) else tensor, torch.Tensor)
+
+
 def seeds(target: str, folder: Path) -> list[bytes]:
     if target == "bins":
         pairs = ([b"first", b"second"], [True])
         return [pickle.dumps(pairs, protocol=protocol) for protocol in range(6)]
+    if target == "checkpoints":
+        rows = torch.zeros(2, 3)
+        weights = {"a.weight": torch.nn.Parameter(rows), "b.bias": rows[:, 1]}  # of one storage
+        files = [io.BytesIO() for _ in range(3)]
+        torch.save({"state_dict": weights, "epoch": 3}, files[0])
+        torch.save({"b": torch.zeros(2)}, files[1], _use_new_zipfile_serialization=False)
+        torch.save(weights, files[2])
+        pickled = zipfile.ZipFile(files[2])
+        inner = next(name for name in pickled.namelist() if name.endswith("data.pkl"))
+        return [files[0].getvalue(), files[1].getvalue(), b"P" + pickled.read(inner)]
     found = []
     people = [[b"a", b"b" + MAGIC], [MAGIC * 2, b"d"]]
     for payloads in (identity_payloads(people), [picture_payload(i, i, MAGIC + b"x") for i in range(3)]):
@@ -58,7 +84,7 @@ def seeds(target: str, folder: Path) -> list[bytes]:
 
 def main() -> None:
     target, *flags = sys.argv[1:]
-    read = {"recordio": read_records, "bins": read_pairs}[target]
+    read = {"recordio": read_records, "bins": read_pairs, "checkpoints": read_checkpoint}[target]
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as temporary:
         folder, corpus = Path(temporary), Path(temporary) / "corpus"
         corpus.mkdir()

@@ -130,34 +130,29 @@ def _zip(path: Path) -> Any:
     """What the pickle of a zip archive of torch.save holds, each storage of which is a file beside it."""
     folder = ""
 
+    wrong, again = f"expected a whole checkpoint in {path}, found ", "fetch the file again"
+
     def content(block: Block) -> bytes:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                entry = archive.getinfo(f"{folder}data/{block.key}")
-                if entry.compress_type != zipfile.ZIP_STORED:  # as torch writes them; what is packed could be endless
-                    raise blocks.damaged("packed numbers")
-                return archive.read(entry) if entry.file_size == block.bytes else b""
-        except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
-            raise blocks.damaged(f"no readable numbers ({error})") from None
+        # a damaged archive makes Python's own reader raise errors of many kinds
+        with explained(f"{wrong}no readable numbers", Exception, advice=again), zipfile.ZipFile(path) as archive:
+            entry = archive.getinfo(f"{folder}data/{block.key}")
+            if entry.compress_type != zipfile.ZIP_STORED:  # as torch writes them; what is packed could be endless
+                raise blocks.damaged("packed numbers")
+            return archive.read(entry) if entry.file_size == block.bytes else b""
 
     blocks = Blocks(path, content)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
-            if len(pickles) != 1 or any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-                what = "a TorchScript program" if pickles else "an archive of other files"
-                raise InputError(f"expected the weights of a model in {path}, found {what}; save its state_dict()")
-            folder = pickles[0].removesuffix("data.pkl")
-            order = f"{folder}byteorder"
-            if order in names and archive.open(order).read(8) != b"little":
-                raise blocks.damaged("big-endian numbers")
-            with archive.open(pickles[0]) as pickled:
-                return blocks.tree(pickled)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise blocks.damaged(f"a damaged archive ({error})") from None
+    with explained(f"{wrong}a damaged archive", Exception, advice=again), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+        if len(pickles) != 1 or any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+            what = "a TorchScript program" if pickles else "an archive of other files"
+            raise InputError(f"expected the weights of a model in {path}, found {what}; save its state_dict()")
+        folder = pickles[0].removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in names and archive.open(order).read(8) != b"little":
+            raise blocks.damaged("big-endian numbers")
+        with archive.open(pickles[0]) as pickled:
+            return blocks.tree(pickled)
 
 
 def _legacy(path: Path) -> Any:

@@ -99,13 +99,13 @@ def fuzz(target: str, *flags: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("target", ["recordio", "bins"])
+@pytest.mark.parametrize("target", ["recordio", "bins", "checkpoints"])
 def test_some_thousand_guided_cases_find_nothing(target):
     fuzz(target, "-runs=3000", "-seed=1")
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("target", ["recordio", "bins"])
+@pytest.mark.parametrize("target", ["recordio", "bins", "checkpoints"])
 def test_a_million_guided_cases_find_nothing(target):
     fuzz(target, "-runs=1000000")
