@@ -21,6 +21,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Readers see the old file or the new one, which has its permissions, never a part; an exception leaves the old one.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"expected the name of a file to write, found the folder {path}")
     with _beside(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

@@ -49,6 +49,13 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
         write_text(tmp_path / "no" / "a.txt", "x")
 
 
+def test_a_folder_in_the_place_of_a_file_is_one_sentence_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="expected the name of a file to write, found the folder"):
+        write_text(tmp_path / "a", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": (2, 3)})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    2,\n    3\n  ],\n  "b": 1\n}\n'
