@@ -141,7 +141,7 @@ def extract(args: argparse.Namespace) -> None:
     """Write the pictures of a set or a .bin as files."""
     from zoo.data.pack import extract, extract_pairs
 
-    if args.path.endswith(".bin"):
+    if args.path.lower().endswith(".bin"):
         print(f"{args.out}: {extract_pairs(args.path, args.out):,} pairs, listed in pairs.csv")
         return
     written = extract(args.path, args.out, skip_corrupt=args.on_corrupt == "skip", bar=bar)

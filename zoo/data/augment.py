@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.data.open import open_dataset
-from zoo.errors import InputError, explained, unknown_name
+from zoo.errors import InputError, explained, first_line, unknown_name
 from zoo.files import write_bytes
 from zoo.formats.images import Image, encode_png
 
@@ -113,19 +113,22 @@ class Composed(Augmentation):
         self._fresh["state"]["key"][0] = word
         self._bits.state = self._fresh
         self._random.seed(word)
-        changed: Image = self._pipeline(image=image)["image"]
+        try:
+            changed: Image = self._pipeline(image=image)["image"]
+        except Exception as error:  # of anybody's transforms: a crop larger than the picture
+            found = f"found that it cannot ({first_line(error)}); leave resizing to --image-size"
+            raise InputError(f"expected the augmentation {self.name} to take the shape {image.shape}, {found}") from error
         if changed.dtype != np.uint8:  # Normalize, ToFloat: as uint8 they would be noise
             found = f"found {changed.dtype}; leave Normalize and ToFloat out: training scales by --set mean and std"
             raise InputError(f"expected the augmentation {self.name} to give whole numbers from 0 to 255, {found}")
+        if changed.shape != image.shape:
+            found = f"found it to give {changed.shape}; leave resizing to --image-size"
+            raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
         return changed
 
     def batch(self, images: Images, seed: int, epoch: int, samples: npt.NDArray[np.int64]) -> None:
         for image, sample in zip(images, samples.tolist(), strict=True):
-            changed = self(image, (seed, epoch, sample))
-            if changed.shape != image.shape:
-                found = f"found it to give {changed.shape}; leave resizing to --image-size"
-                raise InputError(f"expected the augmentation {self.name} to keep the shape {image.shape}, {found}")
-            image[:] = changed
+            image[:] = self(image, (seed, epoch, sample))
 
 
 def _from_description(description: Any) -> Any:

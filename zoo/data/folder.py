@@ -150,7 +150,7 @@ class PairPictures(EncodedFaces):
         self.path, self.name, self.image_size = path, Path(path).stem, image_size
         self._pictures: Sequence[bytes | Path]
         self.same: npt.NDArray[np.bool_]
-        if path.endswith(".bin"):
+        if path.lower().endswith(".bin"):
             self.kind = "pairs (.bin)"
             self._pictures, self.same = read_bin(path)
         else:

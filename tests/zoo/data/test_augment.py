@@ -13,7 +13,7 @@ from tests.support.layouts import (
     noise,
 )
 from zoo.data import open_dataset
-from zoo.data.augment import PRESETS, build_augmentation, key_word
+from zoo.data.augment import PRESETS, build_augmentation, key_word, preview
 from zoo.data.loader import TrainLoader
 from zoo.errors import InputError
 
@@ -116,9 +116,17 @@ def test_the_draws_of_a_key_never_change():
 def test_a_pipeline_that_changes_the_shape_is_refused(tmp_path, folder):
     import albumentations as A
 
-    A.save(A.Compose([A.Resize(20, 20)]), tmp_path / "mine.yaml", data_format="yaml")
-    with pytest.raises(InputError, match=r"mine to keep the shape \(112, 112, 3\).*\(20, 20, 3\)"):
-        batches_of(TrainLoader(open_dataset(str(folder)), build_augmentation(str(tmp_path / "mine.yaml")), 2))
+    mine = str(tmp_path / "mine.yaml")
+    for transform, told in (
+        (A.Resize(20, 20), r"mine to keep the shape \(112, 112, 3\).*\(20, 20, 3\)"),
+        (A.RandomCrop(200, 200), r"mine to take the shape \(112, 112, 3\), found that it cannot \(Crop size"),
+    ):
+        A.save(A.Compose([transform]), mine, data_format="yaml")
+        with pytest.raises(InputError, match=told):
+            batches_of(TrainLoader(open_dataset(str(folder)), build_augmentation(mine), 2))
+        with pytest.raises(InputError, match=told):
+            preview(str(folder), tmp_path / "sheet.png", augment=mine)
+    assert not (tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("transform", ["Normalize", "ToFloat"])

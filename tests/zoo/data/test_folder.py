@@ -137,9 +137,11 @@ def test_the_pictures_of_a_list_come_in_the_order_of_its_pairs(tmp_path, listed)
 
 
 def test_pairs_are_no_training_set(tmp_path):
-    write_bin(tmp_path / "a.bin", [encode_png(face(i)) for i in range(2)], [True])
+    for name in ("a.bin", "B.BIN"):
+        write_bin(tmp_path / name, [encode_png(face(i)) for i in range(2)], [True])
+    assert len(open_pictures(str(tmp_path / "B.BIN"))) == 2
     (tmp_path / "list").mkdir()
-    for benchmark in (write_lfw(tmp_path / "list", "pairs.txt"), tmp_path / "a.bin"):
+    for benchmark in (write_lfw(tmp_path / "list", "pairs.txt"), tmp_path / "a.bin", tmp_path / "B.BIN"):
         with pytest.raises(InputError, match="zoo evaluate MODEL --data"):
             open_dataset(str(benchmark))
         with pytest.raises(InputError, match="a benchmark of pairs"):
