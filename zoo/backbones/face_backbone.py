@@ -184,6 +184,8 @@ def create_backbone(
     InputError for an unknown name, stem or neck, and a stride that cannot be halved (use stem="stock").
     """
     check_options(name, embedding_dim, neck, stem, image_size, dropout)
+    if ours := {"name", "pretrained", "num_classes", "in_chans", "img_size"} & (options or {}).keys():
+        raise InputError(f"expected options of {name} beside those that zoo gives it, found {', '.join(sorted(ours))}")
     own = family(name) in OWN_FAMILIES
     chosen = "native" if neck is None and own else neck
     if chosen == "native" and (stem == "stock" or own or family(name) in STEM_ARGUMENTS):

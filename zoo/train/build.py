@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +191,7 @@ def choose_device(config: TrainConfig, local_rank: int = 0) -> torch.device:
     name = config.device
     if name == "auto":
         name = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise InputError(f"expected --device auto, cpu, cuda or cuda:N, found {name!r}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"expected a GPU for --device {name}, found none that torch can use; use --device cpu")

@@ -54,6 +54,7 @@ def test_init_takes_the_weights_of_a_run_and_freeze_keeps_them(whole: tuple[Path
     ("options", "sentence"),
     [
         ({"device": "cuda:0"}, "expected a GPU for --device cuda:0, found none that torch can use"),
+        ({"device": "cpu:1"}, "expected --device auto, cpu, cuda or cuda:N, found 'cpu:1'"),
         ({"device": "tpu"}, "expected --device auto, cpu, cuda or cuda:N, found 'tpu'"),
         ({"precision": "fp16"}, "expected --precision fp32 or bf16 on the CPU, found fp16"),
         ({"compile": True, "cuda_graphs": True}, "expected a GPU for --cuda-graphs, found the CPU"),
