@@ -39,8 +39,8 @@ class InputSpec(Facts):
             raise InputError(f"expected an input size (height, width) of positive pixels, found {self.size}")
         if any(isinstance(scale, tuple) and len(scale) != 3 for scale in (self.mean, self.std)):
             raise InputError(f"expected a number or one for each channel, found {self.mean} and {self.std}")
-        if not np.all(np.asarray(self.std) > 0):
-            raise InputError(f"expected a positive input std, found {self.std}")
+        if not (np.all(np.asarray(self.std) > 0) and np.isfinite(self.mean).all() and np.isfinite(self.std).all()):
+            raise InputError(f"expected a positive input std and a finite mean, found {self.std} and {self.mean}")
 
     @property
     def scaling(self) -> str:

@@ -38,7 +38,7 @@ def test_other_text_is_one_sentence(text: str) -> None:
     "options",
     [
         *({"channel_order": "GBR"}, {"size": (0, 112)}, {"size": (112,)}, {"std": 0.0}, {"std": -1.0}),
-        *({"std": (1.0, 0.0, 1.0)}, {"mean": (1.0, 2.0)}),
+        *({"std": (1.0, 0.0, 1.0)}, {"std": float("inf")}, {"mean": (1.0, 2.0)}, {"mean": float("nan")}),
     ],
 )
 def test_an_impossible_input_is_refused(options: dict) -> None:
