@@ -82,7 +82,10 @@ def test_a_windowed_transformer_gets_its_channels_last_map_turned() -> None:
         ({"name": "resnet18", "embedding_dim": 0}, "positive embedding dimension"),
         ({"name": "resnet18", "image_size": (8, 112)}, "at least 16 pixels"),
         ({"name": "resnet18", "dropout": 1.0}, "dropout"),
-        ({"name": "vit_tiny_patch16_224", "options": {"img_size": 112, "num_classes": 7}}, "found img_size, num_classes"),
+        (
+            {"name": "vit_tiny_patch16_224", "options": {"img_size": 112, "num_classes": 7}},
+            "found img_size, num_classes",
+        ),
         ({"name": "vit_tiny_patch16_224", "image_size": (100, 100), "stem": "stock"}, "multiples of vit_tiny"),
     ],
 )
