@@ -155,7 +155,7 @@ class Guard:
             return
         # what a browser sends on behalf of a page of another origin; programs send neither header
         site, origins = headers.get("sec-fetch-site", "none"), headers.getlist("origin")
-        own = all(urlsplit(origin).netloc.lower() == hosts[0].lower() for origin in origins)
+        own = all(origin.partition("://")[2].lower() == hosts[0].lower() for origin in origins)
         if site not in ("same-origin", "none") or not own:
             wanted = "expected a request of this server's own page or of a program"
             raise Problem(403, f"{wanted}, found one of another page")
