@@ -11,9 +11,10 @@ zoo index -o people.gallery --remove "Ada Lovelace" --remove-photo blurred.jpg
 """
 
 import argparse
+import json
 
 from zoo.commands.options import Parser, answer, bar, verifier_of
-from zoo.errors import InputError
+from zoo.errors import Exit, InputError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"expected one of: {known}; see `zoo index --help`")
     if args.list:
         counts = store_at(args.output).photo_counts()
-        return answer(args, counts, [f"{photos:6,}  {name}" for name, photos in counts.items()])
+        lines = (f"{photos:6,}  {name}" for name, photos in counts.items())
+        print(json.dumps(counts, indent=2) if args.json else "\n".join(lines))
+        return Exit.OK
     if removes:
         done = Gallery.prune(args.output, args.remove, args.remove_photo)
     else:

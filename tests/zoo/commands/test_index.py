@@ -85,3 +85,13 @@ def test_wrong_input_is_one_sentence_and_leaves_no_file(
     sentences = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note")]
     assert len(sentences) == 1 and sentences[0].startswith("zoo: "), sentences
     assert sorted(town.rglob("*")) == before
+
+
+def test_people_may_be_called_as_a_field_of_the_answers_is(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_people(town / "few", {"notes": [(1, 1)], "Ada": [(1, 2), (2, 2)]})
+    assert main(["index", "few", "-o", "few.gallery", *MODEL]) == 0
+    capsys.readouterr()
+    assert main(["index", "-o", "few.gallery", "--list"]) == 0
+    assert capsys.readouterr().out == "     2  Ada\n     1  notes\n"
+    assert main(["index", "-o", "few.gallery", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"Ada": 2, "notes": 1}
