@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from zoo.commands.options import Parser, answer, bar, verifier_of
+from zoo.errors import InputError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from zoo.recognition.cluster import cluster, embed_to_table
     from zoo.recognition.threshold import decide
 
+    if args.output.suffix in (".html", ".npz"):
+        raise InputError(f"expected an output such as people.json, found {args.output}, the page's or the table's name")
     table, page = Path(args.source[0]), args.output.with_suffix(".html")
     embedded = table.suffix in (".npz", ".parquet")
     decided = embedded and args.threshold is not None

@@ -132,8 +132,8 @@ def cluster(
         raise InputError(f"expected a face of {printable(table)}, found {name}{hint}")
     if output.exists():
         told = f"expected people of `zoo cluster` at {printable(output)}, found another file"
-        with explained(told, ValueError, KeyError, TypeError):
-            if (before := json.loads(output.read_text()))["format"] != FORMAT:
+        with explained(told, OSError, ValueError, KeyError, TypeError):
+            if (before := json.loads(output.read_text("utf-8")))["format"] != FORMAT:
                 raise ValueError("another format")
             kept = {key: [*map(tuple, before[key]), *pairs] for key, pairs in kept.items()}
     known = {key: [(place[a], place[b]) for a, b in pairs if a in place and b in place] for key, pairs in kept.items()}

@@ -43,3 +43,13 @@ def test_a_table_needs_a_threshold_and_a_model_may_have_it(town: Path, capsys: p
     write_model(Path("bare.onnx"))
     assert main(["cluster", "t.npz", "-o", "q.json", "--model", "bare.onnx", "--aligned"]) == 2
     assert "expected a threshold to sort faces by" in capsys.readouterr().err and not Path("q.json").exists()
+
+
+@pytest.mark.parametrize("name", ["p.html", "p.npz", "folder"])
+def test_an_output_that_the_page_or_the_table_would_replace_is_rejected(
+    town: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("folder").mkdir()
+    assert main(["embed", "photos", "-o", "t.npz", *MODEL]) == 0
+    assert main(["cluster", "t.npz", "-o", name, "--threshold", "0.9"]) == 2
+    assert name in capsys.readouterr().err and not Path("p.html").exists() and not Path("p.npz").exists()
