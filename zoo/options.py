@@ -88,10 +88,8 @@ class Parser(argparse.ArgumentParser):
     def add_detector_arguments(self, every_face: bool = True, face: str = "largest") -> None:
         """The options of every command that finds faces in photos."""
         self.add("--detector PATH", "YuNet's ONNX file (default: the pinned one, from the Hugging Face Hub)")
-        rules = ("largest", "central", "all") if every_face else ("largest", "central")
-        self.add_argument(
-            "--face", choices=rules, default=face, help=f"which of several faces to take (default: {face})"
-        )
+        rules, told = ("largest", "central", "all"), f"which of several faces to take (default: {face})"
+        self.add_argument("--face", choices=rules if every_face else rules[:2], default=face, help=told)
 
     def add_model_arguments(self, every_face: bool = True, face: str = "largest") -> None:
         """The options of every command that turns photos into embeddings."""
@@ -126,7 +124,8 @@ class Parser(argparse.ArgumentParser):
             told, kind = one.metadata["help"], (*typing.get_args(hints[one.name]), hints[one.name])[0]
             known: dict[str, Any] = {"type": kind, "metavar": one.metadata["metavar"]}
             if kind is bool:
-                known = {"action": argparse.BooleanOptionalAction}
+                # argparse reads --no-auth as the contrary of --auth
+                known = {"action": "store_true" if one.name.startswith("no_") else argparse.BooleanOptionalAction}
             if one.default not in (None, False):
                 told += f" (default: {'yes' if one.default is True else one.default})"
             told = argparse.SUPPRESS if one.metadata["rare"] else told

@@ -148,3 +148,9 @@ def test_the_proxy_passes_what_the_server_takes(tmp_path: Path) -> None:
         whole.write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{folders}{text}}}\n")
         done = subprocess.run(["nginx", "-t", "-c", whole, "-p", tmp_path], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_server_without_a_token_can_be_asked_for(asked: list[Settings]) -> None:
+    assert main(["serve", "--model", "m.onnx", "--host", "0.0.0.0", "--no-auth"]) == 0 and asked[0].no_auth
+    assert main(["serve", "--model", "m.onnx", "--host", "0.0.0.0"]) == 2 and len(asked) == 1
+    assert main(["serve", "--model", "m.onnx", "--no-allow-embeddings"]) == 0 and not asked[1].allow_embeddings
