@@ -125,7 +125,7 @@ def worker_app(settings: Settings, counts: Path, level: int) -> ASGIApp:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; InputError where the address is not to be had."""
-    wrong, advice = (OSError, OverflowError), "choose another --port or --host"
+    wrong, advice = (OSError, OverflowError, UnicodeError), "choose another --port or --host"
     with explained(f"cannot listen on {host} port {port}", *wrong, advice=advice):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # asyncio sends small answers at once only over what is stated to be TCP; else they wait 40 ms for a reply

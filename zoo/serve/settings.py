@@ -1,5 +1,6 @@
 """What a server serves, to whom, and within which limits."""
 
+import math
 import os
 import secrets
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            if not getattr(self, name) > 0 and not (name == "queue" and self.queue == 0):
-                raise InputError(f"expected --{name.replace('_', '-')} above zero, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if not 0 < value < math.inf and (name, value) != ("queue", 0):
+                raise InputError(f"expected --{name.replace('_', '-')} finite and above zero, found {value}")
 
     @property
     def body_bytes(self) -> int:
@@ -46,9 +48,7 @@ class Settings:
     face: str = "largest"
     aligned: bool = False
     input: GivenInput | None = None
-    gallery: str | Path | None = option(
-        None, "identify in this gallery of `zoo index`; --enrol makes a missing one", "GALLERY"
-    )
+    gallery: str | Path | None = option(None, "identify in this gallery; --enrol makes a missing one", "GALLERY")
     far: float | None = option(None, "verify at this false accept rate", "RATE")
     fpir: float | None = option(None, "identify at this false positive identification rate", "RATE")
     threshold: float | None = option(None, "use this cosine similarity instead", "COSINE")

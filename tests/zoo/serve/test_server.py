@@ -169,3 +169,5 @@ def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
             listen("127.0.0.1", first.getsockname()[1])
     with pytest.raises(InputError, match="choose another"):
         listen("no.such.host.invalid", 80)
+    with pytest.raises(InputError, match="cannot listen on"):
+        listen("a..b", 80)

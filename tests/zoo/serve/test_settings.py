@@ -55,7 +55,7 @@ def test_a_short_token_and_one_that_others_may_read_are_refused(
 
 @pytest.mark.parametrize("name", ["max_body", "max_pixels", "max_faces", "max_seconds", "concurrent", "connections"])
 def test_no_limit_can_be_switched_off(name: str) -> None:
-    for value in (0, -1, float("nan")):
+    for value in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InputError, match=f"--{name.replace('_', '-')}"):
             Limits(**{name: value})
     assert Limits(queue=0).queue == 0
