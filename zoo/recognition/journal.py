@@ -21,6 +21,10 @@ SYNC_SECONDS = 5.0  #: How often records are forced to disk. A killed process lo
 Record = dict[str, Any]
 
 
+class Held(InputError):
+    """A journal that another process holds."""
+
+
 class Journal(contextlib.AbstractContextManager["Journal"]):
     """An append-only file of records that were all made in the same way, which its first line states as `how`.
 
@@ -46,7 +50,7 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         except FileNotFoundError:
             held = False
         if not held:
-            raise InputError(f"another process is working on {name}; wait for it, or stop it first")
+            raise Held(f"another process is working on {name}; wait for it, or stop it first")
         self._file.seek(0)
         first = self._file.readline()
         if not HEAD.startswith(first[: len(HEAD)]):

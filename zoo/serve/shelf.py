@@ -20,8 +20,8 @@ import numpy.typing as npt
 from zoo.errors import InputError, explained
 from zoo.files import write_bytes
 from zoo.recognition import FaceVerifier, Gallery
-from zoo.recognition.journal import Journal, partial_of
-from zoo.recognition.store import QdrantStore, Store, beside, in_engine
+from zoo.recognition.journal import Held, Journal, partial_of
+from zoo.recognition.store import QdrantStore, Store, StoreError, beside, in_engine
 from zoo.serve.problems import Problem, busy
 
 START = "0" * 64  #: What the first line follows
@@ -236,9 +236,11 @@ class Shelf:
         while journal is None:
             try:
                 journal = Journal(partial_of(self.path), None)  # which `zoo index` holds too
-            except InputError:
+            except Held:
                 if time.monotonic() > deadline:
                     raise busy(1, "another change of the gallery is under way; try again later") from None
                 time.sleep(0.005)
+            except InputError as error:
+                raise StoreError(str(error)) from None
         with journal:
             yield journal

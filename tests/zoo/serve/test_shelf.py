@@ -302,3 +302,10 @@ def test_what_a_killed_process_left_half_written_is_cut_off(log: AuditLog) -> No
         file.write(b'{"time": "2026-')
     newest = log.append("enrol", "Eve", 4, 5)
     assert check_audit(log.path) == (5, newest)
+
+
+def test_a_place_that_cannot_be_written_is_named_at_once(tmp_path: Path, verifier: FaceVerifier) -> None:
+    with pytest.raises(StoreError, match=r"cannot write .*people\.gallery\.partial"):
+        Shelf(tmp_path / "missing" / "people.gallery", verifier, writable=True, wait=3600)
+    with Journal(partial_of(tmp_path / "people.gallery"), None), pytest.raises(Problem):  # held by another process
+        Shelf(tmp_path / "people.gallery", verifier, writable=True, wait=0)
