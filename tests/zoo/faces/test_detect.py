@@ -208,6 +208,15 @@ def test_the_pinned_detector_is_downloaded_once(tmp_path: Path, shared: Path, mo
     assert load_detector().sha256 == load_detector().sha256 and asked == [1]
 
 
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(zoo.faces.detect, "HUB_SHA256", hashlib.sha256(b"").hexdigest())
+    monkeypatch.setattr(zoo.faces.detect, "_from_the_hub", lambda: b"")
+    with pytest.raises(InputError, match="cannot keep the face detector in .*; set ZOO_CACHE"):
+        load_detector()
+
+
 def test_without_network_one_sentence_says_how_to_pass_a_detector(tmp_path: Path) -> None:
     program = """
 from zoo.faces.detect import load_detector
