@@ -79,8 +79,8 @@ def run_web(args: argparse.Namespace) -> int:
         raise InputError("--web writes a page for a model that is exported already; export with another command first")
     from zoo.serve.web import export_web
 
-    chosen = {"detector": args.detector, "far": args.far, "threshold": args.threshold, "force": args.force}
-    files = export_web(args.run, args.web, runtime=args.onnxruntime_web, **chosen)
+    chosen = {"far": args.far, "threshold": args.threshold, "force": args.force}
+    files = export_web(args.run, args.web, runtime=args.onnxruntime_web, detector=args.detector, **chosen)
     told = f"{args.web}: {len(files)} files, {sum(files.values()) / 2**20:.1f} MiB"
     next_step = f"next: python -m http.server --directory {args.web}"
     return answer(args, {"folder": args.web, "files": files}, [told, next_step])

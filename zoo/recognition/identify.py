@@ -52,14 +52,22 @@ class Identification:
         return json.dumps(answer, indent=2)
 
 
-def identify(gallery: Store, picture: Picture, verifier: FaceVerifier, **options: Any) -> Identification:
-    """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people, by default 5.
+def identify(
+    gallery: Store,
+    picture: Picture,
+    verifier: FaceVerifier,
+    *,
+    fpir: float | None = None,
+    threshold: float | None = None,
+    top: int = 5,
+) -> Identification:
+    """Identifies the faces that `verifier` picks in `picture`, each with its `top` most similar people.
 
     A face is identified where its best similarity is above `threshold`, or above the stored threshold that keeps the
-    false positive identification rate `fpir`; without either it is only ranked. These three are the `options`.
-    InputError for a gallery of another model or without people.
+    false positive identification rate `fpir`; without either it is only ranked. InputError for a gallery of another
+    model or without people.
     """
-    return _identifier(gallery, verifier, **options)(verifier.crops(picture))
+    return _identifier(gallery, verifier, fpir, threshold, top)(verifier.crops(picture))
 
 
 def identify_many(
@@ -102,7 +110,6 @@ def _identifier(
 
 
 Pixels = npt.NDArray[np.uint8]
-
 UNKNOWN, UNKNOWN_COLOUR = "unknown", (150, 150, 150)  #: Label and colour of a face that resembles nobody
 INK, PAPER = (28, 30, 33), (250, 250, 248)
 VERDICTS = {True: "the same person", False: "different people", None: "no verdict"}

@@ -94,13 +94,13 @@ class Service:
         """A verifier with other options over the same model and detector."""
         settings = self.settings
         options: dict[str, Any] = {"face": face or settings.face, "aligned": aligned or settings.aligned, **decision}
-        verifier = BoundedVerifier(self.embedder, self._detector or settings.detector, **options)
+        verifier = BoundedVerifier(self.embedder, self._detector, **options)
         verifier.limits = settings.limits
         return verifier
 
     def verify(self, options: VerifyOptions, a: Sent, b: Sent) -> Answer:
         """Whether two pictures show the same person: `Verification.to_json` without paths."""
-        decision = self.settings if options.far is options.threshold is None else options
+        decision = self.settings if (options.far, options.threshold) == (None, None) else options
         verifier = self._verifier(options.face, options.aligned, far=decision.far, threshold=decision.threshold)
         answer = verifier.verify(a, b)
         told: Answer = json.loads(answer.to_json())
@@ -112,7 +112,7 @@ class Service:
     def identify(self, options: IdentifyOptions, picture: Sent) -> Answer:
         """The people of the gallery in a picture: `Identification.to_json`."""
         gallery, verifier = self.gallery(), self._verifier(options.face, options.aligned)
-        decision = self.settings if options.fpir is options.threshold is None else options
+        decision = self.settings if (options.fpir, options.threshold) == (None, None) else options
         rates = {"fpir": decision.fpir, "threshold": decision.threshold}
         answer = gallery.identify(picture, verifier, top=options.top, **rates)
         told: Answer = json.loads(answer.to_json())

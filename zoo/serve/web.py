@@ -10,6 +10,7 @@ from zoo.errors import InputError, explained
 from zoo.faces import detect, finder, quality
 from zoo.faces.align import ARCFACE_TEMPLATE, template
 from zoo.faces.detect import FaceDetector, load_detector
+from zoo.faces.finder import FaceRule
 from zoo.files import new_folder, write_bytes
 from zoo.recognition import FaceVerifier
 from zoo.serve.page import page_files
@@ -32,13 +33,16 @@ def export_web(
     *,
     runtime: str | Path = "node_modules/onnxruntime-web",
     detector: str | Path | None = None,
+    face: FaceRule = "largest",
+    aligned: bool = False,
+    far: float | None = None,
+    threshold: float | None = None,
     force: bool = False,
-    **options: Any,
 ) -> dict[str, int]:
     """Writes the page into the folder `output`, and returns the bytes of each file by its path below it.
 
     Any static web server can serve it, and no photo leaves the browser. `model` is whatever `zoo.resolve` understands,
-    with float32 input in one file; `runtime` the folder of the npm package onnxruntime-web. `detector` and `options`
+    with float32 input in one file; `runtime` the folder of the npm package onnxruntime-web. `detector` to `threshold`
     are those of `FaceVerifier`; existing files are replaced only with `force`. InputError where a model cannot run in a
     browser, a file is missing, or the folder is in use.
     """
@@ -48,15 +52,14 @@ def export_web(
     if folder.exists() and not force and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"expected no files at {folder}, found some; add --force to replace them or name another")
     yunet = load_detector(detector)
-    verifier = FaceVerifier(model, yunet, **options)
+    verifier = FaceVerifier(model, yunet, far=far, threshold=threshold, face=face, aligned=aligned)
     embedder = verifier.embedder
     if embedder.precision != "float32" or embedder.batch not in (None, 1):
         wanted = "a model with float32 input for any batch or one crop"
         found = f"found {embedder.precision} and batch {embedder.batch or 'any'} in {embedder.path}"
         raise InputError(f"expected {wanted}, {found}; export it anew with `zoo export --onnx`")
     if external_files(load_proto(embedder.path)):
-        found = f"found weights beside {embedder.path}; a browser cannot hold it"
-        raise InputError(f"expected a model in one file, {found}")
+        raise InputError(f"expected a model in one file, found weights beside {embedder.path}: a browser takes one")
     assets = page_files("browser")
     told = f"expected the npm package onnxruntime-web in {runtime}, cannot read it"
     advice = "run `npm install onnxruntime-web`, or name its folder with --onnxruntime-web"
