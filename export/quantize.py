@@ -84,8 +84,8 @@ def to_float16(proto: ModelProto, inputs: Inputs) -> Variant:
 def tidy_casts(proto: ModelProto) -> None:
     """Corrects the casts that onnxruntime's converter leaves around float32 nodes, in place.
 
-    It passes values between two of them through float16, where they become infinite; it casts float32 weights to
-    float32; and it repeats a cast for each input that reads it.
+    It passes values between two of them, or to the output, through float16, where they become infinite; it casts
+    float32 weights to float32; and it repeats a cast for each input that reads it.
     """
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
@@ -104,13 +104,15 @@ def tidy_casts(proto: ModelProto) -> None:
                 node.input[index] = source
             elif to == single and casts.get(source, ("", 0))[1] == half:
                 node.input[index] = casts[source][0]
+            elif to == half and node.op_type == "Cast" and node.attribute[0].i == single:  # before the embedding
+                node.input[index] = source
     while True:
         read = {value.name for value in proto.graph.output} | {name for node in nodes for name in node.input}
         needed = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
         if len(needed) == len(nodes):
             break
         nodes = needed
-    del proto.graph.node[:]
+    del proto.graph.node[:], proto.graph.value_info[:]  # which calls the weights that stay in float32 float16
     proto.graph.node.extend(nodes)
 
 

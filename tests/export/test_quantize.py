@@ -55,12 +55,26 @@ def test_half_is_half_as_large_and_computes_nearly_the_same(small: onnx.ModelPro
 
 def test_a_layer_whose_values_leave_float16_stays_in_float32_and_is_named() -> None:
     loud = to_proto(Small(gain=1e6).eval(), (112, 112))
+    weights = [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in loud.graph.initializer]
+    loud.graph.value_info.extend(weights)  # as the exporter states them
     half = quantize.to_float16(loud, INPUTS)
+    onnx.checker.check_model(half.proto, full_check=True)
     assert "first" in half.conversion.kept_in_float32
     assert "fc" not in half.conversion.kept_in_float32
     assert "values reach" in half.conversion.why
     found = run(half.proto)
     assert np.isfinite(found).all()
+    assert parity.row_cosines(run(loud), found).min() > 0.999
+
+
+def test_an_embedding_beyond_float16_is_not_rounded_to_infinity_on_its_way_out() -> None:
+    model = Small().eval()
+    model.fc.weight.data *= 1e8
+    loud = to_proto(model, (112, 112))
+    half = quantize.to_float16(loud, INPUTS)
+    assert "fc" in half.conversion.kept_in_float32
+    found = run(half.proto)
+    assert np.abs(found).max() > np.finfo(np.float16).max
     assert parity.row_cosines(run(loud), found).min() > 0.999
 
 
