@@ -56,8 +56,9 @@ class Options:
             raise InputError(f"expected the folds file or stratified, found {self.folds!r}")
         if self.folds == "stratified" and self.compat:
             raise InputError(f"expected folds in file order for --compat {self.compat}, found stratified ones")
-        if self.workers < 0:
-            raise InputError(f"expected 0 workers or more, found {self.workers}")
+        for name, least in (("workers", 0), ("batch_size", 1), ("threads", 1), ("pairs", 1)):
+            if (number := getattr(self, name)) is not None and number < least:
+                raise InputError(f"expected {least} or more for --{name.replace('_', '-')}, found {number}")
         _ = self.given, self.costs  # which refuse what is not finite
         onnx_only = ("write_thresholds", "cuda_graph", "bgr", "mean", "std", "output")
         for name in onnx_only if self.backend == "torch" else ():

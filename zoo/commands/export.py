@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
     chosen = given(args, Options)
     if not args.onnx and (chosen or not args.safetensors):
-        found = "options of --onnx" if args.safetensors else "none; add --safetensors, --web OUT or"
-        raise InputError(f"expected a format, found {found}: add --onnx")
+        found = "options of --onnx; add --onnx" if args.safetensors else "none; add --onnx, --safetensors or --web OUT"
+        raise InputError(f"expected a format, found {found}")
     from zoo.export.artifacts import export_onnx, export_timm, timm_files
 
     if args.json:

@@ -98,10 +98,11 @@ def _spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:
 def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = None) -> tuple[str, str]:
     """Which output is the embedding, and the reason where there are several.
 
-    `sizes` are the floating-point outputs and how many numbers each has per image; `wanted` names one. Without it: the
-    only one that is called as embeddings are, or else the only one of at least 16 numbers. InputError otherwise.
+    `sizes` are the floating-point outputs and how many numbers each has per image, 0 for one that nobody counted;
+    `wanted` names one. Without it: the only one that is called as embeddings are, or else the only one of at least 16
+    numbers. InputError otherwise.
     """
-    listed = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+    listed = ", ".join(f"{name} ({size})" if size else name for name, size in sizes.items())
     if wanted is not None:
         if wanted not in sizes:
             guess = "".join(f"; did you mean {near}?" for near in closest(wanted, sizes, 1))
@@ -120,7 +121,6 @@ def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = Non
 
 
 ARITHMETIC = {"Sub": "−", "Add": "+", "Mul": "×", "Div": "/"}
-
 UNKNOWN = np.full(1, np.nan)  #: A constant that is too large to be a scale, or lies in another file
 _DTYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 

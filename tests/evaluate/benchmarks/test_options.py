@@ -28,7 +28,10 @@ def test_a_report_holds_the_options_that_decide_the_figures(bench: Path, model: 
     [
         ({"features": "N2D1"}, "found 'N2D1'"),
         ({"compat": "facenet"}, "found 'facenet'"),
-        ({"workers": -1}, "expected 0 workers or more"),
+        ({"workers": -1}, "expected 0 or more for --workers, found -1"),
+        ({"batch_size": 0, "backend": "torch"}, "expected 1 or more for --batch-size, found 0"),
+        ({"threads": 0, "backend": "torch"}, "expected 1 or more for --threads, found 0"),
+        ({"pairs": 0}, "expected 1 or more for --pairs, found 0"),
         ({"mean": float("inf")}, "expected a finite number for --mean"),
         ({"backend": "jax"}, "expected the backend onnx or torch, found 'jax'"),
         ({"backend": "torch", "write_thresholds": True}, "expected an ONNX model for --write-thresholds"),

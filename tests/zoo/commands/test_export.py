@@ -42,7 +42,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (lambda run: (run / "model.safetensors").unlink(), ["--onnx"], "never finished an epoch"),
         (lambda run: (run / "model.onnx").write_bytes(b""), ["--onnx"], "add --force"),
-        (lambda run: None, [], "expected a format"),
+        (lambda run: None, [], "expected a format, found none; add --onnx, --safetensors or --web OUT"),
         (lambda run: None, ["second", "--onnx"], "no model is called"),
         (lambda run: (run / "model.onnx.data").write_bytes(b""), ["--onnx"], "add --force"),
         (lambda run: (run / "export.json").write_bytes(b""), ["--onnx"], "add --force"),

@@ -166,6 +166,11 @@ def test_of_many_outputs_one_is_chosen_by_length_or_name_or_none(sizes: dict[str
             assert choose_output(Path("m.onnx"), {name: sizes[name] for name in order})[0] == chosen
 
 
+def test_a_wrong_output_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"an output called y in m.onnx, found x$"):
+        choose_output(Path("m.onnx"), {"x": 0}, "y")
+
+
 def test_every_command_that_embeds_takes_the_input_and_the_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
