@@ -22,7 +22,6 @@ from zoo.resolve import onnx_file
 from zoo.runs import is_being_written
 
 CENTRES = "head.safetensors"  #: The class centres: vectors that stand for the people of the training set
-
 GIT = 40  #: The hex digits of the hash that git gives to a file
 LEAST_COSINE = 0.999  #: A float16 or int8 file may differ from torch by more than noise, but not by another model
 
@@ -54,6 +53,7 @@ def publish(
     written, has no proven export or no measurement (`allow_unmeasured` lets that pass), or where its weights and its
     ONNX file are not one model.
     """
+    require_plain_name(repo)
     folder = model_folder(run)
     if is_being_written(run_of(folder)):
         raise InputError(f"the run {folder} is being written at this moment; wait until it ends or stop it")
@@ -69,6 +69,11 @@ def publish(
         require_same_model(staged)
         sizes = {name: (staged / name).stat().st_size for name in names}
         return sizes, None if dry_run else push(staged, repo, message=f"Publish {folder.resolve().name}", **upload)
+
+
+def require_plain_name(repo: str) -> None:
+    if parse_id(repo).repo != repo:
+        raise InputError(f"expected the name on the Hub as owner/name, found {repo!r}; use --revision for a branch")
 
 
 def require_same_model(folder: Path) -> None:
@@ -186,9 +191,7 @@ def push(
     is that of `hf auth login` or HF_TOKEN. InputError for a refused token, name or card, for `private` where the
     repository is public, and for a server that fails or cannot be reached.
     """
-    if parse_id(repo).repo != repo:
-        found = f"found {repo!r}; use --revision for a branch"
-        raise InputError(f"expected the model's name on the Hub as owner/name, {found}")
+    require_plain_name(repo)
     with refusals_told(repo), guarded():
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
@@ -268,8 +271,7 @@ def publish_space(
     on no index. `demo` are `detector` and `threshold` of FaceVerifier. InputError for a model without a proof, a file
     that is no wheel of zoo, and what the Hub refuses.
     """
-    if parse_id(repo).repo != repo:
-        raise InputError(f"expected the Space's name on the Hub as owner/name, found {repo!r}")
+    require_plain_name(repo)
     with tempfile.TemporaryDirectory(prefix="zoo-space-") as temporary:
         names = stage_space(model, Path(temporary), repo, license, wheel, **demo)
         sizes = {name: (Path(temporary) / name).stat().st_size for name in names}

@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.backbones import blueprint_of, create_backbone, save_timm
 from zoo.errors import InputError
-from zoo.files import new_folder
+from zoo.files import atomic_path, new_folder
 from zoo.inference.convention import choose_output
 from zoo.inference.metadata import facts_text, load_proto, set_facts, write_model_info
 from zoo.inference.session import OnnxEmbedder
@@ -126,9 +126,8 @@ def adopt(source: str | Path, folder: str | Path, convention: str | None = None)
 def adopt_onnx(found: Found, folder: Path, taken: Convention) -> Adopted:
     """Writes model.onnx within our contract, which states its input; InputError where it gives no embedding."""
     proto, spec = wrapped(load_proto(found.path, weights=True), taken, found.path.name)
-    with new_folder(folder):
+    with new_folder(folder), atomic_path(folder / "model.onnx") as file:
         set_facts(proto, facts(found, taken, spec, 1))
-        file = folder / "model.onnx"
         file.write_bytes(proto.SerializeToString(deterministic=True))
         embedder = OnnxEmbedder(file, device="cpu")
         embeddings = embedder(np.random.default_rng(0).integers(0, 256, (2, *spec.size, 3)).astype(np.uint8))

@@ -646,6 +646,12 @@ def test_best_and_adopted_folders_are_published_like_a_run(run: Path, tmp_path: 
         publish(file, "o/m", APACHE)
 
 
+@pytest.mark.parametrize("repo", ["a name", "m", "o/m@branch", "hf-hub:o/m"])
+def test_a_dry_run_rejects_a_name_that_a_push_would_reject(repo: str, run: Path) -> None:
+    with pytest.raises(InputError, match="on the Hub as owner/name"):
+        publish(run, repo, APACHE, dry_run=True)
+
+
 def test_an_adopted_onnx_file_is_published_without_weights_and_its_card_does_not_speak_of_torch(tmp_path: Path) -> None:
     (tmp_path / "face.onnx").write_bytes(tiny_onnx(dim=7))
     folder = adopt(tmp_path / "face.onnx", tmp_path / "adopted", "insightface").folder

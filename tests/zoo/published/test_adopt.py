@@ -141,6 +141,22 @@ def test_what_is_not_told_or_no_embedder_is_refused_and_nothing_is_left(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_whose_embeddings_are_not_finite_leaves_no_model(there: bool, tmp_path: Path) -> None:
+    path, folder = written(tmp_path / "face.onnx"), tmp_path / "model"
+    proto = onnx.load(str(path))
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, np.nan), tensor.name))
+    onnx.save(proto, str(path))
+    if there:
+        folder.mkdir()
+    with pytest.raises(InputError, match=r"expected finite embeddings of face\.onnx"):
+        adopt(path, folder, "insightface")
+    assert not folder.exists() if not there else not list(folder.iterdir())
+
+
 def test_our_own_file_and_another_kind_of_file_are_refused(tmp_path: Path) -> None:
     ours = adopt(written(tmp_path / "face.onnx"), tmp_path / "model", "insightface").folder / "model.onnx"
     with pytest.raises(InputError, match=r"found model\.onnx, which zoo wrote; use it as it is"):
