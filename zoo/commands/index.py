@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"expected one of: {known}; see `zoo index --help`")
     if args.list:
         counts = store_at(args.output).photo_counts()
-        lines = (f"{photos:6,}  {name}" for name, photos in counts.items())
-        print(json.dumps(counts, indent=2) if args.json else "\n".join(lines))
+        print(json.dumps(counts, indent=2) if args.json else "\n".join(f"{n:6,}  {name}" for name, n in counts.items()))
         return Exit.OK
     if removes:
         done = Gallery.prune(args.output, args.remove, args.remove_photo)

@@ -29,8 +29,7 @@ class Limits:
     connections: int = option(512, "open connections of one worker; more are refused with 503", "N")
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if not 0 < value < math.inf and (name, value) != ("queue", 0):
                 raise InputError(f"expected --{name.replace('_', '-')} finite and above zero, found {value}")
 
@@ -76,7 +75,7 @@ class Settings:
             raise InputError("expected --threshold or --fpir, found both; give one of them")
         if not 0 <= self.port < 65536:
             raise InputError(f"expected a --port from 0 to 65535, found {self.port}")
-        if self.workers < 1 or (self.threads or 1) < 1:
+        if min(self.workers, 1 if self.threads is None else self.threads) < 1:
             raise InputError("expected at least one worker and one thread")
 
     @property

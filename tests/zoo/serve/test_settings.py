@@ -70,3 +70,10 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
 def test_two_ways_to_choose_a_threshold_contradict_each_other() -> None:
     with pytest.raises(InputError, match="--threshold or --fpir"):
         Settings(fpir=0.1, threshold=0.3)
+
+
+@pytest.mark.parametrize("given", [{"threads": 0}, {"threads": -1}, {"workers": 0}])
+def test_a_server_has_a_worker_and_a_thread(given: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="at least one worker and one thread"):
+        Settings(**given)
+    assert Settings(threads=1, workers=1).threads_each == 1
