@@ -11,10 +11,7 @@ from zoo.heads.base import HEADS, MarginHead, Pieces, Scale, check_range
 
 
 class MVSoftmax(MarginHead):
-    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B.
-
-    The official code's easy_margin=False is `fallback="none"`: T = B everywhere.
-    """
+    """N = cos θ_j, and w·cos θ_j + (w − 1) with w = 1 + t where cos θ_j > B."""
 
     paper = "Wang et al., Mis-classified vector guided softmax loss for face recognition, AAAI 2020"
 

@@ -97,8 +97,7 @@ class Work:
         """d sum / d product / s of a chunk that was not kept: (batch, rows)."""
         cos, column = self._cosines(chunk, centres), self.column - chunk.first
         step = _kernel(_backward_step, chunk, self.plan)
-        result: Tensor = step(self.head, cos, self.inverse[chunk.rows], self.boundary, column, total, self.plan)
-        return result
+        return cast(Tensor, step(self.head, cos, self.inverse[chunk.rows], self.boundary, column, total, self.plan))
 
     def write(self, chunk: Chunk, centres: Tensor, pulled: Tensor, share: Tensor, out: Tensor) -> None:
         """The gradient of a chunk's centres into `out`, (rows, dim); `pulled` counts `share`, (batch,)."""

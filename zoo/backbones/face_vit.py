@@ -14,13 +14,9 @@ from zoo.backbones.timm_model import Sizes, WithNeck, pair, register_sizes
 
 
 class FaceViT(WithNeck, VisionTransformer):
-    """x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised.
+    """x: float32 (batch, in_chans, H, W) → embedding (batch, num_classes), not normalised."""
 
-    Patches that do not tile the crop leave out its last rows and columns, as insightface's 9×9 ones do with 4 of 112
-    pixels.
-    """
-
-    whole_patches = False  # insightface's 9×9 ones leave out the last 4 of 112 pixels
+    whole_patches = False  # those that do not tile the crop leave out its end: insightface's 9×9, 4 of 112 pixels
     pooled = (1,)  # the tokens
 
     def __init__(

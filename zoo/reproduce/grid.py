@@ -240,6 +240,7 @@ class Grid:
         words += ["--heads", *self.heads] if self.heads != HEADS else []
         words += ["--recipe", self.recipe] if self.recipe else []
         words += ["--stated", self.stated] if self.stated != "paper" else []
+        words += ["--difference", f"{100 * self.difference:g}"] if self.difference != 0.01 else []
         words += [word for assignment in assignments(self.options) for word in ("--set", assignment)]
         return shlex.join(["zoo", "reproduce", *words, "-o", str(self.output)])
 

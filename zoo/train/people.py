@@ -76,6 +76,8 @@ def pairs_of(held: EncodedFaces, skip_corrupt: bool = False) -> PairsProtocol:
     if skip_corrupt:
         chosen = chosen[[Intact(held).image(i) is not None for i in chosen.tolist()]]
     who = held.labels[chosen]
+    if len(people := np.unique(who)) < 2:
+        raise InputError(f"expected intact pictures of two people or more held out, found {len(people)}; hold out more")
     left = np.flatnonzero(who[:-1] == who[1:])
     other = draws.integers(len(who), size=len(left))
     while (same := who[other] == who[left]).any():

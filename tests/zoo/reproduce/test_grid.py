@@ -28,10 +28,11 @@ def test_all_heads_of_a_seed_come_before_the_next_seed(tmp_path: Path) -> None:
 
 def test_the_command_line_of_a_grid_plans_the_same_grid(tmp_path: Path) -> None:
     options = {"epochs": 5, "head_options": {"margin": 0.3}, "freeze": ["body.conv1"]}
-    grid = Grid("a b/", "lfw.bin", tmp_path, ("arcface", "cosface"), 2, "quick-cpu", options)
+    grid = Grid("a b/", "lfw.bin", tmp_path, ("arcface", "cosface"), 2, "quick-cpu", options, difference=0.005)
     parser = Parser()
     command.add_arguments(parser)
     args = parser.parse(shlex.split(grid.command)[2:])
+    assert args.difference / 100 == grid.difference and "--difference" not in replace(grid, difference=0.01).command
     assert args.set == ["epochs=5", "head_options.margin=0.3", "freeze=['body.conv1']"]
     again = Grid(
         *(args.data, args.benchmarks, Path(args.output), tuple(args.heads), args.seeds, args.recipe),

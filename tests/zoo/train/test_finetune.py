@@ -20,7 +20,7 @@ from zoo.modelinfo import InputSpec, ModelInfo, Origin
 from zoo.train import checkpoint
 from zoo.train.build import build as build_training
 from zoo.train.build import build_schedule, parameter_groups
-from zoo.train.checkpoint import CRITERION, newest_whole, read
+from zoo.train.checkpoint import CRITERION, newest_whole, read, write_centres
 from zoo.train.config import build as build_config
 from zoo.train.config import load_config
 from zoo.train.finetune import LowRank, add_low_rank, merged
@@ -214,6 +214,7 @@ def test_a_run_with_adapters_saves_a_plain_model_and_resumes(tmp_path: Path) -> 
     first = tiny(**{**asdict(config), "epochs": 2})
     names = set(safetensors.torch.load_file(whole / "model.safetensors"))
     assert names == set(create_backbone("test_vit", 9, neck="native", stem="stock").state_dict())
+    assert write_centres(whole, tmp_path / "centres.safetensors")[1:] == (9,), "the weights are of the same step"
     train(first, parts)
     (parts / "checkpoint/latest").write_text(checkpoint.steps(parts / "checkpoint")[0].name)
     for folder in checkpoint.steps(parts / "checkpoint")[1:]:

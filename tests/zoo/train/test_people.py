@@ -73,6 +73,10 @@ def test_a_damaged_picture_of_people_who_are_held_out_is_left_out_where_others_a
     assert len(pairs_of(held, skip_corrupt=True).same) == whole - 2
     with pytest.raises(InputError, match="found 10 bytes that begin with"):
         list(pairs_of(held).images())
+    for i in np.flatnonzero(held.labels).tolist():
+        Path(held.where(i)).write_bytes(b"no picture")
+    with pytest.raises(InputError, match="of two people or more held out, found 1; hold out more"):
+        pairs_of(held, skip_corrupt=True)
 
 
 def test_a_run_is_validated_on_the_people_whom_it_holds_out(people: Path, tmp_path: Path) -> None:
