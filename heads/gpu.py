@@ -9,8 +9,5 @@ ON_ANY_DEVICE = False  #: Whether they run elsewhere than on a GPU too, by Trito
 
 def runs_kernels(device: torch.device) -> bool:
     """Whether Triton is installed and `device` is a GPU that multiplies bfloat16."""
-    if ON_ANY_DEVICE:
-        return True
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-        return False
-    return importlib.util.find_spec("triton") is not None
+    card = device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (8, 0)
+    return ON_ANY_DEVICE or (card and importlib.util.find_spec("triton") is not None)

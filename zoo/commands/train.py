@@ -14,6 +14,8 @@ from dataclasses import asdict
 from typing import Any
 
 from zoo.commands.options import Parser, training_bar
+from zoo.errors import InputError
+from zoo.files import json_safe
 from zoo.train import config as options
 from zoo.train.start import Interrupted, dry_run, first_process, resume, train
 
@@ -62,6 +64,10 @@ def metavar(hint: Any) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; returns 0, or 130, 143 or 129 when a signal stopped the run after saving it."""
+    if args.resume is not None and (args.name or args.resume_or_start or args.dry_run):
+        raise InputError(
+            "expected --resume alone, found --name, --resume-or-start or --dry-run beside it; leave one out"
+        )
     given: dict[str, Any] = {"backbone": args.backbone} if args.backbone else {}
     for assignment in args.set:
         options.set_option(given, assignment)
@@ -82,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"zoo: {stop}")
         return stop.exit_code
     if args.json and first_process():
-        print(json.dumps({"run": str(trained.run), **trained.record}))
+        print(json.dumps(json_safe({"run": str(trained.run), **trained.record})))
     elif not args.quiet and first_process():
         print(f"trained {trained.run}; next: zoo export --onnx")
     return 0

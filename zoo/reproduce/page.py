@@ -113,6 +113,8 @@ def gather(
     configs = [training.load_config(found[key] / "config.yaml") for key in keys]
     data = ", ".join(dict.fromkeys(Path(config.data).name for config in configs))
     words = ["zoo", "reproduce", "--gather", *map(str, folders), *(["--heads", *heads] if heads else [])]
+    words += ["--stated", stated] if stated != "paper" else []
+    words += ["--difference", f"{100 * difference:g}"] if difference != 0.01 else []
     with new_folder(output, keep=lambda folder: True):
         page = Page(output, shlex.join([*words, "-o", str(output)]), environment(configs, data), stated, difference)
         page.write(cells, columns[-1])

@@ -96,9 +96,8 @@ class Training:
 
         The accuracy over folds depends on the order of the pairs; the AUC does not.
         """
-        accuracy = scores.get("accuracy", 0.0)
-        found = {"step": self.progress["step"], "accuracy": accuracy, "auc": scores["auc"], "pairs": pairs}
-        before = self.best
+        before, step = self.best, self.progress["step"]
+        found = {"step": step, "accuracy": scores.get("accuracy", 0.0), "auc": scores["auc"], "pairs": pairs}
         if before["pairs"] == pairs and (before["auc"], before["accuracy"]) >= (found["auc"], found["accuracy"]):
             return False
         before.update(found)

@@ -22,6 +22,7 @@ from zoo.commands.train import add_arguments
 from zoo.formats.images import encode_png
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig, option_names
+from zoo.train.start import Trained
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,8 @@ def test_sigterm_saves_and_exits_143_and_resume_goes_on(tmp_path: Path) -> None:
         (["train", "resnet18", "--haed", "arcface"], "did you mean --head"),
         (["train", "--data", "nowhere"], "nowhere"),
         (["train", "--resume"], "expected a run under runs/"),
+        (["train", "--resume", "a", "--name", "b"], "expected --resume alone, found --name, --resume-or-start or"),
+        (["train", "--resume", "--dry-run"], "expected --resume alone"),
         (["train", "--set", "lr"], "expected --set key=value"),
         (["train", "--data", "synthetic:5x7", "--batch-size", "36"], "36"),
         (["train", "--data", "synthetic:5x7", "--batch-size", "1"], "expected at least 2 images"),
@@ -193,3 +196,12 @@ def test_people_with_few_images_are_left_out_and_a_resume_cannot_change_that(
         assert main(["train", "--resume", "run", change]) == 2
         option = change[2:].split("=")[0].replace("-", "_")
         assert f"found other values for {option};" in capsys.readouterr().err
+
+
+def test_json_has_null_where_a_figure_is_not_finite(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Trained(Path("runs/a"), {"step": 1, "loss": float("nan")})
+    monkeypatch.setattr("zoo.commands.train.train", lambda **given: outcome)
+    assert main(["train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "runs/a", "step": 1, "loss": None}

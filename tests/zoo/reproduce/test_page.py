@@ -82,13 +82,14 @@ def test_cells_of_two_machines_give_the_tables_of_one(tmp_path: Path, caplog: py
     for cell in cells:
         put(tmp_path / f"machine{cell.seed}/{cell.head}-seed{cell.seed}", cell)
     put(tmp_path / "machine1/arcface-seed0", made_up("arcface", 0, first_right(1)))
-    found = gather([tmp_path / "machine0", tmp_path / "machine1"], tmp_path / "out", stated="none")
+    found = gather([tmp_path / "machine0", tmp_path / "machine1"], tmp_path / "out", stated="none", difference=0.02)
     assert [(cell.head, cell.seed) for cell in found] == [(head, seed) for head in HEADS for seed in (0, 1)]
     assert "machine1/arcface-seed0 is left out" in caplog.text
     (mine,), (theirs,) = gains(found, HEADS[1]), gains(cells, HEADS[1])
     assert mine.seeds == theirs.seeds and mine.interval == pytest.approx(theirs.interval, abs=1e-6)
     told = (tmp_path / "out/reproduction.md").read_text()
     assert "arcface (2 seeds) | recurricularface (2 seeds)" in told and "zoo reproduce --gather" in told
+    assert "--stated none --difference 2 -o" in told
     with pytest.raises(InputError, match=r"expected finished cells of cosface in .*, found arcface, recurricularface"):
         gather([tmp_path / "machine0"], tmp_path / "none", ["cosface"])
     assert not (tmp_path / "none").exists()
