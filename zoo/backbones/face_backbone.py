@@ -58,8 +58,7 @@ class FaceBackbone(WithNeck):
 
     def get_classifier(self) -> nn.Module:
         """The neck; for a native one timm's classifier."""
-        classifier: nn.Module = self.body.get_classifier() if self.neck_name == "native" else self.neck  # type: ignore
-        return classifier
+        return self.body.get_classifier() if self.neck_name == "native" else self.neck  # type: ignore
 
     def make_neck(self, dim: int) -> nn.Module:
         flat = self.neck_name == "flat"
@@ -93,8 +92,7 @@ class FaceBackbone(WithNeck):
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         if self.neck_name != "native":
             return super().forward_head(x, pre_logits)
-        embedding: torch.Tensor = self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-        return embedding
+        return self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (batch, 3, H, W) → (batch, num_classes)."""

@@ -62,8 +62,7 @@ class IResNet(FaceArchitecture):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.stages(self.stem(x))
-        return features
+        return self.stages(self.stem(x))  # type: ignore[no-any-return]
 
     def make_neck(self, dim: int) -> nn.Module:
         return FlatNeck(self.num_features, *self.map_size, dim, self.drop_rate)

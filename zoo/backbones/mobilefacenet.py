@@ -24,11 +24,8 @@ class Bottleneck(nn.Module):
     def __init__(self, channels_in: int, channels: int, expansion: float, stride: int) -> None:
         super().__init__()
         hidden = int(channels_in * expansion)
-        self.residual = nn.Sequential(
-            conv(channels_in, hidden, 1),
-            conv(hidden, hidden, 3, stride, groups=hidden),
-            conv(hidden, channels, 1, act=False),
-        )
+        layers = conv(channels_in, hidden, 1), conv(hidden, hidden, 3, stride, groups=hidden)
+        self.residual = nn.Sequential(*layers, conv(hidden, channels, 1, act=False))
         self.has_shortcut = stride == 1 and channels_in == channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -40,10 +37,8 @@ Rows = tuple[tuple[float, int, int, int], ...]  #: Expansion t, channels c, repe
 TABLE_1: Rows = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 MBF: Rows = ((1, 128, 1, 2), (1, 128, 4, 1), (2, 256, 1, 2), (1, 256, 6, 1), (2, 256, 1, 2), (1, 256, 2, 1))
 """Those of insightface's code: twice the channels, half the expansion, and no shortcut where a stage begins."""
-MBF_LARGE: Rows = (
-    *((0.5, 256, 2, 1), (0.5, 256, 1, 2), (0.5, 256, 8, 1), (1, 512, 1, 2), (0.5, 512, 12, 1)),
-    *((1, 512, 1, 2), (0.5, 512, 4, 1)),
-)
+MBF_LARGE: Rows = ((0.5, 256, 2, 1), (0.5, 256, 1, 2), (0.5, 256, 8, 1), (1, 512, 1, 2), (0.5, 512, 12, 1))
+MBF_LARGE += ((1, 512, 1, 2), (0.5, 512, 4, 1))
 
 
 class MobileFaceNet(FaceArchitecture):
@@ -79,8 +74,7 @@ class MobileFaceNet(FaceArchitecture):
         return {"stem": r"^stem", "blocks": r"^blocks\.(\d+)", "head": r"^conv_head"}
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.conv_head(self.blocks(self.stem(x)))
-        return features
+        return self.conv_head(self.blocks(self.stem(x)))  # type: ignore[no-any-return]
 
     def make_neck(self, dim: int) -> nn.Module:
         return GdcNeck(self.num_features, *self.map_size, dim, self.drop_rate)
