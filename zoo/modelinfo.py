@@ -143,4 +143,10 @@ class ModelInfo:
             facts["thresholds"] = tuple(map(Threshold.from_dict, facts.get("thresholds", ())))
             if facts.get("origin"):
                 facts["origin"] = Origin.from_dict(facts["origin"])
-            return cls(**facts)
+            info, usual = cls(**facts), cls(0)
+            for one in fields(cls):  # whoever made the file may have written anything
+                if one.name != "origin" and type(getattr(info, one.name)) is not type(getattr(usual, one.name)):
+                    raise TypeError(f"{one.name} is {getattr(info, one.name)!r}")
+            if not np.isfinite([(one.far, one.threshold) for one in info.thresholds]).all():
+                raise TypeError("a threshold is not finite")
+            return info

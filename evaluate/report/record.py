@@ -87,7 +87,7 @@ class Report:
             if record["format"] != FORMAT or not record["results"]:
                 raise ValueError(f"format {record['format']!r} with {len(record['results'])} results")
             report: Self = from_json(cls, record)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise InputError(f"expected a report in format {FORMAT}, found something else ({error})") from None
         return report
 

@@ -46,6 +46,16 @@ def test_an_impossible_input_is_refused(options: dict) -> None:
         InputSpec(**options)
 
 
+@pytest.mark.parametrize("forged", ["head", "training_set", "parity", "quantisation", "thresholds", "far", "threshold"])
+def test_facts_of_another_type_are_one_sentence(forged: str) -> None:
+    threshold = Threshold(0.1, 0.3, "pairs", "lfw.bin", "ab", 100, 10, (0.05, 0.2), True)
+    facts = json.loads(ModelInfo(5, thresholds=(threshold,)).to_json())
+    where = facts["thresholds"][0] if forged.startswith(("far", "threshold")) and forged != "thresholds" else facts
+    where[forged] = {"a": 1} if where is not facts or isinstance(where[forged], str) else 7
+    with pytest.raises(InputError, match="expected the model facts that zoo writes"):
+        ModelInfo.from_json(json.dumps(facts))
+
+
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_input_is_scaled_ordered_and_contiguous(order: str) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), np.uint8)

@@ -92,10 +92,9 @@ def show(exported: "OnnxExport") -> None:
     difference = max(record["max_abs"] for record in parity.values())
     beside = path.with_name(f"{path.name}.data")
     weights = f" and {beside.stat().st_size / 2**20:,.1f} MiB in {beside.name}" if beside.exists() else ""
-    proven = (
-        f"cosine to torch at least {worst:.6f}, largest difference {difference:.0e}, at batches {', '.join(parity)}"
-    )
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB{weights}, {proven}, on {exported.measured_on}")
+    proven = f"cosine to torch at least {worst:.6f}, largest difference {difference:.0e}"
+    where = f"at batches {', '.join(parity)}, on {exported.measured_on}"
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB{weights}, {proven}, {where}")
     if exported.comparison is not None:
         show_comparison(exported.comparison)
     print(f"next: zoo evaluate {path} --data PAIRS.bin")

@@ -98,9 +98,8 @@ def _spread(factor: Numbers, shift: Numbers, low: float, high: float) -> float:
 def choose_output(path: Path, sizes: Mapping[str, int], wanted: str | None = None) -> tuple[str, str]:
     """Which output is the embedding, and the reason where there are several.
 
-    `sizes` are the floating-point outputs and how many numbers each has per image, 0 for one that nobody counted;
-    `wanted` names one. Without it: the only one that is called as embeddings are, or else the only one of at least 16
-    numbers. InputError otherwise.
+    `sizes` are the floating-point outputs and how many numbers each has per image (0: unknown); `wanted` names one. If
+    None: the only one that is called as embeddings are, or else the only one of at least 16 numbers. Else InputError.
     """
     listed = ", ".join(f"{name} ({size})" if size else name for name, size in sizes.items())
     if wanted is not None:

@@ -172,9 +172,8 @@ class OnnxEmbedder:
         floats = [name for name, node in self._outputs.items() if node.type in FLOATS]
         if not floats:
             found = ", ".join(f"{name!r} of {node.type}" for name, node in self._outputs.items())
-            raise InputError(
-                f"expected a float embedding as output of {self.path}, found {found}; cut the graph down to it"
-            )
+            told = f"found {found}; cut the graph down to it"
+            raise InputError(f"expected a float embedding as output of {self.path}, {told}")
         sizes = dict.fromkeys(floats, 0)
         if len(floats) > 1:
             found = self._tried(lambda: self.session.run(floats, {self._name: self._tensor(self._grey())}))

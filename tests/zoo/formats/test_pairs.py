@@ -87,6 +87,7 @@ def test_what_datasets_saves_of_cvlfaces_layout_is_read(tmp_path: Path) -> None:
     [
         ({"image1": PICTURES[:1], "target": [1]}, "expected columns image1, image2, target"),
         ({"image1": PICTURES[:1], "image2": PICTURES[:1], "target": [2]}, "expected 1 or 0 in the column target"),
+        ({"image1": PICTURES[:1], "image2": PICTURES[:1], "target": [[1]]}, "expected 1 or 0 in the column target"),
         ({"image1": ["a.jpg"], "image2": ["b.jpg"], "target": [1]}, "expected encoded pictures"),
         ({"image": PICTURES[:2], "is_same": [1, 0]}, "expected two rows a pair with one truth"),
     ],
