@@ -210,9 +210,7 @@ def load_detector(path: str | Path | None = None) -> FaceDetector:
         advice = f"delete the file (looked for at {kept}, then in the Hub's cache), or pass one with --detector PATH"
         raise InputError(f"expected {HUB_FILE} of {HUB_REPO} with SHA-256 {HUB_SHA256}, found {found}; {advice}")
     if not kept.is_file():
-        with explained(
-            f"cannot keep the face detector in {kept.parent}", OSError, advice="set ZOO_CACHE to another folder"
-        ):
+        with explained(f"cannot keep the detector in {kept.parent}", OSError, advice="set ZOO_CACHE to another folder"):
             kept.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(kept, content)
     return FaceDetector(content, HUB_FILE)

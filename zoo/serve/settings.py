@@ -11,6 +11,7 @@ from zoo.inference.convention import GivenInput
 from zoo.machine import cores, is_loopback
 from zoo.messages import log
 from zoo.options import option
+from zoo.recognition.threshold import far_for
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LEAST_TOKEN = 32  #: Characters of a token: `secrets.token_urlsafe(32)` has 43
@@ -73,6 +74,8 @@ class Settings:
             raise InputError(f"expected --token-file with --enrol, found none: every change of the gallery {why}")
         if self.fpir is not None and self.threshold is not None:
             raise InputError("expected --threshold or --fpir, found both; give one of them")
+        if self.fpir is not None:
+            far_for(self.fpir, 1)  # InputError for what is no rate
         if not 0 <= self.port < 65536:
             raise InputError(f"expected a --port from 0 to 65535, found {self.port}")
         if min(self.workers, 1 if self.threads is None else self.threads) < 1:

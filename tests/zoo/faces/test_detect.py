@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypa
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(zoo.faces.detect, "HUB_SHA256", hashlib.sha256(b"").hexdigest())
     monkeypatch.setattr(zoo.faces.detect, "_from_the_hub", lambda: b"")
-    with pytest.raises(InputError, match=r"cannot keep the face detector in .*; set ZOO_CACHE"):
+    with pytest.raises(InputError, match=r"cannot keep the detector in .*; set ZOO_CACHE"):
         load_detector()
 
 

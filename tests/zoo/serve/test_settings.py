@@ -77,3 +77,10 @@ def test_a_server_has_a_worker_and_a_thread(given: dict[str, int]) -> None:
     with pytest.raises(InputError, match="at least one worker and one thread"):
         Settings(**given)
     assert Settings(threads=1, workers=1).threads_each == 1
+
+
+@pytest.mark.parametrize("fpir", [0, 1, 7, -0.1, float("nan")])
+def test_an_identification_rate_that_is_none_is_refused_before_the_first_request(fpir: float) -> None:
+    with pytest.raises(InputError, match="false positive identification rate between 0 and 1"):
+        Settings(fpir=fpir)
+    assert Settings(fpir=0.01).fpir == 0.01
