@@ -81,6 +81,7 @@ def test_what_a_later_version_adds_is_ignored(report: Report) -> None:
         {"model": "m"},
         {"model": {"name": 3}},
         {"results": [{"data": "x"}]},
+        {"results": [{"curves": {"estimates": {"AUC": {"value": 1, "people": math.inf, "replicates": ""}}}}]},
         {"provenance": None},
         {"groups": {"threshold": "high"}},
     ],
