@@ -66,6 +66,11 @@ class Pace:
     minutes: float = math.inf  #: Then the trainings are saved and the call ends; the same call goes on
     cell_minutes: float = math.inf  #: Then a training is saved and the next one begins
 
+    def __post_init__(self) -> None:
+        for name, minutes in (("minutes", self.minutes), ("cell-minutes", self.cell_minutes)):
+            if not minutes >= 0:
+                raise InputError(f"expected --{name} of at least 0, found {minutes}")
+
 
 def run_all(jobs: Sequence[Job], data: str, opened: Benchmarks, pace: Pace, watch: Watch) -> Iterator[None]:
     """Finishes `jobs` on the benchmarks that were `opened` at `data`, and yields after each, done or out of time.

@@ -90,7 +90,7 @@ def digest(record: dict[str, Any]) -> str:
 def check_audit(path: str | Path) -> tuple[int, str]:
     """How many lines an audit log has, and the newest hash; InputError that names the first line that does not fit."""
     previous, number = START, 0
-    with open(path, "rb") as file:
+    with explained(f"expected an audit log at {path}, cannot read it", OSError), open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 record = json.loads(line)

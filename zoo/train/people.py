@@ -167,7 +167,11 @@ def open_validation(config: TrainConfig, held: EncodedFaces | None = None) -> li
     if names == "auto":
         names = "synthetic" if is_synthetic(config.data) else "none"
     own: list[Protocol] = [pairs_of(held, config.on_corrupt == "skip")] if held else []
-    return own + [one for name in names.split(",") if name != "none" for one in benchmarks_at(name.strip())]
+    found = own + [one for name in names.split(",") if name != "none" for one in benchmarks_at(name.strip())]
+    for one in found:
+        if isinstance(one, PairsProtocol):  # pairs of one kind are rejected before the training
+            one.score(np.random.default_rng(0).normal(size=(len(one), 2)).astype(np.float32))
+    return found
 
 
 def benchmarks_at(place: str) -> list[Protocol]:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.reproducing import HEADS, grid_in, prepare
 from tests.support.training import start, weights
+from zoo.errors import InputError
 from zoo.reproduce.grid import Pace, reproduce, stopping_at
 from zoo.train import checkpoint
 from zoo.train.config import TrainConfig
@@ -50,6 +51,12 @@ def test_cells_whose_time_is_over_are_finished_by_the_next_call_as_if_nothing_ha
         reproduce(grid)
     mine, theirs = weights(folder), whole(grid.config("arcface", 0), tmp_path / "whole")
     assert all(mine[name].tobytes() == theirs[name].tobytes() for name in theirs)
+
+
+def test_a_time_that_is_no_time_is_refused() -> None:
+    for pace in ({"minutes": math.nan}, {"cell_minutes": -1.0}):
+        with pytest.raises(InputError, match=r"at least 0, found (nan|-1\.0)"):
+            Pace(**pace)
 
 
 def test_a_training_without_a_time_is_watched_by_nobody_else() -> None:

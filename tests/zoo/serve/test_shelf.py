@@ -285,6 +285,11 @@ def test_whatever_is_done_to_a_line_breaks_the_chain(log: AuditLog, harm: str) -
         check_audit(log.path)
 
 
+def test_a_log_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"audit log at .*absent"):
+        check_audit(tmp_path / "absent")
+
+
 def test_no_name_is_in_the_log_and_one_person_keeps_one_hash_until_removed(log: AuditLog) -> None:
     people = [line["person"] for line in lines(log)]
     assert people[0] == people[2] and len({*people}) == 3

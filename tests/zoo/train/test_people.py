@@ -19,8 +19,11 @@ from zoo.backbones.timm_folder import TorchEmbedder
 from zoo.cli import main
 from zoo.data.base import EncodedFaces
 from zoo.data.open import open_dataset
+from zoo.data.synthetic import synthetic_pairs
 from zoo.errors import InputError
 from zoo.evaluate.protocols import IJBProtocol
+from zoo.formats.bins import write_bin
+from zoo.formats.images import encode_png
 from zoo.inference.embed import embed
 from zoo.messages import no_progress
 from zoo.modelinfo import InputSpec
@@ -215,3 +218,11 @@ def test_a_protocol_without_pairs_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("zoo.train.people.find_benchmarks", lambda place: found)
     with pytest.raises(InputError, match="expected pairs or IJB for --validation, found tinyface"):
         open_validation(tiny(validation="benchmarks"))
+
+
+def test_pairs_that_cannot_be_measured_are_refused_before_the_training(tmp_path: Path) -> None:
+    images, _ = synthetic_pairs(pairs=20, seed=3)
+    path = tmp_path / "one.bin"
+    write_bin(path, [encode_png(image) for image in images], [True] * 20)
+    with pytest.raises(InputError, match="pairs of both kinds"):
+        open_validation(tiny(validation=str(path)))
