@@ -2,11 +2,8 @@
 
 import json
 import math
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,6 @@ from zoo.modelinfo import ModelInfo
 
 WRITTEN_EMPTY = {"compat", "info", "groups", "threshold", "notes", "not_measurable", "not_measured"}
 WRITTEN_EMPTY |= {"tpir_at_fpir", "tpir_interval"}  #: Fields that format 1 holds even where they are empty
-NEVER_WRITTEN = frozenset({"thumbnails"})  #: Faces are not ours to pass around
-_hints = cache(typing.get_type_hints)
 
 
 def to_json(value: Any) -> Any:
@@ -33,7 +28,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Estimate):
         return value.packed()
     if is_dataclass(value):
-        held = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in NEVER_WRITTEN}
+        held = {one.name: getattr(value, one.name) for one in fields(value) if one.metadata.get("written", True)}
         kept = {name: item for name, item in held.items() if name in WRITTEN_EMPTY or item not in (None, {}, [], ())}
         return {name: to_json(item) for name, item in kept.items()}
     if isinstance(value, Mapping):
@@ -41,31 +36,6 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def from_json(kind: Any, value: Any) -> Any:
-    """The `kind` that `to_json` of this or a later version wrote; else TypeError, ValueError or KeyError."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None or value == {} else from_json(args[0], value)
-    if kind is ModelInfo:
-        return ModelInfo.from_json(json.dumps(value))
-    if kind is Estimate:
-        return Estimate.unpacked(value)
-    if isinstance(kind, type) and is_dataclass(kind):
-        known = {name: hint for name, hint in _hints(kind).items() if name not in NEVER_WRITTEN}
-        return kind(**{name: from_json(known[name], item) for name, item in value.items() if name in known})
-    if origin is tuple and args[-1] is not Ellipsis:
-        return tuple(from_json(arg, item) for arg, item in zip(args, value, strict=True))
-    if origin in (tuple, Sequence):
-        return tuple(from_json(args[0], item) for item in value)
-    if origin is Mapping:
-        return {args[0](key): from_json(args[1], item) for key, item in value.items()}
-    if kind is float and (value is None or (isinstance(value, int) and not isinstance(value, bool))):
-        return math.nan if value is None else float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"expected {kind.__name__}, found {value!r}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -246,7 +216,7 @@ class Evaluation:
     not_measurable: tuple[str, ...] = ()  #: What these pairs are too few for, in sentences
     notes: tuple[str, ...] = ()  #: What else a reader should know, in sentences
     curves: Curves = field(default_factory=Curves)
-    thumbnails: Mapping[str, Sequence[Thumbnail]] = field(default_factory=dict)
+    thumbnails: Mapping[str, Sequence[Thumbnail]] = field(default_factory=dict, metadata={"written": False})
     """The hardest pairs' faces: never part of report.json, since faces are not ours to pass around."""
 
     def to_json(self, curves: bool = True) -> dict[str, Any]:

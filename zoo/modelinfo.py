@@ -1,7 +1,12 @@
 """What a face model expects and what is known of it: the facts that travel with every model file."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -11,19 +16,43 @@ from zoo.errors import InputError, explained
 
 Crops = npt.NDArray[np.uint8]  #: Aligned face crops: RGB uint8 of shape (batch, height, width, 3)
 Scale = float | tuple[float, float, float]  #: A number for every channel, or one for each
+_hints = cache(typing.get_type_hints)
 
 
-class Facts:
-    """Base of dataclasses that travel as JSON."""
+def typed(kind: Any, value: Any) -> Any:
+    """The `kind` (a dataclass, a collection or a scalar, as hinted) that JSON of this or a later version holds.
 
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Self:
-        """What `asdict`, or JSON of it, describes."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+    A dataclass reads itself with its classmethod `unpacked`, where it has one. What a later version adds is ignored,
+    and null is NaN where a number belongs. Else TypeError, ValueError, KeyError, AttributeError or OverflowError.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if types.NoneType in args and (value is None or value == {}):
+            return None
+        several = isinstance(value, list | tuple)
+        return typed(next((arg for arg in args if (typing.get_origin(arg) is tuple) == several), args[0]), value)
+    if is_dataclass(kind):
+        return kind.unpacked(value) if hasattr(kind, "unpacked") else with_types(kind, value)
+    if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        each = args[:1] * len(value) if origin is Sequence or args[-1] is Ellipsis else args
+        return tuple(typed(arg, item) for arg, item in zip(each, value, strict=True))
+    if origin in (dict, Mapping):
+        return {args[0](key): typed(args[1], item) for key, item in value.items()}
+    if kind is float and (value is None or (isinstance(value, int) and not isinstance(value, bool))):
+        return math.nan if value is None else float(value)
+    if kind is Any or (origin is None and isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    raise TypeError(f"expected {kind.__name__}, found {value!r}")
+
+
+def with_types(kind: Any, held: Mapping[str, Any]) -> Any:
+    """The dataclass `kind` of those held values that are its fields; a field of `metadata` written=False is none."""
+    known = {one.name: _hints(kind)[one.name] for one in fields(kind) if one.metadata.get("written", True)}
+    return kind(**{name: typed(known[name], item) for name, item in held.items() if name in known})
 
 
 @dataclass(frozen=True)
-class InputSpec(Facts):
+class InputSpec:
     """How a crop becomes a model's input: (x − mean) / std per channel, in the order given."""
 
     size: tuple[int, int] = (112, 112)  #: (height, width) in pixels
@@ -58,17 +87,13 @@ class InputSpec(Facts):
             raise InputError(f"expected RGB uint8 crops of shape (batch, {self.size[0]}, {self.size[1]}, 3), {found}")
         ordered = crops[..., ::-1] if self.channel_order == "BGR" else crops
         planes = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), dtype=np.float32)
-        planes -= _per_channel(self.mean)
-        planes /= _per_channel(self.std)
+        planes -= np.array(self.mean, np.float32).reshape(-1, 1, 1)
+        planes /= np.array(self.std, np.float32).reshape(-1, 1, 1)
         return planes
 
 
-def _per_channel(scale: Scale) -> npt.NDArray[np.float32]:
-    return np.array(scale, np.float32).reshape(-1, 1, 1)
-
-
 @dataclass(frozen=True)
-class Threshold(Facts):
+class Threshold:
     """A similarity threshold and everything that it holds for."""
 
     far: float  #: The false accept rate that was asked for, a fraction
@@ -87,7 +112,7 @@ class Threshold(Facts):
 
 
 @dataclass(frozen=True)
-class Origin(Facts):
+class Origin:
     """Where a model that others trained comes from, as far as it is known; empty strings where it is not stated."""
 
     name: str  #: Its name in the catalogue, or the file's
@@ -103,6 +128,9 @@ class Origin(Facts):
     stated: dict[str, float] = field(default_factory=dict)  #: What its authors measured, as fractions, by benchmark
     stated_from: str = ""
     leftovers: tuple[str, ...] = ()  #: The tensors of the file that have no share in the embedding and were left
+
+
+ANOTHER = "expected the model facts that zoo writes, found something else"
 
 
 @dataclass(frozen=True)
@@ -132,21 +160,21 @@ class ModelInfo:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The facts written by `to_json`; ValueError with the reason where the text is something else."""
-        told = "expected the model facts that zoo writes, found something else"
-        with explained(told, TypeError, KeyError, AttributeError, json.JSONDecodeError):
-            facts = json.loads(text)
+        with explained(ANOTHER, ValueError, RecursionError):
+            return cls.unpacked(json.loads(text))
+
+    @classmethod
+    def unpacked(cls, facts: Mapping[str, Any]) -> Self:
+        """The facts in JSON of `to_json`, whatever else it holds: whoever made the file may have written anything."""
+        with explained(ANOTHER, TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             if "licence" in facts:  # the spelling of files written before this one
-                facts.setdefault("license", facts.pop("licence"))
-            known = {f.name for f in fields(cls)}
-            facts = {name: value for name, value in facts.items() if name in known}  # written by a later version
-            facts["input"] = InputSpec.from_dict(facts.get("input", {}))
-            facts["thresholds"] = tuple(map(Threshold.from_dict, facts.get("thresholds", ())))
-            if facts.get("origin"):
-                facts["origin"] = Origin.from_dict(facts["origin"])
-            info, usual = cls(**facts), cls(0)
-            for one in fields(cls):  # whoever made the file may have written anything
-                if one.name != "origin" and type(getattr(info, one.name)) is not type(getattr(usual, one.name)):
-                    raise TypeError(f"{one.name} is {getattr(info, one.name)!r}")
-            if not np.isfinite([(one.far, one.threshold) for one in info.thresholds]).all():
-                raise TypeError("a threshold is not finite")
+                facts = {"license": facts["licence"], **facts}
+            info: Self = with_types(cls, facts)
+            for batch, figures in info.parity.items():
+                if not all(map(math.isfinite, (int(batch), figures["cosine"], figures["max_abs"]))):
+                    raise TypeError(f"parity is {figures!r}")
+            if info.quantisation:
+                typed(tuple[str, ...], info.quantisation.get("kept_in_float32", []))
+                typed(tuple[str, str], [info.quantisation["precision"], info.quantisation.get("method", "")])
+            json.dumps(asdict(info), ensure_ascii=False, allow_nan=False).encode()  # finite, and can be printed
             return info

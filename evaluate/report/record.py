@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from zoo.errors import InputError
+from zoo.errors import InputError, explained
 from zoo.evaluate.groups import Groups
 from zoo.evaluate.protocols.pairs import PairsProtocol
-from zoo.evaluate.results import Evaluation, Hardest, Thumbnail, from_json, to_json
+from zoo.evaluate.results import Evaluation, Hardest, Thumbnail, to_json
 from zoo.files import write_json, write_text
 from zoo.formats.images import encode_jpeg
 from zoo.machine import commit, installed
-from zoo.modelinfo import InputSpec, ModelInfo
+from zoo.modelinfo import InputSpec, ModelInfo, with_types
 
 FORMAT = 1
 PACKAGES = ("timm-face-zoo", "numpy", "onnxruntime-gpu", "onnxruntime", "opencv-python-headless")
@@ -83,20 +83,19 @@ class Report:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The report that `to_json` wrote; what a later version adds is ignored. InputError for anything else."""
-        try:
+        told = f"expected a report in format {FORMAT}, found something else"
+        with explained(told, TypeError, ValueError, KeyError, AttributeError, OverflowError):
             if record["format"] != FORMAT or not record["results"]:
                 raise ValueError(f"format {record['format']!r} with {len(record['results'])} results")
-            report: Self = from_json(cls, record)
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-            raise InputError(f"expected a report in format {FORMAT}, found something else ({error})") from None
-        return report
+            report: Self = with_types(cls, record)
+            return report
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """The content of a report.json; InputError for another file."""
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"expected a report.json of `zoo evaluate --report` at {path} ({error})") from None
 
     def save(self, path: str | Path) -> None:

@@ -225,11 +225,15 @@ TABLES = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 
 def by_benchmark(reports: Sequence[Report]) -> dict[tuple[str, str], dict[int, Evaluation]]:
-    """The results on every benchmark that any model was measured on, by its name and content and the model's place."""
+    """The results on every benchmark, by its name and content (copies are numbered) and the model's place."""
     found: dict[tuple[str, str], dict[int, Evaluation]] = {}
     for index, report in enumerate(reports):
         for result in report.results:
-            found.setdefault((result.data, result.data_sha256), {})[index] = result
+            name, copies = result.data, 1
+            while index in found.setdefault((name, result.data_sha256), {}):
+                copies += 1
+                name = f"{result.data} ({copies})"
+            found[name, result.data_sha256][index] = result
     return found
 
 

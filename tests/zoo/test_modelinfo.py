@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+from zoo.commands.inspect import fact_lines
 from zoo.errors import InputError
 from zoo.modelinfo import InputSpec, ModelInfo, Origin, Threshold
+from zoo.publish.card import render_card
 
 THRESHOLD = Threshold(1e-3, 0.25, "pairs", "LFW", "0" * 64, 3000, 30, (0.005, 0.015), True)
 INFO = ModelInfo(8, InputSpec((96, 112), 0.0, 255.0, "BGR"), license="apache-2.0", thresholds=(THRESHOLD,))
@@ -54,6 +58,54 @@ def test_facts_of_another_type_are_one_sentence(forged: str) -> None:
     where[forged] = {"a": 1} if where is not facts or isinstance(where[forged], str) else 7
     with pytest.raises(InputError, match="expected the model facts that zoo writes"):
         ModelInfo.from_json(json.dumps(facts))
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value inside JSON."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*above, key)
+        yield from places(value[key], (*above, key))
+
+
+WHOLE = ModelInfo(
+    5,
+    InputSpec(mean=(1.0, 2.0, 3.0)),
+    "iresnet18",
+    head="arcface",
+    parity={"1": {"cosine": 1.0, "max_abs": 1e-7, "max_relative": 1e-7}},
+    quantisation={"precision": "int8", "method": "minmax", "kept_in_float32": ["stem"]},
+    thresholds=(THRESHOLD,),
+    origin=Origin("n", "owner/name:FILE", "0" * 64, "c", stated={"lfw": 0.99}, leftovers=("fc",)),
+)
+
+
+@pytest.mark.parametrize("place", [*places(json.loads(WHOLE.to_json()))], ids=str)
+def test_whatever_the_facts_of_a_file_hold_gives_lines_and_a_card_or_one_sentence(place: tuple[Any, ...]) -> None:
+    refused = 0
+    values = (7, -0.5, True, None, "x", "\ud800", [], [1, "a"], {}, {"a": 1}, {"1": {"cosine": "x"}}, float("nan"))
+    for value in (*values, 10**400, float("inf"), {"1": {"cosine": None, "max_abs": None}}, {"method": 1}, [{}], [[]]):
+        facts = json.loads(WHOLE.to_json())
+        inside = facts
+        for key in place[:-1]:
+            inside = inside[key]
+        inside[place[-1]] = value
+        try:
+            info = ModelInfo.from_json(json.dumps(facts))
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            told = [*map("".join, fact_lines(info)), render_card(info, None, {}, "owner/name")]
+            "".join(told).encode()
+            assert ModelInfo.from_json(info.to_json()) == info
+    assert refused
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_facts_nested_without_end_are_one_sentence(depth: int) -> None:
+    text = '{"embedding_dim": 5, "quantisation": {"precision": "int8", "why": ' + "[" * depth + "]" * depth + "}}"
+    with pytest.raises(InputError, match="expected the model facts that zoo writes"):
+        ModelInfo.from_json(text)
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

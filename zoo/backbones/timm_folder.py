@@ -19,7 +19,7 @@ from zoo.backbones.timm_model import build_timm, face_cfg, pair, scale
 from zoo.errors import InputError, explained
 from zoo.files import atomic_path, sha256, write_json
 from zoo.formats.images import resized_crops
-from zoo.modelinfo import Crops, InputSpec, ModelInfo
+from zoo.modelinfo import Crops, InputSpec, ModelInfo, typed
 
 MODEL_ARGS = {
     "face_backbone": {"backbone", "neck", "stem", "image_size", "dropout"},
@@ -76,7 +76,7 @@ def save_timm(
     with atomic_path(folder / WEIGHTS) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     given = zoo_block.get("input")
-    spec = InputSpec.from_dict(given) if isinstance(given, dict) else None
+    spec = typed(InputSpec, given) if isinstance(given, dict) else None
     write_json(folder / CONFIG, {**timm_config(model, spec), "zoo": zoo_block})
 
 

@@ -16,7 +16,7 @@ from zoo.data.loader import TrainLoader
 from zoo.data.open import is_synthetic
 from zoo.evaluate.protocols import Protocol
 from zoo.messages import log
-from zoo.modelinfo import Origin
+from zoo.modelinfo import Origin, typed
 from zoo.train import checkpoint, distributed, start
 from zoo.train.build import build, build_schedule, choose_device, info_of, open_loader
 from zoo.train.config import TrainConfig, plain
@@ -157,7 +157,7 @@ class Milestones:
         step, epoch, ended = record["step"], record["epoch"], record["step"] % self.stepper.steps_per_epoch == 0
         told = info_of(config, training, self.loader.dataset)
         if (others := self.run / start.ORIGIN).is_file():
-            told = replace(told, origin=Origin.from_dict(json.loads(others.read_text(encoding="utf-8"))))
+            told = replace(told, origin=typed(Origin, json.loads(others.read_text(encoding="utf-8"))))
         info = asdict(told)
         epochs = [self.run, *([self.run / f"epoch-{epoch:03d}"] if config.keep_epochs else [])]
         if ended:

@@ -43,6 +43,13 @@ def test_every_figure_is_a_row_with_its_interval() -> None:
     assert remarks(found)[0].startswith("95 % intervals: exact binomial")
 
 
+def test_both_copies_of_a_benchmark_stand_in_every_table(reports: list[Report]) -> None:
+    twice = [replace(reports[0], results=(measured(0), measured(3))), reports[1]]
+    lines = [line for line in summary(twice) if line[1] == "AUC"]
+    assert [line[0] for line in lines] == ["a|b & c", "a|b & c (2)", "d"]
+    assert lines[0][2] == dict(rows(measured(0)))["AUC"] and lines[1][2:] == [dict(rows(measured(3)))["AUC"], ""]
+
+
 def test_searches_failures_and_other_figures_are_rows_too() -> None:
     search = Identification(7, 2, {1: 0.5, 5: 0.75}, {1: (0.4, 0.6), 5: (0.7, 0.8)}, {0.1: 0.25, 0.01: math.nan})
     found = Evaluation(
