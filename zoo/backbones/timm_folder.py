@@ -103,18 +103,19 @@ def model_info(folder: str | Path) -> ModelInfo:
     if isinstance(config.get("zoo"), dict):
         return ModelInfo.from_json(json.dumps(config["zoo"]))
     cfg = config.get("pretrained_cfg") or {}
-    mean, std = (scale(cfg.get(name) or (0.5,)) for name in ("mean", "std"))
-    spec = InputSpec(input_size(config), mean, std)
-    return ModelInfo(int(config.get("num_classes", 0)), spec, config["architecture"], neck="native", stem="stock")
+    told = f"expected timm's configuration in {Path(folder) / CONFIG}, found something else"
+    with explained(told, AttributeError, TypeError, OverflowError):
+        mean, std = (scale(typed(tuple[float, ...], cfg.get(name) or [0.5])) for name in ("mean", "std"))
+        dim, spec = typed(int, config.get("num_classes", 0)), InputSpec(input_size(config), mean, std)
+    return ModelInfo(dim, spec, config["architecture"], neck="native", stem="stock")
 
 
 def input_size(config: dict[str, Any]) -> tuple[int, int]:
     """(height, width) of a configuration's crops: the argument that built the model, or else what timm states."""
-    try:
+    told = f"expected the size of the input in {CONFIG}, found something else"
+    with explained(told, AttributeError, LookupError, TypeError, ValueError, advice="fetch it again"):
         stated = (config.get("pretrained_cfg") or {}).get("input_size") or (3, 112, 112)
         return pair((config.get("model_args") or {}).get("img_size") or stated[1:])
-    except (AttributeError, IndexError, TypeError, ValueError):
-        raise InputError(f"expected the size of the input in {CONFIG}, found something else; fetch it again") from None
 
 
 def load_timm(folder: str | Path) -> nn.Module:
@@ -129,8 +130,9 @@ def load_timm(folder: str | Path) -> nn.Module:
     if not timm.is_model(architecture):
         raise InputError(f"{folder / CONFIG} names the architecture {architecture!r}, which timm does not know")
     allowed = MODEL_ARGS.get(architecture, MODEL_ARGS[""])
-    if not isinstance(args, dict) or (strange := sorted(set(args) - allowed)):
-        told = f"that zoo does not know ({', '.join(strange) if args else args}); known: {', '.join(sorted(allowed))}"
+    strange = sorted(set(args) - allowed) if isinstance(args, dict) else [str(args)]
+    if strange:
+        told = f"that zoo does not know ({', '.join(strange)}); known: {', '.join(sorted(allowed))}"
         raise InputError(f"{folder / CONFIG} has model_args {told}")
     dim = config.get("num_classes")
     if not isinstance(dim, int) or dim < 1:

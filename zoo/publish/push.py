@@ -119,10 +119,8 @@ def stage(
 
         with tempfile.TemporaryDirectory() as drawn:
             save_all(drawn, [report])
-            for figure in figures_in(Path(drawn)):
-                shutil.copyfile(Path(drawn) / figure, folder / figure)
-        for name in ("report.json", "report.html"):
-            report.save(folder / name)
+            for name in ("report.json", "report.html", *figures_in(Path(drawn))):
+                shutil.copyfile(Path(drawn) / name, folder / name)
     if centres is not None:
         shutil.copyfile(existing(centres), folder / CENTRES)
     if not any(folder.glob("*.onnx.data")):
@@ -161,7 +159,7 @@ def stage_onnx(model: Path, folder: Path, license: License, name: str = "") -> N
     from zoo.inference.metadata import write_model_info
 
     info = facts_in(model)
-    cosines = [record.get("cosine", 0.0) for record in info.parity.values() if isinstance(record, dict)]
+    cosines = [record["cosine"] for record in info.parity.values()]
     adopted = info.origin is not None and not (model.parent / WEIGHTS).is_file()
     if not adopted and min(cosines, default=0.0) < LEAST_COSINE:
         advice = f"export it with `zoo export {model.parent} --onnx --force`"

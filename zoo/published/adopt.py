@@ -170,8 +170,7 @@ def facts(found: Found, taken: Convention, spec: InputSpec, dim: int, leftovers:
     if known is not None:
         told = {name: getattr(known, name) for name in ("name", "authors", "paper", "stated", "stated_from")}
         terms, data = known.weights_license, known.data
-        told |= {"license": str(terms), "license_link": terms.link}
-        told |= {"data_license": data.license, "consent": data.consent}
-        origin = replace(origin, **told)
+        legal: dict[str, Any] = {"license": str(terms), "license_link": terms.link, "data_license": data.license}
+        origin = replace(origin, **told, **legal, consent=data.consent)
     backbone, pictures = (known.backbone, known.data.name) if known is not None else ("", "")
     return ModelInfo(dim, spec, backbone, training_set=pictures, license=origin.license, origin=origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -103,6 +104,19 @@ CONFIG = {"architecture": "resnet18", "num_classes": 64, "pretrained_cfg": {"inp
 def write(folder: Path, **more: Any) -> Path:
     (folder / "config.json").write_text(json.dumps({**CONFIG, **more}))
     return folder
+
+
+@pytest.mark.parametrize("place", ["num_classes", "pretrained_cfg", "model_args", "mean", "std", "input_size"])
+def test_whatever_timms_configuration_holds_gives_facts_or_one_sentence(place: str, tmp_path: Path) -> None:
+    for value in (7, -1, True, "x", [1], [0.5, "x", 1], {"a": 1}, {"img_size": "x"}, 1e999, 10**400, [10**400] * 3):
+        inside = place in ("mean", "std", "input_size")
+        change = {"pretrained_cfg": {place: value}} if inside else {place: value}
+        told = {"architecture": "resnet10t", "num_classes": 12, **change}
+        (tmp_path / "config.json").write_text(json.dumps(told))
+        with contextlib.suppress(InputError):
+            assert isinstance(model_info(tmp_path), ModelInfo)
+        with pytest.raises(InputError):  # there are no weights
+            load_timm(tmp_path)
 
 
 def test_our_block_holds_the_facts(tmp_path: Path) -> None:
