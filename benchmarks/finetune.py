@@ -1,12 +1,12 @@
 """What trained weights are worth on other people's pictures: `--recipe finetune` against training from scratch.
 
-    python benchmarks/finetune.py --data lfw_rec/ --pairs lfw_dev.bin [--minutes 5] [--source-minutes 15] [--seeds 3]
+    python benchmarks/finetune.py --data lfw_rec/ --pairs lfw_dev.bin [--minutes 5] [--source-minutes 20] [--seeds 3]
 
-The identities of --data are divided into two halves. A run of ours on the first half is the source; on the second half
-one run starts from its weights and one from scratch, for each seed. Each may use --minutes of processor time on one
-thread: the first epoch of the source says how long an epoch takes, and the epochs are as many as fit. Both are scored
-on --pairs, whose people must be in neither half; the pairs decide nothing. Results are kept in --out, a line a run, and
-a second call goes on where the first one stopped.
+Every fourth identity of --data (--one-of) is somebody's own set, the others are those of the source, a run of ours. On
+the own set one run starts from the source's weights and one from scratch, for each seed. Each may use --minutes of
+processor time on one thread: a first epoch says how long an epoch takes, and the epochs are as many as fit. Both are
+scored on --pairs, whose people must be in neither set; the pairs decide nothing. Results are kept in --out, a line a
+run, and a second call goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ COMMON = {"validation": "none", "device": "cpu", "workers": 0, "threads": 1, "ba
 FAR = 0.01
 
 
-def halves(data: str, folder: Path) -> tuple[Path, Path]:
-    """The identities of a training set in two folders, every second one in each."""
+def divided(data: str, folder: Path, one_of: int) -> tuple[Path, Path]:
+    """The identities of a training set in two folders, every `one_of`-th in the second one."""
     found = folder / "first", folder / "second"
     if (folder / "whole").exists():
         return found
     dataset = open_dataset(data, (112, 112))
     for index, label in enumerate(np.asarray(dataset.labels)):
-        person = found[label % 2] / f"{label:06d}"
+        person = found[int(label % one_of == one_of - 1)] / f"{label:06d}"
         person.mkdir(parents=True, exist_ok=True)
         (person / f"{index:06d}.png").write_bytes(encode_png(dataset.image(index)))
     (folder / "whole").touch()
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--source-minutes", type=float, default=15)
+    parser.add_argument("--source-minutes", type=float, default=20)
+    parser.add_argument("--one-of", type=int, default=4, help="2: two halves")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("finetune"))
     args = parser.parse_args()
@@ -71,7 +72,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     data, pairs = os.path.abspath(args.data), os.path.abspath(args.pairs)
     os.chdir(args.out)
-    first, second = halves(data, Path())
+    first, second = divided(data, Path(), args.one_of)
+    larger = len(list(first.glob("*/*.png"))) / len(list(second.glob("*/*.png")))
     kept = Path("results.jsonl")
     done: list[dict[str, Any]] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
 
@@ -96,8 +98,9 @@ def main() -> None:
         return max(2, int(minutes / one))
 
     start = {**SHAPE, **PLAIN}
-    pace = cell("pace", **start, data=str(first), epochs=1, seed=0)["minutes"]
-    cell("source", **start, data=str(first), epochs=epochs(args.source_minutes, pace), warmup_epochs=1, seed=0)
+    pace = cell("pace", **start, data=str(second), epochs=1, seed=0)["minutes"]
+    whole = epochs(args.source_minutes, pace * larger)
+    cell("source", **start, data=str(first), epochs=whole, warmup_epochs=1, seed=0)
     count = epochs(args.minutes, pace)
     rows: dict[str, list[dict[str, Any]]] = {"scratch": [], "finetune": []}
     warm = {"warmup_epochs": min(1.0, count / 4)}
