@@ -115,7 +115,7 @@ def test_photo_commands_run_after_a_real_installation(wheel: Path, tmp_path: Pat
     venv.create(tmp_path / "light", with_pip=True)
     python = tmp_path / "light" / "bin" / "python"
     for words in (["-r", str(ROOT / "requirements-runtime.txt")], ["--no-deps", str(wheel)]):
-        subprocess.run([python, "-m", "pip", "install", "-q", *words], check=True)
+        subprocess.run([python, "-I", "-m", "pip", "install", "-q", *words], check=True)
     size = sum(file.stat().st_size for file in (tmp_path / "light").rglob("*") if not file.is_symlink())
     print(f"{size / 2**20:.0f} MiB")
     assert size < 700 * 2**20
