@@ -135,6 +135,8 @@ def open_benchmarks(
     """
     options = options or Options()
     if isinstance(data, Protocol) or data == "synthetic":
+        if name := "--detector" if options.detector else "--pairs" if options.pairs else "":
+            raise InputError(f"expected a file or folder of photos as --data for {name}, found {data}; leave it out")
         return Benchmarks(((data if isinstance(data, Protocol) else synthetic(), None),))
     archive = None
     if isinstance(data, str) and data.startswith(HUB):
@@ -147,6 +149,8 @@ def open_benchmarks(
     if options.detector and not any(one.protocol in ("pairs", "scface") and one.layout != "bin" for one in found):
         lists = "a list of pairs over photos (pairs.txt, RFW, .csv) or SCface"
         raise InputError(f"expected {lists} for --detector, found none at {data}; leave it out")
+    if options.pairs and not any(one.layout == "people" for one in found):
+        raise InputError(f"expected a folder of people for --pairs, found none at {data}; leave it out")
     opened, not_whole = [], []
     for one in found:
         try:

@@ -39,6 +39,7 @@ def test_a_report_holds_the_options_that_decide_the_figures(bench: Path, model: 
         ({"backend": "torch", "device": "cpu,cpu"}, "expected one device and float32 for --backend torch"),
         ({"device": "cpu,cuda:1"}, "expected several devices of one kind"),
         ({"detector": "yunet"}, "expected a list of pairs over photos"),
+        ({"pairs": 3}, "expected a folder of people for --pairs"),
     ],
     ids=str,
 )
@@ -58,3 +59,9 @@ def test_every_option_is_one_of_the_command(capsys: pytest.CaptureFixture[str]) 
     assert all(f"--{field.name.replace('_', '-')}" in told for field in fields(Options))
     with pytest.raises(TypeError, match="flop"):
         evaluate("m.onnx", flop=True)
+
+
+@pytest.mark.parametrize("name", ["pairs", "detector"])
+def test_options_of_photos_are_refused_for_synthetic_faces(model: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"for --{name}, found synthetic; leave it out"):
+        evaluate_all(model, "synthetic", **{name: 3})
