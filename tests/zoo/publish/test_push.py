@@ -283,9 +283,10 @@ def test_no_proof_no_push(copy: Path, tmp_path: Path) -> None:
 
     info = read_model_info(copy / "model.onnx")
     assert info is not None
-    for number, parity in enumerate(({}, {"1": {"cosine": 0.9}}, {"1": {}})):
+    low, half = {"1": {"cosine": 0.9, "max_abs": 0.1}}, {"1": {"cosine": 1.0}}
+    for number, (parity, why) in enumerate((({}, "a proof"), (low, "a proof"), (half, "the model facts"))):
         write_model_info(copy / "model.onnx", replace(info, parity=parity))
-        with pytest.raises(InputError, match="expected a proof"):
+        with pytest.raises(InputError, match=f"expected {why}"):
             staged(copy, tmp_path / str(number))
 
 

@@ -45,7 +45,7 @@ def yunet(shared: Path) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "toy.onnx", ModelInfo(48, parity={"1": {"cosine": 1.0}}))
+    return write_model(tmp_path / "toy.onnx", ModelInfo(48, parity={"1": {"cosine": 1.0, "max_abs": 0.0}}))
 
 
 @pytest.fixture
