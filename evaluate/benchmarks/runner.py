@@ -135,8 +135,8 @@ def open_benchmarks(
     """
     options = options or Options()
     if isinstance(data, Protocol) or data == "synthetic":
-        if name := "--detector" if options.detector else "--pairs" if options.pairs else "":
-            raise InputError(f"expected a file or folder of photos as --data for {name}, found {data}; leave it out")
+        for name in [name for name in ("detector", "pairs") if getattr(options, name)]:
+            raise InputError(f"expected a file or folder of photos as --data for --{name}, found {data}; leave it out")
         return Benchmarks(((data if isinstance(data, Protocol) else synthetic(), None),))
     archive = None
     if isinstance(data, str) and data.startswith(HUB):

@@ -58,7 +58,8 @@ class FaceBackbone(WithNeck):
 
     def get_classifier(self) -> nn.Module:
         """The neck; for a native one timm's classifier."""
-        return self.body.get_classifier() if self.neck_name == "native" else self.neck  # type: ignore
+        native = self.neck_name == "native"
+        return self.body.get_classifier() if native else self.neck  # type: ignore[operator]
 
     def make_neck(self, dim: int) -> nn.Module:
         flat = self.neck_name == "flat"
@@ -92,7 +93,7 @@ class FaceBackbone(WithNeck):
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         if self.neck_name != "native":
             return super().forward_head(x, pre_logits)
-        return self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore
+        return self.body.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator, no-any-return]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (batch, 3, H, W) → (batch, num_classes)."""

@@ -116,7 +116,7 @@ class Composed(Augmentation):
         try:
             changed: Image = self._pipeline(image=image)["image"]
         except Exception as error:  # of anybody's transforms: a crop larger than the picture
-            why = f"found that it cannot ({first_line(error)}); leave resizing to --image-size"
+            why = f"found that it cannot ({first_line(error)}); mend it, and leave resizing to --image-size"
             raise InputError(f"expected the augmentation {self.name} to take the shape {image.shape}, {why}") from error
         if changed.dtype != np.uint8:  # Normalize, ToFloat: as uint8 they would be noise
             found = f"found {changed.dtype}; leave Normalize and ToFloat out: training scales by --set mean and std"

@@ -116,7 +116,8 @@ def _bytes(thing: Any, most: int) -> bytes:
 def _type(thing: Any) -> str:
     """numpy's name of an element type, "u1" or "b1"; empty for anything else."""
     name = thing.args[0] if isinstance(thing, Call) and thing.path == "numpy.dtype" and thing.args else ""
-    return name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else ""
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return text if isinstance(text, str) else ""
 
 
 def _elements(array: Call, kinds: tuple[str, ...], most: int) -> npt.NDArray[np.integer]:

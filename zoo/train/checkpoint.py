@@ -316,9 +316,8 @@ def read(folder: Path, beginning: str) -> dict[str, torch.Tensor]:
 def require_same_step(weights: Path, folder: Path) -> None:
     """InputError unless the weights are those of the checkpoint: a run that was stopped within an epoch has gone on."""
     state, published = read(folder, AVERAGE) or read(folder, MODEL), load_file(weights)
-    trained = {
-        name: one for name, one in state.items() if ".parametrizations." not in name
-    }  # adapters are merged there
+    # the published matrices have the adapters merged
+    trained = {name: one for name, one in state.items() if ".parametrizations." not in name}
     if any(name not in published or not torch.equal(published[name], one) for name, one in trained.items()):
         found = f"found those of {folder.name}, later in the run"
         advice = f"finish the epoch with `zoo train --resume {weights.parent}`"
